@@ -17,7 +17,8 @@
 #include <float.h>
 #include <stdbool.h>
 
-#include "elements.h"
+#include "../../kernels/shape.h"
+#include "element_run.h"
 #include "pages.h"
 
 #if FLT_EVAL_METHOD != 0
@@ -51,14 +52,14 @@ typedef struct work {
   int64_t tasks;
 } work;
 
-/* A sequence of new tokens. */
+/* A sequence of new tokens; also the cursor that walks all sequences in order. */
 typedef struct sequence {
   int64_t index;
-  int64_t begin; /* rows of the new tensors that it owns */
-  int64_t end;
-  int64_t length;      /* tokens in the cache before; 0 if nobody asks */
+  fv_range rows;       /* of the new tensors */
+  fv_range pages;      /* of the page table, in its CSR form */
   fv_page_map maps[2]; /* per side */
-  uint32_t errors;     /* bits that hold for the sequence as a whole */
+  int64_t length;      /* tokens in the cache before; 0 if nobody asks */
+  uint32_t errors;
 } sequence;
 
 /* A token on its way. */
@@ -96,14 +97,14 @@ static void divide(const run *run, int64_t first, int64_t count, float *x) {
     int64_t end = (block + 1) * run->block_len - first;
     if (end > count) end = count;
     float scale;
-    fv_elements_load(run->scale, run->scale_dtype, block * run->scale_stride, 1, &scale);
+    fv_load_run(run->scale, run->scale_dtype, block * run->scale_stride, 1, &scale);
     for (; i < end; ++i) x[i] = x[i] / scale;
   }
 }
 
 static void store(const run *run, int64_t first, int64_t count, float *x) {
   if (run->scale) divide(run, first, count, x);
-  fv_elements_store(run->to, run->to_dtype, first, count, x);
+  fv_store_run(run->to, run->to_dtype, first, count, x);
 }
 
 /* Elements [first, dim), which are not rotated. */
@@ -117,7 +118,7 @@ static void write_plain(const run *run, int64_t first) {
   }
   for (int64_t d = first; d < run->dim; d += CHUNK) {
     int64_t count = run->dim - d < CHUNK ? run->dim - d : CHUNK;
-    fv_elements_load(run->from, run->from_dtype, d, count, x);
+    fv_load_run(run->from, run->from_dtype, d, count, x);
     store(run, d, count, x);
   }
 }
@@ -127,8 +128,8 @@ static void write_half_split(const run *run, int64_t half, const float *c, const
   float x[CHUNK], y[CHUNK];
   for (int64_t first = 0; first < half; first += CHUNK) {
     int64_t count = half - first < CHUNK ? half - first : CHUNK;
-    fv_elements_load(run->from, run->from_dtype, first, count, x);
-    fv_elements_load(run->from, run->from_dtype, half + first, count, y);
+    fv_load_run(run->from, run->from_dtype, first, count, x);
+    fv_load_run(run->from, run->from_dtype, half + first, count, y);
     for (int64_t i = 0; i < count; ++i) {
       float x_old = x[i], y_old = y[i];
       x[i] = x_old * c[first + i] - y_old * s[first + i];
@@ -144,7 +145,7 @@ static void write_interleaved(const run *run, int64_t half, const float *c, cons
   float x[CHUNK];
   for (int64_t first = 0; first < 2 * half; first += CHUNK) {
     int64_t count = 2 * half - first < CHUNK ? 2 * half - first : CHUNK;
-    fv_elements_load(run->from, run->from_dtype, first, count, x);
+    fv_load_run(run->from, run->from_dtype, first, count, x);
     for (int64_t i = 0; i < count; i += 2) {
       float x_old = x[i], y_old = x[i + 1];
       int64_t pair = (first + i) / 2;
@@ -233,7 +234,7 @@ static bool find_token(const work *work, const sequence *sequence, int64_t row, 
   const fovea_kv_append_args *args = &work->problem->args;
   bool packed = work->problem->packed;
   int64_t number = packed ? row : sequence->index * work->problem->rows + row;
-  int64_t n = sequence->length + (row - sequence->begin);
+  int64_t n = sequence->length + (row - sequence->rows.begin);
   bool found = true;
   for (int32_t i = 0; i < work->side_count; ++i) {
     token->place[i] = args->slots ? find_slot(work, args->slots[number], errors)
@@ -252,49 +253,53 @@ static bool find_token(const work *work, const sequence *sequence, int64_t row, 
   return found;
 }
 
-/* Reads what the table and the lengths say of a sequence that has tokens. */
-static void open_sequence(const work *work, sequence *sequence) {
-  const fovea_kv_append_args *args = &work->problem->args;
-  bool needs_length = !args->slots || (args->rope.cos && !args->positions);
-  sequence->length = needs_length ? args->kv_lengths[sequence->index] : 0;
-  if (sequence->length < 0) sequence->errors |= FOVEA_BAD_LENGTH;
-  if (!work->problem->paged) return;
-  const int32_t *offsets = args->pages.offsets;
-  int64_t begin = offsets ? offsets[sequence->index] : 0;
-  int64_t end = offsets ? offsets[sequence->index + 1] : 0;
+/* Element `index` of a partition given by offsets: from the running maximum, which is where the
+ * element before ended, to the next offset. */
+static fv_range next_range(const int32_t *offsets, int64_t index, int64_t total, int64_t reached,
+                           uint32_t *errors) {
+  int64_t begin = fv_clamp(offsets[index], reached, total);
+  int64_t end = fv_clamp(offsets[index + 1], begin, total);
+  if (begin != offsets[index] || end != offsets[index + 1]) *errors |= FOVEA_BAD_OFFSET;
+  return (fv_range){begin, end};
+}
+
+/* Moves on to sequence `index`: its rows of the new tensors and its pages. */
+static void next_sequence(const work *work, int64_t index, sequence *sequence) {
+  const fv_append_problem *problem = work->problem;
+  const fovea_pages *pages = &problem->args.pages;
+  sequence->index = index;
+  sequence->errors = 0;
+  if (problem->packed) {
+    sequence->rows = next_range(problem->args.new_offsets, index, problem->rows, sequence->rows.end,
+                                &sequence->errors);
+  } else {
+    sequence->rows = (fv_range){0, problem->rows};
+  }
+  if (!problem->paged) return;
+  if (pages->offsets) {
+    sequence->pages =
+        next_range(pages->offsets, index, pages->count, sequence->pages.end, &sequence->errors);
+  }
   for (int32_t i = 0; i < work->side_count; ++i) {
-    fv_page_map map =
-        fv_page_map_for(&args->pages, work->sides[i].ids, sequence->index, begin, end);
-    sequence->maps[i] = map;
-    if (offsets && (map.begin != begin || map.begin + map.count != end)) {
-      sequence->errors |= FOVEA_BAD_OFFSET;
-    }
+    sequence->maps[i] = fv_page_map_for(pages, work->sides[i].ids, index, sequence->pages.begin,
+                                        sequence->pages.end);
   }
 }
 
-/* The rows of the sequence. Offsets of packed rows are read through a running maximum, which `end`
- * of the sequence before carries. */
-static void find_rows(const fv_append_problem *problem, int64_t index, sequence *sequence) {
-  const int32_t *offsets = problem->args.new_offsets;
-  int64_t reached = index > 0 ? sequence->end : 0;
-  sequence->index = index;
-  sequence->errors = 0;
-  sequence->begin = 0;
-  sequence->end = problem->rows;
-  if (!problem->packed) return;
-  sequence->begin = fv_page_clamp(offsets[index], reached, problem->rows);
-  sequence->end = fv_page_clamp(offsets[index + 1], sequence->begin, problem->rows);
-  if (sequence->begin != offsets[index] || sequence->end != offsets[index + 1]) {
-    sequence->errors |= FOVEA_BAD_OFFSET;
-  }
+/* Lengths are read only where they are needed: with slots, for RoPE without positions. */
+static bool read_length(const work *work, sequence *sequence) {
+  const fovea_kv_append_args *args = &work->problem->args;
+  bool needed = !args->slots || (args->rope.cos && !args->positions);
+  sequence->length = needed ? args->kv_lengths[sequence->index] : 0;
+  if (sequence->length >= 0) return true;
+  sequence->errors |= FOVEA_BAD_LENGTH;
+  return false;
 }
 
 static void append_sequence(const work *work, sequence *sequence, int64_t task) {
   token token;
-  if (sequence->begin == sequence->end) return;
-  open_sequence(work, sequence);
-  if (sequence->length < 0) return;
-  for (int64_t row = sequence->begin; row < sequence->end; ++row) {
+  if (sequence->rows.begin == sequence->rows.end || !read_length(work, sequence)) return;
+  for (int64_t row = sequence->rows.begin; row < sequence->rows.end; ++row) {
     if (find_token(work, sequence, row, &token, &sequence->errors)) {
       write_token(work, &token, task);
     }
@@ -306,7 +311,7 @@ static void append_task(void *context, int64_t task) {
   uint32_t *errors = work->problem->args.errors;
   sequence sequence = {0};
   for (int64_t i = 0; i < work->problem->sequences; ++i) {
-    find_rows(work->problem, i, &sequence);
+    next_sequence(work, i, &sequence);
     append_sequence(work, &sequence, task);
     if (task == 0 && errors && sequence.errors) errors[i] |= sequence.errors;
   }

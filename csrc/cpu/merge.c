@@ -18,7 +18,7 @@
 #include <math.h>
 #include <stdbool.h>
 
-#include "elements.h"
+#include "element_run.h"
 
 /* Elements of a row summed at a time: the sums and one part's values are 1 KiB of stack. */
 enum { CHUNK = 128 };
@@ -76,14 +76,14 @@ static void merge_chunk(const fovea_merge_args *args, place at, total sum, int64
     float lse = part_lse(args, n, at);
     if (lse == -INFINITY) continue;
     float w = expf(lse - sum.m);
-    fv_elements_load(element(&args->outs[n], at), args->outs[n].dtype, first, count, x);
+    fv_load_run(element(&args->outs[n], at), args->outs[n].dtype, first, count, x);
     for (int64_t i = 0; i < count; ++i) a[i] = a[i] + w * x[i];
   }
   /* z = 0: no part saw a key, and a is 0 already. */
   if (sum.z != 0) {
     for (int64_t i = 0; i < count; ++i) a[i] = a[i] / sum.z;
   }
-  fv_elements_store(element(&args->out, at), args->out.dtype, first, count, a);
+  fv_store_run(element(&args->out, at), args->out.dtype, first, count, a);
 }
 
 static void merge_row(const fovea_merge_args *args, place at) {

@@ -1,9 +1,9 @@
 /* pages.h - from (sequence, page of the sequence) to a page of the cache, for tables of any
  * content.
  *
- * Tables are data of the running program, not of this call: an id may be stale, an offset may
- * decrease. No entry is read that lies outside the table, no id is passed on that lies outside the
- * cache. */
+ * Tables are data of the running program, not of this call: an id may be stale, a
+ * length absurd. No entry is read that lies outside the table, no id is passed on that lies outside
+ * the cache. */
 #ifndef FV_PAGES_H
 #define FV_PAGES_H
 
@@ -16,21 +16,14 @@ typedef struct fv_page_map {
   int64_t count;
 } fv_page_map;
 
-static inline int64_t fv_page_clamp(int64_t x, int64_t low, int64_t high) {
-  return x < low ? low : x > high ? high : x;
-}
-
-/* ids is pages->ids or pages->v_ids. The two offsets are those of the CSR form, pages->offsets[s]
- * and [s + 1], as they stand in memory; the dense form ignores them. They are clamped to the table,
- * and a range that runs backwards is empty; the caller sees it by comparing. Unlike the offsets of
- * packed tensors they need no running maximum: sequences may well share pages. */
+/* ids is pages->ids or pages->v_ids; begin and end are the sequence's range of the CSR form,
+ * clamped to the table (0 <= begin <= end <= pages->count), which the dense form ignores. */
 static inline fv_page_map fv_page_map_for(const fovea_pages *pages, const int32_t *ids,
-                                          int64_t sequence, int64_t offset_begin,
-                                          int64_t offset_end) {
+                                          int64_t sequence, int64_t begin, int64_t end) {
   fv_page_map map = {ids, sequence * pages->row_stride, pages->count};
   if (pages->offsets) {
-    map.begin = fv_page_clamp(offset_begin, 0, pages->count);
-    map.count = fv_page_clamp(offset_end, map.begin, pages->count) - map.begin;
+    map.begin = begin;
+    map.count = end - begin;
   }
   return map;
 }

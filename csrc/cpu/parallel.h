@@ -36,11 +36,11 @@ static inline void fv_parallel_task(void *context, int64_t index) {
 static inline void fv_parallel_run(fv_parallel parallel, int64_t count, fovea_task task,
                                    void *context) {
   fv_parallel_job job = {task, context};
-  if (parallel.threads == 1 || count <= 1) {
-    for (int64_t i = 0; i < count; ++i) fv_parallel_task(&job, i);
-  } else {
+  if (parallel.run && parallel.threads > 1 && count > 1) {
     parallel.run(parallel.user, count, fv_parallel_task, &job);
+    return;
   }
+  for (int64_t i = 0; i < count; ++i) fv_parallel_task(&job, i);
 }
 
 #endif /* FV_PARALLEL_H */
