@@ -463,7 +463,8 @@ __attribute__((target("f16c"))) float hardware_f32(unsigned code) {
 }
 
 TEST(Float16, AgreesWithTheProcessorsOwnConversion) {
-  if (!__builtin_cpu_supports("f16c")) GTEST_SKIP() << "this processor has no F16C";
+  // clang 14 can't ask for F16C; every processor with AVX2 has it.
+  if (!__builtin_cpu_supports("avx2")) GTEST_SKIP() << "this processor has no F16C";
   for (uint64_t bits = 0; bits < UINT64_C(1) << 32; bits += 251) {
     float x = f32_of(static_cast<uint32_t>(bits));
     if (std::isnan(x)) continue;  // the processor keeps payloads
