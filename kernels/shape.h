@@ -76,7 +76,8 @@ FV_SHAPE fv_range fv_window_keys(const fv_position_mask *mask, int64_t row) {
 }
 
 /* The smallest range that holds every key that a row of [row_begin, row_end) sees by position.
- * Windows move with the row, so the first and the last row decide. */
+ * The rows stand at consecutive positions, so their windows leave no position out between the first
+ * row's left end and the last row's right end: those two decide, for any stride of keys. */
 FV_SHAPE fv_range fv_rows_keys(const fv_position_mask *mask, int64_t row_begin, int64_t row_end) {
   fv_range front = fv_window_keys(mask, row_begin);
   fv_range back = fv_window_keys(mask, row_end - 1);
@@ -88,9 +89,8 @@ FV_SHAPE fv_range fv_rows_keys(const fv_position_mask *mask, int64_t row_begin, 
   return keys;
 }
 
-/* Whether some row of [row_begin, row_end) sees, by position, a key of `keys`. With stride 1 and an
- * unbroken run of rows the windows overlap, so their union has no holes but the one behind the
- * prefix; with larger strides a window may hold no key at all: the answer is then "maybe". */
+/* Whether some row of [row_begin, row_end) sees, by position, a key of `keys`: exact, for there is
+ * no hole in what they see but the one between prefix and windows. */
 FV_SHAPE int fv_rows_see(const fv_position_mask *mask, int64_t row_begin, int64_t row_end,
                          fv_range keys) {
   fv_range front = fv_window_keys(mask, row_begin);

@@ -107,15 +107,14 @@ void fv_report_errors(const fv_problem *problem, int64_t sequence, uint32_t bits
   }
 }
 
-int64_t fv_key_offset(const fv_problem *problem, const fv_sequence *sequence,
-                      const fovea_tensor *tensor, const int32_t *ids, int64_t key, int64_t head) {
-  int64_t in_head = head * tensor->stride[2];
+bool fv_key_place(const fv_problem *problem, const fv_sequence *sequence,
+                  const fovea_tensor *tensor, const int32_t *ids, int64_t key, fv_place *place) {
   if (!problem->paged) {
-    return sequence->kv_batch * tensor->stride[0] + (sequence->kv_begin + key) * tensor->stride[1] +
-           in_head;
+    *place = (fv_place){sequence->kv_batch, sequence->kv_begin + key};
+    return true;
   }
   int64_t page_len = tensor->shape[1];
   int64_t id = ids[sequence->page_begin + key / page_len];
-  if (id < 0 || id >= tensor->shape[0]) return -1;
-  return id * tensor->stride[0] + (key % page_len) * tensor->stride[1] + in_head;
+  *place = (fv_place){id, key % page_len};
+  return id >= 0 && id < tensor->shape[0];
 }

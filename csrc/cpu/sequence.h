@@ -32,10 +32,15 @@ bool fv_sequence_next(const fv_problem *problem, fv_sequence_cursor *cursor, fv_
 /* Adds bits to errors[sequence], if the caller wants them. Safe from many threads. */
 void fv_report_errors(const fv_problem *problem, int64_t sequence, uint32_t bits);
 
-/* Where key j of kv head g begins in k (ids NULL or k's) or in v, in elements; -1: on a bad page.
- */
-int64_t fv_key_offset(const fv_problem *problem, const fv_sequence *sequence,
-                      const fovea_tensor *tensor, const int32_t *ids, int64_t key, int64_t head);
+/* Where a key lies in k, v or their scales: the indices of the first two dimensions. */
+typedef struct fv_place {
+  int64_t outer; /* batch row or page */
+  int64_t inner; /* position in it */
+} fv_place;
+
+/* Finds key j in k or v, whose page ids are given (NULL unless paged); false: a bad page. */
+bool fv_key_place(const fv_problem *problem, const fv_sequence *sequence,
+                  const fovea_tensor *tensor, const int32_t *ids, int64_t key, fv_place *place);
 
 /* v's page table, which is k's unless it has its own. */
 static inline const int32_t *fv_v_page_ids(const fv_problem *problem) {
