@@ -1,0 +1,15 @@
+# The flags that every target of the project is compiled with: link to fovea_flags, privately.
+#
+# -ffp-contract=off: a product and a sum are fused only where the source says so, so that the same
+# source gives the same bits with every compiler and at every level of optimisation.
+add_library(fovea_flags INTERFACE)
+target_compile_options(fovea_flags INTERFACE
+  -Wall -Wextra -ffp-contract=off -fvisibility=hidden
+  $<$<BOOL:${FOVEA_WERROR}>:-Werror>)
+
+if(FOVEA_SANITIZE)
+  # Errors end the program: a report that scrolls by in a green run is a report nobody reads.
+  target_compile_options(fovea_flags INTERFACE
+    -fsanitize=${FOVEA_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_link_options(fovea_flags INTERFACE -fsanitize=${FOVEA_SANITIZE})
+endif()

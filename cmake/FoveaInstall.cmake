@@ -1,0 +1,45 @@
+# What an installed tree holds: the header, both libraries, the package files for CMake and
+# pkg-config, the program with its manual pages and completion. All of it can be moved to another
+# prefix afterwards: no file holds an absolute path.
+include(CMakePackageConfigHelpers)
+
+install(TARGETS fovea fovea_static EXPORT fovea-targets
+        ARCHIVE COMPONENT development
+        LIBRARY COMPONENT runtime NAMELINK_COMPONENT development
+        FILE_SET HEADERS COMPONENT development)
+
+set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/fovea)
+install(EXPORT fovea-targets NAMESPACE fovea:: DESTINATION ${package_dir} COMPONENT development)
+configure_package_config_file(
+  cmake/fovea-config.cmake.in ${CMAKE_CURRENT_BINARY_DIR}/fovea-config.cmake
+  INSTALL_DESTINATION ${package_dir} NO_SET_AND_CHECK_MACRO)
+# While the major version is 0, a minor version may break what was.
+write_basic_package_version_file(
+  ${CMAKE_CURRENT_BINARY_DIR}/fovea-config-version.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/fovea-config.cmake
+              ${CMAKE_CURRENT_BINARY_DIR}/fovea-config-version.cmake
+        DESTINATION ${package_dir} COMPONENT development)
+
+# The way from the folder of fovea.pc to the prefix, for whatever CMAKE_INSTALL_LIBDIR is.
+cmake_path(SET pc_dir NORMALIZE "/prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig")
+cmake_path(RELATIVE_PATH pc_dir BASE_DIRECTORY "/prefix" OUTPUT_VARIABLE pc_below_prefix)
+string(REGEX REPLACE "[^/]+" ".." pc_to_prefix "${pc_below_prefix}")
+configure_file(cmake/fovea.pc.in ${CMAKE_CURRENT_BINARY_DIR}/fovea.pc @ONLY)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/fovea.pc
+        DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT development)
+
+install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT runtime)
+
+set(CPACK_GENERATOR DEB TGZ)
+set(CPACK_PACKAGE_NAME fovea)
+set(CPACK_PACKAGE_VENDOR "The fovea authors")
+set(CPACK_PACKAGE_CONTACT "The fovea authors <fovea@example.org>")
+set(CPACK_PACKAGE_DESCRIPTION_SUMMARY ${PROJECT_DESCRIPTION})
+set(CPACK_RESOURCE_FILE_LICENSE ${CMAKE_CURRENT_SOURCE_DIR}/LICENSE)
+set(CPACK_STRIP_FILES ON)
+set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
+set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
+set(CPACK_DEBIAN_PACKAGE_SECTION libs)
+set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
+set(CPACK_DEBIAN_PACKAGE_GENERATE_SHLIBS ON)
+include(CPack)
