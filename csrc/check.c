@@ -63,24 +63,19 @@ static const struct {
   bool in_weights; /* fovea_attention_weights uses it */
   fv_view_rule rule;
 } tensors[] = {
-#define TENSOR(name, in_weights, dtypes, optional, written, last) \
-  {                                                               \
-#name, offsetof(fovea_attention_args, name), in_weights, {    \
-      dtypes, optional, written, last                             \
-    }                                                             \
-  }
-    TENSOR(q, true, FV_DTYPES_QUERY, false, false, FV_LAST_UNIT),
-    TENSOR(k, true, FV_DTYPES_CACHE, false, false, FV_LAST_UNIT),
-    TENSOR(v, false, FV_DTYPES_CACHE, false, false, FV_LAST_UNIT),
-    TENSOR(out, false, FV_DTYPES_QUERY, false, true, FV_LAST_UNIT),
-    TENSOR(lse, false, FV_DTYPE_BIT(FOVEA_F32), true, true, FV_LAST_UNIT),
-    TENSOR(q_scale, true, FV_DTYPES_SCALE, true, false, FV_LAST_ANY),
-    TENSOR(k_scale, true, FV_DTYPES_SCALE, true, false, FV_LAST_ANY),
-    TENSOR(v_scale, false, FV_DTYPES_SCALE, true, false, FV_LAST_ANY),
-    TENSOR(out_scale, false, FV_DTYPES_SCALE, true, false, FV_LAST_ANY),
-    TENSOR(mask, true, FV_DTYPE_BIT(FOVEA_U8), true, false, FV_LAST_UNIT_OR_ZERO),
-    TENSOR(bias, true, FV_DTYPES_PLAIN, true, false, FV_LAST_UNIT_OR_ZERO),
-#undef TENSOR
+#define FIELD(name) #name, offsetof(fovea_attention_args, name)
+    {FIELD(q), true, {FV_DTYPES_QUERY, false, false, FV_LAST_UNIT}},
+    {FIELD(k), true, {FV_DTYPES_CACHE, false, false, FV_LAST_UNIT}},
+    {FIELD(v), false, {FV_DTYPES_CACHE, false, false, FV_LAST_UNIT}},
+    {FIELD(out), false, {FV_DTYPES_QUERY, false, true, FV_LAST_UNIT}},
+    {FIELD(lse), false, {FV_DTYPE_BIT(FOVEA_F32), true, true, FV_LAST_UNIT}},
+    {FIELD(q_scale), true, {FV_DTYPES_SCALE, true, false, FV_LAST_ANY}},
+    {FIELD(k_scale), true, {FV_DTYPES_SCALE, true, false, FV_LAST_ANY}},
+    {FIELD(v_scale), false, {FV_DTYPES_SCALE, true, false, FV_LAST_ANY}},
+    {FIELD(out_scale), false, {FV_DTYPES_SCALE, true, false, FV_LAST_ANY}},
+    {FIELD(mask), true, {FV_DTYPE_BIT(FOVEA_U8), true, false, FV_LAST_UNIT_OR_ZERO}},
+    {FIELD(bias), true, {FV_DTYPES_PLAIN, true, false, FV_LAST_UNIT_OR_ZERO}},
+#undef FIELD
 };
 enum { TENSORS = sizeof tensors / sizeof tensors[0] };
 
@@ -156,10 +151,11 @@ static fovea_status check_sequences(const fovea_attention_args *args, fv_problem
       FV_REQUIRE(args->sequences, ==, args->q.shape[0], "without q_offsets it may be left 0");
     problem->sequences = args->q.shape[0];
   }
+  if (problem->paged) return FOVEA_OK; /* k.shape[0] is the number of pages */
   const int64_t sequences = problem->sequences;
   if (problem->kv_packed)
     FV_REQUIRE(args->k.shape[0], ==, 1, "with kv_offsets k is [1, total, heads_kv, dim]");
-  else if (!problem->paged)
+  else
     FV_REQUIRE(args->k.shape[0], ==, sequences, "");
   return FOVEA_OK;
 }
