@@ -348,10 +348,12 @@ fv_file_status fv_npy_read(const fv_file_source *source, const char *name, fv_te
   fv_file_status status = read_header(source, &tensor, error);
   if (status != FV_FILE_OK) return status;
 
-  char *kept = strdup(name);
+  size_t name_bytes = strlen(name) + 1;
+  char *kept = (char *)malloc(name_bytes);
   if (kept == NULL) {
-    return fv_fail_out_of_memory(source->label, error, strlen(name) + 1, "its tensor's name");
+    return fv_fail_out_of_memory(source->label, error, name_bytes, "its tensor's name");
   }
+  memcpy(kept, name, name_bytes);
   fv_tensor_file *made;
   status = fv_table_create(source, 1, 0, kept, &made, error);
   if (status != FV_FILE_OK) {

@@ -267,25 +267,23 @@ static fv_file_status fill(const output *out, const header_text *header) {
   return status == FV_FILE_OK ? flush(out) : status;
 }
 
-/* Closes the file in any case. An interrupted close has closed, and fsync has spoken for the data.
- */
-static fv_file_status close_file(output *out) {
+/* Closes the file in any case; an earlier failure stays the one that is told. An interrupted close
+ * has closed, and fsync has spoken for the data. */
+static fv_file_status close_file(output *out, fv_file_status status) {
   int result = close(out->fd);
   out->fd = -1;
-  if (result == 0 || errno == EINTR) return FV_FILE_OK;
+  if (status != FV_FILE_OK || result == 0 || errno == EINTR) return status;
   return fail_to_write(out, "closing failed", errno);
 }
 
 static fv_file_status write_and_rename(output *out, const header_text *header) {
   fv_file_status status = create_temporary(out);
   if (status == FV_FILE_OK) {
-    status = fill(out, header);
-    fv_file_status closed = close_file(out);
-    if (status == FV_FILE_OK) status = closed;
+    status = close_file(out, fill(out, header));
     if (status == FV_FILE_OK && rename(out->temporary, out->path) != 0) {
       status = fail_to_write(out, "it cannot take its name", errno);
     }
-    if (status != FV_FILE_OK) (void)unlink(out->temporary); /* the first failure is the one told */
+    if (status != FV_FILE_OK) (void)unlink(out->temporary); /* the failure before it is told */
   }
   free(out->temporary);
   return status;
