@@ -1,0 +1,10 @@
+/* attention_cpu.h - the device FOVEA_DEVICE_CPU: tiled, threaded, vectorised. */
+#ifndef FV_ATTENTION_CPU_H
+#define FV_ATTENTION_CPU_H
+
+#include "../plan.h"
+#include "parallel.h"
+
+void fv_cpu_attention(const fv_problem *problem, const fv_plan *plan, fv_parallel parallel);
+
+#endif /* FV_ATTENTION_CPU_H */

@@ -1,0 +1,33 @@
+/* reference.h - the judge: attention in double precision, the header's formula as loops. */
+#ifndef FV_REFERENCE_H
+#define FV_REFERENCE_H
+
+#include "parallel.h"
+#include "row_mask.h"
+
+enum { FV_MAX_DIM = 576, FV_MAX_DIM_V = 512 };
+
+/* One output row in double precision, with the magnitudes that error bounds are made of. */
+typedef struct fv_reference_row {
+  double out[FV_MAX_DIM_V];
+  double lse;
+  double magnitude[FV_MAX_DIM_V]; /* sum_j w_j |v_j| */
+  double noise[FV_MAX_DIM_V];     /* sqrt(sum_j max(w_j, floor)^2 v_j^2) */
+  double spread[FV_MAX_DIM_V];    /* sum_j |v_j| over visible keys */
+  double logit;                   /* the largest sum of magnitudes behind a visible logit */
+  double sum;                     /* sum_j exp(t_j - max_j t_j), the sink included */
+  int64_t visible;                /* keys seen */
+  bool finite;                    /* every key and value seen is finite */
+} fv_reference_row;
+
+/* Computes row i of query head h. weight_floor: the least weight that rounds like a normal number
+ * in the type that probabilities are rounded to (for `noise`); 0 if none. *errors collects bits. */
+void fv_reference_attend(const fv_problem *problem, const fv_sequence *sequence, int64_t row,
+                         int64_t head, double weight_floor, fv_reference_row *result,
+                         uint32_t *errors);
+
+/* The device FOVEA_DEVICE_REFERENCE. */
+void fv_reference_attention(const fv_problem *problem, fv_parallel parallel);
+void fv_reference_weights(const fv_weights_problem *problem, fv_parallel parallel);
+
+#endif /* FV_REFERENCE_H */

@@ -1,0 +1,96 @@
+/* row_mask.c - see row_mask.h. */
+#include "row_mask.h"
+
+#include <math.h>
+
+#include "../numeric.h"
+
+/* Elements that an extent allows to index: all if it broadcasts. */
+static int64_t readable(int64_t extent) {
+  return extent == 1 ? INT64_MAX : extent;
+}
+
+static int64_t row_offset(const fovea_tensor *t, int64_t sequence, int64_t row, int64_t head) {
+  return sequence * t->stride[0] + row * t->stride[1] + head * t->stride[2];
+}
+
+static void set_mask(const fv_problem *p, const fv_sequence *s, int64_t row, int64_t head,
+                     fv_row_mask *m) {
+  const fovea_tensor *mask = &p->args.mask;
+  if (mask->dtype == FOVEA_NONE) return;
+  m->outside |= row >= readable(mask->shape[1]);
+  m->mask = (const uint8_t *)mask->data + (m->outside ? 0 : row_offset(mask, s->index, row, head));
+  m->mask_step = mask->stride[3];
+  m->mask_keys = readable(mask->shape[3]);
+}
+
+static int64_t element_size(uint32_t dtype) {
+  return dtype == FOVEA_F32 ? 4 : 2;
+}
+
+static void set_bias(const fv_problem *p, const fv_sequence *s, int64_t row, int64_t head,
+                     fv_row_mask *m) {
+  const fovea_tensor *bias = &p->args.bias;
+  if (bias->dtype == FOVEA_NONE) return;
+  m->outside |= row >= readable(bias->shape[1]);
+  int64_t offset = m->outside ? 0 : row_offset(bias, s->index, row, head);
+  m->bias = (const char *)bias->data + offset * element_size(bias->dtype);
+  m->bias_dtype = bias->dtype;
+  m->bias_step = bias->stride[3];
+  m->bias_keys = readable(bias->shape[3]);
+}
+
+/* The words of the row, as far as they exist: bits past them are unreadable. */
+static void set_tree(const fv_problem *p, const fv_sequence *s, int64_t row, fv_row_mask *m) {
+  const fovea_tree_mask *tree = &p->args.tree;
+  if (!tree->bits) return;
+  int64_t row_words = fv_ceil_div(s->tree_len, 32);
+  int64_t start = s->tree_start + row * row_words;
+  bool inside = start >= 0 && start <= tree->words;
+  m->tree = tree->bits + (inside ? start : 0);
+  m->tree_bits_readable = inside ? (tree->words - start) * 32 : 0;
+  m->tree_key = s->mask.len - s->tree_len;
+}
+
+fv_row_mask fv_row_mask_for(const fv_problem *problem, const fv_sequence *sequence, int64_t row,
+                            int64_t head) {
+  fv_row_mask m = {0};
+  m.window = fv_window_keys(&sequence->mask, row);
+  m.first = sequence->mask.first;
+  m.prefix_end = sequence->mask.prefix_end;
+  m.len = sequence->mask.len;
+  set_mask(problem, sequence, row, head, &m);
+  set_bias(problem, sequence, row, head, &m);
+  set_tree(problem, sequence, row, &m);
+  m.plain = !m.mask && !m.bias && !m.tree;
+  if (problem->args.alibi_slopes) {
+    m.slope = problem->args.alibi_slopes[sequence->index * problem->args.alibi_stride + head];
+  }
+  m.row_position = sequence->mask.row_origin + row;
+  m.key_origin = sequence->mask.key_origin;
+  m.key_stride = sequence->mask.key_stride;
+  return m;
+}
+
+static float bias_at(const fv_row_mask *m, int64_t key) {
+  int64_t index = key * m->bias_step;
+  if (m->bias_dtype == FOVEA_F32) return ((const float *)m->bias)[index];
+  uint16_t code = ((const uint16_t *)m->bias)[index];
+  return m->bias_dtype == FOVEA_F16 ? fv_f16_to_f32(code) : fv_bf16_to_f32(code);
+}
+
+bool fv_sees_key(const fv_row_mask *m, int64_t key, float *bias, uint32_t *errors) {
+  *bias = 0;
+  if (m->plain) return true;
+  int64_t bit = key - m->tree_key;
+  bool in_tree = m->tree && bit >= 0;
+  if (m->outside || (m->mask && key >= m->mask_keys) || (m->bias && key >= m->bias_keys) ||
+      (in_tree && bit >= m->tree_bits_readable)) {
+    *errors |= FOVEA_BAD_MASK;
+    return false;
+  }
+  if (m->mask && !m->mask[key * m->mask_step]) return false;
+  if (in_tree && !(m->tree[bit / 32] >> (bit % 32) & 1)) return false;
+  if (m->bias) *bias = bias_at(m, key);
+  return *bias != -INFINITY;
+}

@@ -1,0 +1,154 @@
+/* plan.c - see plan.h. */
+#include "plan.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "cpu/tile_scratch.h"
+#include "status.h"
+
+static const fv_kernel kernels[] = {
+#define FV_HOST_ROW(name, device, isa, tile_q, tile_kv) \
+  {#name, FOVEA_DEVICE_##device, FV_ISA_##isa, tile_q, tile_kv},
+#include "attention.def"
+#undef FV_HOST_ROW
+};
+
+enum { KERNEL_COUNT = sizeof kernels / sizeof kernels[0] };
+
+const fv_kernel *fv_kernel_at(int32_t index) {
+  return index >= 0 && index < KERNEL_COUNT ? &kernels[index] : NULL;
+}
+
+const char *fv_isa_name(fv_isa isa) {
+  return isa == FV_ISA_AVX2 ? "avx2" : "portable";
+}
+
+/* The first row that the device can run: rows are ordered best first. */
+static const fv_kernel *choose_kernel(const fv_facts *facts) {
+  for (int i = 0; i < KERNEL_COUNT; ++i) {
+    if (kernels[i].device == facts->device && kernels[i].isa <= facts->isa) return &kernels[i];
+  }
+  return NULL;
+}
+
+static void explain_choice(const fv_facts *facts, fv_plan *plan) {
+  const char *isa = fv_isa_name(facts->isa);
+  if (facts->device == FOVEA_DEVICE_REFERENCE) {
+    snprintf(plan->reason, sizeof plan->reason,
+             "the reference device was asked for: double precision, every feature");
+  } else {
+    snprintf(plan->reason, sizeof plan->reason,
+             "covers every dtype, shape and mask; instruction set %s", isa);
+  }
+}
+
+/* Tiles never cross a sequence or a kv head. A packed batch can leave one ragged tile per
+ * sequence; the sum over sequences of ceil(rows_s / tile) is at most this. */
+static int64_t tiles_bound(const fv_problem *problem, int32_t tile_q) {
+  int64_t sequences = problem->q_packed ? 1 : problem->sequences;
+  int64_t ragged = problem->q_packed ? problem->sequences : 0;
+  __int128 rows = (__int128)problem->rows * problem->group;
+  __int128 tiles = ((rows + tile_q - 1) / tile_q * sequences + ragged) * problem->heads_kv;
+  return tiles > INT64_MAX ? INT64_MAX : (int64_t)tiles;
+}
+
+/* One formula for plans and for the bound over limits: they cannot disagree. */
+static size_t scratch_bytes(const fv_kernel *kernel, int32_t dim, int32_t dim_v) {
+  if (kernel->device != FOVEA_DEVICE_CPU) return 0;
+  return fv_tile_scratch_bytes(kernel->tile_q, kernel->tile_kv, dim, dim_v);
+}
+
+fovea_status fv_plan_attention(const fv_facts *facts, const fv_problem *problem, fv_plan *plan) {
+  const fv_kernel *kernel = choose_kernel(facts);
+  if (!kernel) return fv_fail(FOVEA_UNSUPPORTED, "this build has no kernel for the device");
+  plan->kernel = kernel;
+  plan->tiles_bound = tiles_bound(problem, kernel->tile_q);
+  plan->workers = facts->threads;
+  plan->scratch_bytes = scratch_bytes(kernel, problem->dim, problem->dim_v);
+  plan->workspace_bytes = plan->scratch_bytes * (size_t)plan->workers;
+  explain_choice(facts, plan);
+  return FOVEA_OK;
+}
+
+size_t fv_plan_workspace(const fv_facts *facts, const fovea_limits *limits) {
+  const fv_kernel *kernel = choose_kernel(facts);
+  if (!kernel) return 0;
+  int32_t dim = limits->dim ? limits->dim : FV_LARGEST_DIM;
+  int32_t dim_v = limits->dim_v ? limits->dim_v : FV_LARGEST_DIM_V;
+  return scratch_bytes(kernel, dim, dim_v) * (size_t)facts->threads;
+}
+
+/* ---- The plan as text ---- */
+
+typedef struct printer {
+  char *text;
+  size_t capacity;
+  int length; /* of the whole text, cut or not */
+} printer;
+
+static void print(printer *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void print(printer *p, const char *format, ...) {
+  size_t used = (size_t)p->length < p->capacity ? (size_t)p->length : p->capacity;
+  va_list values;
+  va_start(values, format);
+  p->length += vsnprintf(p->text + used, p->capacity - used, format, values);
+  va_end(values);
+}
+
+static const char *dtype_name(uint32_t dtype) {
+  static const char *const names[] = {"none", "f32", "f16", "bf16", "e4m3", "e5m2", "i8", "u8"};
+  return dtype < sizeof names / sizeof names[0] ? names[dtype] : "?";
+}
+
+static void print_features(printer *p, const fv_problem *problem) {
+  const fovea_attention_args *a = &problem->args;
+  print(p, "features    ");
+  int start = p->length;
+  if (problem->q_packed) print(p, " packed-q");
+  if (problem->kv_packed) print(p, " packed-kv");
+  if (problem->paged) print(p, a->pages.offsets ? " paged-csr" : " paged");
+  if (a->kv_lengths) print(p, " lengths");
+  if (a->causal) print(p, " causal");
+  if (problem->window_left >= 0) print(p, " window-left=%" PRId64, problem->window_left);
+  if (problem->window_right >= 0) print(p, " window-right=%" PRId64, problem->window_right);
+  if (a->q_position) {
+    print(p, " q-position");
+  } else if (a->alignment == FOVEA_ALIGN_TOP_LEFT) {
+    print(p, " top-left");
+  }
+  if (a->kv_first) print(p, " kv-first");
+  if (a->kv_position || problem->kv_position_stride != 1) print(p, " kv-position");
+  if (a->prefix_lengths) print(p, " prefix");
+  if (a->mask.dtype) print(p, " mask");
+  if (a->tree.bits) print(p, " tree");
+  if (a->bias.dtype) print(p, " bias");
+  if (a->alibi_slopes) print(p, " alibi");
+  if (a->sinks) print(p, " sinks");
+  if (a->softcap > 0) print(p, " softcap=%g", (double)a->softcap);
+  if (a->lse.dtype) print(p, " lse");
+  print(p, "%s\n", p->length == start ? " none" : "");
+}
+
+int fv_plan_print(const fv_plan *plan, const fv_problem *problem, char *text, size_t capacity) {
+  const fovea_attention_args *a = &problem->args;
+  printer p = {text, capacity, 0};
+  if (capacity) text[0] = '\0';
+  print(&p, "kernel       %s\n", plan->kernel->name);
+  print(&p, "reason       %s\n", plan->reason);
+  print(&p,
+        "problem      sequences %" PRId64 ", rows %" PRId64 ", heads %d/%d, dim %d/%d, scale %g\n",
+        problem->sequences, problem->rows, problem->heads_q, problem->heads_kv, problem->dim,
+        problem->dim_v, (double)problem->scale);
+  print(&p, "dtypes       q %s, k %s, v %s, out %s\n", dtype_name(a->q.dtype),
+        dtype_name(a->k.dtype), dtype_name(a->v.dtype), dtype_name(a->out.dtype));
+  print_features(&p, problem);
+  print(&p, "tiles        %d rows x %d keys, at most %" PRId64 "\n", plan->kernel->tile_q,
+        plan->kernel->tile_kv, plan->tiles_bound);
+  print(&p, "workers      %d\n", plan->workers);
+  print(&p, "workspace    %zu bytes (%zu per worker)\n", plan->workspace_bytes,
+        plan->scratch_bytes);
+  return p.length;
+}

@@ -1,0 +1,51 @@
+/* plan.h - chooses the kernel of a call, its tiles and its workspace.
+ *
+ * A pure function of the checked problem and of facts about the device: no driver call, no
+ * allocation, no state. Cheap enough to run in every call, and testable as text. */
+#ifndef FV_PLAN_H
+#define FV_PLAN_H
+
+#include "problem.h"
+
+typedef enum fv_isa { FV_ISA_PORTABLE = 0, FV_ISA_AVX2 = 1 } fv_isa;
+
+/* What planning knows of a device. */
+typedef struct fv_facts {
+  fovea_device device;
+  fv_isa isa;
+  int32_t threads;
+} fv_facts;
+
+/* A row of attention.def. */
+typedef struct fv_kernel {
+  const char *name;
+  fovea_device device;
+  fv_isa isa;
+  int32_t tile_q;
+  int32_t tile_kv;
+} fv_kernel;
+
+typedef struct fv_plan {
+  const fv_kernel *kernel;
+  int64_t tiles_bound;    /* tiles of query rows, at most; the lengths decide how many there are */
+  int32_t workers;        /* tasks that share them */
+  size_t scratch_bytes;   /* workspace of each worker */
+  size_t workspace_bytes; /* workers * scratch_bytes */
+  char reason[160];
+} fv_plan;
+
+/* Kernel `index` of this build, or NULL. */
+const fv_kernel *fv_kernel_at(int32_t index);
+
+const char *fv_isa_name(fv_isa isa);
+
+/* FOVEA_OK, or FOVEA_UNSUPPORTED with the reason as the error detail. */
+fovea_status fv_plan_attention(const fv_facts *facts, const fv_problem *problem, fv_plan *plan);
+
+/* The workspace bound of fovea_attention_workspace, which fv_plan_attention stays within. */
+size_t fv_plan_workspace(const fv_facts *facts, const fovea_limits *limits);
+
+/* Writes the plan as text, NUL-terminated, and returns the length it would have in full. */
+int fv_plan_print(const fv_plan *plan, const fv_problem *problem, char *text, size_t capacity);
+
+#endif /* FV_PLAN_H */

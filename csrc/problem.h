@@ -1,0 +1,61 @@
+/* problem.h - a checked call: what `check` hands to `plan` and `launch`.
+ *
+ * check.c copies the caller's struct (zero-extended to this library's size), proves the header's
+ * rules and resolves every default, so that nothing below it asks "was this given?" twice:
+ *
+ *   - a dimension that broadcasts (extent 1 in a scale, mask or bias; or an unused stride) has
+ *     stride 0 in the copy;
+ *   - alibi_slopes, sinks, masks, tables are as given (NULL or dtype NONE: absent);
+ *   - windows, scale and strides of positions are plain numbers. */
+#ifndef FV_PROBLEM_H
+#define FV_PROBLEM_H
+
+#include <stdbool.h>
+
+#include "../include/fovea.h"
+
+/* Attention. Extents are those the host knows; lengths on the device are read by the backends. */
+typedef struct fv_problem {
+  fovea_attention_args args; /* the normalised copy */
+  int64_t sequences;
+  int64_t rows; /* q.shape[1]: rows of a sequence, or of all when packed */
+  int32_t heads_q;
+  int32_t heads_kv;
+  int32_t group; /* heads_q / heads_kv; 1 if there are no heads */
+  int32_t dim;
+  int32_t dim_v;
+  bool q_packed;
+  bool kv_packed;
+  bool paged;
+  int64_t kv_room;            /* keys a sequence can have at most, as far as the host knows */
+  float scale;                /* never 0 */
+  int64_t window_left;        /* -1: unlimited */
+  int64_t window_right;       /* -1: unlimited */
+  int32_t kv_position_stride; /* >= 1 */
+  bool empty;                 /* an extent of out is 0: nothing to compute */
+} fv_problem;
+
+/* Weights: the attention problem with v, out and lse absent, and the selection. */
+typedef struct fv_weights_problem {
+  fv_problem attention;
+  fovea_tensor weights;
+  const int32_t *sequences;
+  const int32_t *rows;
+  const int32_t *heads;
+} fv_weights_problem;
+
+typedef struct fv_merge_problem {
+  fovea_merge_args args;
+} fv_merge_problem;
+
+typedef struct fv_append_problem {
+  fovea_kv_append_args args; /* normalised copy: broadcast strides are 0 */
+  int64_t sequences;
+  int64_t rows; /* extent 1 of the new tensors: rows of a sequence, or of all when packed */
+  int32_t heads_kv;
+  bool packed;
+  bool paged;
+  bool empty;
+} fv_append_problem;
+
+#endif /* FV_PROBLEM_H */

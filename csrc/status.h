@@ -1,0 +1,24 @@
+/* status.h - how the library reports failure: one function, one text per thread.
+ *
+ * A failing function says `return fv_fail(FOVEA_BAD_ARGUMENT, "...", ...)`. The exported call at
+ * the top copies the text into the caller's own buffer if it gave one (fv_publish_detail). */
+#ifndef FV_STATUS_H
+#define FV_STATUS_H
+
+#include "../include/fovea.h"
+
+/* Stores the text for fovea_error_detail() and returns status. */
+fovea_status fv_fail(fovea_status status, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Copies the thread's detail to the caller's buffer on failure; returns status unchanged. */
+fovea_status fv_publish_detail(fovea_status status, char *detail, size_t detail_bytes);
+
+/* Forwards a failure to the caller. */
+#define FV_TRY(call)                                     \
+  do {                                                   \
+    fovea_status fv_try_status = (call);                 \
+    if (fv_try_status != FOVEA_OK) return fv_try_status; \
+  } while (0)
+
+#endif /* FV_STATUS_H */

@@ -1,0 +1,558 @@
+/* fovea.h - exact attention as a C library.
+ *
+ * This header is the manual. It compiles alone as C99 and as C++17 and includes no CUDA header.
+ *
+ *   Introduction      what is computed, and the words used for it
+ *   Version, status   numbers, texts, error detail
+ *   Tensors           views with named dimensions
+ *   Handle            a device and its threads
+ *   Attention         the main call, what it supports, its workspace, its plan
+ *   Weights           the probabilities themselves, for chosen rows
+ *   Merge             partial results over disjoint keys become one
+ *   Append            new tokens into a key/value cache, with RoPE and quantisation
+ *
+ * Introduction
+ *
+ *   For every sequence s, query row i and query head h, with g = h / (heads_q / heads_kv):
+ *
+ *     t[j]   = scale * sum_d q[s,i,h,d] * k[s,j,g,d]                      scaled
+ *     t[j]   = softcap * tanh(t[j] / softcap)                             if softcap > 0
+ *     t[j]   = t[j] - alibi_slope[s,h] * |P(i) - K(j)|                    if ALiBi slopes are given
+ *     t[j]   = t[j] + bias[s,i,h,j]                                       if a bias is given
+ *     lse    = log( sum_{j visible} exp(t[j])  +  exp(sink[h]) )          the sink if one is given
+ *     w[j]   = exp(t[j] - lse) for visible j, else 0
+ *     out[s,i,h,:] = sum_j w[j] * v[s,j,g,:]
+ *
+ *   P(i) and K(j) are the positions of a row and a key ("Positions" below). s, i and j always count
+ *   from the start of the sequence, however the batch is stored.
+ *
+ *   Lengths, offsets, positions, page tables and scales are read where the work is done: in device
+ *   memory for a CUDA handle, in host memory for the CPU handles. One captured CUDA graph therefore
+ *   serves every step of a decoding loop.
+ *
+ *   In every struct of arguments the first field is its size, and zero everywhere else means "the
+ *   default" or "absent". Start with `fovea_attention_args args = {sizeof args};` and fill in.
+ */
+#ifndef FOVEA_H
+#define FOVEA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define FOVEA_API __attribute__((visibility("default")))
+#else
+#define FOVEA_API
+#endif
+
+/* ---- Version ------------------------------------------------------------------------------- */
+
+#define FOVEA_VERSION_MAJOR 0
+#define FOVEA_VERSION_MINOR 1
+#define FOVEA_VERSION_PATCH 0
+
+/* The version of the library that is running: major * 10000 + minor * 100 + patch. */
+FOVEA_API int32_t fovea_version(void);
+
+/* ---- Status -------------------------------------------------------------------------------- */
+
+/* X(name, value, text). A function that returns any of these except PARTIAL has, on failure, queued
+ * nothing and written to none of its outputs. */
+#define FOVEA_STATUS_MAP(X)                                                                  \
+  X(OK, 0, "success")                                                                        \
+  X(BAD_ARGUMENT, 1, "an argument breaks a rule of the header")                              \
+  X(UNSUPPORTED, 2, "no kernel of this device covers the request")                           \
+  X(NO_DEVICE, 3, "the device is absent, or its driver is missing or too old")               \
+  X(OUT_OF_MEMORY, 4, "memory or another system resource could not be had")                  \
+  X(NOT_PREPARED, 5, "a kernel must be loaded, which a stream capture forbids; see prepare") \
+  X(DRIVER_ERROR, 6, "the device driver refused; nothing was queued")                        \
+  X(PARTIAL, 7, "the driver refused a later launch of the call; its outputs are undefined")
+
+typedef enum fovea_status {
+#define FOVEA_STATUS_ENUM(name, value, text) FOVEA_##name = value,
+  FOVEA_STATUS_MAP(FOVEA_STATUS_ENUM)
+#undef FOVEA_STATUS_ENUM
+} fovea_status;
+
+/* The status's name, "FOVEA_BAD_ARGUMENT", and its text. Any other value: "FOVEA_?" and a text that
+ * says so; never NULL. */
+FOVEA_API const char *fovea_status_name(fovea_status status);
+FOVEA_API const char *fovea_status_text(fovea_status status);
+
+/* What was wrong in this thread's last failed call: which argument, its value and the rule, such as
+ * "q.shape[3] (dim) (60) must be a multiple of 8". Never NULL; "" before the first failure. Valid
+ * until the thread's next failing call. Callers whose threads move (Go) pass `detail` instead. */
+FOVEA_API const char *fovea_error_detail(void);
+
+/* ---- Tensors ------------------------------------------------------------------------------- */
+
+typedef enum fovea_dtype {
+  FOVEA_NONE = 0, /* the tensor is absent */
+  FOVEA_F32 = 1,
+  FOVEA_F16 = 2,
+  FOVEA_BF16 = 3,
+  FOVEA_E4M3 = 4, /* 8-bit float, OCP E4M3: no infinity, NaN 0x7f, largest 448 */
+  FOVEA_E5M2 = 5, /* 8-bit float, OCP E5M2: largest finite 57344 */
+  FOVEA_I8 = 6,
+  FOVEA_U8 = 7 /* masks only: 0 = hidden, anything else = visible */
+} fovea_dtype;
+
+/* A strided view. Dimensions always come in the order [batch, seq, head, dim]; how memory is laid
+ * out is a matter of strides, so heads-first memory [batch, head, seq, dim] is the same view with
+ * stride[1] < stride[2].
+ *
+ *   shape    extents >= 0, each below 2^31
+ *   stride   in elements, >= 0; stride[3] = 1 unless said otherwise. The stride of an extent of 1
+ * is never used. In inputs a stride of 0 repeats (broadcasts) the dimension. data     aligned to
+ * the element. May be NULL only if an extent is 0.
+ *
+ * This struct is frozen: it never grows. */
+typedef struct fovea_tensor {
+  void *data; /* inputs are only read */
+  int64_t shape[4];
+  int64_t stride[4];
+  uint32_t dtype;       /* fovea_dtype; FOVEA_NONE: the tensor is absent */
+  uint32_t reserved[5]; /* 0 */
+} fovea_tensor;
+
+/* A view of contiguous memory [batch, seq, head, dim]. */
+static inline fovea_tensor fovea_contiguous(void *data, fovea_dtype dtype, int64_t batch,
+                                            int64_t seq, int64_t heads, int64_t dim) {
+  fovea_tensor view;
+  int i;
+  view.data = data;
+  view.shape[0] = batch;
+  view.shape[1] = seq;
+  view.shape[2] = heads;
+  view.shape[3] = dim;
+  view.stride[0] = seq * heads * dim;
+  view.stride[1] = heads * dim;
+  view.stride[2] = dim;
+  view.stride[3] = 1;
+  view.dtype = (uint32_t)dtype;
+  for (i = 0; i < 5; ++i) view.reserved[i] = 0;
+  return view;
+}
+
+/* ---- Handle -------------------------------------------------------------------------------- */
+
+typedef struct fovea_handle fovea_handle;
+
+/* A CUstream or cudaStream_t: NULL is the legacy default stream. CPU handles ignore it. */
+typedef struct CUstream_st *fovea_stream;
+
+typedef enum fovea_device {
+  FOVEA_DEVICE_AUTO = 0,      /* a CUDA device if one can be used, else the CPU */
+  FOVEA_DEVICE_CPU = 1,       /* tiled, threaded, vectorised */
+  FOVEA_DEVICE_REFERENCE = 2, /* double precision, the formula as loops; slow on purpose: a judge */
+  FOVEA_DEVICE_CUDA = 3
+} fovea_device;
+
+/* Runs task(context, i) once for every i in [0, count), in any order, on any threads, at the same
+ * time or not, and returns when all are done. */
+typedef void (*fovea_task)(void *context, int64_t index);
+typedef void (*fovea_parallel_for)(void *user, int64_t count, fovea_task task, void *context);
+
+/* level: 0 error, 1 warning, 2 information. The text is valid during the call. */
+typedef void (*fovea_log)(void *user, int32_t level, const char *text);
+
+typedef struct fovea_options {
+  size_t struct_size;
+  uint32_t device;   /* fovea_device */
+  int32_t ordinal;   /* which CUDA device; 0 otherwise */
+  int32_t threads;   /* CPU threads, the caller's included; 0: as many as the process may use */
+  uint32_t reserved; /* 0 */
+  fovea_parallel_for parallel_for; /* NULL: the handle's own threads */
+  void *parallel_for_user;
+  fovea_log log; /* NULL: no log */
+  void *log_user;
+} fovea_options;
+
+/* Opens a device.
+ *
+ *   args      type                   notes
+ *   options   const fovea_options*   NULL: all defaults
+ *   handle    fovea_handle**         receives the handle; set to NULL on failure
+ *
+ * Environment  FOVEA_CPU_ISA=portable|avx2 forces the CPU backend's instruction set. Ignored in
+ *              programs that run with raised privileges.
+ * Threads      One handle may be used by many threads at once, each call with its own workspace and
+ *              outputs. While one call runs on the handle's threads another runs on its caller's.
+ * Fork         CPU handles go on working in a child of fork(); their threads start again there at
+ *              the first use. CUDA does not survive fork().
+ * Returns      FOVEA_OK
+ *   FOVEA_BAD_ARGUMENT    a field is out of range, or FOVEA_CPU_ISA names no instruction set
+ *   FOVEA_NO_DEVICE       the device asked for is absent; the detail says why
+ *   FOVEA_OUT_OF_MEMORY */
+FOVEA_API fovea_status fovea_create(const fovea_options *options, fovea_handle **handle);
+
+/* Ends the handle's threads and frees it. NULL is allowed. No call may be running on it. */
+FOVEA_API void fovea_destroy(fovea_handle *handle);
+
+typedef struct fovea_info {
+  size_t struct_size;
+  uint32_t device; /* the fovea_device in use: never AUTO */
+  int32_t ordinal;
+  int32_t threads; /* how many tasks a call is cut into at most */
+  uint32_t reserved;
+  char isa[32];       /* "avx2", "portable", "sm_90", ... */
+  char name[96];      /* the processor's or the GPU's name */
+  char features[160]; /* what was found: "avx2 fma f16c" */
+  char cuda[256];     /* why CUDA is or is not available, one sentence */
+} fovea_info;
+
+/* Describes a handle. Set info->struct_size first. Returns FOVEA_OK or FOVEA_BAD_ARGUMENT. */
+FOVEA_API fovea_status fovea_get_info(const fovea_handle *handle, fovea_info *info);
+
+/* The names of all kernels in this build, by index from 0; NULL past the last. */
+FOVEA_API const char *fovea_kernel_name(int32_t index);
+
+/* ---- Attention ----------------------------------------------------------------------------- */
+
+/* How far the bits of a result are promised, on one device model and one build of the library. */
+typedef enum fovea_reproducible {
+  FOVEA_REPRODUCIBLE_RUN = 0,   /* the same call gives the same bits */
+  FOVEA_REPRODUCIBLE_BATCH = 1, /* a row's bits do not depend on the other sequences */
+  FOVEA_REPRODUCIBLE_PHASE = 2  /* nor on how many query rows its sequence brings along */
+} fovea_reproducible;
+
+typedef enum fovea_alignment {
+  FOVEA_ALIGN_BOTTOM_RIGHT = 0, /* the last row stands at the last key */
+  FOVEA_ALIGN_TOP_LEFT = 1      /* row 0 stands at position 0 */
+} fovea_alignment;
+
+enum { FOVEA_ALLOW_DEPENDENT_LAUNCH = 1u }; /* flags: CUDA programmatic dependent launch */
+
+/* A side of the window. kind 0: unlimited. kind 1: at most `count` positions away, count >= 0. */
+enum { FOVEA_WINDOW_UNLIMITED = 0, FOVEA_WINDOW_LIMITED = 1 };
+typedef struct fovea_window {
+  uint32_t kind;
+  int32_t count;
+} fovea_window;
+
+/* Where a paged cache keeps its pages. With ids, k is [pages, page_len, heads_kv, dim] and key j of
+ * sequence s lies in slot j % page_len of page id(s, j / page_len).
+ *
+ *   dense   offsets NULL:  id(s, p) = ids[s * row_stride + p],   p < count
+ *   CSR     offsets i32 [sequences + 1]:  id(s, p) = ids[offsets[s] + p],  p < offsets[s+1] -
+ * offsets[s] and count is the number of ids
+ *
+ * v_ids is v's own table of the same form; NULL: k's. Any page_len >= 1 will do. */
+typedef struct fovea_pages {
+  const int32_t *ids; /* NULL: the cache is not paged */
+  const int32_t *v_ids;
+  const int32_t *offsets;
+  int64_t row_stride;
+  int64_t count;
+} fovea_pages;
+
+/* A bit per (row, key) for trees of drafted tokens. Row i of sequence s owns ceil(len / 32) words
+ * from bits[start + i * ceil(len / 32)], where len = lengths[s] (NULL: the sequence's len_q) and
+ * start = starts[s] (NULL: 0). Bit c % 32 of its word c / 32 decides on key len_kv - len + c; keys
+ * before those are visible as far as the tree is concerned. */
+typedef struct fovea_tree_mask {
+  const uint32_t *bits; /* NULL: no tree */
+  int64_t words;        /* how many words lie behind bits */
+  const int32_t *lengths;
+  const int32_t *starts;
+} fovea_tree_mask;
+
+/* Bits that a call adds (by OR) to errors[s] when it meets bad data in device memory. */
+enum {
+  FOVEA_BAD_LENGTH = 1u,   /* a length or kv_first was clamped */
+  FOVEA_BAD_PAGE = 2u,     /* a page id outside the cache: its keys are invisible */
+  FOVEA_BAD_OFFSET = 4u,   /* an offset decreases or exceeds the tensor: it was clamped */
+  FOVEA_BAD_POSITION = 8u, /* append: no row of the RoPE table for this position; token skipped */
+  FOVEA_BAD_SLOT = 16u,    /* append: no such place in the cache; token skipped */
+  FOVEA_BAD_MASK = 32u     /* a row or key outside bias, mask or tree: the key is invisible */
+};
+
+typedef struct fovea_attention_args {
+  size_t struct_size;
+  uint32_t flags;        /* FOVEA_ALLOW_... */
+  uint32_t reproducible; /* fovea_reproducible */
+
+  fovea_tensor q, k, v, out, lse;
+  fovea_tensor q_scale, k_scale, v_scale, out_scale;
+  float scale;   /* 0: 1 / sqrt(dim) */
+  float softcap; /* 0: none */
+
+  /* Sequences */
+  int64_t sequences;         /* how many; may be 0 unless q is packed: then q.shape[0] */
+  const int32_t *q_offsets;  /* [sequences + 1]: q, out and lse are packed */
+  const int32_t *kv_offsets; /* [sequences + 1]: k and v are packed */
+  const int32_t *kv_lengths; /* [sequences]: keys in use */
+  int64_t max_len_q;         /* bounds the caller knows; they change speed, never results; */
+  int64_t max_len_kv;        /* 0: unknown */
+  fovea_pages pages;
+
+  /* Positions and visibility */
+  uint32_t causal;    /* 0 or 1 */
+  uint32_t alignment; /* fovea_alignment */
+  fovea_window window_left;
+  fovea_window window_right;
+  const int32_t *q_position;     /* [sequences]: position of row 0; overrides alignment */
+  const int32_t *kv_first;       /* [sequences]: keys before this one are gone */
+  const int32_t *kv_position;    /* [sequences]: position of key 0; NULL: 0 */
+  int32_t kv_position_stride;    /* positions from key to key, >= 1; 0: 1 */
+  uint32_t reserved;             /* 0 */
+  const int32_t *prefix_lengths; /* [sequences]: keys at positions below this: seen by every row */
+  fovea_tensor mask;
+  fovea_tree_mask tree;
+
+  /* Logits */
+  const float *alibi_slopes; /* [heads_q], or one such row per sequence */
+  int64_t alibi_stride;      /* elements from one sequence's slopes to the next; 0: shared */
+  const float *sinks;        /* [heads_q] */
+  fovea_tensor bias;
+
+  /* Memory and diagnosis */
+  uint32_t *errors; /* [sequences], caller-owned, NULL: not wanted */
+  void *workspace;
+  size_t workspace_bytes;
+  int32_t sm_count;   /* CUDA: use at most so many multiprocessors; 0: all */
+  uint32_t reserved2; /* 0 */
+  char *detail;       /* receives the error detail, NUL-terminated; NULL: not wanted */
+  size_t detail_bytes;
+} fovea_attention_args;
+
+/* Attends each query row to the keys it may see: the formula of the introduction.
+ *
+ *   args        type                       shape                                  notes
+ *   q           f32 f16 bf16 e4m3          [batch, len_q, heads_q, dim]
+ *   k           f32 f16 bf16 e4m3 e5m2 i8  [batch, len_kv, heads_kv, dim]
+ *   v           f32 f16 bf16 e4m3 e5m2 i8  [batch, len_kv, heads_kv, dim_v]       may lie inside k
+ *   out         f32 f16 bf16 e4m3          [batch, len_q, heads_q, dim_v]
+ *   lse         f32                        [batch, len_q, heads_q, 1]             may be absent
+ *   x_scale     f32 f16                    [as x, as x, as x, blocks]             may be absent
+ *   mask        u8                         [sequences, rows, heads_q, keys]       may be absent
+ *   bias        f32 f16 bf16               [sequences, rows, heads_q, keys]       may be absent
+ *
+ * Shapes      dim is a multiple of 8 from 8 to 576, dim_v one from 8 to 512. heads_q is a multiple
+ *             of heads_kv. Any extent of q, and len_kv, may be 0.
+ * Scales      Only for 8-bit tensors. The value of an element is data * scale; out is stored as
+ *             value / out_scale. Extents 0 to 2 of a scale equal its tensor's, or are 1 and
+ * broadcast; extent 3 divides the tensor's dim: element d takes block d / (dim / blocks). Per
+ *             tensor, head, token, channel and block are cases of this. Any stride[3]; scales of
+ *             value 0, infinite or NaN follow arithmetic.
+ * Packed      With q_offsets, q is [1, total, heads_q, dim] and sequence s owns the rows from
+ *             q_offsets[s] up to q_offsets[s+1]; out and lse likewise; rows that no sequence owns
+ * are not written. With kv_offsets, k and v are packed alike. Without them batch row s is sequence
+ * s. q and k may differ in this. Offsets are read through a running maximum, clamped to [0, total]:
+ * no two sequences ever own the same row. Paged       With pages.ids ("fovea_pages"); needs
+ * kv_lengths, excludes kv_offsets. Ids at or past ceil(len / page_len), and ids all of whose keys
+ * are hidden by position, are never used. Lengths     len_kv of sequence s = kv_lengths[s] clamped
+ * to [0, room], where room is what the tensor, the offsets or the page table hold for s; without
+ * kv_lengths it is that room. Positions   Row i stands at P(i) = p + i and key j at K(j) =
+ * kv_position[s] + j * stride. p is q_position[s] if given; else with TOP_LEFT 0; else K(len_kv -
+ * 1) + 1 - len_q. Visible     Row i sees key j if all of these hold: kv_first[s] <= j < len_kv, and
+ * j's page id lies inside the cache; K(j) < prefix_lengths[s], or all of: K(j) <= P(i) if causal,
+ *             K(j) >= P(i) - window_left.count, K(j) <= P(i) + window_right.count if limited;
+ *             mask[s,i,h,j] != 0; the tree's bit is set; bias[s,i,h,j] is not -inf.
+ * Mask, bias  Extents 0 and 2 equal sequences and heads_q; 1 and 3 reach at least the number of
+ *             rows and keys; any extent may be 1 and then broadcasts. stride[3] is 0 or 1. A
+ * padding mask [batch, len_kv] is the view {batch, 1, 1, len_kv} of it. Empty row   A row that sees
+ * no key, or only logits of -inf: out = 0 and lse = -inf; with a sink out = 0 and lse = the sink.
+ * Hostile     A key that no query row of its sequence sees never changes a bit, whatever lies
+ * there. memory      An infinity or NaN in a key or value that some row sees may make any row of
+ * that sequence and kv head non-finite. Bad lengths, offsets and ids never lead outside the
+ * tensors; they set bits in errors. Numerics    Logits, softmax and sums in f32 (double by the
+ * reference); probabilities may be rounded to q's type if that is 16-bit; one rounding to out's
+ * type, nearest even; e4m3 saturates. Logits of +inf give NaN. lse is the natural logarithm.
+ * Overlap     The bytes spanned by out, by lse and by the workspace meet each other's and any
+ *             input's nowhere, and neither out nor lse meets itself.
+ * Workspace   fovea_attention_workspace() bytes, aligned to 256, with any contents; one per
+ *             running call.
+ * Stream      Work is queued on `stream`: no wait, no allocation, no copy to the host, safe in
+ *             graph capture. On the CPU the call returns when the work is done.
+ * Threads     See fovea_create.
+ * Returns     FOVEA_OK, also when there is nothing to do because an extent is 0. Otherwise:
+ *   FOVEA_BAD_ARGUMENT   a rule above is broken; the detail names the field
+ *   FOVEA_UNSUPPORTED    no kernel of this device covers it; see fovea_attention_support
+ *   FOVEA_NOT_PREPARED, FOVEA_DRIVER_ERROR, FOVEA_PARTIAL   CUDA only */
+FOVEA_API fovea_status fovea_attention(fovea_handle *handle, const fovea_attention_args *args,
+                                       fovea_stream stream);
+
+typedef struct fovea_support {
+  size_t struct_size;
+  uint32_t supported; /* 1: fovea_attention would run */
+  uint32_t reserved;
+  char kernel[96];  /* which kernel; "" if none */
+  char reason[416]; /* why this one, or why none, in words */
+} fovea_support;
+
+/* Says whether a call is supported, by which kernel, and why. Reads only the args struct itself:
+ * data, workspace and the arrays on the device may be NULL where the call would need them, but a
+ * pointer that is to be given must not be NULL (any other value will do). Set
+ * support->struct_size first.
+ *
+ * Returns     FOVEA_OK: *support is filled in, supported or not.
+ *   FOVEA_BAD_ARGUMENT   the args break a rule of fovea_attention */
+FOVEA_API fovea_status fovea_attention_support(fovea_handle *handle,
+                                               const fovea_attention_args *args,
+                                               fovea_support *support);
+
+/* Writes the plan of a call as text: kernel, grid or tasks, tiles, workspace, reasons. At most
+ * capacity bytes with the final NUL; a longer text is cut. Reads what fovea_attention_support
+ * reads. Returns FOVEA_OK, FOVEA_BAD_ARGUMENT or FOVEA_UNSUPPORTED. */
+FOVEA_API fovea_status fovea_attention_explain(fovea_handle *handle,
+                                               const fovea_attention_args *args, char *text,
+                                               size_t capacity);
+
+/* Bounds on calls. All but the dtypes and dims must be given. */
+typedef struct fovea_limits {
+  size_t struct_size;
+  uint32_t q_dtype, k_dtype, v_dtype, out_dtype; /* 0: any */
+  int32_t dim, dim_v;                            /* at most; 0: the header's largest */
+  int32_t heads_q, heads_kv;                     /* at most, >= 1 */
+  int64_t sequences;                             /* at most, >= 1 */
+  int64_t total_q;                               /* query rows of all sequences, at most, >= 1 */
+  int64_t len_kv;                                /* keys of one sequence, at most, >= 1 */
+  int32_t sm_count;                              /* as in the calls; 0: all */
+  uint32_t reserved[3];
+} fovea_limits;
+
+/* The workspace that suffices for every fovea_attention call on this handle within the limits.
+ * A closed form that never falls when a limit rises.
+ *
+ * Returns     FOVEA_OK and *bytes (0 is possible), or FOVEA_BAD_ARGUMENT. */
+FOVEA_API fovea_status fovea_attention_workspace(fovea_handle *handle, const fovea_limits *limits,
+                                                 size_t *bytes);
+
+/* Loads every kernel that calls within the limits can choose, so that no later call loads one. CPU
+ * handles have nothing to load.
+ *
+ * Returns     FOVEA_OK, FOVEA_BAD_ARGUMENT, FOVEA_OUT_OF_MEMORY or FOVEA_DRIVER_ERROR. */
+FOVEA_API fovea_status fovea_prepare(fovea_handle *handle, const fovea_limits *limits);
+
+/* ---- Weights ------------------------------------------------------------------------------- */
+
+typedef struct fovea_weights_args {
+  size_t struct_size;
+  const fovea_attention_args *attention; /* v, out, lse and the workspace are not used */
+  fovea_tensor weights;
+  const int32_t *sequences; /* [weights.shape[0]]; NULL: 0, 1, 2, ... */
+  const int32_t *rows;      /* [weights.shape[1]]; NULL: 0, 1, 2, ... */
+  const int32_t *heads;     /* [weights.shape[2]]; NULL: 0, 1, 2, ... */
+} fovea_weights_args;
+
+/* Writes the attention weights w[j] of chosen sequences, query rows and query heads.
+ *
+ *   args      type           shape                          notes
+ *   weights   f32 f16 bf16   [sequences, rows, heads, keys]  stride[3] = 1; overlaps no input
+ *   sequences, rows, heads   i32 arrays, read on the device  a number out of range: zeros
+ *
+ * Keys        weights[..., j] for j < keys; 0 where j is not visible or past the sequence. With a
+ *             sink a row sums to less than 1. v, out and lse may be absent, and need no workspace.
+ * Empty row   All zeros.
+ * Numerics    As fovea_attention; one rounding to the type of weights.
+ * Stream      As fovea_attention.
+ * Returns     FOVEA_OK, FOVEA_BAD_ARGUMENT, FOVEA_UNSUPPORTED or a CUDA status. */
+FOVEA_API fovea_status fovea_attention_weights(fovea_handle *handle, const fovea_weights_args *args,
+                                               fovea_stream stream);
+
+/* ---- Merge --------------------------------------------------------------------------------- */
+
+typedef struct fovea_merge_args {
+  size_t struct_size;
+  int32_t count;            /* how many partial results, >= 2 */
+  uint32_t reserved;        /* 0 */
+  const fovea_tensor *outs; /* [count], in host memory */
+  const fovea_tensor *lses; /* [count], in host memory */
+  fovea_tensor out;
+  fovea_tensor lse; /* may be absent */
+  char *detail;
+  size_t detail_bytes;
+} fovea_merge_args;
+
+/* Merges attention over disjoint sets of keys, from each part's out and lse.
+ *
+ *   m   = max_n lse_n            z = sum_n exp(lse_n - m)       both in the order of n
+ *   out = (sum_n exp(lse_n - m) * out_n) / z                   lse = m + log(z)
+ *
+ *   args         type           shape                           notes
+ *   outs, out    f32 f16 bf16   [batch, len_q, heads_q, dim_v]   one shape; each its own dtype
+ *   lses, lse    f32            [batch, len_q, heads_q, 1]
+ *
+ * In place    out may be exactly one of outs and lse exactly one of lses (same data, strides and
+ *             dtype); otherwise outputs overlap nothing.
+ * Empty row   A part with lse = -inf adds nothing, whatever its out holds. If all are: 0, -inf.
+ * Numerics    f32 throughout, one rounding; the result depends on the order of parts alone. A NaN
+ *             or +inf lse gives NaN.
+ * Sinks       Give the sink to one part only: lse includes it.
+ * Stream      As fovea_attention; needs no workspace.
+ * Returns     FOVEA_OK, FOVEA_BAD_ARGUMENT, FOVEA_UNSUPPORTED or a CUDA status. */
+FOVEA_API fovea_status fovea_merge(fovea_handle *handle, const fovea_merge_args *args,
+                                   fovea_stream stream);
+
+/* ---- Append -------------------------------------------------------------------------------- */
+
+typedef enum fovea_rope_style {
+  FOVEA_ROPE_HALF_SPLIT = 0, /* pairs (i, i + rotary_dim/2): Llama, GPT-NeoX */
+  FOVEA_ROPE_INTERLEAVED = 1 /* pairs (2i, 2i + 1): GPT-J */
+} fovea_rope_style;
+
+typedef struct fovea_rope {
+  const float *cos; /* [positions, rotary_dim / 2]; NULL: no RoPE */
+  const float *sin; /* as cos */
+  int64_t positions;
+  int64_t stride;     /* elements from one position's row to the next, of both tables */
+  int32_t rotary_dim; /* even, <= dim; the elements past it are not rotated */
+  uint32_t style;     /* fovea_rope_style */
+} fovea_rope;
+
+typedef struct fovea_kv_append_args {
+  size_t struct_size;
+  uint32_t flags; /* FOVEA_ALLOW_... */
+  uint32_t reserved;
+  fovea_tensor k_new, v_new; /* either pair may be absent */
+  fovea_tensor k_cache, v_cache;
+  fovea_tensor k_scale, v_scale; /* of the caches */
+  int64_t sequences;             /* as in fovea_attention_args, of the new tokens */
+  const int32_t *new_offsets;    /* [sequences + 1]: k_new and v_new are packed */
+  const int32_t *kv_lengths;     /* [sequences]: tokens in the cache before this call */
+  fovea_pages pages;
+  const int64_t *slots;     /* [tokens]; instead of kv_lengths and pages */
+  const int32_t *positions; /* [tokens], for RoPE; NULL: kv_lengths[s] + t */
+  fovea_rope rope;
+  uint32_t *errors; /* [sequences] */
+  char *detail;
+  size_t detail_bytes;
+} fovea_kv_append_args;
+
+/* Writes new tokens into a key/value cache: RoPE on the keys, conversion, scatter.
+ *
+ *   args      type                       shape                                     notes
+ *   k_new     f32 f16 bf16               [batch, len_new, heads_kv, dim]
+ *   v_new     f32 f16 bf16               [batch, len_new, heads_kv, dim_v]
+ *   k_cache   f32 f16 bf16 e4m3 e5m2 i8  [batch or pages, len or page_len, heads_kv, dim]
+ *   v_cache   as k_cache                 [as k_cache, as k_cache, heads_kv, dim_v]
+ *   x_scale   f32 f16                    as in fovea_attention, of the cache
+ *
+ * Where       Token t of sequence s goes to index n = kv_lengths[s] + t of its sequence: row s of
+ *             the cache, or slot n % page_len of page id(s, n / page_len). Or, with slots, to
+ *             flat slot f = slots[token]: [f / shape[1], f % shape[1]] of the cache; negative:
+ * skip. token counts rows of k_new: s * len_new + t, or the packed row. RoPE        For pair (x, y)
+ * of a key and the table's (c, s) at the token's position, in f32, every operation rounded by
+ * itself (no fused multiply-add): x' = x*c - y*s       y' = y*c + x*s Stored      value, converted
+ * to f32 exactly; rotated; if the cache has a scale, divided by it (f32); rounded to the cache's
+ * type, nearest even. f16 and bf16 overflow to infinity, e4m3, e5m2 and i8 saturate (i8 to [-128,
+ * 127]). NaN becomes 0x7fffffff, 0x7fff, 0x7f, or 0 in i8. -0 stays. A value of the cache's own
+ * type that is neither rotated nor scaled is copied bit by bit. Exact       Every device stores the
+ * same bits. Bad data    Negative lengths, pages or slots outside the cache, positions outside the
+ * table: the token is skipped, in k and v, and errors[s] gets a bit. Two tokens in one place: one
+ * of them wins. Overlap     A cache overlaps no input, nor the other cache unless they interleave
+ * by strides. Stream      As fovea_attention; needs no workspace. Returns     FOVEA_OK,
+ * FOVEA_BAD_ARGUMENT, FOVEA_UNSUPPORTED or a CUDA status. */
+FOVEA_API fovea_status fovea_kv_append(fovea_handle *handle, const fovea_kv_append_args *args,
+                                       fovea_stream stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* FOVEA_H */
