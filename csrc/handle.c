@@ -1,4 +1,5 @@
 /* handle.c - opens and closes devices, and describes them. */
+#define _GNU_SOURCE /* secure_getenv */
 #include "handle.h"
 
 #include <stdio.h>

@@ -295,7 +295,7 @@ int fv_pool_quota(const char *cpu_max) {
 }
 
 // In a container the root of the cgroup tree that it sees is its own group.
-static int count_processors(void) {
+int fv_pool_default_threads(void) {
   cpu_set_t sets[8];  // 8192 processors, the most that Linux can be built for
   if (sched_getaffinity(0, sizeof sets, sets) != 0) return 1;
   int processors = CPU_COUNT_S(sizeof sets, sets);
@@ -306,7 +306,7 @@ static int count_processors(void) {
 int fv_pool_create(fv_pool **pool, int threads) {
   *pool = NULL;
   if (threads < 0) return EINVAL;
-  int processors = count_processors();
+  int processors = fv_pool_default_threads();
   if (threads == 0) threads = processors;
   if (threads > max_threads) threads = max_threads;
   int error = watch_forks();

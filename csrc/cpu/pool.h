@@ -41,6 +41,9 @@ void fv_pool_run(fv_pool *pool, int64_t count, fv_task task, void *context);
 // may depend on it. Fewer work when the system refused some.
 int fv_pool_threads(const fv_pool *pool);
 
+// The processors that this process may use: its affinity, and its cgroup's quota. At least 1.
+int fv_pool_default_threads(void);
+
 // How many processors `cpu_max`, a file in the form of cgroup's cpu.max ("150000 100000": quota and
 // period), allows: the quotient rounded up, at least 1; INT_MAX if the file sets no limit, or is
 // missing or not in this form. For fv_pool_create and its test.

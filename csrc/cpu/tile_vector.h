@@ -4,10 +4,6 @@
 
 #include <stdint.h>
 
-/* Vectors wider than the target's are fine within a function, and all of ours are inlined: none is
- * ever passed, so the calling convention that this warns about does not matter. */
-#pragma GCC diagnostic ignored "-Wpsabi"
-
 typedef float f32v __attribute__((vector_size(32)));
 typedef uint32_t u32v __attribute__((vector_size(32)));
 typedef int32_t i32v __attribute__((vector_size(32)));
