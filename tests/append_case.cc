@@ -1,0 +1,269 @@
+// append_case.cc - see append_case.h: making cases, calling the library, comparing.
+#include "append_case.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <climits>
+#include <thread>
+
+extern "C" {
+#include "cpu/append.h"
+}
+
+namespace fovea_test {
+namespace {
+
+void on_threads(void *user, int64_t count, fovea_task task, void *context) {
+  std::atomic<int64_t> next{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < *static_cast<int *>(user); ++i) {
+    threads.emplace_back([&] {
+      for (int64_t j; (j = next.fetch_add(1)) < count;) task(context, j);
+    });
+  }
+  for (std::thread &thread : threads) thread.join();
+}
+
+// As check.c leaves a tensor: strides that are never used are 0.
+fovea_tensor normalised(fovea_tensor t) {
+  for (int i = 0; i < 4; ++i) {
+    if (t.shape[i] == 1) t.stride[i] = 0;
+  }
+  if (t.dtype != FOVEA_NONE && t.shape[3] == 1) t.stride[3] = 1;
+  return t;
+}
+
+}  // namespace
+
+void append(const fovea_kv_append_args &args, int threads) {
+  fv_append_problem problem = {};
+  problem.args = args;
+  for (fovea_tensor *t : {&problem.args.k_new, &problem.args.v_new, &problem.args.k_cache,
+                          &problem.args.v_cache, &problem.args.k_scale, &problem.args.v_scale}) {
+    *t = normalised(*t);
+  }
+  const fovea_tensor &any = args.k_new.dtype != FOVEA_NONE ? args.k_new : args.v_new;
+  problem.packed = args.new_offsets != nullptr;
+  problem.paged = args.pages.ids != nullptr;
+  problem.sequences = problem.packed ? args.sequences : any.shape[0];
+  problem.rows = any.shape[1];
+  problem.heads_kv = static_cast<int32_t>(any.shape[2]);
+  fv_parallel parallel = {on_threads, &threads, threads};
+  fv_cpu_append(&problem, parallel);
+}
+
+int64_t span_of(const fovea_tensor &t) {
+  int64_t last = 0;
+  for (int i = 0; i < 4; ++i) {
+    if (t.shape[i] == 0) return 0;
+    if (t.shape[i] != 1) last += (t.shape[i] - 1) * t.stride[i];
+  }
+  return last + 1;
+}
+
+void expect_as_defined(const Case &original, int threads, const std::string &what) {
+  Case expected = original, actual = original;
+  append_by_definition(expected.args());
+  append(actual.args(), threads);
+  EXPECT_EQ(expected.errors, actual.errors) << what;
+  ASSERT_EQ(expected.cache.size(), actual.cache.size());
+  for (size_t i = 0; i < expected.cache.size(); ++i) {
+    ASSERT_EQ(expected.cache[i], actual.cache[i])
+        << what << ": byte " << i << " of the cache buffer, k at " << original.k_offset << ", v at "
+        << original.v_offset;
+  }
+  // What is only read has not changed.
+  EXPECT_EQ(original.k_new, actual.k_new) << what;
+  EXPECT_EQ(original.v_new, actual.v_new) << what;
+}
+
+fovea_tensor view(uint32_t dtype, int64_t a, int64_t b, int64_t c, int64_t d) {
+  return fovea_contiguous(nullptr, static_cast<fovea_dtype>(dtype), a, b, c, d);
+}
+
+void place_caches(Draw *draw, Case *c) {
+  fovea_tensor *k = &c->fixed.k_cache, *v = &c->fixed.v_cache;
+  const size_t margin = 64;
+  const int64_t both = k->shape[3] + v->shape[3];
+  int64_t elements_k, elements_v = 0;
+  c->k_offset = margin;
+  if (k->dtype == v->dtype && draw->chance(2)) {
+    draw->layout(k, both + draw->upto(3));
+    std::copy(k->stride, k->stride + 4, v->stride);
+    elements_k = span_of(*k) + v->shape[3];
+    c->v_offset = margin + static_cast<size_t>(k->shape[3]) * size_of(k->dtype);
+  } else {
+    draw->layout(k, k->shape[3] + draw->upto(3));
+    draw->layout(v, v->shape[3] + draw->upto(3));
+    elements_k = span_of(*k);
+    elements_v = span_of(*v);
+    c->v_offset = (margin + static_cast<size_t>(elements_k) * size_of(k->dtype) + margin) / 4 * 4;
+  }
+  const size_t end_k = c->k_offset + static_cast<size_t>(elements_k) * size_of(k->dtype);
+  const size_t end_v = c->v_offset + static_cast<size_t>(elements_v) * size_of(v->dtype);
+  c->cache.assign(std::max(end_k, end_v) + margin, kCanary);
+}
+
+namespace {
+
+bool is_8bit(uint32_t dtype) {
+  return dtype >= FOVEA_E4M3;
+}
+
+void add_scale(Draw *draw, const fovea_tensor &cache, fovea_tensor *scale,
+               std::vector<uint8_t> *memory) {
+  if (!is_8bit(cache.dtype) || draw->chance(4)) return;
+  *scale = view(draw->of<uint32_t>({FOVEA_F32, FOVEA_F16}), draw->chance(2) ? 1 : cache.shape[0],
+                draw->chance(2) ? 1 : cache.shape[1], draw->chance(2) ? 1 : cache.shape[2],
+                draw->of<int64_t>({1, 2, 4, cache.shape[3]}));
+  draw->layout(scale, scale->shape[3]);
+  if (draw->chance(2)) {  // blocks outermost
+    scale->stride[3] = 1;
+    for (int i = 0; i < 3; ++i)
+      scale->stride[3] += scale->shape[i] == 1 ? 0 : scale->stride[i] * scale->shape[i];
+  }
+  *memory = draw->fill(*scale);
+}
+
+void add_rope(Draw *draw, int64_t tokens, Case *c) {
+  fovea_rope *rope = &c->fixed.rope;
+  if (draw->chance(3)) return;
+  rope->positions = draw->between(1, 40);
+  rope->rotary_dim = static_cast<int32_t>(2 * draw->between(1, c->fixed.k_new.shape[3] / 2));
+  if (draw->chance(2)) rope->rotary_dim = static_cast<int32_t>(c->fixed.k_new.shape[3]);
+  rope->stride = rope->rotary_dim / 2 + draw->upto(3);
+  rope->style = static_cast<uint32_t>(draw->upto(1));
+  const auto size =
+      static_cast<size_t>((rope->positions - 1) * rope->stride + rope->rotary_dim / 2);
+  for (size_t i = 0; i < size; ++i) {
+    c->cos.push_back(draw->number());
+    c->sin.push_back(draw->number());
+  }
+  if (draw->chance(3) && !(c->kv_lengths.empty())) return;
+  for (int64_t i = 0; i < tokens; ++i) {
+    const int64_t position = draw->upto(rope->positions - 1);
+    c->positions.push_back(static_cast<int32_t>(
+        draw->chance(20) ? draw->of<int64_t>({-1, INT_MIN, rope->positions, INT_MAX}) : position));
+  }
+}
+
+int32_t page_id(Draw *draw, int64_t pages, bool hostile) {
+  if (!hostile || !draw->chance(3)) return static_cast<int32_t>(draw->upto(pages - 1));
+  return static_cast<int32_t>(draw->of<int64_t>({-1, INT_MIN, pages, pages + 1, INT_MAX}));
+}
+
+// Page tables and lengths, or slots.
+void add_places(Draw *draw, int64_t sequences, int64_t tokens, Case *c) {
+  const int64_t outers = c->fixed.k_cache.shape[0], inners = c->fixed.k_cache.shape[1];
+  const bool hostile = draw->chance(2);
+  int64_t room = inners;
+  const int64_t mode = draw->upto(3);  // contiguous, dense, CSR, slots
+  if (mode == 3) {
+    for (int64_t i = 0; i < tokens; ++i) {
+      c->slots.push_back(draw->chance(6)
+                             ? draw->of<int64_t>({-1, INT64_MIN, outers * inners, INT64_MAX})
+                             : draw->upto(outers * inners - 1));
+    }
+    return;
+  }
+  if (mode != 0) {
+    fovea_pages *pages = &c->fixed.pages;
+    int64_t ids = 0;
+    pages->count = draw->between(1, 6);
+    room = pages->count * inners;
+    if (mode == 1) {
+      pages->row_stride = pages->count + draw->upto(2);
+      ids = (sequences - 1) * pages->row_stride + pages->count;
+    } else {
+      ids = pages->count;
+      c->page_offsets.push_back(static_cast<int32_t>(draw->chance(6) ? -3 : 0));
+      for (int64_t s = 0; s < sequences; ++s) {
+        c->page_offsets.push_back(static_cast<int32_t>(
+            hostile && draw->chance(3)
+                ? draw->of<int64_t>({-1, INT_MIN, ids + 1, INT_MAX, 0})
+                : std::min(ids, std::max(0, c->page_offsets.back()) + draw->upto(3))));
+      }
+    }
+    for (int64_t i = 0; i < ids; ++i) c->ids.push_back(page_id(draw, outers, hostile));
+    for (int64_t i = 0; i < ids && draw->chance(2); ++i) {
+      for (; i < ids; ++i) c->v_ids.push_back(page_id(draw, outers, hostile));
+    }
+    if (c->v_ids.size() != c->ids.size()) c->v_ids.clear();
+  }
+  for (int64_t s = 0; s < sequences; ++s) {
+    c->kv_lengths.push_back(static_cast<int32_t>(
+        hostile && draw->chance(3) ? draw->of<int64_t>({-1, INT_MIN, room, INT_MAX, room - 1})
+                                   : draw->upto(room)));
+  }
+}
+
+}  // namespace
+
+Case random_case(uint64_t seed) {
+  Draw draw(seed);
+  Case c;
+  fovea_kv_append_args &a = c.fixed;
+  const int64_t sequences = draw.between(1, 4), heads = draw.between(1, 3);
+  const int64_t dim = 8 * draw.between(1, draw.chance(8) ? 40 : 3), dim_v = 8 * draw.between(1, 3);
+  const bool packed = draw.chance(2);
+  const int64_t rows = draw.upto(7), batch = packed ? 1 : sequences;
+  const uint32_t new_k = draw.of<uint32_t>({FOVEA_F32, FOVEA_F16, FOVEA_BF16});
+  const uint32_t new_v = draw.of<uint32_t>({FOVEA_F32, FOVEA_F16, FOVEA_BF16});
+  const uint32_t cache_k = (uint32_t)draw.between(FOVEA_F32, FOVEA_I8);
+  const uint32_t cache_v = draw.chance(2) ? cache_k : (uint32_t)draw.between(FOVEA_F32, FOVEA_I8);
+  const int64_t tokens = batch * rows;
+  a.k_new = view(new_k, batch, rows, heads, dim);
+  a.v_new = view(new_v, batch, rows, heads, dim_v);
+  draw.layout(&a.k_new, dim + draw.upto(2));
+  draw.layout(&a.v_new, dim_v + draw.upto(2));
+  if (draw.chance(8)) a.v_new.stride[2] = 0;  // one head for all
+  const int64_t inners = draw.between(1, 5);
+  a.k_cache = view(cache_k, sequences + draw.upto(3), inners, heads, dim);
+  a.v_cache = view(cache_v, a.k_cache.shape[0], inners, heads, dim_v);
+  add_places(&draw, sequences, tokens, &c);
+  if (c.ids.empty() && c.slots.empty()) a.k_cache.shape[0] = a.v_cache.shape[0] = sequences;
+  place_caches(&draw, &c);
+  add_scale(&draw, a.k_cache, &a.k_scale, &c.k_scale);
+  add_scale(&draw, a.v_cache, &a.v_scale, &c.v_scale);
+  if (packed) {
+    a.sequences = sequences;
+    for (int64_t s = 0; s <= sequences; ++s) {
+      c.new_offsets.push_back(
+          static_cast<int32_t>(draw.chance(8) ? draw.of<int64_t>({-1, INT_MIN, rows + 1, INT_MAX})
+                                              : (rows * s + draw.upto(1)) / sequences));
+    }
+  }
+  add_rope(&draw, tokens, &c);
+  c.k_new = draw.fill(a.k_new);
+  c.v_new = draw.fill(a.v_new);
+  if (draw.chance(6)) a.v_new = a.v_cache = a.v_scale = fovea_tensor{};
+  if (a.v_new.dtype && draw.chance(8)) a.k_new = a.k_cache = a.k_scale = fovea_tensor{};
+  if (!draw.chance(8)) c.errors.assign(static_cast<size_t>(sequences), 0x80000000u);
+  return c;
+}
+
+Case one_token(uint32_t from, uint32_t to, const std::vector<uint32_t> &bits) {
+  Case c;
+  const auto dim = static_cast<int64_t>(bits.size());
+  c.fixed.k_new = view(from, 1, 1, 1, dim);
+  c.fixed.k_cache = view(to, 1, 1, 1, dim);
+  c.kv_lengths = {0};
+  c.k_new.resize(bits.size() * size_of(from));
+  for (size_t i = 0; i < bits.size(); ++i) store_bits(from, &c.k_new[i * size_of(from)], bits[i]);
+  c.cache.assign(bits.size() * size_of(to), kCanary);
+  c.errors = {0};
+  return c;
+}
+
+std::vector<uint32_t> stored(Case c) {
+  append(c.args());
+  const uint32_t dtype = c.fixed.k_cache.dtype;
+  std::vector<uint32_t> bits;
+  for (size_t i = 0; i < c.cache.size(); i += size_of(dtype)) {
+    bits.push_back(load_bits(dtype, &c.cache[i]));
+  }
+  return bits;
+}
+
+}  // namespace fovea_test
