@@ -50,10 +50,7 @@ static fv_file_status fail_syntax(const dict_reader *reader, const char *expecte
 }
 
 static void skip_space(dict_reader *reader) {
-  while (reader->at < reader->size &&
-         (reader->bytes[reader->at] == ' ' || reader->bytes[reader->at] == '\n')) {
-    reader->at++;
-  }
+  while (reader->at < reader->size && reader->bytes[reader->at] == ' ') reader->at++;
 }
 
 static bool next_is(dict_reader *reader, char wanted) {
@@ -78,7 +75,7 @@ static bool take_word(dict_reader *reader, const char *word) {
   uint64_t end = reader->at + length;
   if (end < reader->size) {
     uint8_t next = reader->bytes[end];
-    if (next != ' ' && next != '\n' && next != ',' && next != '}') return false;
+    if (next != ' ' && next != ',' && next != '}') return false;
   }
   reader->at = end;
   return true;
@@ -194,8 +191,11 @@ static fv_file_status read_dict(dict_reader *reader, npy_header *header) {
     if (status != FV_FILE_OK) return status;
     comma = take(reader, ',');
   }
-  skip_space(reader);
-  if (reader->at != reader->size) return fail_syntax(reader, "expected only spaces after the '}'");
+  /* Spaces, and a newline as the last byte if at all: after a newline Python sees an indent. */
+  bool newline = next_is(reader, '\n') && reader->at + 1 == reader->size;
+  if (reader->at != reader->size && !newline) {
+    return fail_syntax(reader, "expected only spaces after the '}'");
+  }
   for (unsigned key = 0; key < KEY_COUNT; key++) {
     if (!(header->seen & 1u << key)) {
       return fv_file_fail(reader->source->label, reader->error, FV_FILE_INVALID,

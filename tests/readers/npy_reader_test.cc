@@ -320,6 +320,23 @@ TEST(NpyReader, RefusesTextAfterTheDictionary) {
                       "only spaces after"));
 }
 
+TEST(NpyReader, ANewlineMayOnlyBeTheHeadersLastByte) {
+  auto with_ending = [](const std::string &ending) {
+    std::string dict = kPlain + ending;
+    return parse_npy("\x93NUMPY\x01\x00"s + little_endian(dict.size(), 2) + dict + zeros(24));
+  };
+  for (const char *ending : {"", "  ", "\n", "  \n"}) {
+    EXPECT_EQ(with_ending(ending).status, FV_FILE_OK) << testing::PrintToString(ending);
+  }
+  for (const char *ending : {"\n ", "\n\n", "\t", " \r\n"}) {
+    uint64_t at = 10 + sizeof kPlain - 1 + std::string(ending).find_first_not_of(' ');
+    EXPECT_TRUE(refused(with_ending(ending), FV_FILE_INVALID, at, "only spaces after the '}'"));
+  }
+  Marked dict("{'descr':^\n '<f4', 'fortran_order': False, 'shape': (2,), }");
+  EXPECT_TRUE(refused(parse_npy(npy(dict.text, zeros(8))), FV_FILE_INVALID, 10 + dict.at,
+                      "expected the type"));
+}
+
 TEST(NpyReader, NestingOfAnyDepthIsRefusedAtOnce) {
   std::string deep = "{'shape': " + std::string(60000, '(');
   Outcome outcome = parse_npy(npy(deep, ""));
