@@ -1,0 +1,256 @@
+/* criteria.c - see criteria.h. One pass over the rows: the reference computes a row in double
+ * precision together with the magnitudes A, R and S, and the row is judged at once. */
+#include "criteria.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cpu/element.h"
+#include "cpu/reference.h"
+
+static const double u32 = 0x1p-24;
+
+const char *fv_criterion_name(fv_criterion criterion) {
+  static const char *const names[] = {"C1", "C1s", "C2", "C3", "C4", "C5", "C6", "C7", "C8", "C9"};
+  return names[criterion];
+}
+
+/* A number format as error analysis sees it. */
+typedef struct format {
+  double roundoff;  /* u: half the distance from 1 to the next number */
+  double underflow; /* half the smallest step */
+  double largest;
+} format;
+
+static format format_of(uint32_t dtype) {
+  switch (dtype) {
+    case FOVEA_F16:
+      return (format){0x1p-11, 0x1p-25, 65504};
+    case FOVEA_BF16:
+      return (format){0x1p-8, 0x1p-134, 0x1.fep127};
+    case FOVEA_E4M3:
+      return (format){0x1p-4, 0x1p-10, 448};
+    default:
+      return (format){0x1p-24, 0x1p-150, 0x1.fffffep127};
+  }
+}
+
+/* ---- Ratios ---- */
+
+void fv_verdict_note(fv_verdict *verdict, fv_criterion criterion, double error, double bound,
+                     const char *tensor, const int64_t index[4], double got, double expected) {
+  double ratio = error == 0 ? 0 : error / bound;
+  verdict->applies[criterion] = true;
+  if (isnan(ratio)) ratio = INFINITY; /* a NaN is never right */
+  if (ratio > verdict->worst[criterion]) verdict->worst[criterion] = ratio;
+  if (ratio > 1 && !verdict->first_bad.any) {
+    verdict->first_bad = (fv_bad_element){
+        .any = true, .criterion = criterion, .tensor = tensor, .got = got, .expected = expected};
+    memcpy(verdict->first_bad.index, index, sizeof verdict->first_bad.index);
+  }
+}
+
+void fv_verdict_add(fv_verdict *a, const fv_verdict *b) {
+  for (int c = 0; c < FV_CRITERIA; ++c) {
+    a->applies[c] |= b->applies[c];
+    a->worst[c] = fmax(a->worst[c], b->worst[c]);
+  }
+  a->compared += b->compared;
+  a->exempt += b->exempt;
+  if (!a->first_bad.any) a->first_bad = b->first_bad;
+}
+
+bool fv_verdict_passes(const fv_verdict *verdict) {
+  for (int c = 0; c < FV_CRITERIA; ++c) {
+    if (!(verdict->worst[c] <= 1)) return false;
+  }
+  return verdict->compared > 0;
+}
+
+/* ---- Rows ---- */
+
+/* Squares summed over a row or the tensor. */
+typedef struct norms {
+  double error, output, noise, f32;
+  int64_t elements;
+} norms;
+
+typedef struct judge {
+  const fv_problem *problem;
+  const fv_judge_options *options;
+  fv_verdict *verdict;
+  format out, weights;
+  double u;    /* the coarser roundoff of the two */
+  bool strict; /* probabilities stay in f32 */
+  norms tensor;
+  fv_reference_row row;
+} judge;
+
+static void add_norms(norms *sum, const norms *x) {
+  sum->error += x->error;
+  sum->output += x->output;
+  sum->noise += x->noise;
+  sum->f32 += x->f32;
+  sum->elements += x->elements;
+}
+
+static double norm_bound(const judge *j, const norms *n, double factor, double underflow) {
+  return factor * (j->u * sqrt(n->output + n->noise) + sqrt(n->f32)) +
+         underflow * sqrt((double)n->elements);
+}
+
+/* One element of out, in units of the value (stored * scale). */
+typedef struct element {
+  double got, expected;
+  double scale;     /* out_scale */
+  double underflow; /* what underflow takes */
+  double f32;       /* F */
+  int64_t index[4];
+} element;
+
+static void note(judge *j, fv_criterion criterion, const element *e, double bound) {
+  fv_verdict_note(j->verdict, criterion, fabs(e->got - e->expected), bound, "out", e->index, e->got,
+                  e->expected);
+}
+
+/* Infinities and NaN must be where the reference has them. Values beyond the type's largest become
+ * infinities, or the largest (e4m3): then the expected value does too. Returns whether there are
+ * numbers left to compare. */
+static bool compare_class(judge *j, element *e) {
+  double largest = j->out.largest * e->scale;
+  bool saturates = j->problem->args.out.dtype == FOVEA_E4M3;
+  if (fabs(e->expected) > largest && !(saturates && isnan(e->expected))) {
+    double beyond = saturates ? largest : INFINITY;
+    bool rounds_down = !saturates && fabs(e->expected) < largest * (1 + j->u);
+    e->expected = copysign(rounds_down ? largest : beyond, e->expected);
+  }
+  if (isfinite(e->got) && isfinite(e->expected)) return true;
+  bool same = isnan(e->got) ? isnan(e->expected) : e->got == e->expected;
+  fv_verdict_note(j->verdict, FV_C1, same ? 0 : INFINITY, 1, "out", e->index, e->got, e->expected);
+  return false;
+}
+
+static void judge_element(judge *j, int64_t d, element *e, norms *row) {
+  const fv_reference_row *r = &j->row;
+  double a = r->magnitude[d], noise = r->noise[d], size = fabs(e->expected);
+  if (!compare_class(j, e)) return;
+  e->f32 = 8 * u32 * (1 + r->logit) * a;
+  double c1 = 2 * j->u * a + e->f32 + e->underflow;
+  double c1s = j->u * size + 4 * j->u * noise + e->f32 + e->underflow;
+  note(j, FV_C1, e, c1);
+  note(j, FV_C1S, e, c1s);
+  if (j->strict) {
+    double rounding = j->problem->args.out.dtype == FOVEA_F32 ? 0 : j->u * size;
+    note(j, FV_C5, e, rounding + e->f32 + e->underflow);
+  }
+  if (j->options->weights_dtype == FOVEA_E4M3) note(j, FV_C6, e, a / 16 + e->underflow);
+  if (j->problem->args.k.dtype > FOVEA_BF16 || j->problem->args.v.dtype > FOVEA_BF16) {
+    note(j, FV_C7, e, fmin(c1, c1s));
+  }
+  if (fabs(a - size) <= 0x1p-40 * a && j->problem->args.out.dtype != FOVEA_F32) {
+    double ulp = size > 0 ? ldexp(2 * j->u, ilogb(size)) : 0;
+    note(j, FV_C8, e, 2 * ulp + e->f32 + e->underflow);
+  }
+  double error = e->got - e->expected;
+  norms mine = {error * error, size * size, noise * noise, e->f32 * e->f32, 1};
+  add_norms(row, &mine);
+}
+
+static void judge_out(judge *j, const fv_sequence *s, int64_t i, int64_t head) {
+  const fovea_attention_args *a = &j->problem->args;
+  const fovea_tensor *file = j->options->expected_out;
+  element e = {.index = {s->q_batch, s->q_begin + i, head, 0}};
+  norms row = {0};
+  int64_t offset = fv_row_offset(&a->out, e.index[0], e.index[1], head);
+  double underflow = 0;
+  for (int64_t d = 0; d < j->problem->dim_v; ++d) {
+    e.index[3] = d;
+    e.scale = fv_scale_at(&a->out_scale, e.index[0], e.index[1], head, d, j->problem->dim_v);
+    e.got = fv_load(a->out.dtype, a->out.data, offset + d) * e.scale;
+    e.expected = j->row.out[d];
+    e.underflow = j->out.underflow * fabs(e.scale);
+    if (j->row.sum > 0) e.underflow += j->weights.underflow * j->row.spread[d] / j->row.sum;
+    if (file) { /* itself rounded to f32 once */
+      e.expected =
+          fv_load(FOVEA_F32, file->data, fv_row_offset(file, e.index[0], e.index[1], head) + d);
+      e.underflow += u32 * fabs(e.expected);
+    }
+    underflow = fmax(underflow, e.underflow);
+    judge_element(j, d, &e, &row);
+  }
+  if (j->problem->dim_v >= 64 && row.elements) {
+    fv_verdict_note(j->verdict, FV_C2, sqrt(row.error), norm_bound(j, &row, 1.5, underflow), "out",
+                    e.index, sqrt(row.error), 0);
+  }
+  add_norms(&j->tensor, &row);
+  j->verdict->compared += j->problem->dim_v;
+}
+
+static void judge_lse(judge *j, const fv_sequence *s, int64_t i, int64_t head) {
+  const fovea_tensor *lse = &j->problem->args.lse;
+  const fovea_tensor *file = j->options->expected_lse;
+  int64_t index[4] = {s->q_batch, s->q_begin + i, head, 0};
+  if (!lse->dtype) return;
+  double got = fv_load(FOVEA_F32, lse->data, fv_row_offset(lse, index[0], index[1], head));
+  double expected = j->row.lse;
+  if (file)
+    expected = fv_load(FOVEA_F32, file->data, fv_row_offset(file, index[0], index[1], head));
+  bool same = isnan(expected) ? isnan(got) : got == expected;
+  double bound = u32 * (8 * (1 + j->row.logit) + 4 * fabs(expected));
+  if (!isfinite(expected) || !isfinite(got)) bound = 1;
+  fv_verdict_note(j->verdict, FV_C4, same ? 0 : fabs(got - expected), bound, "lse", index, got,
+                  expected);
+  ++j->verdict->compared;
+}
+
+static void judge_row(judge *j, const fv_sequence *s, int64_t i, int64_t head, uint32_t *errors) {
+  double floor_weight = j->weights.underflow / j->weights.roundoff;
+  if (j->strict) floor_weight = 0;
+  fv_reference_attend(j->problem, s, i, head, floor_weight, &j->row, errors);
+  if (!j->row.finite) {
+    j->verdict->exempt += j->problem->dim_v;
+    return;
+  }
+  judge_out(j, s, i, head);
+  judge_lse(j, s, i, head);
+}
+
+/* C3 over all that was compared; C6's second half. */
+static void judge_tensor(judge *j) {
+  const norms *n = &j->tensor;
+  const int64_t nowhere[4] = {0, 0, 0, 0};
+  if (n->elements >= 4096) {
+    double underflow = j->out.underflow;
+    fv_verdict_note(j->verdict, FV_C3, sqrt(n->error), norm_bound(j, n, 0.8, underflow), "out",
+                    nowhere, sqrt(n->error), 0);
+  }
+  if (j->options->weights_dtype == FOVEA_E4M3 && n->elements) {
+    fv_verdict_note(j->verdict, FV_C6, sqrt(n->error), 0.04 * sqrt(n->output), "out", nowhere,
+                    sqrt(n->error), 0);
+  }
+}
+
+void fv_judge_attention(const fv_problem *problem, const fv_judge_options *options,
+                        fv_verdict *verdict, uint32_t *errors) {
+  judge j = {.problem = problem, .options = options, .verdict = verdict};
+  j.out = format_of(problem->args.out.dtype);
+  j.weights = format_of(options->weights_dtype);
+  j.u = fmax(j.out.roundoff, j.weights.roundoff);
+  j.strict = options->weights_dtype == FOVEA_F32;
+
+  fv_sequence_cursor cursor = {0};
+  fv_sequence sequence;
+  while (fv_sequence_next(problem, &cursor, &sequence)) {
+    uint32_t bits = sequence.errors;
+    int64_t step = 1;
+    if (options->rows_at_most) step = fv_max(1, fv_ceil_div(sequence.len_q, options->rows_at_most));
+    for (int64_t i = 0; i < sequence.len_q; i += step) {
+      for (int64_t head = 0; head < problem->heads_q; ++head) {
+        judge_row(&j, &sequence, i, head, &bits);
+      }
+    }
+    if (errors) errors[sequence.index] |= bits;
+  }
+  judge_tensor(&j);
+}

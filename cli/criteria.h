@@ -1,0 +1,91 @@
+/* criteria.h - when is a computed result right? Bounds on the error against double precision.
+ *
+ * With u the unit roundoff of the output's type (or of the type that probabilities are rounded to,
+ * if that is coarser), u32 = 2^-24, w the weights, O the exact output:
+ *
+ *   A = sum_j w_j |v_j|         what rounding is relative to
+ *   R = sqrt(sum_j w_j^2 v_j^2)  how roundings of independent sign add up
+ *   S = the largest sum of magnitudes behind a logit: scaled products, bias, ALiBi, sink
+ *   F = 8 u32 (1 + S) A          all effects of f32 arithmetic
+ *
+ *   C1   each element    |e| <= 2 u A + F
+ *   C1s  each element    |e| <= u |O| + 4 u R + F
+ *   C2   each row        ||e|| <= 1.5 (u sqrt(||O||^2 + ||R||^2) + ||F||)      dim_v >= 64
+ *   C3   the tensor      the same with factor 0.8                             >= 4096 elements
+ *   C4   each lse        |e| <= u32 (8 (1 + S) + 4 |lse|); -inf exactly
+ *   C5   each element    |e| <= 8 u32 (1 + S) A, and one rounding u |O| if out is not f32:
+ *                        where probabilities stay in f32, as on the CPU
+ *   C6   fp8 products    |e| <= A / 16, and ||e|| <= 0.04 ||O|| over the tensor
+ *   C7   8-bit k or v    C1 and C1s against the dequantised cache
+ *   C8   v of one sign   |e| <= 2 units in the last place of the output's type, + F
+ *   C9   append          bit by bit
+ *
+ * To every bound on elements comes what underflow takes: half the smallest step of the output's
+ * type, and half the smallest step of the probabilities' type for every key, times sum_j |v_j| / z.
+ *
+ * A rounding error analysis of softmax is in Blanchard, Higham and Higham, IMA J. Numer. Anal.
+ * 2021. The constants were fitted to emulated kernels, where the worst ratio error / bound was 0.95
+ * (C1), 0.8 (C1s), 0.82 (C2), 0.69 (C3), 0.43 (C4) and 0.33 (C5). */
+#ifndef FV_CRITERIA_H
+#define FV_CRITERIA_H
+
+#include "problem.h"
+
+typedef enum fv_criterion {
+  FV_C1,
+  FV_C1S,
+  FV_C2,
+  FV_C3,
+  FV_C4,
+  FV_C5,
+  FV_C6,
+  FV_C7,
+  FV_C8,
+  FV_C9,
+  FV_CRITERIA
+} fv_criterion;
+
+const char *fv_criterion_name(fv_criterion criterion); /* "C1", "C1s", ... */
+
+/* An element that breaks a bound; or, if none does, nothing. */
+typedef struct fv_bad_element {
+  bool any;
+  fv_criterion criterion;
+  const char *tensor; /* "out", "lse", "weights", ... */
+  int64_t index[4];   /* [batch, seq, head, dim] of the tensor */
+  double got, expected;
+} fv_bad_element;
+
+typedef struct fv_verdict {
+  double worst[FV_CRITERIA]; /* largest error / bound; above 1 fails */
+  bool applies[FV_CRITERIA];
+  int64_t compared; /* numbers looked at */
+  int64_t exempt;   /* numbers not held to a bound: their row saw infinities or NaN */
+  fv_bad_element first_bad;
+} fv_verdict;
+
+/* How the kernel under judgement rounds probabilities, and how much of a problem to look at. */
+typedef struct fv_judge_options {
+  uint32_t weights_dtype;           /* FOVEA_F32 on the CPU; what the kernel table says elsewhere */
+  int64_t rows_at_most;             /* per (sequence, head): rows evenly spread; 0: all */
+  const fovea_tensor *expected_out; /* f32: judge against these instead of the reference's out */
+  const fovea_tensor *expected_lse; /* f32; both may be NULL */
+} fv_judge_options;
+
+/* Judges args.out and args.lse of a problem that was computed. The verdict is added to *verdict,
+ * which starts as zeros; *errors receives, per sequence, the bits the call should have reported
+ * (NULL: not wanted). */
+void fv_judge_attention(const fv_problem *problem, const fv_judge_options *options,
+                        fv_verdict *verdict, uint32_t *errors);
+
+/* Adds b to a: the larger ratios, the sums, the first bad element that any has. */
+void fv_verdict_add(fv_verdict *a, const fv_verdict *b);
+
+/* Notes one error against its bound, for checks of other functions. */
+void fv_verdict_note(fv_verdict *verdict, fv_criterion criterion, double error, double bound,
+                     const char *tensor, const int64_t index[4], double got, double expected);
+
+/* Right: something was compared, and no ratio is above 1. */
+bool fv_verdict_passes(const fv_verdict *verdict);
+
+#endif /* FV_CRITERIA_H */
