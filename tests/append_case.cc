@@ -4,34 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <climits>
-#include <map>
-#include <memory>
+
+#include "handle_of.h"
 
 namespace fovea_test {
-namespace {
-
-struct CloseHandle {
-  void operator()(fovea_handle *handle) const { fovea_destroy(handle); }
-};
-using Handle = std::unique_ptr<fovea_handle, CloseHandle>;
-
-fovea_handle *handle_of(fovea_device device, int threads) {
-  static std::map<std::pair<int, int>, Handle> handles;
-  Handle &handle = handles[{device, threads}];
-  if (!handle) {
-    fovea_options options = {};
-    options.struct_size = sizeof options;
-    options.device = device;
-    options.threads = threads;
-    fovea_handle *opened = nullptr;
-    EXPECT_EQ(fovea_create(&options, &opened), FOVEA_OK) << fovea_error_detail();
-    handle.reset(opened);
-  }
-  return handle.get();
-}
-
-}  // namespace
-
 void append(const fovea_kv_append_args &args, int threads, fovea_device device) {
   fovea_handle *handle = handle_of(device, threads);
   EXPECT_EQ(fovea_kv_append(handle, &args, nullptr), FOVEA_OK) << fovea_error_detail();
