@@ -22,8 +22,10 @@ import threading
 import time
 
 DECOY = "\n   /* This line is badly indented, to find the tests that look at sources. */\n"
-TEST_LINE = re.compile(r"Test\s+#(\d+): .*?(Passed|Skipped|Disabled|\*\*\*[^\d\n]+?)\s+([\d.]+) sec")
-FAILED_LINE = re.compile(r"^\s+(\d+) - (.+) \((.+)\)", re.MULTILINE)
+TEST_LINE = re.compile(r"Test\s+#(\d+): .*?(Passed|\*\*\*[^\d\n]+?)\s+([\d.]+) sec")
+# The list of failures that ends ctest's output; what follows a "#" there is GoogleTest's parameter.
+FAILED_LINE = re.compile(r"^\s+\d+ - (.+?)(?:\s+# .*)? \((.+)\)$", re.MULTILINE)
+START_LINE = re.compile(r"^\s+Start\s+\d+: (.+?)(?:\s+# .*)?$", re.MULTILINE)
 BUILD_SECONDS_MIN = 120
 
 
@@ -36,7 +38,8 @@ def copy_tree(root, target):
     listed = subprocess.run(["git", "-C", root, "ls-files", "-coz", "--exclude-standard"],
                             capture_output=True, text=True)
     if listed.returncode != 0:
-        shutil.copytree(root, target, symlinks=True, ignore=shutil.ignore_patterns("build*", ".git"))
+        ignored = shutil.ignore_patterns("build*", ".git")
+        shutil.copytree(root, target, symlinks=True, ignore=ignored)
         return
     for name in filter(None, listed.stdout.split("\0")):
         source, copy = os.path.join(root, name), os.path.join(target, name)
@@ -143,8 +146,8 @@ class Bench:
         self.dates = {path: os.stat(os.path.join(self.tree, path)).st_mtime_ns for path in texts}
 
     def run(self, command, limit, limited=False, **fields):
-        command = command.format(build=shlex.quote(self.build), tree=shlex.quote(self.tree), **fields)
-        return self.shell.run(command, self.tree, limit, limited)
+        fields.update(build=shlex.quote(self.build), tree=shlex.quote(self.tree))
+        return self.shell.run(command.format(**fields), self.tree, limit, limited)
 
     def write(self, path, text):
         with open(os.path.join(self.tree, path), "w", newline="") as file:
@@ -206,12 +209,12 @@ class Bench:
         if not results:
             raise BenchError(f"there is no test to run: {self.options.test}\n{output[-4000:]}")
         self.set_decoy(False)
-        failing = sorted(n for n in results if results[n][0].startswith("***")
-                         and "Skipped" not in results[n][0])
+        idle = {n for n in results if re.search("Skipped|Disabled", results[n][0])}
+        failing = sorted(n for n in results.keys() - idle if results[n][0].startswith("***"))
         status, output = self.run_tests(failing, 7200, keep_going=True)
         if status != 0:
             raise BenchError(f"the unchanged tree fails its tests:\n{output[-4000:]}")
-        for number in sorted(results.keys() - set(failing)):
+        for number in sorted(results.keys() - idle - set(failing)):
             self.plan.add(tests[number][0], number, results[number][1])
         return [tests[number][1] for number in failing]
 
@@ -226,13 +229,19 @@ class Bench:
         """{number: (group, name)}: tests of one program form a group, any other test its own."""
         status, output = self.run("ctest --test-dir {build} --show-only=json-v1", 600)
         listing = json.loads(output[output.index("{"):])
-        tests, skip = {}, self.options.skip_tests
+        tests = {}
         for number, test in enumerate(listing["tests"], 1):
             program = (test.get("command") or [""])[0]
             group = os.path.basename(program) if program.startswith(self.build) else test["name"]
-            if not (skip and re.search(skip, test["name"])):
+            labels = next((p["value"] for p in test["properties"] if p["name"] == "LABELS"), [])
+            if not self.is_skipped(test["name"], labels):
                 tests[number] = (group, test["name"])
         return tests
+
+    def is_skipped(self, name, labels):
+        by_name, by_label = self.options.skip_tests, self.options.skip_labels
+        return bool((by_name and re.search(by_name, name))
+                    or (by_label and any(re.search(by_label, label) for label in labels)))
 
     def run_tests(self, numbers, seconds, keep_going=False):
         if not numbers:
@@ -241,7 +250,7 @@ class Bench:
         command = self.options.test
         if keep_going:
             command = command.replace("--stop-on-failure", "")
-        return self.run(command, seconds + 10, True, tests=chosen, seconds=int(seconds))
+        return self.run(command, seconds + 2, True, tests=chosen, seconds=int(seconds))
 
     def set_decoy(self, on):
         for path, text in self.texts.items():
@@ -298,8 +307,8 @@ class Bench:
         return {"status": "survived"}
 
     def verdict(self, group, status, output):
-        failed = FAILED_LINE.findall(output)
-        name, reason = (failed[0][1], failed[0][2]) if failed else (group, "")
+        started, failed = START_LINE.findall(output), FAILED_LINE.findall(output)
+        name, reason = failed[0] if failed else ((started or [group])[-1], "")
         late = status is None or reason == "Timeout"
         return {"status": "timeout" if late else "killed", "by": name, "group": group}
 
@@ -311,8 +320,9 @@ class Bench:
             if result["status"] == "survived":
                 return
             output = f"{result['by']} fails"
-        raise BenchError("after the run the restored tree no longer passes, so a test is flaky or a "
-                         f"mutant left something behind; don't trust these results:\n{output[-4000:]}")
+        raise BenchError("after the run the restored tree no longer passes, so a test is flaky or "
+                         "a mutant left something behind; don't trust these results:\n"
+                         + output[-4000:])
 
 
 def object_digest(path):

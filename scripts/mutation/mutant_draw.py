@@ -21,7 +21,8 @@ class Mutant:
     """One replacement in one file; `id` is FILE:LINE:COLUMN:OPERATOR:N."""
 
     def __init__(self, path, text, operator, token, number, edit):
-        self.path, self.operator, self.function, self.number = path, operator, token.function, number
+        self.path, self.operator, self.number = path, operator, number
+        self.function = token.function
         self.start, self.end, self.replacement = edit
         self.line = text.count("\n", 0, token.start) + 1
         self.column = token.start - (text.rfind("\n", 0, token.start) + 1) + 1
@@ -75,7 +76,8 @@ def draw_order(mutants, seed):
     for mutant in mutants:
         strata[mutant.operator][mutant.path].append(mutant)
     operator_weight = {o: math.sqrt(sum(map(len, files.values()))) for o, files in strata.items()}
-    file_weight = {o: {f: math.sqrt(len(m)) for f, m in files.items()} for o, files in strata.items()}
+    file_weight = {o: {f: math.sqrt(len(m)) for f, m in files.items()}
+                   for o, files in strata.items()}
     left = {o: {f: shuffled(m, rng) for f, m in files.items()} for o, files in strata.items()}
     turns = {operator: rng.random() for operator in sorted(left)}
     while left:
@@ -102,12 +104,12 @@ def totals_table(mutants):
     """Mutants and lines per file, one column per operator that occurs."""
     operators = [o for o in OPERATORS if any(m.operator == o for m in mutants)]
     counts = collections.Counter((m.path, m.operator) for m in mutants)
+    counts.update(("total", m.operator) for m in mutants)
     paths = sorted({m.path for m in mutants})
     width = max([len(p) for p in paths] + [5])
     rows = [["file".ljust(width), "lines", "mutants"] + operators]
     for path in paths + ["total"]:
         chosen = [m for m in mutants if path in (m.path, "total")]
         lines = len({(m.path, m.line) for m in chosen})
-        cells = [sum(counts[p, o] for p in (paths if path == "total" else [path])) for o in operators]
-        rows.append([path.ljust(width), lines, len(chosen)] + cells)
+        rows.append([path.ljust(width), lines, len(chosen)] + [counts[path, o] for o in operators])
     return "\n".join("  ".join(str(c).rjust(len(h)) for c, h in zip(row, rows[0])) for row in rows)

@@ -17,8 +17,8 @@ BITWISE = {"<<": ">>", ">>": "<<", "&": "|", "|": "&", "^": "|", "<<=": ">>=", "
 # Words that stand for neighbouring axes, operands or ends. A name is taken apart at its
 # underscores, one word is exchanged, and the result counts if the same function uses that name.
 WORD_GROUPS = [w.split() for w in (
-    "q k v kv", "i j h", "i j k", "b h", "m n", "x y", "lo hi", "row col", "rows cols", "left right",
-    "first last", "begin end", "start end", "batch seq head dim", "page slot", "key value",
+    "q k v kv", "i j h", "i j k", "b h", "m n", "x y", "lo hi", "row col", "rows cols",
+    "left right", "first last", "begin end", "start end", "batch seq head dim", "page slot", "key value",
     "query key", "src dst", "got expected", "a b")]
 SIMD = {"add": "sub", "sub": "add", "mul": "add", "fmadd": "fmsub"}
 BEFORE_CONDITION = frozenset("( [ { , ; = += -= *= /= |= &= ? : return".split())
@@ -69,7 +69,7 @@ def is_binary(tokens, k):
 
 
 def operand_after(tokens, k):
-    """The index behind the operand (casts, prefixes, calls, indices, members) that starts at `k`."""
+    """The index behind the operand (casts, prefixes, calls, indices, members) starting at `k`."""
     while k < len(tokens):
         if tokens[k].text == "(" and is_cast(tokens, k):
             k = tokens[k].mate + 1
@@ -136,7 +136,9 @@ def constant(text, tokens, k):
 
 
 def is_lone_index(tokens, k):
-    return 0 < k < len(tokens) - 1 and tokens[k - 1].text == "[" and tokens[k + 1].text == "]"
+    """True for the i of `a[i]`, false for the n of `int a[n]`, which is a size."""
+    inside = 1 < k < len(tokens) - 1 and tokens[k - 1].text == "[" and tokens[k + 1].text == "]"
+    return inside and not is_declared_name(tokens, k - 2)
 
 
 def offset(text, tokens, k):
@@ -269,7 +271,8 @@ def minmax(text, tokens, k):
     token = tokens[k]
     called = k + 1 < len(tokens) and tokens[k + 1].text == "("
     if token.kind == "ident" and (called or token.text.isupper()):
-        other = re.sub(r"(?<![a-zA-Z])(f?)(min|max|MIN|MAX)(?=[fl]?(?:_|$|\d))", exchange, token.text)
+        extreme = r"(?<![a-zA-Z])(f?)(min|max|MIN|MAX)(?=[fl]?(?:_|$|\d))"
+        other = re.sub(extreme, exchange, token.text)
         if other != token.text:
             yield replace(token, other)
 

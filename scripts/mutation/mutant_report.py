@@ -121,7 +121,8 @@ class Progress:
 def operator_table(records):
     rows = [("operator", "killed", "timeout", "survived", "uncompilable", "same object")]
     for operator in sorted({r["operator"] for r in records}) + ["all"]:
-        counts = collections.Counter(r["status"] for r in records if operator in (r["operator"], "all"))
+        counts = collections.Counter(r["status"] for r in records
+                                     if operator in (r["operator"], "all"))
         rows.append((operator,) + tuple(counts[name] for name in rows[0][1:]))
     return "\n".join(f"  {row[0]:12}" + "".join(str(c).rjust(14) for c in row[1:]) for row in rows)
 
@@ -147,7 +148,8 @@ def summarise(records, explanations, out):
         print(f"\nproved equivalent: {record['id']}\n  {explanations.proofs[tuple(record['key'])]}",
               file=out)
     for record in refuted:
-        print(f"\nexplained as equivalent, but {record['by']} tells it apart: {record['id']}", file=out)
+        print(f"\nexplained as equivalent, but {record['by']} tells it apart: {record['id']}",
+              file=out)
     for record in open_ones:
         print(f"\nsurvived: {record['id']}\n{record['diff']}", file=out)
     for complaint in explanations.complaints:

@@ -1,8 +1,8 @@
 """A C tokenizer that knows just enough to find the places worth breaking.
 
 It splits a file into tokens, matches brackets, and tells for every token whether it is code that
-runs (a function's body, an initialiser, an enumerator) or a declaration, which has nothing to break.
-It is not a parser: what it misjudges does not compile, and such mutants are thrown away.
+runs (a function's body, an initialiser, an enumerator) or a declaration, which has nothing to
+break. It is not a parser: what it misjudges does not compile, and such mutants are thrown away.
 """
 
 import re
@@ -29,7 +29,7 @@ SKIPPED_CALLS = frozenset("assert static_assert _Static_assert __attribute__ _Al
 
 
 class Token:
-    """One token: `mate` is the index of the matching bracket, `inside` that of the opener around it."""
+    """One token: `mate` is the index of the matching bracket, `inside` that of the one around."""
 
     __slots__ = ("kind", "text", "start", "end", "mate", "inside", "live", "function")
 
@@ -104,7 +104,7 @@ def split_directives(text):
 def match_brackets(tokens):
     stack = []
     for k, token in enumerate(tokens):
-        if token.text in (")", "]", "}") and stack and OPENERS[tokens[stack[-1]].text] == token.text:
+        if stack and token.kind == "punct" and token.text == OPENERS[tokens[stack[-1]].text]:
             opener = stack.pop()
             tokens[opener].mate, token.mate = k, opener
         token.inside = stack[-1] if stack else None
@@ -115,7 +115,7 @@ def match_brackets(tokens):
 def function_name(tokens, brace):
     """The name before the parameter list that ends before `brace`, or None if this is no body."""
     k = brace - 1
-    while k >= 0 and tokens[k].kind == "ident" and tokens[k].text in ("const", "noexcept", "override"):
+    while k >= 0 and tokens[k].text in ("const", "noexcept", "override"):
         k -= 1
     if k < 0 or tokens[k].text != ")" or tokens[k].mate is None:
         return None
