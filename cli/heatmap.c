@@ -7,6 +7,7 @@
 #include "heatmap.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,25 +89,24 @@ static bool write_and_close(int file, const char *bytes, size_t count) {
 
 static fv_heatmap_status replace_file(const char *path, const char *bytes, size_t count,
                                       message to) {
-  static const char suffix[] = ".XXXXXX";
-  size_t length = strlen(path);
-  char *temporary = malloc(length + sizeof suffix);
-  if (temporary == NULL) return fail(to, FV_HEATMAP_NO_MEMORY, "%s: out of memory", path);
-  memcpy(temporary, path, length);
-  memcpy(temporary + length, suffix, sizeof suffix);
-  fv_heatmap_status status = FV_HEATMAP_OK;
+  char temporary[PATH_MAX];
+  int length = snprintf(temporary, sizeof temporary, "%s.XXXXXX", path);
+  if (length < 0 || (size_t)length >= sizeof temporary) {
+    return fail(to, FV_HEATMAP_NOT_WRITABLE, "%.40s...: the name is too long; choose a shorter one",
+                path);
+  }
   int file = mkstemp(temporary);
   if (file < 0) {
-    status = fail(to, FV_HEATMAP_NOT_WRITABLE,
-                  "%s: cannot create a file there: %s; name a folder that exists and is writable",
-                  path, strerror(errno));
-  } else if (!write_and_close(file, bytes, count) || rename(temporary, path) != 0) {
-    status = fail(to, FV_HEATMAP_NOT_WRITABLE, "%s: cannot write %zu bytes: %s", path, count,
-                  strerror(errno));
-    unlink(temporary);
+    return fail(to, FV_HEATMAP_NOT_WRITABLE,
+                "%s: cannot create a file there: %s; name a folder that exists and is writable",
+                path, strerror(errno));
   }
-  free(temporary);
-  return status;
+  if (!write_and_close(file, bytes, count) || rename(temporary, path) != 0) {
+    const char *reason = strerror(errno);
+    unlink(temporary);
+    return fail(to, FV_HEATMAP_NOT_WRITABLE, "%s: cannot write %zu bytes: %s", path, count, reason);
+  }
+  return FV_HEATMAP_OK;
 }
 
 fv_heatmap_status fv_heatmap_write(const fv_heatmap *map, const char *path, char *error,

@@ -82,6 +82,10 @@ fv_heatmap_status fv_heatmap_write(const fv_heatmap *map, const char *path, char
 fv_heatmap_status fv_heatmap_terminal(const fv_heatmap *map, FILE *stream,
                                       const fv_heatmap_terminal_options *options);
 
+/* Frees what Cairo and fontconfig keep for the next picture (fonts, above all). Of use before exit,
+ * so that a leak checker speaks of our leaks alone; further calls of fv_heatmap_write are fine. */
+void fv_heatmap_release(void);
+
 #ifdef __cplusplus
 }
 #endif

@@ -6,6 +6,7 @@
  */
 #include <cairo-pdf.h>
 #include <cairo.h>
+#include <fontconfig/fontconfig.h>
 #include <math.h>
 #include <string.h>
 
@@ -75,15 +76,18 @@ static void text(void *state, const fv_heatmap_text *mark) {
   cairo_restore(state);
 }
 
-/* A surface that owns a copy of the pixels: PDF reads it only when the page ends. */
+/* One pixel per cell, in memory that Cairo owns: PDF reads it only when the page ends. */
 static cairo_surface_t *surface_of(const fv_heatmap_image *image) {
   cairo_surface_t *surface =
       cairo_image_surface_create(CAIRO_FORMAT_RGB24, (int)image->cols, (int)image->rows);
   if (cairo_surface_status(surface) != CAIRO_STATUS_SUCCESS) return surface;
-  unsigned char *to = cairo_image_surface_get_data(surface);
-  size_t stride = (size_t)cairo_image_surface_get_stride(surface);
+  unsigned char *line = cairo_image_surface_get_data(surface);
   for (size_t row = 0; row < image->rows; row++) {
-    memcpy(to + row * stride, image->pixels + row * image->cols, image->cols * sizeof(uint32_t));
+    for (size_t col = 0; col < image->cols; col++) {
+      uint32_t rgb = image->color_at(image->source, row, col);
+      memcpy(line + col * sizeof rgb, &rgb, sizeof rgb);
+    }
+    line += cairo_image_surface_get_stride(surface);
   }
   cairo_surface_mark_dirty(surface);
   return surface;
@@ -121,9 +125,11 @@ void fv_heatmap_cairo_ruler_release(fv_heatmap_canvas *ruler) {
   ruler->state = NULL;
 }
 
-static fv_heatmap_status status_of(cairo_status_t status) {
-  if (status == CAIRO_STATUS_SUCCESS) return FV_HEATMAP_OK;
-  return status == CAIRO_STATUS_WRITE_ERROR ? FV_HEATMAP_NOT_WRITABLE : FV_HEATMAP_NO_MEMORY;
+/* Flushed here, so that a full disk is this call's error and not the caller's surprise. */
+static fv_heatmap_status finish(cairo_status_t status, FILE *stream) {
+  bool written = fflush(stream) == 0 && !ferror(stream);
+  if (status == CAIRO_STATUS_WRITE_ERROR || !written) return FV_HEATMAP_NOT_WRITABLE;
+  return status == CAIRO_STATUS_SUCCESS ? FV_HEATMAP_OK : FV_HEATMAP_NO_MEMORY;
 }
 
 static cairo_status_t write_bytes(void *stream, const unsigned char *bytes, unsigned int count) {
@@ -140,10 +146,17 @@ static cairo_status_t write_sink(void *closure, const unsigned char *bytes, unsi
   return call->sink(call->state, bytes, count) ? CAIRO_STATUS_SUCCESS : CAIRO_STATUS_WRITE_ERROR;
 }
 
-bool fv_heatmap_cairo_encode(const fv_heatmap_image *cells, fv_heatmap_sink *sink, void *state) {
-  cairo_surface_t *surface = surface_of(cells);
+bool fv_heatmap_cairo_encode(const fv_heatmap_image *cells, int width, int height,
+                             fv_heatmap_sink *sink, void *state) {
+  cairo_surface_t *surface = cairo_image_surface_create(CAIRO_FORMAT_RGB24, width, height);
+  cairo_t *cairo = cairo_create(surface);
+  image(cairo, (fv_heatmap_box){0, 0, width, height}, cells);
+  cairo_status_t status = cairo_status(cairo);
   sink_call call = {sink, state};
-  cairo_status_t status = cairo_surface_write_to_png_stream(surface, write_sink, &call);
+  if (status == CAIRO_STATUS_SUCCESS) {
+    status = cairo_surface_write_to_png_stream(surface, write_sink, &call);
+  }
+  cairo_destroy(cairo);
   cairo_surface_destroy(surface);
   return status == CAIRO_STATUS_SUCCESS;
 }
@@ -171,14 +184,14 @@ fv_heatmap_status fv_heatmap_cairo_png(const fv_heatmap *map, FILE *stream) {
   cairo_t *cairo = cairo_create(surface);
   cairo_scale(cairo, density, density);
   fv_heatmap_canvas canvas = canvas_of(cairo);
-  bool drawn = fv_heatmap_page_draw(&page, map, &canvas);
+  fv_heatmap_page_draw(&page, map, &canvas);
   cairo_status_t status = cairo_status(cairo);
-  if (drawn && status == CAIRO_STATUS_SUCCESS) {
+  if (status == CAIRO_STATUS_SUCCESS) {
     status = cairo_surface_write_to_png_stream(surface, write_bytes, stream);
   }
   cairo_destroy(cairo);
   cairo_surface_destroy(surface);
-  return drawn ? status_of(status) : FV_HEATMAP_NO_MEMORY;
+  return finish(status, stream);
 }
 
 fv_heatmap_status fv_heatmap_cairo_pdf(const fv_heatmap *map, FILE *stream) {
@@ -190,12 +203,17 @@ fv_heatmap_status fv_heatmap_cairo_pdf(const fv_heatmap *map, FILE *stream) {
   cairo_pdf_surface_set_metadata(surface, CAIRO_PDF_METADATA_SUBJECT, page.subtitle);
   cairo_t *cairo = cairo_create(surface);
   fv_heatmap_canvas canvas = canvas_of(cairo);
-  bool drawn = fv_heatmap_page_draw(&page, map, &canvas);
+  fv_heatmap_page_draw(&page, map, &canvas);
   cairo_show_page(cairo);
   cairo_status_t status = cairo_status(cairo);
   cairo_surface_finish(surface);
   if (status == CAIRO_STATUS_SUCCESS) status = cairo_surface_status(surface);
   cairo_destroy(cairo);
   cairo_surface_destroy(surface);
-  return drawn ? status_of(status) : FV_HEATMAP_NO_MEMORY;
+  return finish(status, stream);
+}
+
+void fv_heatmap_release(void) {
+  cairo_debug_reset_static_data();
+  FcFini();
 }

@@ -17,7 +17,6 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* Lengths in page units and colours; taste, tried on maps of 1 to 4096 tokens. */
@@ -82,23 +81,29 @@ static size_t panels_across(const fv_heatmap_page *page, size_t panels) {
   return best;
 }
 
-/* A block's label is that of its first row or column, with its index where others are left out. */
+/* A block's label is that of its first row or column. Where others are left out its index helps to
+ * count, on the side of the cells: behind the word for rows, before it for columns. */
 static void block_label(fv_heatmap_label *label, const char *const *labels, size_t index,
-                        bool thinned) {
+                        bool thinned, bool row) {
   const char *text = labels == NULL ? NULL : labels[index];
   fv_heatmap_label_clean(label, text, index, LABEL_COLUMNS, false);
   if (!thinned || text == NULL) return;
-  fv_heatmap_label plain = *label;
-  snprintf(label->text, sizeof label->text, "%.*s  %zu", (int)(sizeof label->text - 24), plain.text,
-           index);
+  fv_heatmap_label word = *label;
+  const int room = (int)sizeof label->text - 24; /* a word of LABEL_COLUMNS is shorter by far */
+  if (row) snprintf(label->text, sizeof label->text, "%.*s  %zu", room, word.text, index);
+  if (!row) snprintf(label->text, sizeof label->text, "%zu  %.*s", index, room, word.text);
 }
 
-static double longest_label(const fv_heatmap_page *page, const char *const *labels, size_t blocks,
-                            size_t per_block, size_t step, const fv_heatmap_canvas *canvas) {
+static double longest_label(const fv_heatmap_page *page, const fv_heatmap *map, bool row,
+                            const fv_heatmap_canvas *canvas) {
+  const char *const *labels = row ? map->row_labels : map->col_labels;
+  size_t blocks = row ? page->blocks.rows : page->blocks.cols;
+  size_t per_block = row ? page->blocks.rows_per_block : page->blocks.cols_per_block;
+  size_t step = row ? page->row_step : page->col_step;
   double longest = 0;
   for (size_t block = 0; block < blocks; block += step) {
     fv_heatmap_label label;
-    block_label(&label, labels, block * per_block, step * per_block > 1);
+    block_label(&label, labels, block * per_block, step * per_block > 1, row);
     longest = fmax(longest, canvas->measure(canvas->state, label.text, page->label_size, false));
   }
   return ceil(longest);
@@ -147,14 +152,13 @@ static void set_texts(fv_heatmap_page *page, const fv_heatmap *map) {
 /* From the top down; returns how far labels at 45 degrees lean out to the right. */
 static double place_panels(fv_heatmap_page *page, const fv_heatmap *map,
                            const fv_heatmap_canvas *canvas) {
-  double rows = longest_label(page, map->row_labels, page->blocks.rows, page->blocks.rows_per_block,
-                              page->row_step, canvas);
-  double cols = longest_label(page, map->col_labels, page->blocks.cols, page->blocks.cols_per_block,
-                              page->col_step, canvas);
+  double rows = longest_label(page, map, true, canvas);
+  double cols = longest_label(page, map, false, canvas);
   for (int axis = 0; axis < 2; axis++) {
     fv_heatmap_label label;
     axis_text(&label, map, axis == 0);
-    rows = fmax(rows, ceil(canvas->measure(canvas->state, label.text, small_size, false)));
+    double caption = canvas->measure(canvas->state, label.text, small_size, false);
+    rows = fmax(rows, ceil(caption + label_gap));
   }
   bool sloping = page->col_angle < 90;
   double lean = sloping ? cols * sqrt(0.5) : 0;
@@ -225,13 +229,14 @@ static void draw_head(const fv_heatmap_page *page, const fv_heatmap *map,
   }
   draw_text(canvas, page->subtitle, margin, y + subtitle_size * 0.6, subtitle_size,
             FV_HEATMAP_ANCHOR_START, INK_FAINT);
-  double x = page->map_x - label_gap - tick_length;
+  /* Out of the way of the first labels, half of which stand over the corner when cells are tiny. */
+  double x = page->map_x - 2 * label_gap - tick_length;
   for (int axis = 0; axis < 2; axis++) {
     fv_heatmap_label label;
     axis_text(&label, map, axis == 0);
-    draw_text(canvas, label.text, x,
-              page->map_y - label_gap - (axis == 0 ? 0.4 : 0.4 + line_height) * small_size,
-              small_size, FV_HEATMAP_ANCHOR_END, INK_FAINT);
+    double up = (axis == 0 ? 0.5 : 0.5 + line_height) * small_size;
+    draw_text(canvas, label.text, x, page->map_y - label_gap - tick_length - up, small_size,
+              FV_HEATMAP_ANCHOR_END, INK_FAINT);
   }
 }
 
@@ -240,7 +245,7 @@ static void draw_row_labels(const fv_heatmap_page *page, const fv_heatmap *map,
   bool thinned = page->row_step * page->blocks.rows_per_block > 1;
   for (size_t block = 0; block < page->blocks.rows; block += page->row_step) {
     fv_heatmap_label label;
-    block_label(&label, map->row_labels, block * page->blocks.rows_per_block, thinned);
+    block_label(&label, map->row_labels, block * page->blocks.rows_per_block, thinned, true);
     double y = top + page->cell_height * ((double)block + 0.5);
     draw_text(canvas, label.text, page->map_x - label_gap - (thinned ? tick_length : 0), y,
               page->label_size, FV_HEATMAP_ANCHOR_END, INK_LABEL);
@@ -254,7 +259,7 @@ static void draw_col_labels(const fv_heatmap_page *page, const fv_heatmap *map,
   bool thinned = page->col_step * page->blocks.cols_per_block > 1;
   for (size_t block = 0; block < page->blocks.cols; block += page->col_step) {
     fv_heatmap_label label;
-    block_label(&label, map->col_labels, block * page->blocks.cols_per_block, thinned);
+    block_label(&label, map->col_labels, block * page->blocks.cols_per_block, thinned, false);
     double x = left + page->cell_width * ((double)block + 0.5);
     fv_heatmap_text mark = {label.text,
                             x,
@@ -270,18 +275,33 @@ static void draw_col_labels(const fv_heatmap_page *page, const fv_heatmap *map,
   }
 }
 
+/* What color_at needs to know of a panel. */
+typedef struct cell_source {
+  const fv_heatmap_page *page;
+  const fv_heatmap *map;
+  const fv_heatmap_ramp *ramp;
+  size_t panel;
+} cell_source;
+
+static uint32_t cell_color(const void *source, size_t row, size_t col) {
+  const cell_source *from = source;
+  const fv_heatmap_page *page = from->page;
+  return fv_heatmap_cells_color(
+      from->ramp,
+      fv_heatmap_cells_at(from->map, &page->range, &page->blocks, from->panel, row, col));
+}
+
+static uint32_t ramp_color(const void *source, size_t row, size_t col) {
+  const fv_heatmap_ramp *ramp = source;
+  (void)row;
+  return ramp->rgb[col];
+}
+
 static void draw_cells(const fv_heatmap_page *page, const fv_heatmap *map,
-                       const fv_heatmap_canvas *canvas, const fv_heatmap_ramp *ramp, size_t panel,
-                       uint32_t *pixels) {
-  uint32_t *pixel = pixels;
-  for (size_t row = 0; row < page->blocks.rows; row++) {
-    for (size_t col = 0; col < page->blocks.cols; col++) {
-      fv_heatmap_cell cell = fv_heatmap_cells_at(map, &page->range, &page->blocks, panel, row, col);
-      *pixel++ = fv_heatmap_cells_color(ramp, cell);
-    }
-  }
+                       const fv_heatmap_canvas *canvas, const fv_heatmap_ramp *ramp, size_t panel) {
+  cell_source source = {page, map, ramp, panel};
+  fv_heatmap_image image = {page->blocks.rows, page->blocks.cols, cell_color, &source};
   fv_heatmap_box box = fv_heatmap_page_panel(page, panel);
-  fv_heatmap_image image = {pixels, page->blocks.rows, page->blocks.cols};
   canvas->image(canvas->state, box, &image);
   if (fmin(page->cell_width, page->cell_height) >= least_cell_with_grid) {
     canvas->grid(canvas->state, box, page->blocks.rows, page->blocks.cols, PAPER);
@@ -289,9 +309,8 @@ static void draw_cells(const fv_heatmap_page *page, const fv_heatmap *map,
 }
 
 static void draw_panel(const fv_heatmap_page *page, const fv_heatmap *map,
-                       const fv_heatmap_canvas *canvas, const fv_heatmap_ramp *ramp, size_t panel,
-                       uint32_t *pixels) {
-  draw_cells(page, map, canvas, ramp, panel, pixels);
+                       const fv_heatmap_canvas *canvas, const fv_heatmap_ramp *ramp, size_t panel) {
+  draw_cells(page, map, canvas, ramp, panel);
   fv_heatmap_box box = fv_heatmap_page_panel(page, panel);
   if (panel % page->panels_across == 0) draw_row_labels(page, map, canvas, box.y);
   if (panel < page->panels_across) draw_col_labels(page, map, canvas, box.x);
@@ -322,7 +341,7 @@ static void draw_tick(const fv_heatmap_page *page, const fv_heatmap_canvas *canv
 
 static void draw_scale(const fv_heatmap_page *page, const fv_heatmap_canvas *canvas,
                        const fv_heatmap_ramp *ramp) {
-  fv_heatmap_image image = {ramp->rgb, 1, FV_HEATMAP_RAMP_LEVELS};
+  fv_heatmap_image image = {1, FV_HEATMAP_RAMP_LEVELS, ramp_color, ramp};
   canvas->image(canvas->state, page->bar, &image);
   double interval = tick_interval(page->range.top);
   /* The last regular tick yields to the top's own when their numbers would touch: 36 units hold
@@ -354,20 +373,15 @@ static void draw_notes(const fv_heatmap_page *page, const fv_heatmap_canvas *can
   }
 }
 
-bool fv_heatmap_page_draw(const fv_heatmap_page *page, const fv_heatmap *map,
+void fv_heatmap_page_draw(const fv_heatmap_page *page, const fv_heatmap *map,
                           const fv_heatmap_canvas *canvas) {
-  /* At most 2048 x 2048 pixels; one buffer serves all panels. */
-  uint32_t *pixels = malloc(page->blocks.rows * page->blocks.cols * sizeof *pixels);
-  if (pixels == NULL) return false;
   fv_heatmap_ramp ramp;
   fv_heatmap_ramp_fill(&ramp);
   canvas->rectangle(canvas->state, (fv_heatmap_box){0, 0, page->width, page->height}, PAPER);
   draw_head(page, map, canvas);
   for (size_t panel = 0; panel < map->panel_count; panel++) {
-    draw_panel(page, map, canvas, &ramp, panel, pixels);
+    draw_panel(page, map, canvas, &ramp, panel);
   }
   draw_scale(page, canvas, &ramp);
   draw_notes(page, canvas, &ramp);
-  free(pixels);
-  return true;
 }

@@ -26,10 +26,12 @@ typedef struct fv_heatmap_text {
   uint32_t rgb;
 } fv_heatmap_text;
 
-/* Pixels of cells, row after row without gaps, 0x00RRGGBB. */
+/* Flat cells. Whoever paints asks for their colours and so decides where pixels live: nothing here
+ * allocates memory. */
 typedef struct fv_heatmap_image {
-  const uint32_t *pixels; /* [rows][cols] */
   size_t rows, cols;
+  uint32_t (*color_at)(const void *source, size_t row, size_t col); /* 0x00RRGGBB */
+  const void *source;
 } fv_heatmap_image;
 
 typedef struct fv_heatmap_box {
@@ -72,8 +74,8 @@ void fv_heatmap_page_layout(fv_heatmap_page *page, const fv_heatmap *map,
 /* The box of a panel's cells. */
 fv_heatmap_box fv_heatmap_page_panel(const fv_heatmap_page *page, size_t panel);
 
-/* Draws everything; false if there was no memory for one panel's cells. */
-bool fv_heatmap_page_draw(const fv_heatmap_page *page, const fv_heatmap *map,
+/* Draws everything. */
+void fv_heatmap_page_draw(const fv_heatmap_page *page, const fv_heatmap *map,
                           const fv_heatmap_canvas *canvas);
 
 #ifdef __cplusplus

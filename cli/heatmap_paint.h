@@ -12,9 +12,10 @@ extern "C" {
 fv_heatmap_canvas fv_heatmap_cairo_ruler(void);
 void fv_heatmap_cairo_ruler_release(fv_heatmap_canvas *ruler);
 
-/* PNG of an image alone, without a page, for embedding. */
+/* PNG of an image alone, without a page, for embedding: scaled up to width x height pixels. */
 typedef bool fv_heatmap_sink(void *state, const unsigned char *bytes, size_t count);
-bool fv_heatmap_cairo_encode(const fv_heatmap_image *image, fv_heatmap_sink *sink, void *state);
+bool fv_heatmap_cairo_encode(const fv_heatmap_image *image, int width, int height,
+                             fv_heatmap_sink *sink, void *state);
 
 /* Each appends a whole file to `stream`. */
 fv_heatmap_status fv_heatmap_cairo_png(const fv_heatmap *map, FILE *stream);

@@ -4,7 +4,7 @@
  * scripts ours lacks, and is a fifth of the size. A panel's cells are one PNG in a data URI, scaled
  * without smoothing. Texts were cleaned before; here only XML's own characters are escaped.
  */
-#include <string.h>
+#include <math.h>
 
 #include "heatmap_paint.h"
 
@@ -84,7 +84,7 @@ static void grid(void *state, fv_heatmap_box box, size_t rows, size_t cols, uint
     fprintf(out->stream, "M%g %gv%g", box.x + box.width / (double)cols * (double)col, box.y,
             box.height);
   }
-  fprintf(out->stream, "\" stroke=\"#%06x\"/>\n", (unsigned)rgb);
+  fprintf(out->stream, "\" stroke=\"#%06x\" shape-rendering=\"crispEdges\"/>\n", (unsigned)rgb);
 }
 
 static void text(void *state, const fv_heatmap_text *mark) {
@@ -107,7 +107,8 @@ static void image(void *state, fv_heatmap_box box, const fv_heatmap_image *cells
           "style=\"image-rendering:optimizeSpeed;image-rendering:pixelated\" "
           "xlink:href=\"data:image/png;base64,",
           box.x, box.y, box.width, box.height);
-  if (!fv_heatmap_cairo_encode(cells, put_base64, &encoder)) out->failed = true;
+  int width = (int)fmax(box.width, (double)cells->cols), height = (int)box.height;
+  if (!fv_heatmap_cairo_encode(cells, width, height, put_base64, &encoder)) out->failed = true;
   if (encoder.count > 0) put_quad(&encoder);
   fputs("\"/>\n", out->stream);
 }
@@ -132,9 +133,9 @@ fv_heatmap_status fv_heatmap_svg(const fv_heatmap *map, FILE *stream) {
   fv_heatmap_page page;
   fv_heatmap_page_layout(&page, map, &canvas);
   put_head(stream, &page);
-  bool drawn = fv_heatmap_page_draw(&page, map, &canvas);
+  fv_heatmap_page_draw(&page, map, &canvas);
   fputs("</svg>\n", stream);
   fv_heatmap_cairo_ruler_release(&out.ruler);
-  if (ferror(stream)) return FV_HEATMAP_NOT_WRITABLE;
-  return drawn && !out.failed ? FV_HEATMAP_OK : FV_HEATMAP_NO_MEMORY;
+  if (fflush(stream) != 0 || ferror(stream)) return FV_HEATMAP_NOT_WRITABLE;
+  return !out.failed ? FV_HEATMAP_OK : FV_HEATMAP_NO_MEMORY;
 }

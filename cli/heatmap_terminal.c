@@ -106,7 +106,8 @@ static void lay_out(drawing *draw) {
   if (width < LEAST_WIDTH) width = LEAST_WIDTH;
   size_t most = width / 4 < LABEL_COLUMNS ? width / 4 : LABEL_COLUMNS;
   draw->label_columns = longest_label(draw, map->row_labels, map->rows, most);
-  size_t room = width - draw->label_columns - 3; /* a space and two bars */
+  if (draw->label_columns == 0) draw->label_columns = 1; /* all labels are empty */
+  size_t room = width - draw->label_columns - 3;         /* a space and two bars */
   bool two_fit = map->cols <= room / 2 && map->panel_count == 1;
   draw->characters = two_fit ? 2 : 1;
   draw->rows_per_line = !two_fit && has_half_blocks(draw) ? 2 : 1;
@@ -164,11 +165,16 @@ static void put_col_label_line(const drawing *draw, size_t below) {
   if (used < width) put_spaces(draw->stream, width - used);
 }
 
+/* Without colour, blank cells would leave the extent of the map to be guessed. */
+static char edge(const drawing *draw) {
+  return draw->options.color ? ' ' : '|';
+}
+
 static void put_row_label(const drawing *draw, size_t row) {
   fv_heatmap_label label;
   clean_block_label(draw, &label, true, row, draw->label_columns);
   put_spaces(draw->stream, draw->label_columns - label.columns);
-  fprintf(draw->stream, "%s |", label.text);
+  fprintf(draw->stream, "%s %c", label.text, edge(draw));
 }
 
 /* ---- cells ---- */
@@ -213,14 +219,14 @@ static void put_line(const drawing *draw, size_t first, size_t last, size_t row)
   pen pen = {draw->stream, 0, 0, false};
   put_row_label(draw, row);
   for (size_t panel = first; panel < last; panel++) {
-    if (panel > first) fputs("||", draw->stream);
+    if (panel > first) fprintf(draw->stream, "%c%c", edge(draw), edge(draw));
     if (draw->rows_per_line == 2) {
       put_half_blocks(draw, &pen, panel, row);
     } else {
       put_cells(draw, &pen, panel, row);
     }
   }
-  fputs("|\n", draw->stream);
+  fputs(draw->options.color ? "\n" : "|\n", draw->stream);
 }
 
 /* ---- bands of panels ---- */
@@ -239,6 +245,7 @@ static void put_panel_titles(const drawing *draw, size_t first, size_t last) {
 }
 
 static void put_band(const drawing *draw, size_t first, size_t last) {
+  if (draw->map->panel_count > 1 && first > 0) putc('\n', draw->stream);
   if (draw->map->panel_count > 1) put_panel_titles(draw, first, last);
   for (size_t below = col_label_height(draw); below-- > 0;) {
     put_spaces(draw->stream, draw->label_columns + 2);
@@ -267,19 +274,22 @@ static void put_text_line(const drawing *draw, const char *text) {
 static void put_legend(const drawing *draw) {
   pen pen = {draw->stream, 0, 0, false};
   enum { STEPS = 10 };
-  fputs("0 |", draw->stream);
+  size_t indent = draw->label_columns - 1; /* labels have at least one column */
+  put_spaces(draw->stream, indent);
+  fprintf(draw->stream, "0 %c", edge(draw));
   for (int i = 0; i < STEPS; i++) {
     fv_heatmap_cell cell = {FV_HEATMAP_KIND_WEIGHT, i / (STEPS - 1.0)};
     if (draw->options.color) put_color(&pen, 0, fv_heatmap_cells_color(&draw->ramp, cell));
     putc(draw->options.color ? ' ' : fv_heatmap_cells_character(cell), draw->stream);
   }
   put_plain(&pen);
-  fprintf(draw->stream, "| %.3g\n", draw->range.top);
+  fprintf(draw->stream, "%c %.3g\n", edge(draw), draw->range.top);
   for (fv_heatmap_kind kind = FV_HEATMAP_KINDS - 1; kind > FV_HEATMAP_KIND_WEIGHT; kind--) {
     char note[64];
     fv_heatmap_cells_note(&draw->range, kind, note, sizeof note);
     fv_heatmap_cell cell = {kind, 0};
     if (note[0] == 0) continue;
+    put_spaces(draw->stream, indent + 3);
     if (draw->options.color) put_color(&pen, 0, fv_heatmap_cells_color(&draw->ramp, cell));
     putc(fv_heatmap_cells_character(cell), draw->stream);
     put_plain(&pen);
@@ -290,6 +300,7 @@ static void put_legend(const drawing *draw) {
 static void put_reduction(const drawing *draw) {
   size_t down = draw->blocks.rows_per_block, across = draw->blocks.cols_per_block;
   if (down * across == 1) return;
+  put_spaces(draw->stream, draw->label_columns + 2);
   fprintf(draw->stream, "each cell: the largest of %zu x %zu\n", down, across);
 }
 
