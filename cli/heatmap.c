@@ -17,7 +17,7 @@
 
 #include "heatmap_paint.h"
 
-typedef fv_heatmap_status painter(const fv_heatmap *map, FILE *stream);
+typedef fv_heatmap_status paint_function(const fv_heatmap *map, FILE *stream);
 
 /* Where a message goes; text may be NULL. */
 typedef struct message {
@@ -37,10 +37,10 @@ static fv_heatmap_status fail(message to, fv_heatmap_status status, const char *
   return status;
 }
 
-static painter *painter_for(const char *path) {
+static paint_function *painter_for(const char *path) {
   static const struct {
     const char *extension;
-    painter *paint;
+    paint_function *paint;
   } formats[] = {
       {".png", fv_heatmap_cairo_png}, {".svg", fv_heatmap_svg}, {".pdf", fv_heatmap_cairo_pdf}};
   size_t length = strlen(path);
@@ -52,7 +52,7 @@ static painter *painter_for(const char *path) {
 }
 
 /* Paints into memory; the caller frees *bytes, which is NULL unless the result is OK. */
-static fv_heatmap_status paint(const fv_heatmap *map, painter *painter, char **bytes,
+static fv_heatmap_status paint(const fv_heatmap *map, paint_function *painter, char **bytes,
                                size_t *count) {
   *bytes = NULL;
   FILE *stream = open_memstream(bytes, count);
@@ -115,7 +115,7 @@ fv_heatmap_status fv_heatmap_write(const fv_heatmap *map, const char *path, char
   const char *complaint = fv_heatmap_cells_complaint(map);
   if (complaint != NULL)
     return fail(to, FV_HEATMAP_BAD_MAP, "%s: cannot draw: %s", path, complaint);
-  painter *painter = painter_for(path);
+  paint_function *painter = painter_for(path);
   if (painter == NULL) {
     return fail(to, FV_HEATMAP_UNKNOWN_FORMAT,
                 "%s: the name must end in .png, .svg or .pdf, which chooses the format", path);

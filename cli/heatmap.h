@@ -78,7 +78,7 @@ fv_heatmap_status fv_heatmap_write(const fv_heatmap *map, const char *path, char
 
 /* Draws the map on a stream: 24-bit colour cells if options->color, else characters of
  * " .:-=+*#%@" from low to high. Lines are at most options->width columns wide (never taken below
- * 24). Panels stand side by side where they fit. `options` may be NULL: 80 columns of ASCII. */
+ * 32). Panels stand side by side where they fit. `options` may be NULL: 80 columns of ASCII. */
 fv_heatmap_status fv_heatmap_terminal(const fv_heatmap *map, FILE *stream,
                                       const fv_heatmap_terminal_options *options);
 

@@ -21,7 +21,9 @@
 
 /* Lengths in page units and colours; taste, tried on maps of 1 to 4096 tokens. */
 static const double margin = 36, title_size = 20, subtitle_size = 12.5, small_size = 11;
-static const double label_gap = 7, panel_gap = 26, bar_height = 11, tick_length = 3;
+static const double label_gap = 7, panel_gap = 26, tick_length = 3;
+/* The most ticks there are, seven, have 40 units each: wider than "2e-05". */
+static const double bar_width = 300, bar_height = 11;
 static const double line_height = 1.2; /* of the font size; DejaVu's ascent + descent is 1.16 */
 enum { INK = 0x1C1726, INK_LABEL = 0x3B3547, INK_FAINT = 0x7A7385, PAPER = 0xFFFFFF };
 enum { LABEL_COLUMNS = 20, TITLE_COLUMNS = 110 };
@@ -189,10 +191,9 @@ void fv_heatmap_page_layout(fv_heatmap_page *page, const fv_heatmap *map,
 
   double maps_width = page->pitch_x * (double)page->panels_across - panel_gap;
   double maps_end = page->map_y + page->pitch_y * (double)page->panels_down;
-  page->bar =
-      (fv_heatmap_box){page->map_x, maps_end + 2, fmax(180, fmin(300, maps_width)), bar_height};
+  page->bar = (fv_heatmap_box){page->map_x, maps_end + 2, bar_width, bar_height};
   double caption = canvas->measure(canvas->state, "attention weight", small_size, false);
-  double right = page->map_x + fmax(maps_width + lean, page->bar.width + 2 * label_gap + caption);
+  double right = page->map_x + fmax(maps_width + lean, page->bar.width + 4 * label_gap + caption);
   right = fmax(right, margin + canvas->measure(canvas->state, page->title, title_size, true));
   right =
       fmax(right, margin + canvas->measure(canvas->state, page->subtitle, subtitle_size, false));
@@ -329,13 +330,25 @@ static double tick_interval(double top) {
   return power * (parts >= 5 ? 5 : parts >= 2 ? 2 : 1);
 }
 
-static void draw_tick(const fv_heatmap_page *page, const fv_heatmap_canvas *canvas, double value) {
+/* Where a tick's number lies along the scale, to tell whether two would touch. */
+typedef struct tick {
   char text[32];
-  snprintf(text, sizeof text, "%.3g", value);
-  double x = page->bar.x + page->bar.width * (value / page->range.top);
+  double x, width;
+} tick;
+
+static tick tick_at(const fv_heatmap_page *page, const fv_heatmap_canvas *canvas, double value) {
+  tick at;
+  snprintf(at.text, sizeof at.text, "%.3g", value);
+  at.x = page->bar.x + page->bar.width * (value / page->range.top);
+  at.width = canvas->measure(canvas->state, at.text, small_size, false);
+  return at;
+}
+
+static void draw_tick(const fv_heatmap_page *page, const fv_heatmap_canvas *canvas,
+                      const tick *at) {
   double y = page->bar.y + page->bar.height;
-  canvas->rectangle(canvas->state, (fv_heatmap_box){x - 0.5, y, 1, tick_length}, INK_FAINT);
-  draw_text(canvas, text, x, y + tick_length + small_size * 0.9, small_size,
+  canvas->rectangle(canvas->state, (fv_heatmap_box){at->x - 0.5, y, 1, tick_length}, INK_FAINT);
+  draw_text(canvas, at->text, at->x, y + tick_length + small_size * 0.9, small_size,
             FV_HEATMAP_ANCHOR_MIDDLE, INK_LABEL);
 }
 
@@ -343,16 +356,17 @@ static void draw_scale(const fv_heatmap_page *page, const fv_heatmap_canvas *can
                        const fv_heatmap_ramp *ramp) {
   fv_heatmap_image image = {1, FV_HEATMAP_RAMP_LEVELS, ramp_color, ramp};
   canvas->image(canvas->state, page->bar, &image);
+  tick last = tick_at(page, canvas, page->range.top);
+  draw_tick(page, canvas, &last);
+  /* A top of at most 7.5 intervals bounds the loop, whatever its size; what comes too near to the
+   * top's own number yields to it. */
   double interval = tick_interval(page->range.top);
-  /* The last regular tick yields to the top's own when their numbers would touch: 36 units hold
-   * "1.23e-05". A top of at most 10 intervals bounds the loop whatever its size. */
-  for (int i = 0; i <= 10; i++) {
-    double value = interval * i;
-    if (page->bar.width * (1 - value / page->range.top) < 36) break;
-    draw_tick(page, canvas, value);
+  for (int i = 0; i < 8; i++) {
+    tick at = tick_at(page, canvas, interval * i);
+    if (at.x + at.width / 2 + label_gap > last.x - last.width / 2) break;
+    draw_tick(page, canvas, &at);
   }
-  draw_tick(page, canvas, page->range.top);
-  draw_text(canvas, "attention weight", page->bar.x + page->bar.width + 2 * label_gap,
+  draw_text(canvas, "attention weight", page->bar.x + page->bar.width + 4 * label_gap,
             page->bar.y + bar_height / 2, small_size, FV_HEATMAP_ANCHOR_START, INK_FAINT);
 }
 

@@ -5,6 +5,7 @@
  * without smoothing. Texts were cleaned before; here only XML's own characters are escaped.
  */
 #include <math.h>
+#include <stdlib.h>
 
 #include "heatmap_paint.h"
 
@@ -67,22 +68,40 @@ static double measure(void *state, const char *text, double size, bool bold) {
   return out->ruler.measure(out->ruler.state, text, size, bold);
 }
 
+/* Hundredths of a unit, and a point whatever the locale: printf's "%g" writes a comma in some. */
+static void put_number(FILE *stream, const char *before, double value) {
+  long long hundredths = llround(value * 100), size = llabs(hundredths);
+  fprintf(stream, "%s%s%lld", before, hundredths < 0 ? "-" : "", size / 100);
+  if (size % 100 != 0) fprintf(stream, ".%02lld", size % 100);
+}
+
+static void put_box(FILE *stream, fv_heatmap_box box) {
+  put_number(stream, " x=\"", box.x);
+  put_number(stream, "\" y=\"", box.y);
+  put_number(stream, "\" width=\"", box.width);
+  put_number(stream, "\" height=\"", box.height);
+  putc('"', stream);
+}
+
 static void rectangle(void *state, fv_heatmap_box box, uint32_t rgb) {
   svg *out = state;
-  fprintf(out->stream, "<rect x=\"%g\" y=\"%g\" width=\"%g\" height=\"%g\" fill=\"#%06x\"/>\n",
-          box.x, box.y, box.width, box.height, (unsigned)rgb);
+  fputs("<rect", out->stream);
+  put_box(out->stream, box);
+  fprintf(out->stream, " fill=\"#%06x\"/>\n", (unsigned)rgb);
 }
 
 static void grid(void *state, fv_heatmap_box box, size_t rows, size_t cols, uint32_t rgb) {
   svg *out = state;
   fputs("<path d=\"", out->stream);
   for (size_t row = 1; row < rows; row++) {
-    fprintf(out->stream, "M%g %gh%g", box.x, box.y + box.height / (double)rows * (double)row,
-            box.width);
+    put_number(out->stream, "M", box.x);
+    put_number(out->stream, " ", box.y + box.height / (double)rows * (double)row);
+    put_number(out->stream, "h", box.width);
   }
   for (size_t col = 1; col < cols; col++) {
-    fprintf(out->stream, "M%g %gv%g", box.x + box.width / (double)cols * (double)col, box.y,
-            box.height);
+    put_number(out->stream, "M", box.x + box.width / (double)cols * (double)col);
+    put_number(out->stream, " ", box.y);
+    put_number(out->stream, "v", box.height);
   }
   fprintf(out->stream, "\" stroke=\"#%06x\" shape-rendering=\"crispEdges\"/>\n", (unsigned)rgb);
 }
@@ -90,11 +109,13 @@ static void grid(void *state, fv_heatmap_box box, size_t rows, size_t cols, uint
 static void text(void *state, const fv_heatmap_text *mark) {
   static const char *const anchors[] = {"", " text-anchor=\"middle\"", " text-anchor=\"end\""};
   svg *out = state;
-  fprintf(out->stream, "<text transform=\"translate(%.6g %.6g)", mark->x, mark->y);
-  if (mark->angle != 0) fprintf(out->stream, " rotate(%g)", -mark->angle);
-  fprintf(out->stream, "\" y=\"%.4g\" font-size=\"%g\"%s%s fill=\"#%06x\">", mark->size * 0.35,
-          mark->size, anchors[mark->anchor], mark->bold ? " font-weight=\"bold\"" : "",
-          (unsigned)mark->rgb);
+  put_number(out->stream, "<text transform=\"translate(", mark->x);
+  put_number(out->stream, " ", mark->y);
+  if (mark->angle != 0) put_number(out->stream, ") rotate(", -mark->angle);
+  put_number(out->stream, ")\" y=\"", mark->size * 0.35); /* as in heatmap_cairo.c */
+  put_number(out->stream, "\" font-size=\"", mark->size);
+  fprintf(out->stream, "\"%s%s fill=\"#%06x\">", anchors[mark->anchor],
+          mark->bold ? " font-weight=\"bold\"" : "", (unsigned)mark->rgb);
   put_escaped(out->stream, mark->text);
   fputs("</text>\n", out->stream);
 }
@@ -102,11 +123,13 @@ static void text(void *state, const fv_heatmap_text *mark) {
 static void image(void *state, fv_heatmap_box box, const fv_heatmap_image *cells) {
   svg *out = state;
   base64 encoder = {out->stream, {0}, 0};
-  fprintf(out->stream,
-          "<image x=\"%g\" y=\"%g\" width=\"%g\" height=\"%g\" preserveAspectRatio=\"none\" "
-          "style=\"image-rendering:optimizeSpeed;image-rendering:pixelated\" "
-          "xlink:href=\"data:image/png;base64,",
-          box.x, box.y, box.width, box.height);
+  fputs("<image", out->stream);
+  put_box(out->stream, box);
+  fputs(
+      " preserveAspectRatio=\"none\" "
+      "style=\"image-rendering:optimizeSpeed;image-rendering:pixelated\" "
+      "xlink:href=\"data:image/png;base64,",
+      out->stream);
   int width = (int)fmax(box.width, (double)cells->cols), height = (int)box.height;
   if (!fv_heatmap_cairo_encode(cells, width, height, put_base64, &encoder)) out->failed = true;
   if (encoder.count > 0) put_quad(&encoder);
@@ -114,12 +137,14 @@ static void image(void *state, fv_heatmap_box box, const fv_heatmap_image *cells
 }
 
 static void put_head(FILE *stream, const fv_heatmap_page *page) {
+  /* Sizes of a page are whole numbers. */
+  int width = (int)page->width, height = (int)page->height;
   fprintf(stream,
           "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
           "<svg xmlns=\"http://www.w3.org/2000/svg\" xmlns:xlink=\"http://www.w3.org/1999/xlink\" "
-          "width=\"%g\" height=\"%g\" viewBox=\"0 0 %g %g\" role=\"img\" "
+          "width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" role=\"img\" "
           "font-family=\"'DejaVu Sans',Verdana,sans-serif\" xml:space=\"preserve\">\n<title>",
-          page->width, page->height, page->width, page->height);
+          width, height, width, height);
   put_escaped(stream, page->title);
   fputs("</title>\n<desc>", stream);
   put_escaped(stream, page->subtitle);

@@ -20,7 +20,7 @@
 #include "heatmap_ramp.h"
 
 enum {
-  LEAST_WIDTH = 24,
+  LEAST_WIDTH = 32,
   DEFAULT_WIDTH = 80,
   DEFAULT_HEIGHT = 64,
   LABEL_COLUMNS = 16,
@@ -36,6 +36,7 @@ typedef struct drawing {
   fv_heatmap_range range;
   fv_heatmap_ramp ramp; /* dark to light */
   fv_heatmap_blocks blocks;
+  size_t width;           /* of the terminal, in columns */
   size_t label_columns;   /* left of the cells */
   size_t characters;      /* per cell across: 1 or 2 */
   size_t rows_per_line;   /* 2 with half blocks */
@@ -44,23 +45,23 @@ typedef struct drawing {
 } drawing;
 
 /* Colours are sent only when they change: that is a third of the bytes. */
-typedef struct pen {
+typedef struct color_pen {
   FILE *stream;
   uint32_t front, back;
   bool colored;
-} pen;
+} color_pen;
 
-static void put_color(pen *pen, uint32_t front, uint32_t back) {
+static void put_color(color_pen *pen, uint32_t front, uint32_t back) {
   if (!pen->colored || pen->back != back) {
     fprintf(pen->stream, "\033[48;2;%u;%u;%um", back >> 16, back >> 8 & 0xFF, back & 0xFF);
   }
   if (!pen->colored || pen->front != front) {
     fprintf(pen->stream, "\033[38;2;%u;%u;%um", front >> 16, front >> 8 & 0xFF, front & 0xFF);
   }
-  *pen = (struct pen){pen->stream, front, back, true};
+  *pen = (color_pen){pen->stream, front, back, true};
 }
 
-static void put_plain(pen *pen) {
+static void put_plain(color_pen *pen) {
   if (pen->colored) fputs("\033[0m", pen->stream);
   pen->colored = false;
 }
@@ -104,6 +105,7 @@ static void lay_out(drawing *draw) {
   const fv_heatmap *map = draw->map;
   size_t width = draw->options.width == 0 ? DEFAULT_WIDTH : draw->options.width;
   if (width < LEAST_WIDTH) width = LEAST_WIDTH;
+  draw->width = width;
   size_t most = width / 4 < LABEL_COLUMNS ? width / 4 : LABEL_COLUMNS;
   draw->label_columns = longest_label(draw, map->row_labels, map->rows, most);
   if (draw->label_columns == 0) draw->label_columns = 1; /* all labels are empty */
@@ -183,7 +185,7 @@ static fv_heatmap_cell cell_at(const drawing *draw, size_t panel, size_t row, si
   return fv_heatmap_cells_at(draw->map, &draw->range, &draw->blocks, panel, row, col);
 }
 
-static void put_cells(const drawing *draw, pen *pen, size_t panel, size_t row) {
+static void put_cells(const drawing *draw, color_pen *pen, size_t panel, size_t row) {
   for (size_t col = 0; col < draw->blocks.cols; col++) {
     fv_heatmap_cell cell = cell_at(draw, panel, row, col);
     char mark = fv_heatmap_cells_character(cell);
@@ -199,7 +201,7 @@ static void put_cells(const drawing *draw, pen *pen, size_t panel, size_t row) {
 }
 
 /* The lower half is the background and the upper half a character's front colour. */
-static void put_half_blocks(const drawing *draw, pen *pen, size_t panel, size_t row) {
+static void put_half_blocks(const drawing *draw, color_pen *pen, size_t panel, size_t row) {
   for (size_t col = 0; col < draw->blocks.cols; col++) {
     uint32_t upper = fv_heatmap_cells_color(&draw->ramp, cell_at(draw, panel, row, col));
     if (row + 1 < draw->blocks.rows) {
@@ -216,7 +218,7 @@ static void put_half_blocks(const drawing *draw, pen *pen, size_t panel, size_t 
 }
 
 static void put_line(const drawing *draw, size_t first, size_t last, size_t row) {
-  pen pen = {draw->stream, 0, 0, false};
+  color_pen pen = {draw->stream, 0, 0, false};
   put_row_label(draw, row);
   for (size_t panel = first; panel < last; panel++) {
     if (panel > first) fprintf(draw->stream, "%c%c", edge(draw), edge(draw));
@@ -262,17 +264,18 @@ static void put_band(const drawing *draw, size_t first, size_t last) {
 
 /* ---- head and legend ---- */
 
-static void put_text_line(const drawing *draw, const char *text) {
+/* A line of text, indented by at most `indent` columns and cut to the width of the terminal. */
+static void put_text_line(const drawing *draw, size_t indent, const char *text) {
   fv_heatmap_label label;
-  size_t width = draw->options.width == 0 ? DEFAULT_WIDTH : draw->options.width;
-  if (width < LEAST_WIDTH) width = LEAST_WIDTH;
   if (text == NULL || text[0] == 0) return;
-  fv_heatmap_label_clean(&label, text, 0, width, !draw->options.unicode);
+  fv_heatmap_label_clean(&label, text, 0, draw->width, !draw->options.unicode);
+  size_t spare = draw->width - label.columns;
+  put_spaces(draw->stream, indent < spare ? indent : spare);
   fprintf(draw->stream, "%s\n", label.text);
 }
 
 static void put_legend(const drawing *draw) {
-  pen pen = {draw->stream, 0, 0, false};
+  color_pen pen = {draw->stream, 0, 0, false};
   enum { STEPS = 10 };
   size_t indent = draw->label_columns - 1; /* labels have at least one column */
   put_spaces(draw->stream, indent);
@@ -289,7 +292,9 @@ static void put_legend(const drawing *draw) {
     fv_heatmap_cells_note(&draw->range, kind, note, sizeof note);
     fv_heatmap_cell cell = {kind, 0};
     if (note[0] == 0) continue;
-    put_spaces(draw->stream, indent + 3);
+    size_t columns = strlen(note) + 2; /* the swatch, a space and the note */
+    size_t spare = columns < draw->width ? draw->width - columns : 0;
+    put_spaces(draw->stream, indent + 3 < spare ? indent + 3 : spare);
     if (draw->options.color) put_color(&pen, 0, fv_heatmap_cells_color(&draw->ramp, cell));
     putc(fv_heatmap_cells_character(cell), draw->stream);
     put_plain(&pen);
@@ -299,9 +304,10 @@ static void put_legend(const drawing *draw) {
 
 static void put_reduction(const drawing *draw) {
   size_t down = draw->blocks.rows_per_block, across = draw->blocks.cols_per_block;
+  char text[80];
   if (down * across == 1) return;
-  put_spaces(draw->stream, draw->label_columns + 2);
-  fprintf(draw->stream, "each cell: the largest of %zu x %zu\n", down, across);
+  snprintf(text, sizeof text, "each cell: the largest of %zu x %zu", down, across);
+  put_text_line(draw, draw->label_columns + 2, text);
 }
 
 /* On a dark screen light stands for much. */
@@ -321,13 +327,13 @@ fv_heatmap_status fv_heatmap_terminal(const fv_heatmap *map, FILE *stream,
   draw.range = fv_heatmap_cells_range(map);
   fill_ramp(&draw.ramp);
   lay_out(&draw);
-  put_text_line(&draw, map->title);
-  put_text_line(&draw, map->subtitle);
+  put_text_line(&draw, 0, map->title);
+  put_text_line(&draw, 0, map->subtitle);
   for (size_t first = 0; first < map->panel_count; first += draw.panels_per_band) {
     size_t last = first + draw.panels_per_band;
     put_band(&draw, first, last < map->panel_count ? last : map->panel_count);
   }
   put_reduction(&draw);
   put_legend(&draw);
-  return ferror(stream) ? FV_HEATMAP_NOT_WRITABLE : FV_HEATMAP_OK;
+  return fflush(stream) != 0 || ferror(stream) ? FV_HEATMAP_NOT_WRITABLE : FV_HEATMAP_OK;
 }
