@@ -230,7 +230,7 @@ static fovea_status check_arrays(const fv_problem *problem, bool addresses, fv_s
 static fovea_status list_inputs(fv_problem *problem, bool addresses, fv_spans *inputs) {
   inputs->count = 0;
   for (int i = 0; i < TENSORS; ++i)
-    if (!tensors[i].rule.written)
+    if (addresses && !tensors[i].rule.written)
       fv_view_add_span(named(tensors[i].name), tensor_at(&problem->args, i), inputs);
   return check_arrays(problem, addresses, inputs);
 }
