@@ -15,7 +15,7 @@
 
 #include "check_view.h"
 
-enum { WORKSPACE_ALIGNMENT = 256, ARRAYS_MAX = 20, INPUTS_MAX = ARRAYS_MAX + 12 };
+enum { WORKSPACE_ALIGNMENT = 256 };
 
 /* What kind of call is checked. */
 typedef enum purpose {
