@@ -251,6 +251,27 @@ TEST_F(WriteFaults, AnInterruptedCloseHasClosed) {
   expect_complete();
 }
 
+TEST_F(WriteFaults, ASizeSignalOfTheCallersOwnStaysPending) {
+  sigset_t size_exceeded, before, pending;
+  sigemptyset(&size_exceeded);
+  sigaddset(&size_exceeded, SIGXFSZ);
+  sigprocmask(SIG_BLOCK, &size_exceeded, &before);
+  raise(SIGXFSZ);
+  arm(Call::kWrite, 0, 1, ENOSPC);
+  EXPECT_EQ(write("x"), FV_FILE_NOT_WRITTEN);
+  sigpending(&pending);
+  EXPECT_EQ(sigismember(&pending, SIGXFSZ), 1);
+  timespec at_once{};
+  EXPECT_EQ(sigtimedwait(&size_exceeded, nullptr, &at_once), SIGXFSZ);
+  sigprocmask(SIG_SETMASK, &before, nullptr);
+}
+
+TEST_F(WriteFaults, AnErrorNumberWithoutWordsIsStillAnError) {
+  arm(Call::kWrite, 0, 1, 9999);
+  EXPECT_EQ(write("x"), FV_FILE_NOT_WRITTEN);
+  EXPECT_NE(std::string(error_.text).find("writing failed (unknown error)"), std::string::npos);
+}
+
 TEST_F(WriteFaults, TheCallersSignalMaskComesBackAfterAFailure) {
   sigset_t before, after;
   sigprocmask(SIG_SETMASK, nullptr, &before);

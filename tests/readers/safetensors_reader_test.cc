@@ -326,6 +326,15 @@ TEST(SafetensorsReader, RefusesStringsThatDoNotEnd) {
   }
 }
 
+TEST(SafetensorsReader, RefusesEscapesCutByTheHeadersEnd) {
+  for (const char *text : {"{\"^\\u", "{\"^\\u004", "{\"a^\\ud800", "{\"^\\ud800\\",
+                           "{\"^\\ud800\\u", "{\"^\\ud800\\udc0", "{\"^\\ud800\\uzzzz\""}) {
+    Marked header(text);
+    EXPECT_TRUE(refused(parse_st(safetensors(header.text)), FV_FILE_INVALID, 8 + header.at, ""))
+        << text;
+  }
+}
+
 TEST(SafetensorsReader, AcceptsEveryUtf8LengthAtItsEdges) {
   for (const char *text :
        {"\x7f", "\xc2\x80", "\xdf\xbf", "\xe0\xa0\x80", "\xed\x9f\xbf", "\xee\x80\x80",
