@@ -35,7 +35,7 @@ typedef struct output {
   size_t metadata_count;
   fv_file_error *error;
   int fd;
-  char *temporary; /* its path; the file exists while fd >= 0 */
+  char *temporary; /* its path */
 } output;
 
 /* --- What may be written ------------------------------------------------------------------- */
@@ -268,7 +268,6 @@ static fv_file_status fill(const output *out, const header_text *header) {
  * has closed, and fsync has spoken for the data. */
 static fv_file_status close_file(output *out, fv_file_status status) {
   int result = close(out->fd);
-  out->fd = -1;
   if (status != FV_FILE_OK || result == 0 || errno == EINTR) return status;
   return fail_to_write(out, "closing failed", errno);
 }
