@@ -52,9 +52,8 @@ void fv_source_from_memory(const void *bytes, size_t size, const char *label,
   *source = (fv_file_source){label, -1, (const uint8_t *)bytes, size};
 }
 
-void fv_source_close(fv_file_source *source) {
+void fv_source_close(const fv_file_source *source) {
   (void)close(source->fd); /* nothing was written: nothing can be lost */
-  source->fd = -1;
 }
 
 static fv_file_status read_from_file(const fv_file_source *source, uint64_t offset, uint8_t *out,
