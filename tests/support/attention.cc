@@ -59,7 +59,9 @@ Attention &Attention::layout_seed(uint64_t n) {
   s.layout_seed = n;
   return note(join(".layout_seed(", n, ")"));
 }
-Attention &Attention::type(uint32_t all) { return types(all, all, all, all); }
+Attention &Attention::type(uint32_t all) {
+  return types(all, all, all, all);
+}
 Attention &Attention::types(uint32_t q, uint32_t k, uint32_t v, uint32_t out) {
   s.q_type = q;
   s.k_type = k;
@@ -241,7 +243,9 @@ Outcome Attention::run() const {
   return outcome;
 }
 
-Truth Attention::truth() const { return attend(Case(s).args); }
+Truth Attention::truth() const {
+  return attend(Case(s).args);
+}
 
 void Attention::expect_matches_oracle() const {
   Case problem(s);
@@ -256,12 +260,14 @@ void Attention::expect_matches_oracle() const {
   EXPECT_TRUE(passes(findings, truth))
       << describe(findings) << "seed " << s.seed << "; to repeat:\n  " << text()
       << ".expect_matches_oracle();";
-  note_worst(findings);
+  note_worst(findings, device_);
   for (size_t n = 0; n < first.errors.size(); ++n) {
     EXPECT_EQ(first.errors[n] & truth.errors_required[n], truth.errors_required[n])
-        << "errors[" << n << "] lacks bits\n" << text();
+        << "errors[" << n << "] lacks bits\n"
+        << text();
     EXPECT_EQ(first.errors[n] & ~truth.errors_allowed[n], 0u)
-        << "errors[" << n << "] has bits without a cause\n" << text();
+        << "errors[" << n << "] has bits without a cause\n"
+        << text();
   }
 }
 

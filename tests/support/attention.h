@@ -191,7 +191,7 @@ class Attention {
 // Bitwise equality of outcomes; a message names the first difference.
 std::string difference(const Outcome &a, const Outcome &b);
 // Remembers the worst ratio of each criterion; printed when the program ends.
-void note_worst(const std::vector<Finding> &findings);
+void note_worst(const std::vector<Finding> &findings, const Device &device);
 Observed observe(const Outcome &outcome, const Settings &settings, const Device &device);
 
 }  // namespace fovea_test

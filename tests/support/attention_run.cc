@@ -79,7 +79,7 @@ class Report : public testing::Environment {
  public:
   void TearDown() override {
     for (const auto &entry : worst_ratios()) {
-      std::printf("worst error/limit, %-5s %.3f\n", entry.first.c_str(), entry.second);
+      std::printf("worst error/limit, %-18s %.3f\n", entry.first.c_str(), entry.second);
     }
   }
 };
@@ -87,10 +87,10 @@ const testing::Environment *const kReport = testing::AddGlobalTestEnvironment(ne
 
 }  // namespace
 
-void note_worst(const std::vector<Finding> &findings) {
+void note_worst(const std::vector<Finding> &findings, const Device &device) {
   for (const Finding &f : findings) {
     if (f.count == 0 || f.criterion == "class") continue;
-    double &worst = worst_ratios()[f.criterion];
+    double &worst = worst_ratios()[device.name + " " + f.criterion];
     worst = std::max(worst, f.worst);
   }
 }

@@ -83,8 +83,9 @@ std::vector<Logit> logits_of(const Geometry &geometry, const Sequence &s, int64_
                              const double *q, const Cache &cache) {
   const fovea_attention_args &args = geometry.args();
   const int64_t dim = args.q.shape[3];
-  const double scale = args.scale == 0.0f ? 1.0 / std::sqrt(static_cast<double>(dim))
-                                          : static_cast<double>(args.scale);
+  // The default is a value of the field, so it is the float nearest to 1 / sqrt(dim).
+  const double root = round_to(FOVEA_F32, 1.0 / std::sqrt(static_cast<double>(dim)));
+  const double scale = args.scale == 0.0f ? root : static_cast<double>(args.scale);
   const double softcap = static_cast<double>(args.softcap);
   const double slope = geometry.slope_at(s, h);
   std::vector<Logit> logits;
