@@ -222,6 +222,24 @@ Attention &Attention::tags(const Ints &n) {
   s.tags = n;
   return note(join(".tags(", text_of(n), ")"));
 }
+Attention &Attention::row_shift(int64_t n) {
+  s.row_shift = n;
+  return note(join(".row_shift(", n, ")"));
+}
+Attention &Attention::pick(const Ints &sequences) {
+  Ints tags;
+  for (int64_t n : sequences) tags.push_back(s.tags.empty() ? n : s.tags[static_cast<size_t>(n)]);
+  for (Ints *list :
+       {&s.rows, &s.keys, &s.lengths, &s.q_position, &s.kv_first, &s.kv_position, &s.prefix}) {
+    if (list->empty()) continue;
+    Ints picked;
+    for (int64_t n : sequences) picked.push_back((*list)[static_cast<size_t>(n)]);
+    *list = picked;
+  }
+  s.tags = tags;
+  s.batch = static_cast<int64_t>(sequences.size());
+  return note(join(".pick(", text_of(sequences), ")"));
+}
 Attention &Attention::fill(const char *which, Fill f) {
   const std::string name = which;
   if (name == "q") s.q_fill = f;

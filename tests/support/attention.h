@@ -70,7 +70,8 @@ struct Settings {
   double scale = 0, softcap = 0;
   ScaleForm q_scale, k_scale, v_scale, out_scale;
   uint32_t reproducible = 0;
-  Ints tags;  // contents of each sequence; default 0, 1, 2, ...
+  Ints tags;              // contents of each sequence; default 0, 1, 2, ...
+  int64_t row_shift = 0;  // row i has the contents (q, mask, bias, tree) of row i + row_shift
   Fill q_fill, k_fill, v_fill, sink_fill, bias_fill, mask_fill, slope_fill, tree_fill;
 };
 
@@ -174,6 +175,8 @@ class Attention {
   Attention &reproducible(uint32_t level);
   Attention &clean();  // no poison: zeros instead
   Attention &tags(const Ints &n);
+  Attention &row_shift(int64_t n);
+  Attention &pick(const Ints &sequences);      // keeps these sequences with all they are given
   Attention &fill(const char *which, Fill f);  // "q" "k" "v" "sink" "bias" "mask" "slope" "tree"
 
   Outcome run() const;  // one call; fails the test unless it succeeds

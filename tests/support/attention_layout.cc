@@ -130,7 +130,7 @@ void Case::lay_out_rows() {
     for (int64_t i = 0; i < len; ++i) {
       for (int64_t h = 0; h < s.heads_q; ++h) {
         for (int64_t d = 0; d < s.dim; ++d) {
-          put(args.q, packed ? 0 : n, begin + i, h, d, fill({tag(n), i, h, d}));
+          put(args.q, packed ? 0 : n, begin + i, h, d, fill({tag(n), i + s.row_shift, h, d}));
         }
       }
     }
@@ -237,7 +237,8 @@ void Case::lay_out_masks() {
       for (int64_t i = 0; i < (form.rows ? n.len_q : 1); ++i) {
         for (int64_t h = 0; h < shape[2]; ++h) {
           for (int64_t j = 0; j < (form.keys ? n.len_kv : 1); ++j) {
-            put(t, n.index, i, h, j, fill({form.sequences ? tag(n.index) : -1, i, h, j}));
+            put(t, n.index, i, h, j,
+                fill({form.sequences ? tag(n.index) : -1, form.rows ? i + s.row_shift : 0, h, j}));
           }
         }
       }
@@ -256,6 +257,7 @@ fovea_tensor Case::scale_tensor(const ScaleForm &form, const fovea_tensor &of, b
   const Geometry geometry(args);
   const bool packed = q_like ? !settings.rows.empty() : !settings.keys.empty();
   const bool paged = !q_like && settings.page_len > 0;
+  const int64_t shift = q_like ? settings.row_shift : 0;
   const uint64_t salt = mix(settings.seed, kScale, of.shape[3], q_like ? 1 : 0);
   for (const Sequence &n : geometry.sequences()) {
     const int64_t count = q_like ? n.len_q : n.len_kv;
@@ -266,7 +268,7 @@ fovea_tensor Case::scale_tensor(const ScaleForm &form, const fovea_tensor &of, b
       if (!q_like && !geometry.locate(n, i, &of == &args.v, &batch, &slot)) continue;
       const bool by_tag = packed ? form.seq : form.batch;
       const int64_t where = paged && !form.seq ? i / settings.page_len + (1 << 20)
-                                               : (paged && !form.batch ? slot : i);
+                                               : (paged && !form.batch ? slot : i + shift);
       const int64_t place = form.seq || (paged && form.batch) ? where : -1;
       for (int64_t h = 0; h < shape[2]; ++h) {
         for (int64_t block = 0; block < form.blocks; ++block) {
@@ -332,7 +334,8 @@ class Filler {
         for (int64_t c = 0; c < len; ++c) {
           const int64_t word =
               starts[static_cast<size_t>(n.index)] + i * ceil_div(len, 32) + c / 32;
-          if (fill({case_.tag(n.index), i, 0, c}) == 0.0) bits[word] &= ~(1u << (c % 32));
+          if (fill({case_.tag(n.index), i + s_.row_shift, 0, c}) == 0.0)
+            bits[word] &= ~(1u << (c % 32));
         }
       }
     }
