@@ -267,25 +267,27 @@ Truth Attention::truth() const {
 
 void Attention::expect_matches_oracle() const {
   Case problem(s);
-  const Outcome first = problem.run(device_, 0xff);
-  const Outcome second = problem.run(device_, 0x00);
-  ASSERT_EQ(first.status, FOVEA_OK) << first.detail << "\n" << text();
-  EXPECT_EQ(first.damage, "") << text();
-  EXPECT_EQ(difference(first, second), "") << "the second run differs\n" << text();
+  expect_matches(problem, device_, text());
+}
+
+void expect_matches(Case &problem, const Device &device, const std::string &text) {
+  const Outcome first = problem.run(device, 0xff);
+  const Outcome second = problem.run(device, 0x00);
+  ASSERT_EQ(first.status, FOVEA_OK) << first.detail << "\n" << text;
+  EXPECT_EQ(first.damage, "") << text;
+  EXPECT_EQ(difference(first, second), "") << "the second run differs\n" << text;
   const Truth truth = attend(problem.args);
   const std::vector<Finding> findings =
-      judge(truth, observe(first, s, device_), /*exact_probabilities=*/true);
+      judge(truth, observe(first, problem.settings, device), /*exact_probabilities=*/true);
   EXPECT_TRUE(passes(findings, truth))
-      << describe(findings) << "seed " << s.seed << "; to repeat:\n  " << text()
+      << describe(findings) << "seed " << problem.settings.seed << "; to repeat:\n  " << text
       << ".expect_matches_oracle();";
-  note_worst(findings, device_);
+  note_worst(findings, device);
   for (size_t n = 0; n < first.errors.size(); ++n) {
     EXPECT_EQ(first.errors[n] & truth.errors_required[n], truth.errors_required[n])
-        << "errors[" << n << "] lacks bits\n"
-        << text();
+        << "errors[" << n << "] lacks bits\n" << text;
     EXPECT_EQ(first.errors[n] & ~truth.errors_allowed[n], 0u)
-        << "errors[" << n << "] has bits without a cause\n"
-        << text();
+        << "errors[" << n << "] has bits without a cause\n" << text;
   }
 }
 

@@ -191,6 +191,9 @@ class Attention {
   std::string text_;
 };
 
+// What expect_matches_oracle does, for a problem whose arguments a test has changed.
+void expect_matches(Case &problem, const Device &device, const std::string &text);
+
 // Bitwise equality of outcomes; a message names the first difference.
 std::string difference(const Outcome &a, const Outcome &b);
 // Remembers the worst ratio of each criterion; printed when the program ends.
