@@ -92,8 +92,10 @@ bool tree_shows(const fovea_tree_mask &tree, const Sequence &s, int64_t i, int64
   const int64_t start = tree.starts == nullptr ? 0 : tree.starts[s.index];
   const int64_t column = j - (s.len_kv - len);
   if (len <= 0 || column < 0) return true;
-  const int64_t word = start + i * ((len + 31) / 32) + column / 32;
-  if (word < 0 || word >= tree.words) {
+  // A row that begins before the first word is outside as a whole, later ones word by word.
+  const int64_t begin = start + i * ((len + 31) / 32);
+  const int64_t word = begin + column / 32;
+  if (begin < 0 || word >= tree.words) {
     *bad = true;
     return false;
   }
