@@ -131,6 +131,17 @@ static bool compare_class(judge *j, element *e) {
   return false;
 }
 
+/* C5. What one rounding to out's type explains is taken off the error first, so that the ratio
+ * shows the f32 arithmetic alone. */
+static void judge_f32_error(judge *j, const element *e, double size) {
+  double error = fabs(e->got - e->expected);
+  if (j->problem->args.out.dtype != FOVEA_F32) {
+    error -= j->out.roundoff * (size + e->f32) + j->out.underflow * fabs(e->scale);
+  }
+  fv_verdict_note(j->verdict, FV_C5, fmax(error, 0), e->f32 + e->underflow, "out", e->index, e->got,
+                  e->expected);
+}
+
 static void judge_element(judge *j, int64_t d, element *e, norms *row) {
   const fv_reference_row *r = &j->row;
   double a = r->magnitude[d], noise = r->noise[d], size = fabs(e->expected);
@@ -140,10 +151,7 @@ static void judge_element(judge *j, int64_t d, element *e, norms *row) {
   double c1s = j->u * size + 4 * j->u * noise + e->f32 + e->underflow;
   note(j, FV_C1, e, c1);
   note(j, FV_C1S, e, c1s);
-  if (j->strict) {
-    double rounding = j->problem->args.out.dtype == FOVEA_F32 ? 0 : j->u * size;
-    note(j, FV_C5, e, rounding + e->f32 + e->underflow);
-  }
+  if (j->strict) judge_f32_error(j, e, size);
   if (j->options->weights_dtype == FOVEA_E4M3) note(j, FV_C6, e, a / 16 + e->underflow);
   if (j->problem->args.k.dtype > FOVEA_BF16 || j->problem->args.v.dtype > FOVEA_BF16) {
     note(j, FV_C7, e, fmin(c1, c1s));
@@ -171,10 +179,10 @@ static void judge_out(judge *j, const fv_sequence *s, int64_t i, int64_t head) {
     e.expected = j->row.out[d];
     e.underflow = j->out.underflow * fabs(e.scale);
     if (j->row.sum > 0) e.underflow += j->weights.underflow * j->row.spread[d] / j->row.sum;
-    if (file) { /* itself rounded to f32 once */
+    if (file) { /* itself rounded once */
       e.expected =
-          fv_load(FOVEA_F32, file->data, fv_row_offset(file, e.index[0], e.index[1], head) + d);
-      e.underflow += u32 * fabs(e.expected);
+          fv_load(file->dtype, file->data, fv_row_offset(file, e.index[0], e.index[1], head) + d);
+      e.underflow += format_of(file->dtype).roundoff * fabs(e.expected);
     }
     underflow = fmax(underflow, e.underflow);
     judge_element(j, d, &e, &row);
@@ -253,4 +261,20 @@ void fv_judge_attention(const fv_problem *problem, const fv_judge_options *optio
     if (errors) errors[sequence.index] |= bits;
   }
   judge_tensor(&j);
+}
+
+double fv_largest_difference(const fovea_tensor *a, const fovea_tensor *b) {
+  double largest = 0;
+  int64_t rows = a->shape[0] * a->shape[1] * a->shape[2];
+  for (int64_t row = 0; row < rows; ++row) {
+    int64_t head = row % a->shape[2], inner = row / a->shape[2] % a->shape[1];
+    int64_t outer = row / a->shape[2] / a->shape[1];
+    int64_t from_a = fv_row_offset(a, outer, inner, head);
+    int64_t from_b = fv_row_offset(b, outer, inner, head);
+    for (int64_t d = 0; d < a->shape[3]; ++d) {
+      double x = fv_load(a->dtype, a->data, from_a + d), y = fv_load(b->dtype, b->data, from_b + d);
+      if (!(fabs(x - y) <= largest)) largest = fabs(x - y);
+    }
+  }
+  return largest;
 }

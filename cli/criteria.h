@@ -13,8 +13,8 @@
  *   C2   each row        ||e|| <= 1.5 (u sqrt(||O||^2 + ||R||^2) + ||F||)      dim_v >= 64
  *   C3   the tensor      the same with factor 0.8                             >= 4096 elements
  *   C4   each lse        |e| <= u32 (8 (1 + S) + 4 |lse|); -inf exactly
- *   C5   each element    |e| <= 8 u32 (1 + S) A, and one rounding u |O| if out is not f32:
- *                        where probabilities stay in f32, as on the CPU
+ *   C5   each element    |e| <= 8 u32 (1 + S) A, where probabilities stay in f32, as on the CPU;
+ *                        if out is not f32, of what one rounding to it does not explain
  *   C6   fp8 products    |e| <= A / 16, and ||e|| <= 0.04 ||O|| over the tensor
  *   C7   8-bit k or v    C1 and C1s against the dequantised cache
  *   C8   v of one sign   |e| <= 2 units in the last place of the output's type, + F
@@ -68,8 +68,8 @@ typedef struct fv_verdict {
 typedef struct fv_judge_options {
   uint32_t weights_dtype;           /* FOVEA_F32 on the CPU; what the kernel table says elsewhere */
   int64_t rows_at_most;             /* per (sequence, head): rows evenly spread; 0: all */
-  const fovea_tensor *expected_out; /* f32: judge against these instead of the reference's out */
-  const fovea_tensor *expected_lse; /* f32; both may be NULL */
+  const fovea_tensor *expected_out; /* judge against these instead of the reference's out: */
+  const fovea_tensor *expected_lse; /* f32, f16 or bf16, and f32; may be NULL */
 } fv_judge_options;
 
 /* Judges args.out and args.lse of a problem that was computed. The verdict is added to *verdict,
@@ -84,6 +84,9 @@ void fv_verdict_add(fv_verdict *a, const fv_verdict *b);
 /* Notes one error against its bound, for checks of other functions. */
 void fv_verdict_note(fv_verdict *verdict, fv_criterion criterion, double error, double bound,
                      const char *tensor, const int64_t index[4], double got, double expected);
+
+/* The largest difference between elements of two tensors of one shape; NaN if one has a NaN. */
+double fv_largest_difference(const fovea_tensor *a, const fovea_tensor *b);
 
 /* Right: something was compared, and no ratio is above 1. */
 bool fv_verdict_passes(const fv_verdict *verdict);

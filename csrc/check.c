@@ -63,24 +63,19 @@ static const struct {
   bool in_weights; /* fovea_attention_weights uses it */
   fv_view_rule rule;
 } tensors[] = {
-#define TENSOR(name, in_weights, dtypes, optional, written, last) \
-  {                                                               \
-#name, offsetof(fovea_attention_args, name), in_weights, {    \
-      dtypes, optional, written, last                             \
-    }                                                             \
-  }
-    TENSOR(q, true, FV_DTYPES_QUERY, false, false, FV_LAST_UNIT),
-    TENSOR(k, true, FV_DTYPES_CACHE, false, false, FV_LAST_UNIT),
-    TENSOR(v, false, FV_DTYPES_CACHE, false, false, FV_LAST_UNIT),
-    TENSOR(out, false, FV_DTYPES_QUERY, false, true, FV_LAST_UNIT),
-    TENSOR(lse, false, FV_DTYPE_BIT(FOVEA_F32), true, true, FV_LAST_UNIT),
-    TENSOR(q_scale, true, FV_DTYPES_SCALE, true, false, FV_LAST_ANY),
-    TENSOR(k_scale, true, FV_DTYPES_SCALE, true, false, FV_LAST_ANY),
-    TENSOR(v_scale, false, FV_DTYPES_SCALE, true, false, FV_LAST_ANY),
-    TENSOR(out_scale, false, FV_DTYPES_SCALE, true, false, FV_LAST_ANY),
-    TENSOR(mask, true, FV_DTYPE_BIT(FOVEA_U8), true, false, FV_LAST_UNIT_OR_ZERO),
-    TENSOR(bias, true, FV_DTYPES_PLAIN, true, false, FV_LAST_UNIT_OR_ZERO),
-#undef TENSOR
+#define FIELD(name) #name, offsetof(fovea_attention_args, name)
+    {FIELD(q), true, {FV_DTYPES_QUERY, false, false, FV_LAST_UNIT}},
+    {FIELD(k), true, {FV_DTYPES_CACHE, false, false, FV_LAST_UNIT}},
+    {FIELD(v), false, {FV_DTYPES_CACHE, false, false, FV_LAST_UNIT}},
+    {FIELD(out), false, {FV_DTYPES_QUERY, false, true, FV_LAST_UNIT}},
+    {FIELD(lse), false, {FV_DTYPE_BIT(FOVEA_F32), true, true, FV_LAST_UNIT}},
+    {FIELD(q_scale), true, {FV_DTYPES_SCALE, true, false, FV_LAST_ANY}},
+    {FIELD(k_scale), true, {FV_DTYPES_SCALE, true, false, FV_LAST_ANY}},
+    {FIELD(v_scale), false, {FV_DTYPES_SCALE, true, false, FV_LAST_ANY}},
+    {FIELD(out_scale), false, {FV_DTYPES_SCALE, true, false, FV_LAST_ANY}},
+    {FIELD(mask), true, {FV_DTYPE_BIT(FOVEA_U8), true, false, FV_LAST_UNIT_OR_ZERO}},
+    {FIELD(bias), true, {FV_DTYPES_PLAIN, true, false, FV_LAST_UNIT_OR_ZERO}},
+#undef FIELD
 };
 enum { TENSORS = sizeof tensors / sizeof tensors[0] };
 
@@ -156,10 +151,11 @@ static fovea_status check_sequences(const fovea_attention_args *args, fv_problem
       FV_REQUIRE(args->sequences, ==, args->q.shape[0], "without q_offsets it may be left 0");
     problem->sequences = args->q.shape[0];
   }
+  if (problem->paged) return FOVEA_OK; /* k.shape[0] is the number of pages */
   const int64_t sequences = problem->sequences;
   if (problem->kv_packed)
     FV_REQUIRE(args->k.shape[0], ==, 1, "with kv_offsets k is [1, total, heads_kv, dim]");
-  else if (!problem->paged)
+  else
     FV_REQUIRE(args->k.shape[0], ==, sequences, "");
   return FOVEA_OK;
 }
@@ -202,8 +198,7 @@ static fovea_status check_grid(const char *name, const fovea_tensor *grid,
 
 /* ---- Memory -------------------------------------------------------------------------------- */
 
-/* All arrays of the call into list[ARRAYS_MAX]; returns how many. */
-static int list_arrays(const fv_problem *problem, fv_array *list) {
+static fovea_status check_arrays(const fv_problem *problem, bool addresses, fv_spans *inputs) {
   const fovea_attention_args *args = &problem->args;
   const int64_t sequences = problem->sequences;
   const fovea_pages *pages = &args->pages;
@@ -228,37 +223,33 @@ static int list_arrays(const fv_problem *problem, fv_array *list) {
       {"sinks", args->sinks, args->q.shape[2], 4},
       {"errors", args->errors, sequences, 4},
   };
-  int count = sizeof arrays / sizeof arrays[0];
-  memcpy(list, arrays, sizeof arrays);
-  return count;
+  return fv_view_check_arrays(arrays, sizeof arrays / sizeof arrays[0], addresses, inputs);
 }
 
-static fovea_status check_arrays(const fv_problem *problem, bool addresses) {
-  fv_array arrays[ARRAYS_MAX];
-  const int count = list_arrays(problem, arrays);
-  for (int i = 0; i < count; ++i) FV_TRY(fv_view_check_array(&arrays[i], addresses));
-  return FOVEA_OK;
-}
-
-/* No span that the call writes, spans[0] to spans[written - 1], meets another or an input. */
-static fovea_status check_overlap(fv_problem *problem, const fv_span *spans, int written) {
-  fv_array arrays[ARRAYS_MAX];
-  fv_span inputs[INPUTS_MAX];
-  int count = 0;
+/* All memory that the call reads, and its table of errors. */
+static fovea_status list_inputs(fv_problem *problem, bool addresses, fv_spans *inputs) {
+  inputs->count = 0;
   for (int i = 0; i < TENSORS; ++i)
     if (!tensors[i].rule.written)
-      inputs[count++] = fv_view_span(named(tensors[i].name), tensor_at(&problem->args, i));
-  const int array_count = list_arrays(problem, arrays);
-  for (int i = 0; i < array_count; ++i) inputs[count++] = fv_view_array_span(&arrays[i]);
-  for (int i = 0; i < written; ++i) {
-    for (int j = 0; j < i; ++j) FV_TRY(fv_view_check_apart(&spans[j], &spans[i]));
-    for (int j = 0; j < count; ++j) FV_TRY(fv_view_check_apart(&spans[i], &inputs[j]));
-  }
-  return FOVEA_OK;
+      fv_view_add_span(named(tensors[i].name), tensor_at(&problem->args, i), inputs);
+  return check_arrays(problem, addresses, inputs);
 }
 
-static fovea_status check_memory(fv_problem *problem) {
-  const fovea_attention_args *args = &problem->args;
+/* No span that the call writes meets another or an input. */
+static fovea_status check_overlap(const fovea_attention_args *args, const fv_spans *inputs) {
+  const uintptr_t begin = (uintptr_t)args->workspace;
+  const fv_span out = fv_view_span(named("out"), &args->out);
+  const fv_span lse = fv_view_span(named("lse"), &args->lse);
+  const fv_span workspace = {named("workspace"), begin, begin + args->workspace_bytes};
+  FV_TRY(fv_view_check_apart_all(&out, inputs));
+  FV_TRY(fv_view_check_apart_all(&lse, inputs));
+  FV_TRY(fv_view_check_apart_all(&workspace, inputs));
+  FV_TRY(fv_view_check_apart(&out, &lse));
+  FV_TRY(fv_view_check_apart(&workspace, &out));
+  return fv_view_check_apart(&workspace, &lse);
+}
+
+static fovea_status check_workspace(const fovea_attention_args *args) {
   const uintptr_t begin = (uintptr_t)args->workspace;
   if (args->workspace_bytes > 0) FV_REQUIRE_GIVEN(args->workspace, "with workspace_bytes above 0");
   if (begin % WORKSPACE_ALIGNMENT != 0)
@@ -267,12 +258,7 @@ static fovea_status check_memory(fv_problem *problem) {
   if (args->workspace_bytes > UINTPTR_MAX - begin)
     return fv_fail(FOVEA_BAD_ARGUMENT, "workspace_bytes is %zu, which leaves the address space",
                    args->workspace_bytes);
-  const fv_span written[] = {
-      fv_view_span(named("out"), &args->out),
-      fv_view_span(named("lse"), &args->lse),
-      {named("workspace"), begin, begin + args->workspace_bytes},
-  };
-  return check_overlap(problem, written, 3);
+  return FOVEA_OK;
 }
 
 /* ---- The whole ----------------------------------------------------------------------------- */
@@ -308,9 +294,8 @@ static void resolve(fv_problem *problem, purpose use) {
 }
 
 static fovea_status check_attention(const fovea_attention_args *given, fv_problem *problem,
-                                    purpose use) {
+                                    purpose use, fv_spans *inputs) {
   fovea_attention_args *args = &problem->args;
-  memset(problem, 0, sizeof *problem);
   FV_TRY(FV_COPY_STRUCT(args, given, fovea_attention_args, detail_bytes));
   if (use != USE_CALL) {
     args->workspace = NULL;
@@ -325,18 +310,23 @@ static fovea_status check_attention(const fovea_attention_args *given, fv_proble
   FV_TRY(check_tree(args));
   FV_TRY(check_grid("mask", &args->mask, problem));
   FV_TRY(check_grid("bias", &args->bias, problem));
-  FV_TRY(check_arrays(problem, use != USE_SHAPE));
-  if (use == USE_CALL) FV_TRY(check_memory(problem));
+  FV_TRY(list_inputs(problem, use != USE_SHAPE, inputs));
+  if (use == USE_CALL) {
+    FV_TRY(check_workspace(args));
+    FV_TRY(check_overlap(args, inputs));
+  }
   resolve(problem, use);
   return FOVEA_OK;
 }
 
 fovea_status fv_check_attention(const fovea_attention_args *args, fv_problem *problem) {
-  return check_attention(args, problem, USE_CALL);
+  fv_spans inputs;
+  return check_attention(args, problem, USE_CALL, &inputs);
 }
 
 fovea_status fv_check_attention_shape(const fovea_attention_args *args, fv_problem *problem) {
-  return check_attention(args, problem, USE_SHAPE);
+  fv_spans inputs;
+  return check_attention(args, problem, USE_SHAPE, &inputs);
 }
 
 /* ---- Weights ------------------------------------------------------------------------------- */
@@ -344,9 +334,10 @@ fovea_status fv_check_attention_shape(const fovea_attention_args *args, fv_probl
 fovea_status fv_check_weights(const fovea_weights_args *given, fv_weights_problem *problem) {
   static const fv_view_rule rule = {FV_DTYPES_PLAIN, false, true, FV_LAST_UNIT};
   fovea_weights_args copy, *args = &copy;
+  fv_spans inputs;
   FV_TRY(FV_COPY_STRUCT(args, given, fovea_weights_args, heads));
   FV_REQUIRE_GIVEN(args->attention, "");
-  FV_TRY(check_attention(args->attention, &problem->attention, USE_WEIGHTS));
+  FV_TRY(check_attention(args->attention, &problem->attention, USE_WEIGHTS, &inputs));
   FV_TRY(fv_view_check(named("weights"), &rule, &args->weights, true));
   const int64_t *shape = args->weights.shape;
   const fv_array chosen[] = {
@@ -355,12 +346,8 @@ fovea_status fv_check_weights(const fovea_weights_args *given, fv_weights_proble
       {"heads", args->heads, shape[2], 4},
   };
   const fv_span weights = fv_view_span(named("weights"), &args->weights);
-  FV_TRY(check_overlap(&problem->attention, &weights, 1));
-  for (int i = 0; i < 3; ++i) {
-    FV_TRY(fv_view_check_array(&chosen[i], true));
-    const fv_span span = fv_view_array_span(&chosen[i]);
-    FV_TRY(fv_view_check_apart(&weights, &span));
-  }
+  FV_TRY(fv_view_check_arrays(chosen, 3, true, &inputs));
+  FV_TRY(fv_view_check_apart_all(&weights, &inputs));
   problem->weights = args->weights;
   problem->sequences = args->sequences;
   problem->rows = args->rows;

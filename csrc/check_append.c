@@ -4,8 +4,6 @@
 #include "check.h"
 #include "check_view.h"
 
-enum { ARRAYS = 10 };
-
 static fv_name named(const char *text) {
   return (fv_name){text, -1};
 }
@@ -131,15 +129,14 @@ static fovea_status check_rope(const fovea_kv_append_args *args) {
   return FOVEA_OK;
 }
 
-/* All arrays of the call into list[ARRAYS]. */
-static void list_arrays(const fv_append_problem *problem, fv_array *list) {
+static fovea_status check_arrays(const fv_append_problem *problem, fv_spans *inputs) {
   const fovea_kv_append_args *args = &problem->args;
   const fovea_rope *rope = &args->rope;
   const int64_t sequences = problem->sequences;
   const fv_wide tokens = (fv_wide)problem->rows * (problem->packed ? 1 : sequences);
   const fv_wide ids = fv_view_page_ids(&args->pages, sequences);
   const fv_wide table = fv_view_row_elements(rope->positions, rope->stride, rope->rotary_dim / 2);
-  const fv_array arrays[ARRAYS] = {
+  const fv_array arrays[] = {
       {"new_offsets", args->new_offsets, sequences + 1, 4},
       {"kv_lengths", args->kv_lengths, sequences, 4},
       {"pages.ids", args->pages.ids, ids, 4},
@@ -151,32 +148,29 @@ static void list_arrays(const fv_append_problem *problem, fv_array *list) {
       {"rope.sin", rope->sin, table, 4},
       {"errors", args->errors, sequences, 4},
   };
-  memcpy(list, arrays, sizeof arrays);
+  inputs->count = 0;
+  return fv_view_check_arrays(arrays, sizeof arrays / sizeof arrays[0], true, inputs);
 }
 
-/* A cache against everything that the call reads. */
+/* A cache against everything that the call reads. Tensors may interleave with it: pages often hold
+ * their own scales. */
 static fovea_status check_cache_apart(const char *name, const fovea_tensor *cache,
-                                      const fovea_kv_append_args *args, const fv_array *arrays) {
+                                      const fovea_kv_append_args *args, const fv_spans *arrays) {
   const fv_name own = named(name);
   const fv_span span = fv_view_span(own, cache);
   FV_TRY(fv_view_check_disjoint(own, cache, named("k_new"), &args->k_new));
   FV_TRY(fv_view_check_disjoint(own, cache, named("v_new"), &args->v_new));
   FV_TRY(fv_view_check_disjoint(own, cache, named("k_scale"), &args->k_scale));
   FV_TRY(fv_view_check_disjoint(own, cache, named("v_scale"), &args->v_scale));
-  for (int i = 0; i < ARRAYS; ++i) {
-    const fv_span array = fv_view_array_span(&arrays[i]);
-    FV_TRY(fv_view_check_apart(&span, &array));
-  }
-  return FOVEA_OK;
+  return fv_view_check_apart_all(&span, arrays);
 }
 
 static fovea_status check_memory(const fv_append_problem *problem) {
   const fovea_kv_append_args *args = &problem->args;
-  fv_array arrays[ARRAYS];
-  list_arrays(problem, arrays);
-  for (int i = 0; i < ARRAYS; ++i) FV_TRY(fv_view_check_array(&arrays[i], true));
-  FV_TRY(check_cache_apart("k_cache", &args->k_cache, args, arrays));
-  FV_TRY(check_cache_apart("v_cache", &args->v_cache, args, arrays));
+  fv_spans arrays;
+  FV_TRY(check_arrays(problem, &arrays));
+  FV_TRY(check_cache_apart("k_cache", &args->k_cache, args, &arrays));
+  FV_TRY(check_cache_apart("v_cache", &args->v_cache, args, &arrays));
   return fv_view_check_disjoint(named("k_cache"), &args->k_cache, named("v_cache"), &args->v_cache);
 }
 

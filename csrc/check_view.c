@@ -82,14 +82,15 @@ static fovea_status check_self(fv_name name, const fovea_tensor *view) {
       if (!used[i] && (least < 0 || view->stride[i] < view->stride[least])) least = i;
     used[least] = true;
     if (view->shape[least] == 1) continue;
-    FV_REQUIRE_AT(name, view, stride, least, >=, reach,
-                  "what the smaller strides span: an output must not meet itself");
+    /* In parentheses, so that the text gives the number alone. */
+    FV_REQUIRE_AT(name, view, stride, least, >=, (reach),
+                  "the smaller strides span that much, and an output must not meet itself");
     reach += (view->shape[least] - 1) * view->stride[least]; /* the whole span fits in int64 */
   }
   return FOVEA_OK;
 }
 
-static fovea_status check_data(fv_name name, const fovea_tensor *view) {
+static fovea_status check_data(fv_name name, const fovea_tensor *view, fv_wide bytes) {
   char text[FV_NAME_BYTES];
   const uintptr_t address = (uintptr_t)view->data;
   const int64_t size = fv_view_element_bytes(view->dtype);
@@ -99,7 +100,7 @@ static fovea_status check_data(fv_name name, const fovea_tensor *view) {
   if (address % (uintptr_t)size != 0)
     return fv_fail(FOVEA_BAD_ARGUMENT, "%s.data is %p, must be aligned to its elements of %d bytes",
                    fv_name_text(name, text), view->data, (int)size);
-  if (spanned_bytes(view) > (fv_wide)UINTPTR_MAX - (fv_wide)address)
+  if (bytes > (fv_wide)UINTPTR_MAX - (fv_wide)address)
     return fv_fail(FOVEA_BAD_ARGUMENT,
                    "%s.data is %p, from where its strides leave the address space",
                    fv_name_text(name, text), view->data);
@@ -119,11 +120,12 @@ fovea_status fv_view_check(fv_name name, const fv_view_rule *rule, fovea_tensor 
   FV_TRY(check_strides(name, rule->last, view));
   for (int i = 0; i < 4; ++i)
     if (view->shape[i] <= 1) view->stride[i] = 0;
-  if (spanned_bytes(view) > INT64_MAX)
+  const fv_wide bytes = spanned_bytes(view);
+  if (bytes > INT64_MAX)
     return fv_fail(FOVEA_BAD_ARGUMENT, "%s.stride spans 2^63 bytes or more with %s.shape",
                    fv_name_text(name, text), text);
   if (rule->written) FV_TRY(check_self(name, view));
-  return addresses ? check_data(name, view) : FOVEA_OK;
+  return addresses ? check_data(name, view, bytes) : FOVEA_OK;
 }
 
 fovea_status fv_view_check_scale(fv_name name, const fovea_tensor *scale, fv_name of,
@@ -152,8 +154,7 @@ fovea_status fv_view_check_scale(fv_name name, const fovea_tensor *scale, fv_nam
 
 /* ---- Arrays -------------------------------------------------------------------------------- */
 
-fovea_status fv_view_check_array(const fv_array *array, bool addresses) {
-  if (array->data == NULL) return FOVEA_OK;
+static fovea_status check_array(const fv_array *array, bool addresses, fv_span *span) {
   const uintptr_t address = addresses ? (uintptr_t)array->data : 0;
   const fv_wide bytes = array->elements * (fv_wide)array->size;
   if (address % array->size != 0)
@@ -163,6 +164,15 @@ fovea_status fv_view_check_array(const fv_array *array, bool addresses) {
     return fv_fail(FOVEA_BAD_ARGUMENT,
                    "%s is too long: its count and stride lead beyond the address space",
                    array->name);
+  *span = (fv_span){{array->name, -1}, address, address + (uintptr_t)bytes};
+  return FOVEA_OK;
+}
+
+fovea_status fv_view_check_arrays(const fv_array *arrays, int count, bool addresses,
+                                  fv_spans *spans) {
+  for (int i = 0; i < count; ++i)
+    if (arrays[i].data != NULL)
+      FV_TRY(check_array(&arrays[i], addresses, &spans->list[spans->count++]));
   return FOVEA_OK;
 }
 
@@ -191,11 +201,8 @@ fv_span fv_view_span(fv_name name, const fovea_tensor *view) {
   return (fv_span){name, begin, begin + (uintptr_t)spanned_bytes(view)};
 }
 
-fv_span fv_view_array_span(const fv_array *array) {
-  const uintptr_t begin = (uintptr_t)array->data;
-  if (begin == 0) return (fv_span){{array->name, -1}, 0, 0};
-  const uintptr_t bytes = (uintptr_t)(array->elements * (fv_wide)array->size);
-  return (fv_span){{array->name, -1}, begin, begin + bytes};
+void fv_view_add_span(fv_name name, const fovea_tensor *view, fv_spans *spans) {
+  if (view->dtype != FOVEA_NONE) spans->list[spans->count++] = fv_view_span(name, view);
 }
 
 static bool spans_meet(const fv_span *a, const fv_span *b) {
@@ -212,6 +219,13 @@ fovea_status fv_view_check_apart(const fv_span *written, const fv_span *other) {
                  fv_name_text(written->name, text), (unsigned long long)written->begin,
                  (unsigned long long)written->end, fv_name_text(other->name, other_text),
                  (unsigned long long)other->begin, (unsigned long long)other->end);
+}
+
+fovea_status fv_view_check_apart_all(const fv_span *written, const fv_spans *others) {
+  for (int i = 0; i < others->count; ++i)
+    if (spans_meet(written, &others->list[i]))
+      return fv_view_check_apart(written, &others->list[i]);
+  return FOVEA_OK;
 }
 
 /* The dimension of the largest stride in bytes, if both tensors have that very stride there. */

@@ -34,6 +34,13 @@ typedef struct fv_span {
   uintptr_t end;
 } fv_span;
 
+/* The memory that a call reads, for the overlap rule. */
+enum { FV_SPANS_MAX = 32 };
+typedef struct fv_spans {
+  int count;
+  fv_span list[FV_SPANS_MAX];
+} fv_spans;
+
 /* An array of the caller: `elements` of `size` bytes each; NULL: absent. */
 typedef struct fv_array {
   const char *name;
@@ -57,8 +64,9 @@ fovea_status fv_view_check(fv_name name, const fv_view_rule *rule, fovea_tensor 
 fovea_status fv_view_check_scale(fv_name name, const fovea_tensor *scale, fv_name of,
                                  const fovea_tensor *tensor);
 
-/* Size and, if `addresses`, alignment of an array. */
-fovea_status fv_view_check_array(const fv_array *array, bool addresses);
+/* Size and, if `addresses`, alignment of arrays. Those present join `spans`. */
+fovea_status fv_view_check_arrays(const fv_array *arrays, int count, bool addresses,
+                                  fv_spans *spans);
 
 /* Elements spanned by `rows` rows of `length` elements, `stride` from one to the next. */
 static inline fv_wide fv_view_row_elements(int64_t rows, int64_t stride, int64_t length) {
@@ -69,11 +77,13 @@ static inline fv_wide fv_view_row_elements(int64_t rows, int64_t stride, int64_t
 fovea_status fv_view_check_pages(const fovea_pages *pages, int64_t sequences);
 fv_wide fv_view_page_ids(const fovea_pages *pages, int64_t sequences);
 
+/* Of a tensor that fv_view_check has passed. */
 fv_span fv_view_span(fv_name name, const fovea_tensor *view);
-fv_span fv_view_array_span(const fv_array *array);
+void fv_view_add_span(fv_name name, const fovea_tensor *view, fv_spans *spans);
 
-/* The two ranges have no byte in common. */
+/* The two ranges have no byte in common; the first has none in common with any of the others. */
 fovea_status fv_view_check_apart(const fv_span *written, const fv_span *other);
+fovea_status fv_view_check_apart_all(const fv_span *written, const fv_spans *others);
 
 /* True only if no byte belongs to both, although their ranges may cross: at the levels where they
  * do, both have one stride, and one period of it holds both without contact. May be false for

@@ -189,7 +189,8 @@ Case busy_case(uint64_t seed) {
 TEST(AppendThreads, StoresTheSameBitsWhateverTheirNumber) {
   for (uint64_t seed = 0; seed < 3; ++seed) {
     for (int threads = 1; threads <= 4; ++threads) {
-      expect_as_defined(busy_case(seed), threads, std::to_string(threads) + " threads");
+      expect_as_defined(busy_case(seed), threads, FOVEA_DEVICE_CPU,
+                        std::to_string(threads) + " threads");
       ASSERT_FALSE(HasFailure());
     }
   }

@@ -3,54 +3,14 @@
 
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <climits>
-#include <thread>
 
-extern "C" {
-#include "cpu/append.h"
-}
+#include "handle_of.h"
 
 namespace fovea_test {
-namespace {
-
-void on_threads(void *user, int64_t count, fovea_task task, void *context) {
-  std::atomic<int64_t> next{0};
-  std::vector<std::thread> threads;
-  for (int i = 0; i < *static_cast<int *>(user); ++i) {
-    threads.emplace_back([&] {
-      for (int64_t j; (j = next.fetch_add(1)) < count;) task(context, j);
-    });
-  }
-  for (std::thread &thread : threads) thread.join();
-}
-
-// As check.c leaves a tensor: strides that are never used are 0.
-fovea_tensor normalised(fovea_tensor t) {
-  for (int i = 0; i < 4; ++i) {
-    if (t.shape[i] == 1) t.stride[i] = 0;
-  }
-  if (t.dtype != FOVEA_NONE && t.shape[3] == 1) t.stride[3] = 1;
-  return t;
-}
-
-}  // namespace
-
-void append(const fovea_kv_append_args &args, int threads) {
-  fv_append_problem problem = {};
-  problem.args = args;
-  for (fovea_tensor *t : {&problem.args.k_new, &problem.args.v_new, &problem.args.k_cache,
-                          &problem.args.v_cache, &problem.args.k_scale, &problem.args.v_scale}) {
-    *t = normalised(*t);
-  }
-  const fovea_tensor &any = args.k_new.dtype != FOVEA_NONE ? args.k_new : args.v_new;
-  problem.packed = args.new_offsets != nullptr;
-  problem.paged = args.pages.ids != nullptr;
-  problem.sequences = problem.packed ? args.sequences : any.shape[0];
-  problem.rows = any.shape[1];
-  problem.heads_kv = static_cast<int32_t>(any.shape[2]);
-  fv_parallel parallel = {on_threads, &threads, threads};
-  fv_cpu_append(&problem, parallel);
+void append(const fovea_kv_append_args &args, int threads, fovea_device device) {
+  fovea_handle *handle = handle_of(device, threads);
+  EXPECT_EQ(fovea_kv_append(handle, &args, nullptr), FOVEA_OK) << fovea_error_detail();
 }
 
 int64_t span_of(const fovea_tensor &t) {
@@ -62,10 +22,11 @@ int64_t span_of(const fovea_tensor &t) {
   return last + 1;
 }
 
-void expect_as_defined(const Case &original, int threads, const std::string &what) {
+void expect_as_defined(const Case &original, int threads, fovea_device device,
+                       const std::string &what) {
   Case expected = original, actual = original;
   append_by_definition(expected.args());
-  append(actual.args(), threads);
+  append(actual.args(), threads, device);
   EXPECT_EQ(expected.errors, actual.errors) << what;
   ASSERT_EQ(expected.cache.size(), actual.cache.size());
   for (size_t i = 0; i < expected.cache.size(); ++i) {
@@ -141,7 +102,7 @@ void add_rope(Draw *draw, int64_t tokens, Case *c) {
     c->sin.push_back(draw->number());
   }
   if (draw->chance(3) && !(c->kv_lengths.empty())) return;
-  for (int64_t i = 0; i < tokens; ++i) {
+  for (int64_t i = 0; i <= tokens; ++i) {  // one more: never NULL
     const int64_t position = draw->upto(rope->positions - 1);
     c->positions.push_back(static_cast<int32_t>(
         draw->chance(20) ? draw->of<int64_t>({-1, INT_MIN, rope->positions, INT_MAX}) : position));
@@ -160,7 +121,7 @@ void add_places(Draw *draw, int64_t sequences, int64_t tokens, Case *c) {
   int64_t room = inners;
   const int64_t mode = draw->upto(3);  // contiguous, dense, CSR, slots
   if (mode == 3) {
-    for (int64_t i = 0; i < tokens; ++i) {
+    for (int64_t i = 0; i <= tokens; ++i) {  // one more: never NULL
       c->slots.push_back(draw->chance(6)
                              ? draw->of<int64_t>({-1, INT64_MIN, outers * inners, INT64_MAX})
                              : draw->upto(outers * inners - 1));
@@ -238,7 +199,11 @@ Case random_case(uint64_t seed) {
   c.k_new = draw.fill(a.k_new);
   c.v_new = draw.fill(a.v_new);
   if (draw.chance(6)) a.v_new = a.v_cache = a.v_scale = fovea_tensor{};
-  if (a.v_new.dtype && draw.chance(8)) a.k_new = a.k_cache = a.k_scale = fovea_tensor{};
+  if (a.v_new.dtype && draw.chance(8)) {
+    a.k_new = a.k_cache = a.k_scale = fovea_tensor{};
+    c.cos.clear();
+    c.sin.clear();
+  }
   if (!draw.chance(8)) c.errors.assign(static_cast<size_t>(sequences), 0x80000000u);
   return c;
 }

@@ -23,7 +23,8 @@ constexpr uint8_t kCanary = 0xa5;
 using Bits = std::vector<uint32_t>;
 
 // The call under test.
-void append(const fovea_kv_append_args &args, int threads = 1);
+void append(const fovea_kv_append_args &args, int threads = 1,
+            fovea_device device = FOVEA_DEVICE_CPU);
 
 // The oracle: the same, one element at a time.
 void append_by_definition(const fovea_kv_append_args &args);
@@ -142,7 +143,8 @@ Case one_token(uint32_t from, uint32_t to, const Bits &bits);
 Bits stored(Case c);
 
 // Compares all memory of the case after append with that after the oracle.
-void expect_as_defined(const Case &original, int threads, const std::string &what);
+void expect_as_defined(const Case &original, int threads, fovea_device device,
+                       const std::string &what);
 
 }  // namespace fovea_test
 

@@ -132,11 +132,10 @@ bool find(const fovea_kv_append_args &a, const Side &side, int64_t s, int64_t n,
 void append_token(const fovea_kv_append_args &a, int64_t s, int64_t t, Token at, int64_t token,
                   uint32_t *errors) {
   const std::vector<Side> sides = sides_of(a);
-  const bool needs_length = !a.slots || (a.rope.cos && !a.positions);
-  const int64_t length = needs_length ? a.kv_lengths[s] : 0;
+  const int64_t length = a.slots ? 0 : a.kv_lengths[s];
   Place places[2] = {};
   bool good = true;
-  if (needs_length && length < 0) {
+  if (length < 0) {
     *errors |= FOVEA_BAD_LENGTH;
     return;
   }
@@ -168,6 +167,7 @@ bool offsets_are_bad(const int32_t *offsets, int64_t s, int64_t total) {
 
 void append_by_definition(const fovea_kv_append_args &a) {
   const fovea_tensor &any = a.k_new.dtype ? a.k_new : a.v_new;
+  if (any.shape[1] == 0) return;  // nothing to do, so nothing is looked at
   const int64_t sequences = a.new_offsets ? a.sequences : any.shape[0];
   for (int64_t s = 0; s < sequences; ++s) {
     int64_t begin = 0, end = any.shape[1];

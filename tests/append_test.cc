@@ -17,7 +17,8 @@ TEST(Append, StoresWhatTheHeaderDefinesInRandomCases) {
   int written = 0;
   for (uint64_t seed = 0; seed < 6000; ++seed) {
     Case c = random_case(seed);
-    expect_as_defined(c, 1, "seed " + std::to_string(seed));
+    const fovea_device device = seed % 4 ? FOVEA_DEVICE_CPU : FOVEA_DEVICE_REFERENCE;
+    expect_as_defined(c, 1, device, "seed " + std::to_string(seed));
     ASSERT_FALSE(HasFailure());
     Case after = c;
     append(after.args());
@@ -175,17 +176,43 @@ TEST(AppendBadData, ReadsOffsetsThroughARunningMaximum) {
 }
 
 TEST(AppendBadData, NeverWritesToACacheWithoutRoom) {
-  for (int extent : {0, 1}) {
-    Case c = paged_pair();
-    c.fixed.k_cache.shape[extent] = c.fixed.v_cache.shape[extent] = 0;
-    append(c.args());
-    EXPECT_EQ(pages_written(c), 0u);
-    c.ids.clear();
-    c.slots = {0, 1, 2, 3};
-    append(c.args());
-    EXPECT_EQ(pages_written(c), 0u);
-    for (uint32_t bits : c.errors) EXPECT_NE(bits & (FOVEA_BAD_SLOT | FOVEA_BAD_PAGE), 0u);
-  }
+  Case c = paged_pair();
+  c.fixed.k_cache.shape[0] = c.fixed.v_cache.shape[0] = 0;  // no pages
+  append(c.args());
+  EXPECT_EQ(pages_written(c), 0u);
+  EXPECT_EQ(c.errors, (std::vector<uint32_t>{FOVEA_BAD_PAGE, FOVEA_BAD_PAGE}));
+  Case slots = c;
+  slots.ids.clear();
+  slots.kv_lengths.clear();
+  slots.fixed.pages = fovea_pages{};
+  slots.slots = {0, 1, 2, 3};
+  slots.errors = {0, 0};
+  append(slots.args());
+  EXPECT_EQ(pages_written(slots), 0u);
+  EXPECT_EQ(slots.errors, (std::vector<uint32_t>{FOVEA_BAD_SLOT, FOVEA_BAD_SLOT}));
+  Case rows = slots;
+  rows.slots.clear();
+  rows.kv_lengths = {0, 0};
+  rows.fixed.k_cache.shape[0] = rows.fixed.v_cache.shape[0] = 2;
+  rows.fixed.k_cache.shape[1] = rows.fixed.v_cache.shape[1] = 0;
+  rows.errors = {0, 0};
+  append(rows.args());
+  EXPECT_EQ(pages_written(rows), 0u);
+  EXPECT_EQ(rows.errors, (std::vector<uint32_t>{FOVEA_BAD_SLOT, FOVEA_BAD_SLOT}));
+}
+
+// 2^47 tokens of no elements: nothing to do, at once.
+TEST(AppendBadData, DoesNotWalkTokensWithoutElements) {
+  fovea_kv_append_args a = {};
+  const std::vector<int32_t> lengths(1 << 16);
+  a.struct_size = sizeof a;
+  a.k_new = view(FOVEA_F32, 1 << 16, INT_MAX, 1, 0);
+  a.k_cache = view(FOVEA_F32, 1 << 16, 1, 1, 0);
+  a.kv_lengths = lengths.data();
+  std::vector<uint32_t> errors(1 << 16);
+  a.errors = errors.data();
+  append(a);
+  EXPECT_EQ(errors, std::vector<uint32_t>(1 << 16));
 }
 
 // The tables end where the process's memory ends.
@@ -235,6 +262,7 @@ TEST(Append, CountsOffsetsIn64Bits) {
     Sparse from(static_cast<size_t>(4 * stride + 64) * 2), to(static_cast<size_t>(4 * stride + 64));
     ASSERT_TRUE(from.good() && to.good());
     fovea_kv_append_args a = {};
+    a.struct_size = sizeof a;
     int64_t shape[3] = {1, 1, 1};
     shape[dimension] = 5;
     a.k_new = view(FOVEA_F16, shape[0], shape[1], shape[2], 8);
@@ -278,6 +306,7 @@ TEST(Append, ReachesPagesAndSlotsPast32Bits) {
   EXPECT_EQ(to.data()[last * 8 + 7], 0x3c);
   EXPECT_EQ(c.errors[0], 0u);
   c.ids.clear();
+  c.kv_lengths.clear();
   c.slots = {(INT64_C(1) << 32) + 5};
   a = c.args();
   a.k_cache.data = to.data();

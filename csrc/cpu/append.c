@@ -58,7 +58,7 @@ typedef struct sequence {
   fv_range rows;       /* of the new tensors */
   fv_range pages;      /* of the page table, in its CSR form */
   fv_page_map maps[2]; /* per side */
-  int64_t length;      /* tokens in the cache before; 0 if nobody asks */
+  int64_t length;      /* tokens in the cache before */
   uint32_t errors;
 } sequence;
 
@@ -208,8 +208,8 @@ static int64_t find_index(const work *work, const sequence *sequence, int32_t si
                           uint32_t *errors) {
   int64_t slots = work->cache_slots;
   if (!work->problem->paged) {
-    if (n < slots && sequence->index < work->cache_rows) return sequence->index * slots + n;
-  } else if (slots > 0 && n / slots < sequence->maps[side].count) {
+    if (n < slots) return sequence->index * slots + n;
+  } else if (n / slots < sequence->maps[side].count) {
     int64_t id = fv_page_id(sequence->maps[side], n / slots, work->cache_rows);
     if (id >= 0) return id * slots + n % slots;
     *errors |= FOVEA_BAD_PAGE;
@@ -222,7 +222,7 @@ static int64_t find_index(const work *work, const sequence *sequence, int32_t si
 /* The caller's own flat slot; a negative one is no error. */
 static int64_t find_slot(const work *work, int64_t slot, uint32_t *errors) {
   if (slot < 0) return NOWHERE;
-  if (work->cache_slots > 0 && slot / work->cache_slots < work->cache_rows) return slot;
+  if (slot / work->cache_slots < work->cache_rows) return slot;
   *errors |= FOVEA_BAD_SLOT;
   return NOWHERE;
 }
@@ -286,11 +286,10 @@ static void next_sequence(const work *work, int64_t index, sequence *sequence) {
   }
 }
 
-/* Lengths are read only where they are needed: with slots, for RoPE without positions. */
+/* With slots nothing depends on lengths: RoPE must have positions then. */
 static bool read_length(const work *work, sequence *sequence) {
-  const fovea_kv_append_args *args = &work->problem->args;
-  bool needed = !args->slots || (args->rope.cos && !args->positions);
-  sequence->length = needed ? args->kv_lengths[sequence->index] : 0;
+  const int32_t *lengths = work->problem->args.kv_lengths;
+  sequence->length = lengths ? lengths[sequence->index] : 0;
   if (sequence->length >= 0) return true;
   sequence->errors |= FOVEA_BAD_LENGTH;
   return false;
@@ -327,14 +326,15 @@ static void add_side(work *work, const fovea_tensor *from, const fovea_tensor *t
   work->cache_slots = to->shape[1];
 }
 
-static int64_t count_tasks(const work *work, int32_t threads) {
+/* Elements to write, as far as the host knows. */
+static double count_elements(const work *work) {
   const fv_append_problem *problem = work->problem;
-  int64_t dims = 0;
-  for (int32_t i = 0; i < work->side_count; ++i) dims += work->sides[i].to->shape[3];
   int64_t tokens = problem->packed ? problem->rows : problem->sequences * problem->rows;
-  double elements = (double)tokens * (double)problem->heads_kv * (double)dims;
-  double tasks = elements / ELEMENTS_PER_TASK;
-  return tasks < 1 ? 1 : tasks > threads ? threads : (int64_t)tasks;
+  double elements = 0;
+  for (int32_t i = 0; i < work->side_count; ++i) {
+    elements += (double)tokens * (double)problem->heads_kv * (double)work->sides[i].to->shape[3];
+  }
+  return elements;
 }
 
 void fv_cpu_append(const fv_append_problem *problem, fv_parallel parallel) {
@@ -345,6 +345,10 @@ void fv_cpu_append(const fv_append_problem *problem, fv_parallel parallel) {
   if (problem->empty) return;
   add_side(&work, &args->k_new, &args->k_cache, &args->k_scale, args->pages.ids, rope);
   add_side(&work, &args->v_new, &args->v_cache, &args->v_scale, v_ids, NULL);
-  work.tasks = count_tasks(&work, parallel.threads);
+  double elements = count_elements(&work);
+  /* Rows without elements take no memory, so there may be 2^62 of them to walk for nothing. */
+  if (elements == 0) return;
+  double tasks = elements / ELEMENTS_PER_TASK;
+  work.tasks = tasks < 1 ? 1 : tasks > parallel.threads ? parallel.threads : (int64_t)tasks;
   fv_parallel_run(parallel, work.tasks, append_task, &work);
 }

@@ -1,0 +1,381 @@
+/* attention_input.c - see attention_input.h.
+ *
+ * Everything in a file is somebody else's word: ranks, shapes, metadata are checked here with
+ * messages that name file and tensor; the library's own checks come after. */
+#define _GNU_SOURCE /* aligned_alloc beside POSIX */
+#include "attention_input.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <locale.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cpu/element.h"
+#include "error.h"
+
+enum { Q, K, V, OUT, LSE };
+static const char *const tensor_names[] = {"q", "k", "v"};
+
+const char *fv_dtype_name(uint32_t dtype) {
+  switch (dtype) {
+    case FOVEA_F32:
+      return "f32";
+    case FOVEA_F16:
+      return "f16";
+    case FOVEA_BF16:
+      return "bf16";
+    default:
+      return "?";
+  }
+}
+
+static int fail(const fv_input *input, const char *text) {
+  return fv_cli_fail(FV_EXIT_INPUT, "%s: %s", input->label, text);
+}
+
+/* ---- Metadata ---- */
+
+static const char *metadata(const fv_input *input, const char *key) {
+  return fv_tensor_file_metadata(input->files[0], key);
+}
+
+/* A whole finite number, in the C locale. */
+static bool parse_float(const char *text, float *value) {
+  char *end;
+  if (!*text || strspn(text, "+-.0123456789eE") != strlen(text)) return false;
+  double parsed = strtod(text, &end);
+  *value = (float)parsed;
+  return !*end && isfinite(*value);
+}
+
+static bool parse_window(const char *text, int32_t *left, int32_t *right) {
+  char *end;
+  if (strspn(text, "-0123456789,") != strlen(text)) return false;
+  errno = 0;
+  long l = strtol(text, &end, 10);
+  if (end == text || *end != ',') return false;
+  const char *second = end + 1;
+  long r = strtol(second, &end, 10);
+  if (end == second || *end || errno || l < -1 || r < -1 || l > INT32_MAX || r > INT32_MAX) {
+    return false;
+  }
+  *left = (int32_t)l;
+  *right = (int32_t)r;
+  return true;
+}
+
+static int contradicts(const fv_input *input, const char *what, const char *value) {
+  return fv_cli_fail(FV_EXIT_USAGE, "--%s contradicts the metadata of %s (%s %s); leave it out",
+                     what, input->label, what, value);
+}
+
+static int bad_metadata(const fv_input *input, const char *key, const char *remedy) {
+  return fv_cli_fail(FV_EXIT_INPUT, "%s: metadata %s is not valid; write %s", input->label, key,
+                     remedy);
+}
+
+static int read_layout(fv_input *input, const fv_input_options *options) {
+  const char *stored = metadata(input, "layout");
+  if (stored && strcmp(stored, "bhsd") && strcmp(stored, "bshd")) {
+    return bad_metadata(input, "layout", "bhsd or bshd");
+  }
+  if (stored && options->layout && strcmp(stored, options->layout)) {
+    return contradicts(input, "layout", stored);
+  }
+  const char *layout = options->layout ? options->layout : stored ? stored : "bhsd";
+  input->heads_first = !strcmp(layout, "bhsd");
+  return FV_EXIT_OK;
+}
+
+/* A positive number from a flag or the metadata; 0 if neither gives one. */
+static int read_number(fv_input *input, const char *key, bool given, float flag, float *value) {
+  const char *stored = metadata(input, key);
+  float number = 0;
+  if (stored && (!parse_float(stored, &number) || number < 0)) {
+    return bad_metadata(input, key, "a finite number, 0 or more");
+  }
+  if (stored && given && number != flag) return contradicts(input, key, stored);
+  *value = given ? flag : number;
+  return FV_EXIT_OK;
+}
+
+static int read_causal(fv_input *input, const fv_input_options *options) {
+  const char *stored = metadata(input, "causal");
+  const char *flag = NULL;
+  if (options->has_causal) {
+    flag = options->alignment == FOVEA_ALIGN_TOP_LEFT ? "top-left" : "bottom-right";
+  }
+  if (stored && !strcmp(stored, "none")) {
+    return flag ? contradicts(input, "causal", stored) : FV_EXIT_OK;
+  }
+  if (stored && strcmp(stored, "top-left") && strcmp(stored, "bottom-right")) {
+    return bad_metadata(input, "causal", "top-left, bottom-right or none");
+  }
+  if (stored && flag && strcmp(stored, flag)) return contradicts(input, "causal", stored);
+  input->causal_name = flag ? flag : stored;
+  input->args.causal = input->causal_name != NULL;
+  if (input->causal_name && !strcmp(input->causal_name, "top-left")) {
+    input->args.alignment = FOVEA_ALIGN_TOP_LEFT;
+  }
+  return FV_EXIT_OK;
+}
+
+static int read_window(fv_input *input, const fv_input_options *options) {
+  const char *stored = metadata(input, "window");
+  int32_t left = -1, right = -1;
+  if (stored && !parse_window(stored, &left, &right)) {
+    return bad_metadata(input, "window", "L,R with -1 for no limit");
+  }
+  if (options->has_window) {
+    if (stored && (left != options->window_left || right != options->window_right)) {
+      return contradicts(input, "window", stored);
+    }
+    left = options->window_left;
+    right = options->window_right;
+  }
+  if (left >= 0) input->args.window_left = (fovea_window){FOVEA_WINDOW_LIMITED, left};
+  if (right >= 0) input->args.window_right = (fovea_window){FOVEA_WINDOW_LIMITED, right};
+  return FV_EXIT_OK;
+}
+
+/* ---- Tensors ---- */
+
+static uint32_t library_dtype(fv_file_dtype dtype) {
+  switch (dtype) {
+    case FV_FILE_DTYPE_F32:
+      return FOVEA_F32;
+    case FV_FILE_DTYPE_F16:
+      return FOVEA_F16;
+    case FV_FILE_DTYPE_BF16:
+      return FOVEA_BF16;
+    default:
+      return FOVEA_NONE;
+  }
+}
+
+static int open_files(fv_input *input, const fv_input_options *options) {
+  const char *paths[] = {options->q, options->k, options->v};
+  fv_file_error error;
+  if (options->file) {
+    input->label = options->file;
+    input->file_count = 1;
+    if (fv_tensor_file_open(options->file, "q", &input->files[0], &error) == FV_FILE_OK) {
+      return FV_EXIT_OK;
+    }
+    return fv_cli_fail_file(&error);
+  }
+  input->label = options->q;
+  for (int i = 0; i < 3; ++i) {
+    if (fv_tensor_file_open(paths[i], tensor_names[i], &input->files[i], &error) != FV_FILE_OK) {
+      return fv_cli_fail_file(&error);
+    }
+    input->file_count = i + 1;
+  }
+  return FV_EXIT_OK;
+}
+
+static const fv_file_tensor *find(const fv_input *input, const char *name) {
+  for (int i = 0; i < input->file_count; ++i) {
+    const fv_file_tensor *tensor = fv_tensor_file_find(input->files[i], name);
+    if (tensor) return tensor;
+  }
+  return NULL;
+}
+
+/* A view in the order [batch, seq, head, dim] of contiguous memory in the file's layout. */
+static fovea_tensor view_of(const fv_input *input, void *data, uint32_t dtype,
+                            const int64_t shape[4]) {
+  if (!input->heads_first) {
+    return fovea_contiguous(data, (fovea_dtype)dtype, shape[0], shape[1], shape[2], shape[3]);
+  }
+  fovea_tensor view =
+      fovea_contiguous(data, (fovea_dtype)dtype, shape[0], shape[2], shape[1], shape[3]);
+  view.stride[0] = shape[1] * shape[2] * shape[3];
+  view.stride[1] = shape[3];
+  view.stride[2] = shape[2] * shape[3];
+  return view;
+}
+
+static int find_qkv(const fv_input *input, int which, const fv_file_tensor **tensor) {
+  *tensor = find(input, tensor_names[which]);
+  if (!*tensor) {
+    return fv_cli_fail(FV_EXIT_INPUT, "%s: tensor %s is missing; the file needs q, k and v",
+                       input->label, tensor_names[which]);
+  }
+  if (!library_dtype((*tensor)->dtype)) {
+    return fv_cli_fail(FV_EXIT_INPUT, "%s: tensor %s must be F32, F16 or BF16; convert it",
+                       input->label, tensor_names[which]);
+  }
+  if ((*tensor)->rank != 4) {
+    return fv_cli_fail(FV_EXIT_INPUT,
+                       "%s: tensor %s has rank %u, must be 4 ([batch, heads, seq, dim])",
+                       input->label, tensor_names[which], (unsigned)(*tensor)->rank);
+  }
+  for (int d = 0; d < 4; ++d) {
+    if ((*tensor)->shape[d] <= INT32_MAX) continue;
+    return fv_cli_fail(FV_EXIT_INPUT, "%s: tensor %s has an extent of %lld, must be below 2^31",
+                       input->label, tensor_names[which], (long long)(*tensor)->shape[d]);
+  }
+  return FV_EXIT_OK;
+}
+
+static void *allocate(int64_t elements, int64_t element_bytes) {
+  size_t bytes = ((size_t)elements * (size_t)element_bytes + 255) / 256 * 256;
+  return aligned_alloc(256, bytes ? bytes : 256);
+}
+
+/* Rounds a tensor to the dtype of the computation, unless it has it already. */
+static int convert(fv_input *input, int which, const fv_file_tensor *tensor, fovea_tensor *view) {
+  uint32_t from = library_dtype(tensor->dtype);
+  void *data = (void *)(uintptr_t)tensor->data; /* only read: the view of an input */
+  if (from != input->dtype) {
+    int64_t count = (int64_t)tensor->bytes / fv_dtype_bytes(from);
+    data = input->buffers[which] = allocate(count, fv_dtype_bytes(input->dtype));
+    if (!data) return fv_cli_out_of_memory();
+    for (int64_t i = 0; i < count; ++i) {
+      fv_store_f32(input->dtype, data, i, fv_load(from, tensor->data, i));
+    }
+  }
+  *view = view_of(input, data, input->dtype, tensor->shape);
+  return FV_EXIT_OK;
+}
+
+static int read_qkv(fv_input *input, const fv_input_options *options) {
+  const fv_file_tensor *tensors[3];
+  for (int i = 0; i < 3; ++i) {
+    int code = find_qkv(input, i, &tensors[i]);
+    if (code) return code;
+  }
+  bool same = tensors[Q]->dtype == tensors[K]->dtype && tensors[Q]->dtype == tensors[V]->dtype;
+  input->file_dtype = same ? library_dtype(tensors[Q]->dtype) : FOVEA_F32;
+  input->dtype = options->dtype ? options->dtype : input->file_dtype;
+  fovea_tensor *views[] = {&input->args.q, &input->args.k, &input->args.v};
+  for (int i = 0; i < 3; ++i) {
+    int code = convert(input, i, tensors[i], views[i]);
+    if (code) return code;
+  }
+  return FV_EXIT_OK;
+}
+
+/* out in the layout of the file, and lse [batch, heads, seq]. */
+static int make_outputs(fv_input *input) {
+  const fovea_tensor *q = &input->args.q;
+  int64_t dim_v = input->args.v.shape[3];
+  __int128 rows = (__int128)q->shape[0] * q->shape[1] * q->shape[2];
+  if (rows * (dim_v + 1) > INT64_MAX / 8) return fv_cli_out_of_memory();
+  input->buffers[OUT] = allocate((int64_t)rows * dim_v, fv_dtype_bytes(input->dtype));
+  input->buffers[LSE] = allocate((int64_t)rows, 4);
+  if (!input->buffers[OUT] || !input->buffers[LSE]) return fv_cli_out_of_memory();
+  int64_t shape[4] = {q->shape[0], q->shape[1], q->shape[2], dim_v};
+  if (input->heads_first) {
+    shape[1] = q->shape[2];
+    shape[2] = q->shape[1];
+  }
+  input->args.out = view_of(input, input->buffers[OUT], input->dtype, shape);
+  input->args.lse =
+      fovea_contiguous(input->buffers[LSE], FOVEA_F32, q->shape[0], q->shape[1], q->shape[2], 1);
+  input->args.lse.stride[0] = q->shape[1] * q->shape[2];
+  input->args.lse.stride[1] = 1;
+  input->args.lse.stride[2] = q->shape[1];
+  return FV_EXIT_OK;
+}
+
+static bool is_nonzero(const fv_file_tensor *tensor, int64_t index, int64_t bytes) {
+  const unsigned char *element = (const unsigned char *)tensor->data + index * bytes;
+  for (int64_t b = 0; b < bytes; ++b) {
+    if (element[b]) return true;
+  }
+  return false;
+}
+
+static bool is_integer(fv_file_dtype dtype) {
+  return dtype >= FV_FILE_DTYPE_I64 && dtype <= FV_FILE_DTYPE_BOOL;
+}
+
+static int read_mask(fv_input *input) {
+  const fv_file_tensor *tensor = find(input, "attention_mask");
+  int64_t batch = input->args.k.shape[0], keys = input->args.k.shape[1];
+  if (!tensor) return FV_EXIT_OK;
+  if (tensor->rank != 2 || tensor->shape[0] != batch || tensor->shape[1] != keys) {
+    return fail(input, "tensor attention_mask must be [batch, len_kv] as k is");
+  }
+  if (!is_integer(tensor->dtype)) {
+    return fail(input, "tensor attention_mask must hold integers or booleans, 0 = hidden");
+  }
+  int64_t count = batch * keys;
+  input->mask = allocate(count, 1);
+  if (!input->mask) return fv_cli_out_of_memory();
+  int64_t bytes = count ? (int64_t)tensor->bytes / count : 1;
+  for (int64_t i = 0; i < count; ++i) input->mask[i] = is_nonzero(tensor, i, bytes);
+  input->args.mask = fovea_contiguous(input->mask, FOVEA_U8, batch, 1, 1, keys);
+  return FV_EXIT_OK;
+}
+
+/* Optional results to compare with. */
+static int read_expected(fv_input *input) {
+  const fv_file_tensor *out = find(input, "out"), *lse = find(input, "lse");
+  const fovea_tensor *mine = &input->args.out;
+  if (out) {
+    if (!library_dtype(out->dtype) || out->rank != 4) {
+      return fail(input, "tensor out must be F32, F16 or BF16 of rank 4");
+    }
+    input->expected_out =
+        view_of(input, (void *)(uintptr_t)out->data, library_dtype(out->dtype), out->shape);
+    if (memcmp(input->expected_out.shape, mine->shape, sizeof mine->shape)) {
+      return fail(input, "tensor out does not have the shape of q with v's dim");
+    }
+  }
+  if (lse) {
+    bool fits = lse->rank == 3 && lse->shape[0] == mine->shape[0] &&
+                lse->shape[1] == mine->shape[2] && lse->shape[2] == mine->shape[1];
+    if (lse->dtype != FV_FILE_DTYPE_F32 || !fits) {
+      return fail(input, "tensor lse must be F32 [batch, heads, len_q]");
+    }
+    input->expected_lse = input->args.lse;
+    input->expected_lse.data = (void *)(uintptr_t)lse->data;
+  }
+  return FV_EXIT_OK;
+}
+
+int fv_input_open(const fv_input_options *options, fv_input *input) {
+  memset(input, 0, sizeof *input);
+  input->args.struct_size = sizeof input->args;
+  int code = open_files(input, options);
+  if (!code) code = read_layout(input, options);
+  if (!code)
+    code = read_number(input, "scale", options->has_scale, options->scale, &input->args.scale);
+  if (!code) {
+    code =
+        read_number(input, "softcap", options->has_softcap, options->softcap, &input->args.softcap);
+  }
+  if (!code) code = read_causal(input, options);
+  if (!code) code = read_window(input, options);
+  if (!code) code = read_qkv(input, options);
+  if (!code) code = make_outputs(input);
+  if (!code) code = read_mask(input);
+  if (!code) code = read_expected(input);
+  if (code) {
+    fv_input_close(input);
+    return code;
+  }
+  input->tokens = metadata(input, "tokens");
+  return FV_EXIT_OK;
+}
+
+void fv_input_close(fv_input *input) {
+  for (int i = 0; i < 3; ++i) fv_tensor_file_close(input->files[i]);
+  for (int i = 0; i < 5; ++i) free(input->buffers[i]);
+  free(input->mask);
+  memset(input, 0, sizeof *input);
+}
+
+int fv_input_device(const fv_input_options *options, fovea_handle **handle) {
+  fovea_options wish = {.struct_size = sizeof wish,
+                        .device = options->device,
+                        .ordinal = options->ordinal,
+                        .threads = options->threads};
+  fovea_status status = fovea_create(&wish, handle);
+  return status == FOVEA_OK ? FV_EXIT_OK : fv_cli_fail_call("opening the device", status);
+}

@@ -1,0 +1,87 @@
+/* file_error.c - the one line that says what is wrong with a file, and the escaping that keeps the
+ * file's own bytes from speaking to the reader's terminal through it.
+ */
+#define _GNU_SOURCE /* strerrordesc_np: strerror's text depends on the locale */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "file_source.h"
+#include "utf8.h"
+
+enum { PATH_SHOWN = 512 };
+
+fv_file_status fv_file_fail(const char *label, fv_file_error *error, fv_file_status status,
+                            uint64_t offset, const char *format, ...) {
+  if (error == NULL) return status;
+  char shown[PATH_SHOWN];
+  fv_escape(shown, sizeof shown, label, strlen(label));
+  error->status = status;
+  error->offset = offset;
+  size_t used;
+  if (offset == FV_FILE_NO_OFFSET) {
+    used = (size_t)snprintf(error->text, sizeof error->text, "%s: ", shown);
+  } else {
+    used = (size_t)snprintf(error->text, sizeof error->text, "%s: byte %llu: ", shown,
+                            (unsigned long long)offset);
+  }
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(error->text + used, sizeof error->text - used, format, arguments);
+  va_end(arguments);
+  return status;
+}
+
+const char *fv_errno_text(int number) {
+  const char *text = strerrordesc_np(number);
+  return text != NULL ? text : "unknown error";
+}
+
+/* Characters that would act on a terminal or reorder the line instead of being seen. */
+static int is_unsafe(uint32_t code) {
+  return code < 0x20 || (code >= 0x7f && code < 0xa0) /* C0, DEL, C1 */
+         || code == '\\' || code == '\'' ||
+         code == 0x061c /* direction marks, overrides and isolates; line separators */
+         || (code >= 0x200b && code <= 0x200f) || (code >= 0x2028 && code <= 0x202e) ||
+         (code >= 0x2060 && code <= 0x206f) || code == 0xfeff || code >= 0xe0000;
+}
+
+/* Writes one character in its safe form to piece; returns how many bytes of text it used up. */
+static uint32_t escape_one(const uint8_t *text, uint64_t size, char piece[16]) {
+  uint32_t code = 0;
+  uint32_t bytes = fv_utf8_decode(text, size, &code);
+  if (bytes == 0) {
+    snprintf(piece, 16, "\\x%02x", text[0]);
+    return 1;
+  }
+  if (code == '\\' || code == '\'') {
+    snprintf(piece, 16, "\\%c", (int)code);
+  } else if (code == '\n') {
+    snprintf(piece, 16, "\\n");
+  } else if (is_unsafe(code)) {
+    snprintf(piece, 16, "\\u{%x}", code);
+  } else {
+    memcpy(piece, text, bytes);
+    piece[bytes] = '\0';
+  }
+  return bytes;
+}
+
+const char *fv_escape(char *out, size_t out_bytes, const void *text, size_t text_bytes) {
+  const uint8_t *from = (const uint8_t *)text;
+  size_t used = 0, cut = 0; /* cut: the last character boundary that leaves room for "..." */
+  for (size_t at = 0; at < text_bytes;) {
+    char piece[16];
+    at += escape_one(from + at, text_bytes - at, piece);
+    size_t length = strlen(piece);
+    if (used + length + 1 > out_bytes) {
+      memcpy(out + cut, "...", 4);
+      return out;
+    }
+    memcpy(out + used, piece, length);
+    used += length;
+    if (used + 4 <= out_bytes) cut = used;
+  }
+  out[used] = '\0';
+  return out;
+}

@@ -1,0 +1,68 @@
+/* main.c - the program fovea: finds the command and hands over. */
+#include <argp.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "command.h"
+#include "error.h"
+#include "report.h"
+
+typedef struct command {
+  const char *name;
+  int (*main)(int argc, char **argv);
+  const char *what;
+} command;
+
+static const command commands[] = {
+    {"run", fv_command_run, "compute attention on tensors from files, and check it"},
+};
+
+enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
+
+static const command *find(const char *name) {
+  for (int i = 0; i < COMMAND_COUNT; ++i) {
+    if (!strcmp(commands[i].name, name)) return &commands[i];
+  }
+  return NULL;
+}
+
+static int help(void) {
+  puts(
+      "fovea: exact attention, computed, checked and drawn\n\n"
+      "usage: fovea COMMAND [OPTIONS]\n\n"
+      "Commands:");
+  for (int i = 0; i < COMMAND_COUNT; ++i)
+    printf("  %-10s %s\n", commands[i].name, commands[i].what);
+  puts(
+      "\nTry first:\n"
+      "  fovea run examples/data/street-layer3.safetensors\n\n"
+      "fovea COMMAND --help tells more about a command; fovea --version prints the version.");
+  return fv_report_finish();
+}
+
+static int version(void) {
+  printf("fovea %d.%d.%d\n", FOVEA_VERSION_MAJOR, FOVEA_VERSION_MINOR, FOVEA_VERSION_PATCH);
+  return fv_report_finish();
+}
+
+int main(int argc, char **argv) {
+  argp_err_exit_status = FV_EXIT_USAGE;
+  if (argc < 2) {
+    return fv_cli_fail(FV_EXIT_USAGE, "no command; try fovea --help");
+  }
+  if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) return version();
+  bool wants_help =
+      !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help");
+  if (wants_help && argc == 2) return help();
+  if (wants_help) { /* fovea help COMMAND is fovea COMMAND --help */
+    static char flag[] = "--help";
+    argv[1] = argv[2];
+    argv[2] = flag;
+    argc = 3;
+  }
+  const command *chosen = find(argv[1]);
+  if (!chosen) {
+    return fv_cli_fail(FV_EXIT_USAGE, "no command '%s'; fovea --help lists them", argv[1]);
+  }
+  return chosen->main(argc - 1, argv + 1);
+}

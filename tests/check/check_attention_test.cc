@@ -1,0 +1,787 @@
+// The rules of fovea_attention: every field of the arguments over values at and past its limits.
+// Rules on memory are in check_overlap_test.cc.
+#include <cfloat>
+#include <cmath>
+#include <limits>
+
+#include "check_case.h"
+
+namespace fovea_test {
+namespace {
+
+using Args = fovea_attention_args;
+
+const int64_t kI32Most = INT32_MAX, kI32Least = INT32_MIN, kU32Most = UINT32_MAX;
+
+// ---- Single fields ---------------------------------------------------------------------------
+
+struct Field {
+  const char *name;
+  void (*set)(Args &, int64_t);
+  std::vector<int64_t> good, bad;
+};
+void PrintTo(const Field &field, std::ostream *os) {
+  *os << field.name;
+}
+
+#define SET(path) \
+#path, [](Args & args, int64_t value) { args.path = static_cast<decltype(args.path)>(value); }
+
+class AttentionField : public testing::TestWithParam<Field> {};
+
+TEST_P(AttentionField, AcceptsItsRangeAndRefusesWhatLiesOutside) {
+  const Field &field = GetParam();
+  for (const Args &base : {attention(), plain_attention()}) {
+    for (int64_t value : field.good) {
+      Args args = base;
+      field.set(args, value);
+      EXPECT_THAT(Attention(args), Passes()) << field.name << " = " << value;
+      EXPECT_THAT(Shape(args), Passes()) << field.name << " = " << value;
+    }
+    for (int64_t value : field.bad) {
+      Args args = base;
+      field.set(args, value);
+      EXPECT_THAT(Attention(args), Refuses(field.name)) << field.name << " = " << value;
+      EXPECT_THAT(Shape(args), Refuses(field.name)) << field.name << " = " << value;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Each, AttentionField,
+    testing::ValuesIn(std::vector<Field>{
+        {SET(flags), {0, FOVEA_ALLOW_DEPENDENT_LAUNCH}, {2, 3, int64_t{1} << 31, kU32Most}},
+        {SET(reproducible), {0, 1, 2}, {3, 4, kU32Most}},
+        {SET(sequences), {0, 2}, {1, 3, -1, kLeast, kExtents, kMost}},
+        {SET(max_len_q), {0, 1, kMost}, {-1, kLeast}},
+        {SET(max_len_kv), {0, 1, kMost}, {-1, kLeast}},
+        {SET(pages.row_stride), {0, 1, kMost}, {-1, kLeast}},
+        {SET(pages.count), {0, 1, kExtents - 1}, {-1, kLeast, kExtents, kMost}},
+        {SET(causal), {0, 1}, {2, kU32Most}},
+        {SET(alignment), {0, 1}, {2, 3, kU32Most}},
+        {SET(window_left.kind), {0, 1}, {2, 3, kU32Most}},
+        {SET(window_right.kind), {0, 1}, {2, 3, kU32Most}},
+        // Without a kind a count has no meaning.
+        {SET(window_left.count), {0, 1, -1, kI32Least, kI32Most}, {}},
+        {SET(window_right.count), {0, 1, -1, kI32Least, kI32Most}, {}},
+        {SET(kv_position_stride), {0, 1, 2, kI32Most}, {-1, kI32Least}},
+        {SET(reserved), {0}, {1, 2, kU32Most}},
+        {SET(alibi_stride), {0, 1, 4, int64_t{1} << 30}, {-1, kLeast}},
+        {SET(tree.words), {0, 1, int64_t{1} << 30}, {-1, kLeast}},
+        {SET(sm_count), {0, 1, kI32Most}, {-1, kI32Least}},
+        {SET(reserved2), {0}, {1, 2, kU32Most}},
+        {SET(max_len_q), {0}, {}},
+        {SET(detail_bytes), {0, 1, kMost}, {}},
+    }));
+
+TEST(AttentionWindow, CountsFromZeroOnceLimited) {
+  for (int64_t count : {int64_t{0}, int64_t{1}, kI32Most}) {
+    Args args = attention();
+    args.window_left = {FOVEA_WINDOW_LIMITED, static_cast<int32_t>(count)};
+    args.window_right = {FOVEA_WINDOW_LIMITED, static_cast<int32_t>(count / 2)};
+    Attention checked(args);
+    EXPECT_THAT(checked, Passes());
+    EXPECT_EQ(checked.problem.window_left, count);
+    EXPECT_EQ(checked.problem.window_right, count / 2);
+  }
+  for (int64_t count : {int64_t{-1}, kI32Least}) {
+    Args left = attention(), right = attention();
+    left.window_left = {FOVEA_WINDOW_LIMITED, static_cast<int32_t>(count)};
+    right.window_right = {FOVEA_WINDOW_LIMITED, static_cast<int32_t>(count)};
+    EXPECT_THAT(Attention(left), Refuses("window_left.count"));
+    EXPECT_THAT(Attention(right), Refuses("window_right.count"));
+  }
+}
+
+TEST(AttentionWindow, IsMinusOneInTheProblemWhenUnlimited) {
+  Args args = attention();
+  args.window_left.count = 5;
+  Attention checked(args);
+  EXPECT_EQ(checked.problem.window_left, -1);
+  EXPECT_EQ(checked.problem.window_right, -1);
+}
+
+TEST(AttentionFactor, IsFiniteAndNotNegative) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (float Args::*field : {&Args::scale, &Args::softcap}) {
+    const char *name = field == &Args::scale ? "scale" : "softcap";
+    for (float value : {0.0f, -0.0f, FLT_TRUE_MIN, FLT_MIN, 1.0f, FLT_MAX})
+      EXPECT_THAT(Attention(with(attention(), field, value)), Passes()) << name << " " << value;
+    for (float value : {-FLT_TRUE_MIN, -1.0f, -FLT_MAX, infinity, -infinity, std::nanf("")})
+      EXPECT_THAT(Attention(with(attention(), field, value)), Refuses(name)) << value;
+  }
+}
+
+TEST(AttentionScale, DefaultsToOneOverTheRootOfDim) {
+  for (int64_t dim : {8, 16, 24, 64, 576}) {
+    Args args = plain_attention();
+    args.q = view(0, FOVEA_F32, 2, 5, 4, dim);
+    args.k = view(1, FOVEA_F32, 2, 7, 2, dim);
+    Attention checked(args);
+    EXPECT_THAT(checked, Passes());
+    EXPECT_EQ(checked.problem.scale, static_cast<float>(1.0 / std::sqrt(double(dim))));
+    args.scale = -0.0f;
+    EXPECT_EQ(Attention(args).problem.scale, checked.problem.scale);
+    args.scale = 0.25f;
+    EXPECT_EQ(Attention(args).problem.scale, 0.25f);
+  }
+}
+
+// ---- Each tensor by itself -------------------------------------------------------------------
+
+struct Tensor {
+  const char *name;
+  fovea_tensor Args::*field;
+  std::vector<uint32_t> dtypes;  // by the header's table
+  bool optional;
+  int64_t last_strides;  // how many values of stride[3] are right from 0 (or 1) on; -1: all
+};
+void PrintTo(const Tensor &tensor, std::ostream *os) {
+  *os << tensor.name;
+}
+
+const std::vector<uint32_t> kPlain = {FOVEA_F32, FOVEA_F16, FOVEA_BF16};
+const std::vector<uint32_t> kQuery = {FOVEA_F32, FOVEA_F16, FOVEA_BF16, FOVEA_E4M3};
+const std::vector<uint32_t> kCache = {FOVEA_F32,  FOVEA_F16,  FOVEA_BF16,
+                                      FOVEA_E4M3, FOVEA_E5M2, FOVEA_I8};
+const std::vector<uint32_t> kScale = {FOVEA_F32, FOVEA_F16};
+
+class AttentionTensor : public testing::TestWithParam<Tensor> {
+ protected:
+  std::string Named(const char *member, int index) const {
+    return std::string(GetParam().name) + "." + member + "[" + std::to_string(index) + "]";
+  }
+  fovea_tensor &Of(Args &args) const { return args.*GetParam().field; }
+};
+
+TEST_P(AttentionTensor, HasADtypeOfTheTable) {
+  const std::vector<uint32_t> &list = GetParam().dtypes;
+  for (uint32_t dtype = 0; dtype <= 40; ++dtype) {
+    Args args = attention();
+    // Scales would add the rule that they are for 8-bit tensors only.
+    args.q_scale.dtype = args.k_scale.dtype = args.v_scale.dtype = args.out_scale.dtype = 0;
+    Of(args).dtype = dtype;
+    if (GetParam().last_strides < 0 && dtype != 0) {
+      args = attention();
+      Of(args).dtype = dtype;
+    }
+    const bool listed = std::count(list.begin(), list.end(), dtype) > 0;
+    const bool absent = dtype == 0 && GetParam().optional;
+    if (listed || absent)
+      EXPECT_THAT(Attention(args), Passes()) << dtype;
+    else
+      EXPECT_THAT(Attention(args), Refuses(std::string(GetParam().name) + ".dtype")) << dtype;
+  }
+  Args args = attention();
+  Of(args).dtype = UINT32_MAX;
+  EXPECT_THAT(Attention(args), Refuses(std::string(GetParam().name) + ".dtype", "unknown"));
+}
+
+TEST_P(AttentionTensor, IsZeroInTheProblemWhenAbsent) {
+  if (!GetParam().optional) return;
+  Args args = attention();
+  Of(args).dtype = FOVEA_NONE;
+  Of(args).shape[1] = -1;
+  Of(args).stride[2] = -1;
+  Of(args).reserved[3] = 9;
+  Attention checked(args);
+  ASSERT_THAT(checked, Passes());
+  const fovea_tensor zero = {};
+  EXPECT_EQ(memcmp(&Of(checked.problem.args), &zero, sizeof zero), 0);
+}
+
+TEST_P(AttentionTensor, HasReservedWordsOfZero) {
+  for (int i = 0; i < 5; ++i)
+    for (uint32_t value : {1u, 2u, UINT32_MAX}) {
+      Args args = attention();
+      Of(args).reserved[i] = value;
+      EXPECT_THAT(Attention(args), Refuses(Named("reserved", i)));
+      EXPECT_THAT(Shape(args), Refuses(Named("reserved", i)));
+    }
+}
+
+TEST_P(AttentionTensor, HasExtentsFromZeroToBelowTwoToThe31) {
+  for (int i = 0; i < 4; ++i)
+    for (int64_t value : {kLeast, int64_t{-1}, kExtents, kExtents + 1, kMost}) {
+      Args args = attention();
+      Of(args).shape[i] = value;
+      EXPECT_THAT(Attention(args), Refuses(Named("shape", i))) << value;
+      EXPECT_THAT(Shape(args), Refuses(Named("shape", i))) << value;
+    }
+}
+
+TEST_P(AttentionTensor, HasStridesThatAreNotNegative) {
+  for (int i = 0; i < 4; ++i)
+    for (int64_t value : {kLeast, int64_t{-1}}) {
+      Args args = attention();
+      Of(args).stride[i] = value;
+      EXPECT_THAT(Attention(args), Refuses(Named("stride", i))) << value;
+    }
+}
+
+TEST_P(AttentionTensor, SpansLessThanTwoToThe63Bytes) {
+  for (int i = 0; i < 3; ++i) {
+    Args args = attention();
+    Of(args).stride[i] = kMost;
+    EXPECT_THAT(Attention(args), Refuses(std::string(GetParam().name) + ".stride"));
+    EXPECT_THAT(Shape(args), Refuses(std::string(GetParam().name) + ".stride"));
+  }
+}
+
+TEST_P(AttentionTensor, HasTheLastStrideOfTheTable) {
+  const std::string last = Named("stride", 3);
+  for (int64_t value : {0, 1, 2, 3}) {
+    Args args = attention();
+    fovea_tensor &tensor = Of(args);
+    for (int i = 0; i < 3; ++i) tensor.stride[i] *= 4;
+    tensor.stride[3] = value;
+    const int64_t kinds = GetParam().last_strides;
+    const bool right =
+        tensor.shape[3] == 1 || kinds < 0 || value == 1 || (kinds == 2 && value == 0);
+    if (right)
+      EXPECT_THAT(Attention(args), Passes()) << value;
+    else
+      EXPECT_THAT(Attention(args), Refuses(last)) << value;
+  }
+}
+
+TEST_P(AttentionTensor, HasDataUnlessAnExtentIsZero) {
+  Args args = attention();
+  Of(args).data = nullptr;
+  EXPECT_THAT(Attention(args), Refuses(std::string(GetParam().name) + ".data", "NULL"));
+  EXPECT_THAT(Shape(args), Passes());
+}
+
+TEST_P(AttentionTensor, IsAlignedToItsElements) {
+  for (uintptr_t offset : {1, 2, 3, 4}) {
+    Args args = attention();
+    const uint32_t dtype = Of(args).dtype;
+    const uintptr_t size = dtype == FOVEA_F32 ? 4 : dtype == FOVEA_F16 ? 2 : 1;
+    Of(args).data = at(reinterpret_cast<uintptr_t>(Of(args).data) + offset);
+    if (offset % size == 0)
+      EXPECT_THAT(Attention(args), Passes()) << offset;
+    else
+      EXPECT_THAT(Attention(args), Refuses(std::string(GetParam().name) + ".data", "aligned"));
+    EXPECT_THAT(Shape(args), Passes());
+  }
+}
+
+TEST_P(AttentionTensor, StaysInTheAddressSpace) {
+  Args args = attention();
+  Of(args).data = at(UINTPTR_MAX - 15);
+  EXPECT_THAT(Attention(args), Refuses(std::string(GetParam().name) + ".data", "address space"));
+  EXPECT_THAT(Shape(args), Passes());
+}
+
+INSTANTIATE_TEST_SUITE_P(Each, AttentionTensor,
+                         testing::ValuesIn(std::vector<Tensor>{
+                             {"q", &Args::q, kQuery, false, 1},
+                             {"k", &Args::k, kCache, false, 1},
+                             {"v", &Args::v, kCache, false, 1},
+                             {"out", &Args::out, kQuery, false, 1},
+                             {"lse", &Args::lse, {FOVEA_F32}, true, 1},
+                             {"q_scale", &Args::q_scale, kScale, true, -1},
+                             {"k_scale", &Args::k_scale, kScale, true, -1},
+                             {"v_scale", &Args::v_scale, kScale, true, -1},
+                             {"out_scale", &Args::out_scale, kScale, true, -1},
+                             {"mask", &Args::mask, {FOVEA_U8}, true, 2},
+                             {"bias", &Args::bias, kPlain, true, 2},
+                         }));
+
+TEST(AttentionStride, IsNeverUsedWhereTheExtentIsOne) {
+  // One sequence, one row, one head of each kind: every stride but the last may be anything.
+  Args args = plain_attention();
+  args.q = view(0, FOVEA_F32, 1, 1, 1, 16);
+  args.k = view(1, FOVEA_F32, 1, 1, 1, 16);
+  args.v = view(2, FOVEA_F32, 1, 1, 1, 8);
+  args.out = view(3, FOVEA_F32, 1, 1, 1, 8);
+  args.lse = view(4, FOVEA_F32, 1, 1, 1, 1);
+  args.mask = view(5, FOVEA_U8, 1, 1, 1, 1);
+  for (fovea_tensor *tensor : {&args.q, &args.k, &args.v, &args.out, &args.lse, &args.mask}) {
+    for (int i = 0; i < 3; ++i) tensor->stride[i] = kMost - i;
+    if (tensor->shape[3] == 1) tensor->stride[3] = kMost;
+  }
+  Attention checked(args);
+  ASSERT_THAT(checked, Passes());
+  const Args &copy = checked.problem.args;
+  for (const fovea_tensor *tensor : {&copy.q, &copy.k, &copy.v, &copy.out, &copy.lse, &copy.mask})
+    for (int i = 0; i < 4; ++i)
+      EXPECT_EQ(tensor->stride[i], tensor->shape[i] == 1 ? 0 : 1) << "dimension " << i;
+}
+
+TEST(AttentionStride, MayReachAsFarAsAnAddressCan) {
+  // Two rows 2^62 bytes apart fit; two of 2^62 elements of two bytes do not.
+  Args args = plain_attention();
+  args.k = view(40, FOVEA_I8, 2, 2, 2, 16);  // above all other memory
+  args.v.shape[1] = 2;
+  args.k.stride[0] = args.v.stride[0] = 0;
+  args.k.stride[1] = int64_t{1} << 62;
+  EXPECT_THAT(Attention(args), Passes());
+  args.k.dtype = FOVEA_F16;
+  EXPECT_THAT(Attention(args), Refuses("k.stride", "2^63"));
+  // The last byte: 2^63 - 1 bytes are allowed, 2^63 are not.
+  args.k.dtype = FOVEA_I8;
+  args.k.stride[1] = kMost - 32;  // heads and dim span 32
+  EXPECT_THAT(Attention(args), Passes());
+  args.k.stride[1] += 1;
+  EXPECT_THAT(Attention(args), Refuses("k.stride"));
+}
+
+TEST(AttentionStride, OfZeroRepeatsAnInput) {
+  Args args = plain_attention();
+  for (int i = 0; i < 3; ++i) args.q.stride[i] = args.k.stride[i] = args.v.stride[i] = 0;
+  EXPECT_THAT(Attention(args), Passes());
+}
+
+TEST(AttentionExtent, OfZeroNeedsNoData) {
+  // Any extent of q but dim, and len_kv.
+  Args rows = plain_attention();
+  rows.q.shape[1] = rows.out.shape[1] = 0;
+  rows.q.data = rows.out.data = nullptr;
+  EXPECT_THAT(Attention(rows), Passes());
+  EXPECT_TRUE(Attention(rows).problem.empty);
+
+  Args batch = plain_attention();
+  for (fovea_tensor *tensor : {&batch.q, &batch.k, &batch.v, &batch.out}) {
+    tensor->shape[0] = 0;
+    tensor->data = nullptr;
+  }
+  EXPECT_THAT(Attention(batch), Passes());
+  EXPECT_TRUE(Attention(batch).problem.empty);
+
+  Args heads = plain_attention();
+  heads.q.shape[2] = heads.out.shape[2] = 0;
+  heads.q.data = heads.out.data = nullptr;
+  EXPECT_THAT(Attention(heads), Passes());
+  EXPECT_TRUE(Attention(heads).problem.empty);
+  EXPECT_EQ(Attention(heads).problem.group, 1);
+
+  Args keys = plain_attention();
+  keys.k.shape[1] = keys.v.shape[1] = 0;
+  keys.k.data = keys.v.data = nullptr;
+  EXPECT_THAT(Attention(keys), Passes());
+  EXPECT_FALSE(Attention(keys).problem.empty) << "rows that see no key are written";
+}
+
+// ---- Tensors against each other --------------------------------------------------------------
+
+struct Relation {
+  const char *field;
+  void (*set)(Args &, int64_t);
+  const char *other;  // the detail names it too
+};
+void PrintTo(const Relation &relation, std::ostream *os) {
+  *os << relation.field;
+}
+
+class AttentionShapes : public testing::TestWithParam<Relation> {};
+
+TEST_P(AttentionShapes, AgreeInEveryNamedDimension) {
+  const Relation &relation = GetParam();
+  for (int64_t off : {-1, 1, 8}) {
+    Args args = attention();
+    Args probe = args;
+    // A contiguous tensor stays inside its region however one extent changes.
+    relation.set(args, off);
+    EXPECT_THAT(Attention(args), Refuses(relation.field, relation.other)) << off;
+    EXPECT_THAT(Shape(args), Refuses(relation.field, relation.other)) << off;
+    EXPECT_THAT(Attention(probe), Passes());
+  }
+}
+
+#define ADD(tensor, i) \
+#tensor ".shape[" #i "]", [](Args &args, int64_t more) { \
+    args.tensor.shape[i] += more;                           \
+    for (int d = 2; d >= 0; --d)                            \
+      args.tensor.stride[d] = args.tensor.stride[d + 1] * args.tensor.shape[d + 1]; \
+  }
+
+INSTANTIATE_TEST_SUITE_P(Each, AttentionShapes,
+                         testing::ValuesIn(std::vector<Relation>{
+                             {ADD(k, 3), "q.shape[3] (dim), which is 16"},
+                             {ADD(v, 0), "k.shape[0] (batch), which is 2"},
+                             {ADD(v, 1), "k.shape[1] (len_kv), which is 7"},
+                             {ADD(v, 2), "k.shape[2] (heads_kv), which is 2"},
+                             {ADD(out, 0), "q.shape[0] (batch), which is 2"},
+                             {ADD(out, 1), "q.shape[1] (len_q), which is 5"},
+                             {ADD(out, 2), "q.shape[2] (heads_q), which is 4"},
+                             {ADD(out, 3), "v.shape[3] (dim_v), which is 8"},
+                             {ADD(lse, 0), "q.shape[0] (batch), which is 2"},
+                             {ADD(lse, 1), "q.shape[1] (len_q), which is 5"},
+                             {ADD(lse, 2), "q.shape[2] (heads_q), which is 4"},
+                             {ADD(lse, 3), "must equal 1"},
+                         }));
+
+TEST(AttentionDim, IsAMultipleOf8From8To576) {
+  for (int64_t dim = 0; dim <= 600; ++dim) {
+    Args args = plain_attention();
+    args.q = view(0, FOVEA_F32, 2, 5, 4, dim);
+    args.k = view(1, FOVEA_F32, 2, 7, 2, dim);
+    if (dim >= 8 && dim <= 576 && dim % 8 == 0)
+      EXPECT_THAT(Attention(args), Passes()) << dim;
+    else
+      EXPECT_THAT(Attention(args), Refuses("q.shape[3] (dim)")) << dim;
+  }
+}
+
+TEST(AttentionDimV, IsAMultipleOf8From8To512) {
+  for (int64_t dim_v = 0; dim_v <= 600; ++dim_v) {
+    Args args = plain_attention();
+    args.v = view(2, FOVEA_F32, 2, 7, 2, dim_v);
+    args.out = view(3, FOVEA_F32, 2, 5, 4, dim_v);
+    if (dim_v >= 8 && dim_v <= 512 && dim_v % 8 == 0) {
+      EXPECT_THAT(Attention(args), Passes()) << dim_v;
+      EXPECT_EQ(Attention(args).problem.dim_v, dim_v);
+    } else {
+      EXPECT_THAT(Attention(args), Refuses("v.shape[3] (dim_v)")) << dim_v;
+    }
+  }
+}
+
+TEST(AttentionHeads, OfQueriesAreAMultipleOfTheKeys) {
+  for (int64_t heads_q = 0; heads_q <= 13; ++heads_q)
+    for (int64_t heads_kv = 0; heads_kv <= 13; ++heads_kv) {
+      Args args = plain_attention();
+      args.q = view(0, FOVEA_F32, 2, 5, heads_q, 16);
+      args.out = view(3, FOVEA_F32, 2, 5, heads_q, 8);
+      args.k = view(1, FOVEA_F32, 2, 7, heads_kv, 16);
+      args.v = view(2, FOVEA_F32, 2, 7, heads_kv, 8);
+      Attention checked(args);
+      if (heads_kv == 0 ? heads_q == 0 : heads_q % heads_kv == 0) {
+        EXPECT_THAT(checked, Passes()) << heads_q << " " << heads_kv;
+        EXPECT_EQ(checked.problem.heads_q, heads_q);
+        EXPECT_EQ(checked.problem.heads_kv, heads_kv);
+        EXPECT_EQ(checked.problem.group, heads_q == 0 ? 1 : heads_q / heads_kv);
+      } else {
+        EXPECT_THAT(checked, Refuses("q.shape[2] (heads_q)", "k.shape[2] (heads_kv)"));
+      }
+    }
+}
+
+// ---- Scales ----------------------------------------------------------------------------------
+
+struct ScalePair {
+  const char *scale_name, *name;
+  fovea_tensor Args::*scale, Args::*tensor;
+};
+
+const std::vector<ScalePair> kScales = {
+    {"q_scale", "q", &Args::q_scale, &Args::q},
+    {"k_scale", "k", &Args::k_scale, &Args::k},
+    {"v_scale", "v", &Args::v_scale, &Args::v},
+    {"out_scale", "out", &Args::out_scale, &Args::out},
+};
+
+TEST(AttentionScales, AreFor8BitTensorsOnly) {
+  for (const ScalePair &pair : kScales)
+    for (uint32_t dtype : {FOVEA_F32, FOVEA_F16, FOVEA_BF16}) {
+      Args args = attention();
+      (args.*pair.tensor).dtype = dtype;
+      EXPECT_THAT(Attention(args), Refuses(std::string(pair.scale_name) + ".dtype", pair.name));
+      (args.*pair.scale).dtype = FOVEA_NONE;
+      EXPECT_THAT(Attention(args), Passes());
+    }
+}
+
+TEST(AttentionScales, MatchTheirTensorOrBroadcast) {
+  for (const ScalePair &pair : kScales)
+    for (int i = 0; i < 3; ++i) {
+      Args args = attention();
+      fovea_tensor &scale = args.*pair.scale;
+      const std::string name = std::string(pair.scale_name) + ".shape[" + std::to_string(i) + "]";
+      for (int64_t extent = 0; extent <= 9; ++extent) {
+        scale.shape[i] = extent;
+        const int64_t right = (args.*pair.tensor).shape[i];
+        Attention checked(args);
+        if (extent != 1 && extent != right) {
+          EXPECT_THAT(checked, Refuses(name, "or 1, which broadcasts")) << extent;
+          continue;
+        }
+        EXPECT_THAT(checked, Passes()) << name << " " << extent;
+        EXPECT_EQ((checked.problem.args.*pair.scale).stride[i], extent == 1 ? 0 : scale.stride[i]);
+      }
+    }
+}
+
+TEST(AttentionScales, HaveBlocksThatDivideDim) {
+  for (const ScalePair &pair : kScales)
+    for (int64_t blocks = 0; blocks <= 33; ++blocks) {
+      Args args = attention();
+      fovea_tensor &scale = args.*pair.scale;
+      scale.shape[3] = blocks;
+      scale.stride[3] = 7;
+      const int64_t dim = (args.*pair.tensor).shape[3];
+      if (blocks != 0 && dim % blocks == 0)
+        EXPECT_THAT(Attention(args), Passes()) << pair.name << " " << blocks;
+      else
+        EXPECT_THAT(Attention(args),
+                    Refuses(std::string(pair.scale_name) + ".shape[3] (blocks)", pair.name));
+    }
+}
+
+TEST(AttentionScales, OfATensorWithoutRowsMayHaveNoRowsOrOne) {
+  Args args = attention();
+  args.k.shape[1] = args.v.shape[1] = 0;
+  args.k_scale.shape[1] = 0;
+  args.v_scale.shape[1] = 1;
+  EXPECT_THAT(Attention(args), Passes());
+  args.v_scale.shape[1] = 7;
+  EXPECT_THAT(Attention(args), Refuses("v_scale.shape[1]"));
+}
+
+// ---- Sequences -------------------------------------------------------------------------------
+
+TEST(AttentionSequences, FollowTheBatchUnlessPacked) {
+  Attention checked(plain_attention());
+  ASSERT_THAT(checked, Passes());
+  EXPECT_EQ(checked.problem.sequences, 2);
+  EXPECT_EQ(checked.problem.rows, 5);
+  EXPECT_EQ(checked.problem.kv_room, 7);
+  EXPECT_EQ(checked.problem.dim, 16);
+  EXPECT_EQ(checked.problem.dim_v, 8);
+  EXPECT_EQ(checked.problem.kv_position_stride, 1);
+  EXPECT_FALSE(checked.problem.q_packed);
+  EXPECT_FALSE(checked.problem.kv_packed);
+  EXPECT_FALSE(checked.problem.paged);
+  EXPECT_FALSE(checked.problem.empty);
+  EXPECT_EQ(checked.problem.args.struct_size, sizeof(Args));
+  EXPECT_EQ(
+      Attention(with(plain_attention(), &Args::kv_position_stride, 3)).problem.kv_position_stride,
+      3);
+}
+
+TEST(AttentionSequences, AreCountedByTheCallerWhenPacked) {
+  Args args = packed_and_paged();
+  for (int64_t sequences : {int64_t{0}, int64_t{1}, int64_t{2}, int64_t{12}}) {
+    args.sequences = sequences;
+    args.pages.row_stride = 4;
+    Attention checked(args);
+    EXPECT_THAT(checked, Passes());
+    EXPECT_EQ(checked.problem.sequences, sequences);
+    EXPECT_EQ(checked.problem.rows, 11);
+    EXPECT_TRUE(checked.problem.q_packed);
+    EXPECT_EQ(checked.problem.empty, sequences == 0) << "rows of no sequence are not written";
+  }
+  for (int64_t sequences : {kLeast, int64_t{-1}, kExtents, kMost}) {
+    args.sequences = sequences;
+    EXPECT_THAT(Attention(args), Refuses("sequences"));
+  }
+  args.sequences = kExtents - 1;
+  EXPECT_THAT(Shape(args), Passes());
+}
+
+TEST(AttentionSequences, ArePackedInABatchOfOne) {
+  for (int64_t batch : {0, 2, 3}) {
+    Args args = packed_and_paged();
+    args.q.shape[0] = args.out.shape[0] = batch;
+    EXPECT_THAT(Attention(args), Refuses("q.shape[0] (batch)", "q_offsets"));
+  }
+  Args args = plain_attention();
+  args.kv_offsets = at<int32_t>(region(9));
+  EXPECT_THAT(Attention(args), Refuses("k.shape[0] (batch)", "kv_offsets"));
+  args.k.shape[0] = args.v.shape[0] = 1;
+  Attention checked(args);
+  EXPECT_THAT(checked, Passes()) << "q and k may differ in how they are stored";
+  EXPECT_EQ(checked.problem.sequences, 2);
+  EXPECT_EQ(checked.problem.kv_room, 7);
+  EXPECT_TRUE(checked.problem.kv_packed);
+  EXPECT_FALSE(checked.problem.q_packed);
+}
+
+TEST(AttentionSequences, HaveARowOfKeysEach) {
+  for (int64_t batch : {0, 1, 3}) {
+    Args args = plain_attention();
+    args.k.shape[0] = args.v.shape[0] = batch;
+    EXPECT_THAT(Attention(args), Refuses("k.shape[0] (batch)", "sequences, which is 2"));
+  }
+  Args packed = plain_attention();
+  packed.q.shape[0] = packed.out.shape[0] = 1;
+  packed.q_offsets = at<int32_t>(region(9));
+  packed.sequences = 2;
+  EXPECT_THAT(Attention(packed), Passes()) << "packed queries, one batch row of keys each";
+  packed.sequences = 3;
+  EXPECT_THAT(Attention(packed), Refuses("k.shape[0] (batch)", "sequences, which is 3"));
+}
+
+// ---- Pages -----------------------------------------------------------------------------------
+
+TEST(AttentionPages, HoldCountTimesPageLenKeys) {
+  Args args = packed_and_paged();
+  Attention checked(args);
+  ASSERT_THAT(checked, Passes());
+  EXPECT_TRUE(checked.problem.paged);
+  EXPECT_EQ(checked.problem.kv_room, 24);
+  args.pages.offsets = at<int32_t>(region(14));
+  args.pages.row_stride = 0;
+  args.pages.v_ids = at<int32_t>(region(15));
+  EXPECT_THAT(Attention(args), Passes());
+  EXPECT_EQ(Attention(args).problem.kv_room, 24);
+  args.pages.count = kExtents - 1;
+  EXPECT_EQ(Attention(args).problem.kv_room, INT32_MAX) << "lengths are 32-bit";
+}
+
+TEST(AttentionPages, NeedLengthsAndExcludePackedKeys) {
+  Args lengths = packed_and_paged();
+  lengths.kv_lengths = nullptr;
+  EXPECT_THAT(Attention(lengths), Refuses("kv_lengths", "pages.ids"));
+  EXPECT_THAT(Shape(lengths), Refuses("kv_lengths", "pages.ids"));
+  Args offsets = packed_and_paged();
+  offsets.kv_offsets = at<int32_t>(region(14));
+  EXPECT_THAT(Attention(offsets), Refuses("kv_offsets", "pages.ids"));
+}
+
+TEST(AttentionPages, AreAtLeastOneSlotLong) {
+  Args args = packed_and_paged();
+  args.k.shape[1] = args.v.shape[1] = 1;
+  EXPECT_THAT(Attention(args), Passes());
+  args.k.shape[1] = args.v.shape[1] = 0;
+  EXPECT_THAT(Attention(args), Refuses("k.shape[1] (len_kv)", "page"));
+}
+
+TEST(AttentionPages, MayBeNone) {
+  Args args = packed_and_paged();
+  args.k.shape[0] = args.v.shape[0] = 0;
+  args.k.data = args.v.data = nullptr;
+  args.pages.count = args.pages.row_stride = 0;
+  Attention checked(args);
+  EXPECT_THAT(checked, Passes());
+  EXPECT_EQ(checked.problem.kv_room, 0);
+}
+
+TEST(AttentionPages, HaveARowOfIdsPerSequenceWhenDense) {
+  Args args = packed_and_paged();
+  args.pages.row_stride = 4;
+  EXPECT_THAT(Attention(args), Passes());
+  args.pages.row_stride = 3;
+  EXPECT_THAT(Attention(args), Refuses("pages.row_stride", "pages.count, which is 4"));
+  args.sequences = 2;
+  EXPECT_THAT(Attention(args), Refuses("pages.row_stride"));
+  args.sequences = 1;
+  EXPECT_THAT(Attention(args), Passes()) << "one row needs no stride";
+  args.sequences = 3;
+  args.pages.offsets = at<int32_t>(region(14));
+  EXPECT_THAT(Attention(args), Passes()) << "nor does CSR";
+  for (int64_t stride : {int64_t{-1}, kLeast}) {
+    args.pages.row_stride = stride;
+    EXPECT_THAT(Attention(args), Refuses("pages.row_stride"));
+  }
+}
+
+TEST(AttentionPages, ThatAreNotThereHaveNoOtherTables) {
+  Args ids = plain_attention();
+  ids.pages.v_ids = at<int32_t>(region(9));
+  EXPECT_THAT(Attention(ids), Refuses("pages.v_ids", "without pages.ids"));
+  Args offsets = plain_attention();
+  offsets.pages.offsets = at<int32_t>(region(9));
+  EXPECT_THAT(Attention(offsets), Refuses("pages.offsets", "without pages.ids"));
+}
+
+TEST(AttentionTree, HasLengthsAndStartsOnlyWithBits) {
+  Args lengths = plain_attention();
+  lengths.tree.lengths = at<int32_t>(region(9));
+  EXPECT_THAT(Attention(lengths), Refuses("tree.lengths", "without tree.bits"));
+  Args starts = plain_attention();
+  starts.tree.starts = at<int32_t>(region(9));
+  EXPECT_THAT(Attention(starts), Refuses("tree.starts", "without tree.bits"));
+  starts.tree.bits = at<uint32_t>(region(10));
+  EXPECT_THAT(Attention(starts), Passes()) << "no words: for the device to find (BAD_MASK)";
+}
+
+// ---- Mask and bias ---------------------------------------------------------------------------
+
+TEST(AttentionGrid, MatchesOrBroadcastsOrReachesFurther) {
+  for (fovea_tensor Args::*field : {&Args::mask, &Args::bias})
+    for (int i = 0; i < 4; ++i)
+      for (int64_t extent = 0; extent <= 12; ++extent) {
+        Args args = attention();
+        args.kv_lengths = nullptr;
+        fovea_tensor &grid = args.*field;
+        grid.shape[i] = extent;
+        const int64_t whole[] = {2, 5, 4, 7};
+        const bool exact = i == 0 || i == 2;
+        const bool right = extent == 1 || (exact ? extent == whole[i] : extent >= whole[i]);
+        const std::string name = std::string(field == &Args::mask ? "mask" : "bias") + ".shape[" +
+                                 std::to_string(i) + "]";
+        Attention checked(args);
+        if (!right) {
+          EXPECT_THAT(checked, Refuses(name, "1, which broadcasts")) << extent;
+          continue;
+        }
+        EXPECT_THAT(checked, Passes()) << name << " " << extent;
+        EXPECT_EQ((checked.problem.args.*field).stride[i], extent == 1 ? 0 : grid.stride[i]);
+      }
+}
+
+TEST(AttentionGrid, IsTheDevicesToJudgeWhereOnlyItKnowsTheLengths) {
+  // The number of keys: with kv_lengths, or packed keys. The number of rows: with packed queries.
+  Args lengths = attention();
+  lengths.mask.shape[3] = lengths.bias.shape[3] = 3;
+  EXPECT_THAT(Attention(lengths), Passes());
+  lengths.kv_lengths = nullptr;
+  EXPECT_THAT(Attention(lengths), Refuses("mask.shape[3] (keys)"));
+
+  Args keys = plain_attention();
+  keys.k.shape[0] = keys.v.shape[0] = 1;
+  keys.kv_offsets = at<int32_t>(region(9));
+  keys.mask = view(10, FOVEA_U8, 2, 5, 4, 3);
+  EXPECT_THAT(Attention(keys), Passes());
+
+  Args rows = packed_and_paged();
+  rows.bias = view(10, FOVEA_F16, 3, 2, 4, 3);
+  EXPECT_THAT(Attention(rows), Passes());
+  rows.bias.shape[0] = 2;
+  EXPECT_THAT(Attention(rows), Refuses("bias.shape[0] (sequences)", "sequences, which is 3"));
+}
+
+TEST(AttentionGrid, PadsByOneRowOfKeysPerSequence) {
+  Args args = plain_attention();
+  args.mask = view(9, FOVEA_U8, 2, 1, 1, 7);
+  Attention checked(args);
+  ASSERT_THAT(checked, Passes());
+  EXPECT_EQ(checked.problem.args.mask.stride[0], 7);
+  EXPECT_EQ(checked.problem.args.mask.stride[1], 0);
+  EXPECT_EQ(checked.problem.args.mask.stride[2], 0);
+  EXPECT_EQ(checked.problem.args.mask.stride[3], 1);
+}
+
+// ---- Order, support --------------------------------------------------------------------------
+
+TEST(AttentionOrder, TheFirstBrokenRuleWins) {
+  Args args = attention();
+  args.workspace = at(region(22) + 1);
+  EXPECT_THAT(Attention(args), Refuses("workspace"));
+  args.mask.shape[0] = 3;
+  EXPECT_THAT(Attention(args), Refuses("mask.shape[0]"));
+  args.pages.count = -1;
+  EXPECT_THAT(Attention(args), Refuses("pages.count"));
+  args.sequences = 3;
+  EXPECT_THAT(Attention(args), Refuses("sequences"));
+  args.v_scale.shape[0] = 5;
+  EXPECT_THAT(Attention(args), Refuses("v_scale.shape[0]"));
+  args.q.shape[2] = 3;
+  EXPECT_THAT(Attention(args), Refuses("q.shape[2]"));
+  args.bias.shape[3] = -1;
+  EXPECT_THAT(Attention(args), Refuses("bias.shape[3]"));
+  args.q.stride[0] = -1;
+  EXPECT_THAT(Attention(args), Refuses("q.stride[0]"));
+  args.sm_count = -1;
+  EXPECT_THAT(Attention(args), Refuses("sm_count"));
+  args.flags = 2;
+  EXPECT_THAT(Attention(args), Refuses("flags"));
+}
+
+TEST(AttentionShape, LooksAtNoAddress) {
+  Args args = attention();
+  for (fovea_tensor Args::*field : {&Args::q, &Args::k, &Args::v, &Args::out, &Args::lse})
+    (args.*field).data = at(1);
+  args.kv_lengths = at<int32_t>(1);
+  args.sinks = at<float>(3);
+  args.workspace = at(7);
+  EXPECT_THAT(Shape(args), Passes());
+  args.workspace = nullptr;
+  EXPECT_THAT(Shape(args), Passes());
+  EXPECT_EQ(Shape(args).problem.args.workspace_bytes, 0u);
+}
+
+}  // namespace
+}  // namespace fovea_test
