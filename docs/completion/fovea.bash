@@ -23,17 +23,17 @@ _fovea() {
       if [ "$command" = map ]; then _fovea_files 'png|svg|pdf' "$current"
       else _fovea_files safetensors "$current"; fi
       return ;;
-    --window | --scale | --softcap | --cases | --seed | --filter | --batch | --head) return ;;
+    --threads | --window | --scale | --softcap | --cases | --seed | --filter | --batch | --head) return ;;
   esac
 
-  local problem='--q --k --v --layout --device --dtype --causal --window --scale --softcap'
+  local problem='--q --k --v --layout --device --threads --dtype --causal --window --scale --softcap'
   case $command in
     '') options='run validate map info explain --help --version' ;;
-    run) options="$problem --output --json --help --version" ;;
-    explain) options="$problem --help --version" ;;
-    validate) options='--device --cases --seed --filter --json --help --version' ;;
-    map) options='--batch --head --all-heads --output --help --version' ;;
-    info) options='--json --help --version' ;;
+    run) options="$problem --output --json --help" ;;
+    explain) options="$problem --help" ;;
+    validate) options='--device --cases --seed --filter --json --help' ;;
+    map) options='--batch --head --all-heads --output --help' ;;
+    info) options='--json --help' ;;
   esac
   if [ -z "$command" ] || [[ $current == -* ]]; then
     mapfile -t COMPREPLY < <(compgen -W "$options" -- "$current")
