@@ -15,6 +15,9 @@ typedef struct command {
 
 static const command commands[] = {
     {"run", fv_command_run, "compute attention on tensors from files, and check it"},
+    {"map", fv_command_map, "draw attention weights as a heat map"},
+    {"explain", fv_command_explain, "say which kernel would run on an input, and why"},
+    {"info", fv_command_info, "show devices and kernels"},
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };

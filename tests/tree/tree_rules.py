@@ -34,7 +34,7 @@ MAY_INCLUDE = {
   "tests/package": ["include", "tests/package"],
 }
 # Where a quoted include is looked for after the folder of the file itself.
-INCLUDE_PATH = [".", "include", "csrc", "cli", "kernels", "simgpu", "tests", "bench"]
+INCLUDE_PATH = ["", "include", "csrc", "cli", "kernels", "simgpu", "tests", "bench"]
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*(["<])([^">]+)[">]', re.MULTILINE)
 LINKS = re.compile(r"target_link_libraries\s*\(([^)]*)\)")

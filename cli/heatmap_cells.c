@@ -1,0 +1,131 @@
+/* heatmap_cells.c: the scale of a map and its cells, shared by pictures and terminal.
+ *
+ * Weights come from a computation that may be the very thing under suspicion, so nothing is assumed
+ * of them: each value is sorted into a kind first, and only weights within the scale decide its
+ * top. A reduced cell shows the maximum of its block, because attention is sparse: a mean would
+ * wash out the few keys that matter. Called once per cell; 2048 x 2048 cells are the most a page
+ * has.
+ */
+#include "heatmap_cells.h"
+
+#include <math.h>
+#include <stdio.h>
+
+/* A softmax row in f32 may exceed 1 by its last bits; 2^-16 is far below one level of colour. */
+static const double slack = 1.0 + 0x1p-16;
+
+static const uint32_t kind_rgb[FV_HEATMAP_KINDS] = {
+    /* Cyan, blue and lime: hues the ramp does not have, apart also for the colour-blind. */
+    [FV_HEATMAP_KIND_WEIGHT] = 0,
+    [FV_HEATMAP_KIND_ABOVE] = 0x9AE600,
+    [FV_HEATMAP_KIND_BELOW] = 0x2F6BFF,
+    [FV_HEATMAP_KIND_NAN] = 0x00D5E8,
+};
+
+const char *fv_heatmap_cells_complaint(const fv_heatmap *map) {
+  if (map == NULL || map->panels == NULL || map->panel_count == 0) return "the map has no panels";
+  if (map->panel_count > FV_HEATMAP_MAX_PANELS) return "the map has more than 1024 panels";
+  if (map->rows == 0 || map->cols == 0) return "the map has no cells";
+  /* Bounds every product and offset below, and every index printed as a label. */
+  if (map->rows > INT32_MAX || map->cols > INT32_MAX)
+    return "the map has more than 2^31 rows or columns";
+  for (size_t i = 0; i < map->panel_count; i++) {
+    if (map->panels[i].weights == NULL) return "a panel has no weights";
+  }
+  return NULL;
+}
+
+static const float *row_of(const fv_heatmap *map, size_t panel, size_t row) {
+  ptrdiff_t stride = map->panels[panel].row_stride;
+  if (stride == 0) stride = (ptrdiff_t)map->cols;
+  return map->panels[panel].weights + (ptrdiff_t)row * stride;
+}
+
+static fv_heatmap_kind kind_of(float weight, double top) {
+  if (isnan(weight)) return FV_HEATMAP_KIND_NAN;
+  if (weight < 0) return FV_HEATMAP_KIND_BELOW;
+  return weight > top * slack ? FV_HEATMAP_KIND_ABOVE : FV_HEATMAP_KIND_WEIGHT;
+}
+
+static double largest_finite(const fv_heatmap *map) {
+  double largest = 0;
+  for (size_t panel = 0; panel < map->panel_count; panel++) {
+    for (size_t row = 0; row < map->rows; row++) {
+      const float *weights = row_of(map, panel, row);
+      for (size_t col = 0; col < map->cols; col++) {
+        if (weights[col] > largest && !isinf(weights[col])) largest = weights[col];
+      }
+    }
+  }
+  return largest;
+}
+
+fv_heatmap_range fv_heatmap_cells_range(const fv_heatmap *map) {
+  fv_heatmap_range range = {.top = 1};
+  double largest = map->scale == FV_HEATMAP_SCALE_ONE ? 1 : largest_finite(map);
+  if (largest > 0) range.top = largest; /* a map of zeros is drawn on the scale 0..1 */
+  for (size_t panel = 0; panel < map->panel_count; panel++) {
+    for (size_t row = 0; row < map->rows; row++) {
+      const float *weights = row_of(map, panel, row);
+      for (size_t col = 0; col < map->cols; col++) range.counts[kind_of(weights[col], range.top)]++;
+    }
+  }
+  return range;
+}
+
+static size_t ceil_div(size_t number, size_t by) {
+  return (number + by - 1) / by;
+}
+
+fv_heatmap_blocks fv_heatmap_cells_blocks(const fv_heatmap *map, size_t max_rows, size_t max_cols) {
+  fv_heatmap_blocks blocks;
+  blocks.rows_per_block = ceil_div(map->rows, max_rows);
+  blocks.cols_per_block = ceil_div(map->cols, max_cols);
+  blocks.rows = ceil_div(map->rows, blocks.rows_per_block);
+  blocks.cols = ceil_div(map->cols, blocks.cols_per_block);
+  return blocks;
+}
+
+fv_heatmap_cell fv_heatmap_cells_at(const fv_heatmap *map, const fv_heatmap_range *range,
+                                    const fv_heatmap_blocks *blocks, size_t panel, size_t row,
+                                    size_t col) {
+  size_t row_begin = row * blocks->rows_per_block, row_end = row_begin + blocks->rows_per_block;
+  size_t col_begin = col * blocks->cols_per_block, col_end = col_begin + blocks->cols_per_block;
+  if (row_end > map->rows) row_end = map->rows;
+  if (col_end > map->cols) col_end = map->cols;
+  fv_heatmap_kind kind = FV_HEATMAP_KIND_WEIGHT;
+  double largest = 0;
+  for (size_t i = row_begin; i < row_end; i++) {
+    const float *weights = row_of(map, panel, i);
+    for (size_t j = col_begin; j < col_end; j++) {
+      fv_heatmap_kind here = kind_of(weights[j], range->top);
+      if (here > kind) kind = here;
+      if (weights[j] > largest) largest = weights[j];
+    }
+  }
+  fv_heatmap_cell cell = {kind, fmin(largest / range->top, 1.0)};
+  if (kind == FV_HEATMAP_KIND_NAN || kind == FV_HEATMAP_KIND_BELOW) cell.level = 0;
+  return cell;
+}
+
+uint32_t fv_heatmap_cells_color(const fv_heatmap_ramp *ramp, fv_heatmap_cell cell) {
+  if (cell.kind != FV_HEATMAP_KIND_WEIGHT) return kind_rgb[cell.kind];
+  return ramp->rgb[(size_t)(cell.level * (FV_HEATMAP_RAMP_LEVELS - 1) + 0.5)];
+}
+
+char fv_heatmap_cells_character(fv_heatmap_cell cell) {
+  static const char ramp[] = " .:-=+*#%@";
+  static const char marks[FV_HEATMAP_KINDS] = {0, '>', '<', '!'};
+  if (cell.kind != FV_HEATMAP_KIND_WEIGHT) return marks[cell.kind];
+  return ramp[(size_t)(cell.level * (sizeof ramp - 2) + 0.5)];
+}
+
+void fv_heatmap_cells_note(const fv_heatmap_range *range, fv_heatmap_kind kind, char *text,
+                           size_t size) {
+  text[0] = 0;
+  if (kind == FV_HEATMAP_KIND_WEIGHT || range->counts[kind] == 0) return;
+  size_t count = range->counts[kind];
+  if (kind == FV_HEATMAP_KIND_NAN) snprintf(text, size, "%zu not a number", count);
+  if (kind == FV_HEATMAP_KIND_BELOW) snprintf(text, size, "%zu below 0", count);
+  if (kind == FV_HEATMAP_KIND_ABOVE) snprintf(text, size, "%zu above %.3g", count, range->top);
+}
