@@ -32,7 +32,7 @@ _fovea() {
     run) options="$problem --output --json --help" ;;
     explain) options="$problem --help" ;;
     validate) options='--device --cases --seed --filter --json --help' ;;
-    map) options='--batch --head --all-heads --output --help' ;;
+    map) options="$problem --batch --head --all-heads --output --help" ;;
     info) options='--json --help' ;;
   esac
   if [ -z "$command" ] || [[ $current == -* ]]; then
