@@ -118,8 +118,7 @@ static void size_labels(fv_heatmap_page *page) {
   page->row_step = fv_heatmap_label_step(page->cell_height, line);
   page->col_step = fv_heatmap_label_step(page->cell_width, line);
   /* At 45 degrees neighbours are closer by sqrt(1/2), measured across their lines. */
-  bool sloping = page->col_step == 1 && page->cell_width >= line * sqrt(2);
-  page->col_angle = sloping ? 45 : 90;
+  page->col_angle = page->cell_width >= line * sqrt(2) ? 45 : 90;
 }
 
 static const char *axis_name(const char *name, const char *fallback) {
