@@ -39,6 +39,7 @@ static fv_heatmap_status fail(message to, fv_heatmap_status status, const char *
   return status;
 }
 
+/* NULL for a name that ends in no known extension. Case does not matter: "MAP.PNG" is a PNG. */
 static paint_function *painter_for(const char *path) {
   static const struct {
     const char *extension;
@@ -89,6 +90,8 @@ static bool write_and_close(int file, const char *bytes, size_t count) {
   return error == 0;
 }
 
+/* The temporary name is the result's plus a random suffix: same folder, so rename() cannot cross a
+ * file system; and who finds it after a crash knows what it was. */
 static fv_heatmap_status replace_file(const char *path, const char *bytes, size_t count,
                                       message to) {
   char temporary[PATH_MAX];

@@ -15,7 +15,7 @@
 
 #include "check_view.h"
 
-enum { WORKSPACE_ALIGNMENT = 256, ARRAYS_MAX = 20, INPUTS_MAX = ARRAYS_MAX + 12 };
+enum { WORKSPACE_ALIGNMENT = 256 };
 
 /* What kind of call is checked. */
 typedef enum purpose {
@@ -230,7 +230,7 @@ static fovea_status check_arrays(const fv_problem *problem, bool addresses, fv_s
 static fovea_status list_inputs(fv_problem *problem, bool addresses, fv_spans *inputs) {
   inputs->count = 0;
   for (int i = 0; i < TENSORS; ++i)
-    if (!tensors[i].rule.written)
+    if (addresses && !tensors[i].rule.written)
       fv_view_add_span(named(tensors[i].name), tensor_at(&problem->args, i), inputs);
   return check_arrays(problem, addresses, inputs);
 }
