@@ -66,8 +66,9 @@ typedef struct fv_verdict {
 
 /* How the kernel under judgement rounds probabilities, and how much of a problem to look at. */
 typedef struct fv_judge_options {
-  uint32_t weights_dtype;           /* FOVEA_F32 on the CPU; what the kernel table says elsewhere */
-  int64_t rows_at_most;             /* per (sequence, head): rows evenly spread; 0: all */
+  uint32_t weights_dtype; /* FOVEA_F32 on the CPU; what the kernel table says elsewhere */
+  int64_t rows_at_most;   /* per (sequence, head): rows evenly spread; 0: all */
+  int64_t first_row;      /* with rows_at_most: where the spread begins, modulo its step */
   const fovea_tensor *expected_out; /* judge against these instead of the reference's out: */
   const fovea_tensor *expected_lse; /* f32, f16 or bf16, and f32; may be NULL */
 } fv_judge_options;
