@@ -342,11 +342,10 @@ void fv_cpu_append(const fv_append_problem *problem, fv_parallel parallel) {
   const fovea_rope *rope = args->rope.cos ? &args->rope : NULL;
   const int32_t *v_ids = args->pages.v_ids ? args->pages.v_ids : args->pages.ids;
   work work = {.problem = problem};
-  if (problem->empty) return;
   add_side(&work, &args->k_new, &args->k_cache, &args->k_scale, args->pages.ids, rope);
   add_side(&work, &args->v_new, &args->v_cache, &args->v_scale, v_ids, NULL);
   double elements = count_elements(&work);
-  /* Rows without elements take no memory, so there may be 2^62 of them to walk for nothing. */
+  /* Also because rows without elements take no memory: there may be 2^62 to walk for nothing. */
   if (elements == 0) return;
   double tasks = elements / ELEMENTS_PER_TASK;
   work.tasks = tasks < 1 ? 1 : tasks > parallel.threads ? parallel.threads : (int64_t)tasks;

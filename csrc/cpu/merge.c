@@ -92,10 +92,9 @@ static void merge_row(const fovea_merge_args *args, place at) {
   for (int64_t d = 0; d < dim; d += CHUNK) {
     merge_chunk(args, at, sum, d, dim - d < CHUNK ? dim - d : CHUNK);
   }
-  /* Last, as it may be one of the lses that the chunks have read. */
+  /* Last, as it may be one of the lses that the chunks have read. Of empty parts: -inf + log(0). */
   if (args->lse.dtype != FOVEA_NONE) {
-    float lse = sum.z == 0 ? -INFINITY : fv_f32_canonical(sum.m + logf(sum.z));
-    *(float *)element(&args->lse, at) = lse;
+    *(float *)element(&args->lse, at) = fv_f32_canonical(sum.m + logf(sum.z));
   }
 }
 
