@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "support/attention.h"
+#include "support/attention_builder.h"
 #include "support/formats.h"
 
 namespace fovea_test {

@@ -2,7 +2,7 @@
 //
 // Written from include/fovea.h alone, apart from the library's own reference: two readings of one
 // text, so that a slip in either shows as a difference. Slow and plain on purpose. Beside the
-// values it returns the magnitudes from which error bounds are made (criteria.h).
+// values it returns the magnitudes from which error bounds are made (judge.h).
 #ifndef FOVEA_TESTS_ORACLE_H
 #define FOVEA_TESTS_ORACLE_H
 

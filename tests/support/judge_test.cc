@@ -1,7 +1,7 @@
-// criteria_test.cc - does the judge convict? Each test hands it a result with one known fault.
+// judge_test.cc - does the judge convict? Each test hands it a result with one known fault.
 //
 // The innocent result is the truth rounded to out's type; it must pass. Every other must not.
-#include "criteria.h"
+#include "judge.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-// criteria.h - how far a result may lie from the truth, and where it lies farther.
+// judge.h - how far a result may lie from the truth, and where it lies farther.
 //
 // u is the unit roundoff of out's type, u32 that of the arithmetic (2^-24 for kernels in single
 // precision, 2^-52 for the reference), A, R, S, lhat the magnitudes of oracle.h, and
@@ -18,8 +18,8 @@
 //
 // Errors are compared as stored, that is, after the division by out's scale. F also holds what
 // single precision loses below its normal range: 2^-126 sum|v|.
-#ifndef FOVEA_TESTS_CRITERIA_H
-#define FOVEA_TESTS_CRITERIA_H
+#ifndef FOVEA_TESTS_JUDGE_H
+#define FOVEA_TESTS_JUDGE_H
 
 #include <string>
 #include <vector>
@@ -67,4 +67,4 @@ std::string describe(const Finding &finding);
 
 }  // namespace fovea_test
 
-#endif  // FOVEA_TESTS_CRITERIA_H
+#endif  // FOVEA_TESTS_JUDGE_H

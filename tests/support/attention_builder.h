@@ -1,4 +1,4 @@
-// attention.h - a builder of attention calls for tests.
+// attention_builder.h - a builder of attention calls for tests.
 //
 //   Attention().seed(3).type(FOVEA_BF16).len_q(5).len_kv(70).causal().on(device)
 //       .expect_matches_oracle();
@@ -8,8 +8,8 @@
 // order of the pages) is drawn from another seed and must not matter. Everything that the header
 // says is not read is poison: NaN past every length, in unused pages, in stride gaps and in keys
 // that nobody sees; absurd ids in table slots that are not used. Inputs are read-only pages.
-#ifndef FOVEA_TESTS_ATTENTION_H
-#define FOVEA_TESTS_ATTENTION_H
+#ifndef FOVEA_TESTS_ATTENTION_BUILDER_H
+#define FOVEA_TESTS_ATTENTION_BUILDER_H
 
 #include <fovea.h>
 
@@ -18,7 +18,7 @@
 #include <string>
 #include <vector>
 
-#include "criteria.h"
+#include "judge.h"
 #include "devices.h"
 #include "memory.h"
 #include "oracle.h"
@@ -202,4 +202,4 @@ Observed observe(const Outcome &outcome, const Settings &settings, const Device 
 
 }  // namespace fovea_test
 
-#endif  // FOVEA_TESTS_ATTENTION_H
+#endif  // FOVEA_TESTS_ATTENTION_BUILDER_H

@@ -1,5 +1,5 @@
-// attention.cc - the builder's settings and the comparison with the oracle.
-#include "attention.h"
+// attention_builder.cc - the builder's settings and the comparison with the oracle.
+#include "attention_builder.h"
 
 #include <gtest/gtest.h>
 

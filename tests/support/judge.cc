@@ -1,5 +1,5 @@
-// criteria.cc - see criteria.h. Each criterion is one limit; one loop compares them all.
-#include "criteria.h"
+// judge.cc - see judge.h. Each criterion is one limit; one loop compares them all.
+#include "judge.h"
 
 #include <cmath>
 #include <cstdio>

@@ -1,11 +1,11 @@
-// attention_run.cc - one call of a Case: prefilled outputs, and what was written where.
+// builder_run.cc - one call of a Case: prefilled outputs, and what was written where.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <map>
 #include <sstream>
 
-#include "attention.h"
+#include "attention_builder.h"
 #include "formats.h"
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// attention_layout.cc - from settings to memory: tensors, tables, poison.
+// builder_layout.cc - from settings to memory: tensors, tables, poison.
 //
 // Order matters: tensors and tables first, then the oracle's geometry says which keys anybody sees,
 // and only those keys (and the table slots that lead to them) receive real contents.
@@ -7,7 +7,7 @@
 #include <cstring>
 #include <limits>
 
-#include "attention.h"
+#include "attention_builder.h"
 #include "formats.h"
 
 namespace fovea_test {
