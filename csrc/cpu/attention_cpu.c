@@ -312,6 +312,5 @@ void fv_cpu_attention(const fv_problem *problem, const fv_plan *plan, fv_paralle
   job.score_factor = job.natural ? log2_e : problem->scale * log2_e;
   atomic_init(&job.next_tile, 0);
   int64_t tiles = survey(problem, plan->kernel->tile_q);
-  if (problem->empty) return; /* without query heads the tiles of kv heads have no rows */
   fv_parallel_run(parallel, fv_min(plan->workers, tiles), work, &job);
 }
