@@ -253,7 +253,7 @@ void fv_judge_attention(const fv_problem *problem, const fv_judge_options *optio
     uint32_t bits = sequence.errors;
     int64_t step = 1;
     if (options->rows_at_most) step = fv_max(1, fv_ceil_div(sequence.len_q, options->rows_at_most));
-    for (int64_t i = 0; i < sequence.len_q; i += step) {
+    for (int64_t i = options->first_row % step; i < sequence.len_q; i += step) {
       for (int64_t head = 0; head < problem->heads_q; ++head) {
         judge_row(&j, &sequence, i, head, &bits);
       }

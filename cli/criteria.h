@@ -31,6 +31,10 @@
 
 #include "problem.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef enum fv_criterion {
   FV_C1,
   FV_C1S,
@@ -66,8 +70,9 @@ typedef struct fv_verdict {
 
 /* How the kernel under judgement rounds probabilities, and how much of a problem to look at. */
 typedef struct fv_judge_options {
-  uint32_t weights_dtype;           /* FOVEA_F32 on the CPU; what the kernel table says elsewhere */
-  int64_t rows_at_most;             /* per (sequence, head): rows evenly spread; 0: all */
+  uint32_t weights_dtype; /* FOVEA_F32 on the CPU; what the kernel table says elsewhere */
+  int64_t rows_at_most;   /* per (sequence, head): rows evenly spread; 0: all */
+  int64_t first_row;      /* with rows_at_most: where the spread begins, modulo its step */
   const fovea_tensor *expected_out; /* judge against these instead of the reference's out: */
   const fovea_tensor *expected_lse; /* f32, f16 or bf16, and f32; may be NULL */
 } fv_judge_options;
@@ -90,5 +95,9 @@ double fv_largest_difference(const fovea_tensor *a, const fovea_tensor *b);
 
 /* Right: something was compared, and no ratio is above 1. */
 bool fv_verdict_passes(const fv_verdict *verdict);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif /* FV_CRITERIA_H */

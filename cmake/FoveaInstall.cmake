@@ -30,6 +30,14 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/fovea.pc
 
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT runtime)
 
+if(FOVEA_BUILD_CLI)
+  install(FILES docs/man/fovea.1 docs/man/fovea-run.1 docs/man/fovea-validate.1 docs/man/fovea-map.1
+                docs/man/fovea-info.1 docs/man/fovea-explain.1
+          DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 COMPONENT runtime)
+  install(FILES docs/completion/fovea.bash RENAME fovea
+          DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions COMPONENT runtime)
+endif()
+
 set(CPACK_GENERATOR DEB TGZ)
 set(CPACK_PACKAGE_NAME fovea)
 set(CPACK_PACKAGE_VENDOR "The fovea authors")

@@ -2,6 +2,9 @@
 #define _GNU_SOURCE /* secure_getenv */
 #include "handle.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,14 +16,21 @@ static const char no_cuda[] = "this build has no CUDA kernels";
 
 /* ---- Instruction sets ---- */
 
-static bool has_avx2(void) {
 #if defined(__x86_64__)
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-         __builtin_cpu_supports("f16c");
-#else
-  return false;
-#endif
+/* Not every compiler's __builtin_cpu_supports knows f16c: bit 29 of ECX of leaf 1. */
+static bool has_f16c(void) {
+  unsigned eax, ebx, ecx, edx;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx >> 29 & 1);
 }
+
+static bool has_avx2(void) {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
+}
+#else
+static bool has_avx2(void) {
+  return false;
+}
+#endif
 
 /* The best instruction set, or the one that FOVEA_CPU_ISA names. */
 static fovea_status choose_isa(fv_isa *isa) {
@@ -129,8 +139,7 @@ static void processor_features(char *features, size_t capacity) {
   features[0] = '\0';
 #if defined(__x86_64__)
   snprintf(features, capacity, "%s%s%s%s", __builtin_cpu_supports("avx2") ? "avx2 " : "",
-           __builtin_cpu_supports("fma") ? "fma " : "",
-           __builtin_cpu_supports("f16c") ? "f16c " : "",
+           __builtin_cpu_supports("fma") ? "fma " : "", has_f16c() ? "f16c " : "",
            __builtin_cpu_supports("avx512f") ? "avx512f " : "");
   size_t length = strlen(features);
   if (length) features[length - 1] = '\0';

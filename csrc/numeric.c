@@ -62,7 +62,7 @@ static inline parts parts_of_f64(double x) {
 
 // significand / 2^drop to the nearest integer, ties to even, for drop >= 1.
 static inline uint64_t round_shift(uint64_t significand, int drop) {
-  if (drop > 54) return 0;  // below half: significand < 2^53
+  if (drop > 53) return 0;  // significand < 2^53 is below half then; shifts stay below 64
   uint64_t odd = significand >> drop & 1;
   uint64_t almost_half = (UINT64_C(1) << (drop - 1)) - 1;
   return (significand + almost_half + odd) >> drop;

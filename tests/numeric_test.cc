@@ -365,7 +365,7 @@ TEST_P(StorageFormat, AgreesWithTheDefinitionOnEvery1021stBinary32) {
   sweep_f32(f, oracle, 1021);
 }
 
-// All 2^32; some 15 s per format, so it runs on demand (--gtest_also_run_disabled_tests).
+// All 2^32; about a minute per format, so it runs on demand (--gtest_also_run_disabled_tests).
 TEST_P(StorageFormat, DISABLED_AgreesWithTheDefinitionOnEveryBinary32) {
   sweep_f32(f, oracle, 1);
 }

@@ -211,17 +211,20 @@ static void store_row(tile *t, int32_t r) {
   float sum = t->sum[r], rescale = 1;
   if (a->sinks) rescale = add_sink(a->sinks[head], &maximum, &sum);
 
+  /* A row of nothing but NaN has the maximum -inf too, since NaN is never larger; its sum is NaN.
+   */
+  bool empty = maximum == -INFINITY && sum == 0;
+
   const float *out = t->out + (int64_t)r * fv_padded_dim(p->dim_v);
   int64_t offset = fv_row_offset(&a->out, outer, inner, head);
   for (int32_t d = 0; d < p->dim_v; ++d) {
-    /* An empty row has sum 0 and maximum -inf. Adding 0 turns -0, which tells how sums of nothing
-     * but underflows came about, into 0. */
-    float value = maximum == -INFINITY ? 0.0f : out[d] * rescale / sum + 0.0f;
+    /* Adding 0 turns -0, which tells how sums of nothing but underflows came about, into 0. */
+    float value = empty ? 0.0f : out[d] * rescale / sum + 0.0f;
     if (a->out_scale.dtype) value /= fv_scale_at(&a->out_scale, outer, inner, head, d, p->dim_v);
     fv_store_f32(a->out.dtype, a->out.data, offset + d, value);
   }
   if (a->lse.dtype) {
-    float lse = maximum == -INFINITY ? -INFINITY : maximum + logf(sum);
+    float lse = empty ? -INFINITY : maximum + logf(sum);
     ((float *)a->lse.data)[fv_row_offset(&a->lse, outer, inner, head)] = lse;
   }
 }

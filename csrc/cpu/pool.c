@@ -221,8 +221,8 @@ static bool take_pool(fv_pool *pool) {
     return false;
   }
   if (pool->generation != generation) {
-    // First use in a child: those who were inside, or asleep, exist in the parent only.
-    atomic_store(&pool->gate, 0);
+    // First use in a child: those who slept, or were inside, exist in the parent only. The gate
+    // needs no repair, open_gate writes it before anyone can look.
     atomic_store(&pool->sleepers, 0);
     start_workers(pool, generation);
   }

@@ -22,13 +22,21 @@ const Format kFormats[] = {
     {"i8", 1, 0, 7, false},   {"u8", 1, 0, 8, false},
 };
 
-const Format &format_of(uint32_t dtype) { return kFormats[dtype <= FOVEA_U8 ? dtype : 0]; }
+const Format &format_of(uint32_t dtype) {
+  return kFormats[dtype <= FOVEA_U8 ? dtype : 0];
+}
 
-int bias_of(const Format &f) { return (1 << (f.exponent_bits - 1)) - 1; }
-int lowest_exponent(const Format &f) { return 1 - bias_of(f); }
+int bias_of(const Format &f) {
+  return (1 << (f.exponent_bits - 1)) - 1;
+}
+int lowest_exponent(const Format &f) {
+  return 1 - bias_of(f);
+}
 
 // e4m3 has a top binade that lacks only its last mantissa code; the IEEE-like ones lack the binade.
-int highest_exponent(const Format &f) { return bias_of(f) + (f.has_infinity ? 0 : 1); }
+int highest_exponent(const Format &f) {
+  return bias_of(f) + (f.has_infinity ? 0 : 1);
+}
 
 uint32_t nan_bits(const Format &f) {
   const uint32_t all = (1u << (f.exponent_bits + f.mantissa_bits)) - 1u;
@@ -55,14 +63,19 @@ uint32_t encode_integer(uint32_t dtype, double value) {
 
 }  // namespace
 
-size_t size_of(uint32_t dtype) { return format_of(dtype).bytes; }
-const char *name_of(uint32_t dtype) { return format_of(dtype).name; }
+size_t size_of(uint32_t dtype) {
+  return format_of(dtype).bytes;
+}
+const char *name_of(uint32_t dtype) {
+  return format_of(dtype).name;
+}
 
 double decode(uint32_t dtype, uint32_t bits) {
   const Format &f = format_of(dtype);
   if (dtype == FOVEA_U8) return static_cast<double>(bits & 0xffu);
-  if (dtype == FOVEA_I8) return (bits & 0x80u) != 0 ? static_cast<double>(bits & 0xffu) - 256.0
-                                                    : static_cast<double>(bits & 0xffu);
+  if (dtype == FOVEA_I8)
+    return (bits & 0x80u) != 0 ? static_cast<double>(bits & 0xffu) - 256.0
+                               : static_cast<double>(bits & 0xffu);
   const uint32_t mantissa = bits & ((1u << f.mantissa_bits) - 1u);
   const uint32_t exponent = (bits >> f.mantissa_bits) & ((1u << f.exponent_bits) - 1u);
   const bool negative = ((bits >> (f.mantissa_bits + f.exponent_bits)) & 1u) != 0;
@@ -111,7 +124,9 @@ void store_bits(uint32_t dtype, void *element, uint32_t bits) {
   std::memcpy(element, &bits, size_of(dtype));
 }
 
-double load(uint32_t dtype, const void *element) { return decode(dtype, load_bits(dtype, element)); }
+double load(uint32_t dtype, const void *element) {
+  return decode(dtype, load_bits(dtype, element));
+}
 
 uint32_t poison_bits(uint32_t dtype) {
   if (dtype == FOVEA_I8) return 0x80u;
@@ -119,14 +134,18 @@ uint32_t poison_bits(uint32_t dtype) {
   return nan_bits(format_of(dtype));
 }
 
-double unit_roundoff(uint32_t dtype) { return std::ldexp(1.0, -format_of(dtype).mantissa_bits - 1); }
+double unit_roundoff(uint32_t dtype) {
+  return std::ldexp(1.0, -format_of(dtype).mantissa_bits - 1);
+}
 
 double half_step(uint32_t dtype) {
   const Format &f = format_of(dtype);
   return std::ldexp(1.0, lowest_exponent(f) - f.mantissa_bits - 1);
 }
 
-double largest(uint32_t dtype) { return largest_of(format_of(dtype)); }
+double largest(uint32_t dtype) {
+  return largest_of(format_of(dtype));
+}
 
 double round_to(uint32_t dtype, double value) {
   const Format &f = format_of(dtype);

@@ -1,0 +1,276 @@
+/* map.c - `fovea map`: the weights of one batch row as a heat map, in a file or in the terminal. */
+#include <argp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "command.h"
+#include "error.h"
+#include "heatmap.h"
+#include "input_arguments.h"
+#include "output_path.h"
+#include "report.h"
+#include "tokens.h"
+
+typedef struct map_options {
+  fv_input_options input;
+  const char *output;
+  int64_t batch, head;
+  bool one_head, all_heads; /* as given on the command line */
+} map_options;
+
+/* The part of a batch row that holds real tokens, and its weights [heads][rows][keys]. */
+typedef struct map_data {
+  int64_t rows, keys, heads, first_head;
+  float *weights;
+  char **row_labels, **key_labels;
+  fv_heatmap_panel *panels;
+  char (*titles)[32];
+} map_data;
+
+/* ---- Weights ---- */
+
+/* Keys up to the last one that the attention mask leaves visible: the rest is padding. */
+static int64_t real_keys(const fv_input *input, int64_t batch) {
+  int64_t keys = input->args.k.shape[1];
+  if (!input->mask) return keys;
+  const unsigned char *mask = input->mask + batch * keys;
+  while (keys > 0 && !mask[keys - 1]) --keys;
+  return keys;
+}
+
+/* All weights are in memory at once, which no other command needs. Memory that is promised without
+ * being there ends programs without a word: what the machine does not have is refused. */
+static int allocate_weights(const fv_input *input, map_data *map) {
+  __int128 bytes = (__int128)map->heads * map->rows * map->keys * (int64_t)sizeof *map->weights;
+  __int128 memory = (__int128)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+  if (bytes <= memory) map->weights = calloc(1, (size_t)bytes);
+  if (map->weights) return FV_EXIT_OK;
+  return fv_cli_fail(FV_EXIT_OUTPUT, "%s: out of memory: %lld weights for each of %lld heads; %s",
+                     input->label, (long long)(map->rows * map->keys), (long long)map->heads,
+                     map->heads > 1 ? "choose one with --head" : "use a shorter sequence");
+}
+
+static int compute_weights(fovea_handle *handle, const fv_input *input, int64_t batch,
+                           map_data *map) {
+  if (map->heads < 1 || map->rows < 1 || map->keys < 1) {
+    return fv_cli_fail(FV_EXIT_INPUT, "%s: batch row %lld has nothing to draw", input->label,
+                       (long long)batch);
+  }
+  int32_t sequence = (int32_t)batch;
+  int code = allocate_weights(input, map);
+  if (code) return code;
+  int32_t *heads = malloc((size_t)map->heads * sizeof *heads);
+  if (!heads) return fv_cli_out_of_memory();
+  for (int64_t h = 0; h < map->heads; ++h) heads[h] = (int32_t)(map->first_head + h);
+  fovea_weights_args args = {.struct_size = sizeof args, .attention = &input->args};
+  args.weights = fovea_contiguous(map->weights, FOVEA_F32, 1, map->rows, map->heads, map->keys);
+  args.weights.stride[1] = map->keys; /* [head][row][key] */
+  args.weights.stride[2] = map->rows * map->keys;
+  args.sequences = &sequence;
+  args.heads = heads;
+  fovea_status status = fovea_attention_weights(handle, &args, NULL);
+  free(heads);
+  return status == FOVEA_OK ? FV_EXIT_OK : fv_cli_fail_call(input->label, status);
+}
+
+/* ---- Drawing ---- */
+
+static int make_panels(map_data *map) {
+  map->panels = calloc((size_t)map->heads, sizeof *map->panels);
+  map->titles = calloc((size_t)map->heads, sizeof *map->titles);
+  if (!map->panels || !map->titles) return fv_cli_out_of_memory();
+  for (int64_t h = 0; h < map->heads; ++h) {
+    snprintf(map->titles[h], sizeof map->titles[h], "head %lld", (long long)(map->first_head + h));
+    map->panels[h].weights = map->weights + h * map->rows * map->keys;
+    map->panels[h].title = map->titles[h];
+  }
+  return FV_EXIT_OK;
+}
+
+static size_t terminal_width(void) {
+  struct winsize size;
+  const char *columns = getenv("COLUMNS");
+  if (columns && atoi(columns) > 0) return (size_t)atoi(columns);
+  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
+  return 80;
+}
+
+static bool wants_color(void) {
+  const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
+  if (no_color && *no_color) return false;
+  return isatty(STDOUT_FILENO) && term && strcmp(term, "dumb");
+}
+
+static bool has_utf8(void) {
+  const char *locale = getenv("LC_ALL");
+  if (!locale || !*locale) locale = getenv("LC_CTYPE");
+  if (!locale || !*locale) locale = getenv("LANG");
+  return locale && (strstr(locale, "UTF-8") || strstr(locale, "utf8"));
+}
+
+static int draw(const map_options *options, const fv_heatmap *heatmap) {
+  char error[512] = "the map cannot be drawn in the terminal";
+  fv_heatmap_status status;
+  if (options->output) {
+    status = fv_heatmap_write(heatmap, options->output, error, sizeof error);
+    fv_heatmap_release();
+  } else {
+    fv_heatmap_terminal_options terminal = {terminal_width(), 0, wants_color(), has_utf8()};
+    status = fv_heatmap_terminal(heatmap, stdout, &terminal);
+  }
+  if (status == FV_HEATMAP_OK) return fv_report_finish();
+  int code = FV_EXIT_OUTPUT;
+  if (status == FV_HEATMAP_UNKNOWN_FORMAT) code = FV_EXIT_USAGE;
+  if (status == FV_HEATMAP_BAD_MAP) code = FV_EXIT_INPUT;
+  return fv_cli_fail(code, "%s", error);
+}
+
+static int draw_map(const map_options *options, const fv_input *input, map_data *map) {
+  char title[256], subtitle[256];
+  const char *slash = strrchr(input->label, '/');
+  const char *model = fv_tensor_file_metadata(input->files[0], "model");
+  const char *layer = fv_tensor_file_metadata(input->files[0], "layer");
+  snprintf(title, sizeof title, "%s", slash ? slash + 1 : input->label);
+  snprintf(subtitle, sizeof subtitle, "%s%s%s%s%sbatch row %lld", model ? model : "",
+           model ? ", " : "", layer ? "layer " : "", layer ? layer : "", layer ? ", " : "",
+           (long long)options->batch);
+  fv_heatmap heatmap = {.panels = map->panels,
+                        .panel_count = (size_t)map->heads,
+                        .rows = (size_t)map->rows,
+                        .cols = (size_t)map->keys,
+                        .row_labels = (const char *const *)map->row_labels,
+                        .col_labels = (const char *const *)map->key_labels,
+                        .title = title,
+                        .subtitle = subtitle};
+  return draw(options, &heatmap);
+}
+
+/* ---- The command ---- */
+
+enum { OPT_BATCH = 'b', OPT_OUTPUT = 'o', OPT_HEAD = 700, OPT_ALL };
+
+static const struct argp_option arguments[] = {
+    {NULL, 0, NULL, 0, "Picture:", 4},
+    {"batch", OPT_BATCH, "B", 0, "Batch row (default: 0)", 4},
+    {"head", OPT_HEAD, "H", 0, "Query head (default: 0)", 4},
+    {"all-heads", OPT_ALL, NULL, 0, "All heads, side by side", 4},
+    {"output", OPT_OUTPUT, "FILE.png|svg|pdf", 0, "Where to draw (default: the terminal)", 4},
+    {0}};
+
+static int64_t parse_index(const char *text, const char *name, struct argp_state *state) {
+  int64_t index;
+  if (!fv_parse_count(text, 0, INT32_MAX, &index)) {
+    argp_error(state, "--%s: '%s' is not valid; write a number from 0", name, text);
+  }
+  return index;
+}
+
+static error_t parse(int key, char *value, struct argp_state *state) {
+  map_options *options = state->input;
+  switch (key) {
+    case ARGP_KEY_INIT:
+      state->child_inputs[0] = &options->input;
+      return 0;
+    case OPT_BATCH:
+      options->batch = parse_index(value, "batch", state);
+      return 0;
+    case OPT_HEAD:
+      options->head = parse_index(value, "head", state);
+      options->one_head = true;
+      return 0;
+    case OPT_ALL:
+      options->all_heads = true;
+      return 0;
+    case OPT_OUTPUT:
+      options->output = value;
+      return 0;
+    case ARGP_KEY_END:
+      if (options->one_head && options->all_heads) {
+        argp_error(state, "give either --head or --all-heads, not both");
+      }
+      return 0;
+    default:
+      return ARGP_ERR_UNKNOWN;
+  }
+}
+
+static const struct argp_child children[] = {{&fv_input_argp, 0, NULL, 0}, {0}};
+
+static const char help[] =
+    "Draws attention weights as a heat map: one row per query, one column per key."
+    "\v"
+    "Examples:\n"
+    "  fovea map examples/data/street-layer3.safetensors --head 5\n"
+    "  fovea map street.safetensors --all-heads --output heads.png\n"
+    "  fovea map street.safetensors --causal bottom-right --output causal.svg\n"
+    "\n"
+    "Labels are the tokens in the file's metadata, if it has any. Keys that its attention_mask "
+    "hides "
+    "at the end of a row are padding and left out.\n"
+    "\n"
+    "Exit status: 0 drawn, 2 usage, 3 input missing or invalid, 4 no such device or kernel, 5 "
+    "output not writable or out of memory, 130 interrupted.";
+
+static const struct argp map_argp = {arguments, parse, "FILE.safetensors", help, children,
+                                     NULL,      NULL};
+
+static int choose_part(const map_options *options, const fv_input *input, map_data *map) {
+  const fovea_tensor *q = &input->args.q;
+  if (options->batch >= q->shape[0]) {
+    return fv_cli_fail(FV_EXIT_USAGE, "--batch %lld: %s has %lld batch rows",
+                       (long long)options->batch, input->label, (long long)q->shape[0]);
+  }
+  if (options->one_head && options->head >= q->shape[2]) {
+    return fv_cli_fail(FV_EXIT_USAGE, "--head %lld: %s has %lld heads", (long long)options->head,
+                       input->label, (long long)q->shape[2]);
+  }
+  map->keys = real_keys(input, options->batch);
+  /* Self-attention pads queries like keys. */
+  map->rows = q->shape[1] == input->args.k.shape[1] ? map->keys : q->shape[1];
+  map->first_head = options->head;
+  map->heads = options->all_heads ? q->shape[2] : q->shape[2] < 1 ? 0 : 1;
+  return FV_EXIT_OK;
+}
+
+/* Tokens name keys, and rows too where there are as many: in self-attention. */
+static int read_labels(const map_options *options, const fv_input *input, map_data *map) {
+  int64_t tokens = input->args.k.shape[1];
+  int code = fv_tokens_read(input->tokens, input->label, options->batch, tokens, &map->key_labels);
+  if (!code && input->args.q.shape[1] == tokens) map->row_labels = map->key_labels;
+  return code;
+}
+
+static int map(const map_options *options, const fv_input *input) {
+  map_data data = {0};
+  fovea_handle *handle;
+  int code = choose_part(options, input, &data);
+  if (!code && options->output) code = fv_output_path_check(options->output, input);
+  if (!code) code = fv_input_device(&options->input, &handle);
+  if (code) return code;
+  code = compute_weights(handle, input, options->batch, &data);
+  fovea_destroy(handle);
+  if (!code) code = read_labels(options, input, &data);
+  if (!code) code = make_panels(&data);
+  if (!code) code = draw_map(options, input, &data);
+  fv_tokens_free(data.key_labels, input->args.k.shape[1]);
+  free(data.panels);
+  free(data.titles);
+  free(data.weights);
+  return code;
+}
+
+int fv_command_map(int argc, char **argv) {
+  map_options options = {.input = {.window_left = -1, .window_right = -1}};
+  fv_input input;
+  char name[] = "fovea map";
+  argv[0] = name;
+  argp_parse(&map_argp, argc, argv, 0, NULL, &options);
+  int code = fv_input_open(&options.input, &input);
+  if (code) return code;
+  code = map(&options, &input);
+  fv_input_close(&input);
+  return code;
+}

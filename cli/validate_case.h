@@ -1,0 +1,27 @@
+/* validate_case.h - runs one random case of `fovea validate` and judges it. */
+#ifndef FV_VALIDATE_CASE_H
+#define FV_VALIDATE_CASE_H
+
+#include "criteria.h"
+#include "draw_case.h"
+
+/* What one case showed. */
+typedef struct fv_case_result {
+  fv_verdict verdict;
+  bool failed;
+  bool out_of_memory;
+  char reason[256]; /* of a failure that is not a number: "a canary behind out was overwritten" */
+} fv_case_result;
+
+/* One handle per number of threads; a case picks one for each of its two runs. */
+enum { FV_CASE_HANDLES = 4 };
+
+void fv_run_attention_case(fovea_handle *const handles[FV_CASE_HANDLES], fv_case *c,
+                           fv_random *random, fv_case_result *result);
+
+/* Merges of partial results, weights, and appends to caches: small cases of their own. */
+void fv_run_merge_case(fovea_handle *handle, fv_random *random, fv_case_result *result);
+void fv_run_weights_case(fovea_handle *handle, fv_case *c, fv_case_result *result);
+void fv_run_append_case(fovea_handle *handle, fv_random *random, fv_case_result *result);
+
+#endif /* FV_VALIDATE_CASE_H */

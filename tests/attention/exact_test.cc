@@ -1,0 +1,316 @@
+// exact_test.cc - oracles that need no reference and no tolerance.
+//
+//   needle     K_j spells the bits of j in +-8 and a query the bits of its target. A wrong key is
+//              128 behind in its logit, its weight vanishes: out is V[target] bit for bit, lse is
+//              64 dim. A target that the row may not see must not show.
+//   powers     logits that are integers times ln 2 give weights that are powers of two.
+//   uniform    zero queries count: with 2^n keys and one-hot values out is a count / 2^n.
+//   constant   equal values come out as they are, whatever the weights.
+//   rescale    powers of two move between operands without changing a bit.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "features.h"
+
+namespace fovea_test {
+namespace {
+
+const int64_t kCodeDim = 8;  // bits of a key's number
+const float kHit = 64.0f * kCodeDim;
+const float kMiss = 64.0f * kCodeDim - 100.0f;  // 128 behind, less the log of up to 2^40 keys
+
+double code(int64_t number, int64_t bit) {
+  return ((number >> bit) & 1) != 0 ? 8.0 : -8.0;
+}
+double value_of(const At &at) {
+  return std::round(16.0 * normal(mix(static_cast<uint64_t>(at.tag), static_cast<uint64_t>(at.i),
+                                      static_cast<uint64_t>(at.d))));
+}
+
+// Head h looks for key h: one call asks for every (row, key).
+Attention needles(const Device &device, int64_t len_q, int64_t len_kv) {
+  Attention a;
+  a.on(device).len_q(len_q).len_kv(len_kv).heads(std::max<int64_t>(len_kv, 1), 1);
+  a.dim(kCodeDim).scale(1.0);
+  a.fill("q", [](const At &at) { return code(at.h, at.d); });
+  a.fill("k", [](const At &at) { return code(at.i, at.d); });
+  a.fill("v", value_of);
+  return a;
+}
+
+using Visible = std::function<bool(int64_t s, int64_t i, int64_t j)>;
+
+// The header's sentence on positions, once more and in its own words.
+Visible by_position(int64_t len_q, int64_t len_kv, bool causal, bool top_left, int64_t left,
+                    int64_t right) {
+  return [=](int64_t, int64_t i, int64_t j) {
+    const int64_t ahead = j - (top_left ? i : i + len_kv - len_q);  // how far the key is ahead
+    return (!causal || ahead <= 0) && (left < 0 || -ahead <= left) && (right < 0 || ahead <= right);
+  };
+}
+
+void expect_needles(const Attention &a, const Ints &len_kv, const Visible &visible) {
+  const Outcome outcome = a.run();
+  for (size_t s = 0; s < len_kv.size(); ++s) {
+    const int64_t n = static_cast<int64_t>(s);
+    for (int64_t i = 0; i < outcome.len_q[s]; ++i) {
+      for (int64_t j = 0; j < std::min(len_kv[s], outcome.heads); ++j) {
+        const float lse = outcome.lse_at(n, i, j);
+        if (!visible(n, i, j)) {
+          ASSERT_LT(lse, kMiss) << "row " << i << " of " << s << " saw key " << j << "\n"
+                                << a.text();
+          continue;
+        }
+        ASSERT_EQ(lse, kHit) << "row " << i << " of " << s << " lost key " << j << "\n" << a.text();
+        for (int64_t d = 0; d < outcome.dim_v; ++d) {
+          const int64_t tag = a.s.tags.empty() ? n : a.s.tags[s];
+          ASSERT_EQ(outcome.at(n, i, j, d), value_of({tag, j, 0, d})) << a.text();
+        }
+      }
+    }
+  }
+}
+
+class Exact : public testing::TestWithParam<Device> {
+ protected:
+  const Device &device() { return GetParam(); }
+};
+
+TEST_P(Exact, NeedlesShowExactlyWherePositionsAllowForAllSmallLengths) {
+  const int64_t windows[][2] = {{-1, -1}, {0, -1}, {3, 0}, {-1, 2}, {0, 0}, {5, 1}, {30, 30}};
+  for (int64_t len_q = 0; len_q <= 20; ++len_q) {
+    for (int64_t len_kv = 0; len_kv <= 20; ++len_kv) {
+      for (const auto &w : windows) {
+        for (int mode = 0; mode < 4; ++mode) {
+          const bool causal = (mode & 1) != 0;
+          const bool top_left = (mode & 2) != 0;
+          Attention a = needles(device(), len_q, len_kv);
+          a.seed(static_cast<uint64_t>(len_q * 21 + len_kv + 1)).window(w[0], w[1]);
+          if (causal) a.causal();
+          if (top_left) a.top_left();
+          expect_needles(a, {len_kv}, by_position(len_q, len_kv, causal, top_left, w[0], w[1]));
+          if (HasFatalFailure()) return;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(Exact, NeedlesShowExactlyWhereWindowsEndAtTileEdges) {
+  for (int64_t len_kv : {63, 64, 65, 127, 128, 129, 200}) {
+    for (int64_t reach : {0, 1, 15, 16, 17, 63, 64, 65, 127, 128, 0x7fffffff}) {
+      for (int side = 0; side < 3; ++side) {
+        const int64_t left = side == 1 ? -1 : reach;
+        const int64_t right = side == 0 ? -1 : reach;
+        Attention a = needles(device(), 19, len_kv).window(left, right);
+        expect_needles(a, {len_kv}, by_position(19, len_kv, false, false, left, right));
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
+TEST_P(Exact, NeedlesShowExactlyWhereLengthsAndPagesEnd) {
+  for (int64_t page_len : {1, 2, 3, 16, 64, 100}) {
+    for (bool csr : {false, true}) {
+      const Ints lengths = {0, 1, page_len, page_len + 1, 129, 64};
+      Attention a = needles(device(), 2, 129);
+      a.batch(6).lengths(lengths).paged(page_len, csr, csr);
+      expect_needles(a, lengths, [&](int64_t s, int64_t, int64_t j) {
+        return j < lengths[static_cast<size_t>(s)];
+      });
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST_P(Exact, NeedlesShowExactlyWherePackedSequencesEnd) {
+  const Ints keys = {3, 0, 64, 1, 65, 0, 17};
+  const Ints rows = {1, 2, 0, 4, 3, 1, 17};
+  Attention a = needles(device(), 0, 65).rows(rows).keys(keys).causal();
+  expect_needles(a, keys, [&](int64_t s, int64_t i, int64_t j) {
+    const size_t n = static_cast<size_t>(s);
+    return j <= i + keys[n] - rows[n];
+  });
+}
+
+TEST_P(Exact, NeedlesShowExactlyFromTheFirstKeyOnAndBelowThePrefix) {
+  for (int64_t first : {0, 1, 63, 64, 65, 99}) {
+    for (int64_t prefix : {0, 1, 64, 66, 100, 500}) {
+      Attention a = needles(device(), 9, 100).causal(FOVEA_ALIGN_TOP_LEFT);
+      a.kv_first({first}).prefix({prefix});
+      expect_needles(a, {100}, [&](int64_t, int64_t i, int64_t j) {
+        return j >= first && (j < prefix || j <= i);
+      });
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST_P(Exact, NeedlesShowExactlyWherePositionsWithStrideAllow) {
+  for (int32_t stride : {1, 2, 5, 64}) {
+    for (int64_t q0 : {-7, 0, 100, 320}) {
+      for (int64_t k0 : {-5, 0, 77}) {
+        Attention a = needles(device(), 70, 40).causal().window(90, -1);
+        a.q_position({q0}).kv_position({k0}, stride);
+        expect_needles(a, {40}, [&](int64_t, int64_t i, int64_t j) {
+          const int64_t ahead = k0 + j * stride - (q0 + i);
+          return ahead <= 0 && ahead >= -90;
+        });
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
+TEST_P(Exact, NeedlesShowExactlyWhereMaskTreeAndBiasAllow) {
+  const auto shown = [](int64_t s, int64_t i, int64_t j, int64_t salt) {
+    return mix(static_cast<uint64_t>(s), static_cast<uint64_t>(i), static_cast<uint64_t>(j),
+               static_cast<uint64_t>(salt)) %
+               3 !=
+           0;
+  };
+  for (int64_t len_kv : {5, 64, 100}) {
+    Attention a = needles(device(), 33, len_kv).batch(2);
+    a.mask(0, "srk").fill("mask", [=](const At &at) { return shown(at.tag, at.i, at.d, 1); });
+    a.bias(FOVEA_F32, 0, "srk").fill("bias", [=](const At &at) {
+      return shown(at.tag, at.i, at.d, 2) ? 0.0 : -std::numeric_limits<double>::infinity();
+    });
+    a.tree(3).fill("tree", [=](const At &at) { return shown(at.tag, at.i, at.d, 3); });
+    expect_needles(a, {len_kv, len_kv}, [&](int64_t s, int64_t i, int64_t j) {
+      const int64_t column = j - (len_kv - 3);
+      return shown(s, i, j, 1) && shown(s, i, j, 2) && (column < 0 || shown(s, i, column, 3));
+    });
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST_P(Exact, NeedlesShowForEveryColumnOfWideTrees) {
+  for (int64_t columns : {1, 31, 32, 33, 64, 65, 100}) {
+    Attention a = needles(device(), 5, 100).tree(columns);
+    a.fill("tree", [](const At &at) { return (at.d * 7 + at.i) % 3 == 0; });
+    expect_needles(a, {100}, [&](int64_t, int64_t i, int64_t j) {
+      const int64_t column = j - (100 - columns);
+      return column < 0 || (column * 7 + i) % 3 == 0;
+    });
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST_P(Exact, NeedlesShowInEveryTypeOfCache) {
+  for (uint32_t k : {FOVEA_F32, FOVEA_F16, FOVEA_BF16, FOVEA_E4M3, FOVEA_E5M2, FOVEA_I8}) {
+    for (uint32_t q : {FOVEA_F32, FOVEA_F16, FOVEA_BF16, FOVEA_E4M3}) {
+      Attention a = needles(device(), 2, 70).types(q, k, FOVEA_BF16, FOVEA_F16);
+      expect_needles(a, {70}, [](int64_t, int64_t, int64_t) { return true; });
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST_P(Exact, OneLongSequenceHidesNoKey) {
+  // Heads ask for keys round powers of two; code() of 17 bits needs a wider dim.
+  const int64_t len_kv = 66000;
+  const Ints targets = {0, 1, 63, 64, 4095, 4096, 32767, 32768, 65535, 65536, 65537, len_kv - 1};
+  Attention a;
+  a.on(device()).len_q(1).len_kv(len_kv).heads(static_cast<int64_t>(targets.size()), 1).dim(24);
+  a.dim_v(8).scale(1.0).type(FOVEA_F16);
+  a.fill("q", [=](const At &at) { return code(targets[static_cast<size_t>(at.h)], at.d); });
+  a.fill("k", [](const At &at) { return code(at.i, at.d); });
+  a.fill("v", value_of);
+  const Outcome outcome = a.run();
+  for (size_t h = 0; h < targets.size(); ++h) {
+    EXPECT_EQ(outcome.lse_at(0, 0, static_cast<int64_t>(h)), 64.0f * 24) << targets[h];
+    EXPECT_EQ(outcome.at(0, 0, static_cast<int64_t>(h), 3), value_of({0, targets[h], 0, 3}));
+  }
+}
+
+// Weights 2^-n: the sums are exact but for the arithmetic's own error F, so that out is the
+// rounding of a number within F of the exact one.
+TEST_P(Exact, PowerOfTwoWeightsGiveTheRoundedExactSum) {
+  for (uint32_t type : {FOVEA_F16, FOVEA_BF16}) {
+    Attention a;
+    a.on(device()).type(type).len_q(8).len_kv(1000).heads(2, 1).dim(64).scale(std::log(2.0));
+    a.fill("q", [](const At &at) { return at.d == (at.i + at.h) % 64 ? 1.0 : 0.0; });
+    a.fill("k", [](const At &at) { return static_cast<double>((at.i * 5 + at.d * 3) % 11) - 8.0; });
+    a.fill("v", [](const At &at) { return static_cast<double>((at.i * 7 + at.d) % 9) - 4.0; });
+    const Outcome outcome = a.run();
+    for (int64_t h = 0; h < 2; ++h) {
+      for (int64_t i = 0; i < 8; ++i) {
+        for (int64_t d = 0; d < 64; ++d) {
+          double sum = 0, total = 0, magnitude = 0;
+          for (int64_t j = 0; j < 1000; ++j) {
+            const double p = std::ldexp(1.0, static_cast<int>((j * 5 + (i + h) % 64 * 3) % 11));
+            const double v = static_cast<double>((j * 7 + d) % 9) - 4.0;
+            total += p;
+            sum += p * v;
+            magnitude += p * std::fabs(v);
+          }
+          const double exact = sum / total;
+          const double f = 8.0 * 0x1p-24 * (1.0 + 8.0 * std::log(2.0)) * magnitude / total;
+          EXPECT_GE(outcome.at(0, i, h, d), round_to(type, exact - f));
+          EXPECT_LE(outcome.at(0, i, h, d), round_to(type, exact + f));
+        }
+      }
+    }
+  }
+}
+
+TEST_P(Exact, ZeroQueriesCountKeys) {
+  for (int64_t len_kv : {1, 2, 4, 8, 16, 32, 64, 128, 256, 512}) {
+    for (uint32_t type : {FOVEA_F32, FOVEA_F16}) {
+      Attention a;
+      a.on(device()).type(type).len_q(17).len_kv(len_kv).dim(8);
+      a.fill("q", [](const At &) { return 0.0; });
+      a.fill("v", [](const At &at) { return at.i % 8 == at.d ? 1.0 : 0.0; });
+      const Outcome outcome = a.run();
+      for (int64_t d = 0; d < 8; ++d) {
+        const double count = static_cast<double>((len_kv - d + 7) / 8);
+        EXPECT_EQ(outcome.at(0, 16, 1, d), count / static_cast<double>(len_kv)) << a.text();
+      }
+    }
+  }
+}
+
+// A key more or less would show in the count at every length mod tile.
+TEST_P(Exact, ZeroQueriesCountKeysForEveryLength) {
+  for (int64_t len_kv = 1; len_kv <= 200; ++len_kv) {
+    Attention a;
+    a.on(device()).len_q(1).len_kv(len_kv).dim(8).fill("q", [](const At &) { return 0.0; });
+    a.fill("v", [](const At &at) { return at.d == 0 ? 1.0 : 0.0; });
+    a.sinks().fill("sink", [](const At &) { return 0.0; });  // counts as one more key
+    const double share = static_cast<double>(len_kv) / static_cast<double>(len_kv + 1);
+    const Outcome outcome = a.run();
+    EXPECT_NEAR(outcome.at(0, 0, 0, 0), share, 8 * 0x1p-24 * share);
+    EXPECT_EQ(outcome.at(0, 0, 0, 1), 0.0);
+  }
+}
+
+TEST_P(Exact, EqualValuesComeOutAsTheyAreInEveryFeature) {
+  for (const Feature &feature : features()) {
+    for (double value : {1.0, -0.109375, 1.75}) {
+      Attention a = base_of(feature, device());
+      const Settings &s = a.s;
+      if (s.sinks || s.v_in_k || s.out_type == FOVEA_F32 || s.v_scale.present ||
+          s.out_scale.present || s.v_type == FOVEA_I8) {
+        continue;  // no constant comes out, or not after one rounding
+      }
+      a.fill("v", [=](const At &) { return value; });
+      const Outcome outcome = a.run();
+      for (uint32_t bits : outcome.out) {
+        const double got = decode(s.out_type, bits);
+        ASSERT_TRUE(got == value || got == 0.0) << feature.name;
+      }
+      for (size_t n = 0; n < outcome.lse.size(); ++n) {
+        const bool empty = std::isinf(decode(FOVEA_F32, outcome.lse[n]));
+        ASSERT_EQ(outcome.out[n * 16] == 0, empty) << feature.name;
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices, Exact, testing::ValuesIn(devices()),
+                         device_name<testing::TestParamInfo<Device>>);
+
+}  // namespace
+}  // namespace fovea_test

@@ -1,0 +1,247 @@
+// invariance_test.cc - what must not change a bit, in every feature.
+//
+// The same numbers lie elsewhere, beside others, in other pages; more threads work; unread memory
+// holds garbage. On the CPU key tiles stand at absolute multiples, so a row's bits follow from its
+// own query and the keys it sees: these relations hold bit for bit at every level of
+// `reproducible`.
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "features.h"
+
+namespace fovea_test {
+namespace {
+
+class Invariance : public testing::TestWithParam<std::tuple<Device, Feature>> {
+ protected:
+  Attention problem(uint64_t seed = 5) {
+    return base_of(std::get<1>(GetParam()), std::get<0>(GetParam()), seed);
+  }
+  const Device &device() { return std::get<0>(GetParam()); }
+};
+
+// Compares sequence `a` of one outcome with sequence `b` of another, rows from `shift` on.
+void expect_same_rows(const Outcome &one, int64_t a, const Outcome &other, int64_t b,
+                      int64_t shift = 0) {
+  for (int64_t h = 0; h < one.heads; ++h) {
+    for (int64_t i = 0; i < other.len_q[static_cast<size_t>(b)]; ++i) {
+      for (int64_t d = 0; d < one.dim_v; ++d) {
+        ASSERT_EQ(one.bits(a, i + shift, h, d), other.bits(b, i, h, d))
+            << "row " << i + shift << ", head " << h << ", column " << d;
+      }
+      if (one.lse.empty()) continue;
+      ASSERT_EQ(one.lse[one.row(a, i + shift, h)], other.lse[other.row(b, i, h)]);
+    }
+  }
+}
+
+TEST_P(Invariance, UnreadMemoryChangesNoBit) {
+  EXPECT_EQ(difference(problem().run(), problem().clean().run()), "") << problem().text();
+}
+
+TEST_P(Invariance, StridesGapsAndPageOrderChangeNoBit) {
+  const Outcome plain = problem().contiguous().run();
+  for (uint64_t layout = 1; layout <= 8; ++layout) {
+    EXPECT_EQ(difference(plain, problem().layout_seed(layout).run()), "") << layout;
+  }
+}
+
+TEST_P(Invariance, OtherSequencesChangeNoBit) {
+  const Outcome together = problem().run();
+  for (const Ints &order : {Ints{0}, Ints{1}, Ints{2}, Ints{2, 1, 0}, Ints{1, 1, 2, 0, 1}}) {
+    const Outcome other = problem().pick(order).run();
+    for (size_t n = 0; n < order.size(); ++n) {
+      expect_same_rows(together, order[n], other, static_cast<int64_t>(n));
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+// A row computed alone, as in decoding, has the bits it has among its sequence's rows.
+TEST_P(Invariance, OtherRowsOfTheSequenceChangeNoBit) {
+  const Attention whole = problem();
+  const Case laid(whole.s);
+  const Geometry geometry(laid.args);
+  const Outcome together = whole.run();
+  for (const Sequence &s : geometry.sequences()) {
+    for (int64_t i = 0; i < s.len_q; ++i) {
+      Attention alone = problem().pick({s.index}).row_shift(i).q_position({s.row0 + i});
+      if (alone.s.rows.empty()) {
+        alone.len_q(1);
+      } else {
+        alone.rows({1});
+      }
+      if (alone.s.tree == 0) alone.tree(s.len_q);
+      expect_same_rows(together, s.index, alone.run(), 0, i);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST_P(Invariance, ThreadsChangeNoBit) {
+  const Outcome plain = problem().run();
+  for (int32_t threads : {1, 3, 4}) {
+    Device device = this->device();
+    device.threads = threads;
+    EXPECT_EQ(difference(plain, problem().on(device).run()), "") << threads;
+  }
+}
+
+// The caller's own loop: backwards, or on threads of its own.
+void backwards(void *, int64_t count, fovea_task task, void *context) {
+  for (int64_t n = count - 1; n >= 0; --n) task(context, n);
+}
+void two_threads(void *calls, int64_t count, fovea_task task, void *context) {
+  ++*static_cast<int *>(calls);
+  std::thread odd([=] {
+    for (int64_t n = 1; n < count; n += 2) task(context, n);
+  });
+  for (int64_t n = 0; n < count; n += 2) task(context, n);
+  odd.join();
+}
+
+TEST_P(Invariance, TheCallersLoopChangesNoBit) {
+  Case laid(problem().s);
+  const Outcome plain = laid.run(device());
+  int calls = 0;
+  for (fovea_parallel_for loop : {&backwards, &two_threads}) {
+    fovea_options options{};
+    options.parallel_for = loop;
+    options.parallel_for_user = &calls;
+    fovea_handle *handle = open(device(), &options);
+    EXPECT_EQ(difference(plain, laid.run(handle)), "");
+    fovea_destroy(handle);
+  }
+  const bool has_work = !plain.out.empty() && device().kind == FOVEA_DEVICE_CPU;
+  EXPECT_GE(calls, has_work ? 1 : 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Every, Invariance,
+                         testing::Combine(testing::ValuesIn(devices()),
+                                          testing::ValuesIn(features())),
+                         [](const auto &info) {
+                           return std::get<0>(info.param).name + "_" + std::get<1>(info.param).name;
+                         });
+
+class Relation : public testing::TestWithParam<Device> {
+ protected:
+  Attention base() { return Attention().on(GetParam()).len_q(9).len_kv(150).seed(2).heads(4, 2); }
+};
+
+TEST_P(Relation, PagedPackedAndPlainCachesGiveTheSameBits) {
+  for (uint32_t type : {FOVEA_F32, FOVEA_BF16}) {
+    const auto with = [&]() { return base().type(type).batch(2).causal(); };
+    const Outcome plain = with().lengths({150, 70}).run();
+    EXPECT_EQ(difference(plain, with().keys({150, 70}).run()), "");
+    EXPECT_EQ(difference(plain, with().rows({9, 9}).keys({150, 70}).run()), "");
+    for (int64_t page_len : {1, 5, 16, 64, 200}) {
+      EXPECT_EQ(difference(plain, with().lengths({150, 70}).paged(page_len).run()), "") << page_len;
+      EXPECT_EQ(difference(plain, with().lengths({150, 70}).paged(page_len, true, true).run()), "");
+    }
+  }
+}
+
+TEST_P(Relation, SharedKeyHeadsEqualRepeatedOnes) {
+  const Outcome shared = base().run();
+  const Case laid(base().s);
+  const auto repeat = [&](const fovea_tensor &t) -> Fill {
+    return [&laid, &t](const At &at) {
+      (void)laid;
+      return element(t, 0, at.i, at.h / 2, at.d);
+    };
+  };
+  Attention repeated = base().heads(4, 4);
+  repeated.fill("k", repeat(laid.args.k)).fill("v", repeat(laid.args.v));
+  EXPECT_EQ(difference(shared, repeated.run()), "");
+}
+
+TEST_P(Relation, HeadsAreIndependentOfTheirPlace) {
+  const Case laid(base().heads(4, 4).s);
+  const int64_t order[] = {2, 0, 3, 1};
+  const auto permuted = [&](const fovea_tensor &t) -> Fill {
+    return [&t, &order](const At &at) { return element(t, 0, at.i, order[at.h], at.d); };
+  };
+  const Outcome plain = base().heads(4, 4).run();
+  const Outcome other = base()
+                            .heads(4, 4)
+                            .fill("q", permuted(laid.args.q))
+                            .fill("k", permuted(laid.args.k))
+                            .fill("v", permuted(laid.args.v))
+                            .run();
+  for (int64_t h = 0; h < 4; ++h) {
+    for (int64_t i = 0; i < 9; ++i) {
+      for (int64_t d = 0; d < 16; ++d)
+        EXPECT_EQ(other.bits(0, i, h, d), plain.bits(0, i, order[h], d));
+    }
+  }
+}
+
+TEST_P(Relation, ColumnsOfValuesAreIndependentOfTheirPlaceAndNumber) {
+  const Case laid(base().dim_v(40).s);
+  const fovea_tensor &v = laid.args.v;
+  const Outcome plain = base().dim_v(40).run();
+  const Outcome other = base()
+                            .dim_v(56)
+                            .fill("v",
+                                  [&](const At &at) {
+                                    return at.d < 16 ? 0.0 : element(v, 0, at.i, at.h, 55 - at.d);
+                                  })
+                            .run();
+  for (int64_t d = 0; d < 40; ++d) {
+    EXPECT_EQ(other.bits(0, 8, 3, 55 - d), plain.bits(0, 8, 3, d));
+    EXPECT_EQ(other.at(0, 8, 3, d % 16), 0.0);
+  }
+}
+
+TEST_P(Relation, CausalRowsEqualFullAttentionOverTheirKeys) {
+  const Outcome causal = base().causal().run();
+  for (int64_t i = 0; i < 9; ++i) {
+    const Outcome full = base().row_shift(i).len_q(1).lengths({150 - 9 + i + 1}).run();
+    expect_same_rows(causal, 0, full, 0, i);
+  }
+}
+
+TEST_P(Relation, WindowsEqualTheMasksThatSayTheSame) {
+  const Outcome window = base().window(70, 3).run();
+  const Fill inside = [](const At &at) {
+    const int64_t ahead = at.d - (at.i + 150 - 9);
+    return ahead <= 3 && -ahead <= 70 ? 1.0 : 0.0;
+  };
+  EXPECT_EQ(difference(window, base().mask().fill("mask", inside).run()), "");
+  const Fill bias = [inside](const At &at) {
+    return inside(at) != 0.0 ? 0.0 : -std::numeric_limits<double>::infinity();
+  };
+  EXPECT_EQ(difference(window, base().bias().fill("bias", bias).run()), "");
+}
+
+TEST_P(Relation, WindowsThatReachEverythingChangeNothing) {
+  const Outcome full = base().run();
+  EXPECT_EQ(difference(full, base().window(149, 149).run()), "");
+  EXPECT_EQ(difference(full, base().window(0x7fffffff, 0x7fffffff).run()), "");
+  EXPECT_EQ(difference(full, base().prefix({150}).causal().run()), "");
+  EXPECT_EQ(difference(full, base().mask(0.0).run()), "");
+  EXPECT_EQ(difference(full, base().alibi().fill("slope", [](const At &) { return 0; }).run()), "");
+  EXPECT_EQ(difference(full, base().bias().fill("bias", [](const At &) { return 0; }).run()), "");
+}
+
+TEST_P(Relation, EveryOptionHasAnEffect) {
+  const Outcome plain = base().run();
+  EXPECT_NE(difference(plain, base().causal().run()), "");
+  EXPECT_NE(difference(plain, base().window(10, -1).run()), "");
+  EXPECT_NE(difference(plain, base().softcap(0.5).run()), "");
+  EXPECT_NE(difference(plain, base().alibi().run()), "");
+  EXPECT_NE(difference(plain, base().sinks().run()), "");
+  EXPECT_NE(difference(plain, base().bias().run()), "");
+  EXPECT_NE(difference(plain, base().mask().run()), "");
+  EXPECT_NE(difference(plain, base().tree().run()), "");
+  EXPECT_NE(difference(plain, base().kv_first({1}).run()), "");
+  EXPECT_NE(difference(plain, base().lengths({149}).run()), "");
+  EXPECT_NE(difference(plain, base().scale(0.3).run()), "");
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices, Relation, testing::ValuesIn(devices()),
+                         device_name<testing::TestParamInfo<Device>>);
+
+}  // namespace
+}  // namespace fovea_test

@@ -1,0 +1,494 @@
+// builder_layout.cc - from settings to memory: tensors, tables, poison.
+//
+// Order matters: tensors and tables first, then the oracle's geometry says which keys anybody sees,
+// and only those keys (and the table slots that lead to them) receive real contents.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "attention_builder.h"
+#include "formats.h"
+
+namespace fovea_test {
+namespace {
+
+enum Stream : uint64_t { kQ = 1, kK, kV, kSink, kBias, kMask, kSlope, kTree, kScale };
+
+int64_t ceil_div(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+int64_t largest_of(const Ints &n, int64_t otherwise) {
+  return n.empty() ? otherwise : *std::max_element(n.begin(), n.end());
+}
+int64_t sum_of(const Ints &n) {
+  int64_t sum = 0;
+  for (int64_t x : n) sum += x;
+  return sum;
+}
+
+void put(const fovea_tensor &t, int64_t a, int64_t b, int64_t c, int64_t d, double value) {
+  void *at = const_cast<void *>(address(t, a, b, c, d));
+  store_bits(t.dtype, at, encode(t.dtype, value));
+}
+
+// Normal numbers; integers need room to be interesting.
+Fill default_fill(uint64_t seed, Stream stream, uint32_t dtype, bool scaled) {
+  const double amplitude = dtype == FOVEA_I8 ? (scaled ? 30.0 : 2.0) : 1.0;
+  return [=](const At &at) {
+    const uint64_t bits =
+        mix(seed, stream, static_cast<uint64_t>(at.tag), static_cast<uint64_t>(at.i),
+            static_cast<uint64_t>(at.h), static_cast<uint64_t>(at.d));
+    return amplitude * normal(bits);
+  };
+}
+
+Fill given_or(const Fill &given, Fill otherwise) {
+  return given ? given : std::move(otherwise);
+}
+
+}  // namespace
+
+int64_t Case::tag(int64_t s) const {
+  return settings.tags.empty() ? s : settings.tags[static_cast<size_t>(s)];
+}
+
+bool Case::is_seen(int64_t s, int64_t j) const {
+  return seen_[static_cast<size_t>(s)][static_cast<size_t>(j)] != 0;
+}
+
+uint8_t *Case::keep(size_t bytes, size_t unit) {
+  inputs_.emplace_back(bytes, unit);
+  return inputs_.back().data();
+}
+
+const int32_t *Case::keep_ints(const Ints &values) {
+  if (values.empty()) return nullptr;
+  int32_t *array = reinterpret_cast<int32_t *>(keep(values.size() * 4, 4));
+  for (size_t n = 0; n < values.size(); ++n) array[n] = static_cast<int32_t>(values[n]);
+  return array;
+}
+
+// Strides in a random order of dimensions with random gaps; contiguous or heads-first at times.
+static void draw_strides(fovea_tensor *t, bool contiguous, Choices *choices) {
+  int order[3] = {2, 1, 0};  // innermost first
+  const int64_t style = contiguous ? 0 : choices->below(4);
+  if (style == 1) std::swap(order[0], order[1]);
+  if (style == 3) std::swap(order[choices->below(3)], order[choices->below(3)]);
+  const bool gaps = style >= 2;
+  t->stride[3] = 1;
+  int64_t span = t->shape[3] + (gaps ? choices->below(4) : 0);
+  for (int n : order) {
+    t->stride[n] = span;
+    span = span * std::max<int64_t>(t->shape[n], 1) + (gaps ? choices->below(6) : 0);
+  }
+  for (int n = 0; n < 3 && !contiguous; ++n) {
+    if (t->shape[n] == 1 && choices->one_in(2)) t->stride[n] = int64_t{1} << 40;  // never used
+  }
+}
+
+static int64_t span_of(const fovea_tensor &t) {
+  int64_t last = 0;
+  for (int n = 0; n < 4; ++n) {
+    if (t.shape[n] == 0) return 0;
+    if (t.shape[n] > 1) last += (t.shape[n] - 1) * t.stride[n];
+  }
+  return last + 1;
+}
+
+fovea_tensor Case::lay_out(uint32_t dtype, const int64_t shape[4]) {
+  fovea_tensor t{};
+  t.dtype = dtype;
+  std::copy(shape, shape + 4, t.shape);
+  draw_strides(&t, settings.contiguous, &choices_);
+  const size_t count = static_cast<size_t>(span_of(t));
+  uint8_t *data = keep(count * size_of(dtype), size_of(dtype));
+  const uint32_t filler = settings.clean ? 0u : poison_bits(dtype);
+  for (size_t n = 0; n < count; ++n) store_bits(dtype, data + n * size_of(dtype), filler);
+  t.data = data;
+  return t;
+}
+
+void Case::lay_out_rows() {
+  const Settings &s = settings;
+  int64_t shape[4] = {s.batch, s.len_q, s.heads_q, s.dim};
+  Ints offsets;
+  if (!s.rows.empty()) {
+    const int64_t gap = s.contiguous ? 0 : choices_.below(3);
+    offsets.push_back(gap);
+    for (int64_t n : s.rows) offsets.push_back(offsets.back() + n);
+    shape[0] = 1;
+    shape[1] = offsets.back() + (s.contiguous ? 0 : choices_.below(3));
+  }
+  args.q_offsets = keep_ints(offsets);
+  args.q = lay_out(s.q_type, shape);
+  const Fill fill = given_or(s.q_fill, default_fill(s.seed, kQ, s.q_type, s.q_scale.present));
+  for (int64_t n = 0; n < sequences_; ++n) {
+    const bool packed = !offsets.empty();
+    const int64_t begin = packed ? offsets[static_cast<size_t>(n)] : 0;
+    const int64_t len = packed ? s.rows[static_cast<size_t>(n)] : s.len_q;
+    for (int64_t i = 0; i < len; ++i) {
+      for (int64_t h = 0; h < s.heads_q; ++h) {
+        for (int64_t d = 0; d < s.dim; ++d) {
+          put(args.q, packed ? 0 : n, begin + i, h, d, fill({tag(n), i + s.row_shift, h, d}));
+        }
+      }
+    }
+  }
+}
+
+// The pages (paged) or keys (otherwise) that each sequence has room for.
+Ints Case::key_rooms() const {
+  Ints rooms;
+  for (int64_t n = 0; n < sequences_; ++n) {
+    const size_t at = static_cast<size_t>(n);
+    int64_t room = settings.keys.empty() ? settings.len_kv : settings.keys[at];
+    if (settings.csr && !settings.lengths.empty()) {
+      const int64_t wanted = settings.lengths[at];
+      if (wanted >= 0 && wanted <= room) room = wanted;
+    }
+    rooms.push_back(settings.page_len > 0 ? ceil_div(room, settings.page_len) : room);
+  }
+  return rooms;
+}
+
+// Page tables: every slot leads to a page of its own, in random order; make_tables() spoils the
+// unused ones later.
+void Case::make_tables() {
+  const Settings &s = settings;
+  const Ints rooms = key_rooms();
+  Ints offsets = {0};
+  const int64_t width = largest_of(rooms, 0) + (s.contiguous ? 0 : choices_.below(3));
+  const int64_t row_stride = width + (s.contiguous ? 0 : choices_.below(3));
+  for (int64_t pages : rooms) offsets.push_back(offsets.back() + pages);
+  const int64_t slots = s.csr ? offsets.back() : row_stride * sequences_;
+  const int64_t pool = args.k.shape[0];
+  for (int table = 0; table < (s.v_table ? 2 : 1); ++table) {
+    Ints ids(static_cast<size_t>(pool));
+    for (int64_t n = 0; n < pool; ++n) ids[static_cast<size_t>(n)] = n;
+    for (int64_t n = pool - 1; n > 0; --n) {
+      std::swap(ids[static_cast<size_t>(n)], ids[static_cast<size_t>(choices_.below(n + 1))]);
+    }
+    ids.resize(static_cast<size_t>(std::max<int64_t>(slots, 1)), 0);
+    (table == 0 ? args.pages.ids : args.pages.v_ids) = keep_ints(ids);
+  }
+  args.pages.row_stride = s.csr ? 0 : row_stride;
+  args.pages.count = s.csr ? slots : width;
+  if (s.csr) args.pages.offsets = keep_ints(offsets);
+}
+
+void Case::lay_out_cache() {
+  const Settings &s = settings;
+  int64_t shape[4] = {s.batch, s.len_kv, s.heads_kv, s.dim};
+  if (!s.rows.empty()) shape[0] = sequences_;
+  if (s.page_len > 0) {
+    const Ints rooms = key_rooms();
+    const int64_t most = (largest_of(rooms, 0) + 4) * std::max<int64_t>(sequences_, 1);
+    shape[0] = std::max(most, sum_of(rooms)) + 3;
+    shape[1] = s.page_len;
+  } else if (!s.keys.empty()) {
+    Ints offsets = {s.contiguous ? 0 : choices_.below(3)};
+    for (int64_t n : s.keys) offsets.push_back(offsets.back() + n);
+    args.kv_offsets = keep_ints(offsets);
+    shape[0] = 1;
+    shape[1] = offsets.back() + (s.contiguous ? 0 : choices_.below(3));
+  }
+  args.k = lay_out(s.k_type, shape);
+  shape[3] = s.dim_v;
+  if (s.v_in_k) {
+    args.v = args.k;
+    args.v.shape[3] = s.dim_v;
+  } else {
+    args.v = lay_out(s.v_type, shape);
+  }
+  if (s.page_len > 0) make_tables();
+  Ints lengths = s.lengths;
+  if (s.page_len > 0 && lengths.empty()) lengths.assign(static_cast<size_t>(sequences_), s.len_kv);
+  if (s.page_len > 0 && lengths.empty()) lengths = {0};  // paged calls need the pointer
+  args.kv_lengths = keep_ints(lengths);
+}
+
+void Case::lay_out_masks() {
+  const Settings &s = settings;
+  const Geometry geometry(args);
+  int64_t rows = 0;
+  int64_t keys = 0;
+  for (const Sequence &n : geometry.sequences()) {
+    rows = std::max(rows, n.len_q);
+    keys = std::max(keys, n.room);
+  }
+  for (const bool of_bias : {false, true}) {
+    const MaskForm &form = of_bias ? s.bias : s.mask;
+    if (!form.present) continue;
+    const int64_t shape[4] = {form.sequences ? sequences_ : 1, form.rows ? rows : 1,
+                              form.heads ? s.heads_q : 1, form.keys ? keys : 1};
+    fovea_tensor t = lay_out(form.dtype, shape);
+    if (shape[3] == 1) t.stride[3] = choices_.below(2);
+    const Stream stream = of_bias ? kBias : kMask;
+    const Fill fill = given_or(of_bias ? s.bias_fill : s.mask_fill, [=, &s](const At &at) {
+      const uint64_t bits =
+          mix(s.seed, stream, static_cast<uint64_t>(at.tag), static_cast<uint64_t>(at.i),
+              static_cast<uint64_t>(at.h), static_cast<uint64_t>(at.d));
+      const bool hidden = uniform(bits) < form.hidden;
+      if (!of_bias) return hidden ? 0.0 : 1.0 + static_cast<double>(bits & 0x7fu);
+      return hidden ? -std::numeric_limits<double>::infinity() : 2.0 * normal(mix(bits));
+    });
+    for (const Sequence &n : geometry.sequences()) {
+      for (int64_t i = 0; i < (form.rows ? n.len_q : 1); ++i) {
+        for (int64_t h = 0; h < shape[2]; ++h) {
+          for (int64_t j = 0; j < (form.keys ? n.len_kv : 1); ++j) {
+            put(t, n.index, i, h, j,
+                fill({form.sequences ? tag(n.index) : -1, form.rows ? i + s.row_shift : 0, h, j}));
+          }
+        }
+      }
+    }
+    (of_bias ? args.bias : args.mask) = t;
+  }
+}
+
+// A scale's values follow logical coordinates too, as far as its form distinguishes them.
+fovea_tensor Case::scale_tensor(const ScaleForm &form, const fovea_tensor &of, bool q_like) {
+  fovea_tensor t{};
+  if (!form.present) return t;
+  const int64_t shape[4] = {form.batch ? of.shape[0] : 1, form.seq ? of.shape[1] : 1,
+                            form.head ? of.shape[2] : 1, form.blocks};
+  t = lay_out(form.dtype, shape);
+  const Geometry geometry(args);
+  const bool packed = q_like ? !settings.rows.empty() : !settings.keys.empty();
+  const bool paged = !q_like && settings.page_len > 0;
+  const int64_t shift = q_like ? settings.row_shift : 0;
+  const uint64_t salt = mix(settings.seed, kScale, of.shape[3], q_like ? 1 : 0);
+  for (const Sequence &n : geometry.sequences()) {
+    const int64_t count = q_like ? n.len_q : n.len_kv;
+    for (int64_t i = 0; i < count; ++i) {
+      if (!q_like && !is_seen(n.index, i)) continue;
+      int64_t batch = n.q_batch;
+      int64_t slot = n.q_begin + i;
+      if (!q_like && !geometry.locate(n, i, &of == &args.v, &batch, &slot)) continue;
+      const bool by_tag = packed ? form.seq : form.batch;
+      const int64_t where = paged && !form.seq ? i / settings.page_len + (1 << 20)
+                                               : (paged && !form.batch ? slot : i + shift);
+      const int64_t place = form.seq || (paged && form.batch) ? where : -1;
+      for (int64_t h = 0; h < shape[2]; ++h) {
+        for (int64_t block = 0; block < form.blocks; ++block) {
+          const uint64_t bits = mix(salt, static_cast<uint64_t>(by_tag ? tag(n.index) : -1),
+                                    static_cast<uint64_t>(place), static_cast<uint64_t>(h),
+                                    static_cast<uint64_t>(block));
+          const double value = form.fixed ? 1.0 : std::exp2(2.0 * uniform(bits) - 1.0);
+          put(t, batch, slot, h, block, form.factor * value);
+        }
+      }
+    }
+  }
+  return t;
+}
+
+void Case::lay_out_scales() {
+  args.q_scale = scale_tensor(settings.q_scale, args.q, true);
+  args.k_scale = scale_tensor(settings.k_scale, args.k, false);
+  args.v_scale = scale_tensor(settings.v_scale, args.v, false);
+  args.out_scale = scale_tensor(settings.out_scale, args.out, true);
+}
+
+// The rest of the construction: positions, logits, contents, poison.
+class Filler {
+ public:
+  explicit Filler(Case *c) : case_(*c), s_(c->settings), args_(c->args) {}
+
+  void positions() {
+    args_.causal = s_.causal;
+    args_.alignment = s_.alignment;
+    if (s_.left >= 0) args_.window_left = {FOVEA_WINDOW_LIMITED, static_cast<int32_t>(s_.left)};
+    if (s_.right >= 0) args_.window_right = {FOVEA_WINDOW_LIMITED, static_cast<int32_t>(s_.right)};
+    args_.q_position = case_.keep_ints(s_.q_position);
+    args_.kv_first = case_.keep_ints(s_.kv_first);
+    args_.kv_position = case_.keep_ints(s_.kv_position);
+    args_.kv_position_stride = s_.position_stride;
+    args_.prefix_lengths = case_.keep_ints(s_.prefix);
+  }
+
+  void tree() {
+    if (s_.tree < 0) return;
+    const Geometry geometry(args_);
+    Ints lengths, starts;
+    int64_t words = 0;
+    for (const Sequence &n : geometry.sequences()) {
+      lengths.push_back(s_.tree > 0 ? s_.tree : n.len_q);
+      starts.push_back(words);
+      words += n.len_q * ceil_div(lengths.back(), 32) + case_.choices_.below(2);
+    }
+    uint32_t *bits = reinterpret_cast<uint32_t *>(case_.keep(static_cast<size_t>(words) * 4, 4));
+    for (int64_t n = 0; n < words; ++n) bits[n] = 0xffffffffu;
+    const Fill fill = given_or(s_.tree_fill, [this](const At &at) {
+      return at.d <= at.i && (at.d == at.i ||
+                              (mix(s_.seed, kTree, static_cast<uint64_t>(at.tag),
+                                   static_cast<uint64_t>(at.i), static_cast<uint64_t>(at.d)) &
+                               1u) != 0)
+                 ? 1.0
+                 : 0.0;
+    });
+    for (const Sequence &n : geometry.sequences()) {
+      const int64_t len = lengths[static_cast<size_t>(n.index)];
+      for (int64_t i = 0; i < n.len_q; ++i) {
+        for (int64_t c = 0; c < len; ++c) {
+          const int64_t word =
+              starts[static_cast<size_t>(n.index)] + i * ceil_div(len, 32) + c / 32;
+          if (fill({case_.tag(n.index), i + s_.row_shift, 0, c}) == 0.0)
+            bits[word] &= ~(1u << (c % 32));
+        }
+      }
+    }
+    args_.tree.bits = bits;
+    args_.tree.words = words;
+    if (s_.tree > 0) args_.tree.lengths = case_.keep_ints(lengths);
+    if (case_.sequences_ > 1) args_.tree.starts = case_.keep_ints(starts);
+  }
+
+  void logits() {
+    args_.scale = static_cast<float>(s_.scale);
+    args_.softcap = static_cast<float>(s_.softcap);
+    if (s_.sinks) {
+      float *sinks = floats(s_.heads_q);
+      const Fill fill = given_or(s_.sink_fill, default_fill(s_.seed, kSink, FOVEA_F32, false));
+      for (int64_t h = 0; h < s_.heads_q; ++h) sinks[h] = static_cast<float>(fill({0, 0, h, 0}));
+      args_.sinks = sinks;
+    }
+    if (!s_.alibi) return;
+    const int64_t stride = s_.alibi_shared ? 0 : s_.heads_q + case_.choices_.below(3);
+    const int64_t count = s_.alibi_shared ? 1 : case_.sequences_;
+    float *slopes = floats(stride * (count - 1) + s_.heads_q);
+    const Fill fill = given_or(s_.slope_fill, [](const At &at) {
+      return std::ldexp(1.0 + 0.25 * static_cast<double>(at.tag), -1 - static_cast<int>(at.h % 8));
+    });
+    for (int64_t n = 0; n < count; ++n) {
+      for (int64_t h = 0; h < s_.heads_q; ++h) {
+        slopes[n * stride + h] =
+            static_cast<float>(fill({s_.alibi_shared ? 0 : case_.tag(n), 0, h, 0}));
+      }
+    }
+    args_.alibi_slopes = slopes;
+    args_.alibi_stride = stride;
+  }
+
+  // Which keys receive contents: those that somebody sees; with `clean` all of them.
+  void find_seen() {
+    const Geometry geometry(args_);
+    for (const Sequence &n : geometry.sequences()) {
+      std::vector<char> seen(static_cast<size_t>(n.room), s_.clean ? 1 : 0);
+      for (int64_t j = 0; j < n.len_kv; ++j) {
+        if (is_seen(geometry, n, j)) seen[static_cast<size_t>(j)] = 1;
+      }
+      case_.seen_.push_back(std::move(seen));
+    }
+  }
+
+  void contents() {
+    const Geometry geometry(args_);
+    const Fill k = given_or(s_.k_fill, default_fill(s_.seed, kK, s_.k_type, s_.k_scale.present));
+    const Fill v = given_or(s_.v_fill, default_fill(s_.seed, kV, s_.v_type, s_.v_scale.present));
+    for (const Sequence &n : geometry.sequences()) {
+      for (int64_t j = 0; j < n.room; ++j) {
+        if (!case_.is_seen(n.index, j)) continue;
+        write_key(geometry, n, j, false, k);
+        if (!s_.v_in_k) write_key(geometry, n, j, true, v);
+      }
+    }
+    if (!s_.clean) spoil_unused_ids(geometry);
+  }
+
+ private:
+  float *floats(int64_t count) {
+    return reinterpret_cast<float *>(
+        case_.keep(static_cast<size_t>(std::max<int64_t>(count, 0)) * 4, 4));
+  }
+
+  bool is_seen(const Geometry &geometry, const Sequence &n, int64_t j) const {
+    for (int64_t i = 0; i < n.len_q; ++i) {
+      for (int64_t h = 0; h < s_.heads_q; ++h) {
+        if (geometry.visible(n, i, h, j)) return true;
+      }
+    }
+    return false;
+  }
+
+  void write_key(const Geometry &geometry, const Sequence &n, int64_t j, bool of_v,
+                 const Fill &fill) {
+    const fovea_tensor &cache = of_v ? args_.v : args_.k;
+    int64_t batch;
+    int64_t slot;
+    if (!geometry.locate(n, j, of_v, &batch, &slot)) return;
+    for (int64_t g = 0; g < s_.heads_kv; ++g) {
+      for (int64_t d = 0; d < cache.shape[3]; ++d) {
+        put(cache, batch, slot, g, d, fill({case_.tag(n.index), j, g, d}));
+      }
+    }
+  }
+
+  // A table slot is used if some row sees one of its page's keys by position.
+  void spoil_unused_ids(const Geometry &geometry) {
+    if (s_.page_len == 0) return;
+    Choices choices(mix(s_.seed, 99));
+    static const int32_t absurd[] = {-1, std::numeric_limits<int32_t>::min(),
+                                     std::numeric_limits<int32_t>::max(), 0x7ffffff0, -4096};
+    const size_t slots =
+        static_cast<size_t>(s_.csr ? args_.pages.count : args_.pages.row_stride * case_.sequences_);
+    std::vector<char> used(slots, 0);
+    for (const Sequence &n : geometry.sequences()) {
+      for (int64_t j = 0; j < n.len_kv; ++j) {
+        bool any = false;
+        for (int64_t i = 0; i < n.len_q && !any; ++i) any = geometry.visible_by_position(n, i, j);
+        if (any) used[static_cast<size_t>(n.page_begin + j / s_.page_len)] = 1;
+      }
+    }
+    for (const int32_t *table : {args_.pages.ids, args_.pages.v_ids}) {
+      for (size_t slot = 0; table != nullptr && slot < slots; ++slot) {
+        if (used[slot] == 0) const_cast<int32_t *>(table)[slot] = absurd[choices.below(5)];
+      }
+    }
+  }
+
+  Case &case_;
+  const Settings &s_;
+  fovea_attention_args &args_;
+};
+
+Case::Case(const Settings &given)
+    : settings(given), choices_(given.layout_seed != 0 ? given.layout_seed : mix(given.seed)) {
+  sequences_ = static_cast<int64_t>(settings.rows.size());
+  if (settings.rows.empty()) sequences_ = settings.batch;
+  args.struct_size = sizeof args;
+  args.reproducible = settings.reproducible;
+  args.sequences = sequences_;
+  if (settings.rows.empty() && choices_.one_in(2)) args.sequences = 0;  // then q.shape[0]
+  lay_out_rows();
+  lay_out_cache();
+  Filler filler(this);
+  filler.positions();
+  lay_out_masks();
+  filler.tree();
+  filler.logits();
+  const int64_t out_shape[4] = {args.q.shape[0], args.q.shape[1], settings.heads_q, settings.dim_v};
+  const int64_t lse_shape[4] = {args.q.shape[0], args.q.shape[1], settings.heads_q, 1};
+  args.out = lay_out(settings.out_type, out_shape);
+  out_ = std::move(inputs_.back());
+  inputs_.pop_back();
+  if (settings.lse) {
+    args.lse = lay_out(FOVEA_F32, lse_shape);
+    lse_ = std::move(inputs_.back());
+    inputs_.pop_back();
+  }
+  filler.find_seen();
+  filler.contents();
+  lay_out_scales();
+  if (choices_.one_in(2)) {
+    const Geometry geometry(args);
+    for (const Sequence &n : geometry.sequences()) {
+      args.max_len_q = std::max(args.max_len_q, n.len_q);
+      args.max_len_kv = std::max(args.max_len_kv, n.len_kv);
+    }
+  }
+  for (Block &block : inputs_) block.make_read_only();
+}
+
+}  // namespace fovea_test

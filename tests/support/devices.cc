@@ -1,0 +1,65 @@
+// devices.cc - see devices.h.
+#include "devices.h"
+
+#include <cstdlib>
+#include <map>
+#include <ostream>
+#include <stdexcept>
+
+namespace fovea_test {
+
+std::vector<Device> cpu_devices() {
+  std::vector<Device> list;
+  list.push_back({"cpu_portable", FOVEA_DEVICE_CPU, "portable", 2, 0x1p-24});
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    list.push_back({"cpu_avx2", FOVEA_DEVICE_CPU, "avx2", 2, 0x1p-24});
+  }
+#endif
+  return list;
+}
+
+std::vector<Device> devices() {
+  std::vector<Device> list = cpu_devices();
+  list.insert(list.begin(), {"reference", FOVEA_DEVICE_REFERENCE, "", 2, 0x1p-50});
+  return list;
+}
+
+fovea_handle *open(const Device &device, const fovea_options *options) {
+  fovea_options own{};
+  if (options != nullptr) own = *options;
+  own.struct_size = sizeof own;
+  own.device = device.kind;
+  own.threads = device.threads;
+  // The environment decides the instruction set, and is read once, here.
+  if (device.isa.empty()) {
+    unsetenv("FOVEA_CPU_ISA");
+  } else {
+    setenv("FOVEA_CPU_ISA", device.isa.c_str(), 1);
+  }
+  fovea_handle *handle = nullptr;
+  const fovea_status status = fovea_create(&own, &handle);
+  unsetenv("FOVEA_CPU_ISA");
+  if (status != FOVEA_OK) throw std::runtime_error(fovea_error_detail());
+  return handle;
+}
+
+fovea_handle *handle_of(const Device &device) {
+  struct Handles {
+    std::map<std::string, fovea_handle *> open;
+    ~Handles() {
+      for (auto &entry : open) fovea_destroy(entry.second);
+    }
+  };
+  static Handles handles;
+  const std::string key = device.name + "/" + std::to_string(device.threads);
+  auto found = handles.open.find(key);
+  if (found == handles.open.end()) found = handles.open.emplace(key, open(device)).first;
+  return found->second;
+}
+
+void PrintTo(const Device &device, std::ostream *out) {
+  *out << device.name;
+}
+
+}  // namespace fovea_test

@@ -1,0 +1,39 @@
+// devices.h - the devices that tests run on: the reference and the CPU with every instruction set
+// of this machine. One handle of each per process.
+#ifndef FOVEA_TESTS_DEVICES_H
+#define FOVEA_TESTS_DEVICES_H
+
+#include <fovea.h>
+
+#include <string>
+#include <vector>
+
+namespace fovea_test {
+
+struct Device {
+  std::string name;  // "reference", "cpu_portable", "cpu_avx2"
+  uint32_t kind = FOVEA_DEVICE_REFERENCE;
+  std::string isa;  // FOVEA_CPU_ISA while it is created; "" leaves the choice to the library
+  int32_t threads = 2;
+  double work = 0x1p-24;  // unit roundoff of its arithmetic
+};
+
+std::vector<Device> devices();
+std::vector<Device> cpu_devices();  // without the reference
+
+// Opens the device anew; the caller destroys it. `options` beyond device and threads are taken
+// over.
+fovea_handle *open(const Device &device, const fovea_options *options = nullptr);
+// The process's own handle; never destroyed before the end.
+fovea_handle *handle_of(const Device &device);
+
+// For INSTANTIATE_TEST_SUITE_P.
+template <typename Info>
+std::string device_name(const Info &info) {
+  return info.param.name;
+}
+void PrintTo(const Device &device, std::ostream *out);
+
+}  // namespace fovea_test
+
+#endif  // FOVEA_TESTS_DEVICES_H

@@ -1,0 +1,205 @@
+// geometry.cc - which rows and keys a call is about: the header's "Packed" to "Mask, bias".
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "formats.h"
+#include "oracle.h"
+
+namespace fovea_test {
+namespace {
+
+bool present(const fovea_tensor &t) {
+  return t.dtype != FOVEA_NONE;
+}
+
+// offsets[n] through a running maximum, clamped to [0, total]; *bits gains BAD_OFFSET if that
+// changed the number.
+int64_t read_offset(const int32_t *offsets, int64_t n, int64_t total, uint32_t *bits) {
+  int64_t maximum = 0;
+  for (int64_t m = 0; m <= n; ++m) maximum = std::max<int64_t>(maximum, offsets[m]);
+  maximum = std::min(maximum, total);
+  if (maximum != offsets[n]) *bits |= FOVEA_BAD_OFFSET;
+  return maximum;
+}
+
+void find_rows(const fovea_attention_args &args, Sequence *s) {
+  if (args.q_offsets == nullptr) {
+    s->q_batch = s->index;
+    s->len_q = args.q.shape[1];
+    return;
+  }
+  s->q_begin = read_offset(args.q_offsets, s->index, args.q.shape[1], &s->errors);
+  s->len_q = read_offset(args.q_offsets, s->index + 1, args.q.shape[1], &s->errors) - s->q_begin;
+}
+
+void find_room(const fovea_attention_args &args, Sequence *s) {
+  if (args.pages.ids != nullptr) {
+    if (args.pages.offsets == nullptr) {
+      s->page_begin = s->index * args.pages.row_stride;
+      s->page_count = args.pages.count;
+    } else {
+      const int64_t total = args.pages.count;
+      s->page_begin = read_offset(args.pages.offsets, s->index, total, &s->errors);
+      s->page_count =
+          read_offset(args.pages.offsets, s->index + 1, total, &s->errors) - s->page_begin;
+    }
+    s->room = s->page_count * args.k.shape[1];
+  } else if (args.kv_offsets != nullptr) {
+    s->kv_begin = read_offset(args.kv_offsets, s->index, args.k.shape[1], &s->errors);
+    s->room = read_offset(args.kv_offsets, s->index + 1, args.k.shape[1], &s->errors) - s->kv_begin;
+  } else {
+    s->kv_batch = s->index;
+    s->room = args.k.shape[1];
+  }
+}
+
+void find_keys(const fovea_attention_args &args, Sequence *s) {
+  find_room(args, s);
+  s->len_kv = s->room;
+  if (args.kv_lengths != nullptr) {
+    const int64_t wanted = args.kv_lengths[s->index];
+    s->len_kv = std::clamp<int64_t>(wanted, 0, s->room);
+    if (s->len_kv != wanted) s->errors |= FOVEA_BAD_LENGTH;
+  }
+  if (args.kv_first != nullptr) {
+    const int64_t wanted = args.kv_first[s->index];
+    s->first_key = std::clamp<int64_t>(wanted, 0, s->len_kv);
+    if (s->first_key != wanted) s->errors |= FOVEA_BAD_LENGTH;
+  }
+}
+
+void find_positions(const fovea_attention_args &args, Sequence *s) {
+  s->key_step = args.kv_position_stride == 0 ? 1 : args.kv_position_stride;
+  s->key0 = args.kv_position == nullptr ? 0 : args.kv_position[s->index];
+  if (args.q_position != nullptr) {
+    s->row0 = args.q_position[s->index];
+  } else if (args.alignment == FOVEA_ALIGN_TOP_LEFT) {
+    s->row0 = 0;
+  } else {
+    s->row0 = s->key0 + (s->len_kv - 1) * s->key_step + 1 - s->len_q;
+  }
+}
+
+// Whether a mask or bias reaches (i, j): an extent of 1 reaches everything.
+bool reaches(const fovea_tensor &t, int64_t i, int64_t j) {
+  return (t.shape[1] == 1 || i < t.shape[1]) && (t.shape[3] == 1 || j < t.shape[3]);
+}
+
+// The tree's answer for one (row, key).
+bool tree_shows(const fovea_tree_mask &tree, const Sequence &s, int64_t i, int64_t j, bool *bad) {
+  const int64_t len = tree.lengths == nullptr ? s.len_q : tree.lengths[s.index];
+  const int64_t start = tree.starts == nullptr ? 0 : tree.starts[s.index];
+  const int64_t column = j - (s.len_kv - len);
+  if (len <= 0 || column < 0) return true;
+  // A row that begins before the first word is outside as a whole, later ones word by word.
+  const int64_t begin = start + i * ((len + 31) / 32);
+  const int64_t word = begin + column / 32;
+  if (begin < 0 || word >= tree.words) {
+    *bad = true;
+    return false;
+  }
+  return ((tree.bits[word] >> (column % 32)) & 1u) != 0;
+}
+
+}  // namespace
+
+const void *address(const fovea_tensor &t, int64_t a, int64_t b, int64_t c, int64_t d) {
+  const int64_t at[4] = {a, b, c, d};
+  int64_t offset = 0;
+  for (int n = 0; n < 4; ++n) {
+    if (t.shape[n] != 1) offset += at[n] * t.stride[n];
+  }
+  return static_cast<const char *>(t.data) + offset * static_cast<int64_t>(size_of(t.dtype));
+}
+
+double element(const fovea_tensor &t, int64_t a, int64_t b, int64_t c, int64_t d) {
+  return load(t.dtype, address(t, a, b, c, d));
+}
+
+double scaled_element(const fovea_tensor &t, const fovea_tensor &scale, int64_t a, int64_t b,
+                      int64_t c, int64_t d) {
+  const double value = element(t, a, b, c, d);
+  if (!present(scale)) return value;
+  return value * element(scale, a, b, c, d / (t.shape[3] / scale.shape[3]));
+}
+
+Geometry::Geometry(const fovea_attention_args &args) : args_(args) {
+  const int64_t count = args.q_offsets != nullptr ? args.sequences : args.q.shape[0];
+  for (int64_t n = 0; n < count; ++n) {
+    Sequence s;
+    s.index = n;
+    find_rows(args, &s);
+    find_keys(args, &s);
+    find_positions(args, &s);
+    sequences_.push_back(s);
+  }
+}
+
+bool Geometry::visible_by_position(const Sequence &s, int64_t i, int64_t j) const {
+  if (j < s.first_key || j >= s.len_kv) return false;
+  const int64_t row = row_position(s, i);
+  const int64_t key = key_position(s, j);
+  if (args_.prefix_lengths != nullptr && key < args_.prefix_lengths[s.index]) return true;
+  if (args_.causal != 0 && key > row) return false;
+  const fovea_window &left = args_.window_left;
+  const fovea_window &right = args_.window_right;
+  if (left.kind == FOVEA_WINDOW_LIMITED && key < row - left.count) return false;
+  return right.kind != FOVEA_WINDOW_LIMITED || key <= row + right.count;
+}
+
+bool Geometry::visible_by_mask(const Sequence &s, int64_t i, int64_t h, int64_t j,
+                               bool *bad) const {
+  bool seen = true;
+  if (present(args_.mask)) {
+    const bool inside = reaches(args_.mask, i, j);
+    *bad = *bad || !inside;
+    seen = inside && element(args_.mask, s.index, i, h, j) != 0.0;
+  }
+  if (args_.tree.bits != nullptr) seen = tree_shows(args_.tree, s, i, j, bad) && seen;
+  if (present(args_.bias)) {
+    const bool inside = reaches(args_.bias, i, j);
+    *bad = *bad || !inside;
+    const double minus_infinity = -std::numeric_limits<double>::infinity();
+    seen = seen && inside && element(args_.bias, s.index, i, h, j) != minus_infinity;
+  }
+  return seen;
+}
+
+bool Geometry::locate(const Sequence &s, int64_t j, bool of_v, int64_t *batch,
+                      int64_t *slot) const {
+  if (args_.pages.ids == nullptr) {
+    *batch = s.kv_batch;
+    *slot = s.kv_begin + j;
+    return true;
+  }
+  const fovea_tensor &cache = of_v ? args_.v : args_.k;
+  const int32_t *ids = of_v && args_.pages.v_ids != nullptr ? args_.pages.v_ids : args_.pages.ids;
+  const int64_t page_len = args_.k.shape[1];
+  *batch = ids[s.page_begin + j / page_len];
+  *slot = j % page_len;
+  return *batch >= 0 && *batch < cache.shape[0];
+}
+
+bool Geometry::key_exists(const Sequence &s, int64_t j) const {
+  int64_t batch;
+  int64_t slot;
+  if (!locate(s, j, false, &batch, &slot)) return false;
+  return !present(args_.v) || locate(s, j, true, &batch, &slot);
+}
+
+bool Geometry::visible(const Sequence &s, int64_t i, int64_t h, int64_t j) const {
+  bool bad = false;
+  return visible_by_position(s, i, j) && key_exists(s, j) && visible_by_mask(s, i, h, j, &bad);
+}
+
+double Geometry::bias_at(const Sequence &s, int64_t i, int64_t h, int64_t j) const {
+  return present(args_.bias) ? element(args_.bias, s.index, i, h, j) : 0.0;
+}
+
+double Geometry::slope_at(const Sequence &s, int64_t h) const {
+  if (args_.alibi_slopes == nullptr) return 0.0;
+  return static_cast<double>(args_.alibi_slopes[s.index * args_.alibi_stride + h]);
+}
+
+}  // namespace fovea_test

@@ -1,0 +1,70 @@
+// judge.h - how far a result may lie from the truth, and where it lies farther.
+//
+// u is the unit roundoff of out's type, u32 that of the arithmetic (2^-24 for kernels in single
+// precision, 2^-52 for the reference), A, R, S, lhat the magnitudes of oracle.h, and
+// F = 8 u32 (1 + S) A all effects of the arithmetic. e is the error of one element, eta half the
+// smallest step of out, eta_p that of the probabilities' type.
+//
+//   class  NaN and infinities are where the truth has them
+//   C1     |e| <= 2u A + F + eta_p sum|v| / lhat + eta            16-bit
+//   C1s    |e| <= u |O| + 4u R + F + eta                          16-bit, statistical
+//   C2     norm(e) <= 1.5 (u sqrt(norm(O)^2 + norm(R)^2) + norm(F) + norm(eta))  rows, dim_v >= 64
+//   C3     C2 with 0.8 over the tensor, from 4096 elements on
+//   C4     |lse error| <= u32 (8 (1 + S) + 4 |lse|); exact in empty rows
+//   C5     |e| <= u |O| + eta + F                  probabilities are never rounded (CPU, f32)
+//   C6     |e| <= u A + F + eta, and relative norm <= 0.04        e4m3 out
+//   C7     8-bit caches are judged as what they decode to: nothing of its own
+//   C8     |e| <= 2 ulp where every value has one sign (A = |O|) and F <= u A
+//
+// Errors are compared as stored, that is, after the division by out's scale. F also holds what
+// single precision loses below its normal range: 2^-126 sum|v|.
+#ifndef FOVEA_TESTS_JUDGE_H
+#define FOVEA_TESTS_JUDGE_H
+
+#include <string>
+#include <vector>
+
+#include "oracle.h"
+
+namespace fovea_test {
+
+// What came out, in the order of Truth: [row][dim_v] as stored, and one lse per row (may be empty).
+struct Observed {
+  std::vector<double> out;
+  std::vector<double> lse;
+  uint32_t out_dtype = FOVEA_F32;
+  uint32_t q_dtype = FOVEA_F32;
+  double work = 0x1p-24;  // u32
+};
+
+struct Finding {
+  std::string criterion;
+  int64_t count = 0;  // how many numbers it judged
+  double worst = 0;   // largest error / limit
+  bool failed = false;
+  Row row;         // of the first failure, or of the worst ratio
+  int64_t d = -1;  // column; -1: lse or a whole row
+  double got = 0, expected = 0, limit = 0;
+};
+
+Finding judge_class(const Truth &truth, const Observed &observed);
+Finding judge_c1(const Truth &truth, const Observed &observed);
+Finding judge_c1s(const Truth &truth, const Observed &observed);
+Finding judge_c2(const Truth &truth, const Observed &observed);
+Finding judge_c3(const Truth &truth, const Observed &observed);
+Finding judge_c4(const Truth &truth, const Observed &observed);
+Finding judge_c5(const Truth &truth, const Observed &observed);
+Finding judge_c6(const Truth &truth, const Observed &observed);
+Finding judge_c8(const Truth &truth, const Observed &observed);
+
+// Every criterion that applies to the types. `exact_probabilities` adds C5 for all types.
+std::vector<Finding> judge(const Truth &truth, const Observed &observed, bool exact_probabilities);
+
+// Whether none failed and, unless there is nothing to judge, something was judged.
+bool passes(const std::vector<Finding> &findings, const Truth &truth);
+std::string describe(const std::vector<Finding> &findings);
+std::string describe(const Finding &finding);
+
+}  // namespace fovea_test
+
+#endif  // FOVEA_TESTS_JUDGE_H

@@ -1,0 +1,283 @@
+// oracle.cc - the formula of the header's introduction, in double precision.
+//
+// Per sequence and kv head, keys and values are decoded once; then every row is: logits of the
+// visible keys, their maximum, the weights, the sums. Two passes, no online trick.
+#include "oracle.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "formats.h"
+
+namespace fovea_test {
+namespace {
+
+const double kInfinity = std::numeric_limits<double>::infinity();
+const double kNan = std::numeric_limits<double>::quiet_NaN();
+const double kU32 = 0x1p-24;
+const double kLargestF32 = 0x1.fffffep127;
+
+bool present(const fovea_tensor &t) {
+  return t.dtype != FOVEA_NONE;
+}
+
+// Keys and values of one sequence and kv head, decoded where some row of the group sees them.
+struct Cache {
+  std::vector<char> seen;  // per key
+  std::vector<double> k;   // [len_kv][dim]
+  std::vector<double> v;   // [len_kv][dim_v]
+  bool finite = true;
+};
+
+struct Logit {
+  int64_t key;
+  double value;
+  double size;  // sum of the magnitudes that were added up
+};
+
+bool key_is_seen(const Geometry &geometry, const Sequence &s, int64_t g, int64_t j) {
+  const int64_t group = geometry.group();
+  for (int64_t i = 0; i < s.len_q; ++i) {
+    for (int64_t h = g * group; h < (g + 1) * group; ++h) {
+      if (geometry.visible(s, i, h, j)) return true;
+    }
+  }
+  return false;
+}
+
+void decode_row(const fovea_tensor &t, const fovea_tensor &scale, int64_t batch, int64_t slot,
+                int64_t head, double *row, bool *finite) {
+  for (int64_t d = 0; d < t.shape[3]; ++d) {
+    row[d] = scaled_element(t, scale, batch, slot, head, d);
+    *finite = *finite && std::isfinite(row[d]);
+  }
+}
+
+Cache decode_cache(const Geometry &geometry, const Sequence &s, int64_t g) {
+  const fovea_attention_args &args = geometry.args();
+  const size_t keys = static_cast<size_t>(s.len_kv);
+  const size_t dim = static_cast<size_t>(args.k.shape[3]);
+  const size_t dim_v = present(args.v) ? static_cast<size_t>(args.v.shape[3]) : 0;
+  Cache cache;
+  cache.seen.resize(keys);
+  cache.k.resize(keys * dim);
+  cache.v.resize(keys * dim_v);
+  for (size_t j = 0; j < keys; ++j) {
+    const int64_t key = static_cast<int64_t>(j);
+    cache.seen[j] = key_is_seen(geometry, s, g, key) ? 1 : 0;
+    if (cache.seen[j] == 0) continue;
+    int64_t batch = 0;
+    int64_t slot = 0;
+    geometry.locate(s, key, false, &batch, &slot);
+    decode_row(args.k, args.k_scale, batch, slot, g, &cache.k[j * dim], &cache.finite);
+    if (dim_v == 0) continue;
+    geometry.locate(s, key, true, &batch, &slot);
+    decode_row(args.v, args.v_scale, batch, slot, g, &cache.v[j * dim_v], &cache.finite);
+  }
+  return cache;
+}
+
+// t[j] of the introduction, for the keys that the row sees.
+std::vector<Logit> logits_of(const Geometry &geometry, const Sequence &s, int64_t i, int64_t h,
+                             const double *q, const Cache &cache) {
+  const fovea_attention_args &args = geometry.args();
+  const int64_t dim = args.q.shape[3];
+  // The default is a value of the field, so it is the float nearest to 1 / sqrt(dim).
+  const double root = round_to(FOVEA_F32, 1.0 / std::sqrt(static_cast<double>(dim)));
+  const double scale = args.scale == 0.0f ? root : static_cast<double>(args.scale);
+  const double softcap = static_cast<double>(args.softcap);
+  const double slope = geometry.slope_at(s, h);
+  std::vector<Logit> logits;
+  for (int64_t j = 0; j < s.len_kv; ++j) {
+    if (cache.seen[static_cast<size_t>(j)] == 0 || !geometry.visible(s, i, h, j)) continue;
+    const double *k = &cache.k[static_cast<size_t>(j * dim)];
+    double sum = 0.0;
+    double size = 0.0;
+    for (int64_t d = 0; d < dim; ++d) {
+      sum += q[d] * k[d];
+      size += std::fabs(q[d] * k[d]);
+    }
+    double t = scale * sum;
+    size *= std::fabs(scale);
+    if (softcap > 0.0) t = softcap * std::tanh(t / softcap);
+    const double distance =
+        std::fabs(static_cast<double>(geometry.row_position(s, i) - geometry.key_position(s, j)));
+    const double bias = geometry.bias_at(s, i, h, j);
+    if (args.alibi_slopes != nullptr) t -= slope * distance;
+    t += bias;
+    logits.push_back({j, t, size + std::fabs(slope * distance) + std::fabs(bias)});
+  }
+  return logits;
+}
+
+// S of the row: the largest magnitude among the keys that can matter. A key whose logit, with its
+// own error on top, stays 40 below the maximum adds less than e^-40 and cannot.
+double size_of_row(const std::vector<Logit> &logits, double maximum) {
+  double size = 0.0;
+  for (const Logit &logit : logits) {
+    const double error = 8.0 * kU32 * (1.0 + logit.size);
+    if (!(logit.value + error < maximum - 40.0)) size = std::max(size, logit.size);
+  }
+  return size;
+}
+
+// Fills in max, lhat, lse, size and empty; returns the weights, one per logit.
+std::vector<double> soften(const Geometry &geometry, const std::vector<Logit> &logits, Row *row) {
+  const float *sinks = geometry.args().sinks;
+  const double sink = sinks != nullptr ? static_cast<double>(sinks[row->h]) : -kInfinity;
+  row->max = sink;
+  row->empty = true;
+  bool poisoned = false;
+  for (const Logit &logit : logits) {
+    poisoned = poisoned || std::isnan(logit.value) || logit.value == kInfinity;
+    if (logit.value != -kInfinity) row->empty = false;
+    row->max = std::max(row->max, logit.value);
+  }
+  std::vector<double> weights(logits.size(), 0.0);
+  row->lhat = sink > -kInfinity ? std::exp(sink - row->max) : 0.0;
+  row->lse = sink;
+  if (row->empty) return weights;
+  for (size_t n = 0; n < logits.size(); ++n) {
+    weights[n] = poisoned ? kNan : std::exp(logits[n].value - row->max);
+    row->lhat += weights[n];
+  }
+  for (double &weight : weights) weight /= row->lhat;
+  row->lse = row->max + std::log(row->lhat);
+  row->size = size_of_row(logits, row->max);
+  return weights;
+}
+
+// The type that probabilities may be rounded to, and its underflow.
+struct Rounding {
+  double u;
+  double eta;
+};
+
+Rounding rounding_of(const fovea_attention_args &args) {
+  const bool narrow = args.q.dtype == FOVEA_F16 || args.q.dtype == FOVEA_BF16;
+  const uint32_t dtype = narrow ? args.q.dtype : static_cast<uint32_t>(FOVEA_F32);
+  return {unit_roundoff(dtype), half_step(dtype)};
+}
+
+void accumulate(const Cache &cache, const std::vector<Logit> &logits,
+                const std::vector<double> &weights, const Rounding &rounding, double lhat,
+                int64_t dim_v, double *sums[4]) {
+  const double floor = rounding.eta / (rounding.u * lhat);
+  for (size_t n = 0; n < logits.size(); ++n) {
+    const double *v = &cache.v[static_cast<size_t>(logits[n].key * dim_v)];
+    const double p = weights[n];
+    const double noisy = std::max(p, floor);
+    for (int64_t d = 0; d < dim_v; ++d) {
+      sums[0][d] += p * v[d];
+      sums[1][d] += p * std::fabs(v[d]);
+      sums[2][d] += noisy * noisy * v[d] * v[d];
+      sums[3][d] += std::fabs(v[d]);
+    }
+  }
+}
+
+void attend_row(const Geometry &geometry, const Sequence &s, const Cache &cache, Row row,
+                Truth *truth) {
+  const fovea_attention_args &args = geometry.args();
+  std::vector<double> q(static_cast<size_t>(args.q.shape[3]));
+  bool finite = true;
+  decode_row(args.q, args.q_scale, row.batch, row.row, row.h, q.data(), &finite);
+  const std::vector<Logit> logits = logits_of(geometry, s, row.i, row.h, q.data(), cache);
+  const std::vector<double> weights = soften(geometry, logits, &row);
+  // Single precision cannot form such logits; what it makes of them is nobody's promise.
+  row.exempt = !cache.finite || (finite && !(row.size <= kLargestF32));
+  const size_t width = static_cast<size_t>(truth->dim_v);
+  const size_t at = truth->out.size();
+  for (auto *field : {&truth->out, &truth->condition, &truth->noise, &truth->sum_abs_v}) {
+    field->resize(at + width, 0.0);
+  }
+  double *sums[4] = {truth->out.data() + at, truth->condition.data() + at, truth->noise.data() + at,
+                     truth->sum_abs_v.data() + at};
+  if (!row.empty) {
+    accumulate(cache, logits, weights, rounding_of(args), row.lhat, truth->dim_v, sums);
+  }
+  for (int64_t d = 0; d < truth->dim_v; ++d) {
+    sums[2][d] = std::sqrt(sums[2][d]);
+    const bool scaled = present(args.out_scale);
+    truth->out_scale.push_back(scaled ? element(args.out_scale, row.batch, row.row, row.h,
+                                                d / (args.out.shape[3] / args.out_scale.shape[3]))
+                                      : 1.0);
+  }
+  truth->rows.push_back(row);
+}
+
+// Which bits the keys of a sequence must and may raise. A table entry or mask is certainly read
+// where everything else shows the key, and possibly wherever positions do.
+void expect_errors(const Geometry &geometry, const Sequence &s, Truth *truth) {
+  uint32_t required = s.errors;
+  uint32_t allowed = s.errors;
+  const fovea_attention_args &args = geometry.args();
+  const bool can_fail = args.pages.ids != nullptr || args.tree.bits != nullptr ||
+                        present(args.mask) || present(args.bias);
+  for (int64_t i = 0; can_fail && i < s.len_q; ++i) {
+    for (int64_t j = s.first_key; j < s.len_kv; ++j) {
+      if (!geometry.visible_by_position(s, i, j)) continue;
+      const bool exists = geometry.key_exists(s, j);
+      if (!exists) allowed |= FOVEA_BAD_PAGE;
+      for (int64_t h = 0; h < geometry.heads_q(); ++h) {
+        bool bad = false;
+        const bool shown = geometry.visible_by_mask(s, i, h, j, &bad);
+        if (bad) allowed |= FOVEA_BAD_MASK;
+        if (bad && exists) required |= FOVEA_BAD_MASK;
+        if (!exists && shown) required |= FOVEA_BAD_PAGE;
+      }
+    }
+  }
+  truth->errors_required.push_back(required);
+  truth->errors_allowed.push_back(allowed);
+}
+
+}  // namespace
+
+Truth attend(const fovea_attention_args &args) {
+  const Geometry geometry(args);
+  Truth truth;
+  truth.dim_v = args.v.shape[3];
+  for (const Sequence &s : geometry.sequences()) {
+    for (int64_t g = 0; g < geometry.heads_kv(); ++g) {
+      const Cache cache = decode_cache(geometry, s, g);
+      for (int64_t h = g * geometry.group(); h < (g + 1) * geometry.group(); ++h) {
+        for (int64_t i = 0; i < s.len_q; ++i) {
+          Row row;
+          row.sequence = s.index;
+          row.i = i;
+          row.h = h;
+          row.batch = s.q_batch;
+          row.row = s.q_begin + i;
+          attend_row(geometry, s, cache, row, &truth);
+        }
+      }
+    }
+    expect_errors(geometry, s, &truth);
+  }
+  return truth;
+}
+
+std::vector<double> weigh(const Geometry &geometry, int64_t sequence, int64_t i, int64_t h,
+                          int64_t keys, Row *row) {
+  const Sequence &s = geometry.sequences()[static_cast<size_t>(sequence)];
+  fovea_attention_args args = geometry.args();
+  const Cache cache = decode_cache(geometry, s, h / geometry.group());
+  std::vector<double> q(static_cast<size_t>(args.q.shape[3]));
+  bool finite = true;
+  decode_row(args.q, args.q_scale, s.q_batch, s.q_begin + i, h, q.data(), &finite);
+  row->sequence = sequence;
+  row->i = i;
+  row->h = h;
+  const std::vector<Logit> logits = logits_of(geometry, s, i, h, q.data(), cache);
+  const std::vector<double> some = soften(geometry, logits, row);
+  row->exempt = !cache.finite;
+  std::vector<double> all(static_cast<size_t>(keys), 0.0);
+  for (size_t n = 0; n < logits.size(); ++n) {
+    if (logits[n].key < keys) all[static_cast<size_t>(logits[n].key)] = some[n];
+  }
+  return all;
+}
+
+}  // namespace fovea_test
