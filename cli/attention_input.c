@@ -5,15 +5,15 @@
 #define _GNU_SOURCE /* aligned_alloc beside POSIX */
 #include "attention_input.h"
 
-#include <errno.h>
 #include <limits.h>
-#include <locale.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "check.h"
+#include "check_rule.h"
 #include "cpu/element.h"
 #include "error.h"
+#include "input_settings.h"
 
 enum { Q, K, V, OUT, LSE };
 static const char *const tensor_names[] = {"q", "k", "v"};
@@ -35,109 +35,9 @@ static int fail(const fv_input *input, const char *text) {
   return fv_cli_fail(FV_EXIT_INPUT, "%s: %s", input->label, text);
 }
 
-/* ---- Metadata ---- */
-
-static const char *metadata(const fv_input *input, const char *key) {
-  return fv_tensor_file_metadata(input->files[0], key);
-}
-
-/* A whole finite number, in the C locale. */
-static bool parse_float(const char *text, float *value) {
-  char *end;
-  if (!*text || strspn(text, "+-.0123456789eE") != strlen(text)) return false;
-  double parsed = strtod(text, &end);
-  *value = (float)parsed;
-  return !*end && isfinite(*value);
-}
-
-static bool parse_window(const char *text, int32_t *left, int32_t *right) {
-  char *end;
-  if (strspn(text, "-0123456789,") != strlen(text)) return false;
-  errno = 0;
-  long l = strtol(text, &end, 10);
-  if (end == text || *end != ',') return false;
-  const char *second = end + 1;
-  long r = strtol(second, &end, 10);
-  if (end == second || *end || errno || l < -1 || r < -1 || l > INT32_MAX || r > INT32_MAX) {
-    return false;
-  }
-  *left = (int32_t)l;
-  *right = (int32_t)r;
-  return true;
-}
-
-static int contradicts(const fv_input *input, const char *what, const char *value) {
-  return fv_cli_fail(FV_EXIT_USAGE, "--%s contradicts the metadata of %s (%s %s); leave it out",
-                     what, input->label, what, value);
-}
-
-static int bad_metadata(const fv_input *input, const char *key, const char *remedy) {
-  return fv_cli_fail(FV_EXIT_INPUT, "%s: metadata %s is not valid; write %s", input->label, key,
-                     remedy);
-}
-
-static int read_layout(fv_input *input, const fv_input_options *options) {
-  const char *stored = metadata(input, "layout");
-  if (stored && strcmp(stored, "bhsd") && strcmp(stored, "bshd")) {
-    return bad_metadata(input, "layout", "bhsd or bshd");
-  }
-  if (stored && options->layout && strcmp(stored, options->layout)) {
-    return contradicts(input, "layout", stored);
-  }
-  const char *layout = options->layout ? options->layout : stored ? stored : "bhsd";
-  input->heads_first = !strcmp(layout, "bhsd");
-  return FV_EXIT_OK;
-}
-
-/* A positive number from a flag or the metadata; 0 if neither gives one. */
-static int read_number(fv_input *input, const char *key, bool given, float flag, float *value) {
-  const char *stored = metadata(input, key);
-  float number = 0;
-  if (stored && (!parse_float(stored, &number) || number < 0)) {
-    return bad_metadata(input, key, "a finite number, 0 or more");
-  }
-  if (stored && given && number != flag) return contradicts(input, key, stored);
-  *value = given ? flag : number;
-  return FV_EXIT_OK;
-}
-
-static int read_causal(fv_input *input, const fv_input_options *options) {
-  const char *stored = metadata(input, "causal");
-  const char *flag = NULL;
-  if (options->has_causal) {
-    flag = options->alignment == FOVEA_ALIGN_TOP_LEFT ? "top-left" : "bottom-right";
-  }
-  if (stored && !strcmp(stored, "none")) {
-    return flag ? contradicts(input, "causal", stored) : FV_EXIT_OK;
-  }
-  if (stored && strcmp(stored, "top-left") && strcmp(stored, "bottom-right")) {
-    return bad_metadata(input, "causal", "top-left, bottom-right or none");
-  }
-  if (stored && flag && strcmp(stored, flag)) return contradicts(input, "causal", stored);
-  input->causal_name = flag ? flag : stored;
-  input->args.causal = input->causal_name != NULL;
-  if (input->causal_name && !strcmp(input->causal_name, "top-left")) {
-    input->args.alignment = FOVEA_ALIGN_TOP_LEFT;
-  }
-  return FV_EXIT_OK;
-}
-
-static int read_window(fv_input *input, const fv_input_options *options) {
-  const char *stored = metadata(input, "window");
-  int32_t left = -1, right = -1;
-  if (stored && !parse_window(stored, &left, &right)) {
-    return bad_metadata(input, "window", "L,R with -1 for no limit");
-  }
-  if (options->has_window) {
-    if (stored && (left != options->window_left || right != options->window_right)) {
-      return contradicts(input, "window", stored);
-    }
-    left = options->window_left;
-    right = options->window_right;
-  }
-  if (left >= 0) input->args.window_left = (fovea_window){FOVEA_WINDOW_LIMITED, left};
-  if (right >= 0) input->args.window_right = (fovea_window){FOVEA_WINDOW_LIMITED, right};
-  return FV_EXIT_OK;
+/* The file that holds, or should hold, one of q, k and v. */
+static const char *path_of(const fv_input *input, int which) {
+  return input->file_count > 1 ? input->paths[which] : input->label;
 }
 
 /* ---- Tensors ---- */
@@ -158,19 +58,20 @@ static uint32_t library_dtype(fv_file_dtype dtype) {
 static int open_files(fv_input *input, const fv_input_options *options) {
   const char *paths[] = {options->q, options->k, options->v};
   fv_file_error error;
+  input->label = options->file ? options->file : options->q;
   if (options->file) {
-    input->label = options->file;
+    input->paths[0] = options->file;
     input->file_count = 1;
     if (fv_tensor_file_open(options->file, "q", &input->files[0], &error) == FV_FILE_OK) {
       return FV_EXIT_OK;
     }
     return fv_cli_fail_file(&error);
   }
-  input->label = options->q;
   for (int i = 0; i < 3; ++i) {
-    if (fv_tensor_file_open(paths[i], tensor_names[i], &input->files[i], &error) != FV_FILE_OK) {
+    if (fv_npy_open(paths[i], tensor_names[i], &input->files[i], &error) != FV_FILE_OK) {
       return fv_cli_fail_file(&error);
     }
+    input->paths[i] = paths[i];
     input->file_count = i + 1;
   }
   return FV_EXIT_OK;
@@ -199,27 +100,90 @@ static fovea_tensor view_of(const fv_input *input, void *data, uint32_t dtype,
 }
 
 static int find_qkv(const fv_input *input, int which, const fv_file_tensor **tensor) {
-  *tensor = find(input, tensor_names[which]);
+  const char *path = path_of(input, which), *name = tensor_names[which];
+  *tensor = find(input, name);
   if (!*tensor) {
-    return fv_cli_fail(FV_EXIT_INPUT, "%s: tensor %s is missing; the file needs q, k and v",
-                       input->label, tensor_names[which]);
+    return fv_cli_fail(FV_EXIT_INPUT,
+                       "%s: tensor %s is missing; a .safetensors file needs q, k and v, .npy files "
+                       "are given by --q, --k and --v",
+                       path, name);
   }
   if (!library_dtype((*tensor)->dtype)) {
-    return fv_cli_fail(FV_EXIT_INPUT, "%s: tensor %s must be F32, F16 or BF16; convert it",
-                       input->label, tensor_names[which]);
+    return fv_cli_fail(FV_EXIT_INPUT, "%s: tensor %s must be F32, F16 or BF16; convert it", path,
+                       name);
   }
   if ((*tensor)->rank != 4) {
-    return fv_cli_fail(FV_EXIT_INPUT,
-                       "%s: tensor %s has rank %u, must be 4 ([batch, heads, seq, dim])",
-                       input->label, tensor_names[which], (unsigned)(*tensor)->rank);
+    return fv_cli_fail(
+        FV_EXIT_INPUT, "%s: tensor %s has rank %u, must be 4: %s; reshape it", path, name,
+        (unsigned)(*tensor)->rank,
+        input->heads_first ? "[batch, heads, seq, dim]" : "[batch, seq, heads, dim]");
   }
   for (int d = 0; d < 4; ++d) {
     if ((*tensor)->shape[d] <= INT32_MAX) continue;
     return fv_cli_fail(FV_EXIT_INPUT, "%s: tensor %s has an extent of %lld, must be below 2^31",
-                       input->label, tensor_names[which], (long long)(*tensor)->shape[d]);
+                       path, name, (long long)(*tensor)->shape[d]);
   }
   return FV_EXIT_OK;
 }
+
+/* ---- Shapes ---- */
+
+static const fovea_tensor *view_at(const fv_input *input, int which) {
+  const fovea_tensor *views[] = {&input->args.q, &input->args.k, &input->args.v};
+  return views[which];
+}
+
+/* The library names extents by its own order of dimensions, which need not be the file's: what
+ * files get wrong is told here, in words. */
+static int check_equal_extents(const fv_input *input) {
+  static const struct {
+    int tensor, other, axis;
+    const char *what;
+  } rules[] = {{K, Q, 0, "batch"},
+               {V, K, 0, "batch"},
+               {V, K, 1, "len_kv"},
+               {V, K, 2, "heads"},
+               {K, Q, 3, "dim"}};
+  for (size_t i = 0; i < sizeof rules / sizeof rules[0]; ++i) {
+    long long mine = view_at(input, rules[i].tensor)->shape[rules[i].axis];
+    long long other = view_at(input, rules[i].other)->shape[rules[i].axis];
+    if (mine == other) continue;
+    return fv_cli_fail(
+        FV_EXIT_INPUT, "%s: tensor %s has %s %lld, must have tensor %s's, %lld; is the layout %s?",
+        path_of(input, rules[i].tensor), tensor_names[rules[i].tensor], rules[i].what, mine,
+        tensor_names[rules[i].other], other, input->heads_first ? "bhsd" : "bshd");
+  }
+  return FV_EXIT_OK;
+}
+
+static int check_extents(const fv_input *input) {
+  static const int last[] = {FV_DIM_LAST, FV_DIM_LAST, FV_DIM_V_LAST};
+  int code = check_equal_extents(input);
+  if (code) return code;
+  for (int i = Q; i <= V; ++i) {
+    long long dim = view_at(input, i)->shape[3];
+    if (dim >= FV_DIM_STEP && dim <= last[i] && dim % FV_DIM_STEP == 0) continue;
+    return fv_cli_fail(FV_EXIT_INPUT,
+                       "%s: tensor %s has dim %lld, must be a multiple of %d up to %d; pad it with "
+                       "zeros",
+                       path_of(input, i), tensor_names[i], dim, FV_DIM_STEP, last[i]);
+  }
+  long long heads_q = input->args.q.shape[2], heads_kv = input->args.k.shape[2];
+  if (heads_kv ? heads_q % heads_kv == 0 : heads_q == 0) return FV_EXIT_OK;
+  return fv_cli_fail(FV_EXIT_INPUT,
+                     "%s: tensor q has %lld heads, must be a multiple of tensor k's %lld; is the "
+                     "layout %s?",
+                     path_of(input, Q), heads_q, heads_kv, input->heads_first ? "bhsd" : "bshd");
+}
+
+/* What is left to break is the library's to say; it is the file that is wrong. */
+static int check_problem(const fv_input *input) {
+  fv_problem problem;
+  fovea_status status = fv_check_attention_shape(&input->args, &problem);
+  return status == FOVEA_OK ? FV_EXIT_OK : fv_cli_fail_call(input->label, status);
+}
+
+/* ---- Conversion ---- */
 
 static void *allocate(int64_t elements, int64_t element_bytes) {
   size_t bytes = ((size_t)elements * (size_t)element_bytes + 255) / 256 * 256;
@@ -343,24 +307,18 @@ int fv_input_open(const fv_input_options *options, fv_input *input) {
   memset(input, 0, sizeof *input);
   input->args.struct_size = sizeof input->args;
   int code = open_files(input, options);
-  if (!code) code = read_layout(input, options);
-  if (!code)
-    code = read_number(input, "scale", options->has_scale, options->scale, &input->args.scale);
-  if (!code) {
-    code =
-        read_number(input, "softcap", options->has_softcap, options->softcap, &input->args.softcap);
-  }
-  if (!code) code = read_causal(input, options);
-  if (!code) code = read_window(input, options);
+  if (!code) code = fv_input_read_settings(input, options);
   if (!code) code = read_qkv(input, options);
+  if (!code) code = check_extents(input);
   if (!code) code = make_outputs(input);
   if (!code) code = read_mask(input);
   if (!code) code = read_expected(input);
+  if (!code) code = check_problem(input);
   if (code) {
     fv_input_close(input);
     return code;
   }
-  input->tokens = metadata(input, "tokens");
+  input->tokens = fv_tensor_file_metadata(input->files[0], "tokens");
   return FV_EXIT_OK;
 }
 

@@ -23,7 +23,8 @@ typedef struct fv_input_options {
 } fv_input_options;
 
 typedef struct fv_input {
-  const char *label; /* for messages: the file's path */
+  const char *label;    /* for messages: the file's path, or that of q */
+  const char *paths[3]; /* of the files */
   fv_tensor_file *files[3];
   int file_count;
   bool heads_first;    /* bhsd */

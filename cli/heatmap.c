@@ -2,7 +2,8 @@
  *
  * The picture is finished in memory first (some MB at most). Only then is a temporary file made in
  * the folder of the result, so that an interrupt during the drawing, which takes most of the time,
- * finds nothing on the disk to leave behind; and rename() replaces the old file in one step.
+ * finds nothing on the disk to leave behind; until rename() replaces the old file in one step,
+ * interrupts wait.
  */
 #include "heatmap.h"
 
@@ -16,6 +17,7 @@
 #include <unistd.h>
 
 #include "heatmap_paint.h"
+#include "interrupt.h"
 
 typedef fv_heatmap_status paint_function(const fv_heatmap *map, FILE *stream);
 
@@ -37,6 +39,7 @@ static fv_heatmap_status fail(message to, fv_heatmap_status status, const char *
   return status;
 }
 
+/* NULL for a name that ends in no known extension. Case does not matter: "MAP.PNG" is a PNG. */
 static paint_function *painter_for(const char *path) {
   static const struct {
     const char *extension;
@@ -87,6 +90,8 @@ static bool write_and_close(int file, const char *bytes, size_t count) {
   return error == 0;
 }
 
+/* The temporary name is the result's plus a random suffix: same folder, so rename() cannot cross a
+ * file system; and who finds it after a crash knows what it was. */
 static fv_heatmap_status replace_file(const char *path, const char *bytes, size_t count,
                                       message to) {
   char temporary[PATH_MAX];
@@ -129,7 +134,10 @@ fv_heatmap_status fv_heatmap_write(const fv_heatmap *map, const char *path, char
   size_t count;
   fv_heatmap_status status = paint(map, painter, &bytes, &count);
   if (status != FV_HEATMAP_OK) return fail(to, status, "%s: out of memory while drawing", path);
+  sigset_t before;
+  fv_interrupt_hold(&before);
   status = replace_file(path, bytes, count, to);
+  fv_interrupt_release(&before);
   free(bytes);
   return status;
 }

@@ -12,6 +12,7 @@
 
 #include "heatmap_paint.h"
 
+/* Fontconfig's choice: DejaVu Sans on Debian, where libcairo2 always brings a font along. */
 static const char font[] = "sans-serif";
 static const double degree = 0.017453292519943295; /* pi / 180 */
 
@@ -43,6 +44,7 @@ static double measure(void *state, const char *text, double size, bool bold) {
   return extents.x_advance;
 }
 
+/* Edges of cells lie on whole pixels at any density; a fill there has no half-covered pixels. */
 static void rectangle(void *state, fv_heatmap_box box, uint32_t rgb) {
   set_color(state, rgb);
   cairo_rectangle(state, box.x, box.y, box.width, box.height);
@@ -51,7 +53,7 @@ static void rectangle(void *state, fv_heatmap_box box, uint32_t rgb) {
 
 static void grid(void *state, fv_heatmap_box box, size_t rows, size_t cols, uint32_t rgb) {
   set_color(state, rgb);
-  cairo_set_line_width(state, 1);
+  cairo_set_line_width(state, 1); /* over the cells' edges, half a unit to each side */
   for (size_t row = 1; row < rows; row++) {
     cairo_move_to(state, box.x, box.y + box.height / (double)rows * (double)row);
     cairo_rel_line_to(state, box.width, 0);
@@ -112,6 +114,8 @@ static fv_heatmap_canvas canvas_of(cairo_t *cairo) {
   return canvas;
 }
 
+/* Layout needs widths of texts before there is a page: the page's size depends on them. A surface
+ * of one pixel is enough, as metrics are those of the page itself. */
 fv_heatmap_canvas fv_heatmap_cairo_ruler(void) {
   cairo_surface_t *surface = cairo_image_surface_create(CAIRO_FORMAT_A8, 1, 1);
   fv_heatmap_canvas ruler = canvas_of(cairo_create(surface));
@@ -194,6 +198,7 @@ fv_heatmap_status fv_heatmap_cairo_png(const fv_heatmap *map, FILE *stream) {
   return finish(status, stream);
 }
 
+/* Text stays text here too: Cairo embeds the font's subset with its mapping to Unicode. */
 fv_heatmap_status fv_heatmap_cairo_pdf(const fv_heatmap *map, FILE *stream) {
   fv_heatmap_page page;
   if (!lay_out(&page, map)) return FV_HEATMAP_NO_MEMORY;

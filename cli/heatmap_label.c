@@ -2,11 +2,11 @@
  *
  * A token is whatever a file says. Sent to a terminal as it is, an escape sequence could retitle
  * the window, move the cursor over earlier output or worse; in an SVG a control character makes the
- * file unreadable. So every code point passes through `shown`: controls become their pictures
- * (U+2400 ff.), invisible characters that reorder or join their neighbours become U+FFFD, bytes
- * that are not UTF-8 too. Widths follow UAX #11 in coarse blocks and no locale; where terminals
- * disagree (emoji with variation selectors) the selector is dropped, so that there is nothing to
- * disagree on.
+ * file unreadable. So every code point passes through `shown`: controls become "^[" and the like,
+ * as in cat -v (few fonts have their pictures), invisible characters that reorder or join their
+ * neighbours become U+FFFD, and bytes that are not UTF-8 too. Widths follow UAX #11 in coarse
+ * blocks and no locale; where terminals disagree (emoji with variation selectors) the selector is
+ * dropped, so that there is nothing to disagree on.
  */
 #include "heatmap_label.h"
 
@@ -21,6 +21,9 @@ enum {
 };
 /* Zero-width marks kept per character; stacks of hundreds would smear over other lines. */
 enum { MARKS_PER_GLYPH = 2 };
+/* A token of a megabyte of invisible marks must not cost a megabyte's time in each of its places.
+ */
+enum { MOST_SCANNED = 4 * FV_HEATMAP_LABEL_BYTES };
 
 typedef struct range {
   uint32_t first, last;
@@ -53,7 +56,9 @@ static const range invisible[] = {
     {0xFEFF, 0xFEFF}, {0xFFA0, 0xFFA0}, {0xFFF0, 0xFFFC}, {0x1D173, 0x1D17A}, {0xE0000, 0xE0FFF},
 };
 
+/* Ranges are sorted; nearly all text lies before the first of each table. */
 static bool within(uint32_t code_point, const range *ranges, size_t count) {
+  if (code_point < ranges[0].first) return false;
   for (size_t i = 0; i < count; i++) {
     if (code_point >= ranges[i].first && code_point <= ranges[i].last) return true;
   }
@@ -107,13 +112,11 @@ size_t fv_heatmap_label_columns(uint32_t code_point) {
   return WITHIN(code_point, wide) ? 2 : 1;
 }
 
-/* What stands for a code point in the output; 0: nothing does. */
+/* What stands for a code point that is no C0 control; 0: nothing does. */
 static uint32_t shown(uint32_t code_point, bool ascii) {
   bool selector = code_point >= 0xFE00 && code_point <= 0xFE0F;
   if (selector || (ascii && WITHIN(code_point, combining))) return 0;
   if (ascii) return code_point >= 0x20 && code_point < 0x7F ? code_point : '?';
-  if (code_point < 0x20) return 0x2400 + code_point;
-  if (code_point == 0x7F) return 0x2421;
   bool c1 = code_point >= 0x80 && code_point < 0xA0;
   bool nothing = (code_point & 0xFFFE) == 0xFFFE || WITHIN(code_point, invisible);
   return c1 || nothing ? (uint32_t)REPLACEMENT : code_point;
@@ -128,22 +131,32 @@ static void append(fv_heatmap_label *label, size_t *used, uint32_t code_point) {
   label->columns += fv_heatmap_label_columns(code_point);
 }
 
+/* Appends one visible character or mark; false if the columns or the room end before it. */
+static bool append_shown(fv_heatmap_label *label, size_t *used, size_t *marks, uint32_t code_point,
+                         size_t max_columns) {
+  const size_t room = FV_HEATMAP_LABEL_BYTES - 8; /* one character and the ellipsis still fit */
+  size_t columns = fv_heatmap_label_columns(code_point);
+  *marks = columns == 0 ? *marks + 1 : 0;
+  if (*marks > MARKS_PER_GLYPH) return true;
+  if (columns == 0 && *used == 0) append(label, used, DOTTED_CIRCLE);
+  if (label->columns + columns > max_columns || *used > room) return false;
+  append(label, used, code_point);
+  return true;
+}
+
 /* Appends until the text, the columns or the room end; true if all of it was shown. */
 static bool append_text(fv_heatmap_label *label, const char *text, size_t max_columns, bool ascii) {
-  const size_t room = FV_HEATMAP_LABEL_BYTES - 8; /* one character and the ellipsis still fit */
   size_t used = 0, marks = 0;
-  uint32_t code_point;
-  while ((code_point = fv_heatmap_label_decode(&text)) != 0) {
-    code_point = shown(code_point, ascii);
+  for (size_t scanned = 0; scanned < MOST_SCANNED; scanned++) {
+    uint32_t code_point = fv_heatmap_label_decode(&text);
+    if (code_point == 0) return true;
+    bool control = code_point < 0x20 || code_point == 0x7F;
+    if (control && !append_shown(label, &used, &marks, '^', max_columns)) return false;
+    code_point = control ? code_point ^ 0x40 : shown(code_point, ascii);
     if (code_point == 0) continue;
-    size_t columns = fv_heatmap_label_columns(code_point);
-    if (columns == 0 && used == 0) append(label, &used, DOTTED_CIRCLE);
-    marks = columns == 0 ? marks + 1 : 0;
-    if (marks > MARKS_PER_GLYPH) continue;
-    if (label->columns + columns > max_columns || used > room) return false;
-    append(label, &used, code_point);
+    if (!append_shown(label, &used, &marks, code_point, max_columns)) return false;
   }
-  return true;
+  return false;
 }
 
 /* Removes characters from the end until an ellipsis fits, and appends it. */

@@ -65,7 +65,8 @@ static double panel_height(const fv_heatmap_page *page) {
   return page->cell_height * (double)page->blocks.rows;
 }
 
-/* Chooses the number of panels per line that comes nearest to a 4:3 page, with few places empty. */
+/* Chooses the number of panels per line that comes nearest to a 4:3 page, with few places empty:
+ * 12 square heads become 4 x 3, 12 strips (few queries, many keys) one or two columns. */
 static size_t panels_across(const fv_heatmap_page *page, size_t panels) {
   double width = panel_width(page) + panel_gap, height = panel_height(page) + 2 * panel_gap;
   double least_cost = INFINITY;
@@ -96,6 +97,7 @@ static void block_label(fv_heatmap_label *label, const char *const *labels, size
   if (!row) snprintf(label->text, sizeof label->text, "%zu  %.*s", index, room, word.text);
 }
 
+/* Only labels that will be drawn are measured: a font's glyphs are looked up one by one. */
 static double longest_label(const fv_heatmap_page *page, const fv_heatmap *map, bool row,
                             const fv_heatmap_canvas *canvas) {
   const char *const *labels = row ? map->row_labels : map->col_labels;
@@ -118,8 +120,7 @@ static void size_labels(fv_heatmap_page *page) {
   page->row_step = fv_heatmap_label_step(page->cell_height, line);
   page->col_step = fv_heatmap_label_step(page->cell_width, line);
   /* At 45 degrees neighbours are closer by sqrt(1/2), measured across their lines. */
-  bool sloping = page->col_step == 1 && page->cell_width >= line * sqrt(2);
-  page->col_angle = sloping ? 45 : 90;
+  page->col_angle = page->cell_width >= line * sqrt(2) ? 45 : 90;
 }
 
 static const char *axis_name(const char *name, const char *fallback) {
@@ -133,6 +134,8 @@ static void axis_text(fv_heatmap_label *label, const fv_heatmap *map, bool rows)
   strcat(label->text, rows ? " \xE2\x86\x93" : " \xE2\x86\x92"); /* cleaned to far below the room */
 }
 
+/* The title falls back to the only panel's; the subtitle grows a word on reduction, as a reader
+ * who counts cells must not be misled. */
 static void set_texts(fv_heatmap_page *page, const fv_heatmap *map) {
   fv_heatmap_label label;
   const char *title = map->title;
@@ -241,6 +244,8 @@ static void draw_head(const fv_heatmap_page *page, const fv_heatmap *map,
   }
 }
 
+/* Row labels stand left of the first panel of each line, column labels over the first line: all
+ * panels have the same tokens. */
 static void draw_row_labels(const fv_heatmap_page *page, const fv_heatmap *map,
                             const fv_heatmap_canvas *canvas, double top) {
   bool thinned = page->row_step * page->blocks.rows_per_block > 1;

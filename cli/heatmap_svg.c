@@ -22,6 +22,7 @@ typedef struct base64 {
   size_t count;
 } base64;
 
+/* Writes what waits as four digits, with '=' for each byte that is missing. */
 static void put_quad(base64 *encoder) {
   static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   unsigned char *bytes = encoder->waiting;
@@ -42,6 +43,7 @@ static bool put_base64(void *state, const unsigned char *bytes, size_t count) {
   return !ferror(encoder->stream);
 }
 
+/* Enough for character data and for attributes in double quotes, the only ones written here. */
 static void put_escaped(FILE *stream, const char *text) {
   for (; *text != 0; text++) {
     switch (*text) {
@@ -63,6 +65,8 @@ static void put_escaped(FILE *stream, const char *text) {
   }
 }
 
+/* Text is measured with Cairo's font, though the viewer may use another: the stack in put_head
+ * names fonts that are as wide or narrower, so that labels thinned for ours do not touch there. */
 static double measure(void *state, const char *text, double size, bool bold) {
   svg *out = state;
   return out->ruler.measure(out->ruler.state, text, size, bold);
@@ -125,6 +129,7 @@ static void image(void *state, fv_heatmap_box box, const fv_heatmap_image *cells
   base64 encoder = {out->stream, {0}, 0};
   fputs("<image", out->stream);
   put_box(out->stream, box);
+  /* Two spellings: SVG 1.1's, which old viewers know, and the CSS one that wins where both are. */
   fputs(
       " preserveAspectRatio=\"none\" "
       "style=\"image-rendering:optimizeSpeed;image-rendering:pixelated\" "

@@ -76,6 +76,7 @@ static bool has_half_blocks(const drawing *draw) {
 
 /* ---- layout ---- */
 
+/* Stops at the limit, so that 100000 tokens are not all measured when the first few are long. */
 static size_t longest_label(const drawing *draw, const char *const *labels, size_t count,
                             size_t max_columns) {
   size_t longest = 0;
@@ -131,6 +132,7 @@ static void clean_block_label(const drawing *draw, fv_heatmap_label *label, bool
                          !draw->options.unicode);
 }
 
+/* Lines above the cells: the longest column label that is drawn. */
 static size_t col_label_height(const drawing *draw) {
   size_t highest = 0;
   for (size_t col = 0; col < draw->blocks.cols; col += draw->col_step) {
@@ -172,6 +174,7 @@ static char edge(const drawing *draw) {
   return draw->options.color ? ' ' : '|';
 }
 
+/* With half blocks, the label is the upper row's; the lower one has no line of its own. */
 static void put_row_label(const drawing *draw, size_t row) {
   fv_heatmap_label label;
   clean_block_label(draw, &label, true, row, draw->label_columns);
@@ -246,6 +249,8 @@ static void put_panel_titles(const drawing *draw, size_t first, size_t last) {
   putc('\n', draw->stream);
 }
 
+/* As many panels as fit side by side. Column labels are repeated for each band, because a reader
+ * scrolls. */
 static void put_band(const drawing *draw, size_t first, size_t last) {
   if (draw->map->panel_count > 1 && first > 0) putc('\n', draw->stream);
   if (draw->map->panel_count > 1) put_panel_titles(draw, first, last);
@@ -274,6 +279,7 @@ static void put_text_line(const drawing *draw, size_t indent, const char *text) 
   fprintf(draw->stream, "%s\n", label.text);
 }
 
+/* Ten steps, for the ASCII ramp has ten characters; marks that do occur get a line each. */
 static void put_legend(const drawing *draw) {
   color_pen pen = {draw->stream, 0, 0, false};
   enum { STEPS = 10 };

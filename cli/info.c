@@ -89,7 +89,9 @@ static int print_devices(const device_row *rows, int count) {
 static int print_text(const device_row *rows, int count) {
   printf("fovea %d.%d.%d\n\n", FOVEA_VERSION_MAJOR, FOVEA_VERSION_MINOR, FOVEA_VERSION_PATCH);
   fflush(stdout);
-  if (print_devices(rows, count)) return fv_cli_out_of_memory();
+  if (print_devices(rows, count)) {
+    return ferror(stdout) ? fv_report_finish() : fv_cli_out_of_memory();
+  }
   printf("\nprocessor features: %s\n\nkernels:\n", rows[0].info.features);
   for (int32_t i = 0; fovea_kernel_name(i); ++i) printf("  %s\n", fovea_kernel_name(i));
   return fv_report_finish();

@@ -1,10 +1,6 @@
 /* input_arguments.c - see input_arguments.h. */
 #include "input_arguments.h"
 
-#include <errno.h>
-#include <limits.h>
-#include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -41,41 +37,8 @@ static const struct argp_option options[] = {
     {"threads", 't', "N", 0, "CPU threads (default: as many as the process may use)", 3},
     {0}};
 
-bool fv_parse_device(const char *text, uint32_t *device, int32_t *ordinal) {
-  static const char *const names[] = {"auto", "cpu", "reference", "cuda"};
-  *ordinal = 0;
-  for (uint32_t i = 0; i < 4; ++i) {
-    if (strcmp(text, names[i])) continue;
-    *device = i;
-    return true;
-  }
-  if (strncmp(text, "cuda:", 5) || strspn(text + 5, "0123456789") != strlen(text + 5)) return false;
-  if (!text[5] || strlen(text + 5) > 4) return false;
-  *device = FOVEA_DEVICE_CUDA;
-  *ordinal = atoi(text + 5);
-  return true;
-}
-
-static bool parse_window(const char *text, int32_t *left, int32_t *right) {
-  char *end;
-  errno = 0;
-  long l = strtol(text, &end, 10);
-  if (end == text || *end != ',') return false;
-  const char *second = end + 1;
-  long r = strtol(second, &end, 10);
-  if (end == second || *end || errno) return false;
-  if (l < -1 || r < -1 || l > INT32_MAX || r > INT32_MAX) return false;
-  *left = (int32_t)l;
-  *right = (int32_t)r;
-  return true;
-}
-
-/* A finite number above 0. */
 static bool parse_positive(const char *text, float *value) {
-  char *end;
-  double parsed = strtod(text, &end);
-  *value = (float)parsed;
-  return end != text && !*end && isfinite(*value) && *value > 0;
+  return fv_parse_number(text, value) && *value > 0;
 }
 
 static bool parse_dtype(const char *text, uint32_t *dtype) {
@@ -98,11 +61,12 @@ static bool parse_causal(const char *text, uint32_t *alignment) {
   return true;
 }
 
+/* 1024: more threads than any machine has a use for here. */
 static bool parse_threads(const char *text, int32_t *threads) {
-  char *end;
-  long parsed = strtol(text, &end, 10);
-  *threads = (int32_t)parsed;
-  return end != text && !*end && parsed >= 1 && parsed <= 1024;
+  int64_t count;
+  if (!fv_parse_count(text, 1, 1024, &count)) return false;
+  *threads = (int32_t)count;
+  return true;
 }
 
 /* Whether the value of an option is valid, which is then stored. */
@@ -127,7 +91,7 @@ static bool store_option(fv_input_options *o, int key, char *value) {
       return parse_causal(value, &o->alignment);
     case OPT_WINDOW:
       o->has_window = true;
-      return parse_window(value, &o->window_left, &o->window_right);
+      return fv_parse_window(value, &o->window_left, &o->window_right);
     case OPT_SCALE:
       o->has_scale = true;
       return parse_positive(value, &o->scale);

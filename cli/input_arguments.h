@@ -5,11 +5,9 @@
 #include <argp.h>
 
 #include "attention_input.h"
+#include "flag_value.h"
 
 /* To be a child of a command's parser; its input is an fv_input_options. */
 extern const struct argp fv_input_argp;
-
-/* "auto", "cpu", "reference", "cuda" or "cuda:N". */
-bool fv_parse_device(const char *text, uint32_t *device, int32_t *ordinal);
 
 #endif /* FV_INPUT_ARGUMENTS_H */

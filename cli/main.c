@@ -1,10 +1,14 @@
 /* main.c - the program fovea: finds the command and hands over. */
 #include <argp.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "command.h"
 #include "error.h"
+#include "interrupt.h"
 #include "report.h"
 
 typedef struct command {
@@ -49,7 +53,25 @@ static int version(void) {
   return fv_report_finish();
 }
 
+/* A program started with stdout closed would get its input as descriptor 1. Placeholders that
+ * cannot be written make the output fail instead, and disturb nothing else. */
+static void occupy_standard_descriptors(void) {
+  int fd;
+  do {
+    fd = open("/dev/null", O_RDONLY);
+  } while (fd >= 0 && fd <= STDERR_FILENO);
+  if (fd >= 0) close(fd);
+}
+
+/* Help is printed by argp, which exits with 0 whether it arrived or not. */
+static void check_output_at_exit(void) {
+  if (fv_report_finish()) _exit(FV_EXIT_OUTPUT);
+}
+
 int main(int argc, char **argv) {
+  occupy_standard_descriptors();
+  fv_interrupt_setup();
+  atexit(check_output_at_exit);
   argp_err_exit_status = FV_EXIT_USAGE;
   if (argc < 2) {
     return fv_cli_fail(FV_EXIT_USAGE, "no command; try fovea --help");

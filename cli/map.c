@@ -10,13 +10,15 @@
 #include "error.h"
 #include "heatmap.h"
 #include "input_arguments.h"
+#include "output_path.h"
 #include "report.h"
 #include "tokens.h"
 
 typedef struct map_options {
   fv_input_options input;
   const char *output;
-  int64_t batch, head; /* head -1: all */
+  int64_t batch, head;
+  bool one_head, all_heads; /* as given on the command line */
 } map_options;
 
 /* The part of a batch row that holds real tokens, and its weights [heads][rows][keys]. */
@@ -39,20 +41,29 @@ static int64_t real_keys(const fv_input *input, int64_t batch) {
   return keys;
 }
 
+/* All weights are in memory at once, which no other command needs. Memory that is promised without
+ * being there ends programs without a word: what the machine does not have is refused. */
+static int allocate_weights(const fv_input *input, map_data *map) {
+  __int128 bytes = (__int128)map->heads * map->rows * map->keys * (int64_t)sizeof *map->weights;
+  __int128 memory = (__int128)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+  if (bytes <= memory) map->weights = calloc(1, (size_t)bytes);
+  if (map->weights) return FV_EXIT_OK;
+  return fv_cli_fail(FV_EXIT_OUTPUT, "%s: out of memory: %lld weights for each of %lld heads; %s",
+                     input->label, (long long)(map->rows * map->keys), (long long)map->heads,
+                     map->heads > 1 ? "choose one with --head" : "use a shorter sequence");
+}
+
 static int compute_weights(fovea_handle *handle, const fv_input *input, int64_t batch,
                            map_data *map) {
-  int64_t count = map->heads * map->rows * map->keys;
-  if (map->rows < 1 || map->keys < 1) {
+  if (map->heads < 1 || map->rows < 1 || map->keys < 1) {
     return fv_cli_fail(FV_EXIT_INPUT, "%s: batch row %lld has nothing to draw", input->label,
                        (long long)batch);
   }
   int32_t sequence = (int32_t)batch;
+  int code = allocate_weights(input, map);
+  if (code) return code;
   int32_t *heads = malloc((size_t)map->heads * sizeof *heads);
-  map->weights = calloc((size_t)count, sizeof *map->weights);
-  if (!heads || !map->weights) {
-    free(heads);
-    return fv_cli_out_of_memory();
-  }
+  if (!heads) return fv_cli_out_of_memory();
   for (int64_t h = 0; h < map->heads; ++h) heads[h] = (int32_t)(map->first_head + h);
   fovea_weights_args args = {.struct_size = sizeof args, .attention = &input->args};
   args.weights = fovea_contiguous(map->weights, FOVEA_F32, 1, map->rows, map->heads, map->keys);
@@ -62,7 +73,7 @@ static int compute_weights(fovea_handle *handle, const fv_input *input, int64_t 
   args.heads = heads;
   fovea_status status = fovea_attention_weights(handle, &args, NULL);
   free(heads);
-  return status == FOVEA_OK ? FV_EXIT_OK : fv_cli_fail_call("fovea_attention_weights", status);
+  return status == FOVEA_OK ? FV_EXIT_OK : fv_cli_fail_call(input->label, status);
 }
 
 /* ---- Drawing ---- */
@@ -150,10 +161,11 @@ static const struct argp_option arguments[] = {
     {0}};
 
 static int64_t parse_index(const char *text, const char *name, struct argp_state *state) {
-  if (!*text || strspn(text, "0123456789") != strlen(text) || strlen(text) > 9) {
+  int64_t index;
+  if (!fv_parse_count(text, 0, INT32_MAX, &index)) {
     argp_error(state, "--%s: '%s' is not valid; write a number from 0", name, text);
   }
-  return atoll(text);
+  return index;
 }
 
 static error_t parse(int key, char *value, struct argp_state *state) {
@@ -167,12 +179,18 @@ static error_t parse(int key, char *value, struct argp_state *state) {
       return 0;
     case OPT_HEAD:
       options->head = parse_index(value, "head", state);
+      options->one_head = true;
       return 0;
     case OPT_ALL:
-      options->head = -1;
+      options->all_heads = true;
       return 0;
     case OPT_OUTPUT:
       options->output = value;
+      return 0;
+    case ARGP_KEY_END:
+      if (options->one_head && options->all_heads) {
+        argp_error(state, "give either --head or --all-heads, not both");
+      }
       return 0;
     default:
       return ARGP_ERR_UNKNOWN;
@@ -194,7 +212,7 @@ static const char help[] =
     "at the end of a row are padding and left out.\n"
     "\n"
     "Exit status: 0 drawn, 2 usage, 3 input missing or invalid, 4 no such device or kernel, 5 "
-    "output not writable or out of memory.";
+    "output not writable or out of memory, 130 interrupted.";
 
 static const struct argp map_argp = {arguments, parse, "FILE.safetensors", help, children,
                                      NULL,      NULL};
@@ -205,15 +223,15 @@ static int choose_part(const map_options *options, const fv_input *input, map_da
     return fv_cli_fail(FV_EXIT_USAGE, "--batch %lld: %s has %lld batch rows",
                        (long long)options->batch, input->label, (long long)q->shape[0]);
   }
-  if (options->head >= q->shape[2]) {
+  if (options->one_head && options->head >= q->shape[2]) {
     return fv_cli_fail(FV_EXIT_USAGE, "--head %lld: %s has %lld heads", (long long)options->head,
                        input->label, (long long)q->shape[2]);
   }
   map->keys = real_keys(input, options->batch);
   /* Self-attention pads queries like keys. */
   map->rows = q->shape[1] == input->args.k.shape[1] ? map->keys : q->shape[1];
-  map->first_head = options->head < 0 ? 0 : options->head;
-  map->heads = options->head < 0 ? q->shape[2] : 1;
+  map->first_head = options->head;
+  map->heads = options->all_heads ? q->shape[2] : q->shape[2] < 1 ? 0 : 1;
   return FV_EXIT_OK;
 }
 
@@ -229,6 +247,7 @@ static int map(const map_options *options, const fv_input *input) {
   map_data data = {0};
   fovea_handle *handle;
   int code = choose_part(options, input, &data);
+  if (!code && options->output) code = fv_output_path_check(options->output, input);
   if (!code) code = fv_input_device(&options->input, &handle);
   if (code) return code;
   code = compute_weights(handle, input, options->batch, &data);

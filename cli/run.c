@@ -10,13 +10,14 @@
 #include "criteria.h"
 #include "error.h"
 #include "input_arguments.h"
+#include "output_path.h"
 #include "report.h"
 
 typedef struct run_options {
   fv_input_options input;
   const char *output;
   bool json;
-  char repeat[1024]; /* the command line */
+  char *repeat; /* the command line */
 } run_options;
 
 typedef struct run_result {
@@ -27,6 +28,8 @@ typedef struct run_result {
   bool against_file;
   bool has_distance; /* the file has results, but in another dtype than ours */
   double distance;   /* the largest difference to them */
+  float scale;       /* as used: no default */
+  bool passes;
 } run_result;
 
 /* ---- Computing ---- */
@@ -80,6 +83,14 @@ static int compute(fovea_handle *handle, fv_input *input, run_result *result) {
 
 /* ---- Judging ---- */
 
+/* The judge counts in the library's order of dimensions; the reader looks at the file. */
+static void index_as_in_file(const fv_input *input, fv_bad_element *bad) {
+  bool heads_first = !strcmp(bad->tensor ? bad->tensor : "", "lse") || input->heads_first;
+  int64_t seq = bad->index[1], head = bad->index[2];
+  bad->index[1] = heads_first ? head : seq;
+  bad->index[2] = heads_first ? seq : head;
+}
+
 /* Results in the file decide only in the file's own dtype: in another one the inputs were rounded,
  * and the exact answer for them is another. */
 static int judge(const fv_input *input, run_result *result) {
@@ -94,6 +105,9 @@ static int judge(const fv_input *input, run_result *result) {
   fv_judge_options reference_only = {.weights_dtype = FOVEA_F32};
   fv_judge_attention(&problem, result->against_file ? &options : &reference_only, &result->verdict,
                      NULL);
+  index_as_in_file(input, &result->verdict.first_bad);
+  result->scale = problem.scale;
+  result->passes = problem.empty || fv_verdict_passes(&result->verdict);
   if (input->expected_out.dtype) {
     result->has_distance = true;
     result->distance = fv_largest_difference(&input->args.out, &input->expected_out);
@@ -113,7 +127,7 @@ static void describe(fv_file_tensor *tensor, const char *name, fv_file_dtype dty
   }
 }
 
-static int write_output(const char *path, const fv_input *input) {
+static int write_output(const char *path, const fv_input *input, float used_scale) {
   static const fv_file_dtype dtypes[] = {[FOVEA_F32] = FV_FILE_DTYPE_F32,
                                          [FOVEA_F16] = FV_FILE_DTYPE_F16,
                                          [FOVEA_BF16] = FV_FILE_DTYPE_BF16};
@@ -125,7 +139,7 @@ static int write_output(const char *path, const fv_input *input) {
   describe(&tensors[0], "out", dtypes[input->dtype], a->out.data,
            input->heads_first ? heads_first : s, 4);
   describe(&tensors[1], "lse", FV_FILE_DTYPE_F32, a->lse.data, heads_first, 3);
-  snprintf(scale, sizeof scale, "%.9g", (double)a->scale);
+  snprintf(scale, sizeof scale, "%.9g", (double)used_scale);
   snprintf(softcap, sizeof softcap, "%.9g", (double)a->softcap);
   snprintf(window, sizeof window, "%d,%d", a->window_left.kind ? a->window_left.count : -1,
            a->window_right.kind ? a->window_right.count : -1);
@@ -143,6 +157,8 @@ static int write_output(const char *path, const fv_input *input) {
   return fv_cli_fail(FV_EXIT_OUTPUT, "%s", error.text);
 }
 
+/* ---- Reports ---- */
+
 static const char *device_name(uint32_t device) {
   static const char *const names[] = {"auto", "cpu", "reference", "cuda"};
   return names[device];
@@ -158,9 +174,11 @@ static int report_json(const run_options *options, const fv_input *input,
                                   fv_dtype_name(input->dtype), result->seconds, &result->verdict,
                                   options->repeat);
   if (report) {
+    json_object_set_new(report, "pass", json_boolean(result->passes));
     json_object_set_new(report, "compared_with", json_string(compared_with(result)));
-    json_object_set_new(report, "file", json_string(input->label));
-    json_t *distance = result->has_distance ? json_real(result->distance) : json_null();
+    json_object_set_new(report, "file", fv_report_string(input->label));
+    json_t *distance = result->has_distance ? json_real(result->distance) : NULL;
+    if (!distance) distance = json_null(); /* there is none, or it is NaN or infinite */
     json_object_set_new(report, "distance_to_file", distance);
   }
   return fv_report_write(report);
@@ -183,7 +201,7 @@ static int report_text(const run_options *options, const fv_input *input,
   if (result->has_distance)
     printf("distance   %.3g at most from out in the file\n", result->distance);
   fv_report_print_verdict(&result->verdict, options->repeat);
-  printf("verdict    %s\n", fv_verdict_passes(&result->verdict) ? "right" : "WRONG");
+  printf("verdict    %s\n", result->passes ? "right" : "WRONG");
   return fv_report_finish();
 }
 
@@ -234,7 +252,7 @@ static const char help[] =
     "\n"
     "Exit status: 0 right, 1 wrong, 2 usage, 3 input missing or invalid, 4 no such device or "
     "kernel, "
-    "5 output not writable or out of memory.";
+    "5 output not writable or out of memory, 130 interrupted.";
 
 static const struct argp run_argp = {arguments, parse, "FILE.safetensors", help, children,
                                      NULL,      NULL};
@@ -242,38 +260,34 @@ static const struct argp run_argp = {arguments, parse, "FILE.safetensors", help,
 static int run(const run_options *options, fv_input *input) {
   run_result result = {0};
   fovea_handle *handle;
-  int code = fv_input_device(&options->input, &handle);
+  int code = options->output ? fv_output_path_check(options->output, input) : FV_EXIT_OK;
+  if (!code) code = fv_input_device(&options->input, &handle);
   if (code) return code;
   code = compute(handle, input, &result);
   fovea_destroy(handle);
   if (!code) code = judge(input, &result);
-  if (!code && options->output) code = write_output(options->output, input);
+  if (!code && options->output) code = write_output(options->output, input, result.scale);
   if (!code) {
     code =
         options->json ? report_json(options, input, &result) : report_text(options, input, &result);
   }
   if (code) return code;
-  return fv_verdict_passes(&result.verdict) ? FV_EXIT_OK : FV_EXIT_MISMATCH;
-}
-
-/* The command line as one would type it again. */
-static void join(int argc, char **argv, char *text, size_t capacity) {
-  size_t used = (size_t)snprintf(text, capacity, "fovea");
-  for (int i = 0; i < argc && used < capacity; ++i) {
-    used += (size_t)snprintf(text + used, capacity - used, " %s", argv[i]);
-  }
+  return result.passes ? FV_EXIT_OK : FV_EXIT_MISMATCH;
 }
 
 int fv_command_run(int argc, char **argv) {
   run_options options = {.input = {.window_left = -1, .window_right = -1}};
   fv_input input;
-  join(argc, argv, options.repeat, sizeof options.repeat);
+  options.repeat = fv_report_repeat(argc, argv); /* before argp sorts the arguments */
+  if (!options.repeat) return fv_cli_out_of_memory();
   char name[] = "fovea run";
   argv[0] = name;
   argp_parse(&run_argp, argc, argv, 0, NULL, &options);
   int code = fv_input_open(&options.input, &input);
-  if (code) return code;
-  code = run(&options, &input);
-  fv_input_close(&input);
+  if (!code) {
+    code = run(&options, &input);
+    fv_input_close(&input);
+  }
+  free(options.repeat);
   return code;
 }

@@ -15,7 +15,7 @@
 
 #include "check_view.h"
 
-enum { WORKSPACE_ALIGNMENT = 256, ARRAYS_MAX = 20, INPUTS_MAX = ARRAYS_MAX + 12 };
+enum { WORKSPACE_ALIGNMENT = 256 };
 
 /* What kind of call is checked. */
 typedef enum purpose {
@@ -203,8 +203,7 @@ static fovea_status check_arrays(const fv_problem *problem, bool addresses, fv_s
   const int64_t sequences = problem->sequences;
   const fovea_pages *pages = &args->pages;
   const fv_wide ids = fv_view_page_ids(pages, sequences);
-  const fv_wide slopes = fv_view_row_elements(args->alibi_stride == 0 ? 1 : sequences,
-                                              args->alibi_stride, args->q.shape[2]);
+  const fv_wide slopes = fv_view_row_elements(sequences, args->alibi_stride, args->q.shape[2]);
   const fv_array arrays[] = {
       {"q_offsets", args->q_offsets, sequences + 1, 4},
       {"kv_offsets", args->kv_offsets, sequences + 1, 4},
@@ -230,7 +229,7 @@ static fovea_status check_arrays(const fv_problem *problem, bool addresses, fv_s
 static fovea_status list_inputs(fv_problem *problem, bool addresses, fv_spans *inputs) {
   inputs->count = 0;
   for (int i = 0; i < TENSORS; ++i)
-    if (!tensors[i].rule.written)
+    if (addresses && !tensors[i].rule.written)
       fv_view_add_span(named(tensors[i].name), tensor_at(&problem->args, i), inputs);
   return check_arrays(problem, addresses, inputs);
 }

@@ -56,8 +56,10 @@ class Map {
   }
   const fv_heatmap *get() {
     panels_.clear(), row_pointers_.clear(), col_pointers_.clear();
+    // 0 is how callers say "without gaps".
+    ptrdiff_t stride = stride_ == cols_ ? 0 : static_cast<ptrdiff_t>(stride_);
     for (size_t i = 0; i < weights_.size(); i++) {
-      panels_.push_back({weights_[i].data(), static_cast<ptrdiff_t>(stride_), titles_[i].c_str()});
+      panels_.push_back({weights_[i].data(), stride, titles_[i].c_str()});
     }
     for (const std::string &label : row_labels_) row_pointers_.push_back(label.c_str());
     for (const std::string &label : col_labels_) col_pointers_.push_back(label.c_str());
@@ -92,8 +94,11 @@ inline float pattern(size_t row, size_t col) {
 
 // The colour on paper of a weight on the scale 0..top.
 inline uint32_t expected_color(double weight, double top) {
-  fv_heatmap_ramp ramp;
-  fv_heatmap_ramp_fill(&ramp);
+  static const fv_heatmap_ramp ramp = [] {
+    fv_heatmap_ramp filled;
+    fv_heatmap_ramp_fill(&filled);
+    return filled;
+  }();
   return ramp.rgb[static_cast<size_t>(std::floor(weight / top * 255 + 0.5))];
 }
 

@@ -73,7 +73,7 @@ fv_view_rule Written() {
 TEST(SelfOverlap, IsFoundInEverySmallTensor) {
   int64_t accepted = 0, strict = 0;
   const fv_view_rule rule = Written();
-  for (int64_t code = 0; code < 4 * 4 * 4 * 3 * 7 * 7 * 7 * 3; ++code) {
+  for (int64_t code = 0; code < 4 * 4 * 4 * 3 * 6 * 6 * 6 * 2; ++code) {
     int64_t rest = code;
     auto next = [&rest](int64_t below) {
       const int64_t digit = rest % below;
@@ -84,7 +84,7 @@ TEST(SelfOverlap, IsFoundInEverySmallTensor) {
     t.data = at(region(0));
     t.dtype = FOVEA_F16;
     for (int i = 0; i < 4; ++i) t.shape[i] = next(i == 3 ? 3 : 4);
-    for (int i = 0; i < 4; ++i) t.stride[i] = next(i == 3 ? 3 : 7);
+    for (int i = 0; i < 4; ++i) t.stride[i] = next(i == 3 ? 2 : 6);
     fovea_tensor copy = t;
     const bool passes = fv_view_check({"out", -1}, &rule, &copy, true) == FOVEA_OK;
     const bool empty = BytesOf(t).empty();
@@ -96,7 +96,7 @@ TEST(SelfOverlap, IsFoundInEverySmallTensor) {
     strict += !passes && !MeetsItself(t);
   }
   // The rule asks for more than distinct addresses, but only where dimensions interleave.
-  EXPECT_GT(accepted, 10000);
+  EXPECT_GT(accepted, 3000);
   EXPECT_GT(strict, 0);
 }
 
@@ -340,6 +340,18 @@ TEST(AttentionArrays, OfPackedAndPagedCallsHaveTheHeadersSizes) {
   ExpectArrayOf(4 * 4, "alibi_slopes", shared, at<int32_t>(region(30)));
 }
 
+TEST(AttentionArrays, OfNoSequencesHaveNoElements) {
+  Args args = packed_and_paged();
+  args.sequences = 0;
+  const uintptr_t inside = region(3) + 64;  // of out
+  args.kv_lengths = args.kv_first = args.pages.ids = at<int32_t>(inside);
+  args.alibi_slopes = at<float>(inside);
+  args.alibi_stride = 4;
+  EXPECT_THAT(Attention(args), Passes());
+  args.sinks = at<float>(inside);
+  EXPECT_THAT(Attention(args), Refuses("out", "overlaps sinks"));
+}
+
 TEST(AttentionArrays, AreNoLongerThanTheAddressSpace) {
   Args slopes = attention();
   slopes.alibi_stride = kMost;
@@ -367,7 +379,7 @@ TEST(AttentionArrays, AreNoLongerThanTheAddressSpace) {
 TEST(Interleaving, IsNeverSeenWhereAByteIsShared) {
   std::mt19937 random(11);
   int interleaved = 0, met = 0;
-  for (int round = 0; round < 200000; ++round) {
+  for (int round = 0; round < 40000; ++round) {
     fovea_tensor a = {}, b = {};
     a.dtype = b.dtype = FOVEA_I8;
     if (random() % 4 == 0) b.dtype = FOVEA_F16;
@@ -393,7 +405,7 @@ TEST(Interleaving, IsNeverSeenWhereAByteIsShared) {
     interleaved += apart && SpansMeet(a, b);
     met += !apart;
   }
-  EXPECT_GT(interleaved, 500);
+  EXPECT_GT(interleaved, 100);
   EXPECT_GT(met, 500);
 }
 

@@ -1,0 +1,22 @@
+/* flag_value.h - values that come as text, from the command line or from a file's metadata: the
+ * same rules for both. Nothing here depends on the locale, and nothing is skipped: no blanks, no
+ * "0x", no "inf". */
+#ifndef FV_FLAG_VALUE_H
+#define FV_FLAG_VALUE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* A finite decimal number. One too small for a float is refused, because 0 would mean something. */
+bool fv_parse_number(const char *text, float *value);
+
+/* A number without a sign, low <= value <= high. */
+bool fv_parse_count(const char *text, int64_t low, int64_t high, int64_t *value);
+
+/* "L,R", each from -1 (no limit) to 2^31 - 1. */
+bool fv_parse_window(const char *text, int32_t *left, int32_t *right);
+
+/* "auto", "cpu", "reference", "cuda" or "cuda:N". */
+bool fv_parse_device(const char *text, uint32_t *device, int32_t *ordinal);
+
+#endif /* FV_FLAG_VALUE_H */

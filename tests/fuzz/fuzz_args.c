@@ -1,0 +1,366 @@
+/* fuzz_args.c - libFuzzer target: any bytes as the arguments of any call.
+ *
+ * The first byte chooses the call, the second a valid case of it; the others are XOR-ed over the
+ * case's struct and the bytes behind it, so that zeros are the valid case and a fuzzer that flips
+ * bits stays near it. The struct lies at the end of a block of exactly the size that it claims, so
+ * that reading past it is an error. Pointers that check must not follow stay whatever they become.
+ *
+ * A refusal must say something. What passes is measured here again, in other words: every span and
+ * stride of the copy, the numbers of the problem, and that the copy passes once more unchanged. */
+#include <float.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "csrc/check.h"
+
+__extension__ typedef __int128 wide;
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
+
+#define DEMAND(condition)                                                       \
+  do {                                                                          \
+    if (!(condition)) {                                                         \
+      fprintf(stderr, "%s:%d: demanded: %s\n", __FILE__, __LINE__, #condition); \
+      abort();                                                                  \
+    }                                                                           \
+  } while (0)
+
+enum { PARTS = 4, STRUCT_MOST = 4096 };
+
+static void *at(int region) {
+  return (void *)((uintptr_t)(region + 1) << 36);
+}
+
+static fovea_tensor view(int region, fovea_dtype dtype, int64_t a, int64_t b, int64_t c,
+                         int64_t d) {
+  return fovea_contiguous(at(region), dtype, a, b, c, d);
+}
+
+/* ---- Valid cases --------------------------------------------------------------------------- */
+
+static fovea_attention_args dense_attention(void) {
+  fovea_attention_args args = {.struct_size = sizeof args};
+  args.q = view(0, FOVEA_E4M3, 2, 5, 4, 16);
+  args.k = view(1, FOVEA_I8, 2, 7, 2, 16);
+  args.v = view(2, FOVEA_E5M2, 2, 7, 2, 8);
+  args.out = view(3, FOVEA_E4M3, 2, 5, 4, 8);
+  args.lse = view(4, FOVEA_F32, 2, 5, 4, 1);
+  args.q_scale = view(5, FOVEA_F32, 2, 1, 4, 2);
+  args.k_scale = view(6, FOVEA_F16, 1, 7, 2, 4);
+  args.v_scale = view(7, FOVEA_F16, 2, 7, 2, 1);
+  args.out_scale = view(8, FOVEA_F32, 1, 1, 1, 1);
+  args.mask = view(9, FOVEA_U8, 2, 1, 1, 7);
+  args.bias = view(10, FOVEA_F32, 1, 5, 4, 7);
+  args.alibi_slopes = (const float *)at(11);
+  args.sinks = (const float *)at(12);
+  args.workspace = at(13);
+  args.workspace_bytes = 512;
+  return args;
+}
+
+static fovea_attention_args paged_attention(void) {
+  fovea_attention_args args = {.struct_size = sizeof args};
+  args.q = view(0, FOVEA_F32, 1, 11, 4, 16);
+  args.k = view(1, FOVEA_F32, 9, 6, 2, 16);
+  args.v = view(2, FOVEA_F32, 9, 6, 2, 8);
+  args.out = view(3, FOVEA_F32, 1, 11, 4, 8);
+  args.sequences = 3;
+  args.q_offsets = (const int32_t *)at(4);
+  args.kv_lengths = (const int32_t *)at(5);
+  args.pages.ids = (const int32_t *)at(6);
+  args.pages.row_stride = 5;
+  args.pages.count = 4;
+  args.tree.bits = (const uint32_t *)at(7);
+  args.tree.words = 33;
+  return args;
+}
+
+static fovea_kv_append_args append_case(int kind) {
+  fovea_kv_append_args args = {.struct_size = sizeof args};
+  args.k_new = view(0, FOVEA_F32, 2, 3, 4, 16);
+  args.v_new = view(1, FOVEA_BF16, 2, 3, 4, 8);
+  args.k_cache = view(2, FOVEA_E4M3, 2, 7, 4, 16);
+  args.v_cache = view(3, FOVEA_I8, 2, 7, 4, 8);
+  args.k_scale = view(4, FOVEA_F32, 1, 1, 4, 2);
+  args.kv_lengths = (const int32_t *)at(5);
+  args.rope.cos = (const float *)at(6);
+  args.rope.sin = (const float *)at(7);
+  args.rope.positions = 100;
+  args.rope.stride = 8;
+  args.rope.rotary_dim = 8;
+  args.positions = (const int32_t *)at(8);
+  if (kind == 1) {
+    args.kv_lengths = NULL;
+    args.slots = (const int64_t *)at(9);
+  } else if (kind == 2) {
+    args.pages.ids = (const int32_t *)at(9);
+    args.pages.count = args.pages.row_stride = 4;
+  }
+  return args;
+}
+
+/* ---- What must hold of what passes --------------------------------------------------------- */
+
+static int64_t bytes_of(uint32_t dtype) {
+  return dtype == FOVEA_F32 ? 4 : dtype == FOVEA_F16 || dtype == FOVEA_BF16 ? 2 : 1;
+}
+
+static int is_empty(const fovea_tensor *t) {
+  return !t->shape[0] || !t->shape[1] || !t->shape[2] || !t->shape[3];
+}
+
+static wide span_of(const fovea_tensor *t) {
+  wide end = 1;
+  if (t->dtype == FOVEA_NONE || is_empty(t)) return 0;
+  for (int i = 0; i < 4; ++i) end += (wide)(t->shape[i] - 1) * t->stride[i];
+  return end * bytes_of(t->dtype);
+}
+
+static void demand_sane(const fovea_tensor *t, int addresses) {
+  if (t->dtype == FOVEA_NONE) return;
+  DEMAND(t->dtype <= FOVEA_U8);
+  for (int i = 0; i < 4; ++i) {
+    DEMAND(t->shape[i] >= 0 && t->shape[i] <= INT32_MAX && t->stride[i] >= 0);
+    DEMAND(t->shape[i] > 1 || t->stride[i] == 0);
+  }
+  for (int i = 0; i < 5; ++i) DEMAND(t->reserved[i] == 0);
+  DEMAND(span_of(t) <= INT64_MAX);
+  if (!addresses) return;
+  DEMAND(t->data != NULL || is_empty(t));
+  DEMAND((uintptr_t)t->data % (uintptr_t)bytes_of(t->dtype) == 0);
+  DEMAND((wide)(uintptr_t)t->data + span_of(t) <= (wide)UINTPTR_MAX);
+}
+
+/* No two elements at one address: no stride may be reached by the dimensions below it. */
+static void demand_apart_from_itself(const fovea_tensor *t) {
+  if (t->dtype == FOVEA_NONE || is_empty(t)) return;
+  for (int i = 0; i < 4; ++i) {
+    wide below = 0;
+    if (t->shape[i] == 1) continue;
+    DEMAND(t->stride[i] > 0);
+    for (int j = 0; j < 4; ++j) {
+      const int smaller = t->stride[j] < t->stride[i];
+      if (smaller) below += (wide)(t->shape[j] - 1) * t->stride[j];
+      DEMAND(j == i || t->shape[j] == 1 || t->stride[j] != t->stride[i]);
+    }
+    DEMAND(below < t->stride[i]);
+  }
+}
+
+static void demand_spans_apart(const void *a, wide a_bytes, const void *b, wide b_bytes) {
+  const wide a_begin = (wide)(uintptr_t)a, b_begin = (wide)(uintptr_t)b;
+  DEMAND(!a_bytes || !b_bytes || a_begin + a_bytes <= b_begin || b_begin + b_bytes <= a_begin);
+}
+
+static void demand_problem(const fv_problem *problem, int has_v, int addresses) {
+  const fovea_attention_args *args = &problem->args;
+  const fovea_tensor *views[] = {&args->q,         &args->k,       &args->v,       &args->out,
+                                 &args->lse,       &args->q_scale, &args->k_scale, &args->v_scale,
+                                 &args->out_scale, &args->mask,    &args->bias};
+  for (size_t i = 0; i < sizeof views / sizeof views[0]; ++i) demand_sane(views[i], addresses);
+  demand_apart_from_itself(&args->out);
+  demand_apart_from_itself(&args->lse);
+  DEMAND(args->q.stride[3] == 1 && args->k.stride[3] == 1);
+  DEMAND(problem->dim >= 8 && problem->dim <= 576 && problem->dim % 8 == 0);
+  DEMAND(problem->dim == args->q.shape[3] && problem->dim == args->k.shape[3]);
+  DEMAND(!has_v || (problem->dim_v == args->v.shape[3] && problem->dim_v == args->out.shape[3]));
+  DEMAND(problem->heads_q == 0 || problem->group * problem->heads_kv == problem->heads_q);
+  DEMAND(problem->group >= 1);
+  DEMAND(problem->sequences >= 0 && problem->sequences <= INT32_MAX);
+  DEMAND(problem->sequences == args->q.shape[0] || problem->q_packed);
+  DEMAND(!problem->q_packed || args->q.shape[0] == 1);
+  DEMAND(problem->paged || args->k.shape[0] == (problem->kv_packed ? 1 : problem->sequences));
+  DEMAND(!problem->paged || (args->kv_lengths && !args->kv_offsets && args->k.shape[1] > 0));
+  DEMAND(problem->kv_room >= 0 && problem->kv_room <= INT32_MAX);
+  DEMAND(problem->scale > 0 && problem->scale <= FLT_MAX);
+  DEMAND(args->softcap >= 0 && args->softcap <= FLT_MAX);
+  DEMAND(problem->window_left >= -1 && problem->window_right >= -1);
+  DEMAND(problem->kv_position_stride >= 1);
+}
+
+static void demand_memory(const fovea_attention_args *args) {
+  const fovea_tensor *inputs[] = {&args->q,       &args->k,       &args->v,
+                                  &args->q_scale, &args->k_scale, &args->v_scale,
+                                  &args->mask,    &args->bias,    &args->out_scale};
+  const wide out = span_of(&args->out), lse = span_of(&args->lse);
+  const wide workspace = (wide)args->workspace_bytes;
+  for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; ++i) {
+    const wide bytes = span_of(inputs[i]);
+    demand_spans_apart(args->out.data, out, inputs[i]->data, bytes);
+    demand_spans_apart(args->lse.data, lse, inputs[i]->data, bytes);
+    demand_spans_apart(args->workspace, workspace, inputs[i]->data, bytes);
+  }
+  demand_spans_apart(args->out.data, out, args->lse.data, lse);
+  demand_spans_apart(args->out.data, out, args->workspace, workspace);
+  demand_spans_apart(args->lse.data, lse, args->workspace, workspace);
+  DEMAND((uintptr_t)args->workspace % 256 == 0);
+}
+
+static void demand_refusal(fovea_status status) {
+  DEMAND(status == FOVEA_BAD_ARGUMENT);
+  const size_t length = strlen(fovea_error_detail());
+  DEMAND(length > 10 && length < 511);
+}
+
+/* ---- The calls ----------------------------------------------------------------------------- */
+
+static void try_attention(const void *args) {
+  fv_problem problem, shape, again;
+  const fovea_status shape_status = fv_check_attention_shape(args, &shape);
+  const fovea_status status = fv_check_attention(args, &problem);
+  if (shape_status == FOVEA_OK) demand_problem(&shape, 1, 0);
+  if (status != FOVEA_OK) {
+    demand_refusal(status);
+    return;
+  }
+  DEMAND(shape_status == FOVEA_OK);
+  demand_problem(&problem, 1, 1);
+  demand_memory(&problem.args);
+  DEMAND(fv_check_attention(&problem.args, &again) == FOVEA_OK);
+  DEMAND(memcmp(&problem.args, &again.args, sizeof again.args) == 0);
+}
+
+static void try_weights(const void *bytes, const fovea_attention_args *attention, uint8_t choice) {
+  fv_weights_problem problem;
+  fovea_weights_args args;
+  memcpy(&args, bytes, sizeof args);
+  args.struct_size = sizeof args;
+  args.attention = choice & 1 ? attention : NULL;
+  const fovea_status status = fv_check_weights(&args, &problem);
+  if (status != FOVEA_OK) {
+    demand_refusal(status);
+    return;
+  }
+  demand_problem(&problem.attention, 0, 1);
+  demand_sane(&problem.weights, 1);
+  demand_apart_from_itself(&problem.weights);
+  const fovea_tensor *inputs[] = {&problem.attention.args.q, &problem.attention.args.k,
+                                  &problem.attention.args.mask, &problem.attention.args.bias};
+  for (int i = 0; i < 4; ++i)
+    demand_spans_apart(problem.weights.data, span_of(&problem.weights), inputs[i]->data,
+                       span_of(inputs[i]));
+}
+
+typedef struct merge_bytes {
+  fovea_merge_args args;
+  fovea_tensor outs[PARTS], lses[PARTS];
+} merge_bytes;
+
+static void try_merge(const void *bytes) {
+  fv_merge_problem problem;
+  merge_bytes all;
+  memcpy(&all, bytes, sizeof all);
+  /* Both arrays are host memory, which check may read: ours, or none. */
+  all.args.struct_size = sizeof all.args;
+  if (all.args.outs != NULL) all.args.outs = all.outs;
+  if (all.args.lses != NULL) all.args.lses = all.lses;
+  if (all.args.count > PARTS) all.args.count = PARTS;
+  const fovea_status status = fv_check_merge(&all.args, &problem);
+  if (status != FOVEA_OK) {
+    demand_refusal(status);
+    return;
+  }
+  demand_sane(&problem.args.out, 1);
+  demand_sane(&problem.args.lse, 1);
+  demand_apart_from_itself(&problem.args.out);
+  demand_apart_from_itself(&problem.args.lse);
+  for (int32_t n = 0; n < all.args.count; ++n)
+    for (int i = 0; i < 4; ++i) DEMAND(all.outs[n].shape[i] == problem.args.out.shape[i]);
+}
+
+static void try_append(const void *args) {
+  fv_append_problem problem, again;
+  const fovea_status status = fv_check_append(args, &problem);
+  if (status != FOVEA_OK) {
+    demand_refusal(status);
+    return;
+  }
+  const fovea_kv_append_args *copy = &problem.args;
+  const fovea_tensor *views[] = {&copy->k_new,   &copy->v_new,   &copy->k_cache,
+                                 &copy->v_cache, &copy->k_scale, &copy->v_scale};
+  for (int i = 0; i < 6; ++i) demand_sane(views[i], 1);
+  demand_apart_from_itself(&copy->k_cache);
+  demand_apart_from_itself(&copy->v_cache);
+  const fovea_tensor *cache = copy->k_cache.dtype ? &copy->k_cache : &copy->v_cache;
+  DEMAND(cache->dtype != FOVEA_NONE);
+  DEMAND((copy->slots == NULL) == (copy->kv_lengths != NULL));
+  DEMAND((!copy->slots && !copy->pages.ids) || cache->shape[1] > 0);
+  DEMAND(copy->slots || copy->pages.ids || cache->shape[0] == problem.sequences);
+  DEMAND(!copy->rope.cos || (copy->rope.sin && copy->rope.rotary_dim % 2 == 0));
+  DEMAND(!copy->rope.cos || copy->rope.rotary_dim <= copy->k_new.shape[3]);
+  DEMAND(problem.heads_kv == cache->shape[2]);
+  DEMAND(fv_check_append(copy, &again) == FOVEA_OK);
+  DEMAND(memcmp(copy, &again.args, sizeof again.args) == 0);
+}
+
+static void try_config(const void *bytes, int is_limits) {
+  fovea_limits limits;
+  fovea_options options;
+  const fovea_status status =
+      is_limits ? fv_check_limits(bytes, &limits) : fv_check_options(bytes, &options);
+  if (status != FOVEA_OK) {
+    demand_refusal(status);
+  } else if (is_limits) {
+    DEMAND(limits.dim >= 1 && limits.dim <= 576 && limits.dim_v >= 1 && limits.dim_v <= 512);
+    DEMAND(limits.sequences >= 1 && limits.sequences <= INT32_MAX);
+    DEMAND(limits.len_kv >= 1 && limits.len_kv <= INT32_MAX && limits.total_q >= 1);
+  } else {
+    DEMAND(options.device <= FOVEA_DEVICE_CUDA && options.threads >= 0 && options.ordinal >= 0);
+  }
+}
+
+/* ---- The bytes ----------------------------------------------------------------------------- */
+
+/* A block that ends where the struct claims to, if check will read that far; else one of `least`
+ * bytes, which is what it may look at to find out. */
+static uint8_t *place(const uint8_t *image, size_t least, void **block) {
+  size_t claimed;
+  memcpy(&claimed, image, sizeof claimed);
+  const size_t bytes = claimed >= least && claimed <= STRUCT_MOST ? claimed : least;
+  *block = malloc(bytes);
+  DEMAND(*block != NULL);
+  memcpy(*block, image, bytes);
+  return (uint8_t *)*block;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
+  static uint8_t image[STRUCT_MOST];
+  if (size < 2) return 0;
+  const uint8_t call = bytes[0] % 6, choice = bytes[1];
+  const fovea_attention_args attention = choice & 2 ? paged_attention() : dense_attention();
+  fovea_weights_args weights = {.struct_size = sizeof weights};
+  weights.weights = view(40, FOVEA_F32, 2, 3, 4, 7);
+  merge_bytes merge = {.args = {.struct_size = sizeof(fovea_merge_args)}};
+  merge.args.count = 3;
+  merge.args.outs = merge.outs;
+  merge.args.lses = merge.lses;
+  merge.args.out = view(40, FOVEA_F32, 2, 3, 4, 7);
+  merge.args.lse = view(41, FOVEA_F32, 2, 3, 4, 1);
+  for (int n = 0; n < PARTS; ++n) {
+    merge.outs[n] = view(2 * n, FOVEA_F16, 2, 3, 4, 7);
+    merge.lses[n] = view(2 * n + 1, FOVEA_F32, 2, 3, 4, 1);
+  }
+  const fovea_kv_append_args append = append_case(choice % 3);
+  const fovea_limits limits = {sizeof limits, 0, 0, 0, 0, 0, 0, 8, 1, 4, 100, 1000, 0, {0, 0, 0}};
+  const fovea_options options = {sizeof options, 1, 0, 0, 0, NULL, NULL, NULL, NULL};
+  const void *const cases[] = {&attention, &weights, &merge, &append, &limits, &options};
+  const size_t sizes[] = {sizeof attention, sizeof weights, sizeof merge,
+                          sizeof append,    sizeof limits,  sizeof options};
+  void *block;
+  memset(image, 0, sizeof image);
+  memcpy(image, cases[call], sizes[call]);
+  for (size_t i = 2; i < size && i - 2 < sizeof image; ++i) image[i - 2] ^= bytes[i];
+  if (call == 1) {
+    try_weights(image, &attention, choice);
+  } else if (call == 2) {
+    try_merge(image);
+  } else {
+    const uint8_t *args = place(image, sizes[call], &block);
+    if (call == 0) try_attention(args);
+    if (call == 3) try_append(args);
+    if (call > 3) try_config(args, call == 4);
+    free(block);
+  }
+  return 0;
+}
