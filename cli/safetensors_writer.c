@@ -128,18 +128,28 @@ static void add_uint(header_text *text, uint64_t value) {
   add_text(text, digits);
 }
 
+static bool is_plain(char character) {
+  return (unsigned char)character >= 0x20 && character != '"' && character != '\\';
+}
+
+static void add_escape(header_text *text, char character) {
+  char piece[8];
+  if ((unsigned char)character < 0x20) {
+    snprintf(piece, sizeof piece, "\\u%04x", character);
+  } else {
+    snprintf(piece, sizeof piece, "\\%c", character);
+  }
+  add_text(text, piece);
+}
+
 static void add_string(header_text *text, const char *string) {
   add_text(text, "\"");
-  for (; *string != '\0'; string++) {
-    unsigned char byte = (unsigned char)*string;
-    char piece[8];
-    if (byte < 0x20) {
-      snprintf(piece, sizeof piece, "\\u%04x", byte);
-      add_text(text, piece);
-    } else {
-      if (byte == '"' || byte == '\\') add_text(text, "\\");
-      add(text, string, 1);
-    }
+  while (*string != '\0') {
+    uint64_t run = 0; /* a value may have megabytes: plain text goes in one piece */
+    while (is_plain(string[run])) run++;
+    add(text, string, run);
+    string += run;
+    if (*string != '\0') add_escape(text, *string++);
   }
   add_text(text, "\"");
 }
@@ -194,14 +204,13 @@ static fv_file_status make_header(const output *out, header_text *text) {
                         "metadata",
                         (unsigned long long)counted.size, FV_SAFETENSORS_HEADER_LIMIT);
   }
-  char *block = (char *)malloc((size_t)(LENGTH_BYTES + counted.size));
-  if (block == NULL) {
-    return fv_fail_out_of_memory(out->path, out->error, LENGTH_BYTES + counted.size, "its header");
-  }
+  uint64_t bytes = LENGTH_BYTES + counted.size;
+  char *block = (char *)malloc((size_t)bytes);
+  if (block == NULL) return fv_fail_out_of_memory(out->path, out->error, bytes, "its header");
   for (int i = 0; i < LENGTH_BYTES; i++) block[i] = (char)(counted.size >> 8 * i & 0xff);
   *text = (header_text){block + LENGTH_BYTES, 0};
   add_header(text, out);
-  *text = (header_text){block, LENGTH_BYTES + counted.size};
+  *text = (header_text){block, bytes};
   return FV_FILE_OK;
 }
 
