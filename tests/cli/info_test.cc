@@ -20,7 +20,7 @@ TEST(Info, JsonListsDevicesAndKernels) {
     names.push_back(json_string_value(json_object_get(device, "device")));
     bool present = json_is_true(json_object_get(device, "present"));
     EXPECT_TRUE(json_is_string(json_object_get(device, present ? "name" : "reason")));
-    if (names.back() != "cuda") EXPECT_TRUE(present) << names.back();
+    EXPECT_TRUE(present || names.back() == "cuda") << names.back();
   }
   EXPECT_EQ(names, (std::vector<std::string>{"cpu", "reference", "cuda"}));
   EXPECT_GE(json_array_size(json_object_get(report.get(), "kernels")), 2u);
@@ -36,7 +36,7 @@ TEST(Info, TextNamesDevicesFeaturesKernelsAndWhyThereIsNoGpu) {
 }
 
 TEST(Info, ShowsTheInstructionSetThatIsForced) {
-  Run how{{"info", "--json"}};
+  Launch how{{"info", "--json"}};
   how.environment = {{"FOVEA_CPU_ISA", "portable"}};
   Json report = parse_json(run(how).out);
   json_t *cpu = json_array_get(json_object_get(report.get(), "devices"), 0);

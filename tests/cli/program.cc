@@ -82,7 +82,7 @@ pid_t spawn(std::vector<std::string> command, const std::map<std::string, std::s
   return process;
 }
 
-Ran run_command(const std::vector<std::string> &command, const Run &how) {
+Ran run_command(const std::vector<std::string> &command, const Launch &how) {
   Directory said;
   std::string out = how.out_path.empty() ? said.file("out") : how.out_path, err = said.file("err");
   const int flags = O_WRONLY | O_CREAT | O_TRUNC;
@@ -117,7 +117,7 @@ Ran wait_for(pid_t process) {
   return ran;
 }
 
-Ran run(const Run &how) {
+Ran run(const Launch &how) {
   std::vector<std::string> command = {FOVEA_PROGRAM};
   command.insert(command.end(), how.arguments.begin(), how.arguments.end());
   return run_command(command, how);
@@ -139,7 +139,7 @@ pid_t start(const std::vector<std::string> &command, const std::string &log) {
   return spawn(command, {}, &actions.list);
 }
 
-std::string on_terminal(const Run &how) {
+std::string on_terminal(const Launch &how) {
   int terminal, program;
   struct winsize size = {24, 80, 0, 0};
   if (openpty(&terminal, &program, nullptr, nullptr, &size) != 0) {

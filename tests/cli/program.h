@@ -39,14 +39,14 @@ struct Ran {
 };
 
 // How to run it. The environment is made from nothing, so that no test depends on the user's.
-struct Run {
+struct Launch {
   std::vector<std::string> arguments;
   std::map<std::string, std::string> environment = {};
   std::string directory = "";  // to run in; "": the test's
   std::string out_path = "";   // where stdout goes instead; "-": closed
 };
 
-Ran run(const Run &how);
+Ran run(const Launch &how);
 Ran fovea(const std::vector<std::string> &arguments);
 // A shell's command line, in which $FOVEA is the program.
 Ran shell(const std::string &line);
@@ -54,7 +54,7 @@ Ran shell(const std::string &line);
 pid_t start(const std::vector<std::string> &command, const std::string &log);
 Ran wait_for(pid_t process);
 // What a terminal would have received: stdout is one, 80 columns wide.
-std::string on_terminal(const Run &how);
+std::string on_terminal(const Launch &how);
 
 struct JsonRelease {
   void operator()(json_t *json) const { json_decref(json); }

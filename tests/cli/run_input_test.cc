@@ -126,11 +126,13 @@ TEST(RunInput, ADimThatNoKernelEverHasIsRefused) {
 }
 
 // Nothing but extents of 0 makes these files small: no memory may be asked for by their shapes.
-TEST(RunInput, EnormousShapesWithoutDataAreRefusedOrEmpty) {
+TEST(RunInput, EnormousShapesWithoutDataAreRefused) {
   const int64_t huge = INT32_MAX;
-  MadeFile wide = plain_file();
-  wide.tensor("q", FV_FILE_DTYPE_F32, {huge, huge, huge, 0}, zero);
-  expect_refused(wide, {"tensor k has batch 1"});
+  MadeFile wide;
+  wide.tensor("q", FV_FILE_DTYPE_F32, {huge, 2, 1 << 28, 0}, zero);
+  wide.tensor("k", FV_FILE_DTYPE_F32, {huge, 2, 0, 0}, zero);
+  wide.tensor("v", FV_FILE_DTYPE_F32, {huge, 2, 0, 8}, zero);
+  expect_refused(wide, {"tensor q has dim 0"});
   MadeFile wide_v = plain_file();
   for (const char *name : {"q", "k"}) {
     wide_v.tensor(name, FV_FILE_DTYPE_F32, {1, 2, name[0] == 'q' ? 3 : 0, 8}, zero);

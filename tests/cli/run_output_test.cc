@@ -71,7 +71,7 @@ TEST(RunOutput, ReplacesAnOldFileAndLeavesNothingElse) {
 TEST(RunOutput, MayHaveARelativeName) {
   Directory directory;
   plain_file().write(directory);
-  Run how{{"run", "in.safetensors", "-o", "o.safetensors"}};
+  Launch how{{"run", "in.safetensors", "-o", "o.safetensors"}};
   how.directory = directory.path();
   EXPECT_EQ(run(how).code, 0);
   EXPECT_EQ(directory.names(), (Names{"in.safetensors", "o.safetensors"}));
@@ -142,7 +142,7 @@ TEST(RunOutput, ThatIsEmptyWithoutMemoryIsFive) {
 // ---- Streams ----
 
 Ran with_stdout(const std::vector<std::string> &arguments, const std::string &path) {
-  Run how{arguments};
+  Launch how{arguments};
   how.out_path = path;
   return run(how);
 }
