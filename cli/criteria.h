@@ -31,6 +31,10 @@
 
 #include "problem.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef enum fv_criterion {
   FV_C1,
   FV_C1S,
@@ -91,5 +95,9 @@ double fv_largest_difference(const fovea_tensor *a, const fovea_tensor *b);
 
 /* Right: something was compared, and no ratio is above 1. */
 bool fv_verdict_passes(const fv_verdict *verdict);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif /* FV_CRITERIA_H */

@@ -3,6 +3,7 @@
  */
 #define _GNU_SOURCE /* strerrordesc_np: strerror's text depends on the locale */
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -38,12 +39,20 @@ const char *fv_errno_text(int number) {
 }
 
 /* Characters that would act on a terminal or reorder the line instead of being seen. */
-static int is_unsafe(uint32_t code) {
-  return code < 0x20 || (code >= 0x7f && code < 0xa0) /* C0, DEL, C1 */
-         || code == '\\' || code == '\'' ||
-         code == 0x061c /* direction marks, overrides and isolates; line separators */
-         || (code >= 0x200b && code <= 0x200f) || (code >= 0x2028 && code <= 0x202e) ||
-         (code >= 0x2060 && code <= 0x206f) || code == 0xfeff || code >= 0xe0000;
+static bool is_unsafe(uint32_t code) {
+  static const struct {
+    uint32_t first, last;
+  } ranges[] = {
+      {0x00, 0x1f},       {0x7f, 0x9f},      // C0, DEL, C1
+      {0x061c, 0x061c},   {0x200b, 0x200f},  // zero width, direction marks
+      {0x2028, 0x202e},   {0x2060, 0x206f},  // line separators, overrides, isolates
+      {0xfeff, 0xfeff},                      // byte order mark
+      {0xe0000, 0x10ffff}                    // tags, variation selectors, private use
+  };
+  for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++) {
+    if (code >= ranges[i].first && code <= ranges[i].last) return true;
+  }
+  return false;
 }
 
 /* Writes one character in its safe form to piece; returns how many bytes of text it used up. */

@@ -14,9 +14,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Linux moves at most 2 GiB - 4 KiB per call; less would only cost calls. */
-#define READ_CHUNK_BYTES ((uint64_t)1 << 30)
-
 static fv_file_status fail_to_open(const char *path, int number, fv_file_error *error) {
   if (number == ENOENT || number == ENOTDIR) {
     return fv_file_fail(path, error, FV_FILE_MISSING, FV_FILE_NO_OFFSET,
@@ -55,16 +52,14 @@ void fv_source_from_memory(const void *bytes, size_t size, const char *label,
   *source = (fv_file_source){label, -1, (const uint8_t *)bytes, size};
 }
 
-void fv_source_close(fv_file_source *source) {
-  if (source->fd >= 0) (void)close(source->fd); /* nothing was written: nothing can be lost */
-  source->fd = -1;
+void fv_source_close(const fv_file_source *source) {
+  (void)close(source->fd); /* nothing was written: nothing can be lost */
 }
 
 static fv_file_status read_from_file(const fv_file_source *source, uint64_t offset, uint8_t *out,
                                      uint64_t bytes, fv_file_error *error) {
   while (bytes > 0) {
-    size_t chunk = (size_t)(bytes < READ_CHUNK_BYTES ? bytes : READ_CHUNK_BYTES);
-    ssize_t got = pread(source->fd, out, chunk, (off_t)offset);
+    ssize_t got = pread(source->fd, out, (size_t)bytes, (off_t)offset);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) {
       return fv_file_fail(source->label, error, FV_FILE_UNREADABLE, offset,

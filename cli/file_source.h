@@ -20,7 +20,7 @@ typedef struct fv_file_source {
 fv_file_status fv_source_open(const char *path, fv_file_source *source, fv_file_error *error);
 void fv_source_from_memory(const void *bytes, size_t size, const char *label,
                            fv_file_source *source);
-void fv_source_close(fv_file_source *source);
+void fv_source_close(const fv_file_source *source); /* one that was opened */
 
 /* Reads exactly `bytes` bytes at `offset`, which the caller has checked against the size. */
 fv_file_status fv_source_read(const fv_file_source *source, uint64_t offset, void *out,

@@ -154,7 +154,8 @@ bool fv_json_uint(fv_json_cursor *cursor, uint64_t *value) {
 
 bool fv_json_finish(fv_json_cursor *cursor) {
   skip_space(cursor);
-  return cursor->at == cursor->size || stop(cursor, "more text after the header's last '}'");
+  if (cursor->at == cursor->size) return true;
+  return stop(cursor, "more text after the header's last '}'");
 }
 
 bool fv_json_equals(const fv_json_cursor *cursor, fv_json_span span, const char *text) {

@@ -253,16 +253,17 @@ static fv_file_status walk_header(header_walk *walk) {
 }
 
 static int by_text(const void *a, const void *b) {
-  return strcmp(*(const char *const *)a, *(const char *const *)b);
+  const char *x = *(const char *const *)a, *y = *(const char *const *)b;
+  int order = strcmp(x, y);
+  return order != 0 ? order : (x > y) - (x < y);
 }
 
-/* The later of two equal strings among these, or NULL. Sorts them; they all point into the header.
- */
+/* The later of two equal strings among these, or NULL. Sorts them, equal ones by their addresses,
+ * all of which lie in the header. */
 static const char *find_repeat(const char **strings, uint64_t count) {
   qsort(strings, (size_t)count, sizeof strings[0], by_text);
   for (uint64_t i = 1; i < count; i++) {
-    const char *a = strings[i - 1], *b = strings[i];
-    if (strcmp(a, b) == 0) return a > b ? a : b;
+    if (strcmp(strings[i - 1], strings[i]) == 0) return strings[i];
   }
   return NULL;
 }

@@ -27,8 +27,6 @@ enum { LENGTH_BYTES = 8, NAME_SHOWN = 128, HEADER_ALIGNMENT = 8 };
 /* Names tried for the temporary file: so many writers may be at work in one directory at once. */
 enum { TEMPORARY_NAMES = 100, TEMPORARY_NAME_BYTES = 64 };
 
-#define WRITE_CHUNK_BYTES ((uint64_t)1 << 30) /* Linux moves at most 2 GiB - 4 KiB per call */
-
 typedef struct output {
   const char *path; /* the target */
   const fv_file_tensor *const *tensors;
@@ -37,7 +35,7 @@ typedef struct output {
   size_t metadata_count;
   fv_file_error *error;
   int fd;
-  char *temporary; /* its path; the file exists while fd >= 0 */
+  char *temporary; /* its path */
 } output;
 
 /* --- What may be written ------------------------------------------------------------------- */
@@ -130,18 +128,28 @@ static void add_uint(header_text *text, uint64_t value) {
   add_text(text, digits);
 }
 
+static bool is_plain(char character) {
+  return (unsigned char)character >= 0x20 && character != '"' && character != '\\';
+}
+
+static void add_escape(header_text *text, char character) {
+  char piece[8];
+  if ((unsigned char)character < 0x20) {
+    snprintf(piece, sizeof piece, "\\u%04x", character);
+  } else {
+    snprintf(piece, sizeof piece, "\\%c", character);
+  }
+  add_text(text, piece);
+}
+
 static void add_string(header_text *text, const char *string) {
   add_text(text, "\"");
-  for (; *string != '\0'; string++) {
-    unsigned char byte = (unsigned char)*string;
-    char piece[8];
-    if (byte < 0x20) {
-      snprintf(piece, sizeof piece, "\\u%04x", byte);
-      add_text(text, piece);
-    } else {
-      if (byte == '"' || byte == '\\') add_text(text, "\\");
-      add(text, string, 1);
-    }
+  while (*string != '\0') {
+    uint64_t run = 0; /* a value may have megabytes: plain text goes in one piece */
+    while (is_plain(string[run])) run++;
+    add(text, string, run);
+    string += run;
+    if (*string != '\0') add_escape(text, *string++);
   }
   add_text(text, "\"");
 }
@@ -196,14 +204,13 @@ static fv_file_status make_header(const output *out, header_text *text) {
                         "metadata",
                         (unsigned long long)counted.size, FV_SAFETENSORS_HEADER_LIMIT);
   }
-  char *block = (char *)malloc((size_t)(LENGTH_BYTES + counted.size));
-  if (block == NULL) {
-    return fv_fail_out_of_memory(out->path, out->error, LENGTH_BYTES + counted.size, "its header");
-  }
+  uint64_t bytes = LENGTH_BYTES + counted.size;
+  char *block = (char *)malloc((size_t)bytes);
+  if (block == NULL) return fv_fail_out_of_memory(out->path, out->error, bytes, "its header");
   for (int i = 0; i < LENGTH_BYTES; i++) block[i] = (char)(counted.size >> 8 * i & 0xff);
   *text = (header_text){block + LENGTH_BYTES, 0};
   add_header(text, out);
-  *text = (header_text){block, LENGTH_BYTES + counted.size};
+  *text = (header_text){block, bytes};
   return FV_FILE_OK;
 }
 
@@ -240,8 +247,7 @@ static fv_file_status create_temporary(output *out) {
 static fv_file_status write_all(const output *out, const void *bytes, uint64_t size) {
   const uint8_t *from = (const uint8_t *)bytes;
   while (size > 0) {
-    size_t chunk = (size_t)(size < WRITE_CHUNK_BYTES ? size : WRITE_CHUNK_BYTES);
-    ssize_t done = write(out->fd, from, chunk);
+    ssize_t done = write(out->fd, from, (size_t)size);
     if (done < 0 && errno == EINTR) continue;
     /* 0 for a chunk that is not empty: nothing says it ever would be more. */
     if (done <= 0) return fail_to_write(out, "writing failed", done < 0 ? errno : ENOSPC);
@@ -271,7 +277,6 @@ static fv_file_status fill(const output *out, const header_text *header) {
  * has closed, and fsync has spoken for the data. */
 static fv_file_status close_file(output *out, fv_file_status status) {
   int result = close(out->fd);
-  out->fd = -1;
   if (status != FV_FILE_OK || result == 0 || errno == EINTR) return status;
   return fail_to_write(out, "closing failed", errno);
 }
@@ -307,8 +312,7 @@ static fv_file_status write_undisturbed(output *out, const header_text *header) 
 
   if (status != FV_FILE_OK && !sigismember(&pending, SIGXFSZ)) {
     const struct timespec at_once = {0, 0};
-    while (sigtimedwait(&size_exceeded, NULL, &at_once) < 0 && errno == EINTR) {
-    }
+    (void)sigtimedwait(&size_exceeded, NULL, &at_once); /* none is pending as a rule */
   }
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   return status;

@@ -5,6 +5,8 @@
 
 #include <stdlib.h>
 
+_Static_assert(sizeof(size_t) == sizeof(uint64_t), "sizes of files are used as sizes of memory");
+
 fv_file_status fv_fail_out_of_memory(const char *label, fv_file_error *error, uint64_t bytes,
                                      const char *what) {
   return fv_file_fail(label, error, FV_FILE_OUT_OF_MEMORY, FV_FILE_NO_OFFSET,
@@ -29,13 +31,9 @@ bool fv_shape_bytes(const int64_t *shape, uint32_t rank, uint32_t element_bytes,
 fv_file_status fv_table_create(const fv_file_source *source, uint64_t tensor_count,
                                uint64_t metadata_count, char *text, fv_tensor_file **file,
                                fv_file_error *error) {
-  uint64_t tensor_bytes, metadata_bytes, bytes;
-  if (__builtin_mul_overflow(tensor_count, sizeof(fv_file_tensor), &tensor_bytes) ||
-      __builtin_mul_overflow(metadata_count, sizeof(fv_file_metadata), &metadata_bytes) ||
-      __builtin_add_overflow(tensor_bytes, metadata_bytes, &bytes) ||
-      __builtin_add_overflow(bytes, sizeof(fv_tensor_file), &bytes) || bytes > SIZE_MAX) {
-    return fv_fail_out_of_memory(source->label, error, UINT64_MAX, "the list of its tensors");
-  }
+  /* Each row stands for at least 6 bytes of a header that has been read: nothing here overflows. */
+  uint64_t bytes = sizeof(fv_tensor_file) + tensor_count * sizeof(fv_file_tensor) +
+                   metadata_count * sizeof(fv_file_metadata);
   /* One block: the object, then both arrays. All three consist of pointers and 64-bit integers. */
   fv_tensor_file *made = (fv_tensor_file *)calloc(1, (size_t)bytes);
   if (made == NULL) {
@@ -50,27 +48,19 @@ fv_file_status fv_table_create(const fv_file_source *source, uint64_t tensor_cou
   return FV_FILE_OK;
 }
 
-/* Bytes that a tensor takes up in `data`. Even an empty one gets an address of its own. */
-static bool add_padded(const fv_file_tensor *tensor, uint64_t *total) {
-  if (tensor->dtype == FV_FILE_DTYPE_UNKNOWN) return true;
-  uint64_t padded;
-  if (__builtin_add_overflow(tensor->bytes, (uint64_t)FV_FILE_DATA_ALIGNMENT, &padded)) {
-    return false;
-  }
-  padded -= padded % FV_FILE_DATA_ALIGNMENT;
-  return !__builtin_add_overflow(*total, padded, total);
+/* Bytes that a tensor takes up in `data`; even an empty one gets an address of its own. Ranges tile
+ * the file, so that the sum over all tensors stays below the file's size plus its header's times
+ * two. */
+static uint64_t padded_bytes(const fv_file_tensor *tensor) {
+  if (tensor->dtype == FV_FILE_DTYPE_UNKNOWN) return 0;
+  return tensor->bytes - tensor->bytes % FV_FILE_DATA_ALIGNMENT + FV_FILE_DATA_ALIGNMENT;
 }
 
 fv_file_status fv_table_load(const fv_file_source *source, fv_tensor_file *file,
                              fv_file_error *error) {
-  uint64_t total = FV_FILE_DATA_ALIGNMENT;
-  bool fits = true;
-  for (uint64_t i = 0; i < file->tensor_count; i++) {
-    fits = fits && add_padded(&file->tensors[i], &total);
-  }
-  if (fits && total <= SIZE_MAX) {
-    file->data = aligned_alloc(FV_FILE_DATA_ALIGNMENT, (size_t)total);
-  }
+  uint64_t total = FV_FILE_DATA_ALIGNMENT; /* not 0, also for a file without tensors */
+  for (uint64_t i = 0; i < file->tensor_count; i++) total += padded_bytes(&file->tensors[i]);
+  file->data = aligned_alloc(FV_FILE_DATA_ALIGNMENT, (size_t)total);
   if (file->data == NULL) {
     return fv_fail_out_of_memory(source->label, error, total, "its tensors' data");
   }
@@ -82,7 +72,7 @@ fv_file_status fv_table_load(const fv_file_source *source, fv_tensor_file *file,
     fv_file_status status = fv_source_read(source, tensor->file_offset, data, tensor->bytes, error);
     if (status != FV_FILE_OK) return status;
     tensor->data = data;
-    (void)add_padded(tensor, &place); /* cannot overflow: the sum did not */
+    place += padded_bytes(tensor);
   }
   return FV_FILE_OK;
 }

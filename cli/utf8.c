@@ -26,7 +26,6 @@ static const sequence_form *form_of(uint8_t lead) {
 }
 
 uint32_t fv_utf8_decode(const uint8_t *at, uint64_t size, uint32_t *code) {
-  if (size == 0) return 0;
   const sequence_form *form = form_of(at[0]);
   if (form == NULL || size < form->bytes) return 0;
   uint32_t value = at[0] & (uint8_t)~form->lead_mask;

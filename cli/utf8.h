@@ -11,7 +11,8 @@
 
 enum { FV_UTF8_MAX_BYTES = 4 };
 
-/* Reads one code point from at[0 .. size). Returns its bytes, 1 to 4, or 0 if ill-formed. */
+/* Reads one code point from at[0 .. size), size >= 1. Returns its bytes, 1 to 4, or 0 if
+ * ill-formed. */
 uint32_t fv_utf8_decode(const uint8_t *at, uint64_t size, uint32_t *code);
 
 /* Writes one code point, which must be a scalar value. Returns its bytes, 1 to 4. */

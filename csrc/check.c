@@ -203,8 +203,7 @@ static fovea_status check_arrays(const fv_problem *problem, bool addresses, fv_s
   const int64_t sequences = problem->sequences;
   const fovea_pages *pages = &args->pages;
   const fv_wide ids = fv_view_page_ids(pages, sequences);
-  const fv_wide slopes = fv_view_row_elements(args->alibi_stride == 0 ? 1 : sequences,
-                                              args->alibi_stride, args->q.shape[2]);
+  const fv_wide slopes = fv_view_row_elements(sequences, args->alibi_stride, args->q.shape[2]);
   const fv_array arrays[] = {
       {"q_offsets", args->q_offsets, sequences + 1, 4},
       {"kv_offsets", args->kv_offsets, sequences + 1, 4},

@@ -6,6 +6,10 @@
 #include "problem.h"
 #include "status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 fovea_status fv_check_attention(const fovea_attention_args *args, fv_problem *problem);
 /* The rules of support and explain: as above, but the workspace need not be given. */
 fovea_status fv_check_attention_shape(const fovea_attention_args *args, fv_problem *problem);
@@ -14,5 +18,9 @@ fovea_status fv_check_merge(const fovea_merge_args *args, fv_merge_problem *prob
 fovea_status fv_check_append(const fovea_kv_append_args *args, fv_append_problem *problem);
 fovea_status fv_check_limits(const fovea_limits *limits, fovea_limits *copy);
 fovea_status fv_check_options(const fovea_options *options, fovea_options *copy);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif /* FV_CHECK_H */

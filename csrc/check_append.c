@@ -176,7 +176,6 @@ static fovea_status check_memory(const fv_append_problem *problem) {
 
 fovea_status fv_check_append(const fovea_kv_append_args *given, fv_append_problem *problem) {
   fovea_kv_append_args *args = &problem->args;
-  memset(problem, 0, sizeof *problem);
   FV_TRY(FV_COPY_STRUCT(args, given, fovea_kv_append_args, detail_bytes));
   FV_TRY(check_fields(args));
   FV_TRY(check_tensors(args));

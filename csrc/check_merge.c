@@ -83,7 +83,6 @@ static fovea_status check_parts(const fovea_merge_args *args) {
 
 fovea_status fv_check_merge(const fovea_merge_args *given, fv_merge_problem *problem) {
   fovea_merge_args *args = &problem->args;
-  memset(problem, 0, sizeof *problem);
   FV_TRY(FV_COPY_STRUCT(args, given, fovea_merge_args, detail_bytes));
   FV_TRY(check_fields(args));
   FV_TRY(check_merged(args));

@@ -43,8 +43,7 @@ static const struct {
 static const char *dimension_word(const char *field) {
   const char *shape = strstr(field, ".shape[");
   if (shape == NULL) return "";
-  int dimension = shape[strlen(".shape[")] - '0';
-  if (dimension < 0 || dimension > 3) return "";
+  const int dimension = shape[strlen(".shape[")] - '0';
   size_t length = strcspn(field, ".[");
   for (size_t i = 0; i < sizeof dimension_words / sizeof dimension_words[0]; ++i) {
     const char *tensor = dimension_words[i].tensor;

@@ -236,8 +236,9 @@ static int common_outermost(const fovea_tensor *a, const fovea_tensor *b) {
   for (int i = 0; i < 4; ++i) {
     /* Where the extent is above 1 the product is part of a span that fits. */
     const int64_t a_stride = a->stride[i] * a_size, b_stride = b->stride[i] * b_size;
-    if (a_stride <= largest && b_stride <= largest) continue;
-    largest = a_stride > b_stride ? a_stride : b_stride;
+    const int64_t stride = a_stride > b_stride ? a_stride : b_stride;
+    if (stride <= largest) continue;
+    largest = stride;
     outermost = a_stride == b_stride ? i : -1;
   }
   return outermost;
@@ -246,7 +247,7 @@ static int common_outermost(const fovea_tensor *a, const fovea_tensor *b) {
 bool fv_view_interleaves(const fovea_tensor *a, const fovea_tensor *b) {
   const fv_name none = {"", -1};
   fovea_tensor inner_a = *a, inner_b = *b;
-  for (int round = 0; round < 5; ++round) {
+  for (;;) { /* each round takes one dimension away */
     const fv_span span_a = fv_view_span(none, &inner_a), span_b = fv_view_span(none, &inner_b);
     if (!spans_meet(&span_a, &span_b)) return true;
     const int i = common_outermost(&inner_a, &inner_b);
@@ -261,12 +262,10 @@ bool fv_view_interleaves(const fovea_tensor *a, const fovea_tensor *b) {
     const uintptr_t begin = span_a.begin < span_b.begin ? span_a.begin : span_b.begin;
     if ((end_a > end_b ? end_a : end_b) - begin > stride) return false;
   }
-  return false;
 }
 
 fovea_status fv_view_check_disjoint(fv_name name, const fovea_tensor *written, fv_name other_name,
                                     const fovea_tensor *other) {
-  if (written->dtype == FOVEA_NONE || other->dtype == FOVEA_NONE) return FOVEA_OK;
   if (fv_view_interleaves(written, other)) return FOVEA_OK;
   const fv_span span = fv_view_span(name, written), other_span = fv_view_span(other_name, other);
   return fv_view_check_apart(&span, &other_span);

@@ -7,6 +7,10 @@
 
 #include "problem.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef enum fv_isa { FV_ISA_PORTABLE = 0, FV_ISA_AVX2 = 1 } fv_isa;
 
 /* What planning knows of a device. */
@@ -47,5 +51,9 @@ size_t fv_plan_workspace(const fv_facts *facts, const fovea_limits *limits);
 
 /* Writes the plan as text, NUL-terminated, and returns the length it would have in full. */
 int fv_plan_print(const fv_plan *plan, const fv_problem *problem, char *text, size_t capacity);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif /* FV_PLAN_H */

@@ -7,6 +7,10 @@
 
 #include "../include/fovea.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Stores the text for fovea_error_detail() and returns status. */
 fovea_status fv_fail(fovea_status status, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -20,5 +24,9 @@ fovea_status fv_publish_detail(fovea_status status, char *detail, size_t detail_
     fovea_status fv_try_status = (call);                 \
     if (fv_try_status != FOVEA_OK) return fv_try_status; \
   } while (0)
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif /* FV_STATUS_H */

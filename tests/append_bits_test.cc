@@ -4,6 +4,8 @@
 #include <xmmintrin.h>
 #endif
 
+#include <algorithm>
+
 #include "append_case.h"
 
 namespace fovea_test {
@@ -213,6 +215,50 @@ TEST(AppendThreads, LetOneTokenWinWhole) {
     for (int64_t d = 0; d < 64; ++d) {
       ASSERT_EQ(*address(a.k_cache, 77 / 30, 77 % 30, h, d), *address(a.k_cache, 2, 17, 0, 0));
     }
+  }
+}
+
+// Runs tasks one after the other, each on a cache full of canaries, and notes what each wrote.
+struct Watch {
+  Case *c;
+  std::vector<int> writers;  // per byte of the cache: how many tasks changed it
+  int64_t tasks = 0;
+};
+
+void watch_tasks(void *user, int64_t count, fovea_task task, void *context) {
+  Watch *watch = static_cast<Watch *>(user);
+  for (int64_t i = 0; i < count; ++i) {
+    std::fill(watch->c->cache.begin(), watch->c->cache.end(), kCanary);
+    task(context, i);
+    for (size_t n = 0; n < watch->c->cache.size(); ++n) {
+      watch->writers[n] += watch->c->cache[n] != kCanary;
+    }
+  }
+  watch->tasks = count;
+}
+
+// So that no two threads ever write to one place, and a result cannot depend on who comes first.
+TEST(AppendThreads, ShareOutThePlacesNotTheTokens) {
+  Case c = busy_case(3);
+  Watch watch = {&c, std::vector<int>(c.cache.size())};
+  fovea_options options = {};
+  options.struct_size = sizeof options;
+  options.device = FOVEA_DEVICE_CPU;
+  options.threads = 7;
+  options.parallel_for = watch_tasks;
+  options.parallel_for_user = &watch;
+  fovea_handle *handle = nullptr;
+  ASSERT_EQ(fovea_create(&options, &handle), FOVEA_OK) << fovea_error_detail();
+  const fovea_kv_append_args args = c.args();
+  EXPECT_EQ(fovea_kv_append(handle, &args, nullptr), FOVEA_OK) << fovea_error_detail();
+  fovea_destroy(handle);
+  EXPECT_EQ(watch.tasks, 7);
+  EXPECT_EQ(*std::max_element(watch.writers.begin(), watch.writers.end()), 1);
+  Case whole = c;
+  std::fill(whole.cache.begin(), whole.cache.end(), kCanary);
+  append(whole.args());
+  for (size_t n = 0; n < c.cache.size(); ++n) {
+    ASSERT_EQ(watch.writers[n] == 1, whole.cache[n] != kCanary) << n;
   }
 }
 

@@ -8,8 +8,8 @@
  * header says that one of them wins, not a mixture. So the work is cut by destination, not by
  * token: every task walks all tokens and writes those whose place hashes to it. All writes to one
  * place are then made by one task, in the order of the tokens, whatever the number of threads. The
- * walk costs a division and a table look-up per token (20 ns), next to 2000 conversions for the
- * writing (8 heads, k and v of 128). It allocates nothing.
+ * walk costs every task 17 ns per token (measured, 2.8 GHz Xeon), next to 0.4 us for a mere copy of
+ * 1024 elements and 10 us for their conversion. It allocates nothing.
  *
  * Errors are reported by task 0 alone: every task sees them all. */
 #include "append.h"
@@ -29,7 +29,8 @@
  * are 1 KiB of stack and stay in the first cache. */
 enum { CHUNK = 128 };
 
-/* Below so many elements a task costs more than it saves: 30 us at 1 ns per element. */
+/* Below so many elements a task costs more than it saves: waking a thread takes some 10 us, this
+ * many elements 12 us when they are copied and 300 us when they are converted (measured). */
 enum { ELEMENTS_PER_TASK = 32768 };
 
 enum { NOWHERE = -1 };
@@ -342,11 +343,10 @@ void fv_cpu_append(const fv_append_problem *problem, fv_parallel parallel) {
   const fovea_rope *rope = args->rope.cos ? &args->rope : NULL;
   const int32_t *v_ids = args->pages.v_ids ? args->pages.v_ids : args->pages.ids;
   work work = {.problem = problem};
-  if (problem->empty) return;
   add_side(&work, &args->k_new, &args->k_cache, &args->k_scale, args->pages.ids, rope);
   add_side(&work, &args->v_new, &args->v_cache, &args->v_scale, v_ids, NULL);
   double elements = count_elements(&work);
-  /* Rows without elements take no memory, so there may be 2^62 of them to walk for nothing. */
+  /* Also because rows without elements take no memory: there may be 2^62 to walk for nothing. */
   if (elements == 0) return;
   double tasks = elements / ELEMENTS_PER_TASK;
   work.tasks = tasks < 1 ? 1 : tasks > parallel.threads ? parallel.threads : (int64_t)tasks;

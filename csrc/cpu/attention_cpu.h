@@ -5,6 +5,14 @@
 #include "../plan.h"
 #include "parallel.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 void fv_cpu_attention(const fv_problem *problem, const fv_plan *plan, fv_parallel parallel);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif /* FV_ATTENTION_CPU_H */

@@ -5,6 +5,10 @@
 #include "parallel.h"
 #include "row_mask.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum { FV_MAX_DIM = 576, FV_MAX_DIM_V = 512 };
 
 /* One output row in double precision, with the magnitudes that error bounds are made of. */
@@ -29,5 +33,9 @@ void fv_reference_attend(const fv_problem *problem, const fv_sequence *sequence,
 /* The device FOVEA_DEVICE_REFERENCE. */
 void fv_reference_attention(const fv_problem *problem, fv_parallel parallel);
 void fv_reference_weights(const fv_weights_problem *problem, fv_parallel parallel);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif /* FV_REFERENCE_H */

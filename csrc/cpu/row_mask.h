@@ -7,6 +7,10 @@
 
 #include "sequence.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct fv_row_mask {
   fv_range window; /* keys seen by causality and window */
   int64_t first, prefix_end, len;
@@ -40,5 +44,9 @@ static inline int64_t fv_distance(const fv_row_mask *m, int64_t key) {
   int64_t distance = m->row_position - (m->key_origin + key * m->key_stride);
   return distance < 0 ? -distance : distance;
 }
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif /* FV_ROW_MASK_H */

@@ -8,6 +8,10 @@
 #include "../../kernels/shape.h"
 #include "../problem.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct fv_sequence {
   int64_t index;
   int64_t q_batch, q_begin; /* row 0 is q[q_batch, q_begin] */
@@ -46,5 +50,9 @@ bool fv_key_place(const fv_problem *problem, const fv_sequence *sequence,
 static inline const int32_t *fv_v_page_ids(const fv_problem *problem) {
   return problem->args.pages.v_ids ? problem->args.pages.v_ids : problem->args.pages.ids;
 }
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif /* FV_SEQUENCE_H */

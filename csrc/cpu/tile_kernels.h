@@ -7,6 +7,10 @@
 
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum { FV_TILE_KV = 64 }; /* keys per tile, checked against attention.def by plan_test */
 
 typedef struct fv_tile_kernels {
@@ -33,5 +37,9 @@ typedef struct fv_tile_kernels {
 
 extern const fv_tile_kernels fv_tile_kernels_portable;
 extern const fv_tile_kernels fv_tile_kernels_avx2; /* x86-64 only */
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif /* FV_TILE_KERNELS_H */

@@ -211,6 +211,13 @@ TEST(AppendShapes, AgreeBetweenNewTokensAndCache) {
   EXPECT_THAT(Append(resized(heads, &Args::v_new, 2, 2, 1)), Refuses("v_new.shape[2] (heads_kv)"));
 }
 
+TEST(AppendShapes, MayRepeatInputsByStridesOfZero) {
+  Args args = append();
+  for (fovea_tensor *t : {&args.k_new, &args.v_new, &args.k_scale, &args.v_scale})
+    for (int i = 0; i < 3; ++i) t->stride[i] = 0;
+  EXPECT_THAT(Append(args), Passes());
+}
+
 TEST(AppendShapes, MayHaveAnyDim) {
   Args args = append();
   args.v_new = view(1, FOVEA_F32, 2, 3, 4, 7);
@@ -397,6 +404,20 @@ TEST(AppendRope, NeedsPositionsWithSlots) {
   args = append();
   args.positions = nullptr;
   EXPECT_THAT(Append(args), Passes()) << "kv_lengths[s] + t";
+}
+
+TEST(AppendRope, KeepsItsRangesEvenWithoutTables) {
+  Args args = append();
+  args.rope.cos = args.rope.sin = nullptr;
+  args.rope.stride = 0;
+  EXPECT_THAT(Append(args), Passes());
+  args.rope.stride = -1;
+  EXPECT_THAT(Append(args), Refuses("rope.stride", "at least 0"));
+  args.rope.stride = 0;
+  args.rope.rotary_dim = -1;
+  EXPECT_THAT(Append(args), Refuses("rope.rotary_dim", "at least 0"));
+  args.rope.rotary_dim = 3;
+  EXPECT_THAT(Append(args), Passes());
 }
 
 // ---- Memory ----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 
 extern "C" {
 #include "../../csrc/check_rule.h"
+#include "../../csrc/check_view.h"
 }
 
 namespace fovea_test {
@@ -272,6 +273,23 @@ TEST(StructGrowth, ExtendsAnOlderStructWithZeros) {
 
 // ---- Texts -----------------------------------------------------------------------------------
 
+TEST(RuleText, CutsALongNameInsteadOfOverrunningIt) {
+  // No name of ours is so long; the buffers must hold all the same.
+  const std::string longer(200, 'n');
+  const fv_rule rule = {"shape", "==", "args->q.shape[0]", "", 1, 2};
+  EXPECT_EQ(fv_rule_broken_at({longer.c_str(), 7}, 3, &rule), FOVEA_BAD_ARGUMENT);
+  EXPECT_THAT(fovea_error_detail(), testing::StartsWith(longer.substr(0, 63)));
+  EXPECT_THAT(fovea_error_detail(),
+              testing::EndsWith(" is 1, must equal q.shape[0] (batch), which is 2"));
+}
+
+TEST(ElementBytes, AreThoseOfTheFormats) {
+  const int64_t bytes[] = {0, 4, 2, 2, 1, 1, 1, 1, 0, 0};
+  for (uint32_t dtype = 0; dtype < 10; ++dtype)
+    EXPECT_EQ(fv_view_element_bytes(dtype), bytes[dtype]) << dtype;
+  EXPECT_EQ(fv_view_element_bytes(UINT32_MAX), 0);
+}
+
 TEST(RuleText, SaysFieldValueRuleAndRemedy) {
   fovea_attention_args args = plain_attention();
   args.q.shape[3] = 60;
@@ -301,6 +319,37 @@ TEST(RuleText, SaysFieldValueRuleAndRemedy) {
   args = plain_attention();
   args.scale = -1;
   EXPECT_EQ(Attention(args).detail, "scale is -1, must be finite and at least 0");
+  args = attention();
+  args.v.dtype = FOVEA_BF16;
+  EXPECT_EQ(Attention(args).detail,
+            "v_scale.dtype must be none: v.dtype is bf16, and only 8-bit tensors have scales");
+  args = attention();
+  args.q_scale.shape[3] = 3;
+  EXPECT_EQ(Attention(args).detail,
+            "q_scale.shape[3] (blocks) is 3, must divide q.shape[3], which is 16");
+  args = attention();
+  args.mask.shape[1] = 4;
+  EXPECT_EQ(Attention(args).detail,
+            "mask.shape[1] (rows) is 4, must be at least q.shape[1] (len_q), which is 5; or be 1, "
+            "which broadcasts");
+  args = attention();
+  args.window_left = {FOVEA_WINDOW_LIMITED, -1};
+  EXPECT_EQ(Attention(args).detail,
+            "window_left.count is -1, must be at least 0; kind 0 has no limit");
+  args = packed_and_paged();
+  args.kv_lengths = nullptr;
+  EXPECT_EQ(Attention(args).detail, "kv_lengths is NULL, must be given with pages.ids");
+  args = packed_and_paged();
+  args.kv_offsets = at<int32_t>(region(30));
+  EXPECT_EQ(Attention(args).detail, "kv_offsets is given, must be NULL with pages.ids");
+  args = plain_attention();
+  args.q.data = at(0x1001);
+  EXPECT_EQ(Attention(args).detail, "q.data is 0x1001, must be aligned to its elements of 4 bytes");
+  args = plain_attention();
+  args.out.data = at(region(0) + 64);
+  EXPECT_EQ(Attention(args).detail,
+            "out [0x1000000040, 0x1000000540) overlaps q [0x1000000000, 0x1000000a00): what is "
+            "written needs memory of its own");
 }
 
 }  // namespace

@@ -340,6 +340,18 @@ TEST(AttentionArrays, OfPackedAndPagedCallsHaveTheHeadersSizes) {
   ExpectArrayOf(4 * 4, "alibi_slopes", shared, at<int32_t>(region(30)));
 }
 
+TEST(AttentionArrays, OfNoSequencesHaveNoElements) {
+  Args args = packed_and_paged();
+  args.sequences = 0;
+  const uintptr_t inside = region(3) + 64;  // of out
+  args.kv_lengths = args.kv_first = args.pages.ids = at<int32_t>(inside);
+  args.alibi_slopes = at<float>(inside);
+  args.alibi_stride = 4;
+  EXPECT_THAT(Attention(args), Passes());
+  args.sinks = at<float>(inside);
+  EXPECT_THAT(Attention(args), Refuses("out", "overlaps sinks"));
+}
+
 TEST(AttentionArrays, AreNoLongerThanTheAddressSpace) {
   Args slopes = attention();
   slopes.alibi_stride = kMost;

@@ -26,8 +26,13 @@ bool fails(Call call) {
   }
   if (arm.times > 0) --arm.times;
   ++state.failures;
-  errno = arm.error;
+  if (arm.error != 0) errno = arm.error;
   return true;
+}
+
+// What a transfer that fails returns: 0, with errno as it was, if no error is armed.
+ssize_t failure(Call call) {
+  return state.arms[static_cast<int>(call)].error == 0 ? 0 : -1;
 }
 
 // EINTR first, then the call itself.
@@ -93,13 +98,13 @@ int __wrap_fstat(int fd, struct stat *facts) {
 
 ssize_t __wrap_pread(int fd, void *out, size_t size, off_t offset) {
   if (interrupted()) return -1;
-  if (fails(Call::kPread)) return errno == 0 ? 0 : -1;
+  if (fails(Call::kPread)) return failure(Call::kPread);
   return __real_pread(fd, out, limited(size), offset);
 }
 
 ssize_t __wrap_write(int fd, const void *bytes, size_t size) {
   if (interrupted()) return -1;
-  if (fails(Call::kWrite)) return errno == 0 ? 0 : -1;
+  if (fails(Call::kWrite)) return failure(Call::kWrite);
   return __real_write(fd, bytes, limited(size));
 }
 

@@ -1,6 +1,7 @@
 /* io_faults_test.cc - every system call and every allocation fails in turn, once and for ever. */
 #include <errno.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include "tests/readers/faults.h"
 #include "tests/readers/reader_support.h"
@@ -20,6 +21,19 @@ size_t open_descriptors() {
   }
   return count;
 }
+
+// Standard input is closed while this lives.
+class ClosedInput {
+ public:
+  ClosedInput() : saved_(dup(0)) { close(0); }
+  ~ClosedInput() {
+    dup2(saved_, 0);
+    close(saved_);
+  }
+
+ private:
+  int saved_;
+};
 
 // One file of each format, and an open through the function that a program would call.
 class ReadFaults : public testing::TestWithParam<Format> {
@@ -108,6 +122,18 @@ TEST_P(ReadFaults, ReadsOfOneByteGiveTheSameTensors) {
 TEST_P(ReadFaults, InterruptedCallsAreRepeated) {
   faults().interrupt = true;
   faults().max_transfer = 3;
+  EXPECT_EQ(open(), FV_FILE_OK) << error_.text;
+}
+
+TEST_P(ReadFaults, AnEndThatFollowsAnInterruptionIsStillAnEnd) {
+  faults().interrupt = true;  // leaves EINTR in errno
+  arm(Call::kPread, 0, 1, 0);
+  EXPECT_EQ(open(), FV_FILE_UNREADABLE);
+}
+
+TEST_P(ReadFaults, DescriptorZeroIsADescriptor) {
+  ClosedInput closed;  // the next open returns 0
+  faults().interrupt = true;
   EXPECT_EQ(open(), FV_FILE_OK) << error_.text;
 }
 
@@ -245,10 +271,43 @@ TEST_F(WriteFaults, InterruptedCallsAreRepeated) {
   expect_complete();
 }
 
+TEST_F(WriteFaults, AWriteOfNothingThatFollowsAnInterruptionIsStillAnError) {
+  faults().interrupt = true;  // leaves EINTR in errno
+  arm(Call::kWrite, 0, 1, 0);
+  EXPECT_EQ(write("x"), FV_FILE_NOT_WRITTEN);
+}
+
+TEST_F(WriteFaults, DescriptorZeroIsADescriptor) {
+  ClosedInput closed;
+  ASSERT_EQ(write("x"), FV_FILE_OK) << error_.text;
+  expect_complete();
+}
+
 TEST_F(WriteFaults, AnInterruptedCloseHasClosed) {
   arm(Call::kClose, 0, 1, EINTR);
   ASSERT_EQ(write("x"), FV_FILE_OK) << error_.text;
   expect_complete();
+}
+
+TEST_F(WriteFaults, ASizeSignalOfTheCallersOwnStaysPending) {
+  sigset_t size_exceeded, before, pending;
+  sigemptyset(&size_exceeded);
+  sigaddset(&size_exceeded, SIGXFSZ);
+  sigprocmask(SIG_BLOCK, &size_exceeded, &before);
+  raise(SIGXFSZ);
+  arm(Call::kWrite, 0, 1, ENOSPC);
+  EXPECT_EQ(write("x"), FV_FILE_NOT_WRITTEN);
+  sigpending(&pending);
+  EXPECT_EQ(sigismember(&pending, SIGXFSZ), 1);
+  timespec at_once{};
+  EXPECT_EQ(sigtimedwait(&size_exceeded, nullptr, &at_once), SIGXFSZ);
+  sigprocmask(SIG_SETMASK, &before, nullptr);
+}
+
+TEST_F(WriteFaults, AnErrorNumberWithoutWordsIsStillAnError) {
+  arm(Call::kWrite, 0, 1, 9999);
+  EXPECT_EQ(write("x"), FV_FILE_NOT_WRITTEN);
+  EXPECT_NE(std::string(error_.text).find("writing failed (unknown error)"), std::string::npos);
 }
 
 TEST_F(WriteFaults, TheCallersSignalMaskComesBackAfterAFailure) {

@@ -69,8 +69,9 @@ TEST(NpyReader, ReadsEveryTypeOfItsListAndNoOther) {
   }
   for (const char *descr : {"<f1", "<f16", "<i2", "<u2", "<u4", "<u8", "<c8", "<M8[ns]", "<m8",
                             "f4", "=f4", "|f4", "<F4", "<f4 ", "<i1", "|b2", "<", ""}) {
-    EXPECT_TRUE(dict_refused(with_descr("'"s + descr + "'"), FV_FILE_UNSUPPORTED, descr + "', 'f"s,
-                             "the type '"s + descr + "' is not read"));
+    EXPECT_TRUE(
+        dict_refused(with_descr("'"s + descr + "'"), FV_FILE_UNSUPPORTED, descr + "', 'f"s,
+                     "the type '"s + descr + "' is not read; convert it with astype to float32"));
   }
 }
 
@@ -177,18 +178,20 @@ TEST(NpyReader, RefusesFortranOrder) {
 
 TEST(NpyReader, RefusesBigEndianData) {
   for (const char *descr : {">f4", ">i8", ">f2", ">x"}) {
-    EXPECT_TRUE(
-        dict_refused(with_descr("'"s + descr + "'"), FV_FILE_BIG_ENDIAN, descr, "big-endian"));
+    EXPECT_TRUE(dict_refused(with_descr("'"s + descr + "'"), FV_FILE_BIG_ENDIAN, descr,
+                             "convert the big-endian data with astype(a.dtype.newbyteorder('<'))"));
   }
 }
 
 TEST(NpyReader, RefusesPythonObjects) {
-  EXPECT_TRUE(dict_refused(with_descr("'|O'"), FV_FILE_PYTHON_OBJECTS, "|O", "'|O' is not read"));
+  EXPECT_TRUE(dict_refused(with_descr("'|O'"), FV_FILE_PYTHON_OBJECTS, "|O",
+                           "'|O' is not read; such files run code when loaded; save a plain"));
 }
 
 TEST(NpyReader, RefusesStrings) {
   for (const char *descr : {"<U5", "|S3", ">U1", "|a4"}) {
-    EXPECT_TRUE(dict_refused(with_descr("'"s + descr + "'"), FV_FILE_STRINGS, descr, descr));
+    EXPECT_TRUE(dict_refused(with_descr("'"s + descr + "'"), FV_FILE_STRINGS, descr,
+                             descr + "' is not read; save a plain numeric array"s));
   }
 }
 

@@ -326,6 +326,15 @@ TEST(SafetensorsReader, RefusesStringsThatDoNotEnd) {
   }
 }
 
+TEST(SafetensorsReader, RefusesEscapesCutByTheHeadersEnd) {
+  for (const char *text : {"{\"^\\u", "{\"^\\u004", "{\"a^\\ud800", "{\"^\\ud800\\",
+                           "{\"^\\ud800\\u", "{\"^\\ud800\\udc0", "{\"^\\ud800\\uzzzz\""}) {
+    Marked header(text);
+    EXPECT_TRUE(refused(parse_st(safetensors(header.text)), FV_FILE_INVALID, 8 + header.at, ""))
+        << text;
+  }
+}
+
 TEST(SafetensorsReader, AcceptsEveryUtf8LengthAtItsEdges) {
   for (const char *text :
        {"\x7f", "\xc2\x80", "\xdf\xbf", "\xe0\xa0\x80", "\xed\x9f\xbf", "\xee\x80\x80",
@@ -456,6 +465,9 @@ TEST(SafetensorsReader, KeepsATensorOfUnknownTypeWithoutItsData) {
 }
 
 TEST(SafetensorsReader, ChecksTheOffsetsOfATensorOfUnknownType) {
+  // 2^62 elements of who knows how many bits: as many as their number fits.
+  std::string vast = one("F99", "[2147483648,2147483648]", "[0,0]");
+  EXPECT_EQ(parse_st(safetensors(vast)).status, FV_FILE_OK);
   EXPECT_TRUE(header_refused(one("F99", "[7]", "[0,99]"), 9, FV_FILE_INVALID, "[0,99",
                              "are not a range within"));
   std::string gap = one("F99", "[7]", "[1,9]");

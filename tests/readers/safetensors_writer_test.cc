@@ -15,7 +15,9 @@ fv_file_tensor tensor(const char *name, fv_file_dtype dtype, std::vector<int64_t
   made.name = name;
   made.dtype = dtype;
   made.rank = static_cast<uint32_t>(shape.size());
-  for (size_t i = 0; i < shape.size() && i < FV_FILE_MAX_RANK; i++) made.shape[i] = shape[i];
+  for (size_t i = 0; i < FV_FILE_MAX_RANK; i++) {
+    made.shape[i] = i < shape.size() ? shape[i] : -1;  // dims past the rank are not looked at
+  }
   made.data = data.data();
   made.bytes = data.size();
   return made;

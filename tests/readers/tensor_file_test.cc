@@ -122,6 +122,8 @@ TEST(TensorFile, TheErrorMayBeNull) {
   EXPECT_EQ(fv_npy_open("/nonexistent", "q", &file, nullptr), FV_FILE_MISSING);
   EXPECT_EQ(fv_safetensors_parse(nullptr, 0, "in", &file, nullptr), FV_FILE_INVALID);
   EXPECT_EQ(file, nullptr);
+  EXPECT_EQ(fv_safetensors_write("/nonexistent/x", nullptr, 0, nullptr, 0, nullptr),
+            FV_FILE_NOT_WRITTEN);
 }
 
 TEST(TensorFile, ClosingNothingIsAllowed) {

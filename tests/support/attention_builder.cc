@@ -279,15 +279,16 @@ void expect_matches(Case &problem, const Device &device, const std::string &text
   const Truth truth = attend(problem.args);
   const std::vector<Finding> findings =
       judge(truth, observe(first, problem.settings, device), /*exact_probabilities=*/true);
-  EXPECT_TRUE(passes(findings, truth))
-      << describe(findings) << "seed " << problem.settings.seed << "; to repeat:\n  " << text
-      << ".expect_matches_oracle();";
+  EXPECT_TRUE(passes(findings, truth)) << describe(findings) << "seed " << problem.settings.seed
+                                       << "; to repeat:\n  " << text << ".expect_matches_oracle();";
   note_worst(findings, device);
   for (size_t n = 0; n < first.errors.size(); ++n) {
     EXPECT_EQ(first.errors[n] & truth.errors_required[n], truth.errors_required[n])
-        << "errors[" << n << "] lacks bits\n" << text;
+        << "errors[" << n << "] lacks bits\n"
+        << text;
     EXPECT_EQ(first.errors[n] & ~truth.errors_allowed[n], 0u)
-        << "errors[" << n << "] has bits without a cause\n" << text;
+        << "errors[" << n << "] has bits without a cause\n"
+        << text;
   }
 }
 

@@ -18,8 +18,8 @@
 #include <string>
 #include <vector>
 
-#include "judge.h"
 #include "devices.h"
+#include "judge.h"
 #include "memory.h"
 #include "oracle.h"
 

@@ -1,0 +1,233 @@
+// The plan: a pure function, held to a committed list of plans and to its promises.
+//
+// After an intended change: FOVEA_UPDATE_GOLDEN=1 build/tests/plan_test, then read the diff of
+// tests/golden/plans.txt.
+#include "plan.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <random>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "check.h"
+#include "cpu/tile_kernels.h"
+#include "cpu/tile_scratch.h"
+
+namespace {
+
+// A request that the check accepts; pointers stand for memory that planning does not touch.
+struct Request {
+  const char *name;
+  fovea_attention_args args;
+};
+
+void *Somewhere(uintptr_t place) {
+  return reinterpret_cast<void *>(place << 40);
+}
+
+fovea_attention_args Base(fovea_dtype dtype, int64_t batch, int64_t len_q, int64_t len_kv,
+                          int64_t heads_q, int64_t heads_kv, int64_t dim, int64_t dim_v) {
+  fovea_attention_args a = {};
+  a.struct_size = sizeof a;
+  a.q = fovea_contiguous(Somewhere(1), dtype, batch, len_q, heads_q, dim);
+  a.k = fovea_contiguous(Somewhere(2), dtype, batch, len_kv, heads_kv, dim);
+  a.v = fovea_contiguous(Somewhere(3), dtype, batch, len_kv, heads_kv, dim_v);
+  a.out = fovea_contiguous(Somewhere(4), dtype, batch, len_q, heads_q, dim_v);
+  a.lse = fovea_contiguous(Somewhere(5), FOVEA_F32, batch, len_q, heads_q, 1);
+  return a;
+}
+
+template <class T>
+const T *Array(uintptr_t place) {
+  return static_cast<const T *>(Somewhere(place));
+}
+
+std::vector<Request> Requests() {
+  std::vector<Request> list;
+  list.push_back({"encoder", Base(FOVEA_F32, 4, 128, 128, 12, 12, 32, 32)});
+  list.push_back({"one row", Base(FOVEA_BF16, 1, 1, 1, 1, 1, 64, 64)});
+  list.push_back({"nothing", Base(FOVEA_F16, 0, 16, 16, 8, 8, 64, 64)});
+  fovea_attention_args causal = Base(FOVEA_BF16, 2, 1000, 1000, 32, 8, 128, 128);
+  causal.causal = 1;
+  causal.window_left = {FOVEA_WINDOW_LIMITED, 256};
+  causal.softcap = 30;
+  list.push_back({"causal window softcap", causal});
+  fovea_attention_args decode = Base(FOVEA_F16, 8, 1, 16, 32, 8, 128, 128);
+  decode.k.shape[0] = decode.v.shape[0] = 4096;
+  decode.kv_lengths = Array<int32_t>(6);
+  decode.pages = {Array<int32_t>(7), nullptr, nullptr, 64, 64};
+  list.push_back({"paged decode", decode});
+  fovea_attention_args packed = Base(FOVEA_BF16, 1, 3000, 5000, 16, 2, 80, 80);
+  packed.sequences = 7;
+  packed.q_offsets = Array<int32_t>(8);
+  packed.kv_offsets = Array<int32_t>(9);
+  packed.alignment = FOVEA_ALIGN_TOP_LEFT;
+  packed.causal = 1;
+  list.push_back({"packed", packed});
+  fovea_attention_args mla = Base(FOVEA_BF16, 4, 1, 2048, 128, 1, 576, 512);
+  mla.v.data = mla.k.data;
+  list.push_back({"latent attention", mla});
+  fovea_attention_args all = Base(FOVEA_F32, 2, 64, 64, 8, 8, 64, 64);
+  all.prefix_lengths = all.kv_first = all.kv_position = all.q_position = Array<int32_t>(10);
+  all.mask = fovea_contiguous(Somewhere(11), FOVEA_U8, 2, 1, 1, 64);
+  all.bias = fovea_contiguous(Somewhere(12), FOVEA_F32, 1, 64, 8, 64);
+  all.tree = {Array<uint32_t>(13), 128, nullptr, nullptr};
+  all.alibi_slopes = all.sinks = Array<float>(14);
+  all.scale = 0.25f;
+  list.push_back({"every mask", all});
+  return list;
+}
+
+std::string PlanText(const fv_facts &facts, const fovea_attention_args &args) {
+  fv_problem problem;
+  fv_plan plan;
+  if (fv_check_attention_shape(&args, &problem) != FOVEA_OK) return fovea_error_detail();
+  if (fv_plan_attention(&facts, &problem, &plan) != FOVEA_OK) return fovea_error_detail();
+  char text[4096];
+  fv_plan_print(&plan, &problem, text, sizeof text);
+  return text;
+}
+
+std::string AllPlans() {
+  const fv_facts devices[] = {{FOVEA_DEVICE_CPU, FV_ISA_AVX2, 4},
+                              {FOVEA_DEVICE_CPU, FV_ISA_PORTABLE, 1},
+                              {FOVEA_DEVICE_REFERENCE, FV_ISA_PORTABLE, 2}};
+  std::ostringstream text;
+  for (const Request &request : Requests()) {
+    for (const fv_facts &facts : devices) {
+      text << "== " << request.name << "\n" << PlanText(facts, request.args) << "\n";
+    }
+  }
+  return text.str();
+}
+
+TEST(Plan, EqualsTheCommittedPlans) {
+  const std::string path = FOVEA_SOURCE_DIR "/tests/golden/plans.txt";
+  const std::string plans = AllPlans();
+  if (getenv("FOVEA_UPDATE_GOLDEN")) std::ofstream(path) << plans;
+  std::ifstream file(path);
+  std::stringstream golden;
+  golden << file.rdbuf();
+  EXPECT_EQ(plans, golden.str());
+}
+
+TEST(Plan, ChoosesTheBestKernelThatTheProcessorCanRun) {
+  fovea_attention_args args = Base(FOVEA_F32, 1, 8, 8, 1, 1, 8, 8);
+  EXPECT_NE(PlanText({FOVEA_DEVICE_CPU, FV_ISA_AVX2, 1}, args).find("fovea_attention_cpu_avx2"),
+            std::string::npos);
+  EXPECT_NE(PlanText({FOVEA_DEVICE_CPU, FV_ISA_PORTABLE, 1}, args).find("cpu_portable"),
+            std::string::npos);
+}
+
+TEST(Plan, SaysSoWhenNoKernelIsForTheDevice) {
+  fovea_attention_args args = Base(FOVEA_F32, 1, 8, 8, 1, 1, 8, 8);
+  fv_problem problem;
+  fv_plan plan;
+  ASSERT_EQ(fv_check_attention_shape(&args, &problem), FOVEA_OK);
+  fv_facts cuda = {FOVEA_DEVICE_CUDA, FV_ISA_PORTABLE, 1};
+  EXPECT_EQ(fv_plan_attention(&cuda, &problem, &plan), FOVEA_UNSUPPORTED);
+  EXPECT_STREQ(fovea_error_detail(), "this build has no kernel for the device");
+  fovea_limits limits = {};
+  EXPECT_EQ(fv_plan_workspace(&cuda, &limits), 0u);
+}
+
+TEST(Plan, CutsTextAtTheCapacityAndSaysHowLongItWouldBe) {
+  fovea_attention_args args = Base(FOVEA_F32, 1, 8, 8, 1, 1, 8, 8);
+  fv_facts facts = {FOVEA_DEVICE_CPU, FV_ISA_PORTABLE, 1};
+  fv_problem problem;
+  fv_plan plan;
+  ASSERT_EQ(fv_check_attention_shape(&args, &problem), FOVEA_OK);
+  ASSERT_EQ(fv_plan_attention(&facts, &problem, &plan), FOVEA_OK);
+  char whole[4096];
+  const int length = fv_plan_print(&plan, &problem, whole, sizeof whole);
+  EXPECT_EQ(length, (int)strlen(whole));
+  for (size_t capacity : {0, 1, 2, 40, length, length + 1}) {
+    std::vector<char> text(capacity + 8, '#');
+    EXPECT_EQ(fv_plan_print(&plan, &problem, text.data(), capacity), length);
+    size_t kept = capacity == 0 ? 0 : std::min<size_t>(capacity - 1, length);
+    EXPECT_EQ(std::string(text.data(), kept), std::string(whole, kept));
+    EXPECT_EQ(text[kept], capacity ? '\0' : '#');
+    EXPECT_EQ(text[capacity], '#') << "wrote past " << capacity;
+  }
+}
+
+// What a tile needs, worked out again: q, transposed k, v, scores, out, one row; each a whole
+// number of cache lines, so that no two arrays share one.
+TEST(Plan, ScratchHoldsEveryArrayOfATileWithoutOverlap) {
+  for (int32_t dim = 8; dim <= 576; dim += 8) {
+    for (int32_t dim_v = 8; dim_v <= 512; dim_v += 24) {
+      fv_tile_layout l = fv_tile_layout_for(48, FV_TILE_KV, dim, dim_v);
+      size_t columns = (size_t)(dim_v + 15) / 16 * 16;
+      EXPECT_GE(l.k - l.q, 48u * dim);
+      EXPECT_GE(l.v - l.k, (size_t)dim * FV_TILE_KV);
+      EXPECT_GE(l.scores - l.v, FV_TILE_KV * columns);
+      EXPECT_GE(l.out - l.scores, 48u * FV_TILE_KV);
+      EXPECT_GE(l.row - l.out, 48u * columns);
+      EXPECT_GE(l.floats - l.row, std::max<size_t>(dim, columns));
+      for (size_t begin : {l.q, l.k, l.v, l.scores, l.out, l.row, l.floats}) {
+        EXPECT_EQ(begin % 16, 0u) << dim << " " << dim_v;
+      }
+    }
+  }
+}
+
+TEST(Plan, HostKernelsShareTheTileThatTheInnerLoopsAreWrittenFor) {
+  for (int32_t i = 0; fv_kernel_at(i); ++i) {
+    const fv_kernel *kernel = fv_kernel_at(i);
+    EXPECT_EQ(kernel->tile_kv, kernel->device == FOVEA_DEVICE_CPU ? FV_TILE_KV : 1);
+  }
+  EXPECT_EQ(fv_kernel_at(-1), nullptr);
+  EXPECT_EQ(fv_kernel_at(1000), nullptr);
+}
+
+TEST(Plan, WorkspaceOfACallIsWithinTheBoundOfAnyLimitsThatHoldIt) {
+  std::mt19937 random(7);
+  for (int i = 0; i < 20000; ++i) {
+    int64_t dim = 8 * (1 + random() % 72), dim_v = 8 * (1 + random() % 64);
+    fovea_attention_args args =
+        Base(FOVEA_F32, 1 + random() % 4, 1 + random() % 99, 1 + random() % 99, 4, 2, dim, dim_v);
+    fv_facts facts = {FOVEA_DEVICE_CPU, FV_ISA_AVX2, (int32_t)(1 + random() % 64)};
+    fv_problem problem;
+    fv_plan plan;
+    ASSERT_EQ(fv_check_attention_shape(&args, &problem), FOVEA_OK);
+    ASSERT_EQ(fv_plan_attention(&facts, &problem, &plan), FOVEA_OK);
+    fovea_limits limits = {};
+    limits.dim = random() % 4 ? (int32_t)(dim + random() % 3) : 0;
+    limits.dim_v = random() % 4 ? (int32_t)(dim_v + random() % 3) : 0;
+    EXPECT_LE(plan.workspace_bytes, fv_plan_workspace(&facts, &limits));
+    EXPECT_EQ(plan.workspace_bytes, plan.scratch_bytes * (size_t)facts.threads);
+  }
+}
+
+TEST(Plan, NeverCountsFewerTilesThanPackedSequencesCanHave) {
+  std::mt19937 random(11);
+  for (int i = 0; i < 2000; ++i) {
+    const int64_t sequences = 1 + random() % 9, group = 1 + random() % 8,
+                  heads_kv = 1 + random() % 3;
+    int64_t total = 0, tiles = 0;
+    for (int64_t s = 0; s < sequences; ++s) {
+      int64_t rows = random() % 120;
+      total += rows;
+      tiles += (rows * group + 47) / 48 * heads_kv;
+    }
+    fovea_attention_args args = Base(FOVEA_F32, 1, total, 64, heads_kv * group, heads_kv, 8, 8);
+    args.k = fovea_contiguous(Somewhere(2), FOVEA_F32, sequences, 64, heads_kv, 8);
+    args.v = fovea_contiguous(Somewhere(3), FOVEA_F32, sequences, 64, heads_kv, 8);
+    args.sequences = sequences;
+    args.q_offsets = Array<int32_t>(6);
+    fv_problem problem;
+    fv_plan plan;
+    fv_facts facts = {FOVEA_DEVICE_CPU, FV_ISA_PORTABLE, 2};
+    ASSERT_EQ(fv_check_attention_shape(&args, &problem), FOVEA_OK) << fovea_error_detail();
+    ASSERT_EQ(fv_plan_attention(&facts, &problem, &plan), FOVEA_OK);
+    EXPECT_GE(plan.tiles_bound, tiles);
+    EXPECT_LE(plan.tiles_bound, tiles + (sequences + 1) * heads_kv);
+  }
+}
+
+}  // namespace
