@@ -23,7 +23,7 @@ _fovea() {
       if [ "$command" = map ]; then _fovea_files 'png|svg|pdf' "$current"
       else _fovea_files safetensors "$current"; fi
       return ;;
-    --threads | --window | --scale | --softcap | --cases | --seed | --filter | --batch | --head) return ;;
+    --threads | --window | --scale | --softcap | --cases | --case | --seed | --filter | --batch | --head) return ;;
   esac
 
   local problem='--q --k --v --layout --device --threads --dtype --causal --window --scale --softcap'
@@ -31,7 +31,7 @@ _fovea() {
     '') options='run validate map info explain --help --version' ;;
     run) options="$problem --output --json --help" ;;
     explain) options="$problem --help" ;;
-    validate) options='--device --cases --seed --filter --json --help' ;;
+    validate) options='--device --cases --seed --case --filter --threads --json --help' ;;
     map) options="$problem --batch --head --all-heads --output --help" ;;
     info) options='--json --help' ;;
   esac
