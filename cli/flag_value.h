@@ -7,6 +7,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* A finite decimal number. One too small for a float is refused, because 0 would mean something. */
 bool fv_parse_number(const char *text, float *value);
 
@@ -18,5 +22,9 @@ bool fv_parse_window(const char *text, int32_t *left, int32_t *right);
 
 /* "auto", "cpu", "reference", "cuda" or "cuda:N". */
 bool fv_parse_device(const char *text, uint32_t *device, int32_t *ordinal);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif /* FV_FLAG_VALUE_H */

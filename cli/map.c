@@ -121,7 +121,7 @@ static int draw(const map_options *options, const fv_heatmap *heatmap) {
     fv_heatmap_terminal_options terminal = {terminal_width(), 0, wants_color(), has_utf8()};
     status = fv_heatmap_terminal(heatmap, stdout, &terminal);
   }
-  if (status == FV_HEATMAP_OK) return fv_report_finish();
+  if (status == FV_HEATMAP_OK || ferror(stdout)) return fv_report_finish();
   int code = FV_EXIT_OUTPUT;
   if (status == FV_HEATMAP_UNKNOWN_FORMAT) code = FV_EXIT_USAGE;
   if (status == FV_HEATMAP_BAD_MAP) code = FV_EXIT_INPUT;

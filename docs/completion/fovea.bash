@@ -31,7 +31,7 @@ _fovea() {
     '') options='run validate map info explain --help --version' ;;
     run) options="$problem --output --json --help" ;;
     explain) options="$problem --help" ;;
-    validate) options='--device --cases --case --seed --filter --threads --json --help' ;;
+    validate) options='--device --cases --seed --case --filter --threads --json --help' ;;
     map) options="$problem --batch --head --all-heads --output --help" ;;
     info) options='--json --help' ;;
   esac

@@ -1,0 +1,97 @@
+// info_test.cc - `fovea info`, `fovea explain`, and the report of `fovea validate`.
+#include <algorithm>
+
+#include "cli/made_file.h"
+
+namespace fovea_test {
+namespace {
+
+TEST(Info, JsonListsDevicesAndKernels) {
+  Ran ran = fovea({"info", "--json"});
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  EXPECT_EQ(ran.err, "");
+  Json report = parse_json(ran.out);
+  EXPECT_EQ(json_integer_value(json_object_get(report.get(), "schema")), 1);
+  EXPECT_STREQ(json_string_value(json_object_get(report.get(), "command")), "info");
+  std::vector<std::string> names;
+  size_t at;
+  json_t *device;
+  json_array_foreach(json_object_get(report.get(), "devices"), at, device) {
+    names.push_back(json_string_value(json_object_get(device, "device")));
+    bool present = json_is_true(json_object_get(device, "present"));
+    EXPECT_TRUE(json_is_string(json_object_get(device, present ? "name" : "reason")));
+    EXPECT_TRUE(present || names.back() == "cuda") << names.back();
+  }
+  EXPECT_EQ(names, (std::vector<std::string>{"cpu", "reference", "cuda"}));
+  EXPECT_GE(json_array_size(json_object_get(report.get(), "kernels")), 2u);
+}
+
+TEST(Info, TextNamesDevicesFeaturesKernelsAndWhyThereIsNoGpu) {
+  Ran ran = fovea({"info"});
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  for (const char *word : {"cpu", "reference", "cuda",
+                           "processor features:", "kernels:", "fovea_attention_cpu_portable"}) {
+    EXPECT_NE(ran.out.find(word), std::string::npos) << word;
+  }
+}
+
+TEST(Info, ShowsTheInstructionSetThatIsForced) {
+  Launch how{{"info", "--json"}};
+  how.environment = {{"FOVEA_CPU_ISA", "portable"}};
+  Json report = parse_json(run(how).out);
+  json_t *cpu = json_array_get(json_object_get(report.get(), "devices"), 0);
+  EXPECT_STREQ(json_string_value(json_object_get(cpu, "isa")), "portable");
+}
+
+TEST(Explain, PrintsThePlanThatRunFollows) {
+  std::string file = example("alice-layer2.safetensors");
+  Ran plan = fovea({"explain", file, "--device", "reference", "--causal", "bottom-right"});
+  ASSERT_EQ(plan.code, 0) << plan.err;
+  EXPECT_EQ(plan.err, "");
+  for (const char *word : {"kernel ", "fovea_attention_reference", "reason ", "causal"}) {
+    EXPECT_NE(plan.out.find(word), std::string::npos) << word << " in:\n" << plan.out;
+  }
+  Json report = parse_json(fovea({"run", file, "--json"}).out);
+  std::string kernel = json_string_value(json_object_get(report.get(), "kernel"));
+  EXPECT_NE(fovea({"explain", file}).out.find(kernel), std::string::npos);
+}
+
+TEST(Explain, ComputesNothing) {
+  Directory directory;
+  MadeFile wrong = plain_file();
+  wrong.tensor("lse", FV_FILE_DTYPE_F32, {1, 2, 3}, [](int64_t) { return 9.0; });
+  EXPECT_EQ(fovea({"explain", wrong.write(directory)}).code, 0);
+}
+
+// validate adds cases, failed, seed and coverage to the fields of run.
+TEST(ValidateJson, HasTheFieldsAndTypesOfItsSchema) {
+  Ran ran = fovea({"validate", "--device", "cpu", "--cases", "40", "--seed", "3", "--json"});
+  ASSERT_EQ(ran.code, 0) << ran.out << ran.err;
+  EXPECT_EQ(ran.err, "");
+  Json report = parse_json(ran.out);
+  auto at = [&report](const char *key) { return json_object_get(report.get(), key); };
+  EXPECT_EQ(json_integer_value(at("schema")), 1);
+  EXPECT_STREQ(json_string_value(at("command")), "validate");
+  EXPECT_STREQ(json_string_value(at("device")), "cpu");
+  EXPECT_TRUE(json_is_string(at("kernel")));
+  EXPECT_TRUE(json_is_string(at("dtype")));
+  EXPECT_TRUE(json_is_real(at("seconds")));
+  EXPECT_GT(json_integer_value(at("compared")), 0);
+  EXPECT_TRUE(json_is_true(at("pass")));
+  EXPECT_TRUE(json_is_object(at("worst")));
+  EXPECT_TRUE(json_is_null(at("first_bad")));
+  EXPECT_EQ(json_integer_value(at("cases")), 40);
+  EXPECT_TRUE(json_is_integer(at("failed")));
+  EXPECT_EQ(json_integer_value(at("failed")), 0);
+  EXPECT_EQ(json_integer_value(at("seed")), 3);
+  ASSERT_TRUE(json_is_object(at("coverage")));
+  EXPECT_GT(json_object_size(at("coverage")), 0u);
+  const char *feature;
+  json_t *count;
+  json_object_foreach(at("coverage"), feature, count) {
+    EXPECT_TRUE(json_is_integer(count)) << feature;
+  }
+}
+
+}  // namespace
+}  // namespace fovea_test

@@ -1,0 +1,69 @@
+// made_file.h - input files made for a test, and output files read back.
+#ifndef FOVEA_TESTS_CLI_MADE_FILE_H
+#define FOVEA_TESTS_CLI_MADE_FILE_H
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "cli/program.h"
+#include "tensor_file.h"
+
+namespace fovea_test {
+
+using Shape = std::vector<int64_t>;
+using Values = std::vector<double>;
+
+struct MadeTensor {
+  fv_file_dtype dtype;
+  Shape shape;
+  std::string bytes;
+};
+
+// A .safetensors file to be. Values of floating point types are rounded to nearest even.
+class MadeFile {
+ public:
+  MadeFile &tensor(const std::string &name, fv_file_dtype dtype, const Shape &shape,
+                   const Values &values);
+  // Every element from its place in the row-major order.
+  MadeFile &tensor(const std::string &name, fv_file_dtype dtype, const Shape &shape,
+                   const std::function<double(int64_t)> &value);
+  MadeFile &metadata(const std::string &key, const std::string &value);
+  MadeFile &without(const std::string &name);
+  std::string write(const Directory &directory, const std::string &name = "in.safetensors") const;
+
+ private:
+  std::map<std::string, MadeTensor> tensors_;
+  std::map<std::string, std::string> metadata_;
+};
+
+// A file with all zeros in it, right in every respect: q, k [1, 2, 3, 8], v the same.
+MadeFile plain_file();
+
+// Keys score 0, so that every row weighs the keys it sees alike; v of key j is the j-th unit
+// vector: out[i][j] is 1 / n for the n keys j that row i sees, and lse is log n. At most 8 keys,
+// dim 8.
+MadeFile visibility_file(int64_t len_q, int64_t len_kv, int64_t batch = 1);
+
+// One letter per row and key, '#' seen and '.' not, rows parted by '/'; "?" where out or lse are
+// not what they must be for such a row.
+std::string visible_keys(const std::string &output_path, int64_t len_kv, int64_t batch_row = 0);
+
+// An opened file's tensor, as numbers.
+struct ReadTensor {
+  bool found = false;
+  fv_file_dtype dtype = FV_FILE_DTYPE_UNKNOWN;
+  Shape shape;
+  Values values;
+};
+ReadTensor read_tensor(const std::string &path, const std::string &name);
+std::string read_metadata(const std::string &path, const std::string &key);  // "(none)"
+
+// An .npy file of this type ("<f4") and shape ("(1, 2)") around the bytes.
+std::string npy_bytes(const std::string &type, const std::string &shape, const std::string &data);
+
+}  // namespace fovea_test
+
+#endif  // FOVEA_TESTS_CLI_MADE_FILE_H

@@ -1,0 +1,156 @@
+// usage_test.cc - the command line: what is refused with 2, and what help and version print.
+#include <filesystem>
+
+#include "cli/made_file.h"
+
+namespace fovea_test {
+namespace {
+
+TEST(Usage, WithoutACommandTheProgramPointsToHelp) {
+  EXPECT_TRUE(fails(fovea({}), 2, {"no command", "fovea --help"}));
+  EXPECT_TRUE(fails(fovea({"walk"}), 2, {"'walk'", "fovea --help"}));
+  EXPECT_TRUE(fails(fovea({"--json"}), 2, {"'--json'"}));
+}
+
+TEST(Usage, HelpAndVersionAreData) {
+  for (const char *word : {"--help", "-h", "help"}) {
+    Ran ran = fovea({word});
+    EXPECT_EQ(ran.code, 0);
+    EXPECT_EQ(ran.err, "");
+    for (const char *command : {"run", "validate", "map", "explain", "info"}) {
+      EXPECT_NE(ran.out.find(std::string("\n  ") + command), std::string::npos) << command;
+    }
+  }
+  for (const char *word : {"--version", "-V"}) {
+    Ran ran = fovea({word});
+    EXPECT_EQ(ran.code, 0);
+    EXPECT_EQ(ran.out.compare(0, 6, "fovea "), 0) << ran.out;
+  }
+}
+
+TEST(Usage, EveryCommandHelpsAndNamesItsExitCodes) {
+  for (const char *command : {"run", "validate", "map", "explain", "info"}) {
+    SCOPED_TRACE(command);
+    Ran ran = fovea({command, "--help"}), same = fovea({"help", command});
+    EXPECT_EQ(ran.code, 0);
+    EXPECT_EQ(ran.err, "");
+    EXPECT_NE(ran.out.find("Exit status"), std::string::npos);
+    EXPECT_EQ(same.out, ran.out);
+  }
+}
+
+TEST(Usage, UnknownOptionsAndSurplusWordsAreRefused) {
+  std::string file = example("street-layer0.safetensors");
+  EXPECT_TRUE(fails(fovea({"run", file, "--fast"}), 2, {"--fast"}));
+  EXPECT_TRUE(fails(fovea({"run", file, file}), 2, {"one FILE at a time"}));
+  EXPECT_TRUE(fails(fovea({"run", file, "--scale"}), 2, {"--scale"}));
+  EXPECT_TRUE(fails(fovea({"map", file, "--json"}), 2, {"--json"}));
+  EXPECT_TRUE(fails(fovea({"info", file}), 2, {"no arguments"}));
+  EXPECT_TRUE(fails(fovea({"validate", file}), 2, {"no files"}));
+}
+
+TEST(Usage, TheInputIsAFileOrThreeNpyFiles) {
+  std::string file = example("street-layer0.safetensors");
+  for (const char *command : {"run", "explain", "map"}) {
+    EXPECT_TRUE(fails(fovea({command}), 2, {"no input"}));
+    EXPECT_TRUE(fails(fovea({command, file, "--q", "q.npy"}), 2, {"not both"}));
+    EXPECT_TRUE(fails(fovea({command, "--q", "q.npy", "--k", "k.npy"}), 2, {"one is missing"}));
+  }
+}
+
+TEST(Usage, ValuesThatAnOptionDoesNotTakeAreNamedWithThoseItTakes) {
+  const struct {
+    const char *option;
+    std::vector<const char *> values;
+    const char *takes;
+  } rows[] = {
+      {"--layout", {"", "sbhd", "BHSD"}, "bhsd|bshd"},
+      {"--device", {"", "gpu", "CPU", "cuda:", "cuda:-1", "cuda:x", "cuda:99999"}, "cuda[:N]"},
+      {"--dtype", {"", "f64", "fp16", "BF16", "e4m3"}, "f32|f16|bf16"},
+      {"--causal", {"", "yes", "top_left", "none"}, "top-left|bottom-right"},
+      {"--window", {"", "1", "1,2,3", "-2,0", " 1,2", "1,+2", "1,2 ", "2147483648,0"}, "L,R"},
+      {"--scale", {"", "0", "-1", "nan", "inf", "1e99", "0x8", " 1", "1e-60"}, "X"},
+      {"--softcap", {"", "0", "-1", "nan", "infinity", "1x"}, "C"},
+      {"--threads", {"", "0", "-1", "1025", "2x", " 2", "99999999999999999999"}, "N"},
+  };
+  for (const auto &row : rows) {
+    for (const char *value : row.values) {
+      SCOPED_TRACE(std::string(row.option) + " '" + value + "'");
+      EXPECT_TRUE(fails(fovea({"run", "x.safetensors", std::string(row.option) + "=" + value}), 2,
+                        {std::string(row.option) + ": '" + value + "'", row.takes}));
+    }
+  }
+}
+
+// A flag beside the metadata: the same is fine, another is a contradiction.
+TEST(Usage, AFlagThatContradictsTheMetadataIsRefused) {
+  const struct {
+    const char *key, *stored, *same, *other;
+  } rows[] = {
+      {"layout", "bhsd", "bhsd", "bshd"},
+      {"scale", "0.25", "2.5e-1", "0.125"},
+      {"softcap", "30", "3e1", "20"},
+      {"softcap", "0", nullptr, "20"},
+      {"causal", "top-left", "top-left", "bottom-right"},
+      {"causal", "bottom-right", "bottom-right", "top-left"},
+      {"causal", "none", nullptr, "top-left"},
+      {"window", "2,0", "2,0", "2,1"},
+      {"window", "-1,-1", "-1,-1", "0,-1"},
+  };
+  for (const auto &row : rows) {
+    SCOPED_TRACE(std::string(row.key) + " " + row.stored);
+    Directory directory;
+    std::string path = plain_file().metadata(row.key, row.stored).write(directory);
+    std::string option = std::string("--") + row.key + "=";
+    if (row.same) {
+      EXPECT_EQ(fovea({"run", path, option + row.same}).code, 0);
+    }
+    for (const char *command : {"run", "explain", "map"}) {
+      EXPECT_TRUE(fails(fovea({command, path, option + row.other}), 2,
+                        {std::string("--") + row.key + " contradicts", path, row.stored}));
+    }
+  }
+}
+
+TEST(Usage, TheOutputMayNotBeTheInput) {
+  Directory directory;
+  std::string path = plain_file().write(directory), before = read_file(path);
+  std::filesystem::create_symlink(path, directory.file("link"));
+  for (const std::string &output :
+       {path, directory.file("link"), directory.path() + "/./in.safetensors"}) {
+    EXPECT_TRUE(fails(fovea({"run", path, "--output", output}), 2, {output, "is the input"}));
+  }
+  EXPECT_EQ(read_file(path), before);
+}
+
+TEST(Usage, AMapIsOfOneHeadOrOfAll) {
+  std::string file = example("street-layer0.safetensors");
+  EXPECT_TRUE(fails(fovea({"map", file, "--head", "1", "--all-heads"}), 2, {"not both"}));
+  EXPECT_TRUE(fails(fovea({"map", file, "--head", "12"}), 2, {"--head 12", "12 heads"}));
+  EXPECT_TRUE(fails(fovea({"map", file, "--batch", "1"}), 2, {"--batch 1", "1 batch rows"}));
+  for (const char *value : {"", "-1", "x", "1.5", "99999999999"}) {
+    EXPECT_TRUE(fails(fovea({"map", file, std::string("--head=") + value}), 2, {"--head"}));
+    EXPECT_TRUE(fails(fovea({"map", file, std::string("--batch=") + value}), 2, {"--batch"}));
+  }
+}
+
+TEST(Usage, AnExtensionThatNamesNoFormatIsRefused) {
+  Directory directory;
+  std::string file = example("street-layer0.safetensors");
+  for (const char *name : {"map.jpg", "map", "png"}) {
+    EXPECT_TRUE(fails(fovea({"map", file, "--output", directory.file(name)}), 2, {".png"}));
+  }
+  EXPECT_EQ(directory.names(), std::vector<std::string>());
+}
+
+// An ordinal beyond any machine's: absent whether there is a GPU or not.
+TEST(Usage, ADeviceThatIsAbsentIsFour) {
+  std::string file = example("street-layer0.safetensors");
+  for (const char *command : {"run", "explain", "map"}) {
+    EXPECT_TRUE(fails(fovea({command, file, "--device", "cuda:9999"}), 4, {"device"})) << command;
+  }
+  EXPECT_TRUE(fails(fovea({"validate", "--device", "cuda:9999", "--cases", "1"}), 4, {"device"}));
+}
+
+}  // namespace
+}  // namespace fovea_test
