@@ -31,7 +31,7 @@
  *   serves every step of a decoding loop.
  *
  *   In every struct of arguments the first field is its size, and zero everywhere else means "the
- *   default" or "absent". Start with `fovea_attention_args args = {sizeof args};` and fill in.
+ *   default" or "absent". Start with `fovea_attention_args args = {.struct_size = sizeof args};`.
  */
 #ifndef FOVEA_H
 #define FOVEA_H
@@ -335,34 +335,41 @@ typedef struct fovea_attention_args {
  * Shapes      dim is a multiple of 8 from 8 to 576, dim_v one from 8 to 512. heads_q is a multiple
  *             of heads_kv. Any extent of q, and len_kv, may be 0.
  * Scales      Only for 8-bit tensors. The value of an element is data * scale; out is stored as
- *             value / out_scale. Extents 0 to 2 of a scale equal its tensor's, or are 1 and
- * broadcast; extent 3 divides the tensor's dim: element d takes block d / (dim / blocks). Per
- *             tensor, head, token, channel and block are cases of this. Any stride[3]; scales of
- *             value 0, infinite or NaN follow arithmetic.
+ *             value / out_scale. Extents 0 to 2 of a scale equal its tensor's, or are 1 and then
+ *             broadcast; extent 3 divides the tensor's dim: element d takes block
+ *             d / (dim / blocks). Per tensor, head, token, channel and block are cases of this.
+ *             Any stride[3]. Scales that are 0, infinite or NaN follow arithmetic.
  * Packed      With q_offsets, q is [1, total, heads_q, dim] and sequence s owns the rows from
- *             q_offsets[s] up to q_offsets[s+1]; out and lse likewise; rows that no sequence owns
- * are not written. With kv_offsets, k and v are packed alike. Without them batch row s is sequence
- * s. q and k may differ in this. Offsets are read through a running maximum, clamped to [0, total]:
- * no two sequences ever own the same row. Paged       With pages.ids ("fovea_pages"); needs
- * kv_lengths, excludes kv_offsets. Ids at or past ceil(len / page_len), and ids all of whose keys
- * are hidden by position, are never used. Lengths     len_kv of sequence s = kv_lengths[s] clamped
- * to [0, room], where room is what the tensor, the offsets or the page table hold for s; without
- * kv_lengths it is that room. Positions   Row i stands at P(i) = p + i and key j at K(j) =
- * kv_position[s] + j * stride. p is q_position[s] if given; else with TOP_LEFT 0; else K(len_kv -
- * 1) + 1 - len_q. Visible     Row i sees key j if all of these hold: kv_first[s] <= j < len_kv, and
- * j's page id lies inside the cache; K(j) < prefix_lengths[s], or all of: K(j) <= P(i) if causal,
- *             K(j) >= P(i) - window_left.count, K(j) <= P(i) + window_right.count if limited;
- *             mask[s,i,h,j] != 0; the tree's bit is set; bias[s,i,h,j] is not -inf.
+ *             q_offsets[s] up to q_offsets[s+1]; out and lse likewise; rows that no sequence
+ *             owns are not written. With kv_offsets, k and v are packed alike. Without them batch
+ *             row s is sequence s. q and k may differ in this. Offsets are read through a running
+ *             maximum, clamped to [0, total]: no two sequences ever own the same row.
+ * Paged       With pages.ids ("fovea_pages"); needs kv_lengths, excludes kv_offsets. Ids at or
+ *             past ceil(len / page_len), and ids all of whose keys are hidden by position, are
+ *             never used.
+ * Lengths     len_kv of sequence s = kv_lengths[s] clamped to [0, room], where room is what the
+ *             tensor, the offsets or the page table hold for s; without kv_lengths it is that
+ *             room.
+ * Positions   Row i stands at P(i) = p + i and key j at K(j) = kv_position[s] + j * stride. p is
+ *             q_position[s] if given; else with TOP_LEFT 0; else K(len_kv - 1) + 1 - len_q.
+ * Visible     Row i sees key j if all of these hold:
+ *             - kv_first[s] <= j < len_kv, and the page ids of j, k's and v's, lie in the cache;
+ *             - K(j) < prefix_lengths[s], or all of: K(j) <= P(i) if causal, K(j) >= P(i) -
+ *               window_left.count and K(j) <= P(i) + window_right.count if limited;
+ *             - mask[s,i,h,j] != 0, the tree's bit is set, bias[s,i,h,j] is not -inf.
  * Mask, bias  Extents 0 and 2 equal sequences and heads_q; 1 and 3 reach at least the number of
- *             rows and keys; any extent may be 1 and then broadcasts. stride[3] is 0 or 1. A
- * padding mask [batch, len_kv] is the view {batch, 1, 1, len_kv} of it. Empty row   A row that sees
- * no key, or only logits of -inf: out = 0 and lse = -inf; with a sink out = 0 and lse = the sink.
+ *             rows and keys (which the device checks where only it knows them); any extent may be
+ *             1 and then broadcasts. stride[3] is 0 or 1. A padding mask [batch, len_kv] is the
+ *             view {batch, 1, 1, len_kv} of it.
+ * Empty row   A row that sees no key, or only logits of -inf: out = 0 and lse = -inf; with a sink
+ *             out = 0 and lse = the sink.
  * Hostile     A key that no query row of its sequence sees never changes a bit, whatever lies
- * there. memory      An infinity or NaN in a key or value that some row sees may make any row of
- * that sequence and kv head non-finite. Bad lengths, offsets and ids never lead outside the
- * tensors; they set bits in errors. Numerics    Logits, softmax and sums in f32 (double by the
- * reference); probabilities may be rounded to q's type if that is 16-bit; one rounding to out's
- * type, nearest even; e4m3 saturates. Logits of +inf give NaN. lse is the natural logarithm.
+ * memory      there. An infinity or NaN in a key or value that some row sees may make any row of
+ *             that sequence and kv head non-finite. Bad lengths, offsets and ids never lead
+ *             outside the tensors; they set bits in errors.
+ * Numerics    Logits, softmax and sums in f32 (double by the reference); probabilities may be
+ *             rounded to q's type if that is 16-bit; one rounding to out's type, nearest even;
+ *             e4m3 saturates. Logits of +inf give NaN. lse is the natural logarithm.
  * Overlap     The bytes spanned by out, by lse and by the workspace meet each other's and any
  *             input's nowhere, and neither out nor lse meets itself.
  * Workspace   fovea_attention_workspace() bytes, aligned to 256, with any contents; one per
@@ -536,18 +543,22 @@ typedef struct fovea_kv_append_args {
  * Where       Token t of sequence s goes to index n = kv_lengths[s] + t of its sequence: row s of
  *             the cache, or slot n % page_len of page id(s, n / page_len). Or, with slots, to
  *             flat slot f = slots[token]: [f / shape[1], f % shape[1]] of the cache; negative:
- * skip. token counts rows of k_new: s * len_new + t, or the packed row. RoPE        For pair (x, y)
- * of a key and the table's (c, s) at the token's position, in f32, every operation rounded by
- * itself (no fused multiply-add): x' = x*c - y*s       y' = y*c + x*s Stored      value, converted
- * to f32 exactly; rotated; if the cache has a scale, divided by it (f32); rounded to the cache's
- * type, nearest even. f16 and bf16 overflow to infinity, e4m3, e5m2 and i8 saturate (i8 to [-128,
- * 127]). NaN becomes 0x7fffffff, 0x7fff, 0x7f, or 0 in i8. -0 stays. A value of the cache's own
- * type that is neither rotated nor scaled is copied bit by bit. Exact       Every device stores the
- * same bits. Bad data    Negative lengths, pages or slots outside the cache, positions outside the
- * table: the token is skipped, in k and v, and errors[s] gets a bit. Two tokens in one place: one
- * of them wins. Overlap     A cache overlaps no input, nor the other cache unless they interleave
- * by strides. Stream      As fovea_attention; needs no workspace. Returns     FOVEA_OK,
- * FOVEA_BAD_ARGUMENT, FOVEA_UNSUPPORTED or a CUDA status. */
+ *             skip. token counts rows of k_new: s * len_new + t, or the packed row.
+ * RoPE        For pair (x, y) of a key and the table's (c, s) at the token's position, in f32,
+ *             every operation rounded by itself (no fused multiply-add):
+ *             x' = x*c - y*s       y' = y*c + x*s
+ * Stored      The value, converted to f32 exactly; rotated; if the cache has a scale, divided by
+ *             it (f32); rounded to the cache's type, nearest even. f16 and bf16 overflow to
+ *             infinity, e4m3, e5m2 and i8 saturate (i8 to [-128, 127]). NaN becomes 0x7fffffff
+ *             in f32, 0x7fff in f16 and bf16, 0x7f in e4m3 and e5m2, 0 in i8. -0 stays. A value
+ *             of the cache's own type that is neither rotated nor scaled is copied bit by bit.
+ * Exact       Every device stores the same bits.
+ * Bad data    Negative lengths, pages or slots outside the cache, positions outside the table:
+ *             the token is skipped, in k and v, and errors[s] gets a bit. Two tokens in one
+ *             place: one of them wins.
+ * Overlap     A cache overlaps no input, nor the other cache unless they interleave by strides.
+ * Stream      As fovea_attention; needs no workspace.
+ * Returns     FOVEA_OK, FOVEA_BAD_ARGUMENT, FOVEA_UNSUPPORTED or a CUDA status. */
 FOVEA_API fovea_status fovea_kv_append(fovea_handle *handle, const fovea_kv_append_args *args,
                                        fovea_stream stream);
 
