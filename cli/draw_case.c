@@ -125,7 +125,7 @@ static int64_t draw_keys(sketch *s, bool many, bool very_many) {
 /* Lengths of the sequences: rows and keys that exist, and how many keys there is room for. */
 static void draw_lengths(sketch *s) {
   bool very_many = fv_random_percent(s->random, 2);
-  bool many_keys = very_many || fv_random_percent(s->random, 40);
+  bool many_keys = very_many || fv_random_percent(s->random, 47);
   bool many_rows = !very_many && fv_random_percent(s->random, 25);
   s->sequences = very_many ? 1 : fv_random_between(s->random, 1, 4);
   int64_t rows = fv_random_between(s->random, 1, many_rows ? 130 : 20);

@@ -160,8 +160,8 @@ bool fv_json_finish(fv_json_cursor *cursor) {
 
 bool fv_json_equals(const fv_json_cursor *cursor, fv_json_span span, const char *text) {
   for (uint64_t at = span.begin; at < span.end; text++) {
-    uint64_t used;
-    uint32_t code;
+    uint64_t used = 0;
+    uint32_t code = 0;
     (void)next_char(cursor->bytes + at, span.end - at, &used, &code);
     /* The texts compared with are ASCII; their NUL equals no character of a string. */
     if (code != (uint8_t)*text) return false;
@@ -174,8 +174,8 @@ uint64_t fv_json_unescape(const fv_json_cursor *cursor, fv_json_span span, uint8
                           uint64_t size) {
   uint64_t written = 0;
   for (uint64_t at = span.begin; at < span.end;) {
-    uint64_t used;
-    uint32_t code;
+    uint64_t used = 0;
+    uint32_t code = 0;
     uint8_t piece[FV_UTF8_MAX_BYTES];
     (void)next_char(cursor->bytes + at, span.end - at, &used, &code);
     uint32_t bytes = fv_utf8_encode(code, piece);

@@ -239,7 +239,7 @@ typedef struct fovea_window {
  *
  *   dense   offsets NULL:  id(s, p) = ids[s * row_stride + p],   p < count
  *   CSR     offsets i32 [sequences + 1]:  id(s, p) = ids[offsets[s] + p],  p < offsets[s+1] -
- * offsets[s] and count is the number of ids
+ *           offsets[s]; count is the number of ids
  *
  * v_ids is v's own table of the same form; NULL: k's. Any page_len >= 1 will do. */
 typedef struct fovea_pages {
