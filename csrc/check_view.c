@@ -255,7 +255,6 @@ bool fv_view_interleaves(const fovea_tensor *a, const fovea_tensor *b) {
     const int i = common_outermost(&inner_a, &inner_b);
     if (i < 0) return false;
     const uintptr_t stride = (uintptr_t)(inner_a.stride[i] * fv_view_element_bytes(a->dtype));
-    inner_a.shape[i] = inner_b.shape[i] = 1;
     inner_a.stride[i] = inner_b.stride[i] = 0;
     /* What is left of both must fit in one step: then steps that differ cannot meet, and it is
      * enough to look at one of them. */
