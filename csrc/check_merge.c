@@ -58,7 +58,7 @@ static fovea_status check_place(fv_name name, const fovea_tensor *part, fv_name 
                                 const fovea_tensor *own, fv_name other_name,
                                 const fovea_tensor *other, bool *in_place) {
   FV_TRY(fv_view_check_disjoint(other_name, other, name, part));
-  if (own->dtype != FOVEA_NONE && !*in_place && is_same(part, own)) {
+  if (!*in_place && is_same(part, own)) {
     *in_place = true;
     return FOVEA_OK;
   }

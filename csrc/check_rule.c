@@ -44,6 +44,7 @@ static const char *dimension_word(const char *field) {
   const char *shape = strstr(field, ".shape[");
   if (shape == NULL) return "";
   const int dimension = shape[strlen(".shape[")] - '0';
+  if (dimension < 0 || dimension > 3) return "";
   size_t length = strcspn(field, ".[");
   for (size_t i = 0; i < sizeof dimension_words / sizeof dimension_words[0]; ++i) {
     const char *tensor = dimension_words[i].tensor;
@@ -110,10 +111,16 @@ fovea_status fv_rule_broken(const fv_rule *rule) {
 }
 
 fovea_status fv_rule_broken_at(fv_name owner, int index, const fv_rule *rule) {
-  char name[FV_NAME_BYTES], left[FIELD_BYTES + FV_NAME_BYTES];
+  char name[FV_NAME_BYTES], left[FIELD_BYTES + FV_NAME_BYTES], right[FIELD_BYTES];
   snprintf(left, sizeof left, "%s.%s[%d]", fv_name_text(owner, name), rule->left, index);
   fv_rule named = *rule;
   named.left = left;
+  /* A bound that runs along with the loop, "out->shape[i]". */
+  const char *loop = strstr(rule->right, "[i]");
+  if (loop != NULL) {
+    snprintf(right, sizeof right, "%.*s[%d]", (int)(loop - rule->right), rule->right, index);
+    named.right = right;
+  }
   return fv_rule_broken(&named);
 }
 

@@ -156,15 +156,17 @@ fovea_status fv_view_check_scale(fv_name name, const fovea_tensor *scale, fv_nam
 
 static fovea_status check_array(const fv_array *array, bool addresses, fv_span *span) {
   const uintptr_t address = addresses ? (uintptr_t)array->data : 0;
-  const fv_wide bytes = array->elements * (fv_wide)array->size;
   if (address % array->size != 0)
     return fv_fail(FOVEA_BAD_ARGUMENT, "%s is %p, must be aligned to its elements of %d bytes",
                    array->name, array->data, (int)array->size);
-  if (bytes > INT64_MAX || bytes > (fv_wide)UINTPTR_MAX - (fv_wide)address)
+  /* Divided, for a product of two 63-bit fields leaves no room to be multiplied once more. */
+  const fv_wide most = (INT64_MAX < UINTPTR_MAX - address ? INT64_MAX : UINTPTR_MAX - address);
+  if (array->elements > most / (fv_wide)array->size)
     return fv_fail(FOVEA_BAD_ARGUMENT,
                    "%s is too long: its count and stride lead beyond the address space",
                    array->name);
-  *span = (fv_span){{array->name, -1}, address, address + (uintptr_t)bytes};
+  const uintptr_t bytes = (uintptr_t)array->elements * array->size;
+  *span = (fv_span){{array->name, -1}, address, address + bytes};
   return FOVEA_OK;
 }
 

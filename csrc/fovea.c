@@ -31,6 +31,7 @@ static fovea_status attend(fovea_handle *handle, const fovea_attention_args *arg
   fv_plan plan;
   FV_TRY(need_handle(handle));
   FV_TRY(fv_check_attention(args, &problem));
+  if (problem.empty) return FOVEA_OK; /* without heads there is no head to take a key from */
   FV_TRY(fv_plan_attention(&handle->facts, &problem, &plan));
   FV_TRY(need_workspace(&plan, &problem.args));
   return fv_launch_attention(handle, &plan, &problem, stream);

@@ -51,9 +51,9 @@ fovea_status fv_fail(fovea_status status, const char *format, ...) {
   char text[DETAIL_BYTES];
   va_list arguments;
   va_start(arguments, format);
-  int length = vsnprintf(text, sizeof text, format, arguments);
+  text[0] = '\0'; /* what remains if the format fails */
+  vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
-  if (length < 0) text[0] = '\0';
   memcpy(thread_detail, text, sizeof text);
   return status;
 }

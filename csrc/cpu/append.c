@@ -17,9 +17,9 @@
 #include <float.h>
 #include <stdbool.h>
 
-#include "../../kernels/shape.h"
 #include "element_run.h"
 #include "pages.h"
+#include "sequence.h"
 
 #if FLT_EVAL_METHOD != 0
 #error "append.c needs float arithmetic in f32"
@@ -88,7 +88,7 @@ typedef struct run {
 
 static char *element(const fovea_tensor *tensor, int64_t i, int64_t j, int64_t head) {
   int64_t offset = i * tensor->stride[0] + j * tensor->stride[1] + head * tensor->stride[2];
-  return (char *)tensor->data + offset * fv_element_bytes(tensor->dtype);
+  return (char *)tensor->data + offset * fv_dtype_bytes(tensor->dtype);
 }
 
 /* x[i] becomes the quotient by the scale of element first + i. */
@@ -112,7 +112,7 @@ static void store(const run *run, int64_t first, int64_t count, float *x) {
 static void write_plain(const run *run, int64_t first) {
   float x[CHUNK];
   if (run->from_dtype == run->to_dtype && !run->scale) {
-    int64_t bytes = fv_element_bytes(run->to_dtype);
+    int64_t bytes = fv_dtype_bytes(run->to_dtype);
     memcpy(run->to + first * bytes, run->from + first * bytes,
            (size_t)((run->dim - first) * bytes));
     return;
@@ -254,16 +254,6 @@ static bool find_token(const work *work, const sequence *sequence, int64_t row, 
   return found;
 }
 
-/* Element `index` of a partition given by offsets: from the running maximum, which is where the
- * element before ended, to the next offset. */
-static fv_range next_range(const int32_t *offsets, int64_t index, int64_t total, int64_t reached,
-                           uint32_t *errors) {
-  int64_t begin = fv_clamp(offsets[index], reached, total);
-  int64_t end = fv_clamp(offsets[index + 1], begin, total);
-  if (begin != offsets[index] || end != offsets[index + 1]) *errors |= FOVEA_BAD_OFFSET;
-  return (fv_range){begin, end};
-}
-
 /* Moves on to sequence `index`: its rows of the new tensors and its pages. */
 static void next_sequence(const work *work, int64_t index, sequence *sequence) {
   const fv_append_problem *problem = work->problem;
@@ -271,15 +261,15 @@ static void next_sequence(const work *work, int64_t index, sequence *sequence) {
   sequence->index = index;
   sequence->errors = 0;
   if (problem->packed) {
-    sequence->rows = next_range(problem->args.new_offsets, index, problem->rows, sequence->rows.end,
-                                &sequence->errors);
+    sequence->rows = fv_packed_range(problem->args.new_offsets, index, problem->rows,
+                                     sequence->rows.end, &sequence->errors);
   } else {
     sequence->rows = (fv_range){0, problem->rows};
   }
   if (!problem->paged) return;
   if (pages->offsets) {
-    sequence->pages =
-        next_range(pages->offsets, index, pages->count, sequence->pages.end, &sequence->errors);
+    sequence->pages = fv_packed_range(pages->offsets, index, pages->count, sequence->pages.end,
+                                      &sequence->errors);
   }
   for (int32_t i = 0; i < work->side_count; ++i) {
     sequence->maps[i] = fv_page_map_for(pages, work->sides[i].ids, index, sequence->pages.begin,

@@ -8,13 +8,7 @@
 
 #include <stddef.h>
 
-#include "../../include/fovea.h"
-#include "../numeric.h"
-
-static inline int64_t fv_element_bytes(uint32_t dtype) {
-  if (dtype == FOVEA_F32) return 4;
-  return dtype == FOVEA_F16 || dtype == FOVEA_BF16 ? 2 : 1;
-}
+#include "element.h"
 
 /* f32, with every NaN made the canonical one. */
 static inline float fv_f32_canonical(float x) {

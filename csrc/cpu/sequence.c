@@ -1,13 +1,11 @@
 /* sequence.c - see sequence.h. */
 #include "sequence.h"
 
-/* One range of a packed array: from the running maximum to the next offset. */
-static fv_range next_range(const int32_t *offsets, int64_t index, int64_t total,
-                           int64_t *end_so_far, uint32_t *errors) {
-  int64_t begin = fv_max(*end_so_far, fv_clamp(offsets[index], 0, total));
-  int64_t end = fv_max(begin, fv_clamp(offsets[index + 1], 0, total));
+fv_range fv_packed_range(const int32_t *offsets, int64_t index, int64_t total, int64_t reached,
+                         uint32_t *errors) {
+  int64_t begin = fv_clamp(offsets[index], reached, total);
+  int64_t end = fv_clamp(offsets[index + 1], begin, total);
   if (begin != offsets[index] || end != offsets[index + 1]) *errors |= FOVEA_BAD_OFFSET;
-  *end_so_far = end;
   return (fv_range){begin, end};
 }
 
@@ -22,7 +20,9 @@ static void place_queries(const fv_problem *p, fv_sequence_cursor *cursor, fv_se
   s->q_begin = 0;
   s->len_q = p->rows;
   if (p->q_packed) {
-    fv_range rows = next_range(p->args.q_offsets, s->index, p->rows, &cursor->q_end, &s->errors);
+    fv_range rows =
+        fv_packed_range(p->args.q_offsets, s->index, p->rows, cursor->q_end, &s->errors);
+    cursor->q_end = rows.end;
     s->q_begin = rows.begin;
     s->len_q = rows.end - rows.begin;
   }
@@ -35,8 +35,9 @@ static int64_t place_keys(const fv_problem *p, fv_sequence_cursor *cursor, fv_se
   s->kv_begin = 0;
   s->page_begin = 0;
   if (p->kv_packed) {
-    fv_range keys =
-        next_range(p->args.kv_offsets, s->index, p->args.k.shape[1], &cursor->kv_end, &s->errors);
+    fv_range keys = fv_packed_range(p->args.kv_offsets, s->index, p->args.k.shape[1],
+                                    cursor->kv_end, &s->errors);
+    cursor->kv_end = keys.end;
     s->kv_begin = keys.begin;
     return keys.end - keys.begin;
   }
@@ -45,7 +46,9 @@ static int64_t place_keys(const fv_problem *p, fv_sequence_cursor *cursor, fv_se
     s->page_begin = s->index * pages->row_stride;
     return pages->count * p->args.k.shape[1];
   }
-  fv_range ids = next_range(pages->offsets, s->index, pages->count, &cursor->page_end, &s->errors);
+  fv_range ids =
+      fv_packed_range(pages->offsets, s->index, pages->count, cursor->page_end, &s->errors);
+  cursor->page_end = ids.end;
   s->page_begin = ids.begin;
   return (ids.end - ids.begin) * p->args.k.shape[1];
 }

@@ -33,6 +33,11 @@ typedef struct fv_sequence_cursor {
 /* Fills in the next sequence; false when there is none left. */
 bool fv_sequence_next(const fv_problem *problem, fv_sequence_cursor *cursor, fv_sequence *sequence);
 
+/* The range [offsets[index], offsets[index + 1]) of a packed array of `total` elements, read
+ * through the running maximum: nothing before `reached`, the end of the range before. */
+fv_range fv_packed_range(const int32_t *offsets, int64_t index, int64_t total, int64_t reached,
+                         uint32_t *errors);
+
 /* Adds bits to errors[sequence], if the caller wants them. Safe from many threads. */
 void fv_report_errors(const fv_problem *problem, int64_t sequence, uint32_t bits);
 

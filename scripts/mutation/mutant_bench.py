@@ -249,7 +249,7 @@ class Bench:
         chosen = ",".join(str(n) for n in [numbers[0], numbers[0], 1] + numbers[1:])
         command = self.options.test
         if keep_going:
-            command = command.replace("--stop-on-failure", "")
+            command = command.replace("--stop-on-failure", "--output-on-failure")
         return self.run(command, seconds + 2, True, tests=chosen, seconds=int(seconds))
 
     def set_decoy(self, on):
@@ -307,7 +307,8 @@ class Bench:
         return {"status": "survived"}
 
     def verdict(self, group, status, output):
-        started, failed = START_LINE.findall(output), FAILED_LINE.findall(output)
+        started = START_LINE.findall(output)
+        failed = FAILED_LINE.findall(output.rpartition("The following tests FAILED:")[2])
         name, reason = failed[0] if failed else ((started or [group])[-1], "")
         late = status is None or reason == "Timeout"
         return {"status": "timeout" if late else "killed", "by": name, "group": group}

@@ -18,8 +18,8 @@ BITWISE = {"<<": ">>", ">>": "<<", "&": "|", "|": "&", "^": "|", "<<=": ">>=", "
 # underscores, one word is exchanged, and the result counts if the same function uses that name.
 WORD_GROUPS = [w.split() for w in (
     "q k v kv", "i j h", "i j k", "b h", "m n", "x y", "lo hi", "row col", "rows cols",
-    "left right", "first last", "begin end", "start end", "batch seq head dim", "page slot", "key value",
-    "query key", "src dst", "got expected", "a b")]
+    "left right", "first last", "begin end", "start end", "batch seq head dim", "page slot",
+    "key value", "query key", "src dst", "got expected", "a b")]
 SIMD = {"add": "sub", "sub": "add", "mul": "add", "fmadd": "fmsub"}
 BEFORE_CONDITION = frozenset("( [ { , ; = += -= *= /= |= &= ? : return".split())
 

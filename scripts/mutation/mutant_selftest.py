@@ -230,6 +230,11 @@ def check_draw(check, trial):
         file.write("".join(lines[:4]) + lines[4][:9])
     trial.run("cut.jsonl", "-n", "8", "--seed", "3", "--resume")
     check.that("a run that was cut off ends like a whole one", counted() == alone, counted())
+    trial.run("cut.jsonl", "-n", "8", "--seed", "3", "--resume", "--retry", "timeout")
+    again = [r["id"] for r in read_records(trial.results)][len(lines) - 1:]
+    hung = {i for i, status in alone.items() if status == "timeout"}
+    check.that("--retry judges again what ended like that, and nothing else",
+               hung and set(again) == hung and counted() == alone, again)
     status, _, err = trial.run("cut.jsonl", "-n", "8", "--seed", "4", "--resume")
     check.that("results of another seed are refused", status == 2 and "another seed" in err, err)
 

@@ -164,6 +164,17 @@ TEST_P(WeightsCall, GivesTheSameBitsTwice) {
             weights_of(GetParam(), laid.args, pick).values);
 }
 
+TEST_P(WeightsCall, GivesZerosWhereThereAreNoRowsOrHeads) {
+  for (int64_t heads_kv : {0, 2}) {
+    Case headless(base().heads(0, heads_kv).s);
+    expect_weights(GetParam(), headless.args, {{0, 1}, {0, 1}, {0, 1}, 9}, "no heads");
+  }
+  Case rowless(base().len_q(0).s);
+  expect_weights(GetParam(), rowless.args, {{0, 1}, {0, 1}, {0, 1}, 9}, "no rows");
+  Case keyless(base().len_kv(0).s);
+  expect_weights(GetParam(), keyless.args, {{0, 1}, {0, 1}, {0, 1}, 9}, "no keys");
+}
+
 TEST_P(WeightsCall, AcceptsEmptySelections) {
   Case laid(base().s);
   for (const Selection &pick : {Selection{{}, {0}, {0}, 70}, Selection{{0}, {}, {0}, 70},

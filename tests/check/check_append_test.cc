@@ -533,6 +533,8 @@ TEST(AppendArrays, AreNoLongerThanTheAddressSpace) {
   args = append();
   args.rope.positions = kMost;
   EXPECT_THAT(Append(args), Refuses("rope.cos", "too long"));
+  args.rope.stride = kMost;
+  EXPECT_THAT(Append(args), Refuses("rope.cos", "too long")) << "126 bits";
 }
 
 }  // namespace

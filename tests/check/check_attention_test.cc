@@ -327,6 +327,19 @@ TEST(AttentionStride, MayReachAsFarAsAnAddressCan) {
   EXPECT_THAT(Attention(args), Refuses("k.stride"));
 }
 
+TEST(AttentionStride, OfTheLastDimensionMattersFromTwoElementsOn) {
+  Args args = plain_attention();
+  args.kv_lengths = at<int32_t>(region(9));
+  for (int64_t keys : {1, 2, 3}) {
+    args.mask = view(10, FOVEA_U8, 1, 1, 1, keys);
+    args.mask.stride[3] = 2;
+    if (keys == 1)
+      EXPECT_THAT(Attention(args), Passes());
+    else
+      EXPECT_THAT(Attention(args), Refuses("mask.stride[3]"));
+  }
+}
+
 TEST(AttentionStride, OfZeroRepeatsAnInput) {
   Args args = plain_attention();
   for (int i = 0; i < 3; ++i) args.q.stride[i] = args.k.stride[i] = args.v.stride[i] = 0;

@@ -109,6 +109,19 @@ TEST(MergeTensors, HaveOneShape) {
     }
 }
 
+TEST(MergeTensors, AreNamedWithTheirPlaceAndTheirDimension) {
+  Case outs, lses, lse;
+  outs.outs[2].shape[1] = 4;
+  EXPECT_EQ(outs.Check().detail,
+            "outs[2].shape[1] (len_q) is 4, must equal out.shape[1] (len_q), which is 5");
+  lses.lses[1].shape[2] = 3;
+  EXPECT_EQ(lses.Check().detail,
+            "lses[1].shape[2] (heads_q) is 3, must equal out.shape[2] (heads_q), which is 4");
+  lse.args.lse.shape[0] = 1;
+  EXPECT_EQ(lse.Check().detail,
+            "lse.shape[0] (batch) is 1, must equal out.shape[0] (batch), which is 2");
+}
+
 TEST(MergeTensors, KeepTheRulesOfTensors) {
   Case stride, last, data, part;
   stride.args.out.stride[1] = 23;
@@ -117,6 +130,11 @@ TEST(MergeTensors, KeepTheRulesOfTensors) {
   EXPECT_THAT(last.Check(), Refuses("outs[2].stride[3]"));
   data.lses[0].data = nullptr;
   EXPECT_THAT(data.Check(), Refuses("lses[0].data"));
+  Case out_data, lse_data, outs_data;
+  out_data.args.out.data = lse_data.args.lse.data = outs_data.outs[2].data = nullptr;
+  EXPECT_THAT(out_data.Check(), Refuses("out.data"));
+  EXPECT_THAT(lse_data.Check(), Refuses("lse.data"));
+  EXPECT_THAT(outs_data.Check(), Refuses("outs[2].data"));
   part.outs[1].stride[0] = part.outs[1].stride[1] = part.outs[1].stride[2] = 0;
   EXPECT_THAT(part.Check(), Passes()) << "inputs may repeat";
   Case lse;

@@ -46,6 +46,13 @@ TEST(WeightsAttention, KeepsTheRulesOfWhatItUses) {
   Case mask;
   mask.attention.mask.shape[2] = 3;
   EXPECT_THAT(mask.Check(), Refuses("mask.shape[2] (heads_q)"));
+  for (fovea_tensor fovea_attention_args::*field :
+       {&fovea_attention_args::q_scale, &fovea_attention_args::k_scale, &fovea_attention_args::mask,
+        &fovea_attention_args::bias}) {
+    Case used;
+    (used.attention.*field).dtype = 99;
+    EXPECT_EQ(used.Check().status, FOVEA_BAD_ARGUMENT);
+  }
   Case data;
   data.attention.q.data = nullptr;
   EXPECT_THAT(data.Check(), Refuses("q.data"));

@@ -13,41 +13,60 @@ bool present(const fovea_tensor &t) {
   return t.dtype != FOVEA_NONE;
 }
 
-// offsets[n] through a running maximum, clamped to [0, total]; *bits gains BAD_OFFSET if that
-// changed the number.
-int64_t read_offset(const int32_t *offsets, int64_t n, int64_t total, uint32_t *bits) {
-  int64_t maximum = 0;
-  for (int64_t m = 0; m <= n; ++m) maximum = std::max<int64_t>(maximum, offsets[m]);
-  maximum = std::min(maximum, total);
-  if (maximum != offsets[n]) *bits |= FOVEA_BAD_OFFSET;
-  return maximum;
-}
+// Offsets through a running maximum, clamped to [0, total], and where that changed the number.
+class Offsets {
+ public:
+  Offsets(const int32_t *offsets, int64_t count, int64_t total) {
+    int64_t maximum = 0;
+    for (int64_t n = 0; offsets != nullptr && n <= count; ++n) {
+      maximum = std::max<int64_t>(maximum, offsets[n]);
+      values_.push_back(std::min(maximum, total));
+      wrong_.push_back(values_.back() != offsets[n]);
+    }
+  }
+  int64_t begin(int64_t s) const { return values_[static_cast<size_t>(s)]; }
+  int64_t end(int64_t s) const { return values_[static_cast<size_t>(s) + 1]; }
+  uint32_t bits(int64_t s) const {
+    const size_t at = static_cast<size_t>(s);
+    return wrong_[at] || wrong_[at + 1] ? uint32_t{FOVEA_BAD_OFFSET} : 0u;
+  }
 
-void find_rows(const fovea_attention_args &args, Sequence *s) {
+ private:
+  std::vector<int64_t> values_;
+  std::vector<bool> wrong_;
+};
+
+// All offsets of a call.
+struct Bounds {
+  Offsets q, kv, pages;
+};
+
+void find_rows(const fovea_attention_args &args, const Bounds &bounds, Sequence *s) {
   if (args.q_offsets == nullptr) {
     s->q_batch = s->index;
     s->len_q = args.q.shape[1];
     return;
   }
-  s->q_begin = read_offset(args.q_offsets, s->index, args.q.shape[1], &s->errors);
-  s->len_q = read_offset(args.q_offsets, s->index + 1, args.q.shape[1], &s->errors) - s->q_begin;
+  s->q_begin = bounds.q.begin(s->index);
+  s->len_q = bounds.q.end(s->index) - s->q_begin;
+  s->errors |= bounds.q.bits(s->index);
 }
 
-void find_room(const fovea_attention_args &args, Sequence *s) {
+void find_room(const fovea_attention_args &args, const Bounds &bounds, Sequence *s) {
   if (args.pages.ids != nullptr) {
     if (args.pages.offsets == nullptr) {
       s->page_begin = s->index * args.pages.row_stride;
       s->page_count = args.pages.count;
     } else {
-      const int64_t total = args.pages.count;
-      s->page_begin = read_offset(args.pages.offsets, s->index, total, &s->errors);
-      s->page_count =
-          read_offset(args.pages.offsets, s->index + 1, total, &s->errors) - s->page_begin;
+      s->page_begin = bounds.pages.begin(s->index);
+      s->page_count = bounds.pages.end(s->index) - s->page_begin;
+      s->errors |= bounds.pages.bits(s->index);
     }
     s->room = s->page_count * args.k.shape[1];
   } else if (args.kv_offsets != nullptr) {
-    s->kv_begin = read_offset(args.kv_offsets, s->index, args.k.shape[1], &s->errors);
-    s->room = read_offset(args.kv_offsets, s->index + 1, args.k.shape[1], &s->errors) - s->kv_begin;
+    s->kv_begin = bounds.kv.begin(s->index);
+    s->room = bounds.kv.end(s->index) - s->kv_begin;
+    s->errors |= bounds.kv.bits(s->index);
   } else {
     s->kv_batch = s->index;
     s->room = args.k.shape[1];
@@ -55,7 +74,6 @@ void find_room(const fovea_attention_args &args, Sequence *s) {
 }
 
 void find_keys(const fovea_attention_args &args, Sequence *s) {
-  find_room(args, s);
   s->len_kv = s->room;
   if (args.kv_lengths != nullptr) {
     const int64_t wanted = args.kv_lengths[s->index];
@@ -126,10 +144,14 @@ double scaled_element(const fovea_tensor &t, const fovea_tensor &scale, int64_t 
 
 Geometry::Geometry(const fovea_attention_args &args) : args_(args) {
   const int64_t count = args.q_offsets != nullptr ? args.sequences : args.q.shape[0];
+  const Bounds bounds = {Offsets(args.q_offsets, count, args.q.shape[1]),
+                         Offsets(args.kv_offsets, count, args.k.shape[1]),
+                         Offsets(args.pages.offsets, count, args.pages.count)};
   for (int64_t n = 0; n < count; ++n) {
     Sequence s;
     s.index = n;
-    find_rows(args, &s);
+    find_rows(args, bounds, &s);
+    find_room(args, bounds, &s);
     find_keys(args, &s);
     find_positions(args, &s);
     sequences_.push_back(s);

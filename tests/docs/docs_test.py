@@ -1,0 +1,278 @@
+#!/usr/bin/env python3
+"""usage: docs_test.py ROOT FOVEA README_EXAMPLE. What the documents say is so: their code is the
+example's, their commands and options exist and the cheap ones print what is shown, their links lead
+somewhere, and their names are in the header."""
+import importlib.machinery
+import importlib.util
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import unittest
+
+ROOT, FOVEA, EXAMPLE = (pathlib.Path(name).resolve() for name in sys.argv[1:4])
+del sys.argv[1:4]
+
+README = (ROOT / "README.md").read_text()
+HEADER = (ROOT / "include/fovea.h").read_text()
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+# Programs that a newcomer has, or gets from scripts/setup.
+ELSEWHERE = {"cc", "cmake", "ctest", "git", "python3"}
+# What takes long: only its options are looked up.
+EXPENSIVE = {"validate"}
+# Folders that builds, tools and the demo make.
+MADE = re.compile(r"(build.*|demo|\.git|\.venv|\.cuda|Testing)$")
+
+
+def documents():
+  """Every Markdown file of the tree."""
+  for path in sorted(ROOT.rglob("*.md")):
+    if not MADE.match(path.relative_to(ROOT).parts[0]):
+      yield path
+
+
+def blocks(text, *languages):
+  return [body for language, body in FENCE.findall(text) if language in languages]
+
+
+def prose(text):
+  return FENCE.sub("", text)
+
+
+def anchors(text):
+  """The fragments that GitHub gives the headings."""
+  found = set()
+  for heading in re.findall(r"^#+ (.*)$", prose(text), re.MULTILINE):
+    found.add(re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-"))
+  return found
+
+
+def run(*command):
+  return subprocess.run([str(word) for word in command], cwd=ROOT, capture_output=True, text=True,
+                        check=False)
+
+
+def commands(text):
+  """Command lines of the shell blocks, with lines that a backslash continues joined."""
+  for body in blocks(text, "sh"):
+    for line in body.replace("\\\n", " ").splitlines():
+      if line.strip() and not line.startswith("#"):
+        yield shlex.split(line, comments=True)
+  for body in blocks(text, "console"):
+    for line in body.splitlines():
+      if line.startswith("$ "):
+        yield shlex.split(line[2:], comments=True)
+
+
+def sessions(text):
+  """(command, lines shown) of the console blocks."""
+  for body in blocks(text, "console"):
+    for part in re.split(r"^\$ ", body, flags=re.MULTILINE)[1:]:
+      line, _, shown = part.partition("\n")
+      yield shlex.split(line), shown.splitlines()
+
+
+def labels(lines):
+  """What does not depend on the machine: the first word of each line, and every verdict."""
+  found = []
+  for line in lines:
+    words = line.split()
+    if words:
+      found.append(line if words[0] == "verdict" else words[0])
+  return found
+
+
+class Readme(unittest.TestCase):
+  def test_its_code_is_the_example(self):
+    self.assertEqual(blocks(README, "c"), [(ROOT / "examples/readme.c").read_text()])
+
+  def test_the_example_prints_what_it_shows(self):
+    done = run(EXAMPLE)
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertEqual(blocks(README, "text")[0], done.stdout)
+
+  def test_the_example_is_short(self):
+    self.assertLessEqual(len((ROOT / "examples/readme.c").read_text().splitlines()), 30)
+
+  def test_its_sessions_show_what_the_program_prints(self):
+    seen = 0
+    for (program, command, *arguments), shown in sessions(README):
+      self.assertEqual(program, "fovea")
+      seen += 1
+      if command not in EXPENSIVE:
+        done = run(FOVEA, command, *arguments)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(labels(shown), labels(done.stdout.splitlines()))
+    self.assertGreaterEqual(seen, 3)
+
+  def test_its_picture_is_drawn_by_the_command_it_names(self):
+    named = re.search(r"`fovea map ([^`]*) --output attention\.png`", README)
+    self.assertTrue(named)
+    with tempfile.TemporaryDirectory() as folder:
+      picture = pathlib.Path(folder, "attention.png")
+      done = run(FOVEA, "map", *shlex.split(named.group(1)), "--output", picture)
+      self.assertEqual(done.returncode, 0, done.stderr)
+      # Fonts differ from machine to machine: the pictures have the same form, not the same bytes.
+      committed = (ROOT / "docs/images/attention.png").read_bytes()
+      self.assertEqual(picture.read_bytes()[:8], committed[:8])
+
+  def test_its_numbers_are_the_captured_ones(self):
+    """ "it" gives the animal 68 % and the street 5 %."""
+    done = run(sys.executable, "-B", "-c", READ_WEIGHTS, "examples/data/street-layer3.safetensors")
+    self.assertEqual(done.returncode, 0, done.stderr)
+    animal, street = (round(100 * float(word)) for word in done.stdout.split())
+    self.assertIn(f"gives the animal {animal} % of its attention and the street {street} %",
+                  README.replace("\n", " "))
+
+  def test_its_map_of_arguments_names_fields_of_the_header(self):
+    table = README.partition("## Coming from elsewhere")[2].partition("\n## ")[0]
+    rows = [row.split("|")[-2] for row in table.splitlines() if row.startswith("| ")][1:]
+    self.assertGreater(len(rows), 20)
+    for row in rows:
+      for word in re.findall(r"[a-zA-Z_]\w*", " ".join(re.findall(r"`([^`]*)`", row))):
+        self.assertTrue(re.search(rf"\b{word}\b", HEADER), f"'{word}' in '{row.strip()}'")
+
+
+READ_WEIGHTS = """
+import json, struct, sys
+data = open(sys.argv[1], "rb").read()
+begin = 8 + int.from_bytes(data[:8], "little")
+header = json.loads(data[8:begin])
+tokens = json.loads(header["__metadata__"]["tokens"])[0]
+weights, (first, last) = header["weights"], header["weights"]["data_offsets"]
+values = struct.unpack(f"<{(last - first) // 4}f", data[begin + first:begin + last])
+row = (1 * weights["shape"][2] + tokens.index("it")) * weights["shape"][3]  # of head 1
+print(values[row + tokens.index("animal")], values[row + tokens.index("street")])
+"""
+
+
+class EveryDocument(unittest.TestCase):
+  def test_is_found(self):
+    names = {path.relative_to(ROOT).as_posix() for path in documents()}
+    self.assertLessEqual({"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/README.md"}, names)
+
+  def test_links_to_files_that_exist(self):
+    for path in documents():
+      for target in LINK.findall(prose(path.read_text())):
+        if target.startswith(("http://", "https://", "mailto:")):
+          continue
+        file, _, fragment = target.partition("#")
+        aim = (path.parent / file).resolve() if file else path
+        with self.subTest(document=path.relative_to(ROOT).as_posix(), link=target):
+          self.assertTrue(aim.exists())
+          self.assertTrue(aim.is_relative_to(ROOT))
+          if fragment:
+            self.assertIn(fragment, anchors(aim.read_text()))
+
+  def test_names_paths_that_exist(self):
+    folders = "include|csrc|cli|kernels|examples|scripts|tests|docs|cmake"
+    named = re.compile(rf"(?<![\w/.-])((?:{folders})/[\w./-]*\w/?)")
+    for path in documents():
+      for name in named.findall(path.read_text()):
+        with self.subTest(document=path.relative_to(ROOT).as_posix(), path=name):
+          self.assertTrue((ROOT / name).exists())
+
+  def test_names_of_the_library_are_in_the_header(self):
+    others = "".join((ROOT / name).read_text() for name in
+                     ("CMakeLists.txt", "csrc/CMakeLists.txt", "csrc/handle.c", "csrc/attention.def"))
+    for path in documents():
+      # A name that goes on after a star or a colon stands for many.
+      for name in re.findall(r"\b(?:fovea_[a-z_0-9]+|FOVEA_[A-Z_0-9]+)\b(?![*:])", path.read_text()):
+        with self.subTest(document=path.relative_to(ROOT).as_posix(), name=name):
+          self.assertTrue(re.search(rf"\b{name}\b", HEADER + others))
+
+  def test_commands_exist_and_know_their_options(self):
+    for path in documents():
+      for words in commands(path.read_text()):
+        with self.subTest(document=path.relative_to(ROOT).as_posix(), command=" ".join(words)):
+          self.check_command(words)
+
+  def check_command(self, words):
+    program, *arguments = words
+    if program in ELSEWHERE:
+      return
+    asked = [FOVEA, arguments[0]] if program == "fovea" else [ROOT / program]
+    self.assertTrue(pathlib.Path(asked[0]).exists())
+    done = run(*asked, "--help")
+    self.assertEqual(done.returncode, 0, done.stderr)
+    for option in (word.partition("=")[0] for word in arguments if word.startswith("--")):
+      self.assertRegex(done.stdout, rf"{option}\b")
+
+
+class Changelog(unittest.TestCase):
+  def test_begins_with_the_version_of_the_header(self):
+    version = ".".join(re.search(rf"FOVEA_VERSION_{part} (\d+)", HEADER).group(1)
+                       for part in ("MAJOR", "MINOR", "PATCH"))
+    first = re.search(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE).group(1)
+    self.assertTrue(first.startswith(version), first)
+
+
+class Decisions(unittest.TestCase):
+  def records(self):
+    return sorted((ROOT / "docs/decisions").glob("*.md"))
+
+  def test_are_numbered_without_a_gap_and_listed(self):
+    index = (ROOT / "docs/README.md").read_text()
+    self.assertTrue(self.records())
+    for number, path in enumerate(self.records(), 1):
+      self.assertTrue(path.name.startswith(f"{number:04d}-"), path.name)
+      self.assertIn(f"(decisions/{path.name})", index)
+
+  def test_state_context_choice_and_price_on_one_page(self):
+    for path in self.records():
+      with self.subTest(path.name):
+        text = path.read_text()
+        self.assertEqual(re.findall(r"^## (.*)$", text, re.MULTILINE), ["Context", "Choice", "Price"])
+        self.assertLessEqual(len(text.splitlines()), 60)
+
+
+def load_support_table():
+  path = ROOT / "scripts/support-table"
+  loader = importlib.machinery.SourceFileLoader("support_table", str(path))
+  module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+  sys.dont_write_bytecode = True
+  loader.exec_module(module)
+  return module
+
+
+class SupportTable(unittest.TestCase):
+  """The script ticks only what was compared and right; the table itself is compared by another test."""
+
+  def setUp(self):
+    self.script = load_support_table()
+    features = [name for _, names in self.script.ROWS for name in names]
+    self.reports = {kernel: {"kernel": kernel, "pass": True,
+                             "coverage": dict.fromkeys(features, self.script.LEAST)}
+                    for kernel, _, _, _ in self.script.COLUMNS}
+
+  def row(self, label):
+    lines = self.script.table(self.reports).splitlines()
+    return next(line for line in lines if line.startswith(f"| {label} "))
+
+  def test_ticks_what_was_met_often_enough(self):
+    self.assertEqual(self.row("ALiBi").count("✓"), 3)
+
+  def test_names_the_feature_that_was_not(self):
+    self.reports["fovea_attention_cpu_avx2"]["coverage"]["k=i8"] = self.script.LEAST - 1
+    self.assertIn("| not k=i8 | ✓ |", self.row("k: f32, f16, bf16, e4m3, e5m2, i8"))
+
+  def test_a_failed_run_ticks_nothing(self):
+    self.reports["fovea_attention_cpu_portable"]["pass"] = False
+    self.assertIn("| ✓ | failed | ✓ |", self.row("sinks"))
+
+  def test_a_feature_without_a_row_is_noticed(self):
+    self.assertEqual(self.script.homeless(self.reports), [])
+    self.reports["fovea_attention_cpu_avx2"]["coverage"]["dropout"] = 99
+    self.assertEqual(self.script.homeless(self.reports), ["dropout"])
+
+  def test_replaces_what_stands_between_the_markers_only(self):
+    text = f"before\n{self.script.BEGIN}\nold\n{self.script.END}\nafter\n"
+    self.assertEqual(self.script.replaced(text, "new"), text.replace("old", "new"))
+    self.assertRaises(SystemExit, self.script.replaced, "before", "new")
+
+
+if __name__ == "__main__":
+  unittest.main()
