@@ -113,6 +113,17 @@ TEST(Map, AllHeadsHaveAPanelEach) {
   }
 }
 
+// A terabyte of weights from a file of 24 MB.
+TEST(Map, ASequenceTooLongForTheMachineIsRefusedBeforeItsMemoryIsTaken) {
+  Directory directory;
+  MadeFile file;
+  for (const char *name : {"q", "k", "v"}) {
+    file.tensor(name, FV_FILE_DTYPE_BF16, {1, 1, 500000, 8}, [](int64_t) { return 0.0; });
+  }
+  std::string path = file.write(directory);
+  EXPECT_TRUE(fails(fovea({"map", path}), 5, {path, "out of memory", "use a shorter sequence"}));
+}
+
 // ---- Colour ----
 
 std::string drawn_on_terminal(const std::map<std::string, std::string> &environment) {
