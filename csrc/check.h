@@ -11,7 +11,7 @@ extern "C" {
 #endif
 
 fovea_status fv_check_attention(const fovea_attention_args *args, fv_problem *problem);
-/* The rules of support and explain: as above, but the workspace need not be given. */
+/* The rules of support and explain: as above, but no address is looked at. */
 fovea_status fv_check_attention_shape(const fovea_attention_args *args, fv_problem *problem);
 fovea_status fv_check_weights(const fovea_weights_args *args, fv_weights_problem *problem);
 fovea_status fv_check_merge(const fovea_merge_args *args, fv_merge_problem *problem);

@@ -9,10 +9,7 @@
 #include <string.h>
 
 enum {
-  FIELD_BYTES = 96, /* the longest: "k_scale.shape[3] (blocks)", with room to spare */
-  /* A caller who forgot struct_size leaves any number there, and every byte up to it would be
-   * read. No struct comes near one page. */
-  STRUCT_LIMIT = 4096
+  FIELD_BYTES = 96 /* the longest: "k_scale.shape[3] (blocks)", with room to spare */
 };
 
 /* The header's words for the dimensions of each tensor. */
@@ -152,10 +149,11 @@ fovea_status fv_rule_copy_struct(void *copy, size_t bytes, size_t first, const v
   size_t given; /* by memcpy: nothing has shown yet that args is aligned */
   if (args == NULL) return fv_fail(FOVEA_BAD_ARGUMENT, "%s: the pointer is NULL", type);
   memcpy(&given, args, sizeof given);
-  if (given < first || given > STRUCT_LIMIT)
+  if (given < first || given > FV_STRUCT_LAST)
     return fv_fail(FOVEA_BAD_ARGUMENT,
-                   "%s.struct_size is %zu, must be from %zu to %d; start with `%s x = {sizeof x};`",
-                   type, given, first, STRUCT_LIMIT, type);
+                   "%s.struct_size is %zu, must be from %zu to %d; start with "
+                   "`%s x = {.struct_size = sizeof x};`",
+                   type, given, first, FV_STRUCT_LAST, type);
   /* A struct of a newer header: what this library does not know must be at its default. */
   for (size_t i = bytes; i < given; ++i) {
     if (((const unsigned char *)args)[i] != 0)

@@ -21,6 +21,10 @@ enum {
   FV_DIM_V_LAST = 512
 };
 
+/* A caller who forgot struct_size leaves any number there, and every byte up to it would be read. No
+ * struct comes near one page. */
+enum { FV_STRUCT_LAST = 4096 };
+
 /* A broken rule: left_value is not `op` right_value. */
 typedef struct fv_rule {
   const char *left;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "check_rule.h"
 #include "launch.h"
 
 static fovea_status need_handle(const fovea_handle *handle) {
@@ -37,10 +38,11 @@ static fovea_status attend(fovea_handle *handle, const fovea_attention_args *arg
   return fv_launch_attention(handle, &plan, &problem, stream);
 }
 
-/* Where the caller wants the detail, as far as its struct is large enough to say so. */
-#define PUBLISH(type, args, status)                                               \
-  ((args) && (args)->struct_size >= offsetof(type, detail_bytes) + sizeof(size_t) \
-       ? fv_publish_detail((status), (args)->detail, (args)->detail_bytes)        \
+/* Where the caller wants the detail. A struct_size that the check refuses says nothing about where
+ * the fields are. */
+#define PUBLISH(type, args, status)                                                       \
+  ((args) && (args)->struct_size >= sizeof(type) && (args)->struct_size <= FV_STRUCT_LAST \
+       ? fv_publish_detail((status), (args)->detail, (args)->detail_bytes)                \
        : (status))
 
 fovea_status fovea_attention(fovea_handle *handle, const fovea_attention_args *args,

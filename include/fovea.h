@@ -32,6 +32,8 @@
  *
  *   In every struct of arguments the first field is its size, and zero everywhere else means "the
  *   default" or "absent". Start with `fovea_attention_args args = {.struct_size = sizeof args};`.
+ *   Structs may grow at their end: a larger one is accepted if all that this library does not know
+ *   of it is zero.
  */
 #ifndef FOVEA_H
 #define FOVEA_H
@@ -84,7 +86,7 @@ FOVEA_API const char *fovea_status_name(fovea_status status);
 FOVEA_API const char *fovea_status_text(fovea_status status);
 
 /* What was wrong in this thread's last failed call: which argument, its value and the rule, such as
- * "q.shape[3] (dim) (60) must be a multiple of 8". Never NULL; "" before the first failure. Valid
+ * "q.shape[3] (dim) is 60, must be a multiple of 8". Never NULL; "" before the first failure. Valid
  * until the thread's next failing call. Callers whose threads move (Go) pass `detail` instead. */
 FOVEA_API const char *fovea_error_detail(void);
 
@@ -115,7 +117,7 @@ typedef struct fovea_tensor {
   void *data; /* inputs are only read */
   int64_t shape[4];
   int64_t stride[4];
-  uint32_t dtype;       /* fovea_dtype; FOVEA_NONE: the tensor is absent */
+  uint32_t dtype;       /* fovea_dtype; FOVEA_NONE: absent, and nothing else is looked at */
   uint32_t reserved[5]; /* 0 */
 } fovea_tensor;
 
@@ -333,7 +335,8 @@ typedef struct fovea_attention_args {
  *   bias        f32 f16 bf16               [sequences, rows, heads_q, keys]       may be absent
  *
  * Shapes      dim is a multiple of 8 from 8 to 576, dim_v one from 8 to 512. heads_q is a multiple
- *             of heads_kv. Any extent of q, and len_kv, may be 0.
+ *             of heads_kv. Any other extent of q, and len_kv, may be 0. scale and softcap are not
+ *             negative.
  * Scales      Only for 8-bit tensors. The value of an element is data * scale; out is stored as
  *             value / out_scale. Extents 0 to 2 of a scale equal its tensor's, or are 1 and then
  *             broadcast; extent 3 divides the tensor's dim: element d takes block
@@ -370,8 +373,9 @@ typedef struct fovea_attention_args {
  * Numerics    Logits, softmax and sums in f32 (double by the reference); probabilities may be
  *             rounded to q's type if that is 16-bit; one rounding to out's type, nearest even;
  *             e4m3 saturates. Logits of +inf give NaN. lse is the natural logarithm.
- * Overlap     The bytes spanned by out, by lse and by the workspace meet each other's and any
- *             input's nowhere, and neither out nor lse meets itself.
+ * Overlap     The bytes spanned by out, by lse and by the workspace meet each other's nowhere, nor
+ *             any input's, nor any array's. out and lse must not meet themselves: in the order of
+ *             strides, each reaches past all that the smaller ones span.
  * Workspace   fovea_attention_workspace() bytes, aligned to 256, with any contents; one per
  *             running call.
  * Stream      Work is queued on `stream`: no wait, no allocation, no copy to the host, safe in
@@ -392,9 +396,8 @@ typedef struct fovea_support {
   char reason[416]; /* why this one, or why none, in words */
 } fovea_support;
 
-/* Says whether a call is supported, by which kernel, and why. Reads only the args struct itself:
- * data, workspace and the arrays on the device may be NULL where the call would need them, but a
- * pointer that is to be given must not be NULL (any other value will do). Set
+/* Says whether a call is supported, by which kernel, and why. Looks at no address: pointers only
+ * say what is present (any value but NULL will do), and the workspace need not be there. Set
  * support->struct_size first.
  *
  * Returns     FOVEA_OK: *support is filled in, supported or not.
@@ -544,7 +547,8 @@ typedef struct fovea_kv_append_args {
  *             the cache, or slot n % page_len of page id(s, n / page_len). Or, with slots, to
  *             flat slot f = slots[token]: [f / shape[1], f % shape[1]] of the cache; negative:
  *             skip. token counts rows of k_new: s * len_new + t, or the packed row.
- * RoPE        For pair (x, y) of a key and the table's (c, s) at the token's position, in f32,
+ * RoPE        With rope.cos, sin and k_new must be there, and with slots positions too. For pair
+ *             (x, y) of a key and the table's (c, s) at the token's position, in f32,
  *             every operation rounded by itself (no fused multiply-add):
  *             x' = x*c - y*s       y' = y*c + x*s
  * Stored      The value, converted to f32 exactly; rotated; if the cache has a scale, divided by
@@ -556,7 +560,7 @@ typedef struct fovea_kv_append_args {
  * Bad data    Negative lengths, pages or slots outside the cache, positions outside the table:
  *             the token is skipped, in k and v, and errors[s] gets a bit. Two tokens in one
  *             place: one of them wins.
- * Overlap     A cache overlaps no input, nor the other cache unless they interleave by strides.
+ * Overlap     A cache overlaps no input and not the other cache, unless they interleave by strides.
  * Stream      As fovea_attention; needs no workspace.
  * Returns     FOVEA_OK, FOVEA_BAD_ARGUMENT, FOVEA_UNSUPPORTED or a CUDA status. */
 FOVEA_API fovea_status fovea_kv_append(fovea_handle *handle, const fovea_kv_append_args *args,
