@@ -38,7 +38,9 @@ def copy_tree(root, target):
     listed = subprocess.run(["git", "-C", root, "ls-files", "-coz", "--exclude-standard"],
                             capture_output=True, text=True)
     if listed.returncode != 0:
-        ignored = shutil.ignore_patterns("build*", ".git")
+        def ignored(folder, names):
+            return [n for n in names if folder == root and os.path.isdir(os.path.join(root, n))
+                    and n.startswith(("build", ".git"))]
         shutil.copytree(root, target, symlinks=True, ignore=ignored)
         return
     for name in filter(None, listed.stdout.split("\0")):

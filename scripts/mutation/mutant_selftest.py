@@ -61,9 +61,11 @@ struct pair twins(int a) {
   return both;
 }
 """,
-    "sum_test.c": """#include "src/tiny.h"
+    "build_values.h": """static const int values[] = {1, 2, 4, 8};
+""",
+    "sum_test.c": """#include "build_values.h"
+#include "src/tiny.h"
 int main(void) {
-  const int values[] = {1, 2, 4, 8};
   return !(sum(values, 3) == 7 && is_set(2) && doubled(3) == 6 && twins(5).second == 5);
 }
 """,
