@@ -1,6 +1,5 @@
 /* file_error.c - the one line that says what is wrong with a file, and the escaping that keeps the
- * file's own bytes from speaking to the reader's terminal through it.
- */
+ * file's own bytes from speaking to the reader's terminal through it. */
 #define _GNU_SOURCE /* strerrordesc_np: strerror's text depends on the locale */
 #include <stdarg.h>
 #include <stdbool.h>

@@ -3,8 +3,7 @@
  * Open once, look at that descriptor, read that descriptor: between a stat of a path and an open of
  * it, the path can change. Reads are positioned (pread), so no state hides in the descriptor, and
  * not mapped: a file truncated by somebody else is a status here, where a mapping would raise
- * SIGBUS.
- */
+ * SIGBUS. */
 #define _GNU_SOURCE
 #include "file_source.h"
 

@@ -2,8 +2,7 @@
  *
  * Both readers are written against this one interface, so that what the fuzzers exercise from
  * memory is what runs on files. The size is taken once, from the open descriptor; every later check
- * is made against that number, and a read that ends before it is an error of its own.
- */
+ * is made against that number, and a read that ends before it is an error of its own. */
 #ifndef FOVEA_CLI_FILE_SOURCE_H
 #define FOVEA_CLI_FILE_SOURCE_H
 

@@ -3,8 +3,7 @@
  * The picture is finished in memory first (some MB at most). Only then is a temporary file made in
  * the folder of the result, so that an interrupt during the drawing, which takes most of the time,
  * finds nothing on the disk to leave behind; until rename() replaces the old file in one step,
- * interrupts wait.
- */
+ * interrupts wait. */
 #include "heatmap.h"
 
 #include <errno.h>

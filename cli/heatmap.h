@@ -6,8 +6,7 @@
  *
  * All texts may come from an untrusted file. They are decoded as UTF-8, cut to a bounded length,
  * and control characters, escape sequences and invisible format characters in them become visible
- * marks.
- */
+ * marks. */
 #ifndef FOVEA_CLI_HEATMAP_H
 #define FOVEA_CLI_HEATMAP_H
 

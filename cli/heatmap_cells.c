@@ -4,8 +4,7 @@
  * of them: each value is sorted into a kind first, and only weights within the scale decide its
  * top. A reduced cell shows the maximum of its block, because attention is sparse: a mean would
  * wash out the few keys that matter. Called once per cell; 2048 x 2048 cells are the most a page
- * has.
- */
+ * has. */
 #include "heatmap_cells.h"
 
 #include <math.h>

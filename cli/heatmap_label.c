@@ -6,8 +6,7 @@
  * as in cat -v (few fonts have their pictures), invisible characters that reorder or join their
  * neighbours become U+FFFD, and bytes that are not UTF-8 too. Widths follow UAX #11 in coarse
  * blocks and no locale; where terminals disagree (emoji with variation selectors) the selector is
- * dropped, so that there is nothing to disagree on.
- */
+ * dropped, so that there is nothing to disagree on. */
 #include "heatmap_label.h"
 
 #include <stdio.h>

@@ -11,8 +11,7 @@
  * Layout first decides the size of a cell, from how many there are; everything else follows from
  * it. Up to 64 tokens every one has its label; beyond, labels are thinned to every 2nd, 5th, 10th,
  * ... so that two never touch. Cells are at least one unit wide; what does not fit is reduced by
- * maximum.
- */
+ * maximum. */
 #include "heatmap_page.h"
 
 #include <math.h>

@@ -6,8 +6,7 @@
  * equal differences of colour. Lightness falls all the way, so the map survives grey printing and
  * colour blindness, and dark marks stand on a light page.
  *
- * Source of the matrices: B. Ottosson, "A perceptual color space for image processing", 2020.
- */
+ * Source of the matrices: B. Ottosson, "A perceptual color space for image processing", 2020. */
 #include "heatmap_ramp.h"
 
 #include <math.h>

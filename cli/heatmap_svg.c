@@ -2,8 +2,7 @@
  *
  * Real <text> can be searched, selected and read aloud, falls back to the viewer's fonts for
  * scripts ours lacks, and is a fifth of the size. A panel's cells are one PNG in a data URI, scaled
- * without smoothing. Texts were cleaned before; here only XML's own characters are escaped.
- */
+ * without smoothing. Texts were cleaned before; here only XML's own characters are escaped. */
 #include <math.h>
 #include <stdlib.h>
 

@@ -9,8 +9,7 @@
  * A terminal's character is about twice as high as wide, so two characters, or one half block, make
  * a square cell. What is still too large is reduced by maximum. The colours run from dark to light,
  * the other way round than on paper: most terminals are dark, and no weight should look like
- * nothing.
- */
+ * nothing. */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,7 +1,6 @@
 /* json_cursor.c - see json_cursor.h. The grammar is RFC 8259's, without its numbers that are not
  * integers; one function, next_char, knows escapes, and validation, comparison and unescaping are
- * loops over it, so that they cannot disagree.
- */
+ * loops over it, so that they cannot disagree. */
 #include "json_cursor.h"
 
 #include <stddef.h>

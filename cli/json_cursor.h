@@ -8,8 +8,7 @@
  * its offset.
  *
  * Every function returns true and moves past what it read, or returns false and leaves in
- * `problem` what was expected and in `at` where.
- */
+ * `problem` what was expected and in `at` where. */
 #ifndef FOVEA_CLI_JSON_CURSOR_H
 #define FOVEA_CLI_JSON_CURSOR_H
 

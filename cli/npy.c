@@ -7,8 +7,7 @@
  * The dictionary is read by a tokenizer for exactly this dictionary - three keys in any order, each
  * once - and by nothing that could evaluate anything. It is first read whole and then judged, so
  * that a file that is wrong in one way is not reported as wrong in another; only a list as descr
- * ends the reading at once, since nothing but a structured type begins so.
- */
+ * ends the reading at once, since nothing but a structured type begins so. */
 #include <stdlib.h>
 #include <string.h>
 

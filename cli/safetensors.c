@@ -13,8 +13,7 @@
  * Stricter than the format's first implementation, on purpose: repeated keys, unknown fields in a
  * tensor's entry, U+0000, more than 8 dims or a dim above 2^48 are refused. More lenient in one
  * point: a tensor of an unknown type is kept without its data, so that files made with newer types
- * open.
- */
+ * open. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,7 +1,6 @@
 /* utf8.c - see utf8.h. One table row per length decides everything: the lead byte's range, the
  * payload bits in it, and the least value that needs this many bytes (which refuses overlong
- * forms).
- */
+ * forms). */
 #include "utf8.h"
 
 #include <stddef.h>

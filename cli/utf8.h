@@ -2,8 +2,7 @@
  *
  * Ill-formed means what Unicode's table 3-7 says: overlong forms, surrogates, values above
  * U+10FFFF, stray or missing continuation bytes. A lenient decoder would let two spellings of one
- * name pass for different keys.
- */
+ * name pass for different keys. */
 #ifndef FOVEA_CLI_UTF8_H
 #define FOVEA_CLI_UTF8_H
 

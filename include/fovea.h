@@ -33,8 +33,7 @@
  *   In every struct of arguments the first field is its size, and zero everywhere else means "the
  *   default" or "absent". Start with `fovea_attention_args args = {.struct_size = sizeof args};`.
  *   Structs may grow at their end: a larger one is accepted if all that this library does not know
- *   of it is zero.
- */
+ *   of it is zero. */
 #ifndef FOVEA_H
 #define FOVEA_H
 

@@ -268,7 +268,8 @@ TEST(StructGrowth, ExtendsAnOlderStructWithZeros) {
   EXPECT_EQ(fv_rule_copy_struct(&copy, sizeof copy, sizeof(size_t) + 4, &short_one, "toy"),
             FOVEA_BAD_ARGUMENT);
   EXPECT_STREQ(fovea_error_detail(),
-               "toy.struct_size is 11, must be from 12 to 4096; start with `toy x = {.struct_size = sizeof x};`");
+               "toy.struct_size is 11, must be from 12 to 4096; start with `toy x = {.struct_size "
+               "= sizeof x};`");
 }
 
 // ---- Texts -----------------------------------------------------------------------------------

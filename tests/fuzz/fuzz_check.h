@@ -2,8 +2,7 @@
  *
  * Accepted: every byte handed out is readable, aligned, and counted right; the file object says the
  * same to every question. Refused: one clean line, no object. A target that only calls the parser
- * would miss an object that lies about its size.
- */
+ * would miss an object that lies about its size. */
 #ifndef FOVEA_TESTS_FUZZ_FUZZ_CHECK_H
 #define FOVEA_TESTS_FUZZ_FUZZ_CHECK_H
 

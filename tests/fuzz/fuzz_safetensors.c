@@ -2,8 +2,7 @@
  *
  * A mutation of the header almost always changes its length, and a length that is wrong ends the
  * parse. So inputs whose first byte is odd are taken as they are, and of the others the length is
- * set right first: the second half of the runs gets past byte 8.
- */
+ * set right first: the second half of the runs gets past byte 8. */
 #include "tests/fuzz/fuzz_check.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);

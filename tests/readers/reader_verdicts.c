@@ -3,8 +3,7 @@
  * In: frames of u8 format (0 .npy, 1 .safetensors), u32 little-endian size, bytes. Out: a line per
  * frame, "STATUS<tab>offset<tab>message" or "OK" and for each tensor a tab and
  * "hex of name:dtype:shape:crc32 of data". Scripts compare these lines with what other
- * implementations say of the same bytes, thousands per second, without a process for each.
- */
+ * implementations say of the same bytes, thousands per second, without a process for each. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
