@@ -47,6 +47,21 @@ TEST_P(Hostile, LengthsOutOfRangeRaiseExactlyTheirBit) {
   EXPECT_EQ(outcome.errors, (std::vector<uint32_t>{FOVEA_BAD_LENGTH, 0, FOVEA_BAD_LENGTH}));
 }
 
+TEST_P(Hostile, BadNumbersAreClampedWhereNoErrorsAreWanted) {
+  Case problem(base().clean().lengths({-5, 100, 70}).contiguous().s);
+  const Outcome reported = problem.run(GetParam());
+  std::vector<float> out(3 * 4 * 2 * 16);
+  Block workspace(1 << 22, 1, 256);
+  fovea_attention_args args = problem.args;
+  args.out.data = out.data();
+  args.lse = fovea_tensor{};
+  args.errors = nullptr;
+  args.workspace = workspace.data();
+  args.workspace_bytes = workspace.size();
+  ASSERT_EQ(fovea_attention(handle_of(GetParam()), &args, nullptr), FOVEA_OK);
+  EXPECT_EQ(static_cast<double>(out[8 * 16 * 2 + 5]), reported.at(2, 0, 0, 5));
+}
+
 TEST_P(Hostile, FirstKeysOutOfRangeAreClampedAndReported) {
   for (int64_t bad : {kMin, int64_t{-1}, int64_t{70}, int64_t{71}, kMax}) {
     base().kv_first({bad, 5, 0}).expect_matches_oracle();

@@ -220,6 +220,15 @@ TEST_P(Layout, NoHeadsIsNoWork) {
   base().heads(0, 2).expect_matches_oracle();
 }
 
+TEST_P(Layout, DataMayBeNullWhereAnExtentIsZero) {
+  Case keyless(base().len_kv(0).s);
+  keyless.args.k.data = keyless.args.v.data = nullptr;
+  expect_oracle(&keyless, "no keys, no data");
+  Case rowless(base().len_q(0).s);
+  rowless.args.q.data = rowless.args.out.data = rowless.args.lse.data = nullptr;
+  EXPECT_EQ(rowless.run(GetParam()).status, FOVEA_OK) << rowless.run(GetParam()).detail;
+}
+
 TEST_P(Layout, LargestValuesOfF16DoNotOverflowInTheSums) {
   for (double value : {65504.0, -65504.0}) {
     Attention a = base().type(FOVEA_F16).len_kv(300).fill("v", [=](const At &) { return value; });

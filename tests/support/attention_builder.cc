@@ -49,7 +49,7 @@ Attention &Attention::note(const std::string &text) {
 
 Attention &Attention::on(const Device &device) {
   device_ = device;
-  return note(join(".on(", device.name, ")"));
+  return note(join(".on(device_named(\"", device.name, "\"))"));
 }
 Attention &Attention::seed(uint64_t n) {
   s.seed = n;

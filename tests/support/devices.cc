@@ -25,6 +25,13 @@ std::vector<Device> devices() {
   return list;
 }
 
+Device device_named(const std::string &name) {
+  for (const Device &device : devices()) {
+    if (device.name == name) return device;
+  }
+  throw std::runtime_error("this machine has no device " + name);
+}
+
 fovea_handle *open(const Device &device, const fovea_options *options) {
   fovea_options own{};
   if (options != nullptr) own = *options;

@@ -20,6 +20,7 @@ struct Device {
 
 std::vector<Device> devices();
 std::vector<Device> cpu_devices();  // without the reference
+Device device_named(const std::string &name);
 
 // Opens the device anew; the caller destroys it. `options` beyond device and threads are taken
 // over.

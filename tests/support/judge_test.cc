@@ -190,6 +190,180 @@ TEST_P(Comparator, ExemptsExactlyTheHeadsThatSeeANonFiniteValue) {
 INSTANTIATE_TEST_SUITE_P(Types, Comparator, testing::Values(FOVEA_F16, FOVEA_BF16),
                          [](const auto &param) { return std::string(name_of(param.param)); });
 
+// One row whose magnitudes are chosen, so that every limit can be written down by hand.
+struct Known {
+  Truth truth;
+  Observed observed;
+  explicit Known(uint32_t dtype, int64_t columns = 1, int64_t rows = 1) {
+    Row row;
+    row.empty = false;
+    row.lse = 3.0;
+    row.lhat = 4.0;
+    row.size = 7.0;
+    truth.dim_v = columns;
+    truth.rows.assign(static_cast<size_t>(rows), row);
+    const size_t count = static_cast<size_t>(rows * columns);
+    truth.out.assign(count, 1.0);
+    truth.condition.assign(count, 5.0);  // A
+    truth.noise.assign(count, 3.0);      // R
+    truth.sum_abs_v.assign(count, 100.0);
+    truth.out_scale.assign(count, 1.0);
+    observed.out = truth.out;
+    observed.lse.assign(static_cast<size_t>(rows), 3.0);
+    observed.out_dtype = dtype;
+    observed.q_dtype = dtype;
+  }
+  double u() const { return unit_roundoff(observed.out_dtype); }
+  double eta() const { return half_step(observed.out_dtype); }
+  double f() const { return 8.0 * 0x1p-24 * (1.0 + 7.0) * 5.0 + 0x1p-126 * 100.0; }
+};
+
+// Just inside the limit passes, just outside does not; above and below alike.
+void expect_limit(Known known, double limit,
+                  Finding (*criterion)(const Truth &, const Observed &)) {
+  for (double sign : {1.0, -1.0}) {
+    for (double &x : known.observed.out) x = 1.0 + sign * limit * 0.9999;
+    const Finding inside = criterion(known.truth, known.observed);
+    EXPECT_FALSE(inside.failed) << describe(inside);
+    EXPECT_NEAR(inside.worst, 0.9999, 1e-6) << describe(inside);
+    for (double &x : known.observed.out) x = 1.0 + sign * limit * 1.0001;
+    EXPECT_TRUE(criterion(known.truth, known.observed).failed);
+  }
+}
+
+class Limit : public testing::TestWithParam<uint32_t> {};
+
+TEST_P(Limit, OfC1IsTwoRoundingsOfTheConditionAndTheArithmetic) {
+  const Known known(GetParam());
+  expect_limit(known, 2 * known.u() * 5 + known.f() + known.eta() * 100 / 4 + known.eta(),
+               judge_c1);
+}
+
+TEST_P(Limit, OfC1sIsARoundingOfOutAndFourOfTheNoise) {
+  const Known known(GetParam());
+  expect_limit(known, known.u() * 1 + 4 * known.u() * 3 + known.f() + known.eta(), judge_c1s);
+}
+
+TEST_P(Limit, OfC2IsOneAndAHalfOfTheRowsNorms) {
+  const Known known(GetParam(), 64);
+  const double norm = known.u() * std::sqrt(1.0 + 9.0) + known.f() + known.eta();
+  expect_limit(known, 1.5 * norm, judge_c2);
+}
+
+TEST_P(Limit, OfC3IsFourFifthsOfTheTensorsNorms) {
+  const Known known(GetParam(), 64, 64);
+  const double norm = known.u() * std::sqrt(1.0 + 9.0) + known.f() + known.eta();
+  expect_limit(known, 0.8 * norm, judge_c3);
+}
+
+TEST_P(Limit, OfC5IsOneRoundingAndTheArithmetic) {
+  const Known known(GetParam());
+  expect_limit(known, known.u() * 1 + known.eta() + known.f(), judge_c5);
+}
+
+TEST_P(Limit, OfC8IsTwoUlpWhereAllValuesHaveOneSign) {
+  Known known(GetParam());
+  EXPECT_EQ(judge_c8(known.truth, known.observed).count, 0);  // A is not |O|
+  known.truth.condition = {1.0};
+  known.truth.rows[0].size = 0.0;
+  expect_limit(known, 2 * ulp(GetParam(), 1.0), judge_c8);
+  known.truth.rows[0].size = 1e6;  // the arithmetic alone may err more than that
+  EXPECT_EQ(judge_c8(known.truth, known.observed).count, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, Limit, testing::Values(FOVEA_F16, FOVEA_BF16),
+                         [](const auto &param) { return std::string(name_of(param.param)); });
+
+TEST(Limits, OfC6AreOneRoundingOfTheConditionAndFourPercentOfTheNorm) {
+  const Known one(FOVEA_E4M3);
+  expect_limit(one, one.u() * 5 + one.f() + one.eta(), judge_c6);
+  const Known many(FOVEA_E4M3, 64, 64);
+  expect_limit(many, 0.04 * 1 + many.eta(), judge_c6);
+}
+
+TEST(Limits, OfC4GrowWithLogitsAndLse) {
+  for (double sign : {1.0, -1.0}) {
+    Known known(FOVEA_F16);
+    const double limit = 0x1p-24 * (8 * (1 + 7.0) + 4 * 3.0 + 3.0);
+    known.observed.lse[0] = 3.0 + sign * limit * 0.9999;
+    EXPECT_FALSE(judge_c4(known.truth, known.observed).failed);
+    known.observed.lse[0] = 3.0 + sign * limit * 1.0001;
+    EXPECT_TRUE(judge_c4(known.truth, known.observed).failed);
+  }
+}
+
+TEST(Limits, TakeTheCoarserTypeOfOutAndProbabilities) {
+  Known known(FOVEA_F32);
+  known.observed.q_dtype = FOVEA_BF16;
+  const double eta = half_step(FOVEA_BF16) * 100 / 4 + half_step(FOVEA_F32);
+  expect_limit(known, 2 * 0x1p-8 * 5 + known.f() + eta, judge_c1);
+}
+
+TEST(Limits, ShrinkWithTheScaleOfOut) {
+  Known known(FOVEA_E4M3);
+  known.truth.out_scale = {4.0};
+  known.truth.out = {4.0};
+  known.truth.condition = {20.0};
+  known.truth.sum_abs_v = {400.0};
+  expect_limit(known, known.u() * 5 + known.f() + known.eta(), judge_c6);
+}
+
+TEST(Limits, ApplyBelowTheSizesTheyNeedToNothing) {
+  const Known narrow(FOVEA_F16, 63, 65);
+  EXPECT_EQ(judge_c2(narrow.truth, narrow.observed).count, 0);
+  const Known few(FOVEA_F16, 63, 65 - 1);
+  EXPECT_EQ(judge_c3(few.truth, few.observed).count, 0);
+  EXPECT_EQ(judge_c3(narrow.truth, narrow.observed).count, 63 * 65 >= 4096 ? 1 : 0);
+}
+
+// Which criteria are asked, by type of out.
+TEST(Judging, AsksEachCriterionThatAppliesToTheTypes) {
+  const auto names = [](uint32_t q, uint32_t out, bool exact) {
+    Known known(out, 64, 64);
+    known.observed.q_dtype = q;
+    std::string text;
+    for (const Finding &f : judge(known.truth, known.observed, exact)) text += f.criterion + " ";
+    return text;
+  };
+  EXPECT_EQ(names(FOVEA_F16, FOVEA_F16, false), "class C4 C8 C1 C1s C2 C3 ");
+  EXPECT_EQ(names(FOVEA_BF16, FOVEA_BF16, true), "class C4 C8 C1 C1s C2 C3 C5 ");
+  EXPECT_EQ(names(FOVEA_F32, FOVEA_F32, false), "class C4 C8 C5 ");
+  EXPECT_EQ(names(FOVEA_BF16, FOVEA_F32, false), "class C4 C8 C1 C1s C2 C3 ");
+  EXPECT_EQ(names(FOVEA_E4M3, FOVEA_E4M3, false), "class C4 C8 C6 ");
+}
+
+TEST(Judging, LeavesExemptRowsAlone) {
+  Known known(FOVEA_F16, 4, 2);
+  known.truth.rows[0].exempt = true;
+  known.observed.out[1] = kNan;
+  known.observed.lse[0] = kNan;
+  EXPECT_TRUE(passes(judge(known.truth, known.observed, true), known.truth));
+  known.observed.out[5] = kNan;
+  EXPECT_FALSE(passes(judge(known.truth, known.observed, true), known.truth));
+  known.truth.rows[1].exempt = true;
+  EXPECT_TRUE(passes(judge(known.truth, known.observed, true), known.truth));
+}
+
+TEST(Judging, AcceptsEitherSideOfTheEdgeOfARange) {
+  Known known(FOVEA_F16);
+  const double infinity = std::numeric_limits<double>::infinity();
+  known.truth.out = {65519.0};
+  known.truth.condition = {65519.0};
+  known.observed.out = {infinity};
+  EXPECT_FALSE(judge_class(known.truth, known.observed).failed);
+  known.observed.out = {-infinity};
+  EXPECT_TRUE(judge_class(known.truth, known.observed).failed);
+  known.truth.out = {60000.0};
+  known.observed.out = {infinity};
+  EXPECT_TRUE(judge_class(known.truth, known.observed).failed);
+  known.truth.out = {1e6};
+  EXPECT_FALSE(judge_class(known.truth, known.observed).failed);
+  known.observed.out = {65504.0};
+  EXPECT_FALSE(judge_class(known.truth, known.observed).failed);
+  known.observed.out = {100.0};
+  EXPECT_TRUE(judge_class(known.truth, known.observed).failed);
+}
+
 // The rule that sees what others do not: one key in many thousands.
 TEST(ComparatorPower, LseFindsOneLostKeyAmong16384) {
   Plain plain(FOVEA_BF16, 8, 16384);
