@@ -302,7 +302,8 @@ static int report_text(const validate_options *o, const totals *t, double second
   verdict.first_bad = t->first_bad;
   fv_report_print_verdict(&verdict, repeat);
   if (t->failed) {
-    printf("first      %s\n           %s\nrepeat     %s\n", t->first_text, t->first_reason, repeat);
+    printf("first      %s\n           %s\n", t->first_text, t->first_reason);
+    if (!t->first_bad.any) printf("repeat     %s\n", repeat); /* else it stands below "first bad" */
   }
   if (!t->run) printf("nothing was run: no case matches the filter\n");
   printf("verdict    %s\n", passes(o, t) ? "right" : "WRONG");
