@@ -163,7 +163,6 @@ TEST_P(Handle, CopiesTheDetailIntoTheCallersBufferAndCutsIt) {
   EXPECT_EQ(detail[5], 'x');
 }
 
-// ThreadSanitizer cannot follow a process that forks with threads and starts more in the child.
 #if defined(__SANITIZE_ADDRESS__)
 constexpr bool kAddressSanitizer = true;
 #elif defined(__has_feature)
@@ -176,6 +175,7 @@ constexpr bool kAddressSanitizer = false;
 constexpr bool kAddressSanitizer = false;
 #endif
 
+// ThreadSanitizer cannot follow a process that forks with threads and starts more in the child.
 #if defined(__SANITIZE_THREAD__)
 const bool kCanFork = false;
 #elif defined(__has_feature)
