@@ -238,7 +238,7 @@ typedef struct fovea_window {
 /* Where a paged cache keeps its pages. With ids, k is [pages, page_len, heads_kv, dim] and key j of
  * sequence s lies in slot j % page_len of page id(s, j / page_len).
  *
- *   dense   offsets NULL:  id(s, p) = ids[s * row_stride + p],   p < count
+ *   dense   offsets NULL:  id(s, p) = ids[s * row_stride + p],   p < count <= row_stride
  *   CSR     offsets i32 [sequences + 1]:  id(s, p) = ids[offsets[s] + p],  p < offsets[s+1] -
  *           offsets[s]; count is the number of ids
  *
@@ -254,7 +254,8 @@ typedef struct fovea_pages {
 /* A bit per (row, key) for trees of drafted tokens. Row i of sequence s owns ceil(len / 32) words
  * from bits[start + i * ceil(len / 32)], where len = lengths[s] (NULL: the sequence's len_q) and
  * start = starts[s] (NULL: 0). Bit c % 32 of its word c / 32 decides on key len_kv - len + c; keys
- * before those are visible as far as the tree is concerned. */
+ * before those are visible as far as the tree is concerned. A key whose bit lies past `words` is
+ * invisible, and so are all those of a row that begins before `bits`: FOVEA_BAD_MASK. */
 typedef struct fovea_tree_mask {
   const uint32_t *bits; /* NULL: no tree */
   int64_t words;        /* how many words lie behind bits */
@@ -279,7 +280,7 @@ typedef struct fovea_attention_args {
 
   fovea_tensor q, k, v, out, lse;
   fovea_tensor q_scale, k_scale, v_scale, out_scale;
-  float scale;   /* 0: 1 / sqrt(dim) */
+  float scale;   /* 0: 1 / sqrt(dim), rounded to f32 */
   float softcap; /* 0: none */
 
   /* Sequences */
