@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <set>
 #include <thread>
 
@@ -48,6 +49,19 @@ TEST(HandleOpening, TakesTheCpuWhereThereIsNoGpu) {
   EXPECT_STRNE(info.name, "");
   EXPECT_STRNE(info.cuda, "");
   fovea_destroy(handle);
+}
+
+TEST(HandleOpening, NamesTheProcessor) {
+  std::string expected = "CPU", line;
+  for (std::ifstream file("/proc/cpuinfo"); std::getline(file, line);) {
+    if (line.rfind("model name", 0) != 0) continue;
+    expected = line.substr(line.find(": ") + 2);
+    break;
+  }
+  fovea_info info{};
+  info.struct_size = sizeof info;
+  ASSERT_EQ(fovea_get_info(handle_of(cpu_devices().front()), &info), FOVEA_OK);
+  EXPECT_EQ(info.name, expected.substr(0, sizeof info.name - 1));
 }
 
 TEST(HandleOpening, SaysWhichInstructionSetIsForced) {
