@@ -356,6 +356,23 @@ TEST(Judging, LeavesExemptRowsAlone) {
   EXPECT_TRUE(passes(judge(known.truth, known.observed, true), known.truth));
 }
 
+TEST(Judging, CountsOnlyRowsWithSomethingToJudge) {
+  Known known(FOVEA_F16, 64, 2);
+  EXPECT_EQ(judge_c2(known.truth, known.observed).count, 2);
+  known.truth.rows[0].exempt = true;
+  EXPECT_EQ(judge_c2(known.truth, known.observed).count, 1);
+}
+
+TEST(Judging, AsksForTwoUnitsWhileTheArithmeticTakesAtMostARounding) {
+  Known known(FOVEA_F16);
+  known.truth.condition = known.truth.out;  // every value has one sign
+  known.truth.sum_abs_v = {0.0};
+  known.truth.rows[0].size = 1023;  // 8 * 2^-24 * (1 + 1023) is 2^-11, the roundoff of f16
+  EXPECT_EQ(judge_c8(known.truth, known.observed).count, 1);
+  known.truth.rows[0].size = 1024;
+  EXPECT_EQ(judge_c8(known.truth, known.observed).count, 0);
+}
+
 TEST(Judging, AcceptsEitherSideOfTheEdgeOfARange) {
   Known known(FOVEA_F16);
   const double infinity = std::numeric_limits<double>::infinity();
