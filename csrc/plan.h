@@ -25,12 +25,14 @@ typedef struct fv_kernel {
   const char *name;
   fovea_device device;
   fv_isa isa;
-  int32_t tile_q;
-  int32_t tile_kv;
+  int32_t tile_q;  /* the largest */
+  int32_t tile_kv; /* the largest */
 } fv_kernel;
 
 typedef struct fv_plan {
   const fv_kernel *kernel;
+  int32_t tile_q;         /* rows of a tile at most; no result depends on it */
+  int32_t tile_kv;        /* keys of a tile */
   int64_t tiles_bound;    /* tiles of query rows, at most; the lengths decide how many there are */
   int32_t workers;        /* tasks that share them */
   size_t scratch_bytes;   /* workspace of each worker */
