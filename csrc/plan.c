@@ -88,6 +88,40 @@ static void size_scratch(const fv_problem *problem, fv_plan *plan) {
       fv_tile_scratch_bytes(plan->tile_q, plan->tile_kv, problem->dim, problem->dim_v);
 }
 
+/* Room for cutting streams: how many of them, and how large a chunk's result is. No stream is cut
+ * where there are FV_SPLIT_PIECES for every thread, or but one thread. */
+typedef struct split_room {
+  int64_t streams;
+  size_t slot_bytes;
+} split_room;
+
+static split_room split_room_for(const fv_facts *facts, int64_t sequences, int64_t heads_kv,
+                                 __int128 rows, int32_t dim_v) {
+  int64_t most = facts->threads > 1 ? (int64_t)FV_SPLIT_PIECES * facts->threads - 1 : 0;
+  __int128 streams = (__int128)sequences * heads_kv;
+  int32_t stream_rows = rows < FV_STREAM_ROWS ? (int32_t)rows : FV_STREAM_ROWS;
+  return (split_room){streams < most ? (int64_t)streams : most,
+                      fv_slot_floats(stream_rows, dim_v) * sizeof(float)};
+}
+
+static size_t split_bytes(split_room room) {
+  return (size_t)room.streams * FV_STREAM_CHUNKS * room.slot_bytes;
+}
+
+/* PHASE does without streams. A batch that is not packed has rows of one number, which is known. */
+static void plan_streams(const fv_facts *facts, const fv_problem *problem, fv_plan *plan) {
+  __int128 rows = (__int128)problem->rows * problem->group;
+  bool none = plan->kernel->device != FOVEA_DEVICE_CPU ||
+              problem->args.reproducible == FOVEA_REPRODUCIBLE_PHASE ||
+              problem->group > FV_STREAM_ROWS || (!problem->q_packed && rows > FV_STREAM_ROWS);
+  split_room room =
+      split_room_for(facts, problem->sequences, problem->heads_kv, rows, problem->dim_v);
+  plan->streams_split = none ? 0 : room.streams;
+  plan->slot_bytes = room.slot_bytes;
+  plan->workspace_bytes = plan->scratch_bytes * (size_t)plan->workers;
+  if (!none) plan->workspace_bytes += split_bytes(room);
+}
+
 fovea_status fv_plan_attention(const fv_facts *facts, const fv_problem *problem, fv_plan *plan) {
   const fv_kernel *kernel = choose_kernel(facts);
   if (!kernel) return fv_fail(FOVEA_UNSUPPORTED, "this build has no kernel for the device");
@@ -96,7 +130,7 @@ fovea_status fv_plan_attention(const fv_facts *facts, const fv_problem *problem,
   plan->tiles_bound = tiles_bound(problem, plan->tile_q);
   plan->workers = facts->threads;
   size_scratch(problem, plan);
-  plan->workspace_bytes = plan->scratch_bytes * (size_t)plan->workers;
+  plan_streams(facts, problem, plan);
   explain_choice(facts, plan);
   return FOVEA_OK;
 }
@@ -106,8 +140,12 @@ size_t fv_plan_workspace(const fv_facts *facts, const fovea_limits *limits) {
   if (!kernel || kernel->device != FOVEA_DEVICE_CPU) return 0;
   int32_t dim = limits->dim ? limits->dim : FV_LARGEST_DIM;
   int32_t dim_v = limits->dim_v ? limits->dim_v : FV_LARGEST_DIM_V;
-  int32_t tile_q = tile_of_rows(kernel, (__int128)limits->total_q * limits->heads_q);
-  return fv_tile_scratch_bound(tile_q, dim, dim_v) * (size_t)facts->threads;
+  /* Rows make no difference: a packed q may be longer than all its sequences, and its shape is what
+   * the plan of the call knows. */
+  split_room room =
+      split_room_for(facts, limits->sequences, limits->heads_kv, FV_STREAM_ROWS, dim_v);
+  return fv_tile_scratch_bound(kernel->tile_q, dim, dim_v) * (size_t)facts->threads +
+         split_bytes(room);
 }
 
 /* ---- The plan as text ---- */
@@ -175,8 +213,8 @@ int fv_plan_print(const fv_plan *plan, const fv_problem *problem, char *text, si
   print(&p, "dtypes       q %s, k %s, v %s, out %s\n", dtype_name(a->q.dtype),
         dtype_name(a->k.dtype), dtype_name(a->v.dtype), dtype_name(a->out.dtype));
   print_features(&p, problem);
-  print(&p, "tiles        %d rows x %d keys, at most %" PRId64 "\n", plan->tile_q,
-        plan->tile_kv, plan->tiles_bound);
+  print(&p, "tiles        %d rows x %d keys, at most %" PRId64 "\n", plan->tile_q, plan->tile_kv,
+        plan->tiles_bound);
   print(&p, "workers      %d\n", plan->workers);
   print(&p, "workspace    %zu bytes (%zu per worker)\n", plan->workspace_bytes,
         plan->scratch_bytes);

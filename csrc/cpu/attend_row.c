@@ -9,7 +9,7 @@
 /* ---- Masks ---- */
 
 void fv_hide_unseen(fv_attend_worker *w, const fv_row_mask *masks, int32_t rows) {
-  fv_key_tile *keys = &w->keys;
+  fv_key_tile *keys = w->keys;
   uint8_t seen[FV_TILE_KV_MOST] = {0}, visible[FV_TILE_KV_MOST];
   for (int32_t r = 0; r < rows; ++r) {
     fv_find_visible(&masks[r], keys->live, keys->begin, keys->from, keys->to, visible, &w->errors);
@@ -20,17 +20,33 @@ void fv_hide_unseen(fv_attend_worker *w, const fv_row_mask *masks, int32_t rows)
   }
 }
 
-void fv_mask_scores(fv_attend_worker *w, const fv_row_mask *mask, int32_t from, int32_t to,
-                    float *scores) {
+static void mask_elements(fv_attend_worker *w, const fv_row_mask *mask, int32_t from, int32_t to,
+                          float *scores) {
+  uint8_t visible[FV_TILE_KV_MOST];
+  fv_find_visible(mask, w->keys->live, w->keys->begin, from, to, visible, &w->errors);
+  if (w->job->natural) fv_add_to_logits(mask, visible, w->keys->begin, from, to, scores);
+  for (int32_t j = from; j < to; ++j) scores[j] = visible[j] ? scores[j] : -INFINITY;
+}
+
+void fv_mask_scores(fv_attend_worker *w, const fv_row_mask *mask, fv_range window, int32_t from,
+                    int32_t to, float *scores) {
   const fv_attend_job *job = w->job;
   const fv_problem *p = job->problem;
-  uint8_t visible[FV_TILE_KV_MOST];
-  fv_find_visible(mask, w->keys.live, w->keys.begin, from, to, visible, &w->errors);
   if (job->natural) {
     job->kernels->scale_scores(scores + from, to - from, p->scale, p->args.softcap);
-    fv_add_to_logits(mask, visible, w->keys.begin, from, to, scores);
   }
-  for (int32_t j = from; j < to; ++j) scores[j] = visible[j] ? scores[j] : -INFINITY;
+  if (job->row_masks) {
+    mask_elements(w, mask, from, to, scores);
+    return;
+  }
+  int64_t begin = w->keys->begin;
+  int64_t low = fv_clamp(window.begin - begin, from, to);
+  int64_t high = fv_clamp(window.end - begin, low, to);
+  for (int64_t j = from; j < low; ++j) scores[j] = -INFINITY;
+  for (int64_t j = high; j < to; ++j) scores[j] = -INFINITY;
+  for (int64_t j = low; !w->keys->whole && j < high; ++j) {
+    if (!w->keys->live[j]) scores[j] = -INFINITY; /* on a bad page */
+  }
 }
 
 /* ---- Results ---- */

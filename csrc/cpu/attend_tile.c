@@ -111,7 +111,7 @@ static void start_rows(tile *t) {
 
 static void pack_keys(tile *t) {
   const fv_tile_kernels *kernels = t->job->kernels;
-  fv_key_tile *keys = &t->worker->keys;
+  fv_key_tile *keys = t->worker->keys;
   uint32_t dtype = t->problem->args.k.dtype;
   bool in_place = fv_reads_in_place(dtype);
   int32_t dim = t->problem->dim, width = kernels->panel_columns;
@@ -126,7 +126,7 @@ static void pack_keys(tile *t) {
 
 static void pack_values(tile *t) {
   const fv_tile_kernels *kernels = t->job->kernels;
-  fv_key_tile *keys = &t->worker->keys;
+  fv_key_tile *keys = t->worker->keys;
   uint32_t dtype = t->problem->args.v.dtype;
   int32_t dim_v = t->problem->dim_v, tile_kv = t->job->plan->tile_kv;
   if (fv_reads_in_place(dtype)) {
@@ -142,44 +142,20 @@ static void pack_values(tile *t) {
 
 /* ---- One panel of rows ---- */
 
-/* Hides what row r does not see of [from, to) by position. */
-static void hide_by_position(const tile *t, int32_t r, int32_t from, int32_t to, float *scores) {
-  const fv_position_mask *mask = &t->worker->source.sequence->mask;
-  fv_range window = fv_window_keys(mask, position_of(t, r));
-  int64_t begin = t->worker->keys.begin;
-  int64_t low = fv_clamp(fv_max(window.begin, mask->first) - begin, from, to);
-  int64_t high = fv_clamp(window.end - begin, low, to);
-  for (int64_t j = from; j < low; ++j) scores[j] = -INFINITY;
-  for (int64_t j = high; j < to; ++j) scores[j] = -INFINITY;
-}
-
-/* Keys on bad pages are live for no row. */
-static void hide_dead(const fv_key_tile *keys, int32_t from, int32_t to, float *scores) {
-  for (int32_t j = from; j < to; ++j) scores[j] = keys->live[j] ? scores[j] : -INFINITY;
-}
-
 static void mask_panel(tile *t, int32_t first, int32_t count, int32_t from, int32_t to,
                        float *maxima) {
-  const fv_attend_job *job = t->job;
+  const fv_position_mask *mask = &t->worker->source.sequence->mask;
   for (int32_t r = 0; r < count; ++r) {
     float *scores = t->scores + (int64_t)r * FV_SCORE_STRIDE;
-    if (job->row_masks) {
-      fv_mask_scores(t->worker, &t->masks[first + r], from, to, scores);
-    } else {
-      if (job->natural) {
-        job->kernels->scale_scores(scores + from, to - from, t->problem->scale,
-                                   t->problem->args.softcap);
-      }
-      hide_by_position(t, first + r, from, to, scores);
-      if (!t->worker->keys.whole) hide_dead(&t->worker->keys, from, to, scores);
-    }
-    maxima[r] = job->kernels->largest(scores, from, to);
+    fv_range window = fv_window_keys(mask, position_of(t, first + r));
+    fv_mask_scores(t->worker, &t->masks[first + r], window, from, to, scores);
+    maxima[r] = t->job->kernels->largest(scores, from, to);
   }
 }
 
 /* Whether every row of the panel sees all of the tile's keys [from, to), as they are. */
 static bool sees_all(const tile *t, int32_t panel, int32_t from, int32_t to) {
-  const fv_key_tile *keys = &t->worker->keys;
+  const fv_key_tile *keys = t->worker->keys;
   if (t->job->row_masks || t->job->natural || !keys->whole) return false;
   return keys->begin + from >= t->keys[panel].all.begin &&
          keys->begin + to <= t->keys[panel].all.end;
@@ -187,7 +163,7 @@ static bool sees_all(const tile *t, int32_t panel, int32_t from, int32_t to) {
 
 static void attend_panel(tile *t, int32_t panel) {
   const fv_tile_kernels *kernels = t->job->kernels;
-  fv_key_tile *keys = &t->worker->keys;
+  fv_key_tile *keys = t->worker->keys;
   int32_t dim = t->problem->dim, width = kernels->panel_columns;
   int32_t columns = fv_padded_dim(t->problem->dim_v), first = panel * kernels->panel_rows;
   fv_range some = t->keys[panel].some;
@@ -195,7 +171,8 @@ static void attend_panel(tile *t, int32_t panel) {
   int64_t end = fv_min(some.end - keys->begin, keys->to);
   if (begin >= end) return;
 
-  int32_t from = (int32_t)(begin / width * width), to = (int32_t)((end + width - 1) / width * width);
+  int32_t from = (int32_t)(begin / width * width),
+          to = (int32_t)((end + width - 1) / width * width);
   int32_t count = t->rows - first < kernels->panel_rows ? t->rows - first : kernels->panel_rows;
   float maxima[FV_PANEL_ROWS_MOST], rescale[FV_PANEL_ROWS_MOST];
   kernels->score(t->scores, maxima, t->q + (int64_t)first * dim, t->k, dim, from, to);
@@ -218,7 +195,7 @@ static void attend_key_tile(tile *t, int64_t begin, fv_range keys) {
   int64_t from = fv_max(keys.begin - begin, 0) / width * width;
   int64_t to = fv_min(fv_ceil_div(keys.end - begin, width) * width, tile_kv);
   fv_attend_worker *w = t->worker;
-  fv_key_tile_find(&w->source, begin, (int32_t)from, (int32_t)to, t->window, t->prefix, &w->keys,
+  fv_key_tile_find(&w->source, begin, (int32_t)from, (int32_t)to, t->window, t->prefix, w->keys,
                    &w->errors);
   if (t->job->element_masks) fv_hide_unseen(w, t->masks, t->rows);
   pack_keys(t);
@@ -239,6 +216,7 @@ static void lay_out(tile *t) {
 }
 
 void fv_attend_tile(fv_attend_worker *worker, int64_t row_begin, int32_t rows) {
+  worker->keys = &worker->tiles[0];
   tile t = {.worker = worker, .job = worker->job, .problem = worker->job->problem};
   t.row_begin = row_begin;
   t.rows = rows;

@@ -1,14 +1,16 @@
 /* attention_cpu.c - attention with online softmax (Milakov and Gimelshein 2018; Dao et al. 2022), in
  * memory that does not grow with the number of keys.
  *
- * Work comes in pieces: tiles of rows (attend_tile.c). A row is a pair (position, query head of the
- * group), so that the heads of a group share each load of their keys. The last tiles of a sequence
- * come first: under a causal mask they are the longest, and a long piece at the end would leave
- * threads idle.
+ * A row is a pair (position, query head of the group), so that the heads of a group share each load
+ * of their keys. Work comes in pieces:
  *
- * Key tiles start at absolute multiples of plan->tile_kv, and a key tile that a row sees nothing of
- * leaves the row's state as it was, bit by bit. So a row's bits depend on nothing but its own
- * query, its keys and its masks.
+ *   tiles     of rows, for sequences with many (attend_tile.c). The last tiles come first: under a
+ *             causal mask they are the longest, and a long piece at the end leaves threads idle
+ *   streams   all rows of a sequence and kv head, where they are few (attend_stream.c); or, where
+ *             streams are too few for the threads, their chunks, which are merged in a second pass
+ *
+ * Whether rows are few is decided by their own sequence alone, and neither way's sums depend on
+ * what else there is to do: a row's bits are the same in any batch and with any number of threads.
  *
  * Workers take pieces from a shared counter; each walks the sequences itself, which costs less than
  * a table of pieces and allocates nothing. */
@@ -20,37 +22,59 @@ static const float log2_e = 1.44269504f;
 
 /* The pieces of one sequence. */
 typedef struct pieces {
-  int64_t rows;     /* (position, head of the group) pairs of a kv head */
-  int32_t tile_q;   /* of all tiles but the last */
-  int64_t tiles;    /* per kv head */
+  bool stream;
+  int64_t rows;   /* (position, head of the group) pairs of a kv head */
+  int32_t tile_q; /* rows of all tiles but the last */
+  int64_t parts;  /* per kv head: tiles, chunks, or one stream */
   int64_t count;
 } pieces;
 
 /* Tiles of one size: a last tile of few rows would cost as much packing as a whole one. */
+static void cut_tiles(pieces *p) {
+  int64_t tiles = fv_ceil_div(p->rows, p->tile_q);
+  int64_t even = fv_ceil_div(p->rows, tiles);
+  p->tile_q = (int32_t)(fv_ceil_div(even, FV_PANEL_ROWS_MOST) * FV_PANEL_ROWS_MOST);
+  p->parts = fv_ceil_div(p->rows, p->tile_q);
+}
+
 static pieces pieces_of(const fv_attend_job *job, const fv_sequence *sequence) {
-  pieces p = {sequence->len_q * job->problem->group, job->plan->tile_q, 0, 0};
-  p.tiles = fv_ceil_div(p.rows, p.tile_q);
-  if (p.tiles > 0) {
-    int64_t even = fv_ceil_div(p.rows, p.tiles);
-    p.tile_q = (int32_t)(fv_ceil_div(even, FV_PANEL_ROWS_MOST) * FV_PANEL_ROWS_MOST);
-    p.tiles = fv_ceil_div(p.rows, p.tile_q);
-  }
-  p.count = p.tiles * job->problem->heads_kv;
+  pieces p = {.rows = sequence->len_q * job->problem->group, .tile_q = job->plan->tile_q};
+  p.stream = fv_is_stream(job, p.rows);
+  if (p.rows > 0 && p.stream) p.parts = job->split ? fv_chunk_count(sequence->mask.len) : 1;
+  if (p.rows > 0 && !p.stream) cut_tiles(&p);
+  p.count = p.parts * job->problem->heads_kv;
   return p;
 }
 
-static void attend_piece(fv_attend_worker *worker, const pieces *p, int64_t number) {
-  const fv_problem *problem = worker->job->problem;
-  int64_t tile = p->tiles - 1 - number / problem->heads_kv;
-  int64_t row_begin = tile * p->tile_q;
-  worker->source.kv_head = number % problem->heads_kv;
-  worker->errors = 0;
-  fv_attend_tile(worker, row_begin, (int32_t)fv_min(p->tile_q, p->rows - row_begin));
-  fv_report_errors(problem, worker->source.sequence->index, worker->errors);
+/* Takes pieces until there are none left. `slot` is that of the sequence's first chunk. */
+typedef void (*attend_piece)(fv_attend_worker *worker, const pieces *p, int64_t number,
+                             int64_t slot);
+
+static void attend(fv_attend_worker *worker, const pieces *p, int64_t number, int64_t slot) {
+  const fv_attend_job *job = worker->job;
+  int64_t heads_kv = job->problem->heads_kv;
+  if (!p->stream) {
+    int64_t row_begin = (p->parts - 1 - number / heads_kv) * p->tile_q;
+    worker->source.kv_head = number % heads_kv;
+    fv_attend_tile(worker, row_begin, (int32_t)fv_min(p->tile_q, p->rows - row_begin));
+    return;
+  }
+  worker->source.kv_head = number / p->parts;
+  if (job->split) {
+    fv_attend_chunk(worker, number % p->parts, job->partials + (slot + number) * job->slot_floats);
+  } else {
+    fv_attend_stream(worker);
+  }
 }
 
-static void work(void *context, int64_t index) {
-  fv_attend_job *job = context;
+static void merge(fv_attend_worker *worker, const pieces *p, int64_t number, int64_t slot) {
+  const fv_attend_job *job = worker->job;
+  if (!p->stream || number % p->parts) return;
+  worker->source.kv_head = number / p->parts;
+  fv_merge_chunks(worker, job->partials + (slot + number) * job->slot_floats);
+}
+
+static void take_pieces(fv_attend_job *job, int64_t index, attend_piece attend_one) {
   fv_sequence_cursor cursor = {0};
   fv_sequence sequence;
   fv_attend_worker worker;
@@ -60,27 +84,46 @@ static void work(void *context, int64_t index) {
       (float *)((char *)job->problem->args.workspace + (size_t)index * job->plan->scratch_bytes);
 
   int64_t mine = atomic_fetch_add(&job->next, 1);
-  int64_t begin = 0; /* number of the sequence's first piece */
+  int64_t begin = 0, slot = 0; /* numbers of the sequence's first piece and chunk */
   while (fv_sequence_next(job->problem, &cursor, &sequence)) {
     pieces p = pieces_of(job, &sequence);
     for (; mine < begin + p.count; mine = atomic_fetch_add(&job->next, 1)) {
-      attend_piece(&worker, &p, mine - begin);
+      worker.errors = 0;
+      attend_one(&worker, &p, mine - begin, slot);
+      fv_report_errors(job->problem, sequence.index, worker.errors);
     }
     begin += p.count;
+    if (p.stream) slot += p.count;
   }
 }
 
-/* Bad lengths and offsets are reported for every sequence, also for those without rows. Returns the
- * number of pieces. */
-static int64_t survey(const fv_attend_job *job) {
+static void work(void *context, int64_t index) {
+  take_pieces(context, index, attend);
+}
+
+static void finish(void *context, int64_t index) {
+  take_pieces(context, index, merge);
+}
+
+/* ---- The call ---- */
+
+typedef struct survey {
+  int64_t pieces;
+  int64_t streams; /* pieces that are streams or their chunks */
+} survey;
+
+static survey count_pieces(const fv_attend_job *job) {
   fv_sequence_cursor cursor = {0};
   fv_sequence sequence;
-  int64_t count = 0;
+  survey total = {0};
   while (fv_sequence_next(job->problem, &cursor, &sequence)) {
+    pieces p = pieces_of(job, &sequence);
+    /* Bad lengths and offsets are reported for every sequence, also for those without rows. */
     fv_report_errors(job->problem, sequence.index, sequence.errors);
-    count += pieces_of(job, &sequence).count;
+    total.pieces += p.count;
+    if (p.stream) total.streams += p.count;
   }
-  return count;
+  return total;
 }
 
 static const fv_tile_kernels *kernels_for(fv_isa isa) {
@@ -91,16 +134,33 @@ static const fv_tile_kernels *kernels_for(fv_isa isa) {
   return &fv_tile_kernels_portable;
 }
 
-void fv_cpu_attention(const fv_problem *problem, const fv_plan *plan, fv_parallel parallel) {
+static void start_job(const fv_problem *problem, const fv_plan *plan, fv_attend_job *job) {
   const fovea_attention_args *a = &problem->args;
-  fv_attend_job job = {.problem = problem, .plan = plan};
-  job.kernels = kernels_for(plan->kernel->isa);
-  job.layout = fv_tile_layout_for(plan->tile_q, plan->tile_kv, problem->dim, problem->dim_v);
-  job.natural = a->softcap > 0 || a->alibi_slopes || a->bias.dtype;
-  job.element_masks = a->mask.dtype || a->bias.dtype || a->tree.bits;
-  job.row_masks = job.element_masks || a->alibi_slopes || a->prefix_lengths;
-  job.score_factor = job.natural ? log2_e : problem->scale * log2_e;
-  atomic_init(&job.next, 0);
-  int64_t pieces = survey(&job);
-  fv_parallel_run(parallel, fv_min(plan->workers, pieces), work, &job);
+  job->problem = problem;
+  job->plan = plan;
+  job->kernels = kernels_for(plan->kernel->isa);
+  job->layout = fv_tile_layout_for(plan->tile_q, plan->tile_kv, problem->dim, problem->dim_v);
+  job->natural = a->softcap > 0 || a->alibi_slopes || a->bias.dtype;
+  job->element_masks = a->mask.dtype || a->bias.dtype || a->tree.bits;
+  job->row_masks = job->element_masks || a->alibi_slopes || a->prefix_lengths;
+  job->score_factor = job->natural ? log2_e : problem->scale * log2_e;
+  job->slot_floats = plan->slot_bytes / sizeof(float);
+  job->partials = (float *)((char *)a->workspace + plan->scratch_bytes * (size_t)plan->workers);
+  job->split = false;
+  atomic_init(&job->next, 0);
+}
+
+void fv_cpu_attention(const fv_problem *problem, const fv_plan *plan, fv_parallel parallel) {
+  fv_attend_job job;
+  start_job(problem, plan, &job);
+  survey total = count_pieces(&job);
+  /* The plan has slots for the chunks of so many streams and no more. */
+  if (total.streams > 0 && total.streams <= plan->streams_split) {
+    job.split = true;
+    total = count_pieces(&job);
+  }
+  fv_parallel_run(parallel, fv_min(plan->workers, total.pieces), work, &job);
+  if (!job.split) return;
+  atomic_store(&job.next, 0);
+  fv_parallel_run(parallel, fv_min(plan->workers, total.streams), finish, &job);
 }

@@ -14,12 +14,12 @@ extern "C" {
 #endif
 
 typedef struct fv_key_tile {
-  int64_t begin;                    /* the sequence's key that index 0 stands for */
-  int32_t from, to;                 /* the indices that are filled in */
-  bool whole;                       /* no key lies on a bad page */
-  uint8_t live[FV_TILE_KV_MOST];    /* 1: some row may see the key; else 0 */
-  const void *k[FV_TILE_KV_MOST];   /* rows of k */
-  const void *v[FV_TILE_KV_MOST];   /* rows of v */
+  int64_t begin;                  /* the sequence's key that index 0 stands for */
+  int32_t from, to;               /* the indices that are filled in */
+  bool whole;                     /* no key lies on a bad page */
+  uint8_t live[FV_TILE_KV_MOST];  /* 1: some row may see the key; else 0 */
+  const void *k[FV_TILE_KV_MOST]; /* rows of k */
+  const void *v[FV_TILE_KV_MOST]; /* rows of v */
 } fv_key_tile;
 
 /* What a worker reads its keys from. */

@@ -13,6 +13,7 @@
 #include "tile_vector.h"
 
 #define fv_multiply_add(a, b, c) ((f32v)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+#define fv_multiply_add8 fv_multiply_add
 #define fv_larger(a, b) ((f32v)_mm256_max_ps((__m256)(a), (__m256)(b)))
 #define fv_smaller(a, b) ((f32v)_mm256_min_ps((__m256)(a), (__m256)(b)))
 #define fv_any(mask) (_mm256_movemask_ps((__m256)(mask)) != 0)
@@ -37,9 +38,8 @@ static void narrow_f16(uint16_t *to, const float *from, int64_t count) {
   for (; i < count; ++i) to[i] = fv_f16_from_f32(from[i]);
 }
 
-/* Eight elements from `from` + d. */
-static inline __attribute__((always_inline)) __m256 load_eight(const void *from, uint32_t dtype,
-                                                               int32_t d) {
+static inline __attribute__((always_inline)) f32x8 load_typed(const void *from, uint32_t dtype,
+                                                              int32_t d) {
   if (dtype == FOVEA_F32) return _mm256_loadu_ps((const float *)from + d);
   __m128i codes = _mm_loadu_si128((const __m128i *)((const uint16_t *)from + d));
   if (dtype == FOVEA_F16) return _mm256_cvtph_ps(codes);
@@ -53,7 +53,7 @@ static inline __attribute__((always_inline)) void transpose_typed(float *to, int
                                                                   int32_t dim) {
   for (int32_t d = 0; d < dim; d += 8) {
     __m256 one[8], two[8], x[8];
-    for (int r = 0; r < 8; ++r) x[r] = load_eight(rows[r], dtype, d);
+    for (int r = 0; r < 8; ++r) x[r] = load_typed(rows[r], dtype, d);
     for (int r = 0; r < 8; r += 2) {
       one[r] = _mm256_unpacklo_ps(x[r], x[r + 1]);
       one[r + 1] = _mm256_unpackhi_ps(x[r], x[r + 1]);

@@ -16,6 +16,7 @@ extern "C" {
 
 enum {
   FV_TILE_KV_MOST = 512,      /* keys per tile at most */
+  FV_STREAM_KEYS = 64,        /* keys per tile of a stream: k and v of 128 dims are 64 KiB */
   FV_PANEL_ROWS_MOST = 12,    /* every panel_rows divides it */
   FV_PANEL_COLUMNS_MOST = 32, /* every panel_columns divides it */
   /* From row to row of scores. The 16 beyond a tile keep rows off each other's cache sets. */
@@ -65,6 +66,18 @@ typedef struct fv_tile_kernels {
   /* scores[0..count) become softcap * tanh(scores * scale / softcap), or without a softcap (0)
    * scores * scale. */
   void (*scale_scores)(float *scores, int32_t count, float scale, float softcap);
+
+  /* Few rows, at most FV_PANEL_ROWS_MOST; k and v are `keys` addresses of rows of f32, f16 or bf16;
+   * `ahead` are as many addresses to fetch into the cache, or NULL. keys is a multiple of
+   * panel_columns. scores [rows][keys] = q [rows][dim] times k. */
+  void (*stream_scores)(float *scores, const float *q, const void *const *k,
+                        const void *const *ahead, uint32_t dtype, int32_t rows, int32_t keys,
+                        int32_t dim);
+
+  /* out [rows][stride] = out * rescale + weights [rows][keys] times v, keys in order. */
+  void (*stream_values)(float *out, int32_t stride, const float *rescale, const float *weights,
+                        const void *const *v, const void *const *ahead, uint32_t dtype,
+                        int32_t rows, int32_t keys, int32_t dim_v);
 } fv_tile_kernels;
 
 extern const fv_tile_kernels fv_tile_kernels_portable;

@@ -8,9 +8,11 @@
  *   fv_larger(a, b)            a > b ? a : b on f32v
  *   fv_smaller(a, b)           a < b ? a : b on f32v
  *   fv_any(mask)               whether a lane of the comparison is true
+ *   fv_multiply_add8(a, b, c)  as fv_multiply_add on vectors of 8 floats
  * and these functions:
  *   widen_f16(to, from, count), narrow_f16(to, from, count)
- *   transpose(to, stride, rows, dtype, dim)   to[d * stride + r] = rows[r][d] for r < 8 */
+ *   transpose(to, stride, rows, dtype, dim)   to[d * stride + r] = rows[r][d] for r < 8
+ *   load_typed(from, dtype, d)  elements d to d + 7 of a row of f32, f16 or bf16 */
 #include <math.h>
 
 #include "element.h"
@@ -97,19 +99,32 @@ static void pack_rows(float *to, const void *const *rows, uint32_t dtype, int32_
   }
 }
 
-static void pack_values(float *v, const void *const *rows, uint32_t dtype, int32_t tile_kv,
-                        int32_t begin, int32_t end, int32_t dim_v) {
+ALWAYS_INLINE void pack_values_typed(float *v, const void *const *rows, const uint32_t dtype,
+                                     int32_t tile_kv, int32_t begin, int32_t end, int32_t dim_v) {
   int64_t panel = (int64_t)tile_kv * PANEL_COLUMNS;
   int64_t size = fv_dtype_bytes(dtype);
   for (int32_t j = begin; j < end; ++j) {
     float *to = v + (int64_t)j * PANEL_COLUMNS;
     int32_t d = 0;
     for (; d + PANEL_COLUMNS <= dim_v; d += PANEL_COLUMNS, to += panel) {
-      widen(to, (const char *)rows[j] + d * size, dtype, PANEL_COLUMNS);
+      for (int32_t c = 0; c < PANEL_COLUMNS; c += 8) {
+        *(f32x8_unaligned *)(to + c) = load_typed(rows[j], dtype, d + c);
+      }
     }
     if (d == dim_v) continue;
     widen(to, (const char *)rows[j] + d * size, dtype, dim_v - d);
     memset(to + dim_v - d, 0, (size_t)(PANEL_COLUMNS - (dim_v - d)) * sizeof *to);
+  }
+}
+
+static void pack_values(float *v, const void *const *rows, uint32_t dtype, int32_t tile_kv,
+                        int32_t begin, int32_t end, int32_t dim_v) {
+  if (dtype == FOVEA_F32) {
+    pack_values_typed(v, rows, FOVEA_F32, tile_kv, begin, end, dim_v);
+  } else if (dtype == FOVEA_F16) {
+    pack_values_typed(v, rows, FOVEA_F16, tile_kv, begin, end, dim_v);
+  } else {
+    pack_values_typed(v, rows, FOVEA_BF16, tile_kv, begin, end, dim_v);
   }
 }
 
@@ -176,6 +191,7 @@ static void accumulate(float *out, int32_t stride, const float *rescale, const f
 }
 
 #include "softmax_kernels.inc.h"
+#include "stream_kernels.inc.h"
 
 const fv_tile_kernels FV_TILE_TABLE = {
     .panel_rows = PANEL_ROWS,
@@ -190,4 +206,6 @@ const fv_tile_kernels FV_TILE_TABLE = {
     .power = power_of_one,
     .accumulate = accumulate,
     .scale_scores = scale_scores,
+    .stream_scores = stream_scores,
+    .stream_values = stream_values,
 };

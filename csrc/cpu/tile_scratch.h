@@ -14,6 +14,13 @@
 
 enum { FV_LARGEST_DIM = 576, FV_LARGEST_DIM_V = 512, FV_CACHE_LINE = 64 };
 
+enum {
+  FV_STREAM_ROWS = 12,   /* more rows of a sequence and kv head are worth packing its keys for */
+  FV_STREAM_CHUNKS = 16, /* pieces that a stream of keys is cut into, at most */
+  FV_CHUNK_KEYS = 512,   /* in one, at least: merging a chunk costs about as much as 2 keys */
+  FV_SPLIT_PIECES = 4    /* streams per thread from which on none is cut */
+};
+
 /* Classes of dims: up to fv_class_dim keys come in tiles of fv_class_tile. A tile depends on
  * nothing but the dims, since the order of a row's sums follows from it. */
 enum { FV_DIM_CLASSES = 3 };
@@ -28,7 +35,9 @@ static inline int32_t fv_class_tile(int index) {
 
 static inline int fv_dim_class(int32_t dim, int32_t dim_v) {
   int index = 0;
-  while (dim > fv_class_dim(index) || dim_v > fv_class_dim(index)) ++index;
+  while (index + 1 < FV_DIM_CLASSES && (dim > fv_class_dim(index) || dim_v > fv_class_dim(index))) {
+    ++index;
+  }
   return index;
 }
 
@@ -44,6 +53,7 @@ typedef struct fv_tile_layout {
   size_t v;      /* [panels of columns][tile_kv][panel_columns] */
   size_t scores; /* [panel_rows][FV_SCORE_STRIDE], one panel of rows at a time */
   size_t out;    /* [tile_q][padded dim_v] */
+  size_t stream; /* [FV_STREAM_ROWS][padded dim_v], a stream's sums over the chunks so far */
   size_t rows;   /* [FV_PANEL_COLUMNS_MOST][max(dim, padded dim_v)], widened rows */
   size_t masks;  /* fv_row_mask [tile_q], for problems that look at masks key by key */
   size_t floats; /* in all, a whole number of cache lines */
@@ -64,7 +74,8 @@ static inline fv_tile_layout fv_tile_layout_for(int32_t tile_q, int32_t tile_kv,
   l.v = l.k + (size_t)dim * (size_t)tile_kv;
   l.scores = l.v + (size_t)tile_kv * columns;
   l.out = l.scores + (size_t)FV_PANEL_ROWS_MOST * FV_SCORE_STRIDE;
-  l.rows = l.out + (size_t)tile_q * columns;
+  l.stream = l.out + (size_t)tile_q * columns;
+  l.rows = l.stream + FV_STREAM_ROWS * columns;
   l.masks = l.rows + fv_round_floats(FV_PANEL_COLUMNS_MOST * widest);
   l.floats = l.masks + fv_round_floats((size_t)tile_q * sizeof(fv_row_mask) / sizeof(float));
   return l;
@@ -79,13 +90,17 @@ static inline size_t fv_tile_scratch_bytes(int32_t tile_q, int32_t tile_kv, int3
 static inline size_t fv_tile_scratch_bound(int32_t tile_q, int32_t dim, int32_t dim_v) {
   size_t most = 0;
   for (int index = 0; index <= fv_dim_class(dim, dim_v); ++index) {
-    int32_t widest = fv_class_dim(index);
-    size_t bytes =
-        fv_tile_scratch_bytes(tile_q, fv_class_tile(index), dim < widest ? dim : widest,
-                              dim_v < widest ? dim_v : widest);
+    int32_t widest = index + 1 < FV_DIM_CLASSES ? fv_class_dim(index) : INT32_MAX;
+    size_t bytes = fv_tile_scratch_bytes(tile_q, fv_class_tile(index), dim < widest ? dim : widest,
+                                         dim_v < widest ? dim_v : widest);
     if (bytes > most) most = bytes;
   }
   return most;
+}
+
+/* What a chunk leaves behind: out [rows][padded dim_v], and rows of (maximum, sum). */
+static inline size_t fv_slot_floats(int32_t rows, int32_t dim_v) {
+  return fv_round_floats((size_t)rows * ((size_t)fv_padded_dim(dim_v) + 2));
 }
 
 #endif /* FV_TILE_SCRATCH_H */

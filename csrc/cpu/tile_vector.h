@@ -12,4 +12,8 @@ typedef int32_t i32v __attribute__((vector_size(4 * FV_LANES)));
 /* For memory: elements aligned, vectors not. */
 typedef float f32v_unaligned __attribute__((vector_size(4 * FV_LANES), aligned(4), may_alias));
 
+/* Eight at a time, whatever the target: rows in memory have a multiple of 8 elements. */
+typedef float f32x8 __attribute__((vector_size(32)));
+typedef float f32x8_unaligned __attribute__((vector_size(32), aligned(4), may_alias));
+
 #endif /* FV_TILE_VECTOR_H */

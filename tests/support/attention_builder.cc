@@ -49,6 +49,7 @@ Attention &Attention::note(const std::string &text) {
 
 Attention &Attention::on(const Device &device) {
   device_ = device;
+  s.reproducible = device.reproducible;
   return note(join(".on(device_named(\"", device.name, "\"))"));
 }
 Attention &Attention::seed(uint64_t n) {

@@ -20,8 +20,13 @@ std::vector<Device> cpu_devices() {
 }
 
 std::vector<Device> devices() {
-  std::vector<Device> list = cpu_devices();
-  list.insert(list.begin(), {"reference", FOVEA_DEVICE_REFERENCE, "", 2, 0x1p-50});
+  std::vector<Device> list = {{"reference", FOVEA_DEVICE_REFERENCE, "", 2, 0x1p-50}};
+  for (Device device : cpu_devices()) {
+    list.push_back(device);
+    device.name += "_phase";
+    device.reproducible = FOVEA_REPRODUCIBLE_PHASE;
+    list.push_back(device);
+  }
   return list;
 }
 
