@@ -2,8 +2,10 @@
  * lie, once or twice, since packing them would cost more than it saves.
  *
  * Scores: the dim runs across the lanes, and sums of lanes follow one tree. Blocks of rows x keys
- * are 1 x 8, 2 x 4 and 4 x 3 (12 accumulators, 3 keys and a query of 16 registers). Values: rows
- * and columns stay in registers while the keys of the tile go by. While a tile is computed the next
+ * are 1 x 8, 2 x 4 and 4 x 3 (12 accumulators, 3 keys and a query of 16 registers). Values: a
+ * block of rows and columns stays in registers while 8 keys go by. (All 64 keys of a tile at once
+ * would load and store less, but rows of k and v are often a power of two apart, and 64 lines of
+ * one cache set do not stay.) While a tile is computed the next
  * one of the same tensor is fetched into the second-level cache: hardware prefetchers stop at the
  * ends of rows and pages. */
 
@@ -29,8 +31,9 @@ ALWAYS_INLINE void store8(float *to, f32x8 x) {
 
 /* ---- Prefetch ---- */
 
-ALWAYS_INLINE void fetch_row(const void *row, int32_t row_bytes) {
-  for (int32_t offset = 0; offset < row_bytes; offset += 64) {
+/* The cache lines of row [begin, end), in bytes; a line belongs to where it begins. */
+ALWAYS_INLINE void fetch(const void *row, int32_t begin, int32_t end) {
+  for (int32_t offset = (begin + 63) / 64 * 64; offset < end; offset += 64) {
     __builtin_prefetch((const char *)row + offset, 0, 2);
   }
 }
@@ -87,11 +90,11 @@ ALWAYS_INLINE void stream_rows(float *scores, const float *q, const void *const 
                                int32_t dim, const int rows, const int block) {
   int32_t row_bytes = dim * (dtype == FOVEA_F32 ? 4 : 2), j = 0;
   for (; j + block <= keys; j += block) {
-    for (int i = 0; ahead && i < block; ++i) fetch_row(ahead[j + i], row_bytes);
+    for (int i = 0; ahead && i < block; ++i) fetch(ahead[j + i], 0, row_bytes);
     stream_block(scores + j, q, k + j, dtype, dim, rows, block);
   }
   for (; j < keys; ++j) {
-    if (ahead) fetch_row(ahead[j], row_bytes);
+    if (ahead) fetch(ahead[j], 0, row_bytes);
     stream_block(scores + j, q, k + j, dtype, dim, rows, 1);
   }
 }
@@ -129,21 +132,19 @@ static void stream_scores(float *scores, const float *q, const void *const *k,
 
 /* ---- Values ---- */
 
-/* One block of out [rows][8 * vectors] from column `column` on; `fetch` says whether to fetch the
- * rows ahead as well. */
-ALWAYS_INLINE void value_block(float *out, int32_t stride, const float *rescale,
-                               const float *weights, const void *const *v, const void *const *ahead,
-                               const uint32_t dtype, int32_t keys, int32_t column,
-                               int32_t row_bytes, const int rows, const int vectors) {
+/* One block of out [rows][8 * vectors] from column `column` on. It fetches the same columns of the
+ * rows ahead: all of them at once would fill the queues. */
+ALWAYS_INLINE void value_block(float *out, int32_t stride, const float *weights,
+                               const void *const *v, const void *const *ahead, const uint32_t dtype,
+                               int32_t keys, int32_t column, const int rows, const int vectors) {
+  const int32_t size = dtype == FOVEA_F32 ? 4 : 2;
   f32x8 acc[4][8];
   for (int r = 0; r < rows; ++r) {
-    for (int c = 0; c < vectors; ++c) {
-      acc[r][c] = load8(out + (int64_t)r * stride + column + 8 * c) * splat8(rescale[r]);
-    }
+    for (int c = 0; c < vectors; ++c) acc[r][c] = load8(out + (int64_t)r * stride + column + 8 * c);
   }
   for (int32_t j = 0; j < keys; ++j) {
     f32x8 x[8];
-    if (ahead) fetch_row(ahead[j], row_bytes);
+    if (ahead) fetch(ahead[j], column * size, (column + 8 * vectors) * size);
     for (int c = 0; c < vectors; ++c) x[c] = load_typed(v[j], dtype, column + 8 * c);
     for (int r = 0; r < rows; ++r) {
       f32x8 factor = splat8(weights[r * FV_SCORE_STRIDE + j]);
@@ -157,20 +158,26 @@ ALWAYS_INLINE void value_block(float *out, int32_t stride, const float *rescale,
   }
 }
 
-/* All columns, `most` vectors at a time as long as there are so many. */
+enum { VALUE_KEYS = 8 }; /* panel_columns is a multiple of it */
+
+/* All columns of some rows, `most` vectors at a time as long as there are so many. */
 ALWAYS_INLINE void value_rows(float *out, int32_t stride, const float *rescale,
                               const float *weights, const void *const *v, const void *const *ahead,
                               const uint32_t dtype, int32_t keys, int32_t dim_v, const int rows,
                               const int most) {
-  int32_t row_bytes = dim_v * (dtype == FOVEA_F32 ? 4 : 2), column = 0;
-  for (; column + 8 * most <= dim_v; column += 8 * most) {
-    value_block(out, stride, rescale, weights, v, ahead, dtype, keys, column, row_bytes, rows,
-                most);
-    ahead = NULL;
+  for (int r = 0; r < rows; ++r) {
+    float *row = out + (int64_t)r * stride;
+    for (int32_t d = 0; d < dim_v; d += 8) store8(row + d, load8(row + d) * splat8(rescale[r]));
   }
-  for (; column < dim_v; column += 8) {
-    value_block(out, stride, rescale, weights, v, ahead, dtype, keys, column, row_bytes, rows, 1);
-    ahead = NULL;
+  for (int32_t j = 0; j < keys; j += VALUE_KEYS) {
+    const void *const *next = ahead ? ahead + j : NULL;
+    int32_t column = 0;
+    for (; column + 8 * most <= dim_v; column += 8 * most) {
+      value_block(out, stride, weights + j, v + j, next, dtype, VALUE_KEYS, column, rows, most);
+    }
+    for (; column < dim_v; column += 8) {
+      value_block(out, stride, weights + j, v + j, next, dtype, VALUE_KEYS, column, rows, 1);
+    }
   }
 }
 
