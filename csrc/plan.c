@@ -33,11 +33,16 @@ static const fv_kernel *choose_kernel(const fv_facts *facts) {
   return NULL;
 }
 
-static void explain_choice(const fv_facts *facts, fv_plan *plan) {
+static void explain_choice(const fv_facts *facts, const fv_problem *problem, fv_plan *plan) {
   const char *isa = fv_isa_name(facts->isa);
   if (facts->device == FOVEA_DEVICE_REFERENCE) {
     snprintf(plan->reason, sizeof plan->reason,
              "the reference device was asked for: double precision, every feature");
+  } else if (problem->args.reproducible == FOVEA_REPRODUCIBLE_PHASE) {
+    snprintf(plan->reason, sizeof plan->reason,
+             "covers every dtype, shape and mask; instruction set %s; phase: few rows are packed "
+             "as tiles, several times slower than streamed",
+             isa);
   } else {
     snprintf(plan->reason, sizeof plan->reason,
              "covers every dtype, shape and mask; instruction set %s", isa);
@@ -131,7 +136,7 @@ fovea_status fv_plan_attention(const fv_facts *facts, const fv_problem *problem,
   plan->workers = facts->threads;
   size_scratch(problem, plan);
   plan_streams(facts, problem, plan);
-  explain_choice(facts, plan);
+  explain_choice(facts, problem, plan);
   return FOVEA_OK;
 }
 
@@ -215,6 +220,10 @@ int fv_plan_print(const fv_plan *plan, const fv_problem *problem, char *text, si
   print_features(&p, problem);
   print(&p, "tiles        %d rows x %d keys, at most %" PRId64 "\n", plan->tile_q, plan->tile_kv,
         plan->tiles_bound);
+  if (plan->streams_split) {
+    print(&p, "streams      %d rows or fewer; up to %" PRId64 " are cut into chunks\n",
+          FV_STREAM_ROWS, plan->streams_split);
+  }
   print(&p, "workers      %d\n", plan->workers);
   print(&p, "workspace    %zu bytes (%zu per worker)\n", plan->workspace_bytes,
         plan->scratch_bytes);

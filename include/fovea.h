@@ -218,7 +218,8 @@ FOVEA_API const char *fovea_kernel_name(int32_t index);
 typedef enum fovea_reproducible {
   FOVEA_REPRODUCIBLE_RUN = 0,   /* the same call gives the same bits */
   FOVEA_REPRODUCIBLE_BATCH = 1, /* a row's bits do not depend on the other sequences */
-  FOVEA_REPRODUCIBLE_PHASE = 2  /* nor on how many query rows its sequence brings along */
+  FOVEA_REPRODUCIBLE_PHASE = 2  /* nor on how many query rows its sequence brings along; decoding is
+                                 * then slower, as fovea_attention_explain says */
 } fovea_reproducible;
 
 typedef enum fovea_alignment {

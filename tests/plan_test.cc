@@ -80,6 +80,9 @@ std::vector<Request> Requests() {
   all.alibi_slopes = all.sinks = Array<float>(14);
   all.scale = 0.25f;
   list.push_back({"every mask", all});
+  fovea_attention_args phase = Base(FOVEA_BF16, 1, 1, 4096, 32, 8, 128, 128);
+  phase.reproducible = FOVEA_REPRODUCIBLE_PHASE;
+  list.push_back({"decode as in prefill", phase});
   return list;
 }
 

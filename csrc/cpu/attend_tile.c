@@ -185,7 +185,7 @@ static void attend_panel(tile *t, int32_t panel) {
                                   t->job->score_factor, &state->maximum, &state->sum);
   }
   kernels->accumulate(t->out + (int64_t)first * columns, columns, rescale, t->scores, t->v,
-                      t->job->plan->tile_kv, from, to, t->problem->dim_v);
+                      t->job->plan->tile_kv, (int32_t)begin, (int32_t)end, t->problem->dim_v);
 }
 
 /* ---- The tile ---- */

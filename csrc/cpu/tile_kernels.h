@@ -59,7 +59,8 @@ typedef struct fv_tile_kernels {
   float (*power)(float x);
 
   /* out = out * rescale + weights [panel_rows][begin..end) times v, keys in order, for panel_rows
-   * rows of out [panel_rows][stride], rescale [panel_rows] and `columns` columns, padded. */
+   * rows of out [panel_rows][stride], rescale [panel_rows] and `columns` columns, padded. begin and
+   * end are any. */
   void (*accumulate)(float *out, int32_t stride, const float *rescale, const float *weights,
                      const float *v, int32_t tile_kv, int32_t begin, int32_t end, int32_t columns);
 
