@@ -139,13 +139,14 @@ static void attend_tile(stream *s, const fv_key_tile *next) {
                          ahead ? next->v + from : NULL, v_dtype, s->rows, count, s->problem->dim_v);
 }
 
-/* Keys [begin, end), which no row needs see any of, into a fresh state. */
+/* Keys [begin, end) into a fresh state. There may be none that a row sees; s->keys may even end
+ * before it begins. */
 static void attend_keys(stream *s, int64_t begin, int64_t end) {
   fv_attend_worker *w = s->worker;
   begin = fv_max(begin, s->keys.begin / FV_STREAM_KEYS * FV_STREAM_KEYS);
   end = fv_min(end, s->keys.end);
   clear_state(s, s->states, s->out);
-  if (begin >= end) return;
+  if (fv_max(begin, s->keys.begin) >= end) return;
   int which = 0;
   find_tile(s, begin, &w->tiles[which]);
   for (int64_t key = begin; key < end; key += FV_STREAM_KEYS, which ^= 1) {

@@ -102,6 +102,16 @@ TEST_P(Stream, ChunksOfWindowsAndPagesMatchTheOracle) {
       .expect_matches_oracle();
 }
 
+// The first key that is left lies behind all that the rows may see, in the same tile.
+TEST_P(Stream, RangesThatEndBeforeTheyBeginAreEmpty) {
+  for (int64_t first : {40, 70, 590}) {
+    for (int64_t rows : {2, 20}) {
+      Attention a = base().len_q(rows).len_kv(600).kv_first({first});
+      a.causal(FOVEA_ALIGN_TOP_LEFT).expect_matches_oracle();
+    }
+  }
+}
+
 // Poison lies wherever a mask hides a key from all rows.
 TEST_P(Stream, SequencesOfBothKindsShareACall) {
   base().rows({1, 40, 6, 0, 7}).keys({700, 50, 1100, 3, 0}).causal().expect_matches_oracle();
