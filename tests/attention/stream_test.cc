@@ -53,17 +53,20 @@ TEST_P(Stream, NoKeyIsLostAtTheEdgesOfTilesAndChunks) {
     const Ints targets = {0,         1,         63,         64,         chunk - 1,  chunk,
                           chunk + 1, 2 * chunk, len_kv - 2, len_kv - 1, len_kv / 2, 448};
     const auto bit = [](int64_t number, int64_t d) { return (number >> d & 1) != 0 ? 8.0 : -8.0; };
-    Attention a = base().len_q(1).len_kv(len_kv).heads(12, 1).dim(16).dim_v(8).scale(1.0);
-    a.fill("q", [&](const At &at) {
-      return bit(std::min(targets[static_cast<size_t>(at.h)], len_kv - 1), at.d);
-    });
-    a.fill("k", [&](const At &at) { return bit(at.i, at.d); });
-    a.fill("v", [](const At &at) { return static_cast<double>(at.i * 8 + at.d); });
-    const Outcome outcome = a.run();
-    for (int64_t h = 0; h < 12; ++h) {
-      const int64_t key = std::min(targets[static_cast<size_t>(h)], len_kv - 1);
-      EXPECT_EQ(outcome.at(0, 0, h, 3), static_cast<double>(key * 8 + 3)) << len_kv;
-      EXPECT_EQ(outcome.lse_at(0, 0, h), 64.0f * 16) << len_kv;
+    const auto target = [&](int64_t head) {
+      return std::min(targets[static_cast<size_t>(head)], len_kv - 1);
+    };
+    for (int32_t threads : {1, 2}) {
+      Attention a = base().on(with_threads(threads)).len_q(1).len_kv(len_kv).heads(12, 1);
+      a.dim(16).dim_v(8).scale(1.0);
+      a.fill("q", [&](const At &at) { return bit(target(at.h), at.d); });
+      a.fill("k", [&](const At &at) { return bit(at.i, at.d); });
+      a.fill("v", [](const At &at) { return static_cast<double>(at.i * 8 + at.d); });
+      const Outcome outcome = a.run();
+      for (int64_t h = 0; h < 12; ++h) {
+        EXPECT_EQ(outcome.at(0, 0, h, 3), static_cast<double>(target(h) * 8 + 3)) << len_kv;
+        EXPECT_EQ(outcome.lse_at(0, 0, h), 64.0f * 16) << len_kv;
+      }
     }
   }
 }
@@ -132,6 +135,7 @@ TEST_P(Stream, RowsOfTilesMatchTheOracleRoundTheEdgesOfKeyTiles) {
   for (int64_t dim : {64, 72, 264}) {
     const int64_t tile = dim <= 64 ? 512 : dim <= 256 ? 256 : 128;
     for (int64_t len_kv : {tile - 1, tile, tile + 1, 2 * tile + 17}) {
+      base().dim(dim).len_q(1).len_kv(len_kv).window(0, 0).expect_matches_oracle();
       base().dim(dim).dim_v(24).len_q(14).len_kv(len_kv).causal().expect_matches_oracle();
     }
   }
