@@ -22,6 +22,7 @@ const fv_kernel *fv_kernel_at(int32_t index) {
 }
 
 const char *fv_isa_name(fv_isa isa) {
+  if (isa == FV_ISA_AVX512) return "avx512";
   return isa == FV_ISA_AVX2 ? "avx2" : "portable";
 }
 

@@ -11,7 +11,7 @@
 extern "C" {
 #endif
 
-typedef enum fv_isa { FV_ISA_PORTABLE = 0, FV_ISA_AVX2 = 1 } fv_isa;
+typedef enum fv_isa { FV_ISA_PORTABLE = 0, FV_ISA_AVX2 = 1, FV_ISA_AVX512 = 2 } fv_isa;
 
 /* What planning knows of a device. */
 typedef struct fv_facts {

@@ -128,6 +128,7 @@ static survey count_pieces(const fv_attend_job *job) {
 
 static const fv_tile_kernels *kernels_for(fv_isa isa) {
 #if defined(__x86_64__)
+  if (isa == FV_ISA_AVX512) return &fv_tile_kernels_avx512;
   if (isa == FV_ISA_AVX2) return &fv_tile_kernels_avx2;
 #endif
   (void)isa;

@@ -82,7 +82,8 @@ typedef struct fv_tile_kernels {
 } fv_tile_kernels;
 
 extern const fv_tile_kernels fv_tile_kernels_portable;
-extern const fv_tile_kernels fv_tile_kernels_avx2; /* x86-64 only */
+extern const fv_tile_kernels fv_tile_kernels_avx2;   /* x86-64 only */
+extern const fv_tile_kernels fv_tile_kernels_avx512; /* x86-64 only */
 
 #ifdef __cplusplus
 }
