@@ -179,8 +179,8 @@ typedef struct fovea_options {
  *   options   const fovea_options*   NULL: all defaults
  *   handle    fovea_handle**         receives the handle; set to NULL on failure
  *
- * Environment  FOVEA_CPU_ISA=portable|avx2 forces the CPU backend's instruction set. Ignored in
- *              programs that run with raised privileges.
+ * Environment  FOVEA_CPU_ISA=portable|avx2|avx512 forces the CPU backend's instruction set. Ignored
+ *              in programs that run with raised privileges.
  * Threads      One handle may be used by many threads at once, each call with its own workspace and
  *              outputs. While one call runs on the handle's threads another runs on its caller's.
  * Fork         CPU handles go on working in a child of fork(); their threads start again there at
@@ -200,7 +200,7 @@ typedef struct fovea_info {
   int32_t ordinal;
   int32_t threads; /* how many tasks a call is cut into at most */
   uint32_t reserved;
-  char isa[32];       /* "avx2", "portable", "sm_90", ... */
+  char isa[32];       /* "avx512", "avx2", "portable", "sm_90", ... */
   char name[96];      /* the processor's or the GPU's name */
   char features[160]; /* what was found: "avx2 fma f16c" */
   char cuda[256];     /* why CUDA is or is not available, one sentence */
@@ -218,7 +218,8 @@ FOVEA_API const char *fovea_kernel_name(int32_t index);
 typedef enum fovea_reproducible {
   FOVEA_REPRODUCIBLE_RUN = 0,   /* the same call gives the same bits */
   FOVEA_REPRODUCIBLE_BATCH = 1, /* a row's bits do not depend on the other sequences */
-  FOVEA_REPRODUCIBLE_PHASE = 2  /* nor on how many query rows its sequence brings along */
+  FOVEA_REPRODUCIBLE_PHASE = 2  /* nor on how many query rows its sequence brings along; decoding is
+                                 * then slower, as fovea_attention_explain says */
 } fovea_reproducible;
 
 typedef enum fovea_alignment {

@@ -77,7 +77,7 @@ TEST(HandleOpening, SaysWhichInstructionSetIsForced) {
 }
 
 TEST(HandleOpening, RefusesAnUnknownInstructionSet) {
-  for (const char *isa : {"sse9", "", "AVX2", "avx2 "}) {
+  for (const char *isa : {"sse9", "", "AVX2", "avx2 ", "avx51"}) {
     setenv("FOVEA_CPU_ISA", isa, 1);
     fovea_handle *handle = reinterpret_cast<fovea_handle *>(8);
     const fovea_status status = create(FOVEA_DEVICE_CPU, &handle);
