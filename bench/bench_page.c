@@ -1,0 +1,64 @@
+/* bench_page.c - docs/performance.md: the newest committed report as Markdown. */
+#include <string.h>
+
+#include "bench_plot.h"
+#include "bench_table.h"
+
+static void print_method(FILE *stream) {
+  fputs(
+      "Rows are problems; fovea, the naive pipeline and, where it was there, PyTorch computed "
+      "each\n"
+      "on the same tensors, with the same number of threads, in turns, in one process; their "
+      "results\n"
+      "were compared first. Times are medians, and spread is half the distance of the quartiles.\n"
+      "GFLOP/s count 4 · batch · heads · dim per visible pair of row and key: for causal the "
+      "exact\n"
+      "number of pairs, whatever a pipeline computes in vain. GB/s count the keys and values "
+      "once.\n"
+      "\"Of peak\" and \"of read\" are parts of what the machine itself did in the same rounds: "
+      "fused\n"
+      "multiply-adds in registers, with the instructions that fovea uses, and reading the same "
+      "keys\n"
+      "and values. \"From memory\": they were in no cache when the clock started. \"Memory\" is "
+      "how much\n"
+      "the resident set grew in the first call, besides the tensors. \"x naive\" and \"x torch\" "
+      "are how\n"
+      "many times as fast fovea is; PyTorch's are against a fovea in PyTorch's process.\n\n"
+      "The naive pipeline multiplies queries and keys, takes the softmax, and multiplies with the\n"
+      "values, each result in memory: products by OpenBLAS, softmax vectorised, 16-bit tensors "
+      "widened\n"
+      "once. bench/bench_naive.c says what care was taken of it.\n",
+      stream);
+}
+
+static void print_pictures(const fv_bench_result *result, const char *folder, FILE *stream) {
+  fv_bench_picture pictures[FV_BENCH_MOST_PICTURES];
+  int count = fv_bench_plot_pictures(result, pictures);
+  fputs("\n## Pictures\n\n", stream);
+  for (int i = 0; i < count; ++i) {
+    char name[FV_BENCH_PICTURE_NAME], title[160];
+    fv_bench_plot_name(&pictures[i], name);
+    fv_bench_plot_title(&pictures[i], title, sizeof title);
+    fprintf(stream, "![%s](%s/%s.png)\n\n", title, folder, name);
+  }
+}
+
+void fv_bench_page_print(const fv_bench_result *result, const char *folder, FILE *stream) {
+  fputs(
+      "# Performance\n\n"
+      "<!-- written by scripts/performance-page from the newest report in bench/results -->\n\n",
+      stream);
+  fprintf(stream, "Measured on %s, %s threads, %s instructions; fovea at commit %s.\n\n",
+          fv_bench_result_context(result, "machine"), fv_bench_result_context(result, "threads"),
+          fv_bench_result_context(result, "isa"), fv_bench_result_context(result, "commit"));
+  print_method(stream);
+  fputs("\n## Machine and commands\n\n```text\n", stream);
+  fv_bench_machine_print(result, stream);
+  fputs("```\n\nMade by `", stream);
+  fprintf(stream,
+          "%s`; all numbers, repetition by repetition, are in\n[results.json](%s/results.json).\n",
+          fv_bench_result_context(result, "script"), folder);
+  print_pictures(result, folder, stream);
+  fputs("## Numbers\n", stream);
+  fv_bench_groups_print(result, stream);
+}
