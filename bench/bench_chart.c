@@ -10,7 +10,9 @@
 
 #include "bench_text.h"
 
-static const double margin = 24, head = 92, panel_width = 230, panel_height = 150;
+static const double margin = 24, head = 106, panel_height = 150;
+/* Panels share a page that is wide enough for the titles; many of them make it wider. */
+static const double least_panels_width = 580, least_panel_width = 230;
 static const double gap_x = 26, gap_y = 56, axis_width = 52, foot = 46;
 static const double title_size = 16, text_size = 11;
 enum { INK = 0x1C1726, INK_FAINT = 0x6B6475, GRID = 0xE6E3EA, PAPER = 0xFFFFFF };
@@ -19,6 +21,11 @@ typedef struct brush {
   cairo_t *cairo;
   const fv_bench_chart *chart;
 } brush;
+
+static double panel_width(const fv_bench_chart *chart) {
+  double share = (least_panels_width - gap_x * (chart->across - 1)) / chart->across;
+  return floor(fmax(share, least_panel_width));
+}
 
 typedef enum anchor { START, MIDDLE, END } anchor;
 
@@ -59,7 +66,7 @@ typedef struct place {
 
 static double x_of(const brush *at, place corner, double x) {
   const fv_bench_chart *chart = at->chart;
-  return corner.x + panel_width * log(x / chart->x_low) / log(chart->x_high / chart->x_low);
+  return corner.x + panel_width(chart) * log(x / chart->x_low) / log(chart->x_high / chart->x_low);
 }
 
 static double y_of(const brush *at, place corner, double y) {
@@ -70,7 +77,7 @@ static double y_of(const brush *at, place corner, double y) {
 }
 
 static place corner_of(const fv_bench_chart *chart, int index) {
-  place corner = {margin + axis_width + (panel_width + gap_x) * (index % chart->across),
+  place corner = {margin + axis_width + (panel_width(chart) + gap_x) * (index % chart->across),
                   head + (panel_height + gap_y) * (index / chart->across)};
   return corner;
 }
@@ -97,7 +104,7 @@ static void draw_x_axis(const brush *at, place corner) {
 
 static void draw_y_tick(const brush *at, place corner, double y, const char *text, bool labelled) {
   double py = y_of(at, corner, y);
-  put_line(at->cairo, corner.x, py, corner.x + panel_width, py, 1, GRID);
+  put_line(at->cairo, corner.x, py, corner.x + panel_width(at->chart), py, 1, GRID);
   if (labelled) put_text(at->cairo, text, corner.x - 7, py, text_size, END, INK_FAINT);
 }
 
@@ -125,7 +132,7 @@ static void draw_y_axis(const brush *at, place corner, bool labelled) {
     draw_y_tick(at, corner, y, text, labelled);
   }
   double one = y_of(at, corner, 1);
-  put_line(at->cairo, corner.x, one, corner.x + panel_width, one, 1.2, INK_FAINT);
+  put_line(at->cairo, corner.x, one, corner.x + panel_width(at->chart), one, 1.2, INK_FAINT);
 }
 
 /* ---- Panels ---- */
@@ -176,9 +183,7 @@ static void draw_legend(const brush *at, double x, double y) {
 }
 
 static double chart_width(const fv_bench_chart *chart) {
-  double panels = chart->across * (panel_width + gap_x) - gap_x;
-  double width = 2 * margin + axis_width + panels;
-  return width < 560 ? 560 : width; /* the titles need some room */
+  return 2 * margin + axis_width + chart->across * (panel_width(chart) + gap_x) - gap_x;
 }
 
 static double chart_height(const fv_bench_chart *chart) {

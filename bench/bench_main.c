@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bench_blas.h"
 #include "bench_check.h"
 #include "bench_grid.h"
 #include "bench_machine.h"
@@ -268,6 +269,7 @@ int main(int argc, char **argv) {
   argp_err_exit_status = EXIT_USAGE;
   argp_program_version_hook = print_version;
   argp_parse(&bench_argp, argc, argv, 0, NULL, &chosen);
+  if (!chosen.word_count) fv_bench_blas_choose(argv);
   if (!chosen.word_count) return run_benchmarks(&chosen, argc, argv);
   return strcmp(chosen.words[0], "list") ? show(&chosen) : list_problems(&chosen);
 }

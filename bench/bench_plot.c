@@ -52,7 +52,7 @@ void fv_bench_plot_title(const fv_bench_picture *picture, char *title, size_t by
   }
   snprintf(title, bytes, "%s, %s, %s: %s", picture->decode ? "Decode" : "Prefill",
            fv_bench_dtype_name(picture->dtype), heads,
-           picture->speedup ? "how many times as fast fovea is" : "time of a call");
+           picture->speedup ? "speed-up of fovea" : "time of a call");
 }
 
 /* ---- A panel ---- */
