@@ -79,6 +79,8 @@ void fv_bench_machine_describe(const fv_bench_machine *machine, fv_bench_json *j
   /* The build knows the sources only as of its configuration; scripts/bench knows them now. */
   const char *commit = getenv("FOVEA_BENCH_COMMIT");
   fv_bench_json_context(json, "commit", commit && *commit ? commit : "unknown");
+  const char *script = getenv("FOVEA_BENCH_SCRIPT");
+  if (script && *script) fv_bench_json_context(json, "script", script);
   fv_bench_json_context(json, "blas", openblas_get_config());
   fv_bench_json_context(json, "blas_core", openblas_get_corename());
 }

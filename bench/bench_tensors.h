@@ -35,8 +35,8 @@ void fv_bench_tensors_flush(const fv_bench_tensors *tensors);
 /* Fills count elements of any dtype: element i depends on seed and i alone. */
 void fv_bench_fill(void *data, int64_t count, fovea_dtype dtype, uint64_t seed, fv_pool *pool);
 
-/* Takes memory out of all caches. */
-void fv_bench_flush(const void *memory, size_t bytes);
+/* Takes memory out of all caches. Exported: bench_peer.h. */
+FOVEA_API void fv_bench_flush(const void *memory, size_t bytes);
 
 #ifdef __cplusplus
 }
