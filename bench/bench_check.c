@@ -1,19 +1,19 @@
 /* bench_check.c - see bench_check.h.
  *
- * The allowance. With |q|, |k|, |v| <= 1 and u = 2^-24, the unit roundoff of f32:
+ * The allowance. With |q|, |k|, |v| <= 1 and u = 2^-24, the unit roundoff of f32. A sum of n
+ * products of random numbers is off by at most 8 sqrt(n) u times the sum of their sizes, except with
+ * a probability below 2 n exp(-32) (Higham and Mary, SIAM J. Sci. Comput. 41, 2019, lambda = 8); the
+ * worst case, n u, would be as large as the results themselves at 16384 keys. So
  *
- *   a logit is a sum of dim products, at most dim in size, times 1 / sqrt(dim), rounded some dim +
- *   4 times (scaling by log2e and conversion of the base among them): off by at most
- *   (dim + 4) u sqrt(dim);
+ *   a logit, dim products of size 1 times 1 / sqrt(dim), is off by at most 8 dim u;
  *   a weight is exp(logit - maximum) / sum. An error e in each logit changes it by a factor within
- *   exp(+-2 e) through itself and the maximum, which cancels, and through the sum; the polynomial of
- *   exp is right to 4 u; the sums of len_kv weights and products are off by len_kv u each;
+ *   exp(+-2 e), through itself and through the sum; the polynomial of exp is right to 4 u;
+ *   the sums of len_kv weights and of their products are off by 8 sqrt(len_kv) u each;
  *   |out| <= 1, as weights sum to 1 and |v| <= 1.
  *
- * So one result is off by at most 2 (dim + 4) u sqrt(dim) + 2 (len_kv + 8) u, and two are apart by
- * twice that. 16-bit inputs are exact in f32; of 16-bit types the result is rounded once, on both
- * sides, and fovea may round probabilities to the type as well. That is a worst case; results are smaller by far, but so are the errors, and what a bench must not do is
- * to time a pipeline that leaves out a mask, a head or a key block, which is off by 0.01 to 1. */
+ * One result is off by at most 16 dim u + 16 sqrt(len_kv) u + 16 u, and two are apart by twice that.
+ * 16-bit inputs are exact in f32; of 16-bit types the result is rounded once, on both sides, and
+ * fovea may round probabilities to the type as well.  */
 #include "bench_check.h"
 
 #include <math.h>
@@ -22,7 +22,7 @@
 
 double fv_bench_allowance(const fv_bench_problem *problem) {
   double u = 0x1p-24, dim = (double)problem->dim, keys = (double)problem->len_kv;
-  double computed = 2 * (dim + 4) * u * sqrt(dim) + 2 * (keys + 8) * u;
+  double computed = 16 * (dim + sqrt(keys) + 1) * u;
   double roundoff = problem->dtype == FOVEA_F32   ? u
                     : problem->dtype == FOVEA_F16 ? 0x1p-11
                                                   : 0x1p-8;

@@ -7,8 +7,7 @@
 static int call(const fv_bench_row_key *key) {
   fv_bench_machine machine = {.threads = 1};
   fv_bench_tensors tensors;
-  fovea_options options = {
-      .struct_size = sizeof options, .device = FOVEA_DEVICE_CPU, .threads = 1};
+  fovea_options options = {.struct_size = sizeof options, .device = FOVEA_DEVICE_CPU, .threads = 1};
   if (fv_pool_create(&machine.pool, 1) || fovea_create(&options, &machine.handle)) return 1;
   if (!fv_bench_tensors_make(&tensors, &key->problem, machine.pool)) return 1;
   void *state = fv_bench_fovea_cpu.open(&machine, &tensors);
