@@ -13,7 +13,7 @@
  *
  * One result is off by at most 16 dim u + 16 sqrt(len_kv) u + 16 u, and two are apart by twice that.
  * 16-bit inputs are exact in f32; of 16-bit types the result is rounded once, on both sides, and
- * fovea may round probabilities to the type as well.  */
+ * fovea may round probabilities to the type as well. */
 #include "bench_check.h"
 
 #include <math.h>
