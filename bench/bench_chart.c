@@ -13,7 +13,7 @@
 static const double margin = 24, head = 106, panel_height = 150;
 /* Panels share a page that is wide enough for the titles; many of them make it wider. */
 static const double least_panels_width = 580, least_panel_width = 230;
-static const double gap_x = 26, gap_y = 56, axis_width = 52, foot = 46;
+static const double gap_x = 40, gap_y = 56, axis_width = 52, foot = 46;
 static const double title_size = 16, text_size = 11;
 enum { INK = 0x1C1726, INK_FAINT = 0x6B6475, GRID = 0xE6E3EA, PAPER = 0xFFFFFF };
 
@@ -109,7 +109,8 @@ static void draw_y_tick(const brush *at, place corner, double y, const char *tex
 }
 
 static void time_text(double seconds, char *text, size_t bytes) {
-  if (seconds < 0.9e-3) snprintf(text, bytes, "%.3g us", 1e6 * seconds);
+  if (seconds < 0.9e-6) snprintf(text, bytes, "%.3g ns", 1e9 * seconds);
+  if (seconds >= 0.9e-6) snprintf(text, bytes, "%.3g us", 1e6 * seconds);
   if (seconds >= 0.9e-3) snprintf(text, bytes, "%.3g ms", 1e3 * seconds);
   if (seconds >= 0.9) snprintf(text, bytes, "%.3g s", seconds);
 }

@@ -44,7 +44,8 @@ static void print_percent(double share, char cell[CELL]) {
 static void print_shape(const fv_bench_result *result, const fv_bench_row *row, char cell[CELL]) {
   const fv_bench_problem *p = &row->key.problem;
   (void)result;
-  snprintf(cell, CELL, "%" PRId64 " x %" PRId64, p->batch, p->len_kv);
+  snprintf(cell, CELL, "%" PRId64 " x %" PRId64 "/%" PRId64 " x %" PRId64, p->batch, p->heads_q,
+           p->heads_kv, p->len_kv);
 }
 
 static void print_time(const fv_bench_result *result, const fv_bench_row *row, char cell[CELL]) {
@@ -109,7 +110,7 @@ static void print_naive_memory(const fv_bench_result *result, const fv_bench_row
   if (naive) print_memory(result, naive, cell);
 }
 
-static const column prefill_columns[] = {{"batch x len", print_shape},
+static const column prefill_columns[] = {{"batch x heads x len", print_shape},
                                          {"fovea", print_time},
                                          {"spread", print_spread},
                                          {"GFLOP/s", print_gflops},
@@ -121,14 +122,20 @@ static const column prefill_columns[] = {{"batch x len", print_shape},
                                          {"memory", print_memory},
                                          {"naive memory", print_naive_memory}};
 
-static const column decode_columns[] = {
-    {"batch x keys", print_shape}, {"fovea", print_time},
-    {"spread", print_spread},      {"GB/s", print_gbytes},
-    {"of read", print_read},       {"GFLOP/s", print_gflops},
-    {"of peak", print_peak},       {"naive", print_naive},
-    {"x naive", print_over_naive}, {"torch", print_torch},
-    {"x torch", print_over_torch}, {"x torch folded", print_over_folded},
-    {"memory", print_memory},      {"naive memory", print_naive_memory}};
+static const column decode_columns[] = {{"batch x heads x keys", print_shape},
+                                        {"fovea", print_time},
+                                        {"spread", print_spread},
+                                        {"GB/s", print_gbytes},
+                                        {"of read", print_read},
+                                        {"GFLOP/s", print_gflops},
+                                        {"of peak", print_peak},
+                                        {"naive", print_naive},
+                                        {"x naive", print_over_naive},
+                                        {"torch", print_torch},
+                                        {"x torch", print_over_torch},
+                                        {"x torch folded", print_over_folded},
+                                        {"memory", print_memory},
+                                        {"naive memory", print_naive_memory}};
 
 /* ---- Groups: what has a table of its own ---- */
 
@@ -152,10 +159,12 @@ static bool begins_group(const fv_bench_result *result, const fv_bench_row *row)
 }
 
 static void print_group_title(const fv_bench_problem *p, FILE *stream) {
-  fprintf(stream, "%s %s, %s, heads %" PRId64 "/%" PRId64 ", dim %" PRId64,
-          p->decode ? "decode" : "prefill", fv_bench_dtype_name(p->dtype),
+  int64_t group = p->heads_q / p->heads_kv;
+  fprintf(stream, "%s %s, %s, dim %" PRId64, p->decode ? "decode" : "prefill",
+          fv_bench_dtype_name(p->dtype),
           p->decode ? (p->cold ? "from memory" : "from cache") : (p->causal ? "causal" : "full"),
-          p->heads_q, p->heads_kv, p->dim);
+          p->dim);
+  if (group > 1) fprintf(stream, ", %" PRId64 " query heads per key head", group);
 }
 
 /* ---- Printing ---- */

@@ -60,6 +60,15 @@ class PerformancePage(unittest.TestCase):
         (path / "results.json").write_text(json.dumps({"context": {"date": date}}))
       self.assertEqual(self.script.newest(pathlib.Path(folder)).parent.name, "b")
 
+  def test_packs_a_report_without_changing_it(self):
+    report = {"context": {"date": "x", "caches": [{"level": 1}]},
+              "benchmarks": [{"name": "a", "real_time": 1.25, "cpu_time": 2.0}, {"name": "b",
+                             "real_time": 1.23456789e-3, "cpu_time": 3.0}]}
+    text = self.script.packed(json.loads(json.dumps(report)))
+    report["benchmarks"][1]["real_time"] = 1.234568e-3
+    self.assertEqual(json.loads(text), report)
+    self.assertEqual(sum('"name"' in line for line in text.splitlines()), 2)
+
   def test_without_a_report_says_so(self):
     self.assertIn("No results are committed", self.script.page(None, "nothing"))
 
