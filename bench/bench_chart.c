@@ -12,9 +12,9 @@
 
 static const double margin = 24, head = 106, panel_height = 150;
 /* Panels share a page that is wide enough for the titles; many of them make it wider. */
-static const double least_panels_width = 580, least_panel_width = 230;
+static const double least_panels_width = 620, least_panel_width = 230;
 static const double gap_x = 40, gap_y = 56, axis_width = 52, foot = 46;
-static const double title_size = 16, text_size = 11;
+static const double title_size = 15, text_size = 11;
 enum { INK = 0x1C1726, INK_FAINT = 0x6B6475, GRID = 0xE6E3EA, PAPER = 0xFFFFFF };
 
 typedef struct brush {

@@ -52,7 +52,7 @@ void fv_bench_plot_title(const fv_bench_picture *picture, char *title, size_t by
   }
   snprintf(title, bytes, "%s, %s, %s: %s", picture->decode ? "Decode" : "Prefill",
            fv_bench_dtype_name(picture->dtype), heads,
-           picture->speedup ? "speed-up of fovea" : "time per query row and head");
+           picture->speedup ? "speed-up of fovea" : "time per row and head");
 }
 
 /* ---- A panel ---- */
