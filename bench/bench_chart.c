@@ -4,6 +4,7 @@
 #include <cairo-svg.h>
 #include <cairo.h>
 #include <errno.h>
+#include <fontconfig/fontconfig.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -239,4 +240,9 @@ const char *fv_bench_chart_write(const fv_bench_chart *chart, const char *path, 
     return "could not be written";
   }
   return rename(partial, path) ? strerror(errno) : NULL;
+}
+
+void fv_bench_chart_release(void) {
+  cairo_debug_reset_static_data();
+  FcFini();
 }

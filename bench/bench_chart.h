@@ -41,6 +41,10 @@ typedef struct fv_bench_chart {
 /* PNG, with two pixels per unit, or SVG. Written beside `path` and renamed. NULL, or what is wrong. */
 const char *fv_bench_chart_write(const fv_bench_chart *chart, const char *path, bool svg);
 
+/* Gives back what Cairo and fontconfig keep for the next chart: so that leaks can be looked for. No
+ * surface may be open. */
+void fv_bench_chart_release(void);
+
 #ifdef __cplusplus
 }
 #endif

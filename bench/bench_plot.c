@@ -211,8 +211,10 @@ bool fv_bench_plot_all(const fv_bench_result *result, const char *folder, char *
                        size_t error_bytes) {
   fv_bench_picture pictures[FV_BENCH_MOST_PICTURES];
   int count = fv_bench_plot_pictures(result, pictures);
-  for (int i = 0; i < count; ++i) {
-    if (!draw(result, &pictures[i], folder, error, error_bytes)) return false;
+  bool drawn = true;
+  for (int i = 0; i < count && drawn; ++i) {
+    drawn = draw(result, &pictures[i], folder, error, error_bytes);
   }
-  return true;
+  fv_bench_chart_release();
+  return drawn;
 }
