@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""usage: bench_scripts_test.py ROOT. The scripts around fovea-bench: arguments, names, the newest report,
+"""usage: bench_scripts_test.py ROOT INSTRUCTION_CASE. The scripts around fovea-bench: arguments, names, the newest report,
 the comparison of instruction counts. Nothing is timed, and no PyTorch is needed."""
 import importlib.machinery
 import importlib.util
@@ -11,7 +11,8 @@ import sys
 import tempfile
 import unittest
 
-ROOT = pathlib.Path(sys.argv.pop(1)).resolve()
+ROOT, CASE = (pathlib.Path(name).resolve() for name in sys.argv[1:3])
+del sys.argv[1:3]
 
 
 def load(name):
@@ -119,7 +120,10 @@ class CountInstructions(unittest.TestCase):
     self.assertEqual(list(figures), self.script.PREFILL + self.script.DECODE)
 
   def test_another_compiler_is_a_skip(self):
-    done = run(ROOT / "scripts/count-instructions", "--compiler", "other 1")
+    with tempfile.TemporaryDirectory() as folder:
+      figures = pathlib.Path(folder, "figures.txt")
+      self.script.write_figures(figures, "another compiler", {})
+      done = run(ROOT / "scripts/count-instructions", "--program", CASE, "--figures", figures)
     self.assertEqual(done.returncode, 77)
     self.assertIn("skipped: ", done.stdout)
 

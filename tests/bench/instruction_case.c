@@ -1,6 +1,8 @@
 /* instruction_case.c - one call of fovea_attention, on one thread, for a tool that counts its
- * instructions. usage: instruction_case ROW, a name as bench/bench_problem.h says. */
+ * instructions. usage: instruction_case ROW, a name as bench/bench_problem.h says; or --compiler,
+ * which prints what this was built with. */
 #include <stdio.h>
+#include <string.h>
 
 #include "bench_pipeline.h"
 
@@ -21,6 +23,7 @@ static int call(const fv_bench_row_key *key) {
 
 int main(int argc, char **argv) {
   fv_bench_row_key key;
+  if (argc == 2 && !strcmp(argv[1], "--compiler")) return puts(FOVEA_BENCH_COMPILER) < 0;
   if (argc == 2 && fv_bench_row_parse(argv[1], &key)) return call(&key);
   fputs("usage: instruction_case ROW\n", stderr);
   return 2;
