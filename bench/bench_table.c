@@ -89,6 +89,11 @@ static void print_torch(const fv_bench_result *result, const fv_bench_row *row, 
   print_time_of(beside(result, row, "torch"), cell);
 }
 
+static void print_fovea_there(const fv_bench_result *result, const fv_bench_row *row,
+                              char cell[CELL]) {
+  print_time_of(beside(result, row, "fovea@torch"), cell);
+}
+
 static void print_over_torch(const fv_bench_result *result, const fv_bench_row *row,
                              char cell[CELL]) {
   print_speedup(result, row, "torch", cell);
@@ -118,6 +123,7 @@ static const column prefill_columns[] = {{"batch x heads x len", print_shape},
                                          {"naive", print_naive},
                                          {"x naive", print_over_naive},
                                          {"torch", print_torch},
+                                         {"fovea@torch", print_fovea_there},
                                          {"x torch", print_over_torch},
                                          {"memory", print_memory},
                                          {"naive memory", print_naive_memory}};
@@ -132,6 +138,7 @@ static const column decode_columns[] = {{"batch x heads x keys", print_shape},
                                         {"naive", print_naive},
                                         {"x naive", print_over_naive},
                                         {"torch", print_torch},
+                                        {"fovea@torch", print_fovea_there},
                                         {"x torch", print_over_torch},
                                         {"x torch folded", print_over_folded},
                                         {"memory", print_memory},
@@ -280,7 +287,8 @@ void fv_bench_table_print(const fv_bench_result *result, FILE *stream) {
   print_groups(result, false, stream);
   fputs(
       "\nspread: half the distance of the quartiles; of peak, of read: of the machine's own, in\n"
-      "the same rounds; memory: besides the tensors; x: how many times as fast fovea is\n",
+      "the same rounds; memory: besides the tensors; x: how many times as fast fovea is, where\n"
+      "torch is compared with the fovea of its own process, fovea@torch\n",
       stream);
   print_skipped(result, stream);
 }

@@ -70,10 +70,13 @@ std::set<uint32_t> colors_of(const std::string &path) {
 TEST(BenchPlot, DrawsALineForEachPipelineThatWasTimed) {
   Folder folder;
   char error[256] = "";
-  const uint32_t fovea = 0x6a3d9a, naive = 0x6b7280, torch = 0xd95f02;
+  const uint32_t fovea = 0x6a3d9a, naive = 0x6b7280, torch = 0xd95f02, beside = 0xb9a0d8;
   fv_bench_plot_all(*Report(small_report()), folder.path().c_str(), error, sizeof error);
   std::set<uint32_t> colors = colors_of(folder.file("prefill-f32-time.png"));
   EXPECT_TRUE(colors.count(fovea) && colors.count(naive) && colors.count(torch));
+  EXPECT_TRUE(colors.count(beside));
+  colors = colors_of(folder.file("prefill-f32-speedup.png"));
+  EXPECT_FALSE(colors.count(fovea) || colors.count(beside));
   colors = colors_of(folder.file("decode-f32-group4-time.png"));
   EXPECT_TRUE(colors.count(fovea));
   EXPECT_FALSE(colors.count(naive));
