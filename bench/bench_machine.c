@@ -60,6 +60,21 @@ static void describe_memory(const fv_bench_machine *machine, fv_bench_json *json
   fv_bench_json_context(json, "last_level_cache", machine->cache_bytes > 0 ? text : "unknown");
 }
 
+/* What decides on instructions, here and in PyTorch's process: a report must not hide it. */
+static void describe_environment(fv_bench_json *json) {
+  static const char *const names[] = {"FOVEA_CPU_ISA", "OPENBLAS_CORETYPE", "ATEN_CPU_CAPABILITY",
+                                      "MKL_ENABLE_INSTRUCTIONS"};
+  char text[512] = "";
+  for (size_t i = 0; i < sizeof names / sizeof *names; ++i) {
+    const char *value = getenv(names[i]);
+    size_t used = strlen(text);
+    if (value) {
+      snprintf(text + used, sizeof text - used, "%s%s=%s", used ? " " : "", names[i], value);
+    }
+  }
+  if (*text) fv_bench_json_context(json, "environment", text);
+}
+
 void fv_bench_machine_describe(const fv_bench_machine *machine, fv_bench_json *json) {
   char text[64];
   fovea_info info = {.struct_size = sizeof info};
@@ -81,6 +96,7 @@ void fv_bench_machine_describe(const fv_bench_machine *machine, fv_bench_json *j
   fv_bench_json_context(json, "commit", commit && *commit ? commit : "unknown");
   const char *script = getenv("FOVEA_BENCH_SCRIPT");
   if (script && *script) fv_bench_json_context(json, "script", script);
+  describe_environment(json);
   fv_bench_json_context(json, "blas", openblas_get_config());
   fv_bench_json_context(json, "blas_core", openblas_get_corename());
 }
