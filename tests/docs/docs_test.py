@@ -24,7 +24,7 @@ ELSEWHERE = {"cc", "cmake", "ctest", "git", "python3"}
 # What takes long: only its options are looked up.
 EXPENSIVE = {"validate"}
 # Folders that builds, tools and the demo make.
-MADE = re.compile(r"(build.*|demo|\.git|\.venv|\.cuda|Testing)$")
+MADE = re.compile(r"(build.*|demo|\.git|\.venv.*|\.cuda|Testing)$")
 
 
 def documents():

@@ -29,6 +29,7 @@ MAY_INCLUDE = {
   "simgpu": ["simgpu"],
   "bench": ["include", "csrc", "bench", "tests/support", "shared kernel files"],
   "tests": ["include", "csrc", "cli", "tests", "shared kernel files"],
+  "tests/bench": ["include", "csrc", "bench", "tests", "shared kernel files"],
   "tests/simgpu": ["simgpu", "tests", "shared kernel files"],
   # A stranger's program, that has only what is installed.
   "tests/package": ["include", "tests/package"],
