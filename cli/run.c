@@ -3,13 +3,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "check.h"
 #include "command.h"
 #include "criteria.h"
 #include "error.h"
 #include "input_arguments.h"
+#include "mirror.h"
 #include "output_path.h"
 #include "report.h"
 
@@ -33,12 +33,6 @@ typedef struct run_result {
 } run_result;
 
 /* ---- Computing ---- */
-
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 /* The workspace for one call, by the library's bound. */
 static int add_workspace(fovea_handle *handle, fovea_attention_args *args, void **workspace) {
@@ -70,9 +64,7 @@ static int compute(fovea_handle *handle, fv_input *input, run_result *result) {
   }
   int code = add_workspace(handle, &input->args, &workspace);
   if (!code) {
-    double start = now();
-    status = fovea_attention(handle, &input->args, NULL);
-    result->seconds = now() - start;
+    status = fv_mirror_attention(handle, &input->args, &result->seconds);
     if (status != FOVEA_OK) code = fv_cli_fail_call("fovea_attention", status);
   }
   input->args.workspace = NULL;

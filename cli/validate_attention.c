@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "mirror.h"
 #include "validate_case.h"
 
 enum { GUARD_BYTES = 256, GUARD = 0x5a };
@@ -59,7 +60,8 @@ static void run_once(fovea_handle *handle, fv_case *c, const fv_problem *p, int 
   for (int64_t s = 0; s < p->sequences; ++s) c->args.errors[s] = preset_error;
   c->args.workspace = workspace;
   c->args.workspace_bytes = bytes;
-  fovea_status status = fovea_attention(handle, &c->args, NULL);
+  double seconds;
+  fovea_status status = fv_mirror_attention(handle, &c->args, &seconds);
   c->args.workspace = NULL;
   c->args.workspace_bytes = 0;
   if (status != FOVEA_OK) fail_call(result, "fovea_attention", status);
