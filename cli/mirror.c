@@ -22,3 +22,8 @@ fovea_status fv_mirror_attention(fovea_handle *handle, const fovea_attention_arg
   *seconds = now() - start;
   return status;
 }
+
+/* Tensor cores multiply probabilities in q's type, which the kernels have in 16 bits only. */
+uint32_t fv_mirror_weights_dtype(const fovea_handle *handle, const fovea_attention_args *args) {
+  return handle->facts.device == FOVEA_DEVICE_CUDA ? args->q.dtype : FOVEA_F32;
+}

@@ -12,4 +12,7 @@
 fovea_status fv_mirror_attention(fovea_handle *handle, const fovea_attention_args *args,
                                  double *seconds);
 
+/* The dtype that the handle's kernels round probabilities to: for fv_judge_options. */
+uint32_t fv_mirror_weights_dtype(const fovea_handle *handle, const fovea_attention_args *args);
+
 #endif /* FV_MIRROR_H */
