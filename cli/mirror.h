@@ -7,6 +7,10 @@
 
 #include "../include/fovea.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* As fovea_attention, and waits for the results. *seconds is the time of the call and the waiting,
  * without the copies. Failures of the copies come back as fovea_attention's would. */
 fovea_status fv_mirror_attention(fovea_handle *handle, const fovea_attention_args *args,
@@ -14,5 +18,9 @@ fovea_status fv_mirror_attention(fovea_handle *handle, const fovea_attention_arg
 
 /* The dtype that the handle's kernels round probabilities to: for fv_judge_options. */
 uint32_t fv_mirror_weights_dtype(const fovea_handle *handle, const fovea_attention_args *args);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif /* FV_MIRROR_H */

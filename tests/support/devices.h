@@ -1,5 +1,5 @@
 // devices.h - the devices that tests run on: the reference and the CPU with every instruction set
-// of this machine. One handle of each per process.
+// of this machine; GPUs are for the programs of tests/cuda. One handle of each per process.
 #ifndef FOVEA_TESTS_DEVICES_H
 #define FOVEA_TESTS_DEVICES_H
 
@@ -15,8 +15,14 @@ struct Device {
   uint32_t kind = FOVEA_DEVICE_REFERENCE;
   std::string isa;  // FOVEA_CPU_ISA while it is created; "" leaves the choice to the library
   int32_t threads = 2;
-  double work = 0x1p-24;  // unit roundoff of its arithmetic
+  double work = 0x1p-24;            // unit roundoff of its arithmetic
+  bool exact_probabilities = true;  // they are never rounded to q's type
 };
+
+// How cases call the library: fovea_attention, unless a program whose device has memory of its own
+// puts something else here.
+using AttentionCall = fovea_status (*)(fovea_handle *, const fovea_attention_args *);
+extern AttentionCall attention_call;
 
 std::vector<Device> devices();
 std::vector<Device> cpu_devices();  // without the reference
