@@ -138,7 +138,7 @@ fovea_status fv_plan_cuda(const fv_cuda_facts *facts, const fv_problem *problem,
   plan->workers = count_workers(problem, plan->tiles_bound);
   plan->scratch_bytes = plan->workspace_bytes = 0;
   snprintf(plan->reason, sizeof plan->reason,
-           "mma.sync on sm_%d; tiles %d wide hold dim %d and dim_v %d; a CTA per tile", facts->sm,
-           row->dim, problem->dim, problem->dim_v);
+           "mma.sync on sm_%d; tiles %d wide hold dim %d and dim_v %d", facts->sm, row->dim,
+           problem->dim, problem->dim_v);
   return FOVEA_OK;
 }
