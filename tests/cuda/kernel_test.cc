@@ -12,7 +12,16 @@
 namespace fovea_test {
 namespace {
 
-const Device kCuda = {"cuda", FOVEA_DEVICE_CUDA, "", 0, 0x1p-24, /*exact_probabilities=*/false};
+Device cuda_device() {
+  Device device;
+  device.name = "cuda";
+  device.kind = FOVEA_DEVICE_CUDA;
+  device.threads = 0;
+  device.exact_probabilities = false;  // tensor cores take them in q's type
+  return device;
+}
+
+const Device kCuda = cuda_device();
 
 fovea_status call_on_device(fovea_handle *handle, const fovea_attention_args *args) {
   double seconds = 0;

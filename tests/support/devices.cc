@@ -19,10 +19,10 @@ AttentionCall attention_call = call_at_once;
 
 std::vector<Device> cpu_devices() {
   std::vector<Device> list;
-  list.push_back({"cpu_portable", FOVEA_DEVICE_CPU, "portable", 2, 0x1p-24, true});
+  list.push_back({"cpu_portable", FOVEA_DEVICE_CPU, "portable", 2, 0x1p-24});
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    list.push_back({"cpu_avx2", FOVEA_DEVICE_CPU, "avx2", 2, 0x1p-24, true});
+    list.push_back({"cpu_avx2", FOVEA_DEVICE_CPU, "avx2", 2, 0x1p-24});
   }
 #endif
   return list;
@@ -30,7 +30,7 @@ std::vector<Device> cpu_devices() {
 
 std::vector<Device> devices() {
   std::vector<Device> list = cpu_devices();
-  list.insert(list.begin(), {"reference", FOVEA_DEVICE_REFERENCE, "", 2, 0x1p-50, true});
+  list.insert(list.begin(), {"reference", FOVEA_DEVICE_REFERENCE, "", 2, 0x1p-50});
   return list;
 }
 
