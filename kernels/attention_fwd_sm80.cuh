@@ -45,7 +45,8 @@ __device__ __forceinline__ void fv_attend_tile(const fv_attention_params &p,
   fv_row_state state = fv_start_rows(p, tile);
 
   fv_load_queries<Config>(p, tile, memory.q);
-  fv_visible_keys next = fv_load_keys<Config>(p, tile, 0, 0, memory);
+  fv_visible_keys next = {};
+  if (tile.key_end > 0) next = fv_load_keys<Config>(p, tile, 0, 0, memory);
   fv_copy_async_wait_all();
   __syncthreads();  // Q and the first key tile, copied by all, become visible to all
   fv_take_queries<Config>(q, memory.q);

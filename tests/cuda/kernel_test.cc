@@ -50,9 +50,9 @@ struct Sizes {
 };
 
 // Below, at and above one tile and two, with groups that do and do not divide a tile.
-const Sizes kSizes[] = {{1, 1, 1, 1},    {1, 64, 4, 1},    {3, 65, 6, 2},  {16, 63, 2, 2},
-                        {17, 128, 3, 1}, {64, 64, 1, 1},   {65, 33, 1, 1}, {50, 129, 5, 1},
-                        {1, 300, 8, 1},  {130, 200, 2, 1}, {40, 7, 7, 1}};
+const Sizes kSizes[] = {{5, 0, 2, 1},    {1, 1, 1, 1},    {1, 64, 4, 1},    {3, 65, 6, 2},
+                        {16, 63, 2, 2},  {17, 128, 3, 1}, {64, 64, 1, 1},   {65, 33, 1, 1},
+                        {50, 129, 5, 1}, {1, 300, 8, 1},  {130, 200, 2, 1}, {40, 7, 7, 1}};
 
 TEST_P(Kernel, MatchesTheOracleWithAllKeysVisible) {
   for (const Sizes &n : kSizes) {
