@@ -12,8 +12,6 @@
 #include "check.h"
 #include "status.h"
 
-static const char no_cuda[] = "this build has no CUDA kernels";
-
 /* ---- Instruction sets ---- */
 
 #if defined(__x86_64__)
@@ -65,6 +63,20 @@ static fovea_status choose_isa(fv_isa *isa) {
                  wish, *isa == FV_ISA_AVX2 ? "AVX2, FMA or F16C" : "AVX-512 with F, BW, DQ and VL");
 }
 
+static void name_isa(const fovea_handle *handle, char *name, size_t capacity) {
+  switch (handle->facts.device) {
+    case FOVEA_DEVICE_CUDA:
+      snprintf(name, capacity, "sm_%d", (int)handle->cuda.facts.sm);
+      break;
+    case FOVEA_DEVICE_REFERENCE:
+      snprintf(name, capacity, "scalar");
+      break;
+    default:
+      snprintf(name, capacity, "%s", fv_isa_name(handle->facts.isa));
+      break;
+  }
+}
+
 /* ---- Creation ---- */
 
 static void pool_for(void *user, int64_t count, fovea_task task, void *context) {
@@ -83,15 +95,28 @@ static fovea_status start_threads(fovea_handle *handle, const fovea_options *opt
   return FOVEA_OK;
 }
 
+static fovea_status open_cuda(fovea_handle *handle, const fovea_options *options) {
+  fovea_status status = fv_cuda_open(options->ordinal, &handle->cuda);
+  if (status == FOVEA_NO_DEVICE) {
+    return fv_fail(status, "options.device is CUDA, but %s; use AUTO or CPU", fovea_error_detail());
+  }
+  handle->facts.device = FOVEA_DEVICE_CUDA;
+  handle->facts.threads = handle->cuda.facts.sm_count;
+  if (status == FOVEA_DRIVER_ERROR) return fv_fail(FOVEA_NO_DEVICE, "%s", fovea_error_detail());
+  return status;
+}
+
 static fovea_status open_device(fovea_handle *handle, const fovea_options *options) {
   handle->ordinal = options->ordinal;
   switch (options->device) {
     case FOVEA_DEVICE_CUDA:
-      return fv_fail(FOVEA_NO_DEVICE, "options.device is CUDA, but %s; use AUTO or CPU", no_cuda);
+      return open_cuda(handle, options);
     case FOVEA_DEVICE_REFERENCE:
       handle->facts.device = FOVEA_DEVICE_REFERENCE;
       break;
     default:
+      /* AUTO too: the CUDA kernels cover a part of the header so far, and who asks for nothing in
+       * particular must not find features missing. */
       handle->facts.device = FOVEA_DEVICE_CPU;
       FV_TRY(choose_isa(&handle->facts.isa));
       break;
@@ -100,11 +125,13 @@ static fovea_status open_device(fovea_handle *handle, const fovea_options *optio
 }
 
 static void tell(const fovea_options *options, const fovea_handle *handle) {
-  char text[160];
+  static const char *const names[] = {"auto", "cpu", "reference", "cuda"};
+  char text[160], isa[32];
   if (!options->log) return;
-  snprintf(text, sizeof text, "fovea: device %s, %s, %d threads; %s",
-           handle->facts.device == FOVEA_DEVICE_CPU ? "cpu" : "reference",
-           fv_isa_name(handle->facts.isa), handle->facts.threads, no_cuda);
+  name_isa(handle, isa, sizeof isa);
+  snprintf(text, sizeof text, "fovea: device %s, %s, %d %s", names[handle->facts.device], isa,
+           handle->facts.threads,
+           handle->facts.device == FOVEA_DEVICE_CUDA ? "multiprocessors" : "threads");
   options->log(options->log_user, 2, text);
 }
 
@@ -129,6 +156,7 @@ fovea_status fovea_create(const fovea_options *options, fovea_handle **handle) {
 void fovea_destroy(fovea_handle *handle) {
   if (!handle) return;
   if (handle->pool) fv_pool_destroy(handle->pool);
+  if (handle->facts.device == FOVEA_DEVICE_CUDA) fv_cuda_close(&handle->cuda);
   free(handle);
 }
 
@@ -163,6 +191,14 @@ static void processor_features(char *features, size_t capacity) {
 #endif
 }
 
+static void describe_gpu(const fv_cuda_device *device, fovea_info *info) {
+  snprintf(info->name, sizeof info->name, "%s", device->name);
+  snprintf(info->features, sizeof info->features,
+           "%d multiprocessors, %d bytes of shared memory per block, driver for CUDA %d.%d",
+           (int)device->facts.sm_count, (int)device->facts.shared_bytes,
+           (int)device->driver_version / 1000, (int)device->driver_version % 1000 / 10);
+}
+
 fovea_status fovea_get_info(const fovea_handle *handle, fovea_info *info) {
   if (!handle) return fv_fail(FOVEA_BAD_ARGUMENT, "handle is NULL; see fovea_create");
   if (!info) return fv_fail(FOVEA_BAD_ARGUMENT, "info is NULL");
@@ -176,10 +212,13 @@ fovea_status fovea_get_info(const fovea_handle *handle, fovea_info *info) {
   info->device = handle->facts.device;
   info->ordinal = handle->ordinal;
   info->threads = handle->facts.threads;
-  bool vectors = handle->facts.device == FOVEA_DEVICE_CPU;
-  snprintf(info->isa, sizeof info->isa, "%s", vectors ? fv_isa_name(handle->facts.isa) : "scalar");
-  processor_name(info->name, sizeof info->name);
-  processor_features(info->features, sizeof info->features);
-  snprintf(info->cuda, sizeof info->cuda, "%s", no_cuda);
+  name_isa(handle, info->isa, sizeof info->isa);
+  if (handle->facts.device == FOVEA_DEVICE_CUDA) {
+    describe_gpu(&handle->cuda, info);
+  } else {
+    processor_name(info->name, sizeof info->name);
+    processor_features(info->features, sizeof info->features);
+  }
+  fv_cuda_describe(info->cuda, sizeof info->cuda);
   return FOVEA_OK;
 }

@@ -147,7 +147,7 @@ typedef struct fovea_handle fovea_handle;
 typedef struct CUstream_st *fovea_stream;
 
 typedef enum fovea_device {
-  FOVEA_DEVICE_AUTO = 0,      /* a CUDA device if one can be used, else the CPU */
+  FOVEA_DEVICE_AUTO = 0,      /* a CUDA device if one covers all of this header, else the CPU */
   FOVEA_DEVICE_CPU = 1,       /* tiled, threaded, vectorised */
   FOVEA_DEVICE_REFERENCE = 2, /* double precision, the formula as loops; slow on purpose: a judge */
   FOVEA_DEVICE_CUDA = 3
@@ -181,6 +181,7 @@ typedef struct fovea_options {
  *
  * Environment  FOVEA_CPU_ISA=portable|avx2|avx512 forces the CPU backend's instruction set. Ignored
  *              in programs that run with raised privileges.
+ *              FOVEA_CUDA_DRIVER=file takes the place of libcuda.so.1. Ignored likewise.
  * Threads      One handle may be used by many threads at once, each call with its own workspace and
  *              outputs. While one call runs on the handle's threads another runs on its caller's.
  * Fork         CPU handles go on working in a child of fork(); their threads start again there at

@@ -76,11 +76,12 @@ def sessions(text):
 
 
 def labels(lines):
-  """What does not depend on the machine: the first word of each line, and every verdict."""
+  """What depends neither on the machine nor on the build, which may lack a CUDA compiler: the first word
+  of each line but those of CUDA kernels, and every verdict."""
   found = []
   for line in lines:
     words = line.split()
-    if words:
+    if words and not words[0].startswith("fovea_attention_fwd_"):
       found.append(line if words[0] == "verdict" else words[0])
   return found
 
@@ -177,7 +178,8 @@ class EveryDocument(unittest.TestCase):
 
   def test_names_of_the_library_are_in_the_header(self):
     others = "".join((ROOT / name).read_text() for name in
-                     ("CMakeLists.txt", "csrc/CMakeLists.txt", "csrc/handle.c", "csrc/attention.def"))
+                     ("CMakeLists.txt", "csrc/CMakeLists.txt", "csrc/handle.c", "csrc/attention.def",
+                      "csrc/driver.c", "cmake/FoveaCuda.cmake", "kernels/attention_fwd.def"))
     for path in documents():
       # A name that goes on after a star or a colon stands for many.
       for name in re.findall(r"\b(?:fovea_[a-z_0-9]+|FOVEA_[A-Z_0-9]+)\b(?![*:])", path.read_text()):

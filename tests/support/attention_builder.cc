@@ -279,7 +279,7 @@ void expect_matches(Case &problem, const Device &device, const std::string &text
   EXPECT_EQ(difference(first, second), "") << "the second run differs\n" << text;
   const Truth truth = attend(problem.args);
   const std::vector<Finding> findings =
-      judge(truth, observe(first, problem.settings, device), /*exact_probabilities=*/true);
+      judge(truth, observe(first, problem.settings, device), device.exact_probabilities);
   EXPECT_TRUE(passes(findings, truth)) << describe(findings) << "seed " << problem.settings.seed
                                        << "; to repeat:\n  " << text << ".expect_matches_oracle();";
   note_worst(findings, device);

@@ -7,6 +7,15 @@
 #include <stdexcept>
 
 namespace fovea_test {
+namespace {
+
+fovea_status call_at_once(fovea_handle *handle, const fovea_attention_args *args) {
+  return fovea_attention(handle, args, nullptr);
+}
+
+}  // namespace
+
+AttentionCall attention_call = call_at_once;
 
 std::vector<Device> cpu_devices() {
   std::vector<Device> list;
