@@ -322,7 +322,7 @@ static bool take_cta(struct sim_launch *launch, u32 *number) {
 
 // How often a launch may go round without an end before it counts as stuck: CTAs that wait for each
 // other in vain look just like that.
-enum { MOST_ROUNDS = 1 << 24 };
+enum { MOST_ROUNDS = 1 << 19 };
 
 static void *work(void *argument) {
   struct sim_launch *launch = argument;
