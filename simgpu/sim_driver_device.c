@@ -290,3 +290,10 @@ SIM_EXPORT CUresult cuGetProcAddress_v2(const char *symbol, void **function, int
   if (status) *status = *function ? 0 : 1;  // found, symbol not found
   return *function ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
 }
+
+// Not a name of the driver's: tests run the same launch under many schedules within one process.
+SIM_EXPORT void simgpu_set_seed(uint64_t seed) {
+  pthread_mutex_lock(&sim_driver.mutex);
+  sim_driver.seed = seed;
+  pthread_mutex_unlock(&sim_driver.mutex);
+}
