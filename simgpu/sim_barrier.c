@@ -42,6 +42,7 @@ static void join_clocks(struct sim_warp *warp, const struct sim_barrier *barrier
   }
   sim_known_join(&warp->known, barrier->known);
   sim_known_join(&warp->released, barrier->released);
+  sim_known_join(&warp->released_here, barrier->released_here);
   warp->grid_awaited |= barrier->grid_awaited;
   sim_clock_tick(warp);
 }
@@ -62,6 +63,7 @@ static void complete(struct sim_cta *cta, u8 number) {
   }
   sim_known_free(&barrier->known);
   sim_known_free(&barrier->released);
+  sim_known_free(&barrier->released_here);
   *barrier = (struct sim_barrier){0};
   cta->barrier_releases++;
 }
@@ -72,6 +74,7 @@ static void add_clocks(struct sim_barrier *barrier, const struct sim_warp *warp)
   }
   sim_known_join(&barrier->known, warp->known);
   sim_known_join(&barrier->released, warp->released);
+  sim_known_join(&barrier->released_here, warp->released_here);
   barrier->grid_awaited |= warp->grid_awaited;
 }
 
@@ -161,6 +164,7 @@ void sim_barrier_check_end(struct sim_cta *cta, const struct sim_inst *last) {
   for (u32 i = 0; i < SIM_BARRIERS; i++) {
     sim_known_free(&cta->barriers[i].known);
     sim_known_free(&cta->barriers[i].released);
+    sim_known_free(&cta->barriers[i].released_here);
     cta->barriers[i] = (struct sim_barrier){0};
   }
 }

@@ -114,47 +114,67 @@ static void learn(struct sim_warp *warp, const struct sim_known *from) {
   }
 }
 
-static void release_all(struct sim_warp *warp) {
-  sim_known_join(&warp->released, warp->known);
-  join_cta(require(&warp->released), warp->cta->number, warp->clock);
+static void release_into(struct sim_warp *warp, struct sim_known **released) {
+  sim_known_join(released, warp->known);
+  join_cta(require(released), warp->cta->number, warp->clock);
+}
+
+static bool reaches_others(u8 scope) { return scope >= SIM_SCOPE_GPU; }
+
+static void release_all(struct sim_warp *warp, u8 scope) {
+  release_into(warp, &warp->released_here);
+  if (reaches_others(scope)) release_into(warp, &warp->released);
   sim_clock_tick(warp);
 }
 
 void sim_fence(struct sim_warp *warp, u8 scope) {
-  (void)scope;  // an atomic of too small a scope leaves nothing for other CTAs to find: reaches_others
-  learn(warp, warp->acquired);
-  sim_known_free(&warp->acquired);
-  release_all(warp);
+  learn(warp, warp->acquired_here);
+  sim_known_free(&warp->acquired_here);
+  if (reaches_others(scope)) {
+    learn(warp, warp->acquired);
+    sim_known_free(&warp->acquired);
+  }
+  release_all(warp, scope);
 }
 
-// A CTA-scope access to global memory orders only the CTA's own warps.
-static struct sim_sync_table *table_for(struct sim_warp *warp, const struct sim_inst *inst,
-                                        u64 address) {
-  bool is_shared = address >> SIM_WINDOW_SHIFT == 1;
-  bool is_local = is_shared || (inst->scope == SIM_SCOPE_CTA || inst->scope == SIM_SCOPE_CLUSTER);
-  if (!is_local) return warp->cta->launch->global_sync;
+static struct sim_sync_table *table_here(struct sim_warp *warp) {
   if (!warp->cta->shared_sync) warp->cta->shared_sync = sim_sync_table_new();
   return warp->cta->shared_sync;
 }
 
-void sim_sync_acquire(struct sim_warp *warp, const struct sim_inst *inst, u64 address) {
-  struct sim_sync_table *table = table_for(warp, inst, address);
+// Shared memory and accesses of a smaller scope order the CTA's own warps only.
+static struct sim_sync_table *table_of_all(struct sim_warp *warp, const struct sim_inst *inst,
+                                           u64 address) {
+  bool is_shared = address >> SIM_WINDOW_SHIFT == 1;
+  return is_shared || !reaches_others(inst->scope) ? NULL : warp->cta->launch->global_sync;
+}
+
+static void pick_up(struct sim_sync_table *table, u64 address, struct sim_known **into) {
   if (!table) return;
   pthread_mutex_lock(&table->mutex);
   struct sync_object *object = find_object(table, address, false);
-  if (object) sim_known_join(&warp->acquired, object->known);
+  if (object) sim_known_join(into, object->known);
   pthread_mutex_unlock(&table->mutex);
-  if (!inst->is_acquire || !object) return;
+}
+
+static void leave(struct sim_sync_table *table, u64 address, const struct sim_known *known) {
+  if (!table || !known) return;
+  pthread_mutex_lock(&table->mutex);
+  struct sync_object *object = find_object(table, address, true);
+  if (object) sim_known_join(&object->known, known);
+  pthread_mutex_unlock(&table->mutex);
+}
+
+void sim_sync_acquire(struct sim_warp *warp, const struct sim_inst *inst, u64 address) {
+  pick_up(table_here(warp), address, &warp->acquired_here);
+  pick_up(table_of_all(warp, inst, address), address, &warp->acquired);
+  if (!inst->is_acquire) return;
+  learn(warp, warp->acquired_here);
   learn(warp, warp->acquired);
 }
 
 void sim_sync_release(struct sim_warp *warp, const struct sim_inst *inst, u64 address) {
-  if (inst->is_release) release_all(warp);
-  if (!warp->released) return;
-  struct sim_sync_table *table = table_for(warp, inst, address);
-  if (!table) return;
-  pthread_mutex_lock(&table->mutex);
-  struct sync_object *object = find_object(table, address, true);
-  if (object) sim_known_join(&object->known, warp->released);
-  pthread_mutex_unlock(&table->mutex);
+  if (inst->is_release) release_all(warp, inst->scope);
+  leave(table_here(warp), address, warp->released_here);
+  leave(table_of_all(warp, inst, address), address, warp->released);
 }

@@ -145,10 +145,13 @@ void sim_cta_end(struct sim_cta *cta) {
     sim_known_free(&warp->known);
     sim_known_free(&warp->released);
     sim_known_free(&warp->acquired);
+    sim_known_free(&warp->released_here);
+    sim_known_free(&warp->acquired_here);
   }
   for (u32 i = 0; i < SIM_BARRIERS; i++) {
     sim_known_free(&cta->barriers[i].known);
     sim_known_free(&cta->barriers[i].released);
+    sim_known_free(&cta->barriers[i].released_here);
   }
   sim_sync_table_free(cta->shared_sync);
   free(cta->memory);

@@ -35,7 +35,9 @@ struct sim_warp {
   u64 steps;
   // Vector clock: the latest event of each warp of the CTA that happened before now (sim_race.c).
   u16 clock[SIM_MAX_WARPS];
-  struct sim_known *known, *released, *acquired;
+  // What it knows of other CTAs; what fences released and what is to be acquired, for all of the device
+  // and for the CTA alone (sim_clock.c).
+  struct sim_known *known, *released, *acquired, *released_here, *acquired_here;
   // cp.async: what is under way, and the group that each lane is filling (sim_copy.c).
   struct sim_copy *copies;
   u32 copy_count, copy_capacity;
@@ -50,7 +52,7 @@ struct sim_barrier {
   u32 arrived_warps;
   u32 votes, vote_or, vote_and;
   u16 clock[SIM_MAX_WARPS];
-  struct sim_known *released, *known;
+  struct sim_known *released, *released_here, *known;
   bool grid_awaited;
   u32 ptx_line;
 };
