@@ -27,6 +27,14 @@ static void poison(struct sim_warp *warp, u32 target, u32 bytes) {
   memset(warp->cta->state + target, SIM_BYTE_IN_FLIGHT, bytes);
 }
 
+static void land(struct sim_warp *warp, const struct sim_copy *copy, u32 lane) {
+  u8 *to = warp->cta->shared + copy->target[lane];
+  memcpy(to, sim_memory.bytes + (copy->source[lane] - SIM_GLOBAL_BASE) * (copy->taken[lane] != 0),
+         copy->taken[lane]);
+  memset(to + copy->taken[lane], 0, copy->bytes - copy->taken[lane]);
+  sim_shared_land(warp, copy->target[lane], copy->bytes);
+}
+
 static void start_lane(struct sim_warp *warp, const struct sim_inst *inst, u32 lane,
                        struct sim_copy *copy) {
   const struct sides *sides = sides_of(inst);
@@ -45,11 +53,15 @@ static void start_lane(struct sim_warp *warp, const struct sim_inst *inst, u32 l
   for (u32 i = 0; i < taken; i += step) {
     if (!sim_locate(warp, &sides->global, lane, from + i, step, SIM_READ)) return;
   }
-  copy->lanes |= 1u << lane;
   copy->group[lane] = warp->open_group[lane];
   copy->target[lane] = (u32)to;
   copy->taken[lane] = taken;
   copy->source[lane] = from;
+  if (warp->cta->launch->is_eager) {
+    land(warp, copy, lane);
+    return;
+  }
+  copy->lanes |= 1u << lane;
   poison(warp, (u32)to, bytes);
 }
 
@@ -67,14 +79,6 @@ static void copy_async(struct sim_warp *warp, const struct sim_inst *inst, u32 m
   copy->inst = inst;
   SIM_EACH_LANE(lane, mask) start_lane(warp, inst, lane, copy);
   if (copy->lanes) warp->copy_count++;
-}
-
-static void land(struct sim_warp *warp, const struct sim_copy *copy, u32 lane) {
-  u8 *to = warp->cta->shared + copy->target[lane];
-  memcpy(to, sim_memory.bytes + (copy->source[lane] - SIM_GLOBAL_BASE) * (copy->taken[lane] != 0),
-         copy->taken[lane]);
-  memset(to + copy->taken[lane], 0, copy->bytes - copy->taken[lane]);
-  sim_shared_land(warp, copy->target[lane], copy->bytes);
 }
 
 // Lands what lies in groups below the limit of its lane.

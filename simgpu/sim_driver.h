@@ -78,6 +78,7 @@ struct sim_driver {
   CUresult failed;  // sticky, until the primary context is reset
   const struct sim_profile_of_device *device;
   u64 seed;
+  bool is_eager;
   struct sim_context primary;
   struct sim_stream legacy;
   struct sim_stream *streams;

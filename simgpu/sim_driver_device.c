@@ -291,7 +291,14 @@ SIM_EXPORT CUresult cuGetProcAddress_v2(const char *symbol, void **function, int
   return *function ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
 }
 
-// Not a name of the driver's: tests run the same launch under many schedules within one process.
+// Not names of the driver's: tests run the same launch under many schedules within one process, and
+// see what it would have computed had every asynchronous copy been quick.
+SIM_EXPORT void simgpu_set_eager(int is_eager) {
+  pthread_mutex_lock(&sim_driver.mutex);
+  sim_driver.is_eager = is_eager != 0;
+  pthread_mutex_unlock(&sim_driver.mutex);
+}
+
 SIM_EXPORT void simgpu_set_seed(uint64_t seed) {
   pthread_mutex_lock(&sim_driver.mutex);
   sim_driver.seed = seed;

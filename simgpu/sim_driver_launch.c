@@ -262,6 +262,7 @@ CUresult sim_work_launch(struct sim_stream *stream, const struct sim_work *work)
                            .dynamic_shared_bytes = work->shared_bytes,
                            .serial = next_serial(),
                            .seed = sim_driver.seed,
+                           .is_eager = sim_driver.is_eager,
                            .sm_count = sim_driver.device->processors,
                            .overlapped = work->overlaps ? stream->last_launch : 0,
                            .global_sync = sim_sync_table_new()};

@@ -100,6 +100,7 @@ struct sim_launch {
   // Launches that this one may overlap until it has waited for them (griddepcontrol.wait).
   u32 overlapped;
   u64 seed;
+  bool is_eager;  // asynchronous copies land at once, as they often do on hardware
   u32 sm_count;
   u32 next_cta;  // taken atomically
   u32 order_start, order_step;

@@ -34,11 +34,14 @@ static const char *kind_name(enum sim_report_kind kind) {
   return names[kind];
 }
 
-static struct report *find_report(const struct sim_kernel *kernel, u32 line,
-                                  enum sim_report_kind kind) {
+// One place of the source is many lines of PTX once loops are unrolled: without -lineinfo the PTX line
+// decides, with it the source.
+static struct report *find_report(const struct report *wanted) {
   for (u32 i = 0; i < report_count; i++) {
     struct report *report = &reports[i];
-    if (report->key == kernel && report->ptx_line == line && report->kind == kind) return report;
+    if (report->key != wanted->key || report->kind != wanted->kind) continue;
+    if (report->ptx_line == wanted->ptx_line) return report;
+    if (*wanted->source && !strcmp(report->source, wanted->source)) return report;
   }
   return NULL;
 }
@@ -69,13 +72,15 @@ void sim_report(enum sim_report_kind kind, const struct sim_report_place *place,
   struct sim_launch *launch = place->cta->launch;
   __atomic_store_n(&launch->failed, 1, __ATOMIC_RELAXED);
   pthread_mutex_lock(&mutex);
-  struct report *known = find_report(launch->kernel, place->inst->ptx_line, kind);
+  struct report found;
+  fill_report(&found, kind, place);
+  struct report *known = find_report(&found);
   if (known) {
     known->count++;
   } else {
     reports = sim_grow(reports, report_count, &report_capacity, sizeof *reports);
     struct report *report = &reports[report_count++];
-    fill_report(report, kind, place);
+    *report = found;
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(report->detail, sizeof report->detail, format, arguments);

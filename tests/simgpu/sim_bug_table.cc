@@ -19,9 +19,9 @@ const std::vector<Bug> &planted_bugs() {
       {"half of a warp waits", "attend", "cp.async.wait_group 1;", 0, HALF_WARP("cp.async.wait_group 1;"),
        "in-flight"},
       {"copies rows past the end", "attend", "(\\], 16), %r\\d+;", -1, "$1;", "out-of-bounds"},
-      {"copies 8 bytes of 16", "attend", "cp.async.cg(\\S+ \\[%r\\d+\\], \\[%rd\\d+\\]), 16, %r\\d+;", 0,
+      {"copies 8 bytes of 16", "attend", "cp.async.cg(\\S+ \\[%r\\d+\\], \\[%rd\\d+\\]), 16, %r\\d+;", 1,
        "cp.async.ca$1, 8;", "uninitialised-read"},
-      {"copy to an address between two chunks", "attend", "(cp.async.cg.shared.global \\[%r\\d+)\\]", 0,
+      {"copy to an address between two chunks", "attend", "(cp.async.cg.shared.global \\[%r\\d+)\\]", 1,
        "$1+8]", "misaligned"},
       {"shared memory one KB too small", "attend", "", 0, "", "out-of-bounds", "small"},
       {"barrier for three of four warps", "attend", "bar.sync\\s+0;", 0, "bar.sync 0, 96;", "barrier"},
@@ -38,6 +38,11 @@ const std::vector<Bug> &planted_bugs() {
       {"values not transposed", "attend", "x4.trans", -1, "x4", "numbers"},
       {"scores scaled by a half", "attend", "0f3E000000", -1, "0f3F000000", "numbers"},
       {"keys past the end count", "attend", "setp.lt.s32(\\s+%p6\\d)", -1, "setp.ne.s32$1", "numbers"},
+      {"result also written by the CTA before", "attend", "mov.u32(\\s+%r\\d+), %ctaid.x;", -1,
+       "{ .reg .u32 c; mov.u32 c, %ctaid.x; min.u32 $1, c, 0; }", "global-race"},
+      {"barrier of a number for some warps", "attend", "bar.sync\\s+0;", 1,
+       "{ .reg .pred low; .reg .u32 t; mov.u32 t, %tid.x; setp.lt.u32 low, t, 32; @low bra L1; "
+       "bar.sync 0; bra L2; L1: bar.sync 0, 128; L2: }", "barrier"},
       // A sum over CTAs.
       {"no barrier before the warps' sums are read", "split_sum", "bar.sync\\s+0;", 0, "", "shared-race"},
       {"no barrier after the arrival", "split_sum", "bar.sync\\s+0;", 1, "", "shared-race"},
@@ -62,7 +67,7 @@ const std::vector<Bug> &planted_bugs() {
       {"box never said to be full", "hand_over", "bar.arrive 1, 128;", 0, "", "deadlock"},
       {"waits at another barrier", "hand_over", "bar.sync 1, 128;", 0, "bar.sync 3, 128;", "deadlock"},
       {"box never said to be empty", "hand_over", "bar.arrive 2, 128;", 0, "", "deadlock"},
-      {"nobody waits for the empty box", "hand_over", "bar.sync 2, 128;", 0, "", "shared-race"},
+      {"nobody waits for the empty box", "hand_over", "bar.sync 2, 128;", -1, "", "barrier"},
       {"box too short", "hand_over", "(st.shared.f32\\s+\\[%r\\d+)(\\+\\d+)?\\]", 0, "$1+384]",
        "out-of-bounds"},
       // Dependent launches.

@@ -22,7 +22,7 @@ __device__ void copy_tile(__nv_bfloat16 *tile, const __nv_bfloat16 *rows, int fi
   for (int i = threadIdx.x; i < TILE * DIM / 8; i += WARPS * 32) {
     int row = i / 8, chunk = i % 8;
     int inside = first + row < count;
-    const __nv_bfloat16 *from = rows + (int64_t)(inside ? first + row : 0) * DIM + chunk * 8;
+    const __nv_bfloat16 *from = rows + (int64_t)(first + row) * DIM + chunk * 8;
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
                      shared_address(tile + swizzle(row, chunk))),
                  "l"(from), "r"(inside ? 16 : 0)
