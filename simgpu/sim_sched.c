@@ -294,7 +294,9 @@ static bool run_round(struct sim_cta *cta) {
   bool progress = false;
   for (u32 i = 0; i < cta->warp_count && !cta->stopped; i++) {
     struct sim_warp *warp = &cta->warps[(first + i) % cta->warp_count];
-    u32 share = LEAST_SHARE << sim_random(&cta->random) % SHARE_BITS;
+    // Small equal shares are nearest to what hardware does with warps that all have work.
+    bool is_even = cta->launch->is_eager;
+    u32 share = is_even ? 4 : LEAST_SHARE << sim_random(&cta->random) % SHARE_BITS;
     progress |= run_warp(warp, share);
     ended += !warp->fragment_count;
   }

@@ -60,6 +60,11 @@ const std::vector<Bug> &planted_bugs() {
       {"one value too many", "split_sum", "setp.lt.s32", 0, "setp.le.s32", "out-of-bounds"},
       {"shuffle of 31 lanes", "split_sum", "mov.u32(\\s+%r\\d+), -1;", 0, "mov.u32$1, 0x7fffffff;",
        "divergence"},
+      {"fence of the CTA before the arrival", "split_sum", "membar.gl;", 0, "membar.cta;", "global-race"},
+      {"fence of the CTA after the arrival", "split_sum", "membar.gl;", 1, "membar.cta;", "global-race"},
+      {"no fence at all", "split_sum", "membar.gl;", -1, "", "global-race"},
+      {"partial sum stored after the arrival", "split_sum",
+       "(st.global.f32\\s+\\[%rd\\d+\\], %f\\d+;)([^!]*?atom[^;]*;)", 0, "$2 $1", "global-race"},
       // Producer and consumers.
       {"box filled before it is empty", "hand_over", "bar.(sync|arrive) 2, 128;", -1, "", "shared-race"},
       {"box said to be full too early", "hand_over", "bar.arrive 1, 128;", 0, "bar.arrive 1, 96;",
@@ -76,6 +81,11 @@ const std::vector<Bug> &planted_bugs() {
       {"waits in half of the warps", "add_after", "griddepcontrol.wait;", 0,
        "{ .reg .pred low; .reg .u32 t; mov.u32 t, %tid.x; setp.lt.u32 low, t, 32; @low "
        "griddepcontrol.wait; }", "early-dependent"},
+      {"waits in the first CTA only", "add_after", "griddepcontrol.wait;", 0,
+       "{ .reg .pred low; .reg .u32 c; mov.u32 c, %ctaid.x; setp.eq.u32 low, c, 0; @low "
+       "griddepcontrol.wait; }", "early-dependent"},
+      {"waits after it has read", "add_after", "griddepcontrol.wait;([^!]*?ld.global[^;]*;)", 0,
+       "$1 griddepcontrol.wait;", "early-dependent"},
       {"input freed before the launch", "add_after", "", 0, "", "use-after-free", "freed"},
       {"input never filled", "add_after", "", 0, "", "uninitialised-read", "unfilled"},
       {"a grid too large", "add_after", "", 0, "", "out-of-bounds", "large"},
