@@ -122,6 +122,9 @@ static u64 convert(struct value value, const struct conversion *conversion) {
   if (!is_float(from) && !is_float(to)) {
     return conversion->flags & SATURATE ? saturate_whole(value.whole, from, to) : value.whole;
   }
+  if (!is_float(from) && to == F64) {
+    return sim_f64_bits(is_signed_type(from) ? (double)(s64)value.whole : (double)value.whole);
+  }
   if (!is_float(from)) return bits_of_real(real_of_whole(value.whole, from), conversion);
   if (!is_float(to)) return whole_of_real(round_whole(value.real, conversion->rounding), to);
   if (conversion->flags & TO_WHOLE) value.real = round_whole(value.real, conversion->rounding);

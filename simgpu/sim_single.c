@@ -4,6 +4,8 @@
 // The exact sum of the exact product, rounded down, up (direction -1, 1) or towards zero (0).
 static inline float fma_directed(float a, float b, float c, int direction) {
   double exact = sim_sum_to_odd((double)a * b, c);
+  // Rounding down, terms that cancel leave -0.
+  if (exact == 0 && direction < 0) return signbit((double)a * b) || signbit(c) ? -0.0f : 0.0f;
   float near = (float)exact;
   if ((double)near == exact || near != near || isinf(exact)) return near;
   bool down = direction < 0 || (direction == 0 && exact > 0);
