@@ -1,4 +1,5 @@
-// ld and st: the address of each lane is checked, then the elements move between memory and registers.
+// ld and st: the address of each lane is checked, then the elements move between memory and
+// registers.
 #include "sim_access.h"
 
 #include <stdlib.h>
@@ -86,7 +87,8 @@ u8 *sim_locate(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u64
   return locate_global(warp, inst, lane, address, bytes, access);
 }
 
-u64 sim_lane_address(const struct sim_warp *warp, const struct sim_inst *inst, u32 index, u32 lane) {
+u64 sim_lane_address(const struct sim_warp *warp, const struct sim_inst *inst, u32 index,
+                     u32 lane) {
   const u8 *base = warp->registers + inst->slot[index];
   u64 address;
   if (inst->stride[index] == 8) {
@@ -99,7 +101,8 @@ u64 sim_lane_address(const struct sim_warp *warp, const struct sim_inst *inst, u
 }
 
 // Slots: the elements, then the address.
-static void load_lane(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, const u8 *from) {
+static void load_lane(struct sim_warp *warp, const struct sim_inst *inst, u32 lane,
+                      const u8 *from) {
   for (u32 i = 0; i < inst->element_count; i++) {
     u8 *to = warp->registers + inst->slot[i] + lane * inst->stride[i];
     u64 bits = 0;

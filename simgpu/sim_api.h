@@ -1,5 +1,6 @@
-// The part of the CUDA driver's binary interface that this library offers: names, numbers and layouts as
-// cuda.h 13.0 has them (a test compares), declared here so that no toolkit is needed to build it.
+// The part of the CUDA driver's binary interface that this library offers: names, numbers and
+// layouts as cuda.h 13.0 has them (a test compares), declared here so that no toolkit is needed to
+// build it.
 #ifndef SIM_API_H
 #define SIM_API_H
 
@@ -43,8 +44,11 @@ typedef struct sim_graph *CUgraph;
 typedef struct sim_graph *CUgraphExec;
 typedef void (*CUhostFn)(void *data);
 
-enum { CU_LAUNCH_ATTRIBUTE_COOPERATIVE = 2, CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION = 4,
-       CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION = 6 };
+enum {
+  CU_LAUNCH_ATTRIBUTE_COOPERATIVE = 2,
+  CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION = 4,
+  CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION = 6
+};
 
 typedef struct {
   int id;

@@ -9,8 +9,21 @@
 
 enum operation { ADD, MIN, MAX, AND, OR, XOR, EXCHANGE, INCREASE, DECREASE, SWAP };
 static const char operation_names[] = "add|min|max|and|or|xor|exch|inc|dec|cas";
-enum type { TYPE_U32, TYPE_S32, TYPE_B32, TYPE_F32, TYPE_U64, TYPE_S64, TYPE_B64, TYPE_F64,
-            TYPE_F16X2, TYPE_BF16X2, TYPE_F16, TYPE_BF16, TYPE_B16 };
+enum type {
+  TYPE_U32,
+  TYPE_S32,
+  TYPE_B32,
+  TYPE_F32,
+  TYPE_U64,
+  TYPE_S64,
+  TYPE_B64,
+  TYPE_F64,
+  TYPE_F16X2,
+  TYPE_BF16X2,
+  TYPE_F16,
+  TYPE_BF16,
+  TYPE_B16
+};
 static const char type_names[] = "u32|s32|b32|f32|u64|s64|b64|f64|f16x2|bf16x2|f16|bf16|b16";
 static const u8 type_bytes[] = {4, 4, 4, 4, 8, 8, 8, 8, 4, 4, 2, 2, 2};
 
@@ -30,42 +43,59 @@ static u64 add_halves(u8 type, u64 a, u64 b) {
 
 static u64 add(u8 type, u64 a, u64 b) {
   switch (type) {
-    case TYPE_F32: return sim_f32_bits(sim_f32_of((u32)a) + sim_f32_of((u32)b));
-    case TYPE_F64: return sim_f64_bits(sim_f64_of(a) + sim_f64_of(b));
+    case TYPE_F32:
+      return sim_f32_bits(sim_f32_of((u32)a) + sim_f32_of((u32)b));
+    case TYPE_F64:
+      return sim_f64_bits(sim_f64_of(a) + sim_f64_of(b));
     case TYPE_F16:
     case TYPE_BF16:
     case TYPE_F16X2:
-    case TYPE_BF16X2: return add_halves(type, a, b);
-    default: return a + b;
+    case TYPE_BF16X2:
+      return add_halves(type, a, b);
+    default:
+      return a + b;
   }
 }
 
 static bool is_less(u8 type, u64 a, u64 b) {
   switch (type) {
-    case TYPE_S32: return (s32)a < (s32)b;
-    case TYPE_S64: return (s64)a < (s64)b;
-    default: return a < b;
+    case TYPE_S32:
+      return (s32)a < (s32)b;
+    case TYPE_S64:
+      return (s64)a < (s64)b;
+    default:
+      return a < b;
   }
 }
 
 // Inputs are cut to the type's size, so that unsigned values compare as they are.
 static u64 combine(u8 operation, u8 type, u64 old, u64 b, u64 c) {
   switch (operation) {
-    case ADD: return add(type, old, b);
-    case MIN: return is_less(type, b, old) ? b : old;
-    case MAX: return is_less(type, old, b) ? b : old;
-    case AND: return old & b;
-    case OR: return old | b;
-    case XOR: return old ^ b;
-    case EXCHANGE: return b;
-    case INCREASE: return old >= b ? 0 : old + 1;
-    case DECREASE: return old == 0 || old > b ? b : old - 1;
-    default: return old == b ? c : old;
+    case ADD:
+      return add(type, old, b);
+    case MIN:
+      return is_less(type, b, old) ? b : old;
+    case MAX:
+      return is_less(type, old, b) ? b : old;
+    case AND:
+      return old & b;
+    case OR:
+      return old | b;
+    case XOR:
+      return old ^ b;
+    case EXCHANGE:
+      return b;
+    case INCREASE:
+      return old >= b ? 0 : old + 1;
+    case DECREASE:
+      return old == 0 || old > b ? b : old - 1;
+    default:
+      return old == b ? c : old;
   }
 }
 
-static u64 read_operand(const struct sim_warp *warp, const struct sim_inst *inst, u32 index, u32 lane,
-                        u32 bytes) {
+static u64 read_operand(const struct sim_warp *warp, const struct sim_inst *inst, u32 index,
+                        u32 lane, u32 bytes) {
   u64 bits = 0;
   memcpy(&bits, warp->registers + inst->slot[index] + lane * bytes, bytes);
   return bits;
@@ -74,7 +104,8 @@ static u64 read_operand(const struct sim_warp *warp, const struct sim_inst *inst
 // Slots: target, address, then b and c of each element; targets of further elements follow.
 enum { SLOT_TARGET = 0, SLOT_ADDRESS = 1, SLOT_B = 2, SLOT_C = 3, SLOT_MORE = 4 };
 
-static void update(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u8 *at, u32 element) {
+static void update(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u8 *at,
+                   u32 element) {
   u8 operation = inst->variant & 15, type = inst->variant >> 4;
   u32 bytes = type_bytes[type], slot_b = element ? SLOT_MORE + element - 1 : SLOT_B;
   u64 old = 0, b = read_operand(warp, inst, slot_b, lane, bytes);
@@ -133,18 +164,21 @@ static void decode_atomic(struct sim_decode *decode, const struct sim_statement 
   u32 bytes = type_bytes[type], at = 0;
   inst->variant = (u8)(operation | type << 4);
   inst->is_uniform = !strcmp(opcode->modifiers[0], "red");
-  if (!inst->is_uniform) inst->slot[SLOT_TARGET] = sim_bind_target(decode, sim_operand_at(decode, at++), bytes);
+  if (!inst->is_uniform)
+    inst->slot[SLOT_TARGET] = sim_bind_target(decode, sim_operand_at(decode, at++), bytes);
   sim_bind_address(decode, sim_operand_at(decode, at++), SLOT_ADDRESS, inst);
   inst->is_uniform = !strcmp(opcode->modifiers[0], "red");
   decode_values(decode, inst, at++, bytes);
-  if (operation == SWAP) inst->slot[SLOT_C] = sim_bind_source(decode, sim_operand_at(decode, at), bytes);
+  if (operation == SWAP)
+    inst->slot[SLOT_C] = sim_bind_source(decode, sim_operand_at(decode, at), bytes);
 }
 
 #define ORDER ".relaxed|acquire|release|acq_rel?.cta|cluster|gpu|sys?.global|shared|shared::cta?."
 #define CLASS SIM_CLASS_ATOMIC
-#define BOTH(rest) \
-  {"atom" ORDER rest, decode_atomic, atomic, NULL, CLASS}, \
-  {"red" ORDER rest, decode_atomic, atomic, NULL, CLASS}
+#define BOTH(rest)                                           \
+  {"atom" ORDER rest, decode_atomic, atomic, NULL, CLASS}, { \
+    "red" ORDER rest, decode_atomic, atomic, NULL, CLASS     \
+  }
 static const struct sim_form forms[] = {
     BOTH("add.u32|s32|f32|u64|s64|f64"),
     BOTH("add.noftz.f16|bf16|f16x2|bf16x2"),

@@ -1,5 +1,6 @@
-// bar and barrier: see sim_barrier.h. A barrier counts threads, in whole warps when it is .aligned, and
-// joins the clocks of those who arrive: what they did before happened before what the waiters do after.
+// bar and barrier: see sim_barrier.h. A barrier counts threads, in whole warps when it is .aligned,
+// and joins the clocks of those who arrive: what they did before happened before what the waiters
+// do after.
 #include "sim_barrier.h"
 
 #include "sim_alu.h"
@@ -133,7 +134,8 @@ bool sim_barrier_arrive(struct sim_warp *warp, const struct sim_inst *inst, u32 
   barrier->arrived_warps |= 1u << warp->index;
   add_clocks(barrier, warp);
   if ((inst->variant & 15) == REDUCE) add_votes(barrier, warp, inst, mask);
-  if (barrier->arrived > expected) report(warp, inst, mask, "more threads arrive than are expected");
+  if (barrier->arrived > expected)
+    report(warp, inst, mask, "more threads arrive than are expected");
   if ((inst->variant & 15) == ARRIVE) {
     sim_clock_tick(warp);
     if (barrier->arrived >= expected) complete(warp->cta, (u8)id);

@@ -37,14 +37,18 @@ void *sim_pool_take(struct sim_pool *pool, size_t bytes);  // zeroed, aligned to
 char *sim_pool_text(struct sim_pool *pool, const char *text, size_t length);
 void sim_pool_free(struct sim_pool *pool);
 
-// A growing array: returns room for one more element, or ends the program when memory is out, which a
-// test tool may do.
+// A growing array: returns room for one more element, or ends the program when memory is out, which
+// a test tool may do.
 void *sim_grow(void *items, u32 count, u32 *capacity, size_t item_bytes);
 
-static inline u32 sim_lowest_lane(u32 mask) { return (u32)__builtin_ctz(mask); }
-static inline u32 sim_lane_count(u32 mask) { return (u32)__builtin_popcount(mask); }
+static inline u32 sim_lowest_lane(u32 mask) {
+  return (u32)__builtin_ctz(mask);
+}
+static inline u32 sim_lane_count(u32 mask) {
+  return (u32)__builtin_popcount(mask);
+}
 
-#define SIM_EACH_LANE(lane, mask)                                                              \
+#define SIM_EACH_LANE(lane, mask)                                                             \
   for (u32 sim_rest = (mask), lane = sim_rest ? sim_lowest_lane(sim_rest) : 0; sim_rest != 0; \
        sim_rest &= sim_rest - 1, lane = sim_rest ? sim_lowest_lane(sim_rest) : 0)
 

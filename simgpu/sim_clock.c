@@ -1,9 +1,9 @@
-// How clocks travel: barriers join them directly (sim_barrier.c); between CTAs, and between warps that
-// use atomics, they travel through the addresses of atomic accesses.
+// How clocks travel: barriers join them directly (sim_barrier.c); between CTAs, and between warps
+// that use atomics, they travel through the addresses of atomic accesses.
 //
-// Release: a fence, or the .release of the access itself, takes a copy of what the warp knows; the next
-// strong write leaves it at the address. Acquire: a strong read picks up what lies at the address; it
-// counts from the next fence on, or at once with .acquire.
+// Release: a fence, or the .release of the access itself, takes a copy of what the warp knows; the
+// next strong write leaves it at the address. Acquire: a strong read picks up what lies at the
+// address; it counts from the next fence on, or at once with .acquire.
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -119,7 +119,9 @@ static void release_into(struct sim_warp *warp, struct sim_known **released) {
   join_cta(require(released), warp->cta->number, warp->clock);
 }
 
-static bool reaches_others(u8 scope) { return scope >= SIM_SCOPE_GPU; }
+static bool reaches_others(u8 scope) {
+  return scope >= SIM_SCOPE_GPU;
+}
 
 static void release_all(struct sim_warp *warp, u8 scope) {
   release_into(warp, &warp->released_here);

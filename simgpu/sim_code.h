@@ -1,7 +1,8 @@
 // Decoded code: a kernel as an array of instructions whose operands are places in a register file.
 //
-// A register file is a structure of arrays: every register, constant and special register is a slot of
-// 32 lanes (64, 128 or 256 bytes); a predicate is one u32 of 32 bits. An operand is a byte offset.
+// A register file is a structure of arrays: every register, constant and special register is a slot
+// of 32 lanes (64, 128 or 256 bytes); a predicate is one u32 of 32 bits. An operand is a byte
+// offset.
 #ifndef SIM_CODE_H
 #define SIM_CODE_H
 
@@ -76,14 +77,34 @@ struct sim_inst {
 };
 
 enum sim_special {
-  SIM_TID_X, SIM_TID_Y, SIM_TID_Z,
-  SIM_NTID_X, SIM_NTID_Y, SIM_NTID_Z,
-  SIM_CTAID_X, SIM_CTAID_Y, SIM_CTAID_Z,
-  SIM_NCTAID_X, SIM_NCTAID_Y, SIM_NCTAID_Z,
-  SIM_LANEID, SIM_WARPID, SIM_NWARPID, SIM_SMID, SIM_NSMID,
-  SIM_LANEMASK_EQ, SIM_LANEMASK_LE, SIM_LANEMASK_LT, SIM_LANEMASK_GE, SIM_LANEMASK_GT,
-  SIM_GRIDID, SIM_CLOCK, SIM_CLOCK64, SIM_GLOBALTIMER,
-  SIM_DYNAMIC_SMEM_SIZE, SIM_TOTAL_SMEM_SIZE,
+  SIM_TID_X,
+  SIM_TID_Y,
+  SIM_TID_Z,
+  SIM_NTID_X,
+  SIM_NTID_Y,
+  SIM_NTID_Z,
+  SIM_CTAID_X,
+  SIM_CTAID_Y,
+  SIM_CTAID_Z,
+  SIM_NCTAID_X,
+  SIM_NCTAID_Y,
+  SIM_NCTAID_Z,
+  SIM_LANEID,
+  SIM_WARPID,
+  SIM_NWARPID,
+  SIM_SMID,
+  SIM_NSMID,
+  SIM_LANEMASK_EQ,
+  SIM_LANEMASK_LE,
+  SIM_LANEMASK_LT,
+  SIM_LANEMASK_GE,
+  SIM_LANEMASK_GT,
+  SIM_GRIDID,
+  SIM_CLOCK,
+  SIM_CLOCK64,
+  SIM_GLOBALTIMER,
+  SIM_DYNAMIC_SMEM_SIZE,
+  SIM_TOTAL_SMEM_SIZE,
   SIM_SPECIAL_COUNT,
 };
 
@@ -97,8 +118,8 @@ struct sim_kernel {
   struct sim_module *module;
   struct sim_inst *code;
   u32 code_count, code_capacity;
-  u32 file_bytes;                 // of one warp's register file
-  u8 *constants;                  // copied to the start of every register file
+  u32 file_bytes;  // of one warp's register file
+  u8 *constants;   // copied to the start of every register file
   u32 constant_bytes;
   struct sim_special_slot specials[SIM_SPECIAL_COUNT];
   u32 special_count;
@@ -106,11 +127,11 @@ struct sim_kernel {
   u32 param_count;
   struct {
     u32 offset, bytes;
-  } *params;
+  } * params;
   u32 max_threads;
   u32 required_threads[3];
-  u32 max_dynamic_shared_bytes;   // raised by cuKernelSetAttribute
-  bool waits_for_grid;            // holds griddepcontrol.wait
+  u32 max_dynamic_shared_bytes;  // raised by cuKernelSetAttribute
+  bool waits_for_grid;           // holds griddepcontrol.wait
   struct sim_kernel *next;
 };
 

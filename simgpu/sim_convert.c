@@ -1,5 +1,5 @@
-// cvt. The common pairs have loops of their own; all others go value by value through the widest type of
-// their kind, which holds every narrower one exactly.
+// cvt. The common pairs have loops of their own; all others go value by value through the widest
+// type of their kind, which holds every narrower one exactly.
 #include "sim_alu.h"
 #include "sim_decode.h"
 
@@ -20,33 +20,48 @@ struct value {
   double real;
 };
 
-static inline bool is_float(u8 type) { return type >= F16; }
-static inline bool is_signed_type(u8 type) { return type < F16 && (type & 1); }
+static inline bool is_float(u8 type) {
+  return type >= F16;
+}
+static inline bool is_signed_type(u8 type) {
+  return type < F16 && (type & 1);
+}
 
 static struct value load_value(u8 type, const u8 *at, u8 flags) {
   u64 bits = 0;
   memcpy(&bits, at, type_bytes[type]);
   switch (type) {
-    case S8: return (struct value){.whole = (u64)(s64)(s8)bits};
-    case S16: return (struct value){.whole = (u64)(s64)(s16)bits};
-    case S32: return (struct value){.whole = (u64)(s64)(s32)bits};
-    case F16: return (struct value){.real = sim_f16_to_f32((u16)bits)};
-    case BF16: return (struct value){.real = sim_bf16_to_f32((u16)bits)};
+    case S8:
+      return (struct value){.whole = (u64)(s64)(s8)bits};
+    case S16:
+      return (struct value){.whole = (u64)(s64)(s16)bits};
+    case S32:
+      return (struct value){.whole = (u64)(s64)(s32)bits};
+    case F16:
+      return (struct value){.real = sim_f16_to_f32((u16)bits)};
+    case BF16:
+      return (struct value){.real = sim_bf16_to_f32((u16)bits)};
     case F32: {
       float real = sim_f32_of((u32)bits);
       return (struct value){.real = flags & FLUSH ? sim_flush(real) : real};
     }
-    case F64: return (struct value){.real = sim_f64_of(bits)};
-    default: return (struct value){.whole = bits};
+    case F64:
+      return (struct value){.real = sim_f64_of(bits)};
+    default:
+      return (struct value){.whole = bits};
   }
 }
 
 static double round_whole(double value, u8 rounding) {
   switch (rounding) {
-    case TO_ZERO: return trunc(value);
-    case DOWN: return floor(value);
-    case UP: return ceil(value);
-    default: return rint(value);
+    case TO_ZERO:
+      return trunc(value);
+    case DOWN:
+      return floor(value);
+    case UP:
+      return ceil(value);
+    default:
+      return rint(value);
   }
 }
 
@@ -107,13 +122,15 @@ static u64 bits_of_real(double value, const struct conversion *conversion) {
   if (conversion->flags & SATURATE) value = value > 0 ? (value < 1 ? value : 1) : 0;
   switch (conversion->to) {
     case F16:
-    case BF16: return half_of_real(value, conversion->to, conversion->rounding);
+    case BF16:
+      return half_of_real(value, conversion->to, conversion->rounding);
     case F32: {
       float single = single_of_real(value, conversion->rounding);
       if (single != single) return 0x7fffffff;
       return sim_f32_bits(conversion->flags & FLUSH ? sim_flush(single) : single);
     }
-    default: return sim_f64_bits(value);
+    default:
+      return sim_f64_bits(value);
   }
 }
 
@@ -134,13 +151,20 @@ static u64 convert(struct value value, const struct conversion *conversion) {
 // An integer that is narrower than its register is extended, as it would be by a load.
 static u64 extend(u64 bits, u8 type) {
   switch (type) {
-    case U8: return (u8)bits;
-    case S8: return (u64)(s64)(s8)bits;
-    case U16: return (u16)bits;
-    case S16: return (u64)(s64)(s16)bits;
-    case U32: return (u32)bits;
-    case S32: return (u64)(s64)(s32)bits;
-    default: return bits;
+    case U8:
+      return (u8)bits;
+    case S8:
+      return (u64)(s64)(s8)bits;
+    case U16:
+      return (u16)bits;
+    case S16:
+      return (u64)(s64)(s16)bits;
+    case U32:
+      return (u32)bits;
+    case S32:
+      return (u64)(s64)(s32)bits;
+    default:
+      return bits;
   }
 }
 
@@ -170,10 +194,10 @@ static sim_handler find_loop(const struct conversion *conversion, const struct s
   static const struct {
     u8 to, from;
     sim_handler run;
-  } loops[] = {{S64, S32, cvt_s64_s32}, {U64, S32, cvt_s64_s32}, {U64, U32, cvt_u64_u32},
-               {S64, U32, cvt_u64_u32}, {U32, U64, cvt_u32_u64}, {S32, S64, cvt_u32_u64},
-               {U32, S64, cvt_u32_u64}, {F32, S32, cvt_f32_s32}, {F32, U32, cvt_f32_u32},
-               {F32, F16, cvt_f32_f16}, {F32, BF16, cvt_f32_bf16}, {F16, F32, cvt_f16_f32},
+  } loops[] = {{S64, S32, cvt_s64_s32},  {U64, S32, cvt_s64_s32},   {U64, U32, cvt_u64_u32},
+               {S64, U32, cvt_u64_u32},  {U32, U64, cvt_u32_u64},   {S32, S64, cvt_u32_u64},
+               {U32, S64, cvt_u32_u64},  {F32, S32, cvt_f32_s32},   {F32, U32, cvt_f32_u32},
+               {F32, F16, cvt_f32_f16},  {F32, BF16, cvt_f32_bf16}, {F16, F32, cvt_f16_f32},
                {BF16, F32, cvt_bf16_f32}};
   if (conversion->flags || conversion->rounding) return cvt_any;
   for (size_t i = 0; i < sizeof loops / sizeof *loops; i++) {
@@ -205,7 +229,8 @@ static void decode_cvt(struct sim_decode *decode, const struct sim_statement *st
   if (whole >= 0 && is_float(conversion.to)) conversion.flags |= TO_WHOLE;
   sim_bind_any(decode, sim_operand_at(decode, 0), type_bytes[conversion.to], inst, 0);
   sim_bind_any(decode, sim_operand_at(decode, 1), type_bytes[conversion.from], inst, 1);
-  if (inst->stride[0] < type_bytes[conversion.to] || inst->stride[1] < type_bytes[conversion.from]) {
+  if (inst->stride[0] < type_bytes[conversion.to] ||
+      inst->stride[1] < type_bytes[conversion.from]) {
     sim_decode_fail(decode, "%s has a register that is too narrow", opcode->text);
   }
   memcpy(&inst->immediate, &conversion, sizeof conversion);
@@ -213,9 +238,15 @@ static void decode_cvt(struct sim_decode *decode, const struct sim_statement *st
 }
 
 // Packed conversions: the first source becomes the high half.
-static inline u16 zero_f16(float value) { return half_of_real(value, F16, TO_ZERO); }
-static inline u16 zero_bf16(float value) { return half_of_real(value, BF16, TO_ZERO); }
-static inline float relu(float value) { return value < 0 ? 0 : value; }
+static inline u16 zero_f16(float value) {
+  return half_of_real(value, F16, TO_ZERO);
+}
+static inline u16 zero_bf16(float value) {
+  return half_of_real(value, BF16, TO_ZERO);
+}
+static inline float relu(float value) {
+  return value < 0 ? 0 : value;
+}
 static inline float finite_f16(float value) {
   return value > 65504 ? 65504 : value < -65504 ? -65504 : value;
 }
@@ -226,7 +257,8 @@ SIM_DEFINE_2(cvt_bf16x2, u32, f32, f32, PACK(sim_f32_to_bf16(b), sim_f32_to_bf16
 SIM_DEFINE_2(cvt_rz_f16x2, u32, f32, f32, PACK(zero_f16(b), zero_f16(a)))
 SIM_DEFINE_2(cvt_rz_bf16x2, u32, f32, f32, PACK(zero_bf16(b), zero_bf16(a)))
 SIM_DEFINE_2(cvt_relu_f16x2, u32, f32, f32, PACK(sim_f32_to_f16(relu(b)), sim_f32_to_f16(relu(a))))
-SIM_DEFINE_2(cvt_relu_bf16x2, u32, f32, f32, PACK(sim_f32_to_bf16(relu(b)), sim_f32_to_bf16(relu(a))))
+SIM_DEFINE_2(cvt_relu_bf16x2, u32, f32, f32,
+             PACK(sim_f32_to_bf16(relu(b)), sim_f32_to_bf16(relu(a))))
 SIM_DEFINE_2(cvt_finite_f16x2, u32, f32, f32,
              PACK(sim_f32_to_f16(finite_f16(b)), sim_f32_to_f16(finite_f16(a))))
 
@@ -240,9 +272,11 @@ SIM_DEFINE_1(cvt_e4m3x2_f16x2, u16, u32,
 SIM_DEFINE_1(cvt_e5m2x2_f16x2, u16, u32,
              PACK_BYTES(sim_f32_to_e5m2(HALF_LOW(a)), sim_f32_to_e5m2(HALF_HIGH(a))))
 SIM_DEFINE_1(cvt_f16x2_e4m3x2, u32, u16,
-             PACK(sim_f32_to_f16(sim_e4m3_to_f32((u8)a)), sim_f32_to_f16(sim_e4m3_to_f32((u8)(a >> 8)))))
+             PACK(sim_f32_to_f16(sim_e4m3_to_f32((u8)a)),
+                  sim_f32_to_f16(sim_e4m3_to_f32((u8)(a >> 8)))))
 SIM_DEFINE_1(cvt_f16x2_e5m2x2, u32, u16,
-             PACK(sim_f32_to_f16(sim_e5m2_to_f32((u8)a)), sim_f32_to_f16(sim_e5m2_to_f32((u8)(a >> 8)))))
+             PACK(sim_f32_to_f16(sim_e5m2_to_f32((u8)a)),
+                  sim_f32_to_f16(sim_e5m2_to_f32((u8)(a >> 8)))))
 SIM_DEFINE_1(cvt_tf32, u32, f32, sim_f32_to_tf32(a))
 SIM_DEFINE_1(cvt_rna_tf32, u32, f32, sim_f32_to_tf32_away(a))
 

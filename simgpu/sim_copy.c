@@ -1,5 +1,5 @@
-// cp.async and its groups. Data lands as late as PTX allows, at the wait of the thread that copies; until
-// then the destination is poisoned, and reading or writing it is an error.
+// cp.async and its groups. Data lands as late as PTX allows, at the wait of the thread that copies;
+// until then the destination is poisoned, and reading or writing it is an error.
 #include "sim_copy.h"
 
 #include "sim_access.h"
@@ -12,8 +12,8 @@
 
 enum { POISON = 0x7f };  // NaN in every float format
 
-// Slots: 0 shared address, 1 global address, 2 bytes taken. The global side has an instruction of its
-// own space, made at decoding and found behind `targets`.
+// Slots: 0 shared address, 1 global address, 2 bytes taken. The global side has an instruction of
+// its own space, made at decoding and found behind `targets`.
 struct sides {
   struct sim_inst shared, global;
 };
@@ -72,7 +72,8 @@ static void profile_copy(struct sim_warp *warp, const struct sim_inst *inst, u32
 
 static void copy_async(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
   if (warp->cta->counts) profile_copy(warp, inst, mask);
-  warp->copies = sim_grow(warp->copies, warp->copy_count, &warp->copy_capacity, sizeof *warp->copies);
+  warp->copies =
+      sim_grow(warp->copies, warp->copy_count, &warp->copy_capacity, sizeof *warp->copies);
   struct sim_copy *copy = &warp->copies[warp->copy_count];
   copy->lanes = 0;
   copy->bytes = inst->element_bytes;

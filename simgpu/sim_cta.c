@@ -10,39 +10,61 @@
 
 enum { ALIGNMENT = 64 };
 
-static size_t round_up(size_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
+static size_t round_up(size_t bytes) {
+  return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
 
 static u32 special_value(const struct sim_cta *cta, const struct sim_warp *warp, u32 lane,
                          enum sim_special special) {
   const struct sim_launch *launch = cta->launch;
   u32 thread = warp->index * SIM_LANES + lane;
   switch (special) {
-    case SIM_TID_X: return thread % launch->block[0];
-    case SIM_TID_Y: return thread / launch->block[0] % launch->block[1];
-    case SIM_TID_Z: return thread / launch->block[0] / launch->block[1];
+    case SIM_TID_X:
+      return thread % launch->block[0];
+    case SIM_TID_Y:
+      return thread / launch->block[0] % launch->block[1];
+    case SIM_TID_Z:
+      return thread / launch->block[0] / launch->block[1];
     case SIM_NTID_X:
     case SIM_NTID_Y:
-    case SIM_NTID_Z: return launch->block[special - SIM_NTID_X];
+    case SIM_NTID_Z:
+      return launch->block[special - SIM_NTID_X];
     case SIM_CTAID_X:
     case SIM_CTAID_Y:
-    case SIM_CTAID_Z: return cta->index[special - SIM_CTAID_X];
+    case SIM_CTAID_Z:
+      return cta->index[special - SIM_CTAID_X];
     case SIM_NCTAID_X:
     case SIM_NCTAID_Y:
-    case SIM_NCTAID_Z: return launch->grid[special - SIM_NCTAID_X];
-    case SIM_LANEID: return lane;
-    case SIM_WARPID: return warp->index;
-    case SIM_NWARPID: return cta->warp_count;
-    case SIM_SMID: return cta->number % launch->sm_count;
-    case SIM_NSMID: return launch->sm_count;
-    case SIM_LANEMASK_EQ: return 1u << lane;
-    case SIM_LANEMASK_LE: return (2u << lane) - 1;
-    case SIM_LANEMASK_LT: return (1u << lane) - 1;
-    case SIM_LANEMASK_GE: return ~((1u << lane) - 1);
-    case SIM_LANEMASK_GT: return ~((2u << lane) - 1);
-    case SIM_GRIDID: return launch->serial;
-    case SIM_DYNAMIC_SMEM_SIZE: return launch->dynamic_shared_bytes;
-    case SIM_TOTAL_SMEM_SIZE: return cta->shared_end - SIM_SHARED_START;
-    default: return 0;
+    case SIM_NCTAID_Z:
+      return launch->grid[special - SIM_NCTAID_X];
+    case SIM_LANEID:
+      return lane;
+    case SIM_WARPID:
+      return warp->index;
+    case SIM_NWARPID:
+      return cta->warp_count;
+    case SIM_SMID:
+      return cta->number % launch->sm_count;
+    case SIM_NSMID:
+      return launch->sm_count;
+    case SIM_LANEMASK_EQ:
+      return 1u << lane;
+    case SIM_LANEMASK_LE:
+      return (2u << lane) - 1;
+    case SIM_LANEMASK_LT:
+      return (1u << lane) - 1;
+    case SIM_LANEMASK_GE:
+      return ~((1u << lane) - 1);
+    case SIM_LANEMASK_GT:
+      return ~((2u << lane) - 1);
+    case SIM_GRIDID:
+      return launch->serial;
+    case SIM_DYNAMIC_SMEM_SIZE:
+      return launch->dynamic_shared_bytes;
+    case SIM_TOTAL_SMEM_SIZE:
+      return cta->shared_end - SIM_SHARED_START;
+    default:
+      return 0;
   }
 }
 
@@ -80,7 +102,8 @@ static bool lay_out(struct sim_cta *cta) {
   size_t registers = round_up(kernel->file_bytes);
   size_t local = round_up((size_t)kernel->local_bytes * SIM_LANES);
   size_t warps = round_up(sizeof *cta->warps * cta->warp_count);
-  cta->memory_bytes = shared * (4 + cta->warp_count) + warps + (registers + local) * cta->warp_count;
+  cta->memory_bytes =
+      shared * (4 + cta->warp_count) + warps + (registers + local) * cta->warp_count;
   cta->memory = aligned_alloc(ALIGNMENT, cta->memory_bytes);
   if (!cta->memory) return false;
   u8 *at = cta->memory;

@@ -1,7 +1,8 @@
 // Operands become slots, statements become instructions: see sim_decode.h.
 //
-// A function that is called is expanded at the call, with registers of its own: kernels call little,
-// and code that only ever goes forward keeps "lowest address first" the right order for divergent lanes.
+// A function that is called is expanded at the call, with registers of its own: kernels call
+// little, and code that only ever goes forward keeps "lowest address first" the right order for
+// divergent lanes.
 #include "sim_decode.h"
 
 #include <stdarg.h>
@@ -36,8 +37,9 @@ enum { SLOT_ALIGN = 64, PREDICATE_ROOM = 4096 };
 void sim_decode_fail(struct sim_decode *decode, const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
-  int length = snprintf(decode->error, decode->error_bytes, "%s, PTX line %u: ",
-                        decode->kernel->name, decode->statement ? decode->statement->ptx_line : 0);
+  int length =
+      snprintf(decode->error, decode->error_bytes, "%s, PTX line %u: ", decode->kernel->name,
+               decode->statement ? decode->statement->ptx_line : 0);
   if (length > 0 && (size_t)length < decode->error_bytes) {
     vsnprintf(decode->error + length, decode->error_bytes - (size_t)length, format, arguments);
   }
@@ -80,12 +82,16 @@ u32 sim_constant_slot(struct sim_decode *decode, u64 bits, u32 bytes) {
 
 static u32 special_slot(struct sim_decode *decode, const char *name, u32 bytes) {
   static const char *const names[SIM_SPECIAL_COUNT] = {
-      "%tid.x",         "%tid.y",         "%tid.z",         "%ntid.x",        "%ntid.y",
-      "%ntid.z",        "%ctaid.x",       "%ctaid.y",       "%ctaid.z",       "%nctaid.x",
-      "%nctaid.y",      "%nctaid.z",      "%laneid",        "%warpid",        "%nwarpid",
-      "%smid",          "%nsmid",         "%lanemask_eq",   "%lanemask_le",   "%lanemask_lt",
-      "%lanemask_ge",   "%lanemask_gt",   "%gridid",        "%clock",         "%clock64",
-      "%globaltimer",   "%dynamic_smem_size", "%total_smem_size"};
+      "%tid.x",          "%tid.y",       "%tid.z",
+      "%ntid.x",         "%ntid.y",      "%ntid.z",
+      "%ctaid.x",        "%ctaid.y",     "%ctaid.z",
+      "%nctaid.x",       "%nctaid.y",    "%nctaid.z",
+      "%laneid",         "%warpid",      "%nwarpid",
+      "%smid",           "%nsmid",       "%lanemask_eq",
+      "%lanemask_le",    "%lanemask_lt", "%lanemask_ge",
+      "%lanemask_gt",    "%gridid",      "%clock",
+      "%clock64",        "%globaltimer", "%dynamic_smem_size",
+      "%total_smem_size"};
   int special = 0;
   while (special < SIM_SPECIAL_COUNT && strcmp(names[special], name) != 0) special++;
   if (special == SIM_SPECIAL_COUNT) sim_decode_fail(decode, "unsupported register %s", name);
@@ -207,7 +213,7 @@ static u8 space_of_symbol(struct sim_decode *decode, const struct sim_symbol *sy
     case SIM_SYMBOL_PARAM:
     case SIM_SYMBOL_LOCAL:
       return sim_symbol_address(decode, symbol) >= SIM_PARAM_WINDOW ? SIM_SPACE_PARAM
-                                                                     : SIM_SPACE_LOCAL;
+                                                                    : SIM_SPACE_LOCAL;
     default:
       return SIM_SPACE_GLOBAL;
   }
@@ -356,7 +362,8 @@ static void resolve_branches(struct sim_decode *decode) {
     u32 first = instance->statement_starts[i], end = instance->statement_starts[i + 1];
     if (!strncmp(statement->opcode, "bra", 3)) {
       const char *name = sim_operand_at(decode, 0)->name;
-      decode->kernel->code[end - 1].target = find_target(decode, statement->scope, name ? name : "");
+      decode->kernel->code[end - 1].target =
+          find_target(decode, statement->scope, name ? name : "");
     } else if (!strncmp(statement->opcode, "brx", 3) && end > first) {
       resolve_indexed(decode, statement, &decode->kernel->code[end - 1]);
     } else if (!strcmp(statement->opcode, "ret") && decode->depth > 0) {
@@ -482,8 +489,12 @@ bool sim_decode_kernel(struct sim_syntax *syntax, struct sim_pool *pool,
                        const struct sim_function *function, struct sim_kernel *kernel, char *error,
                        size_t error_bytes) {
   jmp_buf failed;
-  struct sim_decode decode = {.syntax = syntax, .pool = pool, .kernel = kernel, .error = error,
-                              .error_bytes = error_bytes, .failed = &failed};
+  struct sim_decode decode = {.syntax = syntax,
+                              .pool = pool,
+                              .kernel = kernel,
+                              .error = error,
+                              .error_bytes = error_bytes,
+                              .failed = &failed};
   decode.file_bytes = decode.predicate_limit = PREDICATE_ROOM;
   struct sim_instance instance = {.function = function};
   kernel->name = function->name;
@@ -495,7 +506,8 @@ bool sim_decode_kernel(struct sim_syntax *syntax, struct sim_pool *pool,
     place_all_shared(&decode, function);
     expand(&decode, function, &instance);
     decode.statement = NULL;
-    sim_emit(&decode, &(struct sim_inst){.flow = SIM_FLOW_EXIT, .opcode = "exit",
+    sim_emit(&decode, &(struct sim_inst){.flow = SIM_FLOW_EXIT,
+                                         .opcode = "exit",
                                          .instruction_class = SIM_CLASS_CONTROL,
                                          .location = SIM_NO_LOCATION});
     fill_constants(&decode);

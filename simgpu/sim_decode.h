@@ -41,7 +41,8 @@ void sim_bind_any(struct sim_decode *decode, const struct sim_operand *operand, 
                   struct sim_inst *inst, u32 index);
 u32 sim_constant_slot(struct sim_decode *decode, u64 bits, u32 bytes);
 u32 sim_scratch_slot(struct sim_decode *decode, u32 bytes);
-// [register + offset], [variable + offset] or [literal]: slot[index] with its stride, immediate, space.
+// [register + offset], [variable + offset] or [literal]: slot[index] with its stride, immediate,
+// space.
 void sim_bind_address(struct sim_decode *decode, const struct sim_operand *operand, u32 index,
                       struct sim_inst *inst);
 // The address of a variable in its own state space's form, as mov gives it.

@@ -22,8 +22,15 @@ struct sim_context {
   u32 retained;
 };
 
-enum sim_work_kind { SIM_WORK_LAUNCH, SIM_WORK_COPY, SIM_WORK_SET, SIM_WORK_WAIT, SIM_WORK_EVENT,
-                     SIM_WORK_CALL, SIM_WORK_FREE };
+enum sim_work_kind {
+  SIM_WORK_LAUNCH,
+  SIM_WORK_COPY,
+  SIM_WORK_SET,
+  SIM_WORK_WAIT,
+  SIM_WORK_EVENT,
+  SIM_WORK_CALL,
+  SIM_WORK_FREE
+};
 
 struct sim_work {
   enum sim_work_kind kind;
@@ -49,9 +56,9 @@ struct sim_work {
 struct sim_stream {
   struct sim_context *context;
   struct sim_work *first, *last;
-  u64 queued, done;      // serials
-  bool is_blocking;      // takes part in the legacy stream's order
-  u32 last_launch;       // serial of the launch that just ran here, 0 after other work
+  u64 queued, done;  // serials
+  bool is_blocking;  // takes part in the legacy stream's order
+  u32 last_launch;   // serial of the launch that just ran here, 0 after other work
   struct sim_graph *capture;
   bool is_origin;
   int priority;
@@ -88,13 +95,13 @@ struct sim_driver {
 extern struct sim_driver sim_driver;
 extern _Thread_local struct sim_context *sim_current;
 
-// Locks the driver and answers with what stands in the way of a call: not initialised, no context, an
-// earlier error.
+// Locks the driver and answers with what stands in the way of a call: not initialised, no context,
+// an earlier error.
 CUresult sim_enter(bool needs_context);
 CUresult sim_leave(CUresult result);
-#define SIM_CALL(needs_context, ...)                   \
-  do {                                                 \
-    CUresult entered = sim_enter(needs_context);       \
+#define SIM_CALL(needs_context, ...)                     \
+  do {                                                   \
+    CUresult entered = sim_enter(needs_context);         \
     return sim_leave(entered ? entered : (__VA_ARGS__)); \
   } while (0)
 

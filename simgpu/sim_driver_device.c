@@ -71,7 +71,9 @@ SIM_EXPORT CUresult cuDriverGetVersion(int *version) {
   return CUDA_SUCCESS;
 }
 
-SIM_EXPORT CUresult cuDeviceGetCount(int *count) { SIM_CALL(false, (*count = 1, CUDA_SUCCESS)); }
+SIM_EXPORT CUresult cuDeviceGetCount(int *count) {
+  SIM_CALL(false, (*count = 1, CUDA_SUCCESS));
+}
 
 SIM_EXPORT CUresult cuDeviceGet(CUdevice *device, int ordinal) {
   SIM_CALL(false, ordinal ? CUDA_ERROR_INVALID_DEVICE : (*device = 0, CUDA_SUCCESS));
@@ -98,35 +100,57 @@ SIM_EXPORT CUresult cuDeviceGetUuid_v2(void *uuid, CUdevice device) {
 static int attribute_value(int attribute) {
   const struct sim_profile_of_device *device = sim_driver.device;
   switch (attribute) {
-    case 1: return 1024;   // threads per block
+    case 1:
+      return 1024;  // threads per block
     case 2:
-    case 3: return 1024;   // block x, y
-    case 4: return 64;     // block z
-    case 5: return INT32_MAX;  // grid x
+    case 3:
+      return 1024;  // block x, y
+    case 4:
+      return 64;  // block z
+    case 5:
+      return INT32_MAX;  // grid x
     case 6:
-    case 7: return 65535;  // grid y, z
-    case 8: return 49152;  // shared memory per block without asking
-    case 9: return 65536;  // constant memory
-    case 10: return SIM_LANES;
+    case 7:
+      return 65535;  // grid y, z
+    case 8:
+      return 49152;  // shared memory per block without asking
+    case 9:
+      return 65536;  // constant memory
+    case 10:
+      return SIM_LANES;
     case 12:
-    case 82: return 65536;  // registers per block, per multiprocessor
-    case 13: return 1410000;     // clock, kHz
-    case 16: return (int)device->processors;
+    case 82:
+      return 65536;  // registers per block, per multiprocessor
+    case 13:
+      return 1410000;  // clock, kHz
+    case 16:
+      return (int)device->processors;
     case 31:
     case 41:
     case 78:
     case 95:
-    case 115: return 1;    // concurrent kernels, unified addresses, priorities, cooperative, pools
-    case 38: return (int)device->l2_bytes;
-    case 39: return (int)device->threads_per_processor;
-    case 40: return 1;     // copy engines
-    case 75: return (int)device->sm / 10;
-    case 76: return (int)device->sm % 10;
-    case 81: return (int)device->shared_per_processor;
-    case 97: return (int)device->shared_per_block_optin;
-    case 106: return device->sm >= 90 ? 32 : device->sm == 86 ? 16 : 32;  // blocks per multiprocessor
-    case 111: return SIM_SHARED_START;  // shared memory that the system keeps per block
-    default: return 0;     // what this device does not do
+    case 115:
+      return 1;  // concurrent kernels, unified addresses, priorities, cooperative, pools
+    case 38:
+      return (int)device->l2_bytes;
+    case 39:
+      return (int)device->threads_per_processor;
+    case 40:
+      return 1;  // copy engines
+    case 75:
+      return (int)device->sm / 10;
+    case 76:
+      return (int)device->sm % 10;
+    case 81:
+      return (int)device->shared_per_processor;
+    case 97:
+      return (int)device->shared_per_block_optin;
+    case 106:
+      return device->sm >= 90 ? 32 : device->sm == 86 ? 16 : 32;  // blocks per multiprocessor
+    case 111:
+      return SIM_SHARED_START;  // shared memory that the system keeps per block
+    default:
+      return 0;  // what this device does not do
   }
 }
 
@@ -160,9 +184,9 @@ static CUresult pop(CUcontext *context) {
 }
 
 SIM_EXPORT CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) {
-  SIM_CALL(false, device ? CUDA_ERROR_INVALID_DEVICE
-                         : (sim_driver.primary.retained++, *context = &sim_driver.primary,
-                            CUDA_SUCCESS));
+  SIM_CALL(false,
+           device ? CUDA_ERROR_INVALID_DEVICE
+                  : (sim_driver.primary.retained++, *context = &sim_driver.primary, CUDA_SUCCESS));
 }
 
 SIM_EXPORT CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
@@ -213,8 +237,12 @@ SIM_EXPORT CUresult cuCtxSetCurrent(CUcontext context) {
   SIM_CALL(false, (sim_current = context, CUDA_SUCCESS));
 }
 
-SIM_EXPORT CUresult cuCtxPushCurrent_v2(CUcontext context) { SIM_CALL(false, push(context)); }
-SIM_EXPORT CUresult cuCtxPopCurrent_v2(CUcontext *context) { SIM_CALL(false, pop(context)); }
+SIM_EXPORT CUresult cuCtxPushCurrent_v2(CUcontext context) {
+  SIM_CALL(false, push(context));
+}
+SIM_EXPORT CUresult cuCtxPopCurrent_v2(CUcontext *context) {
+  SIM_CALL(false, pop(context));
+}
 
 SIM_EXPORT CUresult cuCtxGetDevice(CUdevice *device) {
   SIM_CALL(false, sim_current ? (*device = 0, CUDA_SUCCESS) : CUDA_ERROR_INVALID_CONTEXT);
@@ -283,7 +311,8 @@ SIM_EXPORT CUresult cuGetProcAddress_v2(const char *symbol, void **function, int
   char versioned[128];
   Dl_info self;
   snprintf(versioned, sizeof versioned, "%s_v2", symbol);
-  void *library = dladdr(&sim_driver, &self) ? dlopen(self.dli_fname, RTLD_LAZY | RTLD_NOLOAD) : NULL;
+  void *library =
+      dladdr(&sim_driver, &self) ? dlopen(self.dli_fname, RTLD_LAZY | RTLD_NOLOAD) : NULL;
   *function = library ? dlsym(library, versioned) : NULL;
   if (library && !*function) *function = dlsym(library, symbol);
   if (library) dlclose(library);

@@ -80,7 +80,8 @@ SIM_EXPORT CUresult cuGraphInstantiateWithFlags(CUgraphExec *result, CUgraph gra
 
 static CUresult launch_graph(const struct sim_graph *graph, struct sim_stream *stream) {
   CUresult result = graph ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
-  for (const struct sim_work *work = graph ? graph->first : NULL; work && !result; work = work->next) {
+  for (const struct sim_work *work = graph ? graph->first : NULL; work && !result;
+       work = work->next) {
     result = sim_queue(stream, sim_work_copy(work));
   }
   return result;
@@ -96,9 +97,14 @@ static CUresult destroy(struct sim_graph *graph) {
   return CUDA_SUCCESS;
 }
 
-SIM_EXPORT CUresult cuGraphDestroy(CUgraph graph) { SIM_CALL(false, destroy(graph)); }
-SIM_EXPORT CUresult cuGraphExecDestroy(CUgraphExec graph) { SIM_CALL(false, destroy(graph)); }
+SIM_EXPORT CUresult cuGraphDestroy(CUgraph graph) {
+  SIM_CALL(false, destroy(graph));
+}
+SIM_EXPORT CUresult cuGraphExecDestroy(CUgraphExec graph) {
+  SIM_CALL(false, destroy(graph));
+}
 
 SIM_EXPORT CUresult cuGraphGetNodes(CUgraph graph, void **nodes, size_t *count) {
-  SIM_CALL(false, nodes || !graph ? CUDA_ERROR_NOT_SUPPORTED : (*count = graph->count, CUDA_SUCCESS));
+  SIM_CALL(false,
+           nodes || !graph ? CUDA_ERROR_NOT_SUPPORTED : (*count = graph->count, CUDA_SUCCESS));
 }

@@ -44,8 +44,12 @@ static CUresult unload(struct sim_module *module) {
   return CUDA_SUCCESS;
 }
 
-SIM_EXPORT CUresult cuLibraryUnload(CUlibrary library) { SIM_CALL(false, unload(library)); }
-SIM_EXPORT CUresult cuModuleUnload(CUmodule module) { SIM_CALL(true, unload(module)); }
+SIM_EXPORT CUresult cuLibraryUnload(CUlibrary library) {
+  SIM_CALL(false, unload(library));
+}
+SIM_EXPORT CUresult cuModuleUnload(CUmodule module) {
+  SIM_CALL(true, unload(module));
+}
 
 static CUresult find(struct sim_kernel **kernel, struct sim_module *module, const char *name) {
   if (!module || !name) return CUDA_ERROR_INVALID_VALUE;
@@ -114,23 +118,38 @@ static u32 thread_limit(const struct sim_kernel *kernel) {
 
 static CUresult get_attribute(int *value, int attribute, const struct sim_kernel *kernel) {
   switch (attribute) {
-    case CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK: *value = (int)thread_limit(kernel); break;
-    case CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES: *value = (int)kernel->static_shared_bytes; break;
-    case CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES: *value = (int)kernel->local_bytes; break;
-    case CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES: *value = (int)dynamic_limit(kernel); break;
-    case CU_FUNC_ATTRIBUTE_CONST_SIZE_BYTES: *value = 0; break;
+    case CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK:
+      *value = (int)thread_limit(kernel);
+      break;
+    case CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES:
+      *value = (int)kernel->static_shared_bytes;
+      break;
+    case CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES:
+      *value = (int)kernel->local_bytes;
+      break;
+    case CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES:
+      *value = (int)dynamic_limit(kernel);
+      break;
+    case CU_FUNC_ATTRIBUTE_CONST_SIZE_BYTES:
+      *value = 0;
+      break;
     case CU_FUNC_ATTRIBUTE_PTX_VERSION:
-    case CU_FUNC_ATTRIBUTE_BINARY_VERSION: *value = (int)sim_driver.device->sm; break;
-    default: return CUDA_ERROR_INVALID_VALUE;  // registers are ptxas's affair
+    case CU_FUNC_ATTRIBUTE_BINARY_VERSION:
+      *value = (int)sim_driver.device->sm;
+      break;
+    default:
+      return CUDA_ERROR_INVALID_VALUE;  // registers are ptxas's affair
   }
   return CUDA_SUCCESS;
 }
 
-SIM_EXPORT CUresult cuKernelSetAttribute(int attribute, int value, CUkernel kernel, CUdevice device) {
+SIM_EXPORT CUresult cuKernelSetAttribute(int attribute, int value, CUkernel kernel,
+                                         CUdevice device) {
   SIM_CALL(false, device ? CUDA_ERROR_INVALID_DEVICE : set_attribute(kernel, attribute, value));
 }
 
-SIM_EXPORT CUresult cuKernelGetAttribute(int *value, int attribute, CUkernel kernel, CUdevice device) {
+SIM_EXPORT CUresult cuKernelGetAttribute(int *value, int attribute, CUkernel kernel,
+                                         CUdevice device) {
   SIM_CALL(false, device ? CUDA_ERROR_INVALID_DEVICE : get_attribute(value, attribute, kernel));
 }
 

@@ -11,7 +11,9 @@ static struct {
   size_t bytes;
 } pinned[MOST_PINNED];
 
-static bool is_device(u64 address) { return sim_in_arena(address, 1); }
+static bool is_device(u64 address) {
+  return sim_in_arena(address, 1);
+}
 
 static bool is_pinned(u64 address) {
   for (int i = 0; i < MOST_PINNED; i++) {
@@ -41,7 +43,9 @@ static CUresult free_now(CUdeviceptr address) {
   return sim_memory_free(address) ? result : CUDA_ERROR_INVALID_VALUE;
 }
 
-SIM_EXPORT CUresult cuMemFree_v2(CUdeviceptr address) { SIM_CALL(true, free_now(address)); }
+SIM_EXPORT CUresult cuMemFree_v2(CUdeviceptr address) {
+  SIM_CALL(true, free_now(address));
+}
 
 static CUresult free_later(CUdeviceptr address, struct sim_stream *stream) {
   u64 base, bytes;
@@ -103,7 +107,9 @@ static CUresult free_host(void *memory) {
   return CUDA_ERROR_INVALID_VALUE;
 }
 
-SIM_EXPORT CUresult cuMemFreeHost(void *memory) { SIM_CALL(true, free_host(memory)); }
+SIM_EXPORT CUresult cuMemFreeHost(void *memory) {
+  SIM_CALL(true, free_host(memory));
+}
 
 static void copy_device_to_device(u64 target, u64 source, u64 bytes) {
   u64 to = target - SIM_GLOBAL_BASE, from = source - SIM_GLOBAL_BASE;
@@ -143,11 +149,13 @@ static bool is_valid_side(u64 address, u64 bytes) {
   return is_device(address) ? sim_memory_holds(address, bytes) : address != 0;
 }
 
-// A copy from pageable memory takes the bytes at the call, one to pageable memory ends with the call;
-// between pinned memory and the device everything waits for its turn.
-static CUresult copy(u64 target, u64 source, size_t bytes, struct sim_stream *stream, bool is_async) {
+// A copy from pageable memory takes the bytes at the call, one to pageable memory ends with the
+// call; between pinned memory and the device everything waits for its turn.
+static CUresult copy(u64 target, u64 source, size_t bytes, struct sim_stream *stream,
+                     bool is_async) {
   if (!bytes) return CUDA_SUCCESS;
-  if (!is_valid_side(target, bytes) || !is_valid_side(source, bytes)) return CUDA_ERROR_INVALID_VALUE;
+  if (!is_valid_side(target, bytes) || !is_valid_side(source, bytes))
+    return CUDA_ERROR_INVALID_VALUE;
   bool from_pageable = !is_device(source) && !is_pinned(source);
   bool to_pageable = !is_device(target) && !is_pinned(target);
   if (stream->capture && !is_async) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
@@ -164,7 +172,8 @@ static CUresult copy(u64 target, u64 source, size_t bytes, struct sim_stream *st
   return sim_run_until(stream, stream->queued);
 }
 
-#define COPY_NOW(to, from) SIM_CALL(true, copy((u64)(to), (u64)(from), bytes, &sim_driver.legacy, false))
+#define COPY_NOW(to, from) \
+  SIM_CALL(true, copy((u64)(to), (u64)(from), bytes, &sim_driver.legacy, false))
 #define COPY_LATER(to, from) \
   SIM_CALL(true, copy((u64)(to), (u64)(from), bytes, sim_stream_of(stream), true))
 
@@ -177,12 +186,15 @@ SIM_EXPORT CUresult cuMemcpyDtoH_v2(void *to, CUdeviceptr from, size_t bytes) {
 SIM_EXPORT CUresult cuMemcpyDtoD_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes) {
   COPY_NOW(to, from);
 }
-SIM_EXPORT CUresult cuMemcpy(CUdeviceptr to, CUdeviceptr from, size_t bytes) { COPY_NOW(to, from); }
+SIM_EXPORT CUresult cuMemcpy(CUdeviceptr to, CUdeviceptr from, size_t bytes) {
+  COPY_NOW(to, from);
+}
 SIM_EXPORT CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t bytes,
                                          CUstream stream) {
   COPY_LATER(to, (uintptr_t)from);
 }
-SIM_EXPORT CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes, CUstream stream) {
+SIM_EXPORT CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes,
+                                         CUstream stream) {
   COPY_LATER((uintptr_t)to, from);
 }
 SIM_EXPORT CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes,
@@ -208,13 +220,13 @@ static CUresult set(CUdeviceptr target, u32 value, u32 value_bytes, size_t count
   return sim_run_until(stream, stream->queued);
 }
 
-#define SET_PAIR(width, type)                                                                    \
-  SIM_EXPORT CUresult cuMemsetD##width##_v2(CUdeviceptr target, type value, size_t count) {      \
-    SIM_CALL(true, set(target, value, sizeof(type), count, &sim_driver.legacy, false));          \
-  }                                                                                              \
-  SIM_EXPORT CUresult cuMemsetD##width##Async(CUdeviceptr target, type value, size_t count,      \
-                                              CUstream stream) {                                 \
-    SIM_CALL(true, set(target, value, sizeof(type), count, sim_stream_of(stream), true));        \
+#define SET_PAIR(width, type)                                                               \
+  SIM_EXPORT CUresult cuMemsetD##width##_v2(CUdeviceptr target, type value, size_t count) { \
+    SIM_CALL(true, set(target, value, sizeof(type), count, &sim_driver.legacy, false));     \
+  }                                                                                         \
+  SIM_EXPORT CUresult cuMemsetD##width##Async(CUdeviceptr target, type value, size_t count, \
+                                              CUstream stream) {                            \
+    SIM_CALL(true, set(target, value, sizeof(type), count, sim_stream_of(stream), true));   \
   }
 SET_PAIR(8, unsigned char)
 SET_PAIR(16, unsigned short)

@@ -124,11 +124,20 @@ CUresult sim_work_run(struct sim_stream *stream, struct sim_work *work) {
   stream->last_launch = 0;
   switch (work->kind) {
     case SIM_WORK_COPY:
-    case SIM_WORK_SET: sim_work_transfer(work); break;
-    case SIM_WORK_EVENT: work->event->nanoseconds = sim_now(); break;
-    case SIM_WORK_CALL: work->call(work->data); break;
-    case SIM_WORK_FREE: sim_memory_free(work->target); break;
-    default: break;
+    case SIM_WORK_SET:
+      sim_work_transfer(work);
+      break;
+    case SIM_WORK_EVENT:
+      work->event->nanoseconds = sim_now();
+      break;
+    case SIM_WORK_CALL:
+      work->call(work->data);
+      break;
+    case SIM_WORK_FREE:
+      sim_memory_free(work->target);
+      break;
+    default:
+      break;
   }
   return CUDA_SUCCESS;
 }
@@ -156,8 +165,10 @@ CUresult sim_run_everything(void) {
 static CUresult create_stream(CUstream *stream, unsigned flags, int priority) {
   *stream = calloc(1, sizeof **stream);
   if (!*stream) return CUDA_ERROR_OUT_OF_MEMORY;
-  **stream = (struct sim_stream){.context = sim_current, .is_blocking = !(flags & 1),
-                                 .priority = priority, .next = sim_driver.streams};
+  **stream = (struct sim_stream){.context = sim_current,
+                                 .is_blocking = !(flags & 1),
+                                 .priority = priority,
+                                 .next = sim_driver.streams};
   sim_driver.streams = *stream;
   return CUDA_SUCCESS;
 }
@@ -181,7 +192,9 @@ static CUresult destroy_stream(CUstream stream) {
   return CUDA_SUCCESS;
 }
 
-SIM_EXPORT CUresult cuStreamDestroy_v2(CUstream stream) { SIM_CALL(true, destroy_stream(stream)); }
+SIM_EXPORT CUresult cuStreamDestroy_v2(CUstream stream) {
+  SIM_CALL(true, destroy_stream(stream));
+}
 
 static CUresult synchronise(struct sim_stream *stream) {
   if (stream->capture) {
@@ -296,7 +309,8 @@ SIM_EXPORT CUresult cuEventQuery(CUevent event) {
 
 static CUresult elapsed(float *milliseconds, CUevent from, CUevent to) {
   if (!from->is_recorded || !to->is_recorded) return CUDA_ERROR_INVALID_HANDLE;
-  if (from->stream->done < from->serial || to->stream->done < to->serial) return CUDA_ERROR_NOT_READY;
+  if (from->stream->done < from->serial || to->stream->done < to->serial)
+    return CUDA_ERROR_NOT_READY;
   *milliseconds = (float)(s64)(to->nanoseconds - from->nanoseconds) * 1e-6f;
   return CUDA_SUCCESS;
 }

@@ -16,10 +16,22 @@ static void shfl(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
     s32 source = (s32)lane;
     bool inside;
     switch (inst->variant) {
-      case UP: source -= (s32)b; inside = source >= most; break;
-      case DOWN: source += (s32)b; inside = source <= most; break;
-      case BUTTERFLY: source ^= (s32)b; inside = source <= most; break;
-      default: source = least | (s32)(b & ~segment); inside = source <= most; break;
+      case UP:
+        source -= (s32)b;
+        inside = source >= most;
+        break;
+      case DOWN:
+        source += (s32)b;
+        inside = source <= most;
+        break;
+      case BUTTERFLY:
+        source ^= (s32)b;
+        inside = source <= most;
+        break;
+      default:
+        source = least | (s32)(b & ~segment);
+        inside = source <= most;
+        break;
     }
     if (!inside) source = (s32)lane;
     valid |= (u32)inside << lane;
@@ -38,8 +50,10 @@ static void decode_shfl(struct sim_decode *decode, const struct sim_statement *s
   const struct sim_operand *target = sim_operand_at(decode, 0);
   bool is_pair = target->kind == SIM_OPERAND_PAIR;
   inst->slot[0] = sim_bind_target(decode, is_pair ? &target->items[0] : target, 4);
-  inst->slot[1] = is_pair ? sim_bind_target(decode, &target->items[1], 0) : sim_scratch_slot(decode, 0);
-  for (u32 i = 1; i < 5; i++) inst->slot[1 + i] = sim_bind_source(decode, sim_operand_at(decode, i), 4);
+  inst->slot[1] =
+      is_pair ? sim_bind_target(decode, &target->items[1], 0) : sim_scratch_slot(decode, 0);
+  for (u32 i = 1; i < 5; i++)
+    inst->slot[1 + i] = sim_bind_source(decode, sim_operand_at(decode, i), 4);
   inst->variant = (u8)sim_modifier_among(opcode, "up|down|bfly|idx");
   inst->convergence = SIM_CONVERGE_MEMBERS;
   inst->members = 5;
@@ -55,8 +69,9 @@ static void vote(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
     SIM_EACH_LANE(lane, mask) out[lane] = yes;
     return;
   }
-  bool answer = inst->variant == ALL ? yes == mask : inst->variant == ANY ? yes != 0
-                                                                          : yes == 0 || yes == mask;
+  bool answer = inst->variant == ALL   ? yes == mask
+                : inst->variant == ANY ? yes != 0
+                                       : yes == 0 || yes == mask;
   SIM_PREDICATE(0) = (SIM_PREDICATE(0) & ~mask) | (answer ? mask : 0);
 }
 
@@ -64,7 +79,8 @@ static void decode_vote(struct sim_decode *decode, const struct sim_statement *s
                         const struct sim_opcode *opcode, struct sim_inst *inst) {
   (void)statement;
   inst->variant = (u8)sim_modifier_among(opcode, "all|any|uni|ballot");
-  inst->slot[0] = sim_bind_target(decode, sim_operand_at(decode, 0), inst->variant == BALLOT ? 4 : 0);
+  inst->slot[0] =
+      sim_bind_target(decode, sim_operand_at(decode, 0), inst->variant == BALLOT ? 4 : 0);
   inst->slot[1] = sim_bind_source(decode, sim_operand_at(decode, 1), 0);
   inst->slot[2] = sim_bind_source(decode, sim_operand_at(decode, 2), 4);
   inst->convergence = SIM_CONVERGE_MEMBERS;
@@ -102,7 +118,8 @@ static void decode_match(struct sim_decode *decode, const struct sim_statement *
   bool is_pair = target->kind == SIM_OPERAND_PAIR;
   inst->stride[2] = sim_has_modifier(opcode, "b64") ? 8 : 4;
   inst->slot[0] = sim_bind_target(decode, is_pair ? &target->items[0] : target, 4);
-  inst->slot[1] = is_pair ? sim_bind_target(decode, &target->items[1], 0) : sim_scratch_slot(decode, 0);
+  inst->slot[1] =
+      is_pair ? sim_bind_target(decode, &target->items[1], 0) : sim_scratch_slot(decode, 0);
   inst->slot[2] = sim_bind_source(decode, sim_operand_at(decode, 1), inst->stride[2]);
   inst->slot[3] = sim_bind_source(decode, sim_operand_at(decode, 2), 4);
   inst->variant = sim_has_modifier(opcode, "all");
@@ -111,22 +128,22 @@ static void decode_match(struct sim_decode *decode, const struct sim_statement *
 }
 
 // Slots: 0 target, 1 a, 2 members.
-#define REDUCE(name, T, start, ...)                                                 \
+#define REDUCE(name, T, start, ...)                                                \
   static void name(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) { \
-    T *out = SIM_SLOT(T, 0), result = start;                                        \
-    const T *in = SIM_SLOT(T, 1);                                                   \
-    SIM_EACH_LANE(lane, mask) {                                                     \
-      T a = in[lane];                                                               \
-      result = __VA_ARGS__;                                                         \
-    }                                                                               \
-    SIM_EACH_LANE(lane, mask) out[lane] = result;                                   \
+    T *out = SIM_SLOT(T, 0), result = start;                                       \
+    const T *in = SIM_SLOT(T, 1);                                                  \
+    SIM_EACH_LANE(lane, mask) {                                                    \
+      T a = in[lane];                                                              \
+      result = __VA_ARGS__;                                                        \
+    }                                                                              \
+    SIM_EACH_LANE(lane, mask) out[lane] = result;                                  \
   }
 REDUCE(redux_add, u32, 0, result + a)
 REDUCE(redux_min_u32, u32, UINT32_MAX, a < result ? a : result)
 REDUCE(redux_max_u32, u32, 0, a > result ? a : result)
 REDUCE(redux_min_s32, s32, INT32_MAX, a < result ? a : result)
 REDUCE(redux_max_s32, s32, INT32_MIN, a > result ? a : result)
-REDUCE(redux_and, u32, UINT32_MAX, result & a)
+REDUCE(redux_and, u32, UINT32_MAX, result &a)
 REDUCE(redux_or, u32, 0, result | a)
 REDUCE(redux_xor, u32, 0, result ^ a)
 

@@ -1,8 +1,9 @@
 // The container that nvcc -fatbin writes (CUDA 13.0), as read from its output:
 //
-// File header, 16 bytes: u32 magic, u16 version, u16 header size, u64 bytes that follow. Then entries
-// back to back; each has its own header (64 to 128 bytes, its size at +4) and a payload padded to 8.
-// PTX payloads are text, NUL-padded, plain or compressed as one zstd frame; line numbers are kept.
+// File header, 16 bytes: u32 magic, u16 version, u16 header size, u64 bytes that follow. Then
+// entries back to back; each has its own header (64 to 128 bytes, its size at +4) and a payload
+// padded to 8. PTX payloads are text, NUL-padded, plain or compressed as one zstd frame; line
+// numbers are kept.
 #include "sim_fatbin.h"
 
 #include <stdio.h>
@@ -43,7 +44,8 @@ static u32 load_u32(const u8 *bytes) {
   return value;
 }
 
-static char *inflate(const struct entry *entry, const u8 *payload, char *error, size_t error_bytes) {
+static char *inflate(const struct entry *entry, const u8 *payload, char *error,
+                     size_t error_bytes) {
   u64 plain = entry->flags & FLAG_ZSTD ? entry->plain_bytes : entry->payload_bytes;
   char *text = calloc(1, plain + 1);
   if (!text) return NULL;
@@ -97,7 +99,10 @@ char *sim_fatbin_find_ptx(const void *image, u32 device_sm, char *error, size_t 
     magic = load_u32(bytes);
   }
   if (magic == (u32)FILE_MAGIC) return find_in_file(bytes, device_sm, error, error_bytes);
-  if (memcmp(bytes, "\x7f" "ELF", 4) == 0) {
+  if (memcmp(bytes,
+             "\x7f"
+             "ELF",
+             4) == 0) {
     snprintf(error, error_bytes, "the image is a cubin, which holds no PTX");
     return NULL;
   }

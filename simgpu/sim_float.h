@@ -1,5 +1,5 @@
-// The number formats of PTX as functions on bits. Conversions round to nearest even unless their name
-// says otherwise; NaN becomes the canonical NaN of the format, as on the device.
+// The number formats of PTX as functions on bits. Conversions round to nearest even unless their
+// name says otherwise; NaN becomes the canonical NaN of the format, as on the device.
 #ifndef SIM_FLOAT_H
 #define SIM_FLOAT_H
 
@@ -62,7 +62,9 @@ static inline u16 sim_f32_to_f16(float value) {
   return bits > 0x7f800000 ? 0x7fff : (u16)(half | sign);
 }
 
-static inline float sim_bf16_to_f32(u16 half) { return sim_f32_of((u32)half << 16); }
+static inline float sim_bf16_to_f32(u16 half) {
+  return sim_f32_of((u32)half << 16);
+}
 
 static inline u16 sim_f32_to_bf16(float value) {
   u32 bits = sim_f32_bits(value);
@@ -162,7 +164,8 @@ static inline float sim_exp2(float x) {
   p = p * f + 1;
   s32 exponent = (s32)whole, half = exponent / 2;
   // Two factors: one alone would overflow before the product does, or lose a subnormal.
-  float scale = sim_f32_of((u32)(half + 127) << 23), rest = sim_f32_of((u32)(exponent - half + 127) << 23);
+  float scale = sim_f32_of((u32)(half + 127) << 23),
+        rest = sim_f32_of((u32)(exponent - half + 127) << 23);
   float result = p * scale * rest;
   return x != x ? sim_f32_of(0x7fffffff) : result;
 }

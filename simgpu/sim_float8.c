@@ -4,12 +4,15 @@
 float sim_e4m3_to_f32(u8 code) {
   int exponent = code >> 3 & 15, mantissa = code & 7;
   if (exponent == 15 && mantissa == 7) return sim_f32_of(0x7fffffff);
-  float value = exponent ? ldexpf((float)(8 + mantissa), exponent - 10) : ldexpf((float)mantissa, -9);
+  float value =
+      exponent ? ldexpf((float)(8 + mantissa), exponent - 10) : ldexpf((float)mantissa, -9);
   return code & 0x80 ? -value : value;
 }
 
 // e5m2 is the upper byte of an f16.
-float sim_e5m2_to_f32(u8 code) { return sim_f16_to_f32((u16)(code << 8)); }
+float sim_e5m2_to_f32(u8 code) {
+  return sim_f16_to_f32((u16)(code << 8));
+}
 
 // The code of a magnitude, found among all codes by halving: they are in the order of their values.
 static u8 nearest_code(float magnitude, u8 largest, float (*value_of)(u8)) {

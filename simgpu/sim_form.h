@@ -1,7 +1,8 @@
 // The instructions this GPU knows: one row per form, whitelisted modifier by modifier.
 //
-// A pattern is the opcode with its modifiers in order; "a|b" is a choice, "?" after a modifier makes it
-// optional: "ld.global|shared.v2|v4?.u32". What no pattern spells out is refused when a module loads.
+// A pattern is the opcode with its modifiers in order; "a|b" is a choice, "?" after a modifier
+// makes it optional: "ld.global|shared.v2|v4?.u32". What no pattern spells out is refused when a
+// module loads.
 #ifndef SIM_FORM_H
 #define SIM_FORM_H
 
@@ -25,7 +26,7 @@ typedef void (*sim_decoder)(struct sim_decode *decode, const struct sim_statemen
 
 struct sim_form {
   const char *pattern;
-  sim_decoder decode;    // NULL: operands say it all
+  sim_decoder decode;  // NULL: operands say it all
   sim_handler run;
   const char *operands;  // "w=ww": outputs = inputs; h, w, d: 16, 32, 64 bits, p: predicate
   u8 instruction_class;

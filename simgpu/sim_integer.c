@@ -1,4 +1,4 @@
-// Integer arithmetic and logic: sim_integer.def, and what needs more than an expression.
+// Integer arithmetic and logic: sim_integer_rows.def, and what needs more than an expression.
 #include "sim_alu.h"
 #include "sim_decode.h"
 
@@ -17,7 +17,9 @@ static inline s64 remainder_s64(s64 a, s64 b) {
   return b == -1 ? 0 : a % b;
 }
 
-static inline u64 funnel(u32 low, u32 high) { return (u64)high << 32 | low; }
+static inline u64 funnel(u32 low, u32 high) {
+  return (u64)high << 32 | low;
+}
 
 static inline u32 permute(u32 a, u32 b, u32 selector) {
   u64 bytes = funnel(a, b);
@@ -78,14 +80,14 @@ static inline u32 dot_bytes(u32 a, u32 b, u32 c, bool a_signed, bool b_signed) {
 #define SIM_2(name, pattern, D, A, B, ...) SIM_DEFINE_2(name, D, A, B, __VA_ARGS__)
 #define SIM_3(name, pattern, D, A, B, C, ...) SIM_DEFINE_3(name, D, A, B, C, __VA_ARGS__)
 #define SIM_4(name, pattern, T, ...) SIM_DEFINE_4(name, T, __VA_ARGS__)
-#include "sim_integer.def"
+#include "sim_integer_rows.def"
 #undef SIM_1
 #undef SIM_2
 #undef SIM_3
 #undef SIM_4
 
-// Sums with carry. sub.cc keeps a borrow, and the carry register holds its complement's meaning: here
-// it holds the borrow itself, which only subc reads.
+// Sums with carry. sub.cc keeps a borrow, and the carry register holds its complement's meaning:
+// here it holds the borrow itself, which only subc reads.
 #define SIM_CARRY(name, T, WIDE, in_carry, expression, out_carry)                  \
   static void name(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) { \
     T *out = SIM_SLOT(T, 0);                                                       \
@@ -139,7 +141,7 @@ static void decode_lop3(struct sim_decode *decode, const struct sim_statement *s
   SIM_FORM_3(name, pattern, D, A, B, C, SIM_CLASS_INTEGER)
 #define SIM_4(name, pattern, T, ...) SIM_FORM_4(name, pattern, T, SIM_CLASS_INTEGER)
 static const struct sim_form forms[] = {
-#include "sim_integer.def"
+#include "sim_integer_rows.def"
     {"add.cc.s32|u32", NULL, add_cc_32, "w=ww", SIM_CLASS_INTEGER},
     {"addc.cc.s32|u32", NULL, addc_cc_32, "w=ww", SIM_CLASS_INTEGER},
     {"addc.s32|u32", NULL, addc_32, "w=ww", SIM_CLASS_INTEGER},

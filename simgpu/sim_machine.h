@@ -28,15 +28,15 @@ struct sim_warp {
   struct sim_cta *cta;
   u8 *local;  // [lane][local_bytes]
   u32 index;
-  u32 live;   // lanes that have not exited
+  u32 live;  // lanes that have not exited
   struct sim_fragment fragments[SIM_LANES];
   u32 fragment_count;
   u32 carry;  // of add.cc and its kin, by lane
   u64 steps;
   // Vector clock: the latest event of each warp of the CTA that happened before now (sim_race.c).
   u16 clock[SIM_MAX_WARPS];
-  // What it knows of other CTAs; what fences released and what is to be acquired, for all of the device
-  // and for the CTA alone (sim_clock.c).
+  // What it knows of other CTAs; what fences released and what is to be acquired, for all of the
+  // device and for the CTA alone (sim_clock.c).
   struct sim_known *known, *released, *acquired, *released_here, *acquired_here;
   // cp.async: what is under way, and the group that each lane is filling (sim_copy.c).
   struct sim_copy *copies;
@@ -64,11 +64,11 @@ struct sim_cta {
   u32 number, index[3];
   u32 warp_count, thread_count;
   struct sim_warp *warps;
-  u8 *shared;       // indexed by shared address, from 0
-  u32 shared_end;   // first address past the end
-  u8 *state;        // of each byte: enum sim_byte_state
-  u16 *write_clock, *write_agent;    // of each 2 bytes, indexed by address / 2
-  u16 *read_clock;  // [warp][address / 2]
+  u8 *shared;                      // indexed by shared address, from 0
+  u32 shared_end;                  // first address past the end
+  u8 *state;                       // of each byte: enum sim_byte_state
+  u16 *write_clock, *write_agent;  // of each 2 bytes, indexed by address / 2
+  u16 *read_clock;                 // [warp][address / 2]
   size_t plane_items;
   u8 *memory;  // what all of the above lies in
   size_t memory_bytes;

@@ -1,5 +1,6 @@
-// ldmatrix, stmatrix, movmatrix: 8x8 matrices of 16-bit elements between shared memory and registers.
-// Lane l holds of each matrix row l / 4, columns 2 (l % 4) and the next; transposed, the column.
+// ldmatrix, stmatrix, movmatrix: 8x8 matrices of 16-bit elements between shared memory and
+// registers. Lane l holds of each matrix row l / 4, columns 2 (l % 4) and the next; transposed, the
+// column.
 #include "sim_access.h"
 #include "sim_alu.h"
 #include "sim_decode.h"

@@ -1,5 +1,5 @@
-// Loads modules: finds the PTX, parses it, places its variables, decodes all its kernels, so that what
-// this GPU does not know is refused before anything runs.
+// Loads modules: finds the PTX, parses it, places its variables, decodes all its kernels, so that
+// what this GPU does not know is refused before anything runs.
 #include "sim_module.h"
 
 #include <stdio.h>
@@ -123,7 +123,8 @@ void sim_module_describe(const struct sim_module *module, u32 location, char *te
   u32 line, outer;
   size_t used = 0;
   *text = 0;
-  for (; used < bytes && sim_module_line(module, location, &file, &line, &outer); location = outer) {
+  for (; used < bytes && sim_module_line(module, location, &file, &line, &outer);
+       location = outer) {
     const char *slash = strrchr(file, '/');
     int length = snprintf(text + used, bytes - used, "%s%s:%u", used ? " < " : "",
                           slash ? slash + 1 : file, line);

@@ -6,7 +6,7 @@ SIM_DEFINE_1(mov_16, u16, u16, a)
 SIM_DEFINE_1(mov_32, u32, u32, a)
 SIM_DEFINE_1(mov_64, u64, u64, a)
 SIM_DEFINE_1(shared_to_generic, u64, u64, (a & SIM_WINDOW_MASK) | SIM_SHARED_WINDOW)
-SIM_DEFINE_1(generic_to_shared, u64, u64, a & SIM_WINDOW_MASK)
+SIM_DEFINE_1(generic_to_shared, u64, u64, a &SIM_WINDOW_MASK)
 
 // mov.b64 d, {a, b}: the first part is the lowest. Parts may be the target itself.
 static void pack(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
@@ -46,10 +46,11 @@ SIM_HANDLER(unpack_16x2) {
   SIM_FOR_LANES(u32 a = in[l]; low[l] = (u16)a; high[l] = (u16)(a >> 16);)
 }
 
-// Clocks must advance, or code that waits for one would wait forever: here they count the warp's steps.
+// Clocks must advance, or code that waits for one would wait forever: here they count the warp's
+// steps.
 static void read_clock(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
-  SIM_EACH_LANE(l, mask) memcpy(warp->registers + inst->slot[0] + l * inst->stride[0], &warp->steps,
-                                inst->stride[0]);
+  SIM_EACH_LANE(l, mask)
+  memcpy(warp->registers + inst->slot[0] + l * inst->stride[0], &warp->steps, inst->stride[0]);
 }
 
 static void decode_vector_mov(struct sim_decode *decode, struct sim_inst *inst, u32 bytes,
@@ -60,8 +61,8 @@ static void decode_vector_mov(struct sim_decode *decode, struct sim_inst *inst, 
     sim_decode_fail(decode, "mov: %u parts of %u bytes", list->count, bytes);
   }
   const struct sim_operand *whole = sim_operand_at(decode, is_packing ? 0 : 1);
-  inst->slot[0] = is_packing ? sim_bind_target(decode, whole, bytes)
-                             : sim_bind_source(decode, whole, bytes);
+  inst->slot[0] =
+      is_packing ? sim_bind_target(decode, whole, bytes) : sim_bind_source(decode, whole, bytes);
   for (u32 i = 0; i < list->count; i++) {
     inst->slot[1 + i] = is_packing ? sim_bind_source(decode, &list->items[i], inst->element_bytes)
                                    : sim_bind_target(decode, &list->items[i], inst->element_bytes);

@@ -15,7 +15,8 @@ static bool is_visible(const struct sim_scan *scan, u32 scope) {
 // %r12 as member 12 of the family %r.
 static bool is_member(const struct sim_symbol *family, const char *name, u32 *member) {
   size_t length = strlen(family->name);
-  if (strncmp(family->name, name, length) != 0 || !isdigit((unsigned char)name[length])) return false;
+  if (strncmp(family->name, name, length) != 0 || !isdigit((unsigned char)name[length]))
+    return false;
   char *end;
   unsigned long index = strtoul(name + length, &end, 10);
   *member = (u32)index;

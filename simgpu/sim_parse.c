@@ -9,10 +9,10 @@ static u32 bytes_of_type(struct sim_scan *scan, const char *type) {
   static const struct {
     const char *name;
     u32 bytes;
-  } types[] = {{"pred", 0}, {"b8", 1},  {"u8", 1},   {"s8", 1},  {"b16", 2}, {"u16", 2},
-               {"s16", 2},  {"f16", 2}, {"bf16", 2}, {"b32", 4}, {"u32", 4}, {"s32", 4},
-               {"f32", 4},  {"b64", 8}, {"u64", 8},  {"s64", 8}, {"f64", 8}, {"f16x2", 4},
-               {"bf16x2", 4}};
+  } types[] = {{"pred", 0}, {"b8", 1},  {"u8", 1},    {"s8", 1},    {"b16", 2},
+               {"u16", 2},  {"s16", 2}, {"f16", 2},   {"bf16", 2},  {"b32", 4},
+               {"u32", 4},  {"s32", 4}, {"f32", 4},   {"b64", 8},   {"u64", 8},
+               {"s64", 8},  {"f64", 8}, {"f16x2", 4}, {"bf16x2", 4}};
   for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
     if (type && !strcmp(types[i].name, type)) return types[i].bytes;
   }
@@ -90,7 +90,8 @@ static void parse_initialiser(struct sim_scan *scan, struct sim_symbol *symbol, 
   do {
     while (sim_scan_accept(scan, '{')) depth++;
     char next = sim_scan_peek(scan);
-    if (offset + item_bytes > symbol->bytes) sim_scan_fail(scan, "too many values of %s", symbol->name);
+    if (offset + item_bytes > symbol->bytes)
+      sim_scan_fail(scan, "too many values of %s", symbol->name);
     if (next == '-' || (next >= '0' && next <= '9')) {
       u64 bits = sim_scan_number(scan).bits;
       memcpy(symbol->data + offset, &bits, item_bytes);
@@ -165,8 +166,8 @@ static void parse_location(struct sim_scan *scan) {
       sim_scan_fail(scan, "unknown attribute of .loc: %s", word);
     }
   }
-  syntax->locations = sim_grow(syntax->locations, syntax->location_count, &syntax->location_capacity,
-                               sizeof location);
+  syntax->locations = sim_grow(syntax->locations, syntax->location_count,
+                               &syntax->location_capacity, sizeof location);
   scan->location = syntax->location_count;
   syntax->locations[syntax->location_count++] = location;
 }
@@ -395,8 +396,8 @@ static void parse_module_directive(struct sim_scan *scan, bool *is_external) {
 }
 
 bool sim_parse(struct sim_syntax *syntax, const char *text, char *error, size_t error_bytes) {
-  struct sim_scan scan = {.at = text, .line = 1, .syntax = syntax, .error = error,
-                          .error_bytes = error_bytes};
+  struct sim_scan scan = {
+      .at = text, .line = 1, .syntax = syntax, .error = error, .error_bytes = error_bytes};
   if (setjmp(scan.failed)) return false;
   bool is_external = false;
   while (sim_scan_peek(&scan)) {

@@ -1,5 +1,5 @@
-// Counts: see sim_profile.h. Bank conflicts follow the hardware's rule that a pass serves 32 banks of 4
-// bytes: accesses of 8 bytes go in two halves of a warp, of 16 in four quarters.
+// Counts: see sim_profile.h. Bank conflicts follow the hardware's rule that a pass serves 32 banks
+// of 4 bytes: accesses of 8 bytes go in two halves of a warp, of 16 in four quarters.
 #include "sim_profile.h"
 
 #include <stdio.h>
@@ -19,7 +19,7 @@ struct total {
     char opcode_text[96];
     u32 ptx_line, instruction_class;
     struct sim_counts counts;
-  } *lines;
+  } * lines;
   u32 line_count;
   u64 launches;
 };
@@ -35,7 +35,8 @@ bool sim_profile_wanted(void) {
 static struct sim_counts *counts_of(struct sim_warp *warp, const struct sim_inst *inst) {
   const struct sim_inst *code = warp->cta->launch->kernel->code;
   for (u32 i = 0; i < warp->cta->launch->kernel->code_count; i++) {
-    if (code[i].ptx_line == inst->ptx_line && code[i].opcode == inst->opcode) return &warp->cta->counts[i];
+    if (code[i].ptx_line == inst->ptx_line && code[i].opcode == inst->opcode)
+      return &warp->cta->counts[i];
   }
   return &warp->cta->counts[0];
 }
@@ -70,8 +71,8 @@ static u32 count_sectors(const u64 *addresses, u32 count, u32 bytes) {
   u64 seen[SIM_LANES * 2];
   u32 sectors = 0;
   for (u32 i = 0; i < count; i++) {
-    for (u64 sector = addresses[i] / SECTOR_BYTES; sector <= (addresses[i] + bytes - 1) / SECTOR_BYTES;
-         sector++) {
+    for (u64 sector = addresses[i] / SECTOR_BYTES;
+         sector <= (addresses[i] + bytes - 1) / SECTOR_BYTES; sector++) {
       u32 k = 0;
       while (k < sectors && seen[k] != sector) k++;
       if (k == sectors && sectors < SIM_LANES * 2) seen[sectors++] = sector;
@@ -115,7 +116,7 @@ static struct total *find_total(const struct sim_kernel *kernel) {
 }
 
 static const char *const class_names[SIM_CLASS_COUNT] = {
-    "integer", "float",  "half",   "convert", "move", "predicate", "memory",
+    "integer", "float",  "half",  "convert", "move",    "predicate", "memory",
     "atomic",  "matrix", "async", "warp",    "barrier", "control"};
 
 static void write_classes(FILE *file, const struct total *total) {

@@ -6,7 +6,7 @@
 
 struct sim_counts {
   u64 executed, lanes;
-  u64 sectors;               // of 32 bytes of global memory
+  u64 sectors;                // of 32 bytes of global memory
   u64 wavefronts, conflicts;  // of shared memory: passes, and those beyond the fewest possible
 };
 

@@ -1,10 +1,11 @@
 // Races in shared memory, and the stamps of global memory.
 //
-// Happens-before by vector clocks, so what is found does not depend on the schedule: every access leaves
-// the clock of its warp; a later one by another warp must know that clock. Barriers join clocks.
-// Shared memory has planes of 16 bits per 2 bytes, each exactly as large as the memory itself: the last
-// writer, its clock, and per warp the clock of its last read. An access of n bytes fills n bytes.
-// One-byte accesses share a granule with their neighbour, so they are judged against wider ones only.
+// Happens-before by vector clocks, so what is found does not depend on the schedule: every access
+// leaves the clock of its warp; a later one by another warp must know that clock. Barriers join
+// clocks. Shared memory has planes of 16 bits per 2 bytes, each exactly as large as the memory
+// itself: the last writer, its clock, and per warp the clock of its last read. An access of n bytes
+// fills n bytes. One-byte accesses share a granule with their neighbour, so they are judged against
+// wider ones only.
 #include "sim_race.h"
 
 #include <stdio.h>
@@ -39,7 +40,8 @@ static bool report_state(struct sim_warp *warp, const struct sim_inst *inst, u32
                       "an asynchronous copy has not landed here: wait for its group first");
     return false;
   }
-  sim_report_access(warp, inst, lane, address, SIM_REPORT_UNINITIALISED, "nobody wrote this before");
+  sim_report_access(warp, inst, lane, address, SIM_REPORT_UNINITIALISED,
+                    "nobody wrote this before");
   return true;
 }
 
@@ -51,11 +53,13 @@ static void report_race(struct sim_warp *warp, const struct sim_inst *inst, u32 
   sim_report_access(warp, inst, lane, address, SIM_REPORT_SHARED_RACE, text);
 }
 
-static u32 granules(u32 bytes) { return bytes < 2 ? 1 : bytes / 2; }
+static u32 granules(u32 bytes) {
+  return bytes < 2 ? 1 : bytes / 2;
+}
 
 // The last writes must have happened before. False after a report.
-static bool follows_writes(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u32 address,
-                           u32 bytes) {
+static bool follows_writes(struct sim_warp *warp, const struct sim_inst *inst, u32 lane,
+                           u32 address, u32 bytes) {
   const struct sim_cta *cta = warp->cta;
   const u16 *writer = cta->write_agent + address / 2, *clock = cta->write_clock + address / 2;
   for (u32 i = 0; i < granules(bytes); i++) {
@@ -126,14 +130,20 @@ void sim_shared_land(struct sim_warp *warp, u32 address, u32 bytes) {
   fill(cta->write_clock + address / 2, warp->clock[warp->index], bytes);
 }
 
-// A stamp of global memory, from the lowest bit: clock 16, warp 5, CTA 21, which bytes of the granule 4,
-// strong 1 (atomic, volatile, relaxed), launch 15.
+// A stamp of global memory, from the lowest bit: clock 16, warp 5, CTA 21, which bytes of the
+// granule 4, strong 1 (atomic, volatile, relaxed), launch 15.
 enum { WARP_AT = 16, CTA_AT = 21, BYTES_AT = 42, STRONG_AT = 46, LAUNCH_AT = 47 };
 enum { CTA_LIMIT = 1 << 21 };
 
-static inline u32 stamp_launch(u64 stamp) { return (u32)(stamp >> LAUNCH_AT); }
-static inline u32 stamp_cta(u64 stamp) { return (u32)(stamp >> CTA_AT) & (CTA_LIMIT - 1); }
-static inline u32 stamp_warp(u64 stamp) { return (u32)(stamp >> WARP_AT) & 31; }
+static inline u32 stamp_launch(u64 stamp) {
+  return (u32)(stamp >> LAUNCH_AT);
+}
+static inline u32 stamp_cta(u64 stamp) {
+  return (u32)(stamp >> CTA_AT) & (CTA_LIMIT - 1);
+}
+static inline u32 stamp_warp(u64 stamp) {
+  return (u32)(stamp >> WARP_AT) & 31;
+}
 
 static u64 make_stamp(const struct sim_warp *warp, bool is_strong, u64 offset, u32 bytes) {
   u64 covered = bytes >= SIM_GRANULE ? 15 : ((1u << bytes) - 1) << (offset % SIM_GRANULE) & 15;
@@ -180,7 +190,9 @@ static bool is_judged(const struct sim_warp *warp) {
   return !warp->cta->clocks_full && warp->cta->launch->cta_count <= CTA_LIMIT;
 }
 
-static inline u64 load_stamp(const u64 *stamp) { return __atomic_load_n(stamp, __ATOMIC_RELAXED); }
+static inline u64 load_stamp(const u64 *stamp) {
+  return __atomic_load_n(stamp, __ATOMIC_RELAXED);
+}
 static inline void store_stamp(u64 *stamp, u64 value) {
   __atomic_store_n(stamp, value, __ATOMIC_RELAXED);
 }

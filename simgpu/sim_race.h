@@ -32,7 +32,8 @@ bool sim_global_write(struct sim_warp *warp, const struct sim_inst *inst, u32 la
 void sim_clock_tick(struct sim_warp *warp);
 void sim_known_join(struct sim_known **into, const struct sim_known *from);
 void sim_known_free(struct sim_known **known);
-// fence: what was read with relaxed atomics is acquired, what atomics publish from now on is released.
+// fence: what was read with relaxed atomics is acquired, what atomics publish from now on is
+// released.
 void sim_fence(struct sim_warp *warp, u8 scope);
 // An atomic access to an address, before its value is read or after it was written.
 void sim_sync_acquire(struct sim_warp *warp, const struct sim_inst *inst, u64 address);

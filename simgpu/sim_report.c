@@ -34,8 +34,8 @@ static const char *kind_name(enum sim_report_kind kind) {
   return names[kind];
 }
 
-// One place of the source is many lines of PTX once loops are unrolled: without -lineinfo the PTX line
-// decides, with it the source.
+// One place of the source is many lines of PTX once loops are unrolled: without -lineinfo the PTX
+// line decides, with it the source.
 static struct report *find_report(const struct report *wanted) {
   for (u32 i = 0; i < report_count; i++) {
     struct report *report = &reports[i];
@@ -50,16 +50,21 @@ static void print_report(const struct report *report) {
   fprintf(stderr,
           "simgpu: %s: %s: %s, PTX line %u (%s), block (%u,%u,%u), warp %u, lanes 0x%08x, address "
           "0x%llx: %s\n",
-          kind_name(report->kind), report->kernel, *report->source ? report->source : "no -lineinfo",
-          report->ptx_line, report->opcode, report->block[0], report->block[1], report->block[2],
-          report->warp, report->lanes, (unsigned long long)report->address, report->detail);
+          kind_name(report->kind), report->kernel,
+          *report->source ? report->source : "no -lineinfo", report->ptx_line, report->opcode,
+          report->block[0], report->block[1], report->block[2], report->warp, report->lanes,
+          (unsigned long long)report->address, report->detail);
 }
 
 static void fill_report(struct report *report, enum sim_report_kind kind,
                         const struct sim_report_place *place) {
   const struct sim_kernel *kernel = place->cta->launch->kernel;
-  *report = (struct report){.key = kernel, .kind = kind, .lanes = place->lanes,
-                            .address = place->address, .ptx_line = place->inst->ptx_line, .count = 1};
+  *report = (struct report){.key = kernel,
+                            .kind = kind,
+                            .lanes = place->lanes,
+                            .address = place->address,
+                            .ptx_line = place->inst->ptx_line,
+                            .count = 1};
   snprintf(report->kernel, sizeof report->kernel, "%s", kernel->name);
   snprintf(report->opcode, sizeof report->opcode, "%s", place->inst->opcode);
   sim_module_describe(kernel->module, place->inst->location, report->source, sizeof report->source);
@@ -96,9 +101,13 @@ void sim_report_access(struct sim_warp *warp, const struct sim_inst *inst, u32 l
   sim_report(kind, &place, "%s", text);
 }
 
-u32 sim_report_count(void) { return report_count; }
+u32 sim_report_count(void) {
+  return report_count;
+}
 
-void sim_report_forget(void) { report_count = 0; }
+void sim_report_forget(void) {
+  report_count = 0;
+}
 
 static void write_text(FILE *file, const char *text) {
   fputc('"', file);

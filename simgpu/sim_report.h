@@ -4,19 +4,19 @@
 
 #include "sim_machine.h"
 
-#define SIM_REPORT_KINDS(X)                                                                   \
-  X(OUT_OF_BOUNDS, "out-of-bounds")                                                           \
-  X(USE_AFTER_FREE, "use-after-free")                                                         \
-  X(UNINITIALISED, "uninitialised-read")                                                      \
-  X(MISALIGNED, "misaligned")                                                                 \
-  X(SHARED_RACE, "shared-race")                                                               \
-  X(GLOBAL_RACE, "global-race")                                                               \
-  X(IN_FLIGHT, "in-flight")                                                                   \
-  X(BARRIER, "barrier")                                                                       \
-  X(DIVERGENCE, "divergence")                                                                 \
-  X(EARLY_DEPENDENT, "early-dependent")                                                       \
-  X(DEADLOCK, "deadlock")                                                                     \
-  X(LEFT_BEHIND, "left-behind")                                                               \
+#define SIM_REPORT_KINDS(X)              \
+  X(OUT_OF_BOUNDS, "out-of-bounds")      \
+  X(USE_AFTER_FREE, "use-after-free")    \
+  X(UNINITIALISED, "uninitialised-read") \
+  X(MISALIGNED, "misaligned")            \
+  X(SHARED_RACE, "shared-race")          \
+  X(GLOBAL_RACE, "global-race")          \
+  X(IN_FLIGHT, "in-flight")              \
+  X(BARRIER, "barrier")                  \
+  X(DIVERGENCE, "divergence")            \
+  X(EARLY_DEPENDENT, "early-dependent")  \
+  X(DEADLOCK, "deadlock")                \
+  X(LEFT_BEHIND, "left-behind")          \
   X(TRAP, "trap")
 
 enum sim_report_kind {

@@ -124,8 +124,8 @@ struct sim_operand sim_scan_number(struct sim_scan *scan) {
   }
   struct sim_operand result = {.kind = SIM_OPERAND_LITERAL};
   char *end;
-  result.bits = second == 'b' && first == '0' ? strtoull(scan->at + 2, &end, 2)
-                                              : strtoull(scan->at, &end, 0);
+  result.bits =
+      second == 'b' && first == '0' ? strtoull(scan->at + 2, &end, 2) : strtoull(scan->at, &end, 0);
   if (*end == '.' && isdigit((unsigned char)end[1])) {
     double value = strtod(scan->at, &end);
     result.literal = SIM_LITERAL_F64;
@@ -137,4 +137,6 @@ struct sim_operand sim_scan_number(struct sim_scan *scan) {
   return result;
 }
 
-u64 sim_scan_integer(struct sim_scan *scan) { return sim_scan_number(scan).bits; }
+u64 sim_scan_integer(struct sim_scan *scan) {
+  return sim_scan_number(scan).bits;
+}

@@ -1,6 +1,6 @@
-// Runs CTAs. A warp is a list of fragments, lanes that stand at one instruction; the lowest address runs
-// first, and fragments that meet become one. Warps run for a random while each; CTAs are spread over
-// threads, and a CTA that spins on another gives way, so that the other can come.
+// Runs CTAs. A warp is a list of fragments, lanes that stand at one instruction; the lowest address
+// runs first, and fragments that meet become one. Warps run for a random while each; CTAs are
+// spread over threads, and a CTA that spins on another gives way, so that the other can come.
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -32,19 +32,21 @@ static void check_members(struct sim_warp *warp, const struct sim_inst *inst, u3
   if (inst->convergence != SIM_CONVERGE_MEMBERS) return;
   const u32 *members = SIM_SLOT(u32, inst->members);
   u32 outsiders = 0;
-  SIM_EACH_LANE(lane, mask) outsiders |= (u32)!(members[lane] >> lane & 1) << lane;
+  SIM_EACH_LANE(lane, mask) outsiders |= (u32) !(members[lane] >> lane & 1) << lane;
   if (outsiders) report_divergence(warp, inst, outsiders, "a lane is not in its own member mask");
 }
 
 // True when the instruction may run now with these lanes.
-static bool is_converged(struct sim_warp *warp, const struct sim_inst *inst, u32 standing, u32 mask) {
+static bool is_converged(struct sim_warp *warp, const struct sim_inst *inst, u32 standing,
+                         u32 mask) {
   u32 needed = needed_lanes(warp, inst, mask);
   if ((mask & needed) == needed) {
     check_members(warp, inst, mask);
     return true;
   }
   if ((standing & needed) != needed) return false;
-  report_divergence(warp, inst, needed & ~mask, "the guard of this instruction is false in some lanes");
+  report_divergence(warp, inst, needed & ~mask,
+                    "the guard of this instruction is false in some lanes");
   return true;
 }
 
@@ -109,7 +111,8 @@ static void branch(struct sim_warp *warp, const struct sim_inst *inst, u32 index
   }
 }
 
-static void branch_indexed(struct sim_warp *warp, const struct sim_inst *inst, u32 index, u32 mask) {
+static void branch_indexed(struct sim_warp *warp, const struct sim_inst *inst, u32 index,
+                           u32 mask) {
   struct sim_fragment *fragment = &warp->fragments[index];
   const u32 *choice = SIM_SLOT(u32, 0);
   u32 stay = fragment->mask & ~mask, rest = mask;

@@ -1,5 +1,6 @@
-// PTX as it was written: what sim_parse.c builds and sim_decode.c reads. Names of registers, variables
-// and parameters are resolved, labels and functions are still names, because they may come later.
+// PTX as it was written: what sim_parse.c builds and sim_decode.c reads. Names of registers,
+// variables and parameters are resolved, labels and functions are still names, because they may
+// come later.
 #ifndef SIM_SYNTAX_H
 #define SIM_SYNTAX_H
 
@@ -94,7 +95,7 @@ struct sim_function {
   struct sim_statement *statements;
   u32 statement_count, statement_capacity;
   u32 register_count;
-  u32 max_threads;     // .maxntid, or 0
+  u32 max_threads;          // .maxntid, or 0
   u32 required_threads[3];  // .reqntid, or 0
   struct sim_function *next;
 };
@@ -113,6 +114,7 @@ bool sim_parse(struct sim_syntax *syntax, const char *text, char *error, size_t 
 void sim_syntax_free(struct sim_syntax *syntax);
 struct sim_function *sim_find_function(struct sim_syntax *syntax, const char *name);
 // A label or a list of branch targets, seen from a scope of a function.
-const struct sim_symbol *sim_find_label(const struct sim_function *function, u32 scope, const char *name);
+const struct sim_symbol *sim_find_label(const struct sim_function *function, u32 scope,
+                                        const char *name);
 
 #endif

@@ -33,7 +33,8 @@ Gpu::Gpu() {
   }
   CUcontext context;
   EXPECT_EQ(CUDA_SUCCESS, function<CUresult (*)(unsigned)>("cuInit")(0));
-  EXPECT_EQ(CUDA_SUCCESS, (function<CUresult (*)(CUcontext *, int)>("cuDevicePrimaryCtxRetain")(&context, 0)));
+  EXPECT_EQ(CUDA_SUCCESS,
+            (function<CUresult (*)(CUcontext *, int)>("cuDevicePrimaryCtxRetain")(&context, 0)));
   EXPECT_EQ(CUDA_SUCCESS, function<CUresult (*)(CUcontext)>("cuCtxSetCurrent")(context));
 }
 
@@ -53,7 +54,8 @@ void Gpu::reset(unsigned seed) {
 }
 
 CUresult Gpu::try_load(const std::string &image, CUmodule *module) {
-  return function<CUresult (*)(CUmodule *, const void *)>("cuModuleLoadData")(module, image.c_str());
+  return function<CUresult (*)(CUmodule *, const void *)>("cuModuleLoadData")(module,
+                                                                              image.c_str());
 }
 
 CUmodule Gpu::load(const std::string &image) {
@@ -62,7 +64,9 @@ CUmodule Gpu::load(const std::string &image) {
   return module;
 }
 
-CUmodule Gpu::load_file(const std::string &path) { return load(read_file(path)); }
+CUmodule Gpu::load_file(const std::string &path) {
+  return load(read_file(path));
+}
 
 CUfunction Gpu::find(CUmodule module, const std::string &name) {
   CUfunction found = nullptr;
@@ -78,7 +82,8 @@ void Gpu::unload(CUmodule module) {
 
 CUdeviceptr Gpu::allocate(size_t bytes) {
   CUdeviceptr address = 0;
-  EXPECT_EQ(CUDA_SUCCESS, (function<CUresult (*)(CUdeviceptr *, size_t)>("cuMemAlloc_v2")(&address, bytes)));
+  EXPECT_EQ(CUDA_SUCCESS,
+            (function<CUresult (*)(CUdeviceptr *, size_t)>("cuMemAlloc_v2")(&address, bytes)));
   return address;
 }
 
@@ -87,8 +92,8 @@ void Gpu::release(CUdeviceptr address) {
 }
 
 void Gpu::upload(CUdeviceptr to, const void *from, size_t bytes) {
-  EXPECT_EQ(CUDA_SUCCESS, (function<CUresult (*)(CUdeviceptr, const void *, size_t)>("cuMemcpyHtoD_v2")(
-                              to, from, bytes)));
+  EXPECT_EQ(CUDA_SUCCESS, (function<CUresult (*)(CUdeviceptr, const void *, size_t)>(
+                              "cuMemcpyHtoD_v2")(to, from, bytes)));
 }
 
 CUresult Gpu::download(void *to, CUdeviceptr from, size_t bytes) {
@@ -110,7 +115,9 @@ CUresult Gpu::queue(CUfunction kernel, const Shape &shape, std::vector<void *> a
       "cuLaunchKernelEx")(&config, kernel, arguments.data(), nullptr);
 }
 
-CUresult Gpu::finish() { return function<CUresult (*)()>("cuCtxSynchronize")(); }
+CUresult Gpu::finish() {
+  return function<CUresult (*)()>("cuCtxSynchronize")();
+}
 
 // The value of one key in one object of the report file, which has one object per line.
 static std::string value_of(const std::string &line, const std::string &key) {

@@ -15,7 +15,7 @@ struct Bug {
   const char *pattern;  // regular expression in the kernel's PTX; "" for bugs of the launch
   int occurrence;       // which match is replaced, from 0; -1: all
   const char *replacement;
-  const char *kind;     // the report that names it; "numbers": only the result shows it
+  const char *kind;         // the report that names it; "numbers": only the result shows it
   const char *launch = "";  // what is wrong with the launch
 };
 

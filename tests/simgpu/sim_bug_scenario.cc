@@ -65,7 +65,8 @@ static double attend_row(const uint16_t *q, const std::vector<uint16_t> &k,
   std::vector<double> scores(keys);
   double most = -INFINITY, sum = 0;
   for (size_t key = 0; key < keys; key++) {
-    for (int d = 0; d < 64; d++) scores[key] += from_bf16(q[d]) * from_bf16(k[key * 64 + d]) * 0.125;
+    for (int d = 0; d < 64; d++)
+      scores[key] += from_bf16(q[d]) * from_bf16(k[key * 64 + d]) * 0.125;
     most = std::max(most, scores[key]);
   }
   for (int d = 0; d < 64; d++) row[d] = 0;
@@ -78,8 +79,9 @@ static double attend_row(const uint16_t *q, const std::vector<uint16_t> &k,
   return most + std::log(sum);
 }
 
-// Weights are rounded to bf16, 2^-9 of themselves, and values are below 1: the sum of the products of
-// errors is below 2^-9, plus f32 rounding and ex2.approx (2^-22 of a weight each), together below 2^-8.
+// Weights are rounded to bf16, 2^-9 of themselves, and values are below 1: the sum of the products
+// of errors is below 2^-9, plus f32 rounding and ex2.approx (2^-22 of a weight each), together
+// below 2^-8.
 static const double BOUND = 1.0 / 256;
 
 static void run_attend(CUmodule module, const std::string &launch, Outcome *outcome) {

@@ -8,12 +8,15 @@
 
 using namespace simgpu;
 
-static std::string kernels() { return read_file(SIMGPU_KERNELS "sim_tile_kernels.ptx"); }
+static std::string kernels() {
+  return read_file(SIMGPU_KERNELS "sim_tile_kernels.ptx");
+}
 
 static std::string kinds(const Outcome &outcome) {
   std::string text;
   for (const Report &report : outcome.reports) {
-    if (text.find(report.kind) == std::string::npos) text += (text.empty() ? "" : ", ") + report.kind;
+    if (text.find(report.kind) == std::string::npos)
+      text += (text.empty() ? "" : ", ") + report.kind;
   }
   return text.empty() ? "-" : text;
 }

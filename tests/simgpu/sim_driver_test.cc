@@ -12,7 +12,8 @@ static const char *INCREMENT =
     ".version 9.0\n.target sm_80\n.address_size 64\n"
     ".visible .entry increment(.param .u64 data) {\n"
     ".reg .b32 %r<3>; .reg .b64 %d<4>;\n"
-    "ld.param.u64 %d0, [data]; mov.u32 %r0, %tid.x; mul.wide.u32 %d1, %r0, 4; add.s64 %d0, %d0, %d1;\n"
+    "ld.param.u64 %d0, [data]; mov.u32 %r0, %tid.x; mul.wide.u32 %d1, %r0, 4; add.s64 %d0, %d0, "
+    "%d1;\n"
     "ld.global.u32 %r1, [%d0]; add.s32 %r1, %r1, 1; st.global.u32 [%d0], %r1; ret;\n}\n";
 
 class SimgpuDriver : public testing::Test {
@@ -143,8 +144,9 @@ TEST_F(SimgpuDriver, FindsTheNewestVersionOfAName) {
   EXPECT_EQ(CUDA_SUCCESS, (call<const char *, void **, int, uint64_t, int *>(
                               "cuGetProcAddress_v2", "cuMemAlloc", &found, 13000, 0, &status)));
   EXPECT_EQ(gpu.symbol("cuMemAlloc_v2"), found);
-  EXPECT_EQ(CUDA_ERROR_NOT_FOUND, (call<const char *, void **, int, uint64_t, int *>(
-                                      "cuGetProcAddress_v2", "cuNothing", &found, 13000, 0, &status)));
+  EXPECT_EQ(CUDA_ERROR_NOT_FOUND,
+            (call<const char *, void **, int, uint64_t, int *>("cuGetProcAddress_v2", "cuNothing",
+                                                               &found, 13000, 0, &status)));
 }
 
 // A process of its own: in this one the device is up already.

@@ -46,8 +46,8 @@ TEST(SimgpuFirst, SeesTheOrderThatFencesAndAtomicsMakeBetweenCtas) {
     CUdeviceptr arrived = gpu.upload(std::vector<unsigned>(1, 0));
     Gpu::Shape shape;
     shape.grid[0] = 16, shape.block[0] = 64;
-    EXPECT_EQ(CUDA_SUCCESS, gpu.run(gpu.find(module, "reduce_in_one_launch"), shape, total, partials,
-                                    arrived, values));
+    EXPECT_EQ(CUDA_SUCCESS, gpu.run(gpu.find(module, "reduce_in_one_launch"), shape, total,
+                                    partials, arrived, values));
     EXPECT_EQ(1024, gpu.read<float>(total, 1)[0]);
     EXPECT_TRUE(gpu.reports().empty());
   }

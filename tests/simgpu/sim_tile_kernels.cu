@@ -1,5 +1,5 @@
-// Attention on tiles, as small as it gets with all that mma.sync kernels use: cp.async in two stages,
-// swizzled shared memory, ldmatrix, mma, an online softmax, ragged edges, a log-sum-exp.
+// Attention on tiles, as small as it gets with all that mma.sync kernels use: cp.async in two
+// stages, swizzled shared memory, ldmatrix, mma, an online softmax, ragged edges, a log-sum-exp.
 // One CTA of 4 warps per 64 queries; dim 64; bf16 in, f32 out.
 #include <cuda_bf16.h>
 #include <stdint.h>
@@ -16,7 +16,9 @@ __device__ uint32_t shared_address(const void *pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
-__device__ int swizzle(int row, int chunk) { return row * DIM + ((chunk ^ (row & 7)) * 8); }
+__device__ int swizzle(int row, int chunk) {
+  return row * DIM + ((chunk ^ (row & 7)) * 8);
+}
 
 __device__ void copy_tile(__nv_bfloat16 *tile, const __nv_bfloat16 *rows, int first, int count) {
   for (int i = threadIdx.x; i < TILE * DIM / 8; i += WARPS * 32) {
@@ -82,11 +84,13 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32)
 #pragma unroll
     for (int step = 0; step < DIM / 16; step++) {
       uint32_t a[4], b[4];
-      load_matrices(a, shared_address(memory.q + swizzle(warp * 16 + lane % 16, step * 2 + lane / 16)));
+      load_matrices(
+          a, shared_address(memory.q + swizzle(warp * 16 + lane % 16, step * 2 + lane / 16)));
 #pragma unroll
       for (int n = 0; n < TILE / 16; n++) {
         int key = n * 16 + lane % 8 + (lane / 16) * 8;
-        load_matrices(b, shared_address(memory.k[tile & 1] + swizzle(key, step * 2 + lane / 8 % 2)));
+        load_matrices(b,
+                      shared_address(memory.k[tile & 1] + swizzle(key, step * 2 + lane / 8 % 2)));
         multiply(s[2 * n], a, b[0], b[1]);
         multiply(s[2 * n + 1], a, b[2], b[3]);
       }
@@ -154,8 +158,8 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32)
   }
 }
 
-// Keys are split over CTAs; the last of them to come merges what the others left. Scalar on purpose:
-// its subject is the order between CTAs.
+// Keys are split over CTAs; the last of them to come merges what the others left. Scalar on
+// purpose: its subject is the order between CTAs.
 extern "C" __global__ void split_sum(float *out, float *partials, unsigned *arrived,
                                      const float *values, int count) {
   __shared__ float warp_sums[4];
@@ -177,7 +181,8 @@ extern "C" __global__ void split_sum(float *out, float *partials, unsigned *arri
   if (place != gridDim.x - 1) return;
   if (threadIdx.x < 32) {
     float total = threadIdx.x < gridDim.x ? partials[threadIdx.x] : 0;
-    for (int distance = 16; distance; distance >>= 1) total += __shfl_xor_sync(~0u, total, distance);
+    for (int distance = 16; distance; distance >>= 1)
+      total += __shfl_xor_sync(~0u, total, distance);
     if (threadIdx.x == 0) *out = total;
   }
 }

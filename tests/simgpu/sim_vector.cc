@@ -29,7 +29,8 @@ static std::string write_kernel(const Vector &vector) {
     } else if (inputs[i] == 'd') {
       text += "mov.b64 " + name + ", %d4;\n";
     } else {
-      text += std::string("cvt.") + (inputs[i] == 'h' ? "u16" : "u32") + ".u64 " + name + ", %d4;\n";
+      text +=
+          std::string("cvt.") + (inputs[i] == 'h' ? "u16" : "u32") + ".u64 " + name + ", %d4;\n";
     }
     operands += ", " + name;
   }
@@ -92,12 +93,13 @@ void check_vector(const Vector &vector, const std::vector<uint64_t> &values) {
 
 std::vector<uint32_t> run_warp_body(const std::string &body, int inputs, int outputs,
                                     const std::vector<uint32_t> &words, CUresult *result) {
-  std::string text = std::string(HEADER) +
-                     ".visible .entry body(.param .u64 out, .param .u64 in) {\n"
-                     ".reg .b32 %r<33>; .reg .b32 %o<9>; .reg .b32 %lane; .reg .b64 %d<4>; .reg .pred %p<4>;\n"
-                     ".shared .align 128 .b8 tile[4096];\n"
-                     "ld.param.u64 %d0, [out]; ld.param.u64 %d1, [in]; mov.u32 %lane, %tid.x;\n"
-                     "mul.wide.u32 %d2, %lane, 4; add.s64 %d0, %d0, %d2; add.s64 %d1, %d1, %d2;\n";
+  std::string text =
+      std::string(HEADER) +
+      ".visible .entry body(.param .u64 out, .param .u64 in) {\n"
+      ".reg .b32 %r<33>; .reg .b32 %o<9>; .reg .b32 %lane; .reg .b64 %d<4>; .reg .pred %p<4>;\n"
+      ".shared .align 128 .b8 tile[4096];\n"
+      "ld.param.u64 %d0, [out]; ld.param.u64 %d1, [in]; mov.u32 %lane, %tid.x;\n"
+      "mul.wide.u32 %d2, %lane, 4; add.s64 %d0, %d0, %d2; add.s64 %d1, %d1, %d2;\n";
   for (int i = 0; i < inputs; i++) {
     text += "ld.global.u32 %r" + std::to_string(i) + ", [%d1+" + std::to_string(128 * i) + "];\n";
   }

@@ -1,4 +1,5 @@
-// Instructions against definitions that were written from the PTX manual, apart from the simulator's.
+// Instructions against definitions that were written from the PTX manual, apart from the
+// simulator's.
 #include "simgpu/sim_vector.h"
 
 #include <gtest/gtest.h>
@@ -37,7 +38,8 @@ static u64 d(double value) {
 
 // The value of a short float by its fields, and the nearest short float to a double by trying all.
 static double short_value(u32 code, int exponent_bits, int mantissa_bits) {
-  int bias = (1 << (exponent_bits - 1)) - 1, exponent = code >> mantissa_bits & ((1 << exponent_bits) - 1);
+  int bias = (1 << (exponent_bits - 1)) - 1,
+      exponent = code >> mantissa_bits & ((1 << exponent_bits) - 1);
   int mantissa = code & ((1 << mantissa_bits) - 1);
   double sign = code >> (exponent_bits + mantissa_bits) & 1 ? -1 : 1;
   if (exponent == (1 << exponent_bits) - 1) return mantissa ? NAN : sign * INFINITY;
@@ -51,7 +53,9 @@ static u32 nearest_short(double value, int exponent_bits, int mantissa_bits) {
   value = std::fabs(value);
   // Where infinity stands, the next finite number would: half way to it rounds up.
   double top = std::ldexp(1, 1 << (exponent_bits - 1));
-  auto at = [&](u32 code) { return code == infinity ? top : short_value(code, exponent_bits, mantissa_bits); };
+  auto at = [&](u32 code) {
+    return code == infinity ? top : short_value(code, exponent_bits, mantissa_bits);
+  };
   if (value >= top) return sign | infinity;
   while (high - low > 1) {
     u32 middle = (low + high) / 2;
@@ -60,21 +64,53 @@ static u32 nearest_short(double value, int exponent_bits, int mantissa_bits) {
   double below = value - at(low), above = at(high) - value;
   return sign | (below < above || (below == above && low % 2 == 0) ? low : high);
 }
-static double half(u64 bits) { return short_value(bits & 0xffff, 5, 10); }
-static double brain(u64 bits) { return short_value(bits & 0xffff, 8, 7); }
-static u64 to_half(double value) { return nearest_short(value, 5, 10); }
-static u64 to_brain(double value) { return nearest_short(value, 8, 7); }
+static double half(u64 bits) {
+  return short_value(bits & 0xffff, 5, 10);
+}
+static double brain(u64 bits) {
+  return short_value(bits & 0xffff, 8, 7);
+}
+static u64 to_half(double value) {
+  return nearest_short(value, 5, 10);
+}
+static u64 to_brain(double value) {
+  return nearest_short(value, 8, 7);
+}
 
 static std::vector<u64> integers() {
-  return {0, 1, 2, 3, 7, 31, 32, 33, 63, 64, 255, 256, 0x7fff, 0x8000, 0xffff, 0x12345678,
-          0x7fffffff, 0x80000000, 0xdeadbeef, 0xffffffff, 0x100000000, 0x7fffffffffffffff,
-          0x8000000000000000, 0xfedcba9876543210, ~0ull};
+  return {0,
+          1,
+          2,
+          3,
+          7,
+          31,
+          32,
+          33,
+          63,
+          64,
+          255,
+          256,
+          0x7fff,
+          0x8000,
+          0xffff,
+          0x12345678,
+          0x7fffffff,
+          0x80000000,
+          0xdeadbeef,
+          0xffffffff,
+          0x100000000,
+          0x7fffffffffffffff,
+          0x8000000000000000,
+          0xfedcba9876543210,
+          ~0ull};
 }
 static std::vector<u64> floats() {
   std::vector<u64> values;
-  for (float x : {0.f, -0.f, 1.f, -1.f, 1.5f, 2.5f, -2.5f, 0.1f, 3.14159f, 1e-40f, -1e-40f, 1e-30f, 1e30f,
-                  3.4e38f, 65504.f, 65520.f, 1e-5f, 6e-8f, 448.f, 2147483648.f, -2147483648.f, 4294967296.f,
-                  INFINITY, -INFINITY, NAN, 16777217.f, 0.333f, -7.75f, 127.5f}) {
+  for (float x : {0.f,   -0.f,         1.f,           -1.f,         1.5f,     2.5f,
+                  -2.5f, 0.1f,         3.14159f,      1e-40f,       -1e-40f,  1e-30f,
+                  1e30f, 3.4e38f,      65504.f,       65520.f,      1e-5f,    6e-8f,
+                  448.f, 2147483648.f, -2147483648.f, 4294967296.f, INFINITY, -INFINITY,
+                  NAN,   16777217.f,   0.333f,        -7.75f,       127.5f}) {
     values.push_back(w(x));
   }
   return values;
@@ -82,12 +118,13 @@ static std::vector<u64> floats() {
 static std::vector<u64> doubles() {
   std::vector<u64> values;
   for (u64 bits : floats()) values.push_back(d(f(bits)));
-  for (double x : {1.0 + 0x1p-30, 1.0 + 0x1p-24, 1e300, -1e300, 9.3e18, 1.9e19}) values.push_back(d(x));
+  for (double x : {1.0 + 0x1p-30, 1.0 + 0x1p-24, 1e300, -1e300, 9.3e18, 1.9e19})
+    values.push_back(d(x));
   return values;
 }
 static std::vector<u64> halves() {
-  return {0, 0x8000, 1, 0x8001, 0x3ff, 0x400, 0x3c00, 0xbc00, 0x3c01, 0x4248, 0x7bff, 0xfbff,
-          0x5640, 0x1234, 0x9abc, 0x6bcd, 0x3555, 0x0842, 0x3f80, 0x4049, 0x7f00, 0x2e66};
+  return {0,      0x8000, 1,      0x8001, 0x3ff,  0x400,  0x3c00, 0xbc00, 0x3c01, 0x4248, 0x7bff,
+          0xfbff, 0x5640, 0x1234, 0x9abc, 0x6bcd, 0x3555, 0x0842, 0x3f80, 0x4049, 0x7f00, 0x2e66};
 }
 
 class SimgpuVectors : public testing::Test {
@@ -98,7 +135,11 @@ class SimgpuVectors : public testing::Test {
     check_vector({opcode, letters, define, is_float}, values_);
   }
 };
-#define DEFINE(expression) [](u64 a, u64 b, u64 c) -> u64 { (void)a, (void)b, (void)c; return static_cast<u64>(expression); }
+#define DEFINE(expression)               \
+  [](u64 a, u64 b, u64 c) -> u64 {       \
+    (void)a, (void)b, (void)c;           \
+    return static_cast<u64>(expression); \
+  }
 
 TEST_F(SimgpuVectors, IntegerArithmetic) {
   values_ = integers();
@@ -166,11 +207,15 @@ TEST_F(SimgpuVectors, Bits) {
 
 TEST_F(SimgpuVectors, SinglePrecision) {
   values_ = floats();
-  auto flush = [](float x) { return std::fpclassify(x) == FP_SUBNORMAL ? std::copysign(0.f, x) : x; };
+  auto flush = [](float x) {
+    return std::fpclassify(x) == FP_SUBNORMAL ? std::copysign(0.f, x) : x;
+  };
   check("add.f32", "w=ww", DEFINE(w(f(a) + f(b))), true);
   check("sub.rn.f32", "w=ww", DEFINE(w(f(a) - f(b))), true);
   check("mul.f32", "w=ww", DEFINE(w(f(a) * f(b))), true);
-  check("mul.ftz.f32", "w=ww", [&](u64 a, u64 b, u64) { return w(flush(flush(f(a)) * flush(f(b)))); }, true);
+  check(
+      "mul.ftz.f32", "w=ww", [&](u64 a, u64 b, u64) { return w(flush(flush(f(a)) * flush(f(b)))); },
+      true);
   check("fma.rn.f32", "w=www", DEFINE(w(std::fma(f(a), f(b), f(c)))), true);
   check("add.sat.f32", "w=ww", [](u64 a, u64 b, u64) {
     float sum = f(a) + f(b);
@@ -178,26 +223,34 @@ TEST_F(SimgpuVectors, SinglePrecision) {
   });
   check("div.rn.f32", "w=ww", DEFINE(w(f(a) / f(b))), true);
   check("sqrt.rn.f32", "w=w", DEFINE(w(std::sqrt(f(a)))), true);
-  check("min.f32", "w=ww", [](u64 a, u64 b, u64) {
-    if (f(a) == 0 && f(b) == 0) return a | b;
-    return f(a) != f(a) ? b : f(b) != f(b) ? a : f(a) < f(b) ? a : b;
-  }, true);
-  check("max.f32", "w=ww", [](u64 a, u64 b, u64) {
-    if (f(a) == 0 && f(b) == 0) return a & b;
-    return f(a) != f(a) ? b : f(b) != f(b) ? a : f(a) > f(b) ? a : b;
-  }, true);
+  check(
+      "min.f32", "w=ww",
+      [](u64 a, u64 b, u64) {
+        if (f(a) == 0 && f(b) == 0) return a | b;
+        return f(a) != f(a) ? b : f(b) != f(b) ? a : f(a) < f(b) ? a : b;
+      },
+      true);
+  check(
+      "max.f32", "w=ww",
+      [](u64 a, u64 b, u64) {
+        if (f(a) == 0 && f(b) == 0) return a & b;
+        return f(a) != f(a) ? b : f(b) != f(b) ? a : f(a) > f(b) ? a : b;
+      },
+      true);
   check("neg.f32", "w=w", DEFINE(a ^ 0x80000000), true);
   check("abs.f32", "w=w", DEFINE(a & 0x7fffffff), true);
   check("copysign.f32", "w=ww", DEFINE((a & 0x80000000) | (b & 0x7fffffff)), true);
   for (const char *name : {"rm", "rp", "rz"}) {
     int mode = !strcmp(name, "rm") ? FE_DOWNWARD : !strcmp(name, "rp") ? FE_UPWARD : FE_TOWARDZERO;
-    check((std::string("fma.") + name + ".f32").c_str(), "w=www", [mode](u64 a, u64 b, u64 c) {
-      fesetround(mode);
-      volatile float x = f(a), y = f(b), z = f(c);
-      volatile float result = std::fma(x, y, z);
-      fesetround(FE_TONEAREST);
-      return w(result);
-    }, true);
+    check((std::string("fma.") + name + ".f32").c_str(), "w=www",
+          [mode](u64 a, u64 b, u64 c) {
+            fesetround(mode);
+            volatile float x = f(a), y = f(b), z = f(c);
+            volatile float result = std::fma(x, y, z);
+            fesetround(FE_TONEAREST);
+            return w(result);
+          },
+          true);
   }
 }
 
@@ -205,15 +258,20 @@ TEST_F(SimgpuVectors, DoublePrecision) {
   values_ = doubles();
   check("add.f64", "d=dd", DEFINE(d(g(a) + g(b))), true);
   check("mul.f64", "d=dd", DEFINE(d(g(a) * g(b))), true);
-  check("fma.rn.f64", "d=dd" "d", DEFINE(d(std::fma(g(a), g(b), g(c)))), true);
+  check("fma.rn.f64",
+        "d=dd"
+        "d",
+        DEFINE(d(std::fma(g(a), g(b), g(c)))), true);
   check("div.rn.f64", "d=dd", DEFINE(d(g(a) / g(b))), true);
 }
 
-// 2^x within 2^-22 of its value, which is what the manual promises (full range), and exact where x is whole.
+// 2^x within 2^-22 of its value, which is what the manual promises (full range), and exact where x
+// is whole.
 TEST_F(SimgpuVectors, Exponential) {
   std::vector<u32> words(32);
   for (int round = 0; round < 64; round++) {
-    for (int lane = 0; lane < 32; lane++) words[lane] = static_cast<u32>(w((round * 32 + lane) * 0.1237f - 126));
+    for (int lane = 0; lane < 32; lane++)
+      words[lane] = static_cast<u32>(w((round * 32 + lane) * 0.1237f - 126));
     std::vector<u32> got = run_warp_body("ex2.approx.ftz.f32 %o0, %r0;", 1, 1, words);
     for (int lane = 0; lane < 32; lane++) {
       double wanted = std::exp2(static_cast<double>(f(words[lane])));
@@ -224,7 +282,8 @@ TEST_F(SimgpuVectors, Exponential) {
       }
     }
   }
-  std::vector<float> edges = {-INFINITY, INFINITY, 0, -0.f, 1, -1, 127, 128, -126, -127, -200, 1e-40f};
+  std::vector<float> edges = {-INFINITY, INFINITY, 0,    -0.f, 1,    -1,
+                              127,       128,      -126, -127, -200, 1e-40f};
   std::vector<float> powers = {0, INFINITY, 1, 1, 2, 0.5f, 0x1p127f, INFINITY, 0x1p-126f, 0, 0, 1};
   for (size_t i = 0; i < edges.size(); i++) words[i] = static_cast<u32>(w(edges[i]));
   std::vector<u32> got = run_warp_body("ex2.approx.ftz.f32 %o0, %r0;", 1, 1, words);
@@ -243,7 +302,8 @@ TEST_F(SimgpuVectors, HalfPrecision) {
   std::vector<u64> pairs;
   for (u64 low : halves()) pairs.push_back(low | (low * 31 % 0x7000) << 16);
   values_ = pairs;
-  check("add.f16x2", "w=ww", DEFINE(to_half(half(a) + half(b)) | to_half(half(a >> 16) + half(b >> 16)) << 16));
+  check("add.f16x2", "w=ww",
+        DEFINE(to_half(half(a) + half(b)) | to_half(half(a >> 16) + half(b >> 16)) << 16));
   check("mul.bf16x2", "w=ww",
         DEFINE(to_brain(brain(a) * brain(b)) | to_brain(brain(a >> 16) * brain(b >> 16)) << 16));
 }
@@ -269,7 +329,8 @@ TEST_F(SimgpuVectors, ConversionsFromFloats) {
   check("cvt.rn.bf16x2.f32", "w=ww", DEFINE(to_brain(f(b)) | to_brain(f(a)) << 16));
   check("cvt.f64.f32", "d=w", DEFINE(d(f(a))), true);
   check("cvt.rpi.f32.f32", "w=w", DEFINE(w(std::ceil(f(a)))), true);
-  check("cvt.sat.f32.f32", "w=w", DEFINE(w(f(a) != f(a) ? 0.f : std::min(std::max(f(a), 0.f), 1.f) + 0.f)));
+  check("cvt.sat.f32.f32", "w=w",
+        DEFINE(w(f(a) != f(a) ? 0.f : std::min(std::max(f(a), 0.f), 1.f) + 0.f)));
   values_ = doubles();
   check("cvt.rn.f32.f64", "w=d", DEFINE(w(static_cast<float>(g(a)))), true);
   check("cvt.rn.f16.f64", "h=d", DEFINE(to_half(g(a))));

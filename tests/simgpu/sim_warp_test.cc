@@ -1,5 +1,5 @@
-// What the lanes of a warp do together: matrices, shuffles, votes. Definitions are by matrix elements
-// and by lanes, as the PTX manual draws them.
+// What the lanes of a warp do together: matrices, shuffles, votes. Definitions are by matrix
+// elements and by lanes, as the PTX manual draws them.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -21,7 +21,9 @@ static float real(u32 word) {
 }
 
 // Small whole numbers, exact in every format: sums of products are exact as well, in any order.
-static int element(int i) { return (i * 7 + i / 5) % 9 - 4; }
+static int element(int i) {
+  return (i * 7 + i / 5) % 9 - 4;
+}
 
 static u32 encode(int value, const std::string &type) {
   if (type == "bf16") return bits(static_cast<float>(value)) >> 16;
@@ -91,12 +93,14 @@ TEST_P(SimgpuMma, IsTheProductOfItsMatrices) {
   std::string type = p.type, operands = list(a_registers);
   operands += ", " + list(b_registers);
   operands += ", " + list(4);
-  std::string body = std::string("mma.sync.aligned.") + p.shape + ".row.col." + p.accumulator + "." + type +
-                     "." + type + "." + p.accumulator + " {%o0, %o1, %o2, %o3}, " + operands + ";";
+  std::string body = std::string("mma.sync.aligned.") + p.shape + ".row.col." + p.accumulator +
+                     "." + type + "." + type + "." + p.accumulator + " {%o0, %o1, %o2, %o3}, " +
+                     operands + ";";
   std::vector<u32> got = run_warp_body(body, next, 4, words);
   for (int r = 0; r < 4; r++) {
     for (int lane = 0; lane < 32; lane++) {
-      int row = lane / 4 + (r >= 2 ? 8 : 0), column = lane % 4 * 2 + r % 2, wanted = element(r * 32 + lane);
+      int row = lane / 4 + (r >= 2 ? 8 : 0), column = lane % 4 * 2 + r % 2,
+          wanted = element(r * 32 + lane);
       for (int k = 0; k < p.k; k++) wanted += a[row][k] * b[k][column];
       u32 word = got[r * 32 + lane];
       EXPECT_EQ(wanted, is_whole ? static_cast<int>(word) : real(word)) << row << ", " << column;
@@ -106,11 +110,12 @@ TEST_P(SimgpuMma, IsTheProductOfItsMatrices) {
 
 INSTANTIATE_TEST_SUITE_P(
     Shapes, SimgpuMma,
-    testing::Values(Product{"m16n8k16", "bf16", "f32", 16, 2}, Product{"m16n8k16", "f16", "f32", 16, 2},
-                    Product{"m16n8k8", "bf16", "f32", 8, 2}, Product{"m16n8k8", "f16", "f32", 8, 2},
-                    Product{"m16n8k8", "tf32", "f32", 8, 1}, Product{"m16n8k4", "tf32", "f32", 4, 1},
-                    Product{"m16n8k32", "e4m3", "f32", 32, 4}, Product{"m16n8k32", "e5m2", "f32", 32, 4},
-                    Product{"m16n8k32", "s8", "s32", 32, 4}, Product{"m16n8k16", "s8", "s32", 16, 4}),
+    testing::Values(
+        Product{"m16n8k16", "bf16", "f32", 16, 2}, Product{"m16n8k16", "f16", "f32", 16, 2},
+        Product{"m16n8k8", "bf16", "f32", 8, 2}, Product{"m16n8k8", "f16", "f32", 8, 2},
+        Product{"m16n8k8", "tf32", "f32", 8, 1}, Product{"m16n8k4", "tf32", "f32", 4, 1},
+        Product{"m16n8k32", "e4m3", "f32", 32, 4}, Product{"m16n8k32", "e5m2", "f32", 32, 4},
+        Product{"m16n8k32", "s8", "s32", 32, 4}, Product{"m16n8k16", "s8", "s32", 16, 4}),
     [](const auto &info) { return std::string(info.param.shape) + "_" + info.param.type; });
 
 // Fills the tile with 16-bit numbers that name their matrix, row and column.
@@ -139,19 +144,22 @@ TEST(SimgpuWarp, LdmatrixGivesEachLaneItsTwoElements) {
 }
 
 TEST(SimgpuWarp, StmatrixUndoesLdmatrix) {
-  std::string body = std::string(FILL_TILE) +
-                     "ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%o0, %o1}, [%t2];\n"
-                     "add.s32 %t2, %t2, 512; stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%t2], {%o0, %o1};\n"
-                     "shl.b32 %t3, %lane, 2; add.s32 %t3, %t3, %t0; ld.shared.u32 %o0, [%t3+512];"
-                     "ld.shared.u32 %o1, [%t3+640];";
+  std::string body =
+      std::string(FILL_TILE) +
+      "ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%o0, %o1}, [%t2];\n"
+      "add.s32 %t2, %t2, 512; stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%t2], {%o0, %o1};\n"
+      "shl.b32 %t3, %lane, 2; add.s32 %t3, %t3, %t0; ld.shared.u32 %o0, [%t3+512];"
+      "ld.shared.u32 %o1, [%t3+640];";
   std::vector<u32> got = run_warp_body(body, 0, 2, std::vector<u32>(32));
   for (u32 i = 0; i < 64; i++) EXPECT_EQ((2 * i + 1) << 16 | 2 * i, got[i]) << i;
 }
 
 TEST(SimgpuWarp, MovmatrixTransposes) {
   std::vector<u32> words;
-  for (u32 i = 0; i < 32; i++) words.push_back((2 * i + 1) << 16 | 2 * i);  // element (r, c) is 8 r + c
-  std::vector<u32> got = run_warp_body("movmatrix.sync.aligned.m8n8.trans.b16 %o0, %r0;", 1, 1, words);
+  for (u32 i = 0; i < 32; i++)
+    words.push_back((2 * i + 1) << 16 | 2 * i);  // element (r, c) is 8 r + c
+  std::vector<u32> got =
+      run_warp_body("movmatrix.sync.aligned.m8n8.trans.b16 %o0, %r0;", 1, 1, words);
   for (u32 lane = 0; lane < 32; lane++) {
     for (u32 i = 0; i < 2; i++) {
       EXPECT_EQ((lane % 4 * 2 + i) * 8 + lane / 4, got[lane] >> 16 * i & 0xffff);
@@ -166,12 +174,13 @@ TEST(SimgpuWarp, ShufflesInAllDirectionsAndSegments) {
     for (u32 offset : {1u, 3u, 7u}) {
       u32 clamp = (32 - width) << 8, down_clamp = clamp | 31;
       auto run = [&](const char *mode, u32 c) {
-        return run_warp_body(std::string("shfl.sync.") + mode + ".b32 %o0|%p1, %r0, " + std::to_string(offset) +
-                                 ", " + std::to_string(c) + ", -1; selp.u32 %o1, 1, 0, %p1;",
+        return run_warp_body(std::string("shfl.sync.") + mode + ".b32 %o0|%p1, %r0, " +
+                                 std::to_string(offset) + ", " + std::to_string(c) +
+                                 ", -1; selp.u32 %o1, 1, 0, %p1;",
                              1, 2, words);
       };
-      std::vector<u32> up = run("up", clamp), down = run("down", down_clamp), butterfly = run("bfly", down_clamp),
-                       index = run("idx", down_clamp);
+      std::vector<u32> up = run("up", clamp), down = run("down", down_clamp),
+                       butterfly = run("bfly", down_clamp), index = run("idx", down_clamp);
       for (u32 lane = 0; lane < 32; lane++) {
         u32 base = lane / width * width, at = lane % width;
         EXPECT_EQ(at >= offset ? 100 + lane - offset : 100 + lane, up[lane]);
@@ -188,7 +197,8 @@ TEST(SimgpuWarp, VotesMatchesAndReductions) {
   std::vector<u32> words;
   for (u32 i = 0; i < 32; i++) words.push_back(i * i % 5);
   std::vector<u32> got = run_warp_body(
-      "setp.eq.u32 %p0, %r0, 4; vote.sync.ballot.b32 %o0, %p0, -1; match.any.sync.b32 %o1, %r0, -1;\n"
+      "setp.eq.u32 %p0, %r0, 4; vote.sync.ballot.b32 %o0, %p0, -1; match.any.sync.b32 %o1, %r0, "
+      "-1;\n"
       "redux.sync.add.u32 %o2, %r0, -1; redux.sync.max.u32 %o3, %r0, -1;\n"
       "vote.sync.any.pred %p1, %p0, -1; vote.sync.all.pred %p2, %p0, -1;\n"
       "selp.u32 %o4, 1, 0, %p1; selp.u32 %o5, 1, 0, %p2;",
@@ -210,7 +220,8 @@ TEST(SimgpuWarp, VotesMatchesAndReductions) {
 TEST(SimgpuWarp, LanesMeetAgainAfterABranch) {
   std::vector<u32> words(32);
   std::vector<u32> got = run_warp_body(
-      "mov.u32 %o0, 0; loop: setp.ge.u32 %p0, %o0, %lane; @%p0 bra done; add.s32 %o0, %o0, 1; bra loop;\n"
+      "mov.u32 %o0, 0; loop: setp.ge.u32 %p0, %o0, %lane; @%p0 bra done; add.s32 %o0, %o0, 1; bra "
+      "loop;\n"
       "done: redux.sync.add.u32 %o1, %o0, -1;",
       0, 2, words);
   for (u32 lane = 0; lane < 32; lane++) {
@@ -224,8 +235,11 @@ TEST(SimgpuLoad, RefusesWhatItDoesNotKnowWithOpcodeAndLine) {
   auto try_body = [&](const std::string &body) {
     CUmodule module = nullptr;
     testing::internal::CaptureStderr();
-    CUresult result = gpu.try_load(".version 9.0\n.target sm_90\n.address_size 64\n.visible .entry k() {\n"
-                                   ".reg .b32 %r<4>;\n" + body + "\nret;\n}\n", &module);
+    CUresult result = gpu.try_load(
+        ".version 9.0\n.target sm_90\n.address_size 64\n.visible .entry k() {\n"
+        ".reg .b32 %r<4>;\n" +
+            body + "\nret;\n}\n",
+        &module);
     return std::to_string(result) + " " + testing::internal::GetCapturedStderr();
   };
   for (const char *opcode : {"add.rz.f32", "add.s32.x", "frobnicate.u32", "mul.lo.ftz.s32"}) {
