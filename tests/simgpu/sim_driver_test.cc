@@ -1,0 +1,162 @@
+// The driver's side: order of work, graphs, refusals, sticky errors.
+#include <dlfcn.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "simgpu/gpu.h"
+
+using simgpu::Gpu;
+
+static const char *INCREMENT =
+    ".version 9.0\n.target sm_80\n.address_size 64\n"
+    ".visible .entry increment(.param .u64 data) {\n"
+    ".reg .b32 %r<3>; .reg .b64 %d<4>;\n"
+    "ld.param.u64 %d0, [data]; mov.u32 %r0, %tid.x; mul.wide.u32 %d1, %r0, 4; add.s64 %d0, %d0, "
+    "%d1;\n"
+    "ld.global.u32 %r1, [%d0]; add.s32 %r1, %r1, 1; st.global.u32 [%d0], %r1; ret;\n}\n";
+
+class SimgpuDriver : public testing::Test {
+ protected:
+  void SetUp() override {
+    gpu.reset();
+    module = gpu.load(INCREMENT);
+    kernel = gpu.find(module, "increment");
+    data = gpu.upload(std::vector<unsigned>(32, 0));
+  }
+  template <typename... A>
+  CUresult call(const char *name, A... arguments) {
+    return gpu.function<CUresult (*)(A...)>(name)(arguments...);
+  }
+  CUresult launch(CUstream stream) {
+    void *arguments[] = {&data};
+    CUlaunchConfig config = {};
+    config.gridDimX = config.gridDimY = config.gridDimZ = 1;
+    config.blockDimX = 32, config.blockDimY = config.blockDimZ = 1;
+    config.hStream = stream;
+    return call<const CUlaunchConfig *, CUfunction, void **, void **>("cuLaunchKernelEx", &config,
+                                                                      kernel, arguments, nullptr);
+  }
+  unsigned first() { return gpu.read<unsigned>(data, 1)[0]; }
+
+  Gpu &gpu = Gpu::instance();
+  CUmodule module;
+  CUfunction kernel;
+  CUdeviceptr data;
+};
+
+TEST_F(SimgpuDriver, WorkWaitsUntilSomebodySynchronises) {
+  CUstream stream;
+  ASSERT_EQ(CUDA_SUCCESS, (call<CUstream *, unsigned>("cuStreamCreate", &stream, 1)));
+  launch(stream);
+  launch(stream);
+  EXPECT_EQ(0u, first()) << "a non-blocking stream does not wait for the legacy one";
+  call<CUstream>("cuStreamSynchronize", stream);
+  EXPECT_EQ(2u, first());
+  call<CUstream>("cuStreamDestroy_v2", stream);
+}
+
+TEST_F(SimgpuDriver, TheLegacyStreamWaitsForBlockingOnes) {
+  CUstream stream;
+  call<CUstream *, unsigned>("cuStreamCreate", &stream, 0);
+  launch(stream);
+  EXPECT_EQ(1u, first());
+  call<CUstream>("cuStreamDestroy_v2", stream);
+}
+
+TEST_F(SimgpuDriver, EventsOrderStreams) {
+  CUstream one, two;
+  CUevent event;
+  call<CUstream *, unsigned>("cuStreamCreate", &one, 1);
+  call<CUstream *, unsigned>("cuStreamCreate", &two, 1);
+  call<CUevent *, unsigned>("cuEventCreate", &event, 0);
+  launch(one);
+  call<CUevent, CUstream>("cuEventRecord", event, one);
+  call<CUstream, CUevent, unsigned>("cuStreamWaitEvent", two, event, 0);
+  launch(two);
+  call<CUstream>("cuStreamSynchronize", two);
+  EXPECT_EQ(2u, first());
+  EXPECT_EQ(CUDA_SUCCESS, call<CUevent>("cuEventQuery", event));
+}
+
+TEST_F(SimgpuDriver, ACapturedGraphRunsOncePerLaunchAndNotAtCapture) {
+  CUstream stream;
+  CUgraph graph;
+  CUgraphExec executable;
+  call<CUstream *, unsigned>("cuStreamCreate", &stream, 1);
+  ASSERT_EQ(CUDA_SUCCESS, (call<CUstream, int>("cuStreamBeginCapture_v2", stream, 0)));
+  launch(stream);
+  launch(stream);
+  int status = 0;
+  call<CUstream, int *>("cuStreamIsCapturing", stream, &status);
+  EXPECT_EQ(1, status);
+  ASSERT_EQ(CUDA_SUCCESS, (call<CUstream, CUgraph *>("cuStreamEndCapture", stream, &graph)));
+  call<CUstream>("cuStreamSynchronize", stream);
+  EXPECT_EQ(0u, first());
+  ASSERT_EQ(CUDA_SUCCESS, (call<CUgraphExec *, CUgraph, unsigned long long>(
+                              "cuGraphInstantiateWithFlags", &executable, graph, 0)));
+  call<CUgraph>("cuGraphDestroy", graph);
+  for (int i = 0; i < 3; i++) call<CUgraphExec, CUstream>("cuGraphLaunch", executable, stream);
+  call<CUstream>("cuStreamSynchronize", stream);
+  EXPECT_EQ(6u, first());
+  call<CUgraphExec>("cuGraphExecDestroy", executable);
+}
+
+TEST_F(SimgpuDriver, SynchronisingInACaptureInvalidatesIt) {
+  CUstream stream;
+  CUgraph graph;
+  call<CUstream *, unsigned>("cuStreamCreate", &stream, 1);
+  call<CUstream, int>("cuStreamBeginCapture_v2", stream, 0);
+  EXPECT_EQ(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, call<CUstream>("cuStreamSynchronize", stream));
+  EXPECT_EQ(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED,
+            (call<CUstream, CUgraph *>("cuStreamEndCapture", stream, &graph)));
+}
+
+TEST_F(SimgpuDriver, AnErrorSticksUntilTheContextIsReset) {
+  CUdeviceptr kept = data;
+  data = 0x1234;
+  launch(nullptr);
+  EXPECT_EQ(CUDA_ERROR_ILLEGAL_ADDRESS, gpu.finish());
+  EXPECT_EQ(CUDA_ERROR_ILLEGAL_ADDRESS, gpu.finish());
+  ASSERT_EQ(1u, gpu.reports().size());
+  EXPECT_EQ("out-of-bounds", gpu.reports()[0].kind);
+  gpu.reset();
+  data = kept;
+  launch(nullptr);
+  EXPECT_EQ(CUDA_SUCCESS, gpu.finish());
+  EXPECT_EQ(1u, first());
+}
+
+TEST_F(SimgpuDriver, RefusesImpossibleLaunches) {
+  Gpu::Shape shape;
+  shape.block[0] = 1025;
+  EXPECT_EQ(CUDA_ERROR_INVALID_VALUE, gpu.run(kernel, shape, data));
+  shape.block[0] = 32;
+  shape.shared = 49153;
+  EXPECT_EQ(CUDA_ERROR_INVALID_VALUE, gpu.run(kernel, shape, data));
+  EXPECT_EQ(CUDA_SUCCESS, (call<CUfunction, int, int>("cuFuncSetAttribute", kernel, 8, 49153)));
+  EXPECT_EQ(CUDA_SUCCESS, gpu.run(kernel, shape, data));
+}
+
+TEST_F(SimgpuDriver, FindsTheNewestVersionOfAName) {
+  void *found = nullptr;
+  int status = -1;
+  EXPECT_EQ(CUDA_SUCCESS, (call<const char *, void **, int, uint64_t, int *>(
+                              "cuGetProcAddress_v2", "cuMemAlloc", &found, 13000, 0, &status)));
+  EXPECT_EQ(gpu.symbol("cuMemAlloc_v2"), found);
+  EXPECT_EQ(CUDA_ERROR_NOT_FOUND,
+            (call<const char *, void **, int, uint64_t, int *>("cuGetProcAddress_v2", "cuNothing",
+                                                               &found, 13000, 0, &status)));
+}
+
+// A process of its own: in this one the device is up already.
+TEST(SimgpuDriverAlone, IsNoGpuUnlessAskedToBeOne) {
+  EXPECT_EXIT(
+      {
+        unsetenv("FOVEA_SIMGPU");
+        void *library = dlopen(SIMGPU_LIBRARY, RTLD_NOW);
+        auto initialise = reinterpret_cast<CUresult (*)(unsigned)>(dlsym(library, "cuInit"));
+        exit(initialise(0) == CUDA_ERROR_NO_DEVICE ? 0 : 1);
+      },
+      testing::ExitedWithCode(0), "set FOVEA_SIMGPU=1");
+}
