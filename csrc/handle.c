@@ -26,8 +26,17 @@ static bool has_f16c(void) {
 static bool has_avx2(void) {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 }
+
+static bool has_avx512(void) {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
 #else
 static bool has_avx2(void) {
+  return false;
+}
+
+static bool has_avx512(void) {
   return false;
 }
 #endif
@@ -35,19 +44,25 @@ static bool has_avx2(void) {
 /* The best instruction set, or the one that FOVEA_CPU_ISA names. */
 static fovea_status choose_isa(fv_isa *isa) {
   const char *wish = secure_getenv("FOVEA_CPU_ISA");
-  *isa = has_avx2() ? FV_ISA_AVX2 : FV_ISA_PORTABLE;
+  fv_isa best = has_avx512() ? FV_ISA_AVX512 : has_avx2() ? FV_ISA_AVX2 : FV_ISA_PORTABLE;
+  *isa = best;
   if (!wish || !*wish) return FOVEA_OK;
   if (!strcmp(wish, "portable")) {
     *isa = FV_ISA_PORTABLE;
     return FOVEA_OK;
   }
-  if (strcmp(wish, "avx2")) {
-    return fv_fail(FOVEA_BAD_ARGUMENT,
-                   "FOVEA_CPU_ISA names no instruction set; use portable or avx2, or unset it");
+  if (!strcmp(wish, "avx2")) {
+    *isa = FV_ISA_AVX2;
+  } else if (!strcmp(wish, "avx512")) {
+    *isa = FV_ISA_AVX512;
+  } else {
+    return fv_fail(
+        FOVEA_BAD_ARGUMENT,
+        "FOVEA_CPU_ISA names no instruction set; use portable, avx2 or avx512, or unset it");
   }
-  if (*isa == FV_ISA_AVX2) return FOVEA_OK;
-  return fv_fail(FOVEA_BAD_ARGUMENT,
-                 "FOVEA_CPU_ISA=avx2, but this processor lacks AVX2, FMA or F16C; unset it");
+  if (*isa <= best) return FOVEA_OK;
+  return fv_fail(FOVEA_BAD_ARGUMENT, "FOVEA_CPU_ISA=%s, but this processor lacks %s; unset it",
+                 wish, *isa == FV_ISA_AVX2 ? "AVX2, FMA or F16C" : "AVX-512 with F, BW, DQ and VL");
 }
 
 /* ---- Creation ---- */

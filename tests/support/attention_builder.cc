@@ -49,6 +49,7 @@ Attention &Attention::note(const std::string &text) {
 
 Attention &Attention::on(const Device &device) {
   device_ = device;
+  s.reproducible = std::max(s.reproducible, device.reproducible);
   return note(join(".on(device_named(\"", device.name, "\"))"));
 }
 Attention &Attention::seed(uint64_t n) {
@@ -211,7 +212,7 @@ Attention &Attention::no_lse() {
   return note(".no_lse()");
 }
 Attention &Attention::reproducible(uint32_t level) {
-  s.reproducible = level;
+  s.reproducible = std::max(level, device_.reproducible);
   return note(join(".reproducible(", level, ")"));
 }
 Attention &Attention::clean() {

@@ -11,13 +11,17 @@
 namespace fovea_test {
 
 struct Device {
-  std::string name;  // "reference", "cpu_portable", "cpu_avx2"
+  std::string name;  // "reference", "cpu_portable", "cpu_avx2", "cpu_avx2_phase", ...
   uint32_t kind = FOVEA_DEVICE_REFERENCE;
   std::string isa;  // FOVEA_CPU_ISA while it is created; "" leaves the choice to the library
   int32_t threads = 2;
   double work = 0x1p-24;  // unit roundoff of its arithmetic
+  // What calls ask for unless a test asks for more. With PHASE the CPU computes few rows as it does
+  // many, and most problems of the tests have few.
+  uint32_t reproducible = FOVEA_REPRODUCIBLE_RUN;
 };
 
+// The reference and, for every instruction set, a device of either way through the CPU backend.
 std::vector<Device> devices();
 std::vector<Device> cpu_devices();  // without the reference
 Device device_named(const std::string &name);
