@@ -6,8 +6,8 @@
  *       out = out * rescale + s v, while the next tile's v is fetched
  *     merge the chunk's state and out into the row's
  *
- * Memory is the limit: 29 GB/s for one core against the 40 GB/s or so that a row of products could
- * read. Tiles begin at absolute multiples of 64 keys, chunks at multiples of a length that follows
+ * Memory is the limit: one core reads some 26 GB/s of it, and products with one row could take twice
+ * that. Tiles begin at absolute multiples of 64 keys, chunks at multiples of a length that follows
  * from the sequence's own (fv_chunk_keys), so a row's bits depend neither on the number of threads
  * nor on the batch. They do differ from those of a tile, whose products run in another order. */
 #include <math.h>
