@@ -2,47 +2,20 @@
 #define _GNU_SOURCE /* secure_getenv */
 #include "handle.h"
 
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "check.h"
+#include "processor.h"
 #include "status.h"
 
 /* ---- Instruction sets ---- */
 
-#if defined(__x86_64__)
-/* Not every compiler's __builtin_cpu_supports knows f16c: bit 29 of ECX of leaf 1. */
-static bool has_f16c(void) {
-  unsigned eax, ebx, ecx, edx;
-  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx >> 29 & 1);
-}
-
-static bool has_avx2(void) {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
-}
-
-static bool has_avx512(void) {
-  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-}
-#else
-static bool has_avx2(void) {
-  return false;
-}
-
-static bool has_avx512(void) {
-  return false;
-}
-#endif
-
 /* The best instruction set, or the one that FOVEA_CPU_ISA names. */
 static fovea_status choose_isa(fv_isa *isa) {
   const char *wish = secure_getenv("FOVEA_CPU_ISA");
-  fv_isa best = has_avx512() ? FV_ISA_AVX512 : has_avx2() ? FV_ISA_AVX2 : FV_ISA_PORTABLE;
+  fv_isa best = fv_best_isa(fv_processor_features());
   *isa = best;
   if (!wish || !*wish) return FOVEA_OK;
   if (!strcmp(wish, "portable")) {
@@ -162,35 +135,6 @@ void fovea_destroy(fovea_handle *handle) {
 
 /* ---- Description ---- */
 
-/* The "model name" of /proc/cpuinfo, or "CPU". */
-static void processor_name(char *name, size_t capacity) {
-  char line[256];
-  FILE *file = fopen("/proc/cpuinfo", "re");
-  snprintf(name, capacity, "CPU");
-  if (!file) return;
-  while (fgets(line, sizeof line, file)) {
-    char *colon = strchr(line, ':');
-    if (strncmp(line, "model name", 10) || !colon) continue;
-    colon[strcspn(colon, "\n")] = '\0';
-    snprintf(name, capacity, "%s", colon + 1 + strspn(colon + 1, " "));
-    break;
-  }
-  fclose(file);
-}
-
-static void processor_features(char *features, size_t capacity) {
-  features[0] = '\0';
-#if defined(__x86_64__)
-  snprintf(features, capacity, "%s%s%s%s", __builtin_cpu_supports("avx2") ? "avx2 " : "",
-           __builtin_cpu_supports("fma") ? "fma " : "", has_f16c() ? "f16c " : "",
-           __builtin_cpu_supports("avx512f") ? "avx512f " : "");
-  size_t length = strlen(features);
-  if (length) features[length - 1] = '\0';
-#else
-  (void)capacity;
-#endif
-}
-
 static void describe_gpu(const fv_cuda_device *device, fovea_info *info) {
   snprintf(info->name, sizeof info->name, "%s", device->name);
   snprintf(info->features, sizeof info->features,
@@ -216,8 +160,8 @@ fovea_status fovea_get_info(const fovea_handle *handle, fovea_info *info) {
   if (handle->facts.device == FOVEA_DEVICE_CUDA) {
     describe_gpu(&handle->cuda, info);
   } else {
-    processor_name(info->name, sizeof info->name);
-    processor_features(info->features, sizeof info->features);
+    fv_processor_name(info->name, sizeof info->name);
+    fv_describe_features(fv_processor_features(), info->features, sizeof info->features);
   }
   fv_cuda_describe(info->cuda, sizeof info->cuda);
   return FOVEA_OK;

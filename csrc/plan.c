@@ -144,13 +144,12 @@ fovea_status fv_plan_attention(const fv_facts *facts, const fv_problem *problem,
 size_t fv_plan_workspace(const fv_facts *facts, const fovea_limits *limits) {
   const fv_kernel *kernel = choose_kernel(facts);
   if (!kernel || kernel->device != FOVEA_DEVICE_CPU) return 0;
-  int32_t dim = limits->dim ? limits->dim : FV_LARGEST_DIM;
-  int32_t dim_v = limits->dim_v ? limits->dim_v : FV_LARGEST_DIM_V;
   /* Rows make no difference: a packed q may be longer than all its sequences, and its shape is what
    * the plan of the call knows. */
   split_room room =
-      split_room_for(facts, limits->sequences, limits->heads_kv, FV_STREAM_ROWS, dim_v);
-  return fv_tile_scratch_bound(kernel->tile_q, dim, dim_v) * (size_t)facts->threads +
+      split_room_for(facts, limits->sequences, limits->heads_kv, FV_STREAM_ROWS, limits->dim_v);
+  return fv_tile_scratch_bound(kernel->tile_q, limits->dim, limits->dim_v) *
+             (size_t)facts->threads +
          split_bytes(room);
 }
 

@@ -51,7 +51,8 @@ const char *fv_isa_name(fv_isa isa);
 /* FOVEA_OK, or FOVEA_UNSUPPORTED with the reason as the error detail. */
 fovea_status fv_plan_attention(const fv_facts *facts, const fv_problem *problem, fv_plan *plan);
 
-/* The workspace bound of fovea_attention_workspace, which fv_plan_attention stays within. */
+/* The workspace bound of fovea_attention_workspace, which fv_plan_attention stays within. The limits
+ * are checked: check.c has filled in the dims. */
 size_t fv_plan_workspace(const fv_facts *facts, const fovea_limits *limits);
 
 /* Writes the plan as text, NUL-terminated, and returns the length it would have in full. */

@@ -17,6 +17,7 @@
 #include "check.h"
 #include "cpu/tile_kernels.h"
 #include "cpu/tile_scratch.h"
+#include "processor.h"
 
 namespace {
 
@@ -125,6 +126,29 @@ TEST(Plan, ChoosesTheBestKernelThatTheProcessorCanRun) {
             std::string::npos);
   EXPECT_NE(PlanText({FOVEA_DEVICE_CPU, FV_ISA_PORTABLE, 1}, args).find("cpu_portable"),
             std::string::npos);
+}
+
+// Each instruction set needs all of its features: without any one of them it is the one before.
+TEST(Processor, GetsTheBestInstructionSetOfItsFeatures) {
+  const uint32_t avx2 = FV_FEATURE_AVX2 | FV_FEATURE_FMA | FV_FEATURE_F16C;
+  const uint32_t avx512 =
+      FV_FEATURE_AVX512F | FV_FEATURE_AVX512BW | FV_FEATURE_AVX512DQ | FV_FEATURE_AVX512VL;
+  for (uint32_t features = 0; features <= (avx2 | avx512); ++features) {
+    fv_isa expected = FV_ISA_PORTABLE;
+    if ((~features & avx2) == 0) expected = FV_ISA_AVX2;
+    if ((~features & (avx2 | avx512)) == 0) expected = FV_ISA_AVX512;
+    EXPECT_EQ(fv_best_isa(features), expected) << features;
+  }
+}
+
+TEST(Processor, ListsItsFeaturesWithinTheRoomThereIs) {
+  char text[16];
+  fv_describe_features(0, text, sizeof text);
+  EXPECT_STREQ(text, "");
+  fv_describe_features(FV_FEATURE_FMA | FV_FEATURE_AVX512VL, text, sizeof text);
+  EXPECT_STREQ(text, "fma avx512vl");
+  fv_describe_features(~0u, text, sizeof text);
+  EXPECT_STREQ(text, "avx2 fma f16c a");
 }
 
 TEST(Plan, SaysSoWhenNoKernelIsForTheDevice) {
@@ -260,8 +284,8 @@ TEST(Plan, WorkspaceOfACallIsWithinTheBoundOfAnyLimitsThatHoldIt) {
     limits.heads_q = 4 + random() % 2, limits.heads_kv = 2 + random() % 2;
     limits.total_q = problem.sequences * problem.rows;
     limits.len_kv = 99;
-    limits.dim = random() % 4 ? (int32_t)(dim + random() % 3) : 0;
-    limits.dim_v = random() % 4 ? (int32_t)(dim_v + random() % 3) : 0;
+    limits.dim = random() % 4 ? (int32_t)(dim + random() % 3) : 576;
+    limits.dim_v = random() % 4 ? (int32_t)(dim_v + random() % 3) : 512;
     EXPECT_LE(plan.workspace_bytes, fv_plan_workspace(&facts, &limits));
     EXPECT_EQ(plan.workspace_bytes, plan.scratch_bytes * (size_t)facts.threads +
                                         plan.streams_split * 16 * plan.slot_bytes);

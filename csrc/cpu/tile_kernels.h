@@ -26,11 +26,11 @@ enum {
 typedef struct fv_tile_kernels {
   int32_t panel_rows, panel_columns;
 
-  /* to[i] = value of from[i], exact; dtype is a fovea_dtype. */
+  /* to[i] = value of from[i], exact; dtype is a fovea_dtype. count is a multiple of 8. */
   void (*widen)(float *to, const void *from, uint32_t dtype, int64_t count);
 
   /* to[i] = from[i], rounded to nearest even; dtype is f32, f16 or bf16. NaN becomes the one that
-   * numeric.h names. */
+   * numeric.h names. count is a multiple of 8. */
   void (*narrow)(void *to, const float *from, uint32_t dtype, int64_t count);
 
   /* to [dim][width] = rows [width][dim] transposed; dtype is f32, f16 or bf16. rows has at least 8

@@ -5,24 +5,21 @@
 #include "../numeric.h"
 #include "../problem.h"
 
+/* count is a multiple of 8, as dims are. */
 static void widen_f16(float *to, const uint16_t *from, int64_t count) {
-  int64_t i = 0;
-  for (; i + 8 <= count; i += 8) {
+  for (int64_t i = 0; i < count; i += 8) {
     _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(from + i))));
   }
-  for (; i < count; ++i) to[i] = fv_f16_to_f32(from[i]);
 }
 
 /* The conversion keeps the sign and the upper bits of a NaN: it gets the one of the format first. */
 static void narrow_f16(uint16_t *to, const float *from, int64_t count) {
   const __m256 nan = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
-  int64_t i = 0;
-  for (; i + 8 <= count; i += 8) {
+  for (int64_t i = 0; i < count; i += 8) {
     __m256 x = _mm256_loadu_ps(from + i);
     x = _mm256_blendv_ps(x, nan, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
     _mm_storeu_si128((__m128i *)(to + i), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
   }
-  for (; i < count; ++i) to[i] = fv_f16_from_f32(from[i]);
 }
 
 static inline __attribute__((always_inline)) f32x8 load_typed(const void *from, uint32_t dtype,
