@@ -122,6 +122,8 @@ TEST(Plan, EqualsTheCommittedPlans) {
 
 TEST(Plan, ChoosesTheBestKernelThatTheProcessorCanRun) {
   fovea_attention_args args = Base(FOVEA_F32, 1, 8, 8, 1, 1, 8, 8);
+  EXPECT_NE(PlanText({FOVEA_DEVICE_CPU, FV_ISA_AVX512, 1}, args).find("fovea_attention_cpu_avx512"),
+            std::string::npos);
   EXPECT_NE(PlanText({FOVEA_DEVICE_CPU, FV_ISA_AVX2, 1}, args).find("fovea_attention_cpu_avx2"),
             std::string::npos);
   EXPECT_NE(PlanText({FOVEA_DEVICE_CPU, FV_ISA_PORTABLE, 1}, args).find("cpu_portable"),
