@@ -13,16 +13,22 @@
 #define SIM_SLOT(type, i) ((type *)(warp->registers + inst->slot[i]))
 #define SIM_PREDICATE(i) (*(u32 *)(warp->registers + inst->slot[i]))
 
+#if defined(__clang__)
+#define SIM_INDEPENDENT
+#else
+#define SIM_INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
 // The loop over all 32 lanes is what the vectoriser sees; registers are the same or do not overlap.
-#define SIM_FOR_LANES(...)                                     \
-  if (mask == UINT32_MAX) {                                    \
-    _Pragma("GCC ivdep") for (u32 l = 0; l < SIM_LANES; l++) { \
-      __VA_ARGS__                                              \
-    }                                                          \
-  } else {                                                     \
-    SIM_EACH_LANE(l, mask) {                                   \
-      __VA_ARGS__                                              \
-    }                                                          \
+#define SIM_FOR_LANES(...)                                \
+  if (mask == UINT32_MAX) {                               \
+    SIM_INDEPENDENT for (u32 l = 0; l < SIM_LANES; l++) { \
+      __VA_ARGS__                                         \
+    }                                                     \
+  } else {                                                \
+    SIM_EACH_LANE(l, mask) {                              \
+      __VA_ARGS__                                         \
+    }                                                     \
   }
 
 #define SIM_LETTER_u16 "h"

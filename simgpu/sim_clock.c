@@ -62,6 +62,7 @@ void sim_clock_tick(struct sim_warp *warp) {
     return;
   }
   warp->clock[warp->index]++;
+  warp->epoch = 0;
 }
 
 static struct sim_known_cta *find_known(struct sim_known *known, u32 cta) {

@@ -32,7 +32,7 @@ static void land(struct sim_warp *warp, const struct sim_copy *copy, u32 lane) {
   memcpy(to, sim_memory.bytes + (copy->source[lane] - SIM_GLOBAL_BASE) * (copy->taken[lane] != 0),
          copy->taken[lane]);
   memset(to + copy->taken[lane], 0, copy->bytes - copy->taken[lane]);
-  sim_shared_land(warp, copy->target[lane], copy->bytes);
+  sim_shared_land(warp, lane, copy->target[lane], copy->bytes);
 }
 
 static void start_lane(struct sim_warp *warp, const struct sim_inst *inst, u32 lane,

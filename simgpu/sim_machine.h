@@ -33,6 +33,7 @@ struct sim_warp {
   u32 fragment_count;
   u32 carry;  // of add.cc and its kin, by lane
   u64 steps;
+  u32 epoch;  // .sync instructions since the clock last ticked: order among the warp's own lanes
   // Vector clock: the latest event of each warp of the CTA that happened before now (sim_race.c).
   u16 clock[SIM_MAX_WARPS];
   // What it knows of other CTAs; what fences released and what is to be acquired, for all of the
@@ -64,11 +65,11 @@ struct sim_cta {
   u32 number, index[3];
   u32 warp_count, thread_count;
   struct sim_warp *warps;
-  u8 *shared;                      // indexed by shared address, from 0
-  u32 shared_end;                  // first address past the end
-  u8 *state;                       // of each byte: enum sim_byte_state
-  u16 *write_clock, *write_agent;  // of each 2 bytes, indexed by address / 2
-  u16 *read_clock;                 // [warp][address / 2]
+  u8 *shared;                                   // indexed by shared address, from 0
+  u32 shared_end;                               // first address past the end
+  u8 *state;                                    // of each byte: enum sim_byte_state
+  u16 *write_clock, *write_agent, *write_lane;  // of each 2 bytes, indexed by address / 2
+  u16 *read_clock;                              // [warp][address / 2]
   size_t plane_items;
   u8 *memory;  // what all of the above lies in
   size_t memory_bytes;

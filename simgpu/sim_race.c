@@ -57,15 +57,37 @@ static u32 granules(u32 bytes) {
   return bytes < 2 ? 1 : bytes / 2;
 }
 
+// Who wrote within the warp: lane and epoch. An epoch that does not fit is not judged.
+enum { LANE_BITS = 5, EPOCH_LIMIT = 1 << 11 };
+
+static u16 lane_mark(const struct sim_warp *warp, u32 lane) {
+  u32 epoch = warp->epoch < EPOCH_LIMIT - 1 ? warp->epoch + 1 : 0;
+  return (u16)(epoch << LANE_BITS | lane);
+}
+
+// A write of the same warp, by another lane, with no .sync instruction since.
+static bool is_lane_race(const struct sim_warp *warp, u32 lane, u16 clock, u16 mark) {
+  u16 mine = lane_mark(warp, lane);
+  return clock == warp->clock[warp->index] && mine >> LANE_BITS && mark != mine &&
+         mark >> LANE_BITS == mine >> LANE_BITS;
+}
+
 // The last writes must have happened before. False after a report.
 static bool follows_writes(struct sim_warp *warp, const struct sim_inst *inst, u32 lane,
-                           u32 address, u32 bytes) {
+                           u32 address, u32 bytes, bool is_read) {
   const struct sim_cta *cta = warp->cta;
   const u16 *writer = cta->write_agent + address / 2, *clock = cta->write_clock + address / 2;
+  const u16 *mark = cta->write_lane + address / 2;
   for (u32 i = 0; i < granules(bytes); i++) {
     u32 other = writer[i] & WRITER_MASK;
-    if (clock[i] <= warp->clock[other] || other == warp->index) continue;
     if (bytes == 1 && (writer[i] & NARROW)) continue;
+    if (other == warp->index) {
+      if (!is_read || !is_lane_race(warp, lane, clock[i], mark[i])) continue;
+      sim_report_access(warp, inst, lane, address, SIM_REPORT_SHARED_RACE,
+                        "another lane of the warp wrote this: a __syncwarp is missing");
+      return false;
+    }
+    if (clock[i] <= warp->clock[other]) continue;
     report_race(warp, inst, lane, address, "write", other);
     return false;
   }
@@ -104,7 +126,8 @@ bool sim_shared_read(struct sim_warp *warp, const struct sim_inst *inst, u32 lan
     u16 *mine = cta->read_clock + warp->index * cta->plane_items + address / 2;
     fill(mine, warp->clock[warp->index], bytes);
   }
-  return follows_writes(warp, inst, lane, address, bytes);
+  bool is_plain = inst->convergence == SIM_CONVERGE_NONE;  // ldmatrix itself brings lanes together
+  return follows_writes(warp, inst, lane, address, bytes, is_plain);
 }
 
 bool sim_shared_write(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u32 address,
@@ -115,19 +138,21 @@ bool sim_shared_write(struct sim_warp *warp, const struct sim_inst *inst, u32 la
   }
   memset(cta->state + address, SIM_BYTE_READY, bytes);
   if (cta->clocks_full) return true;
-  bool ordered = follows_writes(warp, inst, lane, address, bytes) &&
+  bool ordered = follows_writes(warp, inst, lane, address, bytes, false) &&
                  (bytes == 1 || follows_reads(warp, inst, lane, address, bytes));
   u16 agent = (u16)(warp->index | (bytes == 1 ? NARROW : 0));
   fill(cta->write_agent + address / 2, agent, bytes);
   fill(cta->write_clock + address / 2, warp->clock[warp->index], bytes);
+  fill(cta->write_lane + address / 2, lane_mark(warp, lane), bytes);
   return ordered;
 }
 
-void sim_shared_land(struct sim_warp *warp, u32 address, u32 bytes) {
+void sim_shared_land(struct sim_warp *warp, u32 lane, u32 address, u32 bytes) {
   struct sim_cta *cta = warp->cta;
   memset(cta->state + address, SIM_BYTE_READY, bytes);
   fill(cta->write_agent + address / 2, (u16)warp->index, bytes);
   fill(cta->write_clock + address / 2, warp->clock[warp->index], bytes);
+  fill(cta->write_lane + address / 2, lane_mark(warp, lane), bytes);
 }
 
 // A stamp of global memory, from the lowest bit: clock 16, warp 5, CTA 21, which bytes of the

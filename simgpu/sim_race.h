@@ -21,7 +21,7 @@ bool sim_shared_read(struct sim_warp *warp, const struct sim_inst *inst, u32 lan
 bool sim_shared_write(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u32 address,
                       u32 bytes);
 // The data of an asynchronous copy has arrived: the copying warp wrote it just now.
-void sim_shared_land(struct sim_warp *warp, u32 address, u32 bytes);
+void sim_shared_land(struct sim_warp *warp, u32 lane, u32 address, u32 bytes);
 // The same for global memory, by offset in the arena.
 bool sim_global_read(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u64 offset,
                      u32 bytes);

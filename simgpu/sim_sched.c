@@ -184,9 +184,12 @@ static void run_fragment(struct sim_warp *warp, u32 index, u32 *share) {
       u32 guard = *(const u32 *)(warp->registers + inst->guard_slot);
       mask &= inst->guard_negated ? ~guard : guard;
     }
-    if (mask && inst->convergence && !is_converged(warp, inst, fragment->mask, mask)) {
-      fragment->state = SIM_FRAGMENT_CONVERGING;
-      return;
+    if (mask && inst->convergence) {
+      if (!is_converged(warp, inst, fragment->mask, mask)) {
+        fragment->state = SIM_FRAGMENT_CONVERGING;
+        return;
+      }
+      warp->epoch++;
     }
     --*share;
     warp->steps++;

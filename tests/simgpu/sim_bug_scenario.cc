@@ -133,6 +133,19 @@ static void run_hand_over(CUmodule module, Outcome *outcome) {
   outcome->numbers_right = gpu.read<float>(out, 96) == std::vector<float>(96, 1);
 }
 
+static void run_rotate_lanes(CUmodule module, Outcome *outcome) {
+  Gpu &gpu = Gpu::instance();
+  std::vector<float> values(32);
+  for (int i = 0; i < 32; i++) values[i] = i;
+  CUdeviceptr out = gpu.allocate(32 * 4);
+  gpu.run(gpu.find(module, "rotate_lanes"), Gpu::Shape(), out, gpu.upload(values));
+  outcome->reports = gpu.reports();
+  gpu.reset();
+  std::vector<float> got = gpu.read<float>(out, 32);
+  outcome->numbers_right = true;
+  for (int i = 0; i < 32; i++) outcome->numbers_right &= got[i] == (i + 1) % 32;
+}
+
 static void run_dependent(CUmodule module, const std::string &launch, Outcome *outcome) {
   Gpu &gpu = Gpu::instance();
   CUdeviceptr data = gpu.allocate(128 * 4), out = gpu.allocate(128 * 4 + 16);
@@ -163,6 +176,7 @@ Outcome run_scenario(const std::string &ptx, const std::string &kernel, const st
   if (!module) return outcome;
   if (kernel == "attend") run_attend(module, launch, &outcome);
   if (kernel == "split_sum") run_split_sum(module, &outcome);
+  if (kernel == "rotate_lanes") run_rotate_lanes(module, &outcome);
   if (kernel == "hand_over") run_hand_over(module, &outcome);
   if (kernel == "add_after" || kernel == "fill_both") run_dependent(module, launch, &outcome);
   gpu.unload(module);

@@ -90,6 +90,8 @@ const std::vector<Bug> &planted_bugs() {
       {"nobody waits for the empty box", "hand_over", "bar.sync 2, 128;", -1, "", "barrier"},
       {"box too short", "hand_over", "(st.shared.f32\\s+\\[%r\\d+)(\\+\\d+)?\\]", 0, "$1+384]",
        "out-of-bounds"},
+      {"lanes do not wait for each other", "rotate_lanes", "bar.warp.sync[^;]*;", 0, "",
+       "shared-race"},
       // Dependent launches.
       {"does not wait for the launch before", "add_after", "griddepcontrol.wait;", 0, "",
        "early-dependent"},

@@ -33,7 +33,8 @@ TEST_P(SimgpuClean, IsSilentAndRightUnderTwentyFiveSeeds) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, SimgpuClean,
-                         testing::Values("attend", "split_sum", "hand_over", "add_after"));
+                         testing::Values("attend", "split_sum", "hand_over", "rotate_lanes",
+                                         "add_after"));
 
 class SimgpuBug : public testing::TestWithParam<Bug> {};
 

@@ -151,6 +151,7 @@ TEST_F(SimgpuDriver, FindsTheNewestVersionOfAName) {
 
 // A process of its own: in this one the device is up already.
 TEST(SimgpuDriverAlone, IsNoGpuUnlessAskedToBeOne) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
   EXPECT_EXIT(
       {
         unsetenv("FOVEA_SIMGPU");

@@ -224,3 +224,11 @@ extern "C" __global__ void fill_both(float *data, float *scratch) {
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }
+
+// Lanes of a warp hand values to each other through shared memory.
+extern "C" __global__ void rotate_lanes(float *out, const float *in) {
+  __shared__ float row[32];
+  row[threadIdx.x] = in[threadIdx.x];
+  __syncwarp();  // what the other lanes stored
+  out[threadIdx.x] = row[(threadIdx.x + 1) % 32];
+}

@@ -148,7 +148,8 @@ TEST(SimgpuWarp, StmatrixUndoesLdmatrix) {
       std::string(FILL_TILE) +
       "ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%o0, %o1}, [%t2];\n"
       "add.s32 %t2, %t2, 512; stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%t2], {%o0, %o1};\n"
-      "shl.b32 %t3, %lane, 2; add.s32 %t3, %t3, %t0; ld.shared.u32 %o0, [%t3+512];"
+      "bar.warp.sync -1; shl.b32 %t3, %lane, 2; add.s32 %t3, %t3, %t0; ld.shared.u32 %o0, "
+      "[%t3+512];"
       "ld.shared.u32 %o1, [%t3+640];";
   std::vector<u32> got = run_warp_body(body, 0, 2, std::vector<u32>(32));
   for (u32 i = 0; i < 64; i++) EXPECT_EQ((2 * i + 1) << 16 | 2 * i, got[i]) << i;

@@ -1,0 +1,80 @@
+// Each order of two accesses that a race can have, alone: two warps, or two CTAs, and no barrier.
+#include <gtest/gtest.h>
+
+#include "simgpu/gpu.h"
+
+using namespace simgpu;
+
+static const char *LOAD = "ld.%s.u32 %v, [%a+128];";
+static const char *STORE = "st.%s.u32 [%a+128], %l;";
+
+static std::string in_space(const char *access, const char *space) {
+  std::string text = access;
+  return text.replace(text.find("%s"), 2, space);
+}
+
+// All initialise their word of the first 32, then number 0 does one thing and number 1 the other to the
+// next 32. Numbers are those of warps, or of CTAs.
+static std::vector<Report> run_pair(const char *first, const char *second, bool is_shared,
+                                    bool has_barrier) {
+  const char *space = is_shared ? "shared" : "global";
+  std::string address = is_shared ? "mov.u32 %a, tile; shl.b32 %o, %l, 2; add.s32 %a, %a, %o;"
+                                  : "mul.wide.u32 %w, %l, 4; add.s64 %a, %d, %w;";
+  std::string text =
+      std::string(
+          ".version 9.0\n.target sm_90\n.address_size 64\n"
+          ".visible .entry pair(.param .u64 data) {\n.shared .align 16 .b8 tile[256];\n"
+          ".reg .b32 %t, %l, %n, %v, %o; .reg .b64 %d, %w; .reg .pred %p;\n") +
+      (is_shared ? ".reg .b32 %a;\n" : ".reg .b64 %a;\n") +
+      "ld.param.u64 %d, [data]; mov.u32 %t, %tid.x; and.b32 %l, %t, 31;\n" +
+      (is_shared ? "shr.u32 %n, %t, 5;\n" : "mov.u32 %n, %ctaid.x;\n") + address + "\n" +
+      (is_shared ? "setp.eq.u32 %p, %n, 0; @%p st.shared.u32 [%a+128], %l; bar.sync 0;\n" : "") +
+      "setp.eq.u32 %p, %n, 0; @!%p bra other;\n" + in_space(first, space) + "\nother:\n" +
+      (has_barrier ? "bar.sync 0;\n" : "") + "@%p bra done;\n" + in_space(second, space) +
+      "\ndone: ret;\n}\n";
+  Gpu &gpu = Gpu::instance();
+  gpu.reset();
+  CUmodule module = gpu.load(text);
+  CUdeviceptr data = gpu.upload(std::vector<unsigned>(64, 7));
+  Gpu::Shape shape;
+  shape.grid[0] = is_shared ? 1 : 2, shape.block[0] = is_shared ? 64 : 32;
+  gpu.run(gpu.find(module, "pair"), shape, data);
+  std::vector<Report> reports = gpu.reports();
+  gpu.reset();
+  gpu.release(data);
+  gpu.unload(module);
+  return reports;
+}
+
+TEST(SimgpuRace, ReadAfterWrite) {
+  for (bool shared : {true, false}) {
+    std::vector<Report> reports = run_pair(STORE, LOAD, shared, false);
+    ASSERT_EQ(1u, reports.size());
+    EXPECT_EQ(shared ? "shared-race" : "global-race", reports[0].kind);
+  }
+}
+
+TEST(SimgpuRace, WriteAfterRead) {
+  for (bool shared : {true, false}) {
+    std::vector<Report> reports = run_pair(LOAD, STORE, shared, false);
+    ASSERT_EQ(1u, reports.size()) << shared;
+    EXPECT_EQ(shared ? "shared-race" : "global-race", reports[0].kind);
+  }
+}
+
+TEST(SimgpuRace, WriteAfterWrite) {
+  for (bool shared : {true, false}) {
+    std::vector<Report> reports = run_pair(STORE, STORE, shared, false);
+    ASSERT_EQ(1u, reports.size());
+    EXPECT_EQ(shared ? "shared-race" : "global-race", reports[0].kind);
+    EXPECT_NE(std::string::npos, reports[0].detail.find("write by")) << reports[0].detail;
+  }
+}
+
+TEST(SimgpuRace, ReadsDoNotRaceAndABarrierMakesOrder) {
+  EXPECT_TRUE(run_pair(LOAD, LOAD, true, false).empty());
+  EXPECT_TRUE(run_pair(LOAD, LOAD, false, false).empty());
+  EXPECT_TRUE(run_pair(STORE, LOAD, true, true).empty());
+  EXPECT_TRUE(run_pair(LOAD, STORE, true, true).empty());
+  EXPECT_EQ(1u, run_pair(STORE, LOAD, false, true).size()) << "a barrier orders no other CTA";
+}
