@@ -131,12 +131,13 @@ fovea_status fv_plan_cuda(const fv_cuda_facts *facts, const fv_problem *problem,
                    "no CUDA kernel covers dim %d and dim_v %d in %d bytes of shared memory",
                    problem->dim, problem->dim_v, facts->shared_bytes);
   }
-  int64_t all_rows = problem->rows * problem->group;
-  plan->kernel = &row->kernel;
-  plan->tiles_bound =
-      fv_ceil_div(all_rows, row->kernel.tile_q) * problem->heads_kv * problem->sequences;
-  plan->workers = count_workers(problem, plan->tiles_bound);
-  plan->scratch_bytes = plan->workspace_bytes = 0;
+  int64_t row_tiles = fv_ceil_div(problem->rows * problem->group, row->kernel.tile_q);
+  int64_t tiles = row_tiles * problem->heads_kv * problem->sequences;
+  *plan = (fv_plan){.kernel = &row->kernel,
+                    .tile_q = row->kernel.tile_q,
+                    .tile_kv = row->kernel.tile_kv,
+                    .tiles_bound = tiles,
+                    .workers = count_workers(problem, tiles)};
   snprintf(plan->reason, sizeof plan->reason,
            "mma.sync on sm_%d; tiles %d wide hold dim %d and dim_v %d", facts->sm, row->dim,
            problem->dim, problem->dim_v);
