@@ -11,12 +11,19 @@
 
 enum { SHARED_WITHOUT_ASKING = 49152, SERIAL_LIMIT = 1 << 15 };
 
+// What is loaded, so that what a program never unloads is not lost, only kept.
+static struct sim_module *loaded;
+
 static CUresult load(struct sim_module **module, const void *image) {
   char error[1024] = "";
   bool is_image_bad;
   if (!image || !module) return CUDA_ERROR_INVALID_VALUE;
   *module = sim_module_load(image, sim_driver.device->sm, error, sizeof error, &is_image_bad);
-  if (*module) return CUDA_SUCCESS;
+  if (*module) {
+    (*module)->next_loaded = loaded;
+    loaded = *module;
+    return CUDA_SUCCESS;
+  }
   sim_report_line("%s", error);
   return is_image_bad ? CUDA_ERROR_NO_BINARY_FOR_GPU : CUDA_ERROR_INVALID_PTX;
 }
@@ -39,6 +46,10 @@ SIM_EXPORT CUresult cuModuleLoadData(CUmodule *module, const void *image) {
 
 static CUresult unload(struct sim_module *module) {
   if (!module) return CUDA_ERROR_INVALID_HANDLE;
+  struct sim_module **link = &loaded;
+  while (*link && *link != module) link = &(*link)->next_loaded;
+  if (!*link) return CUDA_ERROR_INVALID_HANDLE;
+  *link = module->next_loaded;
   sim_run_everything();
   sim_module_unload(module);
   return CUDA_SUCCESS;

@@ -11,6 +11,7 @@ struct sim_module {
   struct sim_kernel *kernels;
   u64 *variables;  // addresses to be freed with the module
   u32 variable_count, variable_capacity;
+  struct sim_module *next_loaded;  // the driver's list
 };
 
 struct sim_module *sim_module_load(const void *image, u32 device_sm, char *error,

@@ -77,6 +77,7 @@ TEST_F(SimgpuDriver, EventsOrderStreams) {
   call<CUstream>("cuStreamSynchronize", two);
   EXPECT_EQ(2u, first());
   EXPECT_EQ(CUDA_SUCCESS, call<CUevent>("cuEventQuery", event));
+  call<CUevent>("cuEventDestroy_v2", event);
 }
 
 TEST_F(SimgpuDriver, ACapturedGraphRunsOncePerLaunchAndNotAtCapture) {
