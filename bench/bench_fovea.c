@@ -69,5 +69,7 @@ static void close_fovea(void *opaque) {
   free(state);
 }
 
-const fv_bench_pipeline fv_bench_fovea_cpu = {"cpu",      "fovea",   fovea_scratch,
-                                              open_fovea, run_fovea, close_fovea};
+const fv_bench_pipeline fv_bench_fovea_cpu = {"cpu",     "fovea",     fovea_scratch, open_fovea,
+                                              run_fovea, close_fovea, false};
+const fv_bench_pipeline fv_bench_fovea_cuda = {"cuda",    "fovea",     fovea_scratch, open_fovea,
+                                               run_fovea, close_fovea, false};

@@ -26,6 +26,9 @@ typedef struct fv_bench_problems {
  * `at`. NULL: out of memory. */
 fv_bench_problems fv_bench_grid_problems(fv_bench_grid grid, double cache_bytes);
 
+/* The same for a GPU. */
+fv_bench_problems fv_bench_grid_cuda_problems(fv_bench_grid grid);
+
 const char *fv_bench_grid_name(fv_bench_grid grid);
 
 #ifdef __cplusplus

@@ -85,7 +85,7 @@ void fv_bench_machine_describe(const fv_bench_machine *machine, fv_bench_json *j
   fv_bench_json_context(json, "isa", info.isa);
   fv_bench_json_context(json, "widest_isa", fv_bench_peak_widest());
   fv_bench_json_context(json, "processor_features", info.features);
-  describe_memory(machine, json);
+  describe_memory(machine, json); /* the device's, like the name */
   describe_system(json);
   snprintf(text, sizeof text, "%d.%d.%d", FOVEA_VERSION_MAJOR, FOVEA_VERSION_MINOR,
            FOVEA_VERSION_PATCH);

@@ -9,6 +9,7 @@
 #include "bench_blas.h"
 #include "bench_check.h"
 #include "bench_grid.h"
+#include "bench_host.h"
 #include "bench_machine.h"
 #include "bench_peak.h"
 #include "bench_plot.h"
@@ -16,7 +17,7 @@
 #include "bench_session.h"
 #include "bench_table.h"
 
-enum { EXIT_WRONG = 1, EXIT_USAGE = 2, EXIT_INPUT = 3, EXIT_OUTPUT = 5 };
+enum { EXIT_WRONG = 1, EXIT_USAGE = 2, EXIT_INPUT = 3, EXIT_DEVICE = 4, EXIT_OUTPUT = 5 };
 
 typedef struct settings {
   fv_bench_grid grid;
@@ -25,6 +26,7 @@ typedef struct settings {
   const char *words[3]; /* a command and its operands */
   int word_count;
   bool break_naive;
+  bool cuda, host; /* --device cuda, --host */
 } settings;
 
 static int fail(int code, const char *what, const char *why) {
@@ -34,10 +36,16 @@ static int fail(int code, const char *what, const char *why) {
 
 /* ---- Timing ---- */
 
-static bool is_wanted(const fv_bench_problem *problem, const char *filter, char *name) {
+static bool is_wanted(const fv_bench_problem *problem, const settings *chosen, char *name) {
   fv_bench_row_key key = {.device = "cpu", .pipeline = "fovea", .problem = *problem};
+  if (chosen->cuda) strcpy(key.device, "cuda");
   fv_bench_row_name(&key, name);
-  return !filter || strstr(name, filter);
+  return !chosen->filter || strstr(name, chosen->filter);
+}
+
+static fv_bench_problems make_list(const settings *chosen, const fv_bench_machine *machine) {
+  if (chosen->cuda) return fv_bench_grid_cuda_problems(chosen->grid);
+  return fv_bench_grid_problems(chosen->grid, machine->cache_bytes);
 }
 
 /* The peak of the widest instructions, for orientation: fovea's share is of those it uses. */
@@ -69,7 +77,7 @@ static void show_progress(size_t index, size_t count, double start, const char *
 }
 
 static int time_problems(const settings *chosen, fv_bench_machine *machine, fv_bench_json *json) {
-  fv_bench_problems list = fv_bench_grid_problems(chosen->grid, machine->cache_bytes);
+  fv_bench_problems list = make_list(chosen, machine);
   fv_bench_session session = {
       .machine = machine,
       .json = json,
@@ -83,7 +91,7 @@ static int time_problems(const settings *chosen, fv_bench_machine *machine, fv_b
   int code = list.at ? 0 : fail(EXIT_OUTPUT, "the grid", "out of memory");
   for (size_t i = 0; i < list.count && !code; ++i) {
     char name[FV_BENCH_NAME];
-    if (!is_wanted(&list.at[i], chosen->filter, name)) continue;
+    if (!is_wanted(&list.at[i], chosen, name)) continue;
     show_progress(i, list.count, start, name);
     if (!fv_bench_session_run(&session, &list.at[i])) code = EXIT_WRONG;
     ++timed;
@@ -106,9 +114,24 @@ static int write_report(const char *path, fv_bench_json *json) {
   return fflush(stdout) ? EXIT_OUTPUT : 0;
 }
 
+/* A simulator's times must not be taken for a GPU's. */
+static void describe_device(const fv_bench_machine *machine, fv_bench_json *json) {
+  fovea_info info = {.struct_size = sizeof info};
+  fovea_get_info(machine->handle, &info);
+  fv_bench_json_context(json, "products", fv_bench_cuda_products(machine));
+  if (!strstr(info.name, "simgpu")) return;
+  fv_bench_json_context(json, "simulated",
+                        "all times are the software GPU's and say nothing about a GPU");
+}
+
 static int run_benchmarks(const settings *chosen, int argc, char **argv) {
   fv_bench_machine machine;
   if (!fv_bench_machine_open(&machine, chosen->threads)) return EXIT_OUTPUT;
+  if (chosen->cuda && !fv_bench_cuda_open(&machine)) {
+    fv_bench_cuda_close(&machine);
+    fv_bench_machine_close(&machine);
+    return EXIT_DEVICE;
+  }
   fv_bench_json *json = fv_bench_json_open();
   char command[512] = "fovea-bench";
   for (int i = 1; i < argc; ++i) {
@@ -118,10 +141,12 @@ static int run_benchmarks(const settings *chosen, int argc, char **argv) {
   fv_bench_json_context(json, "command", command);
   fv_bench_json_context(json, "grid", fv_bench_grid_name(chosen->grid));
   fv_bench_machine_describe(&machine, json);
-  describe_peaks(&machine, json);
+  if (!chosen->cuda) describe_peaks(&machine, json);
+  if (chosen->cuda) describe_device(&machine, json);
   int code = time_problems(chosen, &machine, json);
   if (!code) code = write_report(chosen->output, json);
   fv_bench_json_close(json);
+  if (chosen->cuda) fv_bench_cuda_close(&machine);
   fv_bench_machine_close(&machine);
   return code;
 }
@@ -132,15 +157,28 @@ static int run_benchmarks(const settings *chosen, int argc, char **argv) {
 static int list_problems(const settings *chosen) {
   fv_bench_machine machine;
   if (!fv_bench_machine_open(&machine, chosen->threads)) return EXIT_OUTPUT;
-  fv_bench_problems list = fv_bench_grid_problems(chosen->grid, machine.cache_bytes);
+  fv_bench_problems list = make_list(chosen, &machine);
   for (size_t i = 0; i < list.count; ++i) {
     char name[FV_BENCH_NAME];
-    if (!is_wanted(&list.at[i], chosen->filter, name)) continue;
+    if (!is_wanted(&list.at[i], chosen, name)) continue;
     printf("%s\t%.0f\t%.0f\t%.9g\n", name, fv_bench_flops(&list.at[i]),
            fv_bench_kv_bytes(&list.at[i]), fv_bench_allowance(&list.at[i]));
   }
   free(list.at);
   fv_bench_machine_close(&machine);
+  return fflush(stdout) ? EXIT_OUTPUT : 0;
+}
+
+/* Each call checks, plans and launches; a driver that does nothing takes what is launched. */
+static int show_host_cost(void) {
+  fv_bench_host_cost costs[2];
+  static const char *const names[] = {"prefill", "decode"};
+  if (!fv_bench_host_measure(&costs[0], &costs[1])) return EXIT_DEVICE;
+  printf("%-8s %12s %8s %16s\n", "call", "us per call", "spread", "allocations");
+  for (int i = 0; i < 2; ++i) {
+    printf("%-8s %12.3f %6.1f %% %5lld in %lld\n", names[i], costs[i].microseconds,
+           100 * costs[i].spread, (long long)costs[i].allocations, (long long)costs[i].calls);
+  }
   return fflush(stdout) ? EXIT_OUTPUT : 0;
 }
 
@@ -164,11 +202,13 @@ static int show(const settings *chosen) {
 
 /* ---- Arguments ---- */
 
-enum { OPT_QUICK = 700, OPT_FULL, OPT_BREAK };
+enum { OPT_QUICK = 700, OPT_FULL, OPT_BREAK, OPT_DEVICE, OPT_HOST };
 
 static const struct argp_option arguments[] = {
     {"quick", OPT_QUICK, NULL, 0, "A few problems, within a minute", 0},
     {"full", OPT_FULL, NULL, 0, "Every dtype, dim and length: some half an hour on 2 cores", 0},
+    {"device", OPT_DEVICE, "DEVICE", 0, "cpu (default) or cuda: device 0, a grid of its own", 0},
+    {"host", OPT_HOST, NULL, 0, "What a call takes on the host, on a driver that does nothing", 0},
     {"output", 'o', "FILE", 0, "Where the JSON goes (default: fovea-bench.json)", 0},
     {"filter", 'f', "TEXT", 0, "Only problems whose name contains TEXT", 0},
     {"threads", 't', "N", 0, "Of each pipeline (default: as many as the process may use)", 0},
@@ -213,6 +253,13 @@ static error_t parse(int key, char *value, struct argp_state *state) {
     case OPT_FULL:
       chosen->grid = FV_BENCH_FULL;
       return 0;
+    case OPT_DEVICE:
+      chosen->cuda = !strcmp(value, "cuda");
+      if (!chosen->cuda && strcmp(value, "cpu")) argp_error(state, "--device is cpu or cuda");
+      return 0;
+    case OPT_HOST:
+      chosen->host = true;
+      return 0;
     case OPT_BREAK:
       chosen->break_naive = true;
       return 0;
@@ -245,14 +292,15 @@ static const char usage[] = "\nlist\ntable FILE\npage FILE FOLDER\nplot FILE FOL
 
 static const char help[] =
     "Times fovea against the naive pipeline (scores, softmax, product with the values, each in "
-    "memory; products by OpenBLAS) on the same tensors, in turns, with the same number of threads. "
+    "memory; products by OpenBLAS, on a GPU by cuBLAS) on the same tensors, in turns, with the "
+    "same number of threads. "
     "Writes Google Benchmark's JSON, which compare.py reads, and prints a table."
     "\v"
     "list prints the problems of the grid; table, page and plot show a report that was written "
     "before: as text, as Markdown whose pictures lie in FOLDER, as PNG and SVG into FOLDER.\n\n"
     "Results are compared before anything is timed; a mismatch ends the run.\n\n"
     "Exit status: 0 done, 1 pipelines disagree or one failed, 2 usage, 3 a report is not readable, "
-    "5 the output is not writable, memory or threads are lacking.";
+    "4 there is no such device, 5 the output is not writable, memory or threads are lacking.";
 
 static const struct argp bench_argp = {arguments, parse, usage, help, NULL, NULL, NULL};
 
@@ -269,6 +317,7 @@ int main(int argc, char **argv) {
   argp_err_exit_status = EXIT_USAGE;
   argp_program_version_hook = print_version;
   argp_parse(&bench_argp, argc, argv, 0, NULL, &chosen);
+  if (chosen.host && !chosen.word_count) return show_host_cost();
   if (!chosen.word_count) fv_bench_blas_choose(argv);
   if (!chosen.word_count) return run_benchmarks(&chosen, argc, argv);
   return strcmp(chosen.words[0], "list") ? show(&chosen) : list_problems(&chosen);

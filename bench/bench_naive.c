@@ -216,5 +216,5 @@ static bool run_naive(void *opaque) {
   return true;
 }
 
-const fv_bench_pipeline fv_bench_naive_cpu = {"cpu",      "naive",   naive_scratch,
-                                              open_naive, run_naive, close_naive};
+const fv_bench_pipeline fv_bench_naive_cpu = {"cpu",     "naive",     naive_scratch, open_naive,
+                                              run_naive, close_naive, false};

@@ -2,6 +2,7 @@
 #include "bench_peer.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "bench_pipeline.h"
 
@@ -12,15 +13,17 @@ typedef struct peer_state {
   void *calls;
 } peer_state;
 
-static bool open_handle(int threads) {
-  fovea_options options = {
-      .struct_size = sizeof options, .device = FOVEA_DEVICE_CPU, .threads = threads};
+static bool open_handle(int threads, const char *device) {
+  bool cuda = !strcmp(device, "cuda");
+  fovea_options options = {.struct_size = sizeof options,
+                           .device = cuda ? FOVEA_DEVICE_CUDA : FOVEA_DEVICE_CPU,
+                           .threads = cuda ? 0 : threads};
   return machine.handle || fovea_create(&options, &machine.handle) == FOVEA_OK;
 }
 
 void *fv_bench_peer_open(int threads, const char *row, void *q, void *k, void *v, void *out) {
   fv_bench_row_key key;
-  if (!fv_bench_row_parse(row, &key) || !open_handle(threads)) return NULL;
+  if (!fv_bench_row_parse(row, &key) || !open_handle(threads, key.device)) return NULL;
   peer_state *state = calloc(1, sizeof *state);
   if (!state) return NULL;
   state->tensors = (fv_bench_tensors){.problem = key.problem, .q = q, .k = k, .v = v, .out = out};

@@ -11,7 +11,8 @@ extern "C" {
 #endif
 
 /* The state of calls on contiguous [batch, len, heads, dim] tensors; `row` is the name of a row, as
- * bench_problem.h says. NULL: it is no such name, or something could not be had. */
+ * bench_problem.h says; on its device, where the tensors lie, on the default stream. A process stays
+ * with the device of its first call. NULL: it is no such name, or something could not be had. */
 FOVEA_API void *fv_bench_peer_open(int threads, const char *row, void *q, void *k, void *v,
                                    void *out);
 

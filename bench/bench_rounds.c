@@ -24,13 +24,22 @@ void fv_bench_settle(void) {
   nanosleep(&pause, NULL);
 }
 
+static bool measure(fv_bench_contestant *contestant, const fv_bench_timing *timing,
+                    int64_t iterations, double *seconds) {
+  if (timing->measure) {
+    return timing->measure(timing->measure_context, contestant, iterations, seconds);
+  }
+  bool done = true;
+  double start = fv_bench_clock();
+  for (int64_t i = 0; i < iterations && done; ++i) done = contestant->run(contestant->state);
+  *seconds = fv_bench_clock() - start;
+  return done;
+}
+
 static bool run_once(fv_bench_contestant *contestant, const fv_bench_timing *timing,
                      double *seconds) {
   if (timing->flush) timing->flush(timing->flush_context);
-  double start = fv_bench_clock();
-  bool done = contestant->run(contestant->state);
-  *seconds = fv_bench_clock() - start;
-  return done;
+  return measure(contestant, timing, 1, seconds);
 }
 
 /* How many runs make a sample, from the better of two: the first may still find caches cold. */
@@ -52,12 +61,10 @@ static bool sample(fv_bench_contestant *contestant, const fv_bench_timing *timin
   fv_bench_settle();
   if (timing->flush) timing->flush(timing->flush_context);
   if (!timing->flush && expected < longest_to_precede) done = contestant->run(contestant->state);
-  double start = fv_bench_clock(), cpu_start = now(CLOCK_PROCESS_CPUTIME_ID);
-  for (int64_t i = 0; i < contestant->iterations && done; ++i) {
-    done = contestant->run(contestant->state);
-  }
+  double seconds = 0, cpu_start = now(CLOCK_PROCESS_CPUTIME_ID);
+  done = done && measure(contestant, timing, contestant->iterations, &seconds);
   double cpu = now(CLOCK_PROCESS_CPUTIME_ID) - cpu_start;
-  contestant->seconds[round] = (fv_bench_clock() - start) / (double)contestant->iterations;
+  contestant->seconds[round] = seconds / (double)contestant->iterations;
   contestant->cpu_seconds[round] = cpu / (double)contestant->iterations;
   return done;
 }

@@ -28,6 +28,10 @@ typedef struct fv_bench_timing {
   double least_seconds;         /* a sample in a warm cache runs so often that it takes this */
   void (*flush)(void *context); /* called before each sample, which then is one run; or NULL */
   void *flush_context;
+  /* Seconds that `iterations` runs in a row take, by a device's own clock; NULL: the processor's. */
+  bool (*measure)(void *context, fv_bench_contestant *contestant, int64_t iterations,
+                  double *seconds);
+  void *measure_context;
 } fv_bench_timing;
 
 /* Every contestant must have run once before. False if one failed. */

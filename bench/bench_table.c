@@ -272,10 +272,11 @@ static void print_skipped(const fv_bench_result *result, FILE *stream) {
 }
 
 void fv_bench_machine_print(const fv_bench_result *result, FILE *stream) {
-  static const char *const keys[] = {"machine",     "threads", "isa",         "last_level_cache",
-                                     "memory",      "system",  "fovea",       "commit",
-                                     "compiler",    "blas",    "blas_core",   "torch",
-                                     "environment", "date",    "peak_gflops", "widest_peak_gflops"};
+  static const char *const keys[] = {"machine",     "threads",  "isa",         "last_level_cache",
+                                     "memory",      "system",   "fovea",       "commit",
+                                     "compiler",    "blas",     "blas_core",   "torch",
+                                     "environment", "date",     "peak_gflops", "widest_peak_gflops",
+                                     "products",    "simulated"};
   for (size_t i = 0; i < sizeof keys / sizeof *keys; ++i) {
     const char *value = fv_bench_result_context(result, keys[i]);
     if (strcmp(value, "unknown")) fprintf(stream, "%-18s %s\n", keys[i], value);

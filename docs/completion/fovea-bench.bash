@@ -3,9 +3,12 @@
 
 _fovea_bench() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
-  local options='--quick --full --output --filter --threads --repetitions --help'
+  local options='--quick --full --device --host --output --filter --threads --repetitions --help'
   COMPREPLY=()
   case $previous in
+    --device)
+      mapfile -t COMPREPLY < <(compgen -W 'cpu cuda' -- "$current")
+      return ;;
     --filter | --threads | --repetitions | -f | -t | -r) return ;;
     --output | -o | table | page | plot)
       mapfile -t COMPREPLY < <(compgen -f -- "$current")

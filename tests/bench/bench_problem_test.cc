@@ -8,6 +8,7 @@
 
 #include <set>
 #include <string>
+#include <vector>
 
 #include "bench_check.h"
 #include "bench_grid.h"
@@ -140,6 +141,27 @@ TEST(BenchCheck, AllowanceIsFarBelowWhatALostMaskOrKeyBlockDoes) {
     EXPECT_LT(fv_bench_allowance(&p), 0.58 / sqrt(static_cast<double>(len)));
     EXPECT_GT(fv_bench_allowance(&p), 1e-5);
   }
+}
+
+TEST(BenchCheck, TypicalDistanceTellsRightFromZeroWhereNoLargestDistanceCan) {
+  fv_bench_problem p = problem(4096, 4096, false);
+  p.dtype = FOVEA_BF16, p.dim = 64;
+  // Averages of 4096 uniform numbers are some 0.009; zeros are within the largest distance.
+  std::vector<uint16_t> right(1000), zero(1000), near;
+  for (size_t i = 0; i < right.size(); ++i) {
+    right[i] = static_cast<uint16_t>(0x3c13 + (i % 7) * 8 + (i % 2) * 0x8000);
+  }
+  near = right;
+  for (uint16_t &code : near) code ^= 1;
+  const int64_t count = static_cast<int64_t>(right.size());
+  EXPECT_LT(fv_bench_distance(right.data(), zero.data(), count, FOVEA_BF16),
+            fv_bench_allowance(&p) + fv_bench_score_allowance(&p));
+  EXPECT_GT(fv_bench_typical_distance(right.data(), zero.data(), count, FOVEA_BF16),
+            fv_bench_typical_allowance(&p));
+  EXPECT_LT(fv_bench_typical_distance(right.data(), near.data(), count, FOVEA_BF16),
+            fv_bench_typical_allowance(&p));
+  near[17] = 0x7fc0;  // NaN
+  EXPECT_EQ(fv_bench_typical_distance(right.data(), near.data(), count, FOVEA_BF16), INFINITY);
 }
 
 }  // namespace

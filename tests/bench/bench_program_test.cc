@@ -6,6 +6,7 @@
 #include <memory>
 #include <set>
 
+#include "bench_host.h"
 #include "bench_report.h"
 
 namespace fovea_test {
@@ -105,6 +106,63 @@ TEST(BenchProgram, ShowsAReportAsTableAndPageAndPictures) {
   EXPECT_EQ(bench("plot " + path + " /nonexistent").code, 5);
 }
 
+#if defined(FOVEA_BENCH_SIMGPU)
+// With the plain products, which is what the software GPU can run.
+TEST(BenchProgram, TimesTheNaivePipelineOnCudaAndCallsASimulationOne) {
+  Folder folder;
+  setenv("FOVEA_BENCH_CUBLAS", "", 1);
+  setenv("FOVEA_SIMGPU", "1", 1);
+  setenv("FOVEA_CUDA_DRIVER", FOVEA_BENCH_SIMGPU, 1);
+  const std::string wanted = "--quick --device cuda --filter /bf16/ --output ";
+  Ran ran = bench(wanted + folder.file("report.json"));
+  Ran broken = bench("--break-naive " + wanted + folder.file("broken.json"));
+  for (const char *name : {"FOVEA_BENCH_CUBLAS", "FOVEA_SIMGPU", "FOVEA_CUDA_DRIVER"}) {
+    unsetenv(name);
+  }
+  ASSERT_EQ(ran.code, 0) << ran.out;
+  EXPECT_NE(ran.out.find("simulated          all times are the software GPU's"), std::string::npos);
+  const std::string report = text_of(folder.file("report.json"));
+  for (const char *row : {"cuda/fovea/prefill/", "cuda/naive/prefill/", "cuda/fovea/decode/",
+                          "cuda/naive/decode/", "cuda/read/decode/"}) {
+    EXPECT_NE(report.find(row), std::string::npos) << row;
+  }
+  EXPECT_EQ(broken.code, 1) << broken.out;
+  EXPECT_NE(broken.out.find("cuda/naive/prefill"), std::string::npos) << broken.out;
+}
+
+TEST(BenchProgram, ACallOnTheHostAllocatesNothing) {
+  Ran ran = bench("--host");
+  ASSERT_EQ(ran.code, 0) << ran.out;
+  std::istringstream lines(ran.out);
+  std::string line, call, in;
+  std::getline(lines, line);
+  int rows = 0;
+  for (double us, spread, allocations; std::getline(lines, line); ++rows) {
+    std::istringstream words(line);
+    std::string percent;
+    ASSERT_TRUE(words >> call >> us >> spread >> percent >> allocations >> in) << line;
+    EXPECT_EQ(allocations, 0) << line;
+    EXPECT_GT(us, 0) << line;
+  }
+  EXPECT_EQ(rows, 2) << ran.out;
+}
+
+TEST(BenchProgram, CountsWhatIsAllocated) {
+  const int64_t before = fv_bench_host_allocations();
+  void *volatile memory = malloc(8);
+  free(memory);
+  EXPECT_EQ(fv_bench_host_allocations(), before + 1);
+}
+
+TEST(BenchProgram, SaysWhyThereIsNoDevice) {
+  setenv("FOVEA_CUDA_DRIVER", "/nonexistent/libcuda.so", 1);
+  Ran ran = bench("--quick --device cuda");
+  unsetenv("FOVEA_CUDA_DRIVER");
+  EXPECT_EQ(ran.code, 4) << ran.out;
+  EXPECT_NE(ran.out.find("there is no CUDA driver"), std::string::npos) << ran.out;
+}
+#endif
+
 TEST(BenchProgram, SaysWhichReportIsNone) {
   Ran ran = bench("table /nonexistent.json");
   EXPECT_EQ(ran.code, 3);
@@ -114,8 +172,8 @@ TEST(BenchProgram, SaysWhichReportIsNone) {
 TEST(BenchProgram, RefusesArgumentsItDoesNotKnow) {
   for (const char *arguments :
        {"--repetitions 8", "--repetitions 100", "--repetitions nine", "--threads 0", "--threads 2x",
-        "--unknown", "dance", "table", "table a b", "page a", "plot a b c", "list a",
-        "--quick --filter no-such-problem"}) {
+        "--unknown", "--device gpu", "dance", "table", "table a b", "page a", "plot a b c",
+        "list a", "--quick --filter no-such-problem"}) {
     EXPECT_EQ(bench(arguments).code, 2) << arguments;
   }
 }
@@ -123,8 +181,8 @@ TEST(BenchProgram, RefusesArgumentsItDoesNotKnow) {
 TEST(BenchProgram, HelpTeachesItsCommands) {
   Ran ran = bench("--help");
   EXPECT_EQ(ran.code, 0);
-  for (const char *word : {"--quick", "--full", "--output", "--filter", "--threads",
-                           "--repetitions", "table FILE", "plot FILE FOLDER"}) {
+  for (const char *word : {"--quick", "--full", "--device", "--host", "--output", "--filter",
+                           "--threads", "--repetitions", "table FILE", "plot FILE FOLDER"}) {
     EXPECT_NE(ran.out.find(word), std::string::npos) << word;
   }
   EXPECT_EQ(ran.out.find("--break-naive"), std::string::npos);

@@ -1,0 +1,39 @@
+/* bench_cuda_params.h - what the host hands to the naive pipeline's kernels: structs by value, the same on
+ * both sides. Strides count elements. */
+#ifndef FV_BENCH_CUDA_PARAMS_H
+#define FV_BENCH_CUDA_PARAMS_H
+
+#include <stdint.h>
+
+/* Matrices, one per (sequence, head), rows contiguous. */
+typedef struct fv_bench_matrices {
+  void *data;
+  int64_t batch, head, row;
+} fv_bench_matrices;
+
+/* c = factor * a b for each of batch * heads; `group` heads share a b. */
+typedef struct fv_bench_product {
+  fv_bench_matrices a, b,
+      c; /* [rows, depth], [columns, depth] or [depth, columns], [rows, columns] */
+  int64_t batch, heads, group;
+  int64_t rows, columns, depth;
+  int32_t b_transposed; /* b is [columns, depth] */
+  float factor;
+} fv_bench_product;
+
+/* Softmax in place of rows [rows, keys], of which row i is at position i % len_q. */
+typedef struct fv_bench_rows {
+  void *scores;
+  int64_t rows, keys, len_q;
+  int64_t causal; /* bottom-right, and hidden keys become 0 */
+} fv_bench_rows;
+
+typedef struct fv_bench_bytes {
+  const void *data;
+  int64_t chunks; /* of 16 bytes */
+  uint32_t *sink; /* written if a sum is what it can't be */
+} fv_bench_bytes;
+
+enum { FV_BENCH_PRODUCT_SIDE = 16, FV_BENCH_ROW_THREADS = 128, FV_BENCH_READ_THREADS = 256 };
+
+#endif /* FV_BENCH_CUDA_PARAMS_H */
