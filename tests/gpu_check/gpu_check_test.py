@@ -1,0 +1,67 @@
+"""scripts/gpu-check on the software GPU: usage: gpu_check_test.py ROOT BUILD"""
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+ROOT, BUILD = map(pathlib.Path, sys.argv[1:3])
+
+
+def check(*arguments, **environment):
+  command = [ROOT / "scripts/gpu-check", "--build", BUILD, *arguments]
+  return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+
+
+class GpuCheck(unittest.TestCase):
+  def setUp(self):
+    self.folder = tempfile.TemporaryDirectory()
+    self.out = pathlib.Path(self.folder.name)
+
+  def tearDown(self):
+    self.folder.cleanup()
+
+  def verdicts(self, done):
+    """{stage: verdict} of the summary, which is what was printed last."""
+    summary = (self.out / "summary.txt").read_text()
+    self.assertTrue(done.stdout.endswith(summary), done.stdout + done.stderr)
+    return {line[:12].strip(): line[13:21].strip() for line in summary.splitlines()[2:]}
+
+  def test_every_stage_that_the_software_gpu_can_run_is_run(self):
+    done = check("--out", self.out, "--simulated")
+    self.assertEqual(done.returncode, 0, done.stdout + (self.out / "smoke.txt").read_text())
+    verdicts = self.verdicts(done)
+    self.assertEqual(list(verdicts),
+                     ["smoke", "tests", "sanitize", "conformance", "bench", "peers"])
+    for stage in ("smoke", "tests", "bench"):
+      self.assertEqual(verdicts[stage], "ok", (self.out / f"{stage}.txt").read_text())
+    self.assertEqual(verdicts["sanitize"], "skipped")
+    self.assertEqual(verdicts["peers"], "skipped")
+    self.assertIn(verdicts["conformance"], ("ok", "skipped"))
+    self.assertIn("simulated", done.stdout)
+    smoke = (self.out / "smoke.txt").read_text()
+    for row in ("f16_d32", "f16_d64", "f16_d128", "bf16_d32", "bf16_d64", "bf16_d128"):
+      self.assertIn(f"== {row}\n", smoke)
+    names = [row["name"] for row in json.loads((self.out / "bench.json").read_text())["benchmarks"]]
+    self.assertTrue(any(name.startswith("cuda/naive/prefill/") for name in names), names)
+
+  def test_without_a_device_the_kernels_stages_fail_and_say_why(self):
+    done = check("--out", self.out, "--stage", "smoke", "--stage", "bench",
+                 FOVEA_CUDA_DRIVER="/nonexistent/libcuda.so")
+    self.assertEqual(done.returncode, 1)
+    self.assertEqual(self.verdicts(done), {"smoke": "FAILED", "bench": "FAILED"})
+    self.assertIn("there is no CUDA driver", (self.out / "smoke.txt").read_text())
+
+  def test_what_it_does_not_understand_is_an_error_of_usage(self):
+    for arguments in ([], ["--out"], ["--out", self.out, "--stage", "dance"],
+                      ["--out", self.out, "--budget-minutes", "soon"], ["--unknown"],
+                      ["--out", self.out, "--build", "/nonexistent"]):
+      done = check(*arguments)
+      self.assertEqual(done.returncode, 2, arguments)
+      self.assertIn("scripts/gpu-check: ", done.stderr)
+    self.assertEqual(check("--help").returncode, 0)
+
+
+unittest.main(argv=sys.argv[:1])
