@@ -1,0 +1,75 @@
+"""What ptxas made of the kernels: usage: machine_code_test.py DEFINITION IMAGES
+
+Each row's machine code, for each architecture that its image holds code for,
+
+  multiplies on tensor cores, in the row's type: a warp's 16 rows meet a tile of 64 keys in
+    (64 / 8) * (dim / 16) products of 16 x 8 x 16 for the scores and as many for the output, and the
+    compiler may unroll more, not less: at least dim instructions HMMA;
+  brings keys and values by asynchronous copies (LDGSTS) and reads them by ldmatrix (LDSM);
+  keeps everything in registers: nothing of local memory is written or read (STL, LDL).
+
+Skipped (77) where there is no cuobjdump or no nvdisasm.
+"""
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+ROW = re.compile(r"^FV_ATTENTION_FWD_ROW\((\w+),\s*(\w+),\s*(\d+)", re.MULTILINE)
+ARCHITECTURES = ("sm_80", "sm_90")
+PRODUCTS = {"F16": "HMMA.16816.F32", "BF16": "HMMA.16816.F32.BF16"}
+OPCODE = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P[0-9T]+\s+)?([A-Z][A-Z0-9_.]*)", re.MULTILINE)
+
+
+def find_tools(root):
+  """The environment in which cuobjdump finds nvdisasm; None if one is missing."""
+  places = sorted((root / ".cuda").glob("lib/python3*/site-packages/nvidia/cu13/bin"))
+  path = os.pathsep.join([*map(str, places), os.environ.get("PATH", ""), "/usr/local/cuda/bin"])
+  found = all(shutil.which(tool, path=path) for tool in ("cuobjdump", "nvdisasm"))
+  return {**os.environ, "PATH": path} if found else None
+
+
+def opcodes(image, architecture, environment):
+  tool = shutil.which("cuobjdump", path=environment["PATH"])
+  code = subprocess.run([tool, "-sass", "-arch", architecture, image], env=environment,
+                        capture_output=True, text=True, check=True).stdout
+  return OPCODE.findall(code)
+
+
+def faults(found, dtype, dim):
+  """What is wrong with a kernel's opcodes."""
+  count = lambda start: sum(opcode == start or opcode.startswith(start + ".") for opcode in found)
+  products = sum(opcode == PRODUCTS[dtype] for opcode in found)
+  if products < dim:
+    yield f"{products} instructions {PRODUCTS[dtype]}, and a tile needs {dim}"
+  for needed in ("LDGSTS", "LDSM", "EXIT"):
+    if not count(needed):
+      yield f"no {needed}"
+  for forbidden in ("STL", "LDL"):
+    if count(forbidden):
+      yield f"{count(forbidden)} instructions {forbidden}: something lies in local memory"
+
+
+def main():
+  definition, images = map(pathlib.Path, sys.argv[1:3])
+  environment = find_tools(definition.parent.parent)
+  if not environment:
+    print("skipped: this needs cuobjdump and nvdisasm (scripts/setup fetches them from PyPI)")
+    return 77
+  rows = ROW.findall(definition.read_text())
+  if not rows:
+    print(f"{definition} has no rows")
+    return 1
+  failed = False
+  for name, dtype, dim in rows:
+    for architecture in ARCHITECTURES:
+      found = opcodes(images / f"{name}.fatbin", architecture, environment)
+      wrong = list(faults(found, dtype, int(dim)))
+      failed = failed or bool(wrong)
+      print(f"{name} {architecture}: {len(found)} instructions", *(wrong or ["right"]), sep="; ")
+  return 1 if failed else 0
+
+
+sys.exit(main())
