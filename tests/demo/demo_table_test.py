@@ -13,7 +13,7 @@ RIGHT = {"device": "cpu", "seconds": 0.0125, "compared": 64, "pass": True,
 
 
 class DemoTable(unittest.TestCase):
-  def table(self, **reports):
+  def table(self, dtypes=(), simulated=None, **reports):
     """The exit status and the rows for one input per report; None stands for a missing report."""
     with tempfile.TemporaryDirectory() as folder:
       inputs, found = pathlib.Path(folder, "inputs"), pathlib.Path(folder, "reports")
@@ -25,8 +25,10 @@ class DemoTable(unittest.TestCase):
         if report is not None:
           (found / f"{name}.json").write_text(report if isinstance(report, str)
                                               else json.dumps(report))
-      done = subprocess.run([sys.executable, "-B", ROOT / "scripts/demo_table.py", inputs, found],
-                            capture_output=True, text=True, check=False)
+        for dtype in dtypes if simulated else ():
+          (found / f"{name}.simulated-{dtype}.json").write_text(json.dumps(simulated))
+      done = subprocess.run([sys.executable, "-B", ROOT / "scripts/demo_table.py", inputs, found,
+                             *dtypes], capture_output=True, text=True, check=False)
       return done.returncode, done.stdout.splitlines()[1:]
 
   def test_shows_shape_device_time_and_the_worst_criterion(self):
@@ -48,6 +50,19 @@ class DemoTable(unittest.TestCase):
   def test_a_missing_or_broken_report_is_no_pass(self):
     self.assertEqual(self.table(a=None)[0], 1)
     self.assertEqual(self.table(a="")[0], 1)
+
+  def test_simulated_rows_are_called_so_and_show_no_time(self):
+    status, rows = self.table(dtypes=["f16", "bf16"], simulated={**RIGHT, "device": "cuda"}, a=RIGHT)
+    self.assertEqual(status, 0)
+    self.assertEqual(len(rows), 3)
+    for row, dtype in zip(rows[1:], ("f16", "bf16")):
+      self.assertIn(f"a.safetensors in {dtype} ", row)
+      self.assertIn("cuda, simulated  -", row)
+      self.assertNotIn(" ms", row)
+
+  def test_a_simulated_result_that_is_wrong_or_missing_is_no_pass(self):
+    self.assertEqual(self.table(dtypes=["f16"], a=RIGHT)[0], 1)
+    self.assertEqual(self.table(dtypes=["f16"], simulated={**RIGHT, "pass": False}, a=RIGHT)[0], 1)
 
   def test_no_inputs_are_no_pass(self):
     self.assertEqual(self.table()[0], 1)
