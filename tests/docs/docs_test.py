@@ -169,7 +169,7 @@ class EveryDocument(unittest.TestCase):
             self.assertIn(fragment, anchors(aim.read_text()))
 
   def test_names_paths_that_exist(self):
-    folders = "include|csrc|cli|kernels|examples|scripts|tests|docs|cmake"
+    folders = "include|csrc|cli|kernels|simgpu|bench|examples|scripts|tests|docs|cmake"
     named = re.compile(rf"(?<![\w/.-])((?:{folders})/[\w./-]*\w/?)")
     for path in documents():
       for name in named.findall(path.read_text()):
@@ -180,6 +180,8 @@ class EveryDocument(unittest.TestCase):
     others = "".join((ROOT / name).read_text() for name in
                      ("CMakeLists.txt", "csrc/CMakeLists.txt", "csrc/handle.c", "csrc/attention.def",
                       "csrc/driver.c", "cmake/FoveaCuda.cmake", "kernels/attention_fwd.def"))
+    simgpu = ROOT / "simgpu"
+    others += "".join(path.read_text() for path in [simgpu / "CMakeLists.txt", *simgpu.glob("*.c")])
     for path in documents():
       # A name that goes on after a star or a colon stands for many.
       for name in re.findall(r"\b(?:fovea_[a-z_0-9]+|FOVEA_[A-Z_0-9]+)\b(?![*:])", path.read_text()):
