@@ -20,9 +20,9 @@ typedef struct cuda_axes {
 static const cuda_axes grids[] = {
     [FV_BENCH_QUICK] = {.dtypes = {FOVEA_F16, FOVEA_BF16},
                         .dims = {64},
-                        .tokens = 96,
+                        .tokens = 64,
                         .width = 64,
-                        .lengths = {96},
+                        .lengths = {64},
                         .decode_batch = 1,
                         .decode_heads_q = 4,
                         .decode_heads_kv = 1,
