@@ -178,6 +178,8 @@ class EveryDocument(unittest.TestCase):
   def test_names_of_the_library_are_in_the_header(self):
     others = "".join((ROOT / name).read_text() for name in
                      ("CMakeLists.txt", "csrc/CMakeLists.txt", "csrc/handle.c", "csrc/attention.def"))
+    simgpu = ROOT / "simgpu"
+    others += "".join(path.read_text() for path in [simgpu / "CMakeLists.txt", *simgpu.glob("*.c")])
     for path in documents():
       # A name that goes on after a star or a colon stands for many.
       for name in re.findall(r"\b(?:fovea_[a-z_0-9]+|FOVEA_[A-Z_0-9]+)\b(?![*:])", path.read_text()):
