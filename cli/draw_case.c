@@ -26,14 +26,21 @@ typedef struct sketch {
   int64_t longest_q, longest_room;
   int64_t page_len;
   bool bad;
+  bool limited;     /* to the features below, and to one dtype */
+  uint64_t allowed; /* bit f: feature f may be drawn */
+  int dtype;        /* that q, k, v and out share if limited; -1: not drawn yet */
 } sketch;
 
 static void add(sketch *s, fv_feature feature) {
   s->c->features |= UINT64_C(1) << feature;
 }
 
+static bool may(const sketch *s, fv_feature feature) {
+  return s->allowed >> feature & 1;
+}
+
 static bool wish(sketch *s, fv_feature feature, int percent) {
-  if (!fv_random_percent(s->random, percent)) return false;
+  if (!fv_random_percent(s->random, percent) || !may(s, feature)) return false;
   add(s, feature);
   return true;
 }
@@ -150,10 +157,23 @@ static void draw_empty_sequences(sketch *s) {
 
 /* ---- Queries and outputs ---- */
 
+/* Of the types that q may have, one at random. */
+static int draw_shared_dtype(sketch *s) {
+  int which;
+  do {
+    which = (int)fv_random_between(s->random, 0, 3);
+  } while (!may(s, (fv_feature)(FV_FEATURE_Q_F32 + which)));
+  return which;
+}
+
 static uint32_t draw_dtype(sketch *s, fv_feature first, int count) {
   static const uint32_t dtypes[] = {FOVEA_F32,  FOVEA_F16,  FOVEA_BF16,
                                     FOVEA_E4M3, FOVEA_E5M2, FOVEA_I8};
   int which = (int)fv_random_between(s->random, 0, count - 1);
+  if (s->limited) {
+    if (s->dtype < 0) s->dtype = draw_shared_dtype(s);
+    which = s->dtype;
+  }
   add(s, (fv_feature)(first + which));
   return dtypes[which];
 }
@@ -316,17 +336,18 @@ static void draw_packed(sketch *s) {
 
 static void draw_keys_and_values(sketch *s) {
   int kind = (int)fv_random_between(s->random, 0, 99);
-  if (kind < 22) {
+  fv_feature paged_as = kind < 41 ? FV_FEATURE_PAGED_DENSE : FV_FEATURE_PAGED_CSR;
+  if (kind < 22 && may(s, FV_FEATURE_KV_PACKED)) {
     add(s, FV_FEATURE_KV_PACKED);
     draw_packed(s);
-  } else if (kind < 60) {
-    add(s, kind < 41 ? FV_FEATURE_PAGED_DENSE : FV_FEATURE_PAGED_CSR);
+  } else if (kind >= 22 && kind < 60 && may(s, paged_as)) {
+    add(s, paged_as);
     draw_pages(s, kind >= 41);
   } else {
     draw_contiguous(s);
   }
   bool paged = s->c->args.pages.ids != NULL;
-  if (!paged && !fv_random_percent(s->random, 60)) {
+  if (!paged && (!fv_random_percent(s->random, 60) || !may(s, FV_FEATURE_KV_LENGTHS))) {
     for (int64_t i = 0; i < s->sequences; ++i) s->len_kv[i] = s->room[i];
     return;
   }
@@ -418,6 +439,7 @@ static void draw_bias(sketch *s) {
   fovea_tensor *bias = &s->c->args.bias;
   if (!fv_random_percent(s->random, 30)) return;
   int which = (int)fv_random_between(s->random, 0, 2);
+  if (!may(s, (fv_feature)(FV_FEATURE_BIAS_F32 + which))) return;
   add(s, (fv_feature)(FV_FEATURE_BIAS_F32 + which));
   draw_grid(s, bias, FOVEA_F32 + (uint32_t)which);
   int64_t count = span(bias);
@@ -599,35 +621,99 @@ static void note_sizes(sketch *s) {
   if (rows || s->c->keys_longest > 2 * 64) add(s, FV_FEATURE_BEYOND_TWO_TILES);
 }
 
-void fv_case_draw(uint64_t seed, uint64_t index, fv_case *c) {
-  fv_random random = fv_random_for(seed, index);
-  sketch s = {.c = c, .random = &random};
+/* Everything but the data, which costs most. */
+static void draw_form(sketch *s, uint64_t seed, uint64_t index) {
+  fv_case *c = s->c;
   memset(c, 0, sizeof *c);
   c->args.struct_size = sizeof c->args;
-  draw_dims(&s);
-  draw_heads(&s);
-  wish(&s, FV_FEATURE_Q_PACKED, 35);
-  draw_lengths(&s);
-  s.bad = wish(&s, FV_FEATURE_BAD_DATA, 20);
-  draw_empty_sequences(&s);
-  draw_queries(&s);
-  draw_keys_and_values(&s);
-  note_sizes(&s);
+  draw_dims(s);
+  draw_heads(s);
+  wish(s, FV_FEATURE_Q_PACKED, 35);
+  draw_lengths(s);
+  s->bad = wish(s, FV_FEATURE_BAD_DATA, 20);
+  draw_empty_sequences(s);
+  draw_queries(s);
+  draw_keys_and_values(s);
+  note_sizes(s);
   fovea_attention_args *a = &c->args;
-  draw_scale(&s, &a->q, &a->q_scale, FV_FEATURE_Q_SCALE);
-  draw_scale(&s, &a->k, &a->k_scale, FV_FEATURE_K_SCALE);
-  draw_scale(&s, &a->v, &a->v_scale, FV_FEATURE_V_SCALE);
-  draw_scale(&s, &a->out, &a->out_scale, FV_FEATURE_OUT_SCALE);
-  draw_positions(&s);
-  draw_mask(&s);
-  draw_tree(&s);
-  draw_bias(&s);
-  draw_logits(&s);
-  a->errors = allocate(c, (size_t)(s.sequences + 1) * sizeof *a->errors, 0);
-  a->reproducible = (uint32_t)fv_random_between(&random, 0, 2);
-  set_budget(&s);
-  describe(&s, seed, index);
+  draw_scale(s, &a->q, &a->q_scale, FV_FEATURE_Q_SCALE);
+  draw_scale(s, &a->k, &a->k_scale, FV_FEATURE_K_SCALE);
+  draw_scale(s, &a->v, &a->v_scale, FV_FEATURE_V_SCALE);
+  draw_scale(s, &a->out, &a->out_scale, FV_FEATURE_OUT_SCALE);
+  draw_positions(s);
+  draw_mask(s);
+  draw_tree(s);
+  draw_bias(s);
+  draw_logits(s);
+  a->errors = allocate(c, (size_t)(s->sequences + 1) * sizeof *a->errors, 0);
+  a->reproducible = (uint32_t)fv_random_between(s->random, 0, 2);
+  set_budget(s);
+  describe(s, seed, index);
+}
+
+void fv_case_draw(uint64_t seed, uint64_t index, fv_case *c) {
+  fv_random random = fv_random_for(seed, index);
+  sketch s = {.c = c, .random = &random, .allowed = UINT64_MAX};
+  draw_form(&s, seed, index);
   if (!c->out_of_memory) fill_data(&s);
+}
+
+/* ---- Cases for devices that lack features ---- */
+
+static bool is_supported(fovea_handle *handle, const fv_case *c) {
+  fovea_support support = {.struct_size = sizeof support};
+  if (c->out_of_memory) return true; /* to be reported */
+  return fovea_attention_support(handle, &c->args, &support) == FOVEA_OK && support.supported;
+}
+
+/* Whether one of some draws has all features of `wanted`, and is supported. */
+static bool meets(fovea_handle *handle, uint64_t allowed, uint64_t wanted) {
+  enum { DRAWS = 100 };
+  for (uint64_t index = 0; index < DRAWS; ++index) {
+    fv_case c;
+    fv_random random = fv_random_for(wanted, index);
+    sketch s = {.c = &c, .random = &random, .limited = true, .allowed = allowed, .dtype = -1};
+    draw_form(&s, 0, index);
+    bool met = (c.features & wanted) == wanted && is_supported(handle, &c);
+    fv_case_free(&c);
+    if (met) return true;
+  }
+  return false;
+}
+
+static uint64_t bit(int feature) {
+  return UINT64_C(1) << feature;
+}
+
+uint64_t fv_case_find_features(fovea_handle *handle) {
+  uint64_t dtypes = 0, found;
+  for (int t = 0; t < 4; ++t) { /* the types that q and out may have */
+    uint64_t type = bit(FV_FEATURE_Q_F32 + t) | bit(FV_FEATURE_K_F32 + t) |
+                    bit(FV_FEATURE_V_F32 + t) | bit(FV_FEATURE_OUT_F32 + t);
+    if (meets(handle, type, type)) dtypes |= type;
+  }
+  if (!dtypes) return 0;
+  found = dtypes;
+  for (int f = FV_FEATURE_Q_SCALE; f < FV_FEATURE_COUNT; ++f) {
+    if (meets(handle, dtypes | bit(f), bit(f))) found |= bit(f);
+  }
+  return found;
+}
+
+int64_t fv_case_draw_supported(uint64_t seed, uint64_t index, fovea_handle *handle,
+                               uint64_t features, fv_case *c) {
+  for (uint64_t left_out = 0;; ++left_out) {
+    /* Another stream of random numbers per attempt. */
+    fv_random random = fv_random_for(seed + left_out * UINT64_C(0x9e3779b97f4a7c15), index);
+    sketch s = {.c = c, .random = &random, .limited = true, .allowed = features, .dtype = -1};
+    draw_form(&s, seed, index);
+    if (!is_supported(handle, c)) {
+      fv_case_free(c);
+      continue;
+    }
+    if (!c->out_of_memory) fill_data(&s);
+    return (int64_t)left_out;
+  }
 }
 
 void fv_case_free(fv_case *c) {

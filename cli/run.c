@@ -3,13 +3,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "check.h"
 #include "command.h"
 #include "criteria.h"
 #include "error.h"
 #include "input_arguments.h"
+#include "mirror.h"
 #include "output_path.h"
 #include "report.h"
 
@@ -25,6 +25,7 @@ typedef struct run_result {
   fovea_info info;
   fovea_support support;
   fv_verdict verdict;
+  uint32_t weights_dtype; /* that probabilities were rounded to */
   bool against_file;
   bool has_distance; /* the file has results, but in another dtype than ours */
   double distance;   /* the largest difference to them */
@@ -33,12 +34,6 @@ typedef struct run_result {
 } run_result;
 
 /* ---- Computing ---- */
-
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 /* The workspace for one call, by the library's bound. */
 static int add_workspace(fovea_handle *handle, fovea_attention_args *args, void **workspace) {
@@ -62,6 +57,7 @@ static int compute(fovea_handle *handle, fv_input *input, run_result *result) {
   void *workspace = NULL;
   result->info.struct_size = sizeof result->info;
   result->support.struct_size = sizeof result->support;
+  result->weights_dtype = fv_mirror_weights_dtype(handle, &input->args);
   fovea_get_info(handle, &result->info);
   fovea_status status = fovea_attention_support(handle, &input->args, &result->support);
   if (status != FOVEA_OK) return fv_cli_fail_call(input->label, status);
@@ -70,9 +66,7 @@ static int compute(fovea_handle *handle, fv_input *input, run_result *result) {
   }
   int code = add_workspace(handle, &input->args, &workspace);
   if (!code) {
-    double start = now();
-    status = fovea_attention(handle, &input->args, NULL);
-    result->seconds = now() - start;
+    status = fv_mirror_attention(handle, &input->args, &result->seconds);
     if (status != FOVEA_OK) code = fv_cli_fail_call("fovea_attention", status);
   }
   input->args.workspace = NULL;
@@ -95,14 +89,14 @@ static void index_as_in_file(const fv_input *input, fv_bad_element *bad) {
  * and the exact answer for them is another. */
 static int judge(const fv_input *input, run_result *result) {
   fv_problem problem;
-  fv_judge_options options = {.weights_dtype = FOVEA_F32};
+  fv_judge_options options = {.weights_dtype = result->weights_dtype};
   fovea_status status = fv_check_attention_shape(&input->args, &problem);
   if (status != FOVEA_OK) return fv_cli_fail_call(input->label, status);
   bool has_results = input->expected_out.dtype || input->expected_lse.dtype;
   result->against_file = has_results && input->dtype == input->file_dtype;
   if (input->expected_out.dtype) options.expected_out = &input->expected_out;
   if (input->expected_lse.dtype) options.expected_lse = &input->expected_lse;
-  fv_judge_options reference_only = {.weights_dtype = FOVEA_F32};
+  fv_judge_options reference_only = {.weights_dtype = result->weights_dtype};
   fv_judge_attention(&problem, result->against_file ? &options : &reference_only, &result->verdict,
                      NULL);
   index_as_in_file(input, &result->verdict.first_bad);

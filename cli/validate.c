@@ -37,6 +37,8 @@ typedef struct validate_options {
 typedef struct totals {
   fv_verdict verdict;
   int64_t run, skipped, failed, beyond, long_keys;
+  int64_t left_out;  /* drawn, but not supported by the device */
+  uint64_t features; /* that are drawn */
   int64_t coverage[FV_FEATURE_COUNT];
   int64_t pairs[FV_FEATURE_COUNT][FV_FEATURE_COUNT];
   int64_t special[3];    /* merges, weights, appends */
@@ -53,6 +55,7 @@ typedef struct run {
   pthread_mutex_t lock;
   totals totals;
   bool progress;
+  bool limited; /* the device lacks features, and functions other than attention */
 } run;
 
 static volatile sig_atomic_t interrupted;
@@ -109,6 +112,7 @@ static void add_result(run *r, int64_t index, const fv_case *c, const fv_case_re
   totals *t = &r->totals;
   fv_verdict_add(&t->verdict, &result->verdict);
   ++t->run;
+  t->left_out += result->left_out;
   t->out_of_memory |= result->out_of_memory || c->out_of_memory;
   if (special >= 0) ++t->special[special];
   if (special != 0 && special != 2) {
@@ -132,12 +136,15 @@ static int special_kind(int64_t index) {
 static void run_case(run *r, fovea_handle *const *handles, int64_t index) {
   static const char *const special_names[] = {"merge", "weights", "append"};
   const validate_options *o = r->options;
-  int special = special_kind(index);
+  int special = r->limited ? -1 : special_kind(index);
+  int64_t left_out = 0;
   fv_case c = {0};
   fv_case_result result = {0};
   if (special == 0 || special == 2) {
     snprintf(c.text, sizeof c.text, "case %lld of seed %llu: %s", (long long)index,
              (unsigned long long)o->seed, special_names[special]);
+  } else if (r->limited) {
+    left_out = fv_case_draw_supported(o->seed, (uint64_t)index, handles[0], r->totals.features, &c);
   } else {
     fv_case_draw(o->seed, (uint64_t)index, &c);
   }
@@ -163,6 +170,7 @@ static void run_case(run *r, fovea_handle *const *handles, int64_t index) {
         break;
     }
   }
+  result.left_out = left_out;
   add_result(r, index, &c, &result, special);
   fv_case_free(&c);
 }
@@ -202,9 +210,11 @@ static int run_all(run *r) {
 
 /* Counts the features and pairs met too rarely; prints the first of them. */
 static int64_t empty_cells(const totals *t, int64_t least, bool print) {
+  const uint64_t drawn = t->features;
   int64_t cells = 0;
   for (int a = 0; a < FV_FEATURE_COUNT; ++a) {
     for (int b = a; b < FV_FEATURE_COUNT; ++b) {
+      if (!(drawn >> a & drawn >> b & 1)) continue;
       int64_t met = a == b ? t->coverage[a] : t->pairs[a][b];
       if (met >= least || (a != b && fv_features_exclude((fv_feature)a, (fv_feature)b))) continue;
       if (print && cells < 20) {
@@ -264,6 +274,7 @@ static int report_json(const validate_options *o, const totals *t, double second
     json_object_set_new(report, "failed", json_integer(t->failed));
     json_object_set_new(report, "seed", json_integer((json_int_t)o->seed));
     json_object_set_new(report, "empty_cells", json_integer(empty_cells(t, COVERAGE_LEAST, false)));
+    json_object_set_new(report, "left_out", json_integer(t->left_out));
     json_object_set_new(report, "coverage", coverage);
     if (t->failed) {
       json_object_set_new(report, "reason", json_string(t->first_reason));
@@ -276,10 +287,18 @@ static int report_json(const validate_options *o, const totals *t, double second
 
 static void print_coverage(const validate_options *o, const totals *t) {
   int64_t cells = empty_cells(t, COVERAGE_LEAST, false);
+  int drawn = __builtin_popcountll(t->features);
   printf("coverage   %d features, %lld cases beyond two tiles, %lld with 4096 keys or more\n",
-         FV_FEATURE_COUNT, (long long)t->beyond, (long long)t->long_keys);
-  printf("           %lld merges, %lld weights, %lld appends\n", (long long)t->special[0],
-         (long long)t->special[1], (long long)t->special[2]);
+         drawn, (long long)t->beyond, (long long)t->long_keys);
+  if (drawn < FV_FEATURE_COUNT) {
+    printf(
+        "           %d features, merges, weights and appends left out, and %lld cases drawn: "
+        "not supported\n",
+        FV_FEATURE_COUNT - drawn, (long long)t->left_out);
+  } else {
+    printf("           %lld merges, %lld weights, %lld appends\n", (long long)t->special[0],
+           (long long)t->special[1], (long long)t->special[2]);
+  }
   if (!cells) {
     printf("           every feature and every pair of features at least %d times\n",
            COVERAGE_LEAST);
@@ -401,16 +420,23 @@ static const char help[] =
 
 static const struct argp validate_argp = {arguments, parse, NULL, help, NULL, NULL, NULL};
 
-/* The name of the kernel that a plain problem runs on the device. */
-static int find_kernel(const validate_options *o, fovea_support *support) {
+/* The name of the kernel that a plain problem runs on the device; and for one that lacks features,
+ * those it has. */
+static int look_at_device(const validate_options *o, run *r, fovea_support *support) {
   float data[64] = {0}, out[64];
   fovea_options wish = {.struct_size = sizeof wish, .device = o->device, .ordinal = o->ordinal};
+  fovea_info info = {.struct_size = sizeof info};
   fovea_handle *handle;
   fovea_status status = fovea_create(&wish, &handle);
   if (status != FOVEA_OK) return fv_cli_fail_call("opening the device", status);
+  fovea_get_info(handle, &info);
+  r->limited = info.device == FOVEA_DEVICE_CUDA;
+  r->totals.features = (UINT64_C(1) << FV_FEATURE_COUNT) - 1;
+  if (r->limited) r->totals.features = fv_case_find_features(handle);
+  fovea_dtype dtype = r->limited ? FOVEA_BF16 : FOVEA_F32;
   fovea_attention_args args = {.struct_size = sizeof args};
-  args.q = args.k = args.v = fovea_contiguous(data, FOVEA_F32, 1, 1, 1, 64);
-  args.out = fovea_contiguous(out, FOVEA_F32, 1, 1, 1, 64);
+  args.q = args.k = args.v = fovea_contiguous(data, dtype, 1, 1, 1, 64);
+  args.out = fovea_contiguous(out, dtype, 1, 1, 1, 64);
   support->struct_size = sizeof *support;
   status = fovea_attention_support(handle, &args, support);
   fovea_destroy(handle);
@@ -425,10 +451,9 @@ int fv_command_validate(int argc, char **argv) {
   options.workers = processors < 1 ? 1 : processors > MAX_WORKERS ? MAX_WORKERS : (int)processors;
   argv[0] = name;
   argp_parse(&validate_argp, argc, argv, 0, NULL, &options);
-  int code = find_kernel(&options, &support);
-  if (code) return code;
-
   static run r;
+  int code = look_at_device(&options, &r, &support);
+  if (code) return code;
   r.options = &options;
   r.totals.first_failure = -1;
   r.progress = isatty(STDERR_FILENO) && !options.json;

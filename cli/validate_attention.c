@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "mirror.h"
 #include "validate_case.h"
 
 enum { GUARD_BYTES = 256, GUARD = 0x5a };
@@ -59,7 +60,8 @@ static void run_once(fovea_handle *handle, fv_case *c, const fv_problem *p, int 
   for (int64_t s = 0; s < p->sequences; ++s) c->args.errors[s] = preset_error;
   c->args.workspace = workspace;
   c->args.workspace_bytes = bytes;
-  fovea_status status = fovea_attention(handle, &c->args, NULL);
+  double seconds;
+  fovea_status status = fv_mirror_attention(handle, &c->args, &seconds);
   c->args.workspace = NULL;
   c->args.workspace_bytes = 0;
   if (status != FOVEA_OK) fail_call(result, "fovea_attention", status);
@@ -104,11 +106,12 @@ static bool same_outputs(const fv_case *c, const unsigned char *copy) {
          (!c->lse.size || !memcmp(copy + c->out.size, c->lse.bytes, c->lse.size));
 }
 
-static void judge(const fv_case *c, const fv_problem *p, int64_t first_row,
-                  fv_case_result *result) {
+static void judge(const fovea_handle *handle, const fv_case *c, const fv_problem *p,
+                  int64_t first_row, fv_case_result *result) {
   uint32_t expected[8] = {0};
-  fv_judge_options options = {
-      .weights_dtype = FOVEA_F32, .rows_at_most = c->rows_at_most, .first_row = first_row};
+  fv_judge_options options = {.weights_dtype = fv_mirror_weights_dtype(handle, &c->args),
+                              .rows_at_most = c->rows_at_most,
+                              .first_row = first_row};
   fv_judge_attention(p, &options, &result->verdict, expected);
   check_errors(c, p, expected, result);
   bool nothing = result->verdict.compared == 0;
@@ -134,5 +137,5 @@ void fv_run_attention_case(fovea_handle *const handles[FV_CASE_HANDLES], fv_case
   if (!same_outputs(c, first)) fail(result, "two runs of one call differ in their bits");
   free(first);
   check_canaries(c, result);
-  judge(c, &problem, fv_random_between(random, 0, 1 << 20), result);
+  judge(handles[0], c, &problem, fv_random_between(random, 0, 1 << 20), result);
 }

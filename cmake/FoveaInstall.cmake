@@ -38,6 +38,9 @@ if(FOVEA_BUILD_CLI)
           DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions COMPONENT runtime)
 endif()
 
+# Packages hold these components; fovea-bench is installed from the build alone.
+set(CPACK_INSTALL_CMAKE_PROJECTS
+  "${CMAKE_BINARY_DIR};fovea;runtime;/;${CMAKE_BINARY_DIR};fovea;development;/")
 set(CPACK_GENERATOR DEB TGZ)
 set(CPACK_PACKAGE_NAME fovea)
 set(CPACK_PACKAGE_VENDOR "The fovea authors")

@@ -87,9 +87,10 @@ const char *fv_name_text(fv_name name, char *buffer) {
 }
 
 /* Whether a bound's name says something to the caller: a field, a public name or a word, but not
- * a number or a constant of ours. */
+ * a number or a constant of ours. Bounds are the text of C expressions: only the small letters that
+ * names begin with come after 'a'. */
 static bool is_telling(const char *bound) {
-  return (bound[0] >= 'a' && bound[0] <= 'z') || strncmp(bound, "FOVEA_", 6) == 0;
+  return bound[0] >= 'a' || strncmp(bound, "FOVEA_", 6) == 0;
 }
 
 fovea_status fv_rule_broken(const fv_rule *rule) {

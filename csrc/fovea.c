@@ -8,12 +8,23 @@
 #include "check.h"
 #include "check_rule.h"
 #include "launch.h"
+#include "launch_cuda.h"
 
 static fovea_status need_handle(const fovea_handle *handle) {
   return handle ? FOVEA_OK : fv_fail(FOVEA_BAD_ARGUMENT, "handle is NULL; see fovea_create");
 }
 
 /* ---- Attention ---- */
+
+static bool is_cuda(const fovea_handle *handle) {
+  return handle->facts.device == FOVEA_DEVICE_CUDA;
+}
+
+static fovea_status plan_attention(const fovea_handle *handle, const fv_problem *problem,
+                                   fv_plan *plan) {
+  return is_cuda(handle) ? fv_plan_cuda(&handle->cuda.facts, problem, plan)
+                         : fv_plan_attention(&handle->facts, problem, plan);
+}
 
 static fovea_status need_workspace(const fv_plan *plan, const fovea_attention_args *args) {
   if (args->workspace_bytes >= plan->workspace_bytes &&
@@ -33,7 +44,7 @@ static fovea_status attend(fovea_handle *handle, const fovea_attention_args *arg
   FV_TRY(need_handle(handle));
   FV_TRY(fv_check_attention(args, &problem));
   if (problem.empty) return FOVEA_OK; /* without heads there is no head to take a key from */
-  FV_TRY(fv_plan_attention(&handle->facts, &problem, &plan));
+  FV_TRY(plan_attention(handle, &problem, &plan));
   FV_TRY(need_workspace(&plan, &problem.args));
   return fv_launch_attention(handle, &plan, &problem, stream);
 }
@@ -61,7 +72,7 @@ static fovea_status support(fovea_handle *handle, const fovea_attention_args *ar
                    sizeof *result);
   }
   FV_TRY(fv_check_attention_shape(args, &problem));
-  bool planned = fv_plan_attention(&handle->facts, &problem, &plan) == FOVEA_OK;
+  bool planned = plan_attention(handle, &problem, &plan) == FOVEA_OK;
   result->supported = planned;
   result->reserved = 0;
   snprintf(result->kernel, sizeof result->kernel, "%s", planned ? plan.kernel->name : "");
@@ -83,7 +94,7 @@ static fovea_status explain(fovea_handle *handle, const fovea_attention_args *ar
   FV_TRY(need_handle(handle));
   if (!text || !capacity) return fv_fail(FOVEA_BAD_ARGUMENT, "text is NULL or capacity is 0");
   FV_TRY(fv_check_attention_shape(args, &problem));
-  FV_TRY(fv_plan_attention(&handle->facts, &problem, &plan));
+  FV_TRY(plan_attention(handle, &problem, &plan));
   fv_plan_print(&plan, &problem, text, capacity);
   return FOVEA_OK;
 }
@@ -100,19 +111,23 @@ fovea_status fovea_attention_workspace(fovea_handle *handle, const fovea_limits 
   FV_TRY(need_handle(handle));
   if (!bytes) return fv_fail(FOVEA_BAD_ARGUMENT, "bytes is NULL; pass where to store the size");
   FV_TRY(fv_check_limits(limits, &copy));
-  *bytes = fv_plan_workspace(&handle->facts, &copy);
+  *bytes = is_cuda(handle) ? 0 : fv_plan_workspace(&handle->facts, &copy);
   return FOVEA_OK;
 }
 
 fovea_status fovea_prepare(fovea_handle *handle, const fovea_limits *limits) {
   fovea_limits copy;
   FV_TRY(need_handle(handle));
-  return fv_check_limits(limits, &copy);
+  FV_TRY(fv_check_limits(limits, &copy));
+  return is_cuda(handle) ? fv_prepare_cuda(&handle->cuda, &copy) : FOVEA_OK;
 }
 
 const char *fovea_kernel_name(int32_t index) {
-  const fv_kernel *kernel = fv_kernel_at(index);
-  return kernel ? kernel->name : NULL;
+  int32_t host = 0; /* rows of the host come first */
+  while (fv_kernel_at(host)) ++host;
+  if (index >= 0 && index < host) return fv_kernel_at(index)->name;
+  const fv_cuda_row *row = index < 0 ? NULL : fv_cuda_row_at(index - host);
+  return row ? row->kernel.name : NULL;
 }
 
 /* ---- Weights ---- */

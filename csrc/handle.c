@@ -2,52 +2,52 @@
 #define _GNU_SOURCE /* secure_getenv */
 #include "handle.h"
 
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "check.h"
+#include "processor.h"
 #include "status.h"
 
-static const char no_cuda[] = "this build has no CUDA kernels";
-
 /* ---- Instruction sets ---- */
-
-#if defined(__x86_64__)
-/* Not every compiler's __builtin_cpu_supports knows f16c: bit 29 of ECX of leaf 1. */
-static bool has_f16c(void) {
-  unsigned eax, ebx, ecx, edx;
-  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx >> 29 & 1);
-}
-
-static bool has_avx2(void) {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
-}
-#else
-static bool has_avx2(void) {
-  return false;
-}
-#endif
 
 /* The best instruction set, or the one that FOVEA_CPU_ISA names. */
 static fovea_status choose_isa(fv_isa *isa) {
   const char *wish = secure_getenv("FOVEA_CPU_ISA");
-  *isa = has_avx2() ? FV_ISA_AVX2 : FV_ISA_PORTABLE;
+  fv_isa best = fv_best_isa(fv_processor_features());
+  *isa = best;
   if (!wish || !*wish) return FOVEA_OK;
   if (!strcmp(wish, "portable")) {
     *isa = FV_ISA_PORTABLE;
     return FOVEA_OK;
   }
-  if (strcmp(wish, "avx2")) {
-    return fv_fail(FOVEA_BAD_ARGUMENT,
-                   "FOVEA_CPU_ISA names no instruction set; use portable or avx2, or unset it");
+  if (!strcmp(wish, "avx2")) {
+    *isa = FV_ISA_AVX2;
+  } else if (!strcmp(wish, "avx512")) {
+    *isa = FV_ISA_AVX512;
+  } else {
+    return fv_fail(
+        FOVEA_BAD_ARGUMENT,
+        "FOVEA_CPU_ISA names no instruction set; use portable, avx2 or avx512, or unset it");
   }
-  if (*isa == FV_ISA_AVX2) return FOVEA_OK;
-  return fv_fail(FOVEA_BAD_ARGUMENT,
-                 "FOVEA_CPU_ISA=avx2, but this processor lacks AVX2, FMA or F16C; unset it");
+  if (*isa <= best) return FOVEA_OK;
+  return fv_fail(FOVEA_BAD_ARGUMENT, "FOVEA_CPU_ISA=%s, but this processor lacks %s; unset it",
+                 wish, *isa == FV_ISA_AVX2 ? "AVX2, FMA or F16C" : "AVX-512 with F, BW, DQ and VL");
+}
+
+static void name_isa(const fovea_handle *handle, char *name, size_t capacity) {
+  switch (handle->facts.device) {
+    case FOVEA_DEVICE_CUDA:
+      snprintf(name, capacity, "sm_%d", (int)handle->cuda.facts.sm);
+      break;
+    case FOVEA_DEVICE_REFERENCE:
+      snprintf(name, capacity, "scalar");
+      break;
+    default:
+      snprintf(name, capacity, "%s", fv_isa_name(handle->facts.isa));
+      break;
+  }
 }
 
 /* ---- Creation ---- */
@@ -68,15 +68,28 @@ static fovea_status start_threads(fovea_handle *handle, const fovea_options *opt
   return FOVEA_OK;
 }
 
+static fovea_status open_cuda(fovea_handle *handle, const fovea_options *options) {
+  fovea_status status = fv_cuda_open(options->ordinal, &handle->cuda);
+  if (status == FOVEA_NO_DEVICE) {
+    return fv_fail(status, "options.device is CUDA, but %s; use AUTO or CPU", fovea_error_detail());
+  }
+  handle->facts.device = FOVEA_DEVICE_CUDA;
+  handle->facts.threads = handle->cuda.facts.sm_count;
+  if (status == FOVEA_DRIVER_ERROR) return fv_fail(FOVEA_NO_DEVICE, "%s", fovea_error_detail());
+  return status;
+}
+
 static fovea_status open_device(fovea_handle *handle, const fovea_options *options) {
   handle->ordinal = options->ordinal;
   switch (options->device) {
     case FOVEA_DEVICE_CUDA:
-      return fv_fail(FOVEA_NO_DEVICE, "options.device is CUDA, but %s; use AUTO or CPU", no_cuda);
+      return open_cuda(handle, options);
     case FOVEA_DEVICE_REFERENCE:
       handle->facts.device = FOVEA_DEVICE_REFERENCE;
       break;
     default:
+      /* AUTO too: the CUDA kernels cover a part of the header so far, and who asks for nothing in
+       * particular must not find features missing. */
       handle->facts.device = FOVEA_DEVICE_CPU;
       FV_TRY(choose_isa(&handle->facts.isa));
       break;
@@ -85,11 +98,13 @@ static fovea_status open_device(fovea_handle *handle, const fovea_options *optio
 }
 
 static void tell(const fovea_options *options, const fovea_handle *handle) {
-  char text[160];
+  static const char *const names[] = {"auto", "cpu", "reference", "cuda"};
+  char text[160], isa[32];
   if (!options->log) return;
-  snprintf(text, sizeof text, "fovea: device %s, %s, %d threads; %s",
-           handle->facts.device == FOVEA_DEVICE_CPU ? "cpu" : "reference",
-           fv_isa_name(handle->facts.isa), handle->facts.threads, no_cuda);
+  name_isa(handle, isa, sizeof isa);
+  snprintf(text, sizeof text, "fovea: device %s, %s, %d %s", names[handle->facts.device], isa,
+           handle->facts.threads,
+           handle->facts.device == FOVEA_DEVICE_CUDA ? "multiprocessors" : "threads");
   options->log(options->log_user, 2, text);
 }
 
@@ -114,38 +129,18 @@ fovea_status fovea_create(const fovea_options *options, fovea_handle **handle) {
 void fovea_destroy(fovea_handle *handle) {
   if (!handle) return;
   if (handle->pool) fv_pool_destroy(handle->pool);
+  if (handle->facts.device == FOVEA_DEVICE_CUDA) fv_cuda_close(&handle->cuda);
   free(handle);
 }
 
 /* ---- Description ---- */
 
-/* The "model name" of /proc/cpuinfo, or "CPU". */
-static void processor_name(char *name, size_t capacity) {
-  char line[256];
-  FILE *file = fopen("/proc/cpuinfo", "re");
-  snprintf(name, capacity, "CPU");
-  if (!file) return;
-  while (fgets(line, sizeof line, file)) {
-    char *colon = strchr(line, ':');
-    if (strncmp(line, "model name", 10) || !colon) continue;
-    colon[strcspn(colon, "\n")] = '\0';
-    snprintf(name, capacity, "%s", colon + 1 + strspn(colon + 1, " "));
-    break;
-  }
-  fclose(file);
-}
-
-static void processor_features(char *features, size_t capacity) {
-  features[0] = '\0';
-#if defined(__x86_64__)
-  snprintf(features, capacity, "%s%s%s%s", __builtin_cpu_supports("avx2") ? "avx2 " : "",
-           __builtin_cpu_supports("fma") ? "fma " : "", has_f16c() ? "f16c " : "",
-           __builtin_cpu_supports("avx512f") ? "avx512f " : "");
-  size_t length = strlen(features);
-  if (length) features[length - 1] = '\0';
-#else
-  (void)capacity;
-#endif
+static void describe_gpu(const fv_cuda_device *device, fovea_info *info) {
+  snprintf(info->name, sizeof info->name, "%s", device->name);
+  snprintf(info->features, sizeof info->features,
+           "%d multiprocessors, %d bytes of shared memory per block, driver for CUDA %d.%d",
+           (int)device->facts.sm_count, (int)device->facts.shared_bytes,
+           (int)device->driver_version / 1000, (int)device->driver_version % 1000 / 10);
 }
 
 fovea_status fovea_get_info(const fovea_handle *handle, fovea_info *info) {
@@ -161,10 +156,13 @@ fovea_status fovea_get_info(const fovea_handle *handle, fovea_info *info) {
   info->device = handle->facts.device;
   info->ordinal = handle->ordinal;
   info->threads = handle->facts.threads;
-  bool vectors = handle->facts.device == FOVEA_DEVICE_CPU;
-  snprintf(info->isa, sizeof info->isa, "%s", vectors ? fv_isa_name(handle->facts.isa) : "scalar");
-  processor_name(info->name, sizeof info->name);
-  processor_features(info->features, sizeof info->features);
-  snprintf(info->cuda, sizeof info->cuda, "%s", no_cuda);
+  name_isa(handle, info->isa, sizeof info->isa);
+  if (handle->facts.device == FOVEA_DEVICE_CUDA) {
+    describe_gpu(&handle->cuda, info);
+  } else {
+    fv_processor_name(info->name, sizeof info->name);
+    fv_describe_features(fv_processor_features(), info->features, sizeof info->features);
+  }
+  fv_cuda_describe(info->cuda, sizeof info->cuda);
   return FOVEA_OK;
 }

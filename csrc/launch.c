@@ -1,14 +1,25 @@
-/* launch.c - see launch.h. The CPU computes before it returns and has no use for the stream. */
+/* launch.c - see launch.h. The CPU computes before it returns and has no use for the stream; what is
+ * queued on a GPU goes to launch_cuda.c. */
 #include "launch.h"
 
 #include "cpu/append.h"
 #include "cpu/attention_cpu.h"
 #include "cpu/merge.h"
 #include "cpu/reference.h"
+#include "launch_cuda.h"
+#include "status.h"
+
+static bool is_cuda(const fovea_handle *handle) {
+  return handle->facts.device == FOVEA_DEVICE_CUDA;
+}
+
+static fovea_status refuse(const char *call) {
+  return fv_fail(FOVEA_UNSUPPORTED, "no CUDA kernel covers %s; the CPU does", call);
+}
 
 fovea_status fv_launch_attention(fovea_handle *handle, const fv_plan *plan,
                                  const fv_problem *problem, fovea_stream stream) {
-  (void)stream;
+  if (is_cuda(handle)) return fv_launch_cuda_attention(&handle->cuda, plan, problem, stream);
   if (plan->kernel->device == FOVEA_DEVICE_REFERENCE) {
     fv_reference_attention(problem, handle->parallel);
   } else {
@@ -21,6 +32,7 @@ fovea_status fv_launch_attention(fovea_handle *handle, const fv_plan *plan,
 fovea_status fv_launch_weights(fovea_handle *handle, const fv_weights_problem *problem,
                                fovea_stream stream) {
   (void)stream;
+  if (is_cuda(handle)) return refuse("fovea_attention_weights");
   fv_reference_weights(problem, handle->parallel);
   return FOVEA_OK;
 }
@@ -28,6 +40,7 @@ fovea_status fv_launch_weights(fovea_handle *handle, const fv_weights_problem *p
 fovea_status fv_launch_merge(fovea_handle *handle, const fv_merge_problem *problem,
                              fovea_stream stream) {
   (void)stream;
+  if (is_cuda(handle)) return refuse("fovea_merge");
   fv_cpu_merge(problem, handle->parallel);
   return FOVEA_OK;
 }
@@ -35,6 +48,7 @@ fovea_status fv_launch_merge(fovea_handle *handle, const fv_merge_problem *probl
 fovea_status fv_launch_append(fovea_handle *handle, const fv_append_problem *problem,
                               fovea_stream stream) {
   (void)stream;
+  if (is_cuda(handle)) return refuse("fovea_kv_append");
   fv_cpu_append(problem, handle->parallel);
   return FOVEA_OK;
 }

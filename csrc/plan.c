@@ -22,6 +22,7 @@ const fv_kernel *fv_kernel_at(int32_t index) {
 }
 
 const char *fv_isa_name(fv_isa isa) {
+  if (isa == FV_ISA_AVX512) return "avx512";
   return isa == FV_ISA_AVX2 ? "avx2" : "portable";
 }
 
@@ -33,11 +34,16 @@ static const fv_kernel *choose_kernel(const fv_facts *facts) {
   return NULL;
 }
 
-static void explain_choice(const fv_facts *facts, fv_plan *plan) {
+static void explain_choice(const fv_facts *facts, const fv_problem *problem, fv_plan *plan) {
   const char *isa = fv_isa_name(facts->isa);
   if (facts->device == FOVEA_DEVICE_REFERENCE) {
     snprintf(plan->reason, sizeof plan->reason,
              "the reference device was asked for: double precision, every feature");
+  } else if (problem->args.reproducible == FOVEA_REPRODUCIBLE_PHASE) {
+    snprintf(plan->reason, sizeof plan->reason,
+             "covers every dtype, shape and mask; instruction set %s; phase: few rows are packed "
+             "as tiles, 1.5 to 3 times slower than streamed",
+             isa);
   } else {
     snprintf(plan->reason, sizeof plan->reason,
              "covers every dtype, shape and mask; instruction set %s", isa);
@@ -54,30 +60,97 @@ static int64_t tiles_bound(const fv_problem *problem, int32_t tile_q) {
   return tiles > INT64_MAX ? INT64_MAX : (int64_t)tiles;
 }
 
-/* One formula for plans and for the bound over limits: they cannot disagree. */
-static size_t scratch_bytes(const fv_kernel *kernel, int32_t dim, int32_t dim_v) {
-  if (kernel->device != FOVEA_DEVICE_CPU) return 0;
-  return fv_tile_scratch_bytes(kernel->tile_q, kernel->tile_kv, dim, dim_v);
+/* rows, at least one panel of them and at most a tile. */
+static int32_t tile_of_rows(const fv_kernel *kernel, __int128 rows) {
+  __int128 panels = (rows + FV_PANEL_ROWS_MOST - 1) / FV_PANEL_ROWS_MOST;
+  __int128 tile = (panels > 0 ? panels : 1) * FV_PANEL_ROWS_MOST;
+  return tile < kernel->tile_q ? (int32_t)tile : kernel->tile_q;
+}
+
+/* The largest tile that still gives every thread some pieces to even out: keys are packed once per
+ * tile. Each candidate is a multiple of FV_PANEL_ROWS_MOST. */
+static int32_t choose_tile_q(const fv_facts *facts, const fv_kernel *kernel,
+                             const fv_problem *problem) {
+  static const int32_t parts[] = {1, 2, 3, 6};
+  __int128 rows = (__int128)problem->rows * problem->group;
+  int64_t sequences = problem->q_packed ? 1 : problem->sequences;
+  if (kernel->device != FOVEA_DEVICE_CPU) return kernel->tile_q;
+  for (int i = 0; i < 4; ++i) {
+    int32_t tile_q = kernel->tile_q / parts[i];
+    __int128 tiles = (rows + tile_q - 1) / tile_q * sequences * problem->heads_kv;
+    if (facts->threads == 1 || tiles >= 4 * (__int128)facts->threads || i == 3) {
+      return tile_q < tile_of_rows(kernel, rows) ? tile_q : tile_of_rows(kernel, rows);
+    }
+  }
+  return kernel->tile_q;
+}
+
+static void size_scratch(const fv_problem *problem, fv_plan *plan) {
+  plan->tile_kv = plan->kernel->tile_kv;
+  plan->scratch_bytes = 0;
+  if (plan->kernel->device != FOVEA_DEVICE_CPU) return;
+  plan->tile_kv = fv_class_tile(fv_dim_class(problem->dim, problem->dim_v));
+  plan->scratch_bytes =
+      fv_tile_scratch_bytes(plan->tile_q, plan->tile_kv, problem->dim, problem->dim_v);
+}
+
+/* Room for cutting streams: how many of them, and how large a chunk's result is. No stream is cut
+ * where there are FV_SPLIT_PIECES for every thread, or but one thread. */
+typedef struct split_room {
+  int64_t streams;
+  size_t slot_bytes;
+} split_room;
+
+static split_room split_room_for(const fv_facts *facts, int64_t sequences, int64_t heads_kv,
+                                 __int128 rows, int32_t dim_v) {
+  int64_t most = facts->threads > 1 ? (int64_t)FV_SPLIT_PIECES * facts->threads - 1 : 0;
+  __int128 streams = (__int128)sequences * heads_kv;
+  int32_t stream_rows = rows < FV_STREAM_ROWS ? (int32_t)rows : FV_STREAM_ROWS;
+  return (split_room){streams < most ? (int64_t)streams : most,
+                      fv_slot_floats(stream_rows, dim_v) * sizeof(float)};
+}
+
+static size_t split_bytes(split_room room) {
+  return (size_t)room.streams * FV_STREAM_CHUNKS * room.slot_bytes;
+}
+
+/* PHASE does without streams. A batch that is not packed has rows of one number, which is known. */
+static void plan_streams(const fv_facts *facts, const fv_problem *problem, fv_plan *plan) {
+  __int128 rows = (__int128)problem->rows * problem->group;
+  bool none = plan->kernel->device != FOVEA_DEVICE_CPU ||
+              problem->args.reproducible == FOVEA_REPRODUCIBLE_PHASE ||
+              problem->group > FV_STREAM_ROWS || (!problem->q_packed && rows > FV_STREAM_ROWS);
+  split_room room =
+      split_room_for(facts, problem->sequences, problem->heads_kv, rows, problem->dim_v);
+  plan->streams_split = none ? 0 : room.streams;
+  plan->slot_bytes = room.slot_bytes;
+  plan->workspace_bytes = plan->scratch_bytes * (size_t)plan->workers;
+  if (!none) plan->workspace_bytes += split_bytes(room);
 }
 
 fovea_status fv_plan_attention(const fv_facts *facts, const fv_problem *problem, fv_plan *plan) {
   const fv_kernel *kernel = choose_kernel(facts);
   if (!kernel) return fv_fail(FOVEA_UNSUPPORTED, "this build has no kernel for the device");
   plan->kernel = kernel;
-  plan->tiles_bound = tiles_bound(problem, kernel->tile_q);
+  plan->tile_q = choose_tile_q(facts, kernel, problem);
+  plan->tiles_bound = tiles_bound(problem, plan->tile_q);
   plan->workers = facts->threads;
-  plan->scratch_bytes = scratch_bytes(kernel, problem->dim, problem->dim_v);
-  plan->workspace_bytes = plan->scratch_bytes * (size_t)plan->workers;
-  explain_choice(facts, plan);
+  size_scratch(problem, plan);
+  plan_streams(facts, problem, plan);
+  explain_choice(facts, problem, plan);
   return FOVEA_OK;
 }
 
 size_t fv_plan_workspace(const fv_facts *facts, const fovea_limits *limits) {
   const fv_kernel *kernel = choose_kernel(facts);
-  if (!kernel) return 0;
-  int32_t dim = limits->dim ? limits->dim : FV_LARGEST_DIM;
-  int32_t dim_v = limits->dim_v ? limits->dim_v : FV_LARGEST_DIM_V;
-  return scratch_bytes(kernel, dim, dim_v) * (size_t)facts->threads;
+  if (!kernel || kernel->device != FOVEA_DEVICE_CPU) return 0;
+  /* Rows make no difference: a packed q may be longer than all its sequences, and its shape is what
+   * the plan of the call knows. */
+  split_room room =
+      split_room_for(facts, limits->sequences, limits->heads_kv, FV_STREAM_ROWS, limits->dim_v);
+  return fv_tile_scratch_bound(kernel->tile_q, limits->dim, limits->dim_v) *
+             (size_t)facts->threads +
+         split_bytes(room);
 }
 
 /* ---- The plan as text ---- */
@@ -145,8 +218,12 @@ int fv_plan_print(const fv_plan *plan, const fv_problem *problem, char *text, si
   print(&p, "dtypes       q %s, k %s, v %s, out %s\n", dtype_name(a->q.dtype),
         dtype_name(a->k.dtype), dtype_name(a->v.dtype), dtype_name(a->out.dtype));
   print_features(&p, problem);
-  print(&p, "tiles        %d rows x %d keys, at most %" PRId64 "\n", plan->kernel->tile_q,
-        plan->kernel->tile_kv, plan->tiles_bound);
+  print(&p, "tiles        %d rows x %d keys, at most %" PRId64 "\n", plan->tile_q, plan->tile_kv,
+        plan->tiles_bound);
+  if (plan->streams_split) {
+    print(&p, "streams      %d rows or fewer; up to %" PRId64 " are cut into chunks\n",
+          FV_STREAM_ROWS, plan->streams_split);
+  }
   print(&p, "workers      %d\n", plan->workers);
   print(&p, "workspace    %zu bytes (%zu per worker)\n", plan->workspace_bytes,
         plan->scratch_bytes);

@@ -11,7 +11,7 @@
 extern "C" {
 #endif
 
-typedef enum fv_isa { FV_ISA_PORTABLE = 0, FV_ISA_AVX2 = 1 } fv_isa;
+typedef enum fv_isa { FV_ISA_PORTABLE = 0, FV_ISA_AVX2 = 1, FV_ISA_AVX512 = 2 } fv_isa;
 
 /* What planning knows of a device. */
 typedef struct fv_facts {
@@ -25,16 +25,21 @@ typedef struct fv_kernel {
   const char *name;
   fovea_device device;
   fv_isa isa;
-  int32_t tile_q;
-  int32_t tile_kv;
+  int32_t tile_q;  /* the largest */
+  int32_t tile_kv; /* the largest */
 } fv_kernel;
 
 typedef struct fv_plan {
   const fv_kernel *kernel;
-  int64_t tiles_bound;    /* tiles of query rows, at most; the lengths decide how many there are */
-  int32_t workers;        /* tasks that share them */
-  size_t scratch_bytes;   /* workspace of each worker */
-  size_t workspace_bytes; /* workers * scratch_bytes */
+  int32_t tile_q;        /* rows of a tile at most; no result depends on it */
+  int32_t tile_kv;       /* keys of a tile */
+  int64_t tiles_bound;   /* tiles of query rows, at most; the lengths decide how many there are */
+  int32_t workers;       /* tasks that share them */
+  size_t scratch_bytes;  /* workspace of each worker */
+  int64_t streams_split; /* so few streams of keys are cut into chunks, to occupy all threads */
+  size_t slot_bytes;     /* workspace of each chunk's result */
+  size_t
+      workspace_bytes; /* workers * scratch_bytes + streams_split * FV_STREAM_CHUNKS * slot_bytes */
   char reason[160];
 } fv_plan;
 
@@ -46,7 +51,8 @@ const char *fv_isa_name(fv_isa isa);
 /* FOVEA_OK, or FOVEA_UNSUPPORTED with the reason as the error detail. */
 fovea_status fv_plan_attention(const fv_facts *facts, const fv_problem *problem, fv_plan *plan);
 
-/* The workspace bound of fovea_attention_workspace, which fv_plan_attention stays within. */
+/* The workspace bound of fovea_attention_workspace, which fv_plan_attention stays within. The limits
+ * are checked: check.c has filled in the dims. */
 size_t fv_plan_workspace(const fv_facts *facts, const fovea_limits *limits);
 
 /* Writes the plan as text, NUL-terminated, and returns the length it would have in full. */

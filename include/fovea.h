@@ -147,7 +147,7 @@ typedef struct fovea_handle fovea_handle;
 typedef struct CUstream_st *fovea_stream;
 
 typedef enum fovea_device {
-  FOVEA_DEVICE_AUTO = 0,      /* a CUDA device if one can be used, else the CPU */
+  FOVEA_DEVICE_AUTO = 0,      /* a CUDA device if one covers all of this header, else the CPU */
   FOVEA_DEVICE_CPU = 1,       /* tiled, threaded, vectorised */
   FOVEA_DEVICE_REFERENCE = 2, /* double precision, the formula as loops; slow on purpose: a judge */
   FOVEA_DEVICE_CUDA = 3
@@ -179,8 +179,9 @@ typedef struct fovea_options {
  *   options   const fovea_options*   NULL: all defaults
  *   handle    fovea_handle**         receives the handle; set to NULL on failure
  *
- * Environment  FOVEA_CPU_ISA=portable|avx2 forces the CPU backend's instruction set. Ignored in
- *              programs that run with raised privileges.
+ * Environment  FOVEA_CPU_ISA=portable|avx2|avx512 forces the CPU backend's instruction set. Ignored
+ *              in programs that run with raised privileges.
+ *              FOVEA_CUDA_DRIVER=file takes the place of libcuda.so.1. Ignored likewise.
  * Threads      One handle may be used by many threads at once, each call with its own workspace and
  *              outputs. While one call runs on the handle's threads another runs on its caller's.
  * Fork         CPU handles go on working in a child of fork(); their threads start again there at
@@ -200,7 +201,7 @@ typedef struct fovea_info {
   int32_t ordinal;
   int32_t threads; /* how many tasks a call is cut into at most */
   uint32_t reserved;
-  char isa[32];       /* "avx2", "portable", "sm_90", ... */
+  char isa[32];       /* "avx512", "avx2", "portable", "sm_90", ... */
   char name[96];      /* the processor's or the GPU's name */
   char features[160]; /* what was found: "avx2 fma f16c" */
   char cuda[256];     /* why CUDA is or is not available, one sentence */
@@ -218,7 +219,8 @@ FOVEA_API const char *fovea_kernel_name(int32_t index);
 typedef enum fovea_reproducible {
   FOVEA_REPRODUCIBLE_RUN = 0,   /* the same call gives the same bits */
   FOVEA_REPRODUCIBLE_BATCH = 1, /* a row's bits do not depend on the other sequences */
-  FOVEA_REPRODUCIBLE_PHASE = 2  /* nor on how many query rows its sequence brings along */
+  FOVEA_REPRODUCIBLE_PHASE = 2  /* nor on how many query rows its sequence brings along; decoding is
+                                 * then slower, as fovea_attention_explain says */
 } fovea_reproducible;
 
 typedef enum fovea_alignment {
@@ -238,7 +240,7 @@ typedef struct fovea_window {
 /* Where a paged cache keeps its pages. With ids, k is [pages, page_len, heads_kv, dim] and key j of
  * sequence s lies in slot j % page_len of page id(s, j / page_len).
  *
- *   dense   offsets NULL:  id(s, p) = ids[s * row_stride + p],   p < count
+ *   dense   offsets NULL:  id(s, p) = ids[s * row_stride + p],   p < count <= row_stride
  *   CSR     offsets i32 [sequences + 1]:  id(s, p) = ids[offsets[s] + p],  p < offsets[s+1] -
  *           offsets[s]; count is the number of ids
  *
@@ -254,7 +256,8 @@ typedef struct fovea_pages {
 /* A bit per (row, key) for trees of drafted tokens. Row i of sequence s owns ceil(len / 32) words
  * from bits[start + i * ceil(len / 32)], where len = lengths[s] (NULL: the sequence's len_q) and
  * start = starts[s] (NULL: 0). Bit c % 32 of its word c / 32 decides on key len_kv - len + c; keys
- * before those are visible as far as the tree is concerned. */
+ * before those are visible as far as the tree is concerned. A key whose bit lies past `words` is
+ * invisible, and so are all those of a row that begins before `bits`: FOVEA_BAD_MASK. */
 typedef struct fovea_tree_mask {
   const uint32_t *bits; /* NULL: no tree */
   int64_t words;        /* how many words lie behind bits */
@@ -279,7 +282,7 @@ typedef struct fovea_attention_args {
 
   fovea_tensor q, k, v, out, lse;
   fovea_tensor q_scale, k_scale, v_scale, out_scale;
-  float scale;   /* 0: 1 / sqrt(dim) */
+  float scale;   /* 0: 1 / sqrt(dim), rounded to f32 */
   float softcap; /* 0: none */
 
   /* Sequences */

@@ -99,4 +99,20 @@ FV_SHAPE int fv_rows_see(const fv_position_mask *mask, int64_t row_begin, int64_
   return fv_max(keys.begin, front.begin) < fv_min(keys.end, back.end);
 }
 
+/* ---- Tiles in shared memory ---- */
+
+/* Where chunk `chunk` (16 bytes) of row `row` lies in a tile of rows of `chunks` chunks, 4 or a
+ * multiple of 8: its number among all chunks. Eight consecutive rows at one logical chunk fall into
+ * eight different groups of banks, so ldmatrix reads them without a conflict. */
+FV_SHAPE int32_t fv_swizzled_chunk(int32_t row, int32_t chunk, int32_t chunks) {
+  int32_t turn = chunks == 4 ? row >> 1 & 3 : row & 7;
+  return row * chunks + (chunk ^ turn);
+}
+
+/* How many keys, counted from key 0, the row at `row` sees by causality: keys stand at 0, 1, ...,
+ * the row at origin + row. */
+FV_SHAPE int32_t fv_causal_keys(int64_t origin, int64_t row, int32_t len_kv) {
+  return (int32_t)fv_clamp(origin + row + 1, 0, len_kv);
+}
+
 #endif /* FV_SHAPE_H */

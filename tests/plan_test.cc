@@ -17,6 +17,7 @@
 #include "check.h"
 #include "cpu/tile_kernels.h"
 #include "cpu/tile_scratch.h"
+#include "processor.h"
 
 namespace {
 
@@ -80,6 +81,9 @@ std::vector<Request> Requests() {
   all.alibi_slopes = all.sinks = Array<float>(14);
   all.scale = 0.25f;
   list.push_back({"every mask", all});
+  fovea_attention_args phase = Base(FOVEA_BF16, 1, 1, 4096, 32, 8, 128, 128);
+  phase.reproducible = FOVEA_REPRODUCIBLE_PHASE;
+  list.push_back({"decode as in prefill", phase});
   return list;
 }
 
@@ -118,10 +122,35 @@ TEST(Plan, EqualsTheCommittedPlans) {
 
 TEST(Plan, ChoosesTheBestKernelThatTheProcessorCanRun) {
   fovea_attention_args args = Base(FOVEA_F32, 1, 8, 8, 1, 1, 8, 8);
+  EXPECT_NE(PlanText({FOVEA_DEVICE_CPU, FV_ISA_AVX512, 1}, args).find("fovea_attention_cpu_avx512"),
+            std::string::npos);
   EXPECT_NE(PlanText({FOVEA_DEVICE_CPU, FV_ISA_AVX2, 1}, args).find("fovea_attention_cpu_avx2"),
             std::string::npos);
   EXPECT_NE(PlanText({FOVEA_DEVICE_CPU, FV_ISA_PORTABLE, 1}, args).find("cpu_portable"),
             std::string::npos);
+}
+
+// Each instruction set needs all of its features: without any one of them it is the one before.
+TEST(Processor, GetsTheBestInstructionSetOfItsFeatures) {
+  const uint32_t avx2 = FV_FEATURE_AVX2 | FV_FEATURE_FMA | FV_FEATURE_F16C;
+  const uint32_t avx512 =
+      FV_FEATURE_AVX512F | FV_FEATURE_AVX512BW | FV_FEATURE_AVX512DQ | FV_FEATURE_AVX512VL;
+  for (uint32_t features = 0; features <= (avx2 | avx512); ++features) {
+    fv_isa expected = FV_ISA_PORTABLE;
+    if ((~features & avx2) == 0) expected = FV_ISA_AVX2;
+    if ((~features & (avx2 | avx512)) == 0) expected = FV_ISA_AVX512;
+    EXPECT_EQ(fv_best_isa(features), expected) << features;
+  }
+}
+
+TEST(Processor, ListsItsFeaturesWithinTheRoomThereIs) {
+  char text[16];
+  fv_describe_features(0, text, sizeof text);
+  EXPECT_STREQ(text, "");
+  fv_describe_features(FV_FEATURE_FMA | FV_FEATURE_AVX512VL, text, sizeof text);
+  EXPECT_STREQ(text, "fma avx512vl");
+  fv_describe_features(~0u, text, sizeof text);
+  EXPECT_STREQ(text, "avx2 fma f16c a");
 }
 
 TEST(Plan, SaysSoWhenNoKernelIsForTheDevice) {
@@ -156,33 +185,89 @@ TEST(Plan, CutsTextAtTheCapacityAndSaysHowLongItWouldBe) {
   }
 }
 
-// What a tile needs, worked out again: q, transposed k, v, scores, out, one row; each a whole
-// number of cache lines, so that no two arrays share one.
-TEST(Plan, ScratchHoldsEveryArrayOfATileWithoutOverlap) {
+// What a worker needs, worked out again: each array a whole number of cache lines, so that no two
+// share one. Panels are 12 rows or 32 columns at most, and the last panel of rows spills a vector.
+TEST(Plan, ScratchHoldsEveryArrayOfAWorkerWithoutOverlap) {
   for (int32_t dim = 8; dim <= 576; dim += 8) {
     for (int32_t dim_v = 8; dim_v <= 512; dim_v += 24) {
-      fv_tile_layout l = fv_tile_layout_for(48, FV_TILE_KV, dim, dim_v);
-      size_t columns = (size_t)(dim_v + 15) / 16 * 16;
-      EXPECT_GE(l.k - l.q, 48u * dim);
-      EXPECT_GE(l.v - l.k, (size_t)dim * FV_TILE_KV);
-      EXPECT_GE(l.scores - l.v, FV_TILE_KV * columns);
-      EXPECT_GE(l.out - l.scores, 48u * FV_TILE_KV);
-      EXPECT_GE(l.row - l.out, 48u * columns);
-      EXPECT_GE(l.floats - l.row, std::max<size_t>(dim, columns));
-      for (size_t begin : {l.q, l.k, l.v, l.scores, l.out, l.row, l.floats}) {
-        EXPECT_EQ(begin % 16, 0u) << dim << " " << dim_v;
+      const int32_t tile_kv = std::max(dim, dim_v) <= 64    ? 512
+                              : std::max(dim, dim_v) <= 256 ? 256
+                                                            : 128;
+      EXPECT_EQ(fv_class_tile(fv_dim_class(dim, dim_v)), tile_kv) << dim << " " << dim_v;
+      for (int32_t tile_q : {12, 48, 288}) {
+        fv_tile_layout l = fv_tile_layout_for(tile_q, tile_kv, dim, dim_v);
+        size_t columns = (size_t)(dim_v + 31) / 32 * 32;
+        EXPECT_GE(l.k - l.q, (size_t)tile_q * dim + 8);
+        EXPECT_GE(l.v - l.k, (size_t)dim * tile_kv);
+        EXPECT_GE(l.scores - l.v, tile_kv * columns);
+        EXPECT_GE(l.out - l.scores, 12u * (512 + 16));
+        EXPECT_GE(l.stream - l.out, tile_q * columns);
+        EXPECT_GE(l.rows - l.stream, 12 * columns);
+        EXPECT_GE(l.masks - l.rows, 32u * std::max<size_t>(dim, columns));
+        EXPECT_GE((l.floats - l.masks) * sizeof(float), tile_q * sizeof(fv_row_mask));
+        for (size_t begin : {l.q, l.k, l.v, l.scores, l.out, l.stream, l.rows, l.masks, l.floats}) {
+          EXPECT_EQ(begin % 16, 0u) << dim << " " << dim_v;
+        }
       }
     }
   }
 }
 
-TEST(Plan, HostKernelsShareTheTileThatTheInnerLoopsAreWrittenFor) {
+TEST(Plan, HostKernelsShareTheTilesThatTheInnerLoopsAreWrittenFor) {
   for (int32_t i = 0; fv_kernel_at(i); ++i) {
     const fv_kernel *kernel = fv_kernel_at(i);
-    EXPECT_EQ(kernel->tile_kv, kernel->device == FOVEA_DEVICE_CPU ? FV_TILE_KV : 1);
+    EXPECT_EQ(kernel->tile_kv, kernel->device == FOVEA_DEVICE_CPU ? FV_TILE_KV_MOST : 1);
+    EXPECT_EQ(kernel->tile_q, kernel->device == FOVEA_DEVICE_CPU ? 288 : 1);
   }
   EXPECT_EQ(fv_kernel_at(-1), nullptr);
   EXPECT_EQ(fv_kernel_at(1000), nullptr);
+}
+
+// Few pieces per thread: smaller tiles. Whole panels of 12 rows, whatever the number of rows.
+TEST(Plan, TilesAreAsLargeAsLeavesEveryThreadSomePieces) {
+  const auto tile_q = [](int32_t threads, int64_t batch, int64_t len_q, int64_t heads) {
+    fovea_attention_args args = Base(FOVEA_F32, batch, len_q, 64, heads, heads, 64, 64);
+    fv_facts facts = {FOVEA_DEVICE_CPU, FV_ISA_AVX2, threads};
+    fv_problem problem;
+    fv_plan plan;
+    EXPECT_EQ(fv_check_attention_shape(&args, &problem), FOVEA_OK);
+    EXPECT_EQ(fv_plan_attention(&facts, &problem, &plan), FOVEA_OK);
+    return plan.tile_q;
+  };
+  EXPECT_EQ(tile_q(1, 1, 288, 1), 288);
+  EXPECT_EQ(tile_q(1, 1, 289, 1), 288);
+  EXPECT_EQ(tile_q(1, 1, 1, 1), 12);
+  EXPECT_EQ(tile_q(1, 1, 13, 1), 24);
+  EXPECT_EQ(tile_q(2, 1, 288, 8), 288);    // 8 tiles of 288
+  EXPECT_EQ(tile_q(2, 1, 288, 7), 144);    // 14 of 144
+  EXPECT_EQ(tile_q(2, 1, 288, 3), 96);     // 9 of 96
+  EXPECT_EQ(tile_q(2, 1, 288, 2), 48);     // 12 of 48
+  EXPECT_EQ(tile_q(64, 1, 288, 2), 48);    // no smaller ones
+  EXPECT_EQ(tile_q(64, 64, 128, 8), 132);  // a whole head
+}
+
+// Streams are cut where there are fewer than 4 for each of several threads.
+TEST(Plan, MakesRoomForTheChunksOfFewStreamsAlone) {
+  const auto split = [](int32_t threads, int64_t batch, int64_t len_q, int64_t group,
+                        uint32_t reproducible) {
+    fovea_attention_args args = Base(FOVEA_F32, batch, len_q, 64, 2 * group, 2, 64, 64);
+    args.reproducible = reproducible;
+    fv_facts facts = {FOVEA_DEVICE_CPU, FV_ISA_AVX2, threads};
+    fv_problem problem;
+    fv_plan plan;
+    EXPECT_EQ(fv_check_attention_shape(&args, &problem), FOVEA_OK);
+    EXPECT_EQ(fv_plan_attention(&facts, &problem, &plan), FOVEA_OK);
+    return plan.streams_split;
+  };
+  EXPECT_EQ(split(2, 1, 1, 1, FOVEA_REPRODUCIBLE_RUN), 2);
+  EXPECT_EQ(split(2, 3, 1, 4, FOVEA_REPRODUCIBLE_BATCH), 6);
+  EXPECT_EQ(split(2, 4, 1, 4, FOVEA_REPRODUCIBLE_RUN), 7);
+  EXPECT_EQ(split(1, 1, 1, 1, FOVEA_REPRODUCIBLE_RUN), 0);
+  EXPECT_EQ(split(2, 1, 1, 1, FOVEA_REPRODUCIBLE_PHASE), 0);
+  EXPECT_EQ(split(2, 1, 12, 1, FOVEA_REPRODUCIBLE_RUN), 2);
+  EXPECT_EQ(split(2, 1, 13, 1, FOVEA_REPRODUCIBLE_RUN), 0);
+  EXPECT_EQ(split(2, 1, 3, 4, FOVEA_REPRODUCIBLE_RUN), 2);
+  EXPECT_EQ(split(2, 1, 4, 4, FOVEA_REPRODUCIBLE_RUN), 0);
 }
 
 TEST(Plan, WorkspaceOfACallIsWithinTheBoundOfAnyLimitsThatHoldIt) {
@@ -197,10 +282,15 @@ TEST(Plan, WorkspaceOfACallIsWithinTheBoundOfAnyLimitsThatHoldIt) {
     ASSERT_EQ(fv_check_attention_shape(&args, &problem), FOVEA_OK);
     ASSERT_EQ(fv_plan_attention(&facts, &problem, &plan), FOVEA_OK);
     fovea_limits limits = {};
-    limits.dim = random() % 4 ? (int32_t)(dim + random() % 3) : 0;
-    limits.dim_v = random() % 4 ? (int32_t)(dim_v + random() % 3) : 0;
+    limits.sequences = problem.sequences + random() % 2;
+    limits.heads_q = 4 + random() % 2, limits.heads_kv = 2 + random() % 2;
+    limits.total_q = problem.sequences * problem.rows;
+    limits.len_kv = 99;
+    limits.dim = random() % 4 ? (int32_t)(dim + random() % 3) : 576;
+    limits.dim_v = random() % 4 ? (int32_t)(dim_v + random() % 3) : 512;
     EXPECT_LE(plan.workspace_bytes, fv_plan_workspace(&facts, &limits));
-    EXPECT_EQ(plan.workspace_bytes, plan.scratch_bytes * (size_t)facts.threads);
+    EXPECT_EQ(plan.workspace_bytes, plan.scratch_bytes * (size_t)facts.threads +
+                                        plan.streams_split * 16 * plan.slot_bytes);
   }
 }
 
@@ -210,10 +300,10 @@ TEST(Plan, NeverCountsFewerTilesThanPackedSequencesCanHave) {
     const int64_t sequences = 1 + random() % 9, group = 1 + random() % 8,
                   heads_kv = 1 + random() % 3;
     int64_t total = 0, tiles = 0;
+    std::vector<int64_t> lengths;
     for (int64_t s = 0; s < sequences; ++s) {
-      int64_t rows = random() % 120;
-      total += rows;
-      tiles += (rows * group + 47) / 48 * heads_kv;
+      lengths.push_back(random() % 120);
+      total += lengths.back();
     }
     fovea_attention_args args = Base(FOVEA_F32, 1, total, 64, heads_kv * group, heads_kv, 8, 8);
     args.k = fovea_contiguous(Somewhere(2), FOVEA_F32, sequences, 64, heads_kv, 8);
@@ -225,6 +315,9 @@ TEST(Plan, NeverCountsFewerTilesThanPackedSequencesCanHave) {
     fv_facts facts = {FOVEA_DEVICE_CPU, FV_ISA_PORTABLE, 2};
     ASSERT_EQ(fv_check_attention_shape(&args, &problem), FOVEA_OK) << fovea_error_detail();
     ASSERT_EQ(fv_plan_attention(&facts, &problem, &plan), FOVEA_OK);
+    for (int64_t rows : lengths) {
+      tiles += (rows * group + plan.tile_q - 1) / plan.tile_q * heads_kv;
+    }
     EXPECT_GE(plan.tiles_bound, tiles);
     EXPECT_LE(plan.tiles_bound, tiles + (sequences + 1) * heads_kv);
   }

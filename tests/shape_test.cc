@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
+
 namespace {
 
 // "Visible" of the header, by position.
@@ -106,6 +108,45 @@ TEST(Shape, PositionsNearTheLimitsOf32BitsDoNotOverflow) {
   EXPECT_TRUE(keys.begin == 0 || !RowSees(m, INT32_MAX, keys.begin - 1));
   EXPECT_TRUE(RowSees(m, INT32_MAX, keys.end - 1));
   EXPECT_FALSE(RowSees(m, INT32_MAX, keys.end));
+}
+
+// What ldmatrix asks of a tile: each chunk has a place of its own, and eight rows that are read at one
+// chunk lie in eight groups of four banks.
+TEST(Shape, SwizzledTilesHoldEveryChunkOnceAndEightRowsMeetNoBankTwice) {
+  for (int32_t chunks : {4, 8, 16, 32}) {
+    std::set<int32_t> places;
+    for (int32_t row = 0; row < 64; ++row) {
+      for (int32_t chunk = 0; chunk < chunks; ++chunk) {
+        const int32_t place = fv_swizzled_chunk(row, chunk, chunks);
+        ASSERT_EQ(place / chunks, row);
+        places.insert(place);
+      }
+    }
+    EXPECT_EQ(places.size(), 64u * chunks);
+    for (int32_t row = 0; row < 64; row += 8) {
+      for (int32_t chunk = 0; chunk < chunks; ++chunk) {
+        std::set<int32_t> banks;
+        for (int32_t r = 0; r < 8; ++r) {
+          banks.insert(fv_swizzled_chunk(row + r, chunk, chunks) % 8);
+        }
+        ASSERT_EQ(banks.size(), 8u) << chunks << " chunks, row " << row << ", chunk " << chunk;
+      }
+    }
+  }
+}
+
+TEST(Shape, CausalKeysAreThoseAtOrBeforeTheRow) {
+  for (int64_t origin = -6; origin <= 6; ++origin) {
+    for (int64_t row = 0; row < 8; ++row) {
+      for (int32_t len = 0; len <= 8; ++len) {
+        int32_t count = 0;
+        for (int32_t key = 0; key < len; ++key) count += key <= origin + row;
+        ASSERT_EQ(fv_causal_keys(origin, row, len), count);
+      }
+    }
+  }
+  EXPECT_EQ(fv_causal_keys(INT32_MAX, INT32_MAX, INT32_MAX), INT32_MAX);
+  EXPECT_EQ(fv_causal_keys(-(int64_t)INT32_MAX, 0, INT32_MAX), 0);
 }
 
 }  // namespace

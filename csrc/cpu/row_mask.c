@@ -2,6 +2,7 @@
 #include "row_mask.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "../numeric.h"
 
@@ -93,4 +94,102 @@ bool fv_sees_key(const fv_row_mask *m, int64_t key, float *bias, uint32_t *error
   if (in_tree && !(m->tree[bit / 32] >> (bit % 32) & 1)) return false;
   if (m->bias) *bias = bias_at(m, key);
   return *bias != -INFINITY;
+}
+
+/* ---- Many keys at once ---- */
+
+/* The part of [first, last) that lies in the tile's [from, to), counted from key `begin`. */
+static fv_range within(int64_t first, int64_t last, int64_t begin, int32_t from, int32_t to) {
+  return (fv_range){fv_max(first - begin, from), fv_min(last - begin, to)};
+}
+
+static void show(fv_range keys, const uint8_t *live, uint8_t *visible) {
+  if (keys.begin >= keys.end) return;
+  memcpy(visible + keys.begin, live + keys.begin, (size_t)(keys.end - keys.begin));
+}
+
+/* Hides the visible keys of `keys` and says that some were there. */
+static void hide_unreadable(fv_range keys, uint8_t *visible, uint32_t *errors) {
+  for (int64_t j = keys.begin; j < keys.end; ++j) {
+    if (visible[j]) *errors |= FOVEA_BAD_MASK;
+    visible[j] = 0;
+  }
+}
+
+/* Keys that mask, bias or tree have no element for: nothing about them is read. */
+static void hide_outside(const fv_row_mask *m, int64_t begin, int32_t from, int32_t to,
+                         uint8_t *visible, uint32_t *errors) {
+  int64_t keys = m->outside ? 0 : INT64_MAX;
+  if (m->mask) keys = fv_min(keys, m->mask_keys);
+  if (m->bias) keys = fv_min(keys, m->bias_keys);
+  if (m->tree) keys = fv_min(keys, m->tree_key + m->tree_bits_readable);
+  hide_unreadable((fv_range){fv_max(keys - begin, from), to}, visible, errors);
+}
+
+static void hide_by_mask(const fv_row_mask *m, int64_t begin, int32_t from, int32_t to,
+                         uint8_t *visible) {
+  if (!m->mask_step) {
+    if (!*m->mask) memset(visible + from, 0, (size_t)(to - from));
+    return;
+  }
+  int64_t end = fv_min(to, m->mask_keys - begin);
+  const uint8_t *mask = m->mask + begin;
+  for (int64_t j = from; j < end; ++j) visible[j] &= mask[j] != 0;
+}
+
+static void hide_by_tree(const fv_row_mask *m, int64_t begin, int32_t from, int32_t to,
+                         uint8_t *visible) {
+  int64_t first = fv_max(m->tree_key - begin, from);
+  int64_t end = fv_min(to, m->tree_key + m->tree_bits_readable - begin);
+  for (int64_t j = first; j < end; ++j) {
+    int64_t bit = begin + j - m->tree_key;
+    visible[j] &= m->tree[bit / 32] >> (bit % 32) & 1;
+  }
+}
+
+/* A key that the row does not see anyway may lie past the end of the bias: it is not read. */
+static void hide_by_bias(const fv_row_mask *m, int64_t begin, int32_t from, int32_t to,
+                         uint8_t *visible) {
+  for (int32_t j = from; j < to; ++j) {
+    if (visible[j] && bias_at(m, begin + j) == -INFINITY) visible[j] = 0;
+  }
+}
+
+void fv_find_visible(const fv_row_mask *m, const uint8_t *live, int64_t begin, int32_t from,
+                     int32_t to, uint8_t *visible, uint32_t *errors) {
+  memset(visible + from, 0, (size_t)(to - from));
+  show(within(m->first, fv_min(m->prefix_end, m->len), begin, from, to), live, visible);
+  show(within(fv_max(m->window.begin, m->first), fv_min(m->window.end, m->len), begin, from, to),
+       live, visible);
+  if (m->plain) return;
+  hide_outside(m, begin, from, to, visible, errors);
+  if (m->outside) return;
+  if (m->mask) hide_by_mask(m, begin, from, to, visible);
+  if (m->tree) hide_by_tree(m, begin, from, to, visible);
+  if (m->bias) hide_by_bias(m, begin, from, to, visible);
+}
+
+/* Distances that fit into 32 bits, as nearly all do, are computed in a loop that vectorises. */
+static void add_alibi(const fv_row_mask *m, int64_t begin, int32_t from, int32_t to,
+                      float *logits) {
+  const int64_t fits = INT64_C(1) << 29;
+  if (from < to && fv_distance(m, begin + from) < fits && fv_distance(m, begin + to) < fits &&
+      m->key_stride < fits) {
+    int32_t step = (int32_t)m->key_stride;
+    int32_t ahead = (int32_t)(m->row_position - m->key_origin - (begin + from) * m->key_stride);
+    for (int32_t j = from; j < to; ++j, ahead -= step) {
+      logits[j] -= m->slope * (float)(ahead < 0 ? -ahead : ahead);
+    }
+    return;
+  }
+  for (int32_t j = from; j < to; ++j) logits[j] -= m->slope * (float)fv_distance(m, begin + j);
+}
+
+void fv_add_to_logits(const fv_row_mask *m, const uint8_t *visible, int64_t begin, int32_t from,
+                      int32_t to, float *logits) {
+  if (m->slope != 0) add_alibi(m, begin, from, to, logits);
+  if (!m->bias) return;
+  for (int32_t j = from; j < to; ++j) {
+    if (visible[j]) logits[j] += bias_at(m, begin + j);
+  }
 }

@@ -39,6 +39,15 @@ static inline bool fv_sees_position(const fv_row_mask *m, int64_t key) {
  * A key outside their extents is hidden, and *errors says so. */
 bool fv_sees_key(const fv_row_mask *mask, int64_t key, float *bias, uint32_t *errors);
 
+/* visible[j] = 1 if the row sees key begin + j, else 0, for from <= j < to. live[j] is 0 for keys that
+ * lie nowhere. What fv_sees_position and fv_sees_key say key by key, in loops that vectorise. */
+void fv_find_visible(const fv_row_mask *mask, const uint8_t *live, int64_t begin, int32_t from,
+                     int32_t to, uint8_t *visible, uint32_t *errors);
+
+/* logits[j] changes by ALiBi and bias of key begin + j, as far as visible[j], for from <= j < to. */
+void fv_add_to_logits(const fv_row_mask *mask, const uint8_t *visible, int64_t begin, int32_t from,
+                      int32_t to, float *logits);
+
 /* |P(i) - K(j)|. */
 static inline int64_t fv_distance(const fv_row_mask *m, int64_t key) {
   int64_t distance = m->row_position - (m->key_origin + key * m->key_stride);

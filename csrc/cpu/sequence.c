@@ -76,11 +76,9 @@ static void place_positions(const fv_problem *p, fv_sequence *s) {
   }
 }
 
+/* Without bits there are no lengths and starts either (check.c), and nobody asks. */
 static void place_tree(const fv_problem *p, fv_sequence *s) {
   const fovea_tree_mask *tree = &p->args.tree;
-  s->tree_len = 0;
-  s->tree_start = 0;
-  if (!tree->bits) return;
   s->tree_len = tree->lengths ? tree->lengths[s->index] : s->len_q;
   s->tree_start = tree->starts ? tree->starts[s->index] : 0;
   if (s->tree_len < 0) {

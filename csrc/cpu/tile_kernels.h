@@ -1,42 +1,89 @@
-/* tile_kernels.h - the inner loops of the tiled backend, one table per instruction set.
+/* tile_kernels.h - the inner loops of the CPU backend, one table per instruction set.
  *
- * All of them compute every element by the same sequence of operations, whatever the number of rows
- * around it: that is what makes a row's bits independent of the batch and of the phase. */
+ * A panel of rows is panel_rows query rows, a panel of columns panel_columns keys or columns of v:
+ * what the accumulators of one product hold. Both are powers of the instruction set, and no result
+ * depends on them: every element is computed by the same sequence of operations, whatever rows and
+ * keys share its panel. That is what makes a row's bits independent of the batch. */
 #ifndef FV_TILE_KERNELS_H
 #define FV_TILE_KERNELS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-enum { FV_TILE_KV = 64 }; /* keys per tile, checked against attention.def by plan_test */
+enum {
+  FV_TILE_KV_MOST = 512,      /* keys per tile at most */
+  FV_STREAM_KEYS = 64,        /* keys per tile of a stream: k and v of 128 dims are 64 KiB */
+  FV_PANEL_ROWS_MOST = 12,    /* every panel_rows divides it */
+  FV_PANEL_COLUMNS_MOST = 32, /* every panel_columns divides it */
+  /* From row to row of scores. The 16 beyond a tile keep rows off each other's cache sets. */
+  FV_SCORE_STRIDE = FV_TILE_KV_MOST + 16
+};
 
 typedef struct fv_tile_kernels {
-  /* to[i] = value of from[i], exact; dtype is a fovea_dtype. */
+  int32_t panel_rows, panel_columns;
+
+  /* to[i] = value of from[i], exact; dtype is a fovea_dtype. count is a multiple of 8. */
   void (*widen)(float *to, const void *from, uint32_t dtype, int64_t count);
 
-  /* Puts row[dim] into column j of k [dim][FV_TILE_KV]. */
-  void (*place_key)(float *k, const float *row, int32_t dim, int32_t j);
+  /* to[i] = from[i], rounded to nearest even; dtype is f32, f16 or bf16. NaN becomes the one that
+   * numeric.h names. count is a multiple of 8. */
+  void (*narrow)(void *to, const float *from, uint32_t dtype, int64_t count);
 
-  /* scores [rows][FV_TILE_KV] = q [rows][dim] times k [dim][FV_TILE_KV], summed in the order of d.
-   */
-  void (*score)(float *scores, const float *q, const float *k, int32_t rows, int32_t dim);
+  /* to [dim][width] = rows [width][dim] transposed; dtype is f32, f16 or bf16. rows has at least 8
+   * entries; if width is less than 8 the 8 - width floats past the panel are overwritten. */
+  void (*pack_rows)(float *to, const void *const *rows, uint32_t dtype, int32_t width, int32_t dim);
 
-  /* One step of online softmax for one row. scores [FV_TILE_KV] become
-   * exp2((scores - maximum) * factor), 0 for -inf; *maximum and *sum are brought up to date.
-   * Returns what earlier sums and outputs are to be multiplied by. */
-  float (*softmax)(float *scores, float factor, float *maximum, float *sum);
+  /* v [column panels][tile_kv][panel_columns] = rows [begin..end)[dim_v], padded with zeros. */
+  void (*pack_values)(float *v, const void *const *rows, uint32_t dtype, int32_t tile_kv,
+                      int32_t begin, int32_t end, int32_t dim_v);
 
-  /* out[r] = out[r] * rescale[r] + weights[r] * v, with out [rows][columns], weights
-   * [rows][FV_TILE_KV], v [FV_TILE_KV][columns]; columns is a multiple of 16; keys in order. */
-  void (*accumulate)(float *out, const float *rescale, const float *weights, const float *v,
-                     int32_t rows, int32_t columns);
+  /* scores [panel_rows][begin..end) = q times k, summed in the order of d; maxima [panel_rows]
+   * receives each row's largest. begin and end are multiples of panel_columns. */
+  void (*score)(float *scores, float *maxima, const float *q, const float *k, int32_t dim,
+                int32_t begin, int32_t end);
+
+  /* The largest of scores[begin..end); a NaN is never larger. */
+  float (*largest)(const float *scores, int32_t begin, int32_t end);
+
+  /* One step of online softmax for one row, whose largest score of the tile is given. scores
+   * [begin..end) become exp2((scores - maximum) * factor), 0 for -inf; *maximum and *sum are
+   * brought up to date. Returns what earlier sums and outputs are to be multiplied by. */
+  float (*softmax)(float *scores, int32_t begin, int32_t end, float largest, float factor,
+                   float *maximum, float *sum);
+
+  /* 2^x for x <= 0, as softmax computes it. */
+  float (*power)(float x);
+
+  /* out = out * rescale + weights [panel_rows][begin..end) times v, keys in order, for panel_rows
+   * rows of out [panel_rows][stride], rescale [panel_rows] and `columns` columns, padded. begin and
+   * end are any. */
+  void (*accumulate)(float *out, int32_t stride, const float *rescale, const float *weights,
+                     const float *v, int32_t tile_kv, int32_t begin, int32_t end, int32_t columns);
+
+  /* scores[0..count) become softcap * tanh(scores * scale / softcap), or without a softcap (0)
+   * scores * scale. */
+  void (*scale_scores)(float *scores, int32_t count, float scale, float softcap);
+
+  /* Few rows, at most FV_PANEL_ROWS_MOST; k and v are `keys` addresses of rows of f32, f16 or bf16;
+   * `ahead` are as many addresses to fetch into the cache, or NULL. keys is a multiple of
+   * panel_columns. scores [rows][keys] = q [rows][dim] times k. */
+  void (*stream_scores)(float *scores, const float *q, const void *const *k,
+                        const void *const *ahead, uint32_t dtype, int32_t rows, int32_t keys,
+                        int32_t dim);
+
+  /* out [rows][stride] = out * rescale + weights [rows][keys] times v, keys in order. */
+  void (*stream_values)(float *out, int32_t stride, const float *rescale, const float *weights,
+                        const void *const *v, const void *const *ahead, uint32_t dtype,
+                        int32_t rows, int32_t keys, int32_t dim_v);
 } fv_tile_kernels;
 
 extern const fv_tile_kernels fv_tile_kernels_portable;
-extern const fv_tile_kernels fv_tile_kernels_avx2; /* x86-64 only */
+extern const fv_tile_kernels fv_tile_kernels_avx2;   /* x86-64 only */
+extern const fv_tile_kernels fv_tile_kernels_avx512; /* x86-64 only */
 
 #ifdef __cplusplus
 }

@@ -1,15 +1,61 @@
 /* tile_portable.c - the inner loops for any processor: products and sums rounded separately. */
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
+#include "../numeric.h"
+#include "../problem.h"
+
+#define FV_LANES 4      /* what every processor with vectors has */
+#define FV_PANEL_ROWS 6 /* 12 accumulators of 16 registers, where there are so many */
 #include "tile_vector.h"
 
-static void widen_f16(float *to, const uint16_t *from, int64_t count);
-
 #define fv_multiply_add(a, b, c) ((a) * (b) + (c))
-#define FV_TILE_TABLE fv_tile_kernels_portable
-#include "tile_kernels.inc.h"
+
+#define fv_multiply_add8 fv_multiply_add
+
+static inline __attribute__((always_inline)) f32v fv_choose(i32v mask, f32v yes, f32v no) {
+  return (f32v)(((u32v)mask & (u32v)yes) | (~(u32v)mask & (u32v)no));
+}
+static inline __attribute__((always_inline)) f32v fv_larger(f32v a, f32v b) {
+  return fv_choose(a > b, a, b);
+}
+static inline __attribute__((always_inline)) f32v fv_smaller(f32v a, f32v b) {
+  return fv_choose(a < b, a, b);
+}
+static inline __attribute__((always_inline)) bool fv_any(i32v mask) {
+  return (mask[0] | mask[1] | mask[2] | mask[3]) != 0;
+}
 
 static void widen_f16(float *to, const uint16_t *from, int64_t count) {
   for (int64_t i = 0; i < count; ++i) to[i] = fv_f16_to_f32(from[i]);
 }
+
+static void narrow_f16(uint16_t *to, const float *from, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) to[i] = fv_f16_from_f32(from[i]);
+}
+
+static inline __attribute__((always_inline)) f32x8 load_typed(const void *from, uint32_t dtype,
+                                                              int32_t d) {
+  const uint16_t *codes = (const uint16_t *)from + d;
+  if (dtype == FOVEA_F32) return *(const f32x8_unaligned *)((const float *)from + d);
+  float x[8];
+  for (int i = 0; i < 8; ++i) {
+    x[i] = dtype == FOVEA_F16 ? fv_f16_to_f32(codes[i]) : fv_bf16_to_f32(codes[i]);
+  }
+  return *(const f32x8_unaligned *)x;
+}
+
+static void transpose(float *to, int32_t stride, const void *const *rows, uint32_t dtype,
+                      int32_t dim) {
+  for (int32_t d = 0; d < dim; d += 8) {
+    f32x8 x[8];
+    for (int r = 0; r < 8; ++r) x[r] = load_typed(rows[r], dtype, d);
+    for (int c = 0; c < 8; ++c) {
+      for (int r = 0; r < 8; ++r) to[(int64_t)(d + c) * stride + r] = x[r][c];
+    }
+  }
+}
+
+#define FV_TILE_TABLE fv_tile_kernels_portable
+#include "tile_kernels.inc.h"

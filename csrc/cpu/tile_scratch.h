@@ -1,26 +1,61 @@
-/* tile_scratch.h - the memory a worker of the tiled backend works in, carved out of the workspace.
- * The planner needs its size, the backend its layout: one header, so that they agree. */
+/* tile_scratch.h - the memory a worker of the CPU backend works in, carved out of the workspace.
+ * The planner needs its size, the backend its layout: one header, so that they agree.
+ *
+ * Sizes: a key tile's k and v stay in the second-level cache (512 keys x 64 dims x 2 are 256 KiB),
+ * the scores of one panel of rows in the first. Wider rows take shorter tiles. */
 #ifndef FV_TILE_SCRATCH_H
 #define FV_TILE_SCRATCH_H
 
 #include <stddef.h>
 #include <stdint.h>
 
+#include "row_mask.h"
+#include "tile_kernels.h"
+
 enum { FV_LARGEST_DIM = 576, FV_LARGEST_DIM_V = 512, FV_CACHE_LINE = 64 };
 
-/* Columns of out and v are padded to whole vectors of 16 floats. */
-static inline int32_t fv_padded_dim(int32_t dim) {
-  return (dim + 15) / 16 * 16;
+enum {
+  FV_STREAM_ROWS = 12,   /* more rows of a sequence and kv head are worth packing its keys for */
+  FV_STREAM_CHUNKS = 16, /* pieces that a stream of keys is cut into, at most */
+  FV_CHUNK_KEYS = 512,   /* in one, at least: merging a chunk costs about as much as 2 keys */
+  FV_SPLIT_PIECES = 4    /* streams per thread from which on none is cut */
+};
+
+/* Classes of dims: up to fv_class_dim keys come in tiles of fv_class_tile. A tile depends on
+ * nothing but the dims, since the order of a row's sums follows from it. */
+enum { FV_DIM_CLASSES = 3 };
+
+static inline int32_t fv_class_dim(int index) {
+  return index == 0 ? 64 : index == 1 ? 256 : FV_LARGEST_DIM;
 }
 
-/* Where the arrays of a tile begin, in floats. */
+static inline int32_t fv_class_tile(int index) {
+  return FV_TILE_KV_MOST >> index;
+}
+
+static inline int fv_dim_class(int32_t dim, int32_t dim_v) {
+  int index = 0;
+  while (index + 1 < FV_DIM_CLASSES && (dim > fv_class_dim(index) || dim_v > fv_class_dim(index))) {
+    ++index;
+  }
+  return index;
+}
+
+/* Columns of out and v are padded to whole panels of the widest instruction set. */
+static inline int32_t fv_padded_dim(int32_t dim) {
+  return (dim + FV_PANEL_COLUMNS_MOST - 1) / FV_PANEL_COLUMNS_MOST * FV_PANEL_COLUMNS_MOST;
+}
+
+/* Where the arrays of a worker begin, in floats. */
 typedef struct fv_tile_layout {
-  size_t q;      /* [tile_q][dim] */
-  size_t k;      /* [dim][tile_kv], keys transposed */
-  size_t v;      /* [tile_kv][padded dim_v] */
-  size_t scores; /* [tile_q][tile_kv] */
+  size_t q;      /* [panels of rows][dim][panel_rows], and a vector that the last one spills */
+  size_t k;      /* [panels of keys][dim][panel_columns] */
+  size_t v;      /* [panels of columns][tile_kv][panel_columns] */
+  size_t scores; /* [panel_rows][FV_SCORE_STRIDE], one panel of rows at a time */
   size_t out;    /* [tile_q][padded dim_v] */
-  size_t row;    /* [max(dim, padded dim_v)], one widened row */
+  size_t stream; /* [FV_STREAM_ROWS][padded dim_v], a stream's sums over the chunks so far */
+  size_t rows;   /* [FV_PANEL_COLUMNS_MOST][max(dim, padded dim_v)], widened rows */
+  size_t masks;  /* fv_row_mask [tile_q], for problems that look at masks key by key */
   size_t floats; /* in all, a whole number of cache lines */
 } fv_tile_layout;
 
@@ -28,23 +63,44 @@ static inline size_t fv_round_floats(size_t floats) {
   return (floats + 15) / 16 * 16;
 }
 
+/* tile_q is a multiple of FV_PANEL_ROWS_MOST. */
 static inline fv_tile_layout fv_tile_layout_for(int32_t tile_q, int32_t tile_kv, int32_t dim,
                                                 int32_t dim_v) {
   size_t columns = (size_t)fv_padded_dim(dim_v);
+  size_t widest = (size_t)dim > columns ? (size_t)dim : columns;
   fv_tile_layout l;
   l.q = 0;
-  l.k = l.q + fv_round_floats((size_t)tile_q * (size_t)dim);
+  l.k = l.q + fv_round_floats((size_t)tile_q * (size_t)dim + 8);
   l.v = l.k + (size_t)dim * (size_t)tile_kv;
   l.scores = l.v + (size_t)tile_kv * columns;
-  l.out = l.scores + (size_t)tile_q * (size_t)tile_kv;
-  l.row = l.out + (size_t)tile_q * columns;
-  l.floats = l.row + fv_round_floats((size_t)dim > columns ? (size_t)dim : columns);
+  l.out = l.scores + (size_t)FV_PANEL_ROWS_MOST * FV_SCORE_STRIDE;
+  l.stream = l.out + (size_t)tile_q * columns;
+  l.rows = l.stream + FV_STREAM_ROWS * columns;
+  l.masks = l.rows + fv_round_floats(FV_PANEL_COLUMNS_MOST * widest);
+  l.floats = l.masks + fv_round_floats((size_t)tile_q * sizeof(fv_row_mask) / sizeof(float));
   return l;
 }
 
 static inline size_t fv_tile_scratch_bytes(int32_t tile_q, int32_t tile_kv, int32_t dim,
                                            int32_t dim_v) {
   return fv_tile_layout_for(tile_q, tile_kv, dim, dim_v).floats * sizeof(float);
+}
+
+/* What suffices for all dims up to these: a shorter row can take a longer tile. */
+static inline size_t fv_tile_scratch_bound(int32_t tile_q, int32_t dim, int32_t dim_v) {
+  size_t most = 0;
+  for (int index = 0; index <= fv_dim_class(dim, dim_v); ++index) {
+    int32_t widest = index + 1 < FV_DIM_CLASSES ? fv_class_dim(index) : INT32_MAX;
+    size_t bytes = fv_tile_scratch_bytes(tile_q, fv_class_tile(index), dim < widest ? dim : widest,
+                                         dim_v < widest ? dim_v : widest);
+    if (bytes > most) most = bytes;
+  }
+  return most;
+}
+
+/* What a chunk leaves behind: out [rows][padded dim_v], and rows of (maximum, sum). */
+static inline size_t fv_slot_floats(int32_t rows, int32_t dim_v) {
+  return fv_round_floats((size_t)rows * ((size_t)fv_padded_dim(dim_v) + 2));
 }
 
 #endif /* FV_TILE_SCRATCH_H */

@@ -1,14 +1,19 @@
-/* tile_vector.h - vectors of 8 floats, which compilers map to whatever the target has. */
+/* tile_vector.h - vectors of floats, which compilers map to whatever the target has. */
 #ifndef FV_TILE_VECTOR_H
 #define FV_TILE_VECTOR_H
 
 #include <stdint.h>
 
-typedef float f32v __attribute__((vector_size(32)));
-typedef uint32_t u32v __attribute__((vector_size(32)));
-typedef int32_t i32v __attribute__((vector_size(32)));
+/* FV_LANES, the floats of a vector, is defined by who includes this. */
+typedef float f32v __attribute__((vector_size(4 * FV_LANES)));
+typedef uint32_t u32v __attribute__((vector_size(4 * FV_LANES)));
+typedef int32_t i32v __attribute__((vector_size(4 * FV_LANES)));
 
 /* For memory: elements aligned, vectors not. */
-typedef float f32v_unaligned __attribute__((vector_size(32), aligned(4), may_alias));
+typedef float f32v_unaligned __attribute__((vector_size(4 * FV_LANES), aligned(4), may_alias));
+
+/* Eight at a time, whatever the target: rows in memory have a multiple of 8 elements. */
+typedef float f32x8 __attribute__((vector_size(32)));
+typedef float f32x8_unaligned __attribute__((vector_size(32), aligned(4), may_alias));
 
 #endif /* FV_TILE_VECTOR_H */

@@ -56,6 +56,18 @@ TEST_P(Capacity, WorkspaceNeverFallsWhenALimitRises) {
   }
 }
 
+TEST_P(Capacity, WorkspaceOfNoDimIsThatOfTheLargest) {
+  Choices choices(9);
+  for (int n = 0; n < 100; ++n) {
+    fovea_limits limits = some_limits(&choices);
+    limits.dim = 576;
+    limits.dim_v = 512;
+    const size_t largest = bytes_of(limits);
+    limits.dim = limits.dim_v = 0;
+    EXPECT_EQ(bytes_of(limits), largest);
+  }
+}
+
 TEST_P(Capacity, WorkspaceOfAnyTypeCoversEachType) {
   Choices choices(8);
   for (int n = 0; n < 100; ++n) {

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <set>
 #include <thread>
 
@@ -50,6 +51,19 @@ TEST(HandleOpening, TakesTheCpuWhereThereIsNoGpu) {
   fovea_destroy(handle);
 }
 
+TEST(HandleOpening, NamesTheProcessor) {
+  std::string expected = "CPU", line;
+  for (std::ifstream file("/proc/cpuinfo"); std::getline(file, line);) {
+    if (line.rfind("model name", 0) != 0) continue;
+    expected = line.substr(line.find(": ") + 2);
+    break;
+  }
+  fovea_info info{};
+  info.struct_size = sizeof info;
+  ASSERT_EQ(fovea_get_info(handle_of(cpu_devices().front()), &info), FOVEA_OK);
+  EXPECT_EQ(info.name, expected.substr(0, sizeof info.name - 1));
+}
+
 TEST(HandleOpening, SaysWhichInstructionSetIsForced) {
   for (const Device &device : cpu_devices()) {
     fovea_handle *handle = open(device);
@@ -63,7 +77,7 @@ TEST(HandleOpening, SaysWhichInstructionSetIsForced) {
 }
 
 TEST(HandleOpening, RefusesAnUnknownInstructionSet) {
-  for (const char *isa : {"sse9", "", "AVX2", "avx2 "}) {
+  for (const char *isa : {"sse9", "", "AVX2", "avx2 ", "avx51"}) {
     setenv("FOVEA_CPU_ISA", isa, 1);
     fovea_handle *handle = reinterpret_cast<fovea_handle *>(8);
     const fovea_status status = create(FOVEA_DEVICE_CPU, &handle);

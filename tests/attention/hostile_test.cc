@@ -180,6 +180,14 @@ TEST_P(Hostile, TreesOutsideTheirWordsHideTheKeyAndAreReported) {
   }
 }
 
+TEST_P(Hostile, TreesEndWithTheirWordsAlsoWithinARow) {
+  for (int64_t words : {0, 1, 2, 3, 7}) {  // two for each row's 40 columns
+    Case problem(base().clean().tree(40).fill("tree", [](const At &) { return 1.0; }).s);
+    problem.args.tree.words = words;
+    expect_oracle(&problem, "short tree");
+  }
+}
+
 TEST_P(Hostile, MasksNarrowerThanAPackedSequenceHideTheRestAndAreReported) {
   for (const char *form : {"srhk", "rk", "k", "r"}) {
     for (bool of_bias : {false, true}) {

@@ -53,6 +53,16 @@ TEST(NpyReader, ReadsAnArrayAsNumpyWritesIt) {
   EXPECT_EQ(fv_tensor_file_metadata_count(outcome.file.get()), 0u);
 }
 
+TEST(NpyReader, ReadsADictionaryWithoutSpaces) {
+  const std::string data = bytes_of<float>({1, 2});
+  for (const char *dict : {"{'descr':'<f4','fortran_order':False,'shape':(2,)}",
+                           "{'descr':'<f4','shape':(2,),'fortran_order':False}"}) {
+    Outcome outcome = parse_npy(npy(dict, data));
+    ASSERT_EQ(outcome.status, FV_FILE_OK) << outcome.error.text;
+    EXPECT_EQ(data_of(fv_tensor_file_at(outcome.file.get(), 0)), data);
+  }
+}
+
 TEST(NpyReader, ReadsEveryTypeOfItsListAndNoOther) {
   struct Row {
     const char *descr;

@@ -49,6 +49,7 @@ Attention &Attention::note(const std::string &text) {
 
 Attention &Attention::on(const Device &device) {
   device_ = device;
+  s.reproducible = std::max(s.reproducible, device.reproducible);
   return note(join(".on(device_named(\"", device.name, "\"))"));
 }
 Attention &Attention::seed(uint64_t n) {
@@ -211,7 +212,7 @@ Attention &Attention::no_lse() {
   return note(".no_lse()");
 }
 Attention &Attention::reproducible(uint32_t level) {
-  s.reproducible = level;
+  s.reproducible = std::max(level, device_.reproducible);
   return note(join(".reproducible(", level, ")"));
 }
 Attention &Attention::clean() {
@@ -278,7 +279,7 @@ void expect_matches(Case &problem, const Device &device, const std::string &text
   EXPECT_EQ(difference(first, second), "") << "the second run differs\n" << text;
   const Truth truth = attend(problem.args);
   const std::vector<Finding> findings =
-      judge(truth, observe(first, problem.settings, device), /*exact_probabilities=*/true);
+      judge(truth, observe(first, problem.settings, device), device.exact_probabilities);
   EXPECT_TRUE(passes(findings, truth)) << describe(findings) << "seed " << problem.settings.seed
                                        << "; to repeat:\n  " << text << ".expect_matches_oracle();";
   note_worst(findings, device);

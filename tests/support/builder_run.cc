@@ -138,7 +138,7 @@ Outcome Case::run(fovea_handle *handle, uint8_t workspace_byte) {
   call.detail = detail_;
   call.detail_bytes = sizeof detail_;
   detail_[0] = '\0';
-  outcome.status = fovea_attention(handle, &call, nullptr);
+  outcome.status = attention_call(handle, &call);
   outcome.detail = detail_;
   outcome.out_type = args.out.dtype;
   outcome.out = collect(geometry, args.out);

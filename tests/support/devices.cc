@@ -7,6 +7,15 @@
 #include <stdexcept>
 
 namespace fovea_test {
+namespace {
+
+fovea_status call_at_once(fovea_handle *handle, const fovea_attention_args *args) {
+  return fovea_attention(handle, args, nullptr);
+}
+
+}  // namespace
+
+AttentionCall attention_call = call_at_once;
 
 std::vector<Device> cpu_devices() {
   std::vector<Device> list;
@@ -15,13 +24,22 @@ std::vector<Device> cpu_devices() {
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
     list.push_back({"cpu_avx2", FOVEA_DEVICE_CPU, "avx2", 2, 0x1p-24});
   }
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+    list.push_back({"cpu_avx512", FOVEA_DEVICE_CPU, "avx512", 2, 0x1p-24});
+  }
 #endif
   return list;
 }
 
 std::vector<Device> devices() {
-  std::vector<Device> list = cpu_devices();
-  list.insert(list.begin(), {"reference", FOVEA_DEVICE_REFERENCE, "", 2, 0x1p-50});
+  std::vector<Device> list = {{"reference", FOVEA_DEVICE_REFERENCE, "", 2, 0x1p-50}};
+  for (Device device : cpu_devices()) {
+    list.push_back(device);
+    device.name += "_phase";
+    device.reproducible = FOVEA_REPRODUCIBLE_PHASE;
+    list.push_back(device);
+  }
   return list;
 }
 

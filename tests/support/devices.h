@@ -1,5 +1,5 @@
 // devices.h - the devices that tests run on: the reference and the CPU with every instruction set
-// of this machine. One handle of each per process.
+// of this machine; GPUs are for the programs of tests/cuda. One handle of each per process.
 #ifndef FOVEA_TESTS_DEVICES_H
 #define FOVEA_TESTS_DEVICES_H
 
@@ -11,13 +11,23 @@
 namespace fovea_test {
 
 struct Device {
-  std::string name;  // "reference", "cpu_portable", "cpu_avx2"
+  std::string name;  // "reference", "cpu_portable", "cpu_avx2", "cpu_avx2_phase", ...
   uint32_t kind = FOVEA_DEVICE_REFERENCE;
   std::string isa;  // FOVEA_CPU_ISA while it is created; "" leaves the choice to the library
   int32_t threads = 2;
-  double work = 0x1p-24;  // unit roundoff of its arithmetic
+  double work = 0x1p-24;            // unit roundoff of its arithmetic
+  bool exact_probabilities = true;  // they are never rounded to q's type
+  // What calls ask for unless a test asks for more. With PHASE the CPU computes few rows as it does
+  // many, and most problems of the tests have few.
+  uint32_t reproducible = FOVEA_REPRODUCIBLE_RUN;
 };
 
+// How cases call the library: fovea_attention, unless a program whose device has memory of its own
+// puts something else here.
+using AttentionCall = fovea_status (*)(fovea_handle *, const fovea_attention_args *);
+extern AttentionCall attention_call;
+
+// The reference and, for every instruction set, a device of either way through the CPU backend.
 std::vector<Device> devices();
 std::vector<Device> cpu_devices();  // without the reference
 Device device_named(const std::string &name);

@@ -332,6 +332,18 @@ TEST(Judging, AsksEachCriterionThatAppliesToTheTypes) {
   EXPECT_EQ(names(FOVEA_E4M3, FOVEA_E4M3, false), "class C4 C8 C6 ");
 }
 
+TEST(Judging, NamesTheFirstFailureOrElseTheWorstRatio) {
+  Known known(FOVEA_F16, 4);
+  const double limit = 2 * known.u() * 5 + known.f() + known.eta() * 100 / 4 + known.eta();
+  const auto off_by = [&](std::vector<double> limits) {
+    for (size_t d = 0; d < 4; ++d) known.observed.out[d] = 1.0 + limits[d] * limit;
+    return judge_c1(known.truth, known.observed).d;
+  };
+  EXPECT_EQ(off_by({0.1, 0.9, 0.5, 0.2}), 1);
+  EXPECT_EQ(off_by({0.1, 2.0, 0.5, 3.0}), 1);
+  EXPECT_EQ(off_by({0.9, 0.1, 1.5, 9.0}), 2);
+}
+
 TEST(Judging, LeavesExemptRowsAlone) {
   Known known(FOVEA_F16, 4, 2);
   known.truth.rows[0].exempt = true;
@@ -342,6 +354,23 @@ TEST(Judging, LeavesExemptRowsAlone) {
   EXPECT_FALSE(passes(judge(known.truth, known.observed, true), known.truth));
   known.truth.rows[1].exempt = true;
   EXPECT_TRUE(passes(judge(known.truth, known.observed, true), known.truth));
+}
+
+TEST(Judging, CountsOnlyRowsWithSomethingToJudge) {
+  Known known(FOVEA_F16, 64, 2);
+  EXPECT_EQ(judge_c2(known.truth, known.observed).count, 2);
+  known.truth.rows[0].exempt = true;
+  EXPECT_EQ(judge_c2(known.truth, known.observed).count, 1);
+}
+
+TEST(Judging, AsksForTwoUnitsWhileTheArithmeticTakesAtMostARounding) {
+  Known known(FOVEA_F16);
+  known.truth.condition = known.truth.out;  // every value has one sign
+  known.truth.sum_abs_v = {0.0};
+  known.truth.rows[0].size = 1023;  // 8 * 2^-24 * (1 + 1023) is 2^-11, the roundoff of f16
+  EXPECT_EQ(judge_c8(known.truth, known.observed).count, 1);
+  known.truth.rows[0].size = 1024;
+  EXPECT_EQ(judge_c8(known.truth, known.observed).count, 0);
 }
 
 TEST(Judging, AcceptsEitherSideOfTheEdgeOfARange) {

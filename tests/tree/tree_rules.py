@@ -29,12 +29,16 @@ MAY_INCLUDE = {
   "simgpu": ["simgpu"],
   "bench": ["include", "csrc", "bench", "tests/support", "shared kernel files"],
   "tests": ["include", "csrc", "cli", "tests", "shared kernel files"],
+  "tests/bench": ["include", "csrc", "bench", "tests", "shared kernel files"],
   "tests/simgpu": ["simgpu", "tests", "shared kernel files"],
   # A stranger's program, that has only what is installed.
   "tests/package": ["include", "tests/package"],
 }
 # Where a quoted include is looked for after the folder of the file itself.
 INCLUDE_PATH = ["", "include", "csrc", "cli", "kernels", "simgpu", "tests", "bench"]
+
+# Suffixes of files that may share a name: a source, its header, its table.
+BELONG_TOGETHER = ([".c", ".h"], [".c", ".def", ".h"], [".cc", ".h"], [".cu", ".cuh"])
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*(["<])([^">]+)[">]', re.MULTILINE)
 LINKS = re.compile(r"target_link_libraries\s*\(([^)]*)\)")
@@ -96,7 +100,7 @@ def broken_stems(root):
     groups[pathlib.PurePosixPath(name).stem].append(name)
   for stem, names in sorted(groups.items()):
     suffixes = sorted(pathlib.PurePosixPath(name).suffix for name in names)
-    if len(names) > 1 and suffixes not in ([".c", ".h"], [".cc", ".h"], [".cu", ".cuh"]):
+    if len(names) > 1 and suffixes not in BELONG_TOGETHER:
       yield f"the name {stem} is used by {', '.join(names)}: give each file a name of its own"
 
 

@@ -61,6 +61,12 @@ class TreeRules(unittest.TestCase):
                                   "csrc/launch.c": "#  include \"../tests/support/oracle.h\"\n"})
     self.assertEqual(len(said), 1, said)
 
+  def test_only_the_tests_of_the_bench_look_at_the_bench(self):
+    bench = {"bench/bench_grid.h": "", "tests/bench/bench_test.cc": '#include "bench_grid.h"\n'}
+    self.assertEqual(self.complaints(files=bench), [])
+    said = self.complaints(files={**bench, "tests/other_test.cc": '#include "bench_grid.h"\n'})
+    self.assertEqual(len(said), 1, said)
+
   def test_kernel_parts_and_arch_go_one_way(self):
     self.assert_refused("kernels/parts/mask.cuh", '#include "../attention_sm80.cuh"\n',
                         "kernels/attention_sm80.cuh")

@@ -1,0 +1,167 @@
+/* bench_session.c - see bench_session.h. */
+#include "bench_session.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench_check.h"
+#include "bench_machine.h"
+#include "bench_peak.h"
+#include "bench_rounds.h"
+
+enum { MOST_CONTESTANTS = 6 };
+
+/* A problem under way: the first contestant's result is kept, to judge the others by. */
+typedef struct trial {
+  const fv_bench_session *session;
+  fv_bench_tensors tensors;
+  void *expected;
+  size_t out_bytes;
+  fv_bench_contestant contestants[MOST_CONTESTANTS];
+  const fv_bench_pipeline *pipelines[MOST_CONTESTANTS]; /* NULL: what measures the machine */
+  int count;
+  fv_bench_peak peak;
+  fv_bench_read read;
+} trial;
+
+static fv_bench_row_key key_of(const trial *at, const char *device, const char *pipeline) {
+  fv_bench_row_key key = {.problem = at->tensors.problem};
+  snprintf(key.device, sizeof key.device, "%s", device);
+  snprintf(key.pipeline, sizeof key.pipeline, "%s", pipeline);
+  return key;
+}
+
+static bool complain(const trial *at, const char *pipeline, const char *what) {
+  char name[FV_BENCH_NAME];
+  fv_bench_row_key key = key_of(at, "cpu", pipeline);
+  fv_bench_row_name(&key, name);
+  fprintf(stderr, "fovea-bench: %s: %s\n", name, what);
+  return false;
+}
+
+/* ---- The check ---- */
+
+static bool keep_result(trial *at) {
+  at->expected = malloc(at->out_bytes);
+  if (!at->expected) return complain(at, "fovea", "out of memory");
+  memcpy(at->expected, at->tensors.out, at->out_bytes);
+  return true;
+}
+
+static bool compare_result(trial *at, const char *pipeline) {
+  char text[160];
+  const fv_bench_problem *problem = &at->tensors.problem;
+  if (at->session->break_naive) {
+    memset((char *)at->tensors.out + at->out_bytes / 2, 0x3f, 4); /* 0.747 in f32 and bf16 */
+  }
+  double apart =
+      fv_bench_distance(at->expected, at->tensors.out, at->tensors.q_count, problem->dtype);
+  double allowed = fv_bench_allowance(problem);
+  if (apart <= allowed) return true;
+  snprintf(text, sizeof text,
+           "its result differs from fovea's by %.3g, and %.3g is allowed; nothing is timed", apart,
+           allowed);
+  return complain(at, pipeline, text);
+}
+
+/* ---- The contestants ---- */
+
+static fv_bench_contestant *add(trial *at, const char *name, bool (*run)(void *), void *state) {
+  fv_bench_contestant *contestant = &at->contestants[at->count++];
+  *contestant = (fv_bench_contestant){.pipeline = name, .run = run, .state = state};
+  return contestant;
+}
+
+static bool is_too_large(trial *at, const fv_bench_pipeline *pipeline) {
+  char why[128];
+  double scratch = pipeline->scratch_bytes(at->session->machine, &at->tensors.problem);
+  if (scratch <= at->session->largest_bytes) return false;
+  snprintf(why, sizeof why, "skipped: it needs %.1f GiB besides the tensors, more than %.1f GiB",
+           scratch / 1073741824.0, at->session->largest_bytes / 1073741824.0);
+  fv_bench_row_key key = key_of(at, pipeline->device, pipeline->name);
+  fv_bench_json_skipped(at->session->json, &key, why);
+  complain(at, pipeline->name, why);
+  return true;
+}
+
+/* Opens a pipeline and runs it once: that is its warm-up, its check, and the measurement of its
+ * memory, for which its first touch of every page of scratch counts. */
+static bool enter(trial *at, const fv_bench_pipeline *pipeline) {
+  bool measured = fv_bench_resident_reset_peak();
+  double before = fv_bench_resident_bytes();
+  void *state = pipeline->open(at->session->machine, &at->tensors);
+  if (!state) return complain(at, pipeline->name, "out of memory");
+  fv_bench_contestant *contestant = add(at, pipeline->name, pipeline->run, state);
+  at->pipelines[at->count - 1] = pipeline;
+  contestant->flops = fv_bench_flops(&at->tensors.problem);
+  contestant->bytes = fv_bench_kv_bytes(&at->tensors.problem);
+  memset(at->tensors.out, 0xff, at->out_bytes); /* NaN: a row that is not written is noticed */
+  if (!pipeline->run(state)) return false;
+  if (measured) contestant->peak_bytes = fv_bench_resident_peak_bytes() - before;
+  return at->count == 1 ? keep_result(at) : compare_result(at, pipeline->name);
+}
+
+static bool enter_pipelines(trial *at) {
+  const fv_bench_pipeline *pipeline;
+  for (int i = 0; (pipeline = fv_bench_pipeline_at(i)); ++i) {
+    if (!is_too_large(at, pipeline) && !enter(at, pipeline)) return false;
+  }
+  return true;
+}
+
+static bool enter_machine(trial *at) {
+  const fv_bench_machine *machine = at->session->machine;
+  fovea_info info = {.struct_size = sizeof info};
+  fovea_get_info(machine->handle, &info);
+  fv_bench_peak_open(&at->peak, machine->pool, info.isa);
+  add(at, "peak", fv_bench_peak_run, &at->peak)->flops = at->peak.flops;
+  if (!at->tensors.problem.decode) return true;
+  at->read = (fv_bench_read){machine->pool, &at->tensors};
+  add(at, "read", fv_bench_read_run, &at->read)->bytes = fv_bench_kv_bytes(&at->tensors.problem);
+  return true;
+}
+
+/* ---- The trial ---- */
+
+static void flush_tensors(void *tensors) {
+  fv_bench_tensors_flush(tensors);
+}
+
+static void report(trial *at) {
+  for (int i = 0; i < at->count; ++i) {
+    const char *device = at->pipelines[i] ? at->pipelines[i]->device : "cpu";
+    fv_bench_row_key key = key_of(at, device, at->contestants[i].pipeline);
+    fv_bench_json_row(at->session->json, &key, &at->contestants[i], at->session->repetitions);
+  }
+}
+
+static bool measure(trial *at) {
+  fv_bench_timing timing = {.repetitions = at->session->repetitions,
+                            .least_seconds = at->session->least_seconds,
+                            .flush = at->tensors.problem.cold ? flush_tensors : NULL,
+                            .flush_context = &at->tensors};
+  if (!fv_bench_rounds(at->contestants, at->count, &timing)) return false;
+  report(at);
+  return true;
+}
+
+static void leave(trial *at) {
+  for (int i = 0; i < at->count; ++i) {
+    if (at->pipelines[i]) at->pipelines[i]->close(at->contestants[i].state);
+  }
+  free(at->expected);
+  fv_bench_tensors_free(&at->tensors);
+}
+
+bool fv_bench_session_run(const fv_bench_session *session, const fv_bench_problem *problem) {
+  trial at = {.session = session};
+  if (!fv_bench_tensors_make(&at.tensors, problem, session->machine->pool)) {
+    at.tensors.problem = *problem;
+    return complain(&at, "fovea", "out of memory for its tensors");
+  }
+  at.out_bytes = (size_t)(at.tensors.q_count * fv_bench_dtype_bytes(problem->dtype));
+  bool done = enter_pipelines(&at) && enter_machine(&at) && measure(&at);
+  leave(&at);
+  return done;
+}

@@ -1,0 +1,44 @@
+/* bench_tensors.h - memory and contents of a problem's tensors. */
+#ifndef FV_BENCH_TENSORS_H
+#define FV_BENCH_TENSORS_H
+
+#include <stddef.h>
+
+#include "../csrc/cpu/pool.h"
+#include "bench_problem.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Fresh zero pages straight from the system, so that the memory a pipeline needs can be read off
+ * the process, and is gone afterwards. NULL: out of memory. */
+void *fv_bench_map(size_t bytes);
+void fv_bench_unmap(void *memory, size_t bytes);
+
+/* [batch, len, heads, dim], contiguous. */
+typedef struct fv_bench_tensors {
+  fv_bench_problem problem;
+  void *q, *k, *v, *out;
+  int64_t q_count, kv_count; /* elements of q (and out), and of k (and v) */
+} fv_bench_tensors;
+
+/* Uniform random numbers in [-1, 1), the same on every machine: zeros would be multiplied with less
+ * power, and so faster. out is NaN. False: out of memory. */
+bool fv_bench_tensors_make(fv_bench_tensors *tensors, const fv_bench_problem *problem,
+                           fv_pool *pool);
+void fv_bench_tensors_free(fv_bench_tensors *tensors);
+
+/* Takes keys and values out of all caches of the processor. */
+void fv_bench_tensors_flush(const fv_bench_tensors *tensors);
+
+/* Fills count elements of any dtype: element i depends on seed and i alone. */
+void fv_bench_fill(void *data, int64_t count, fovea_dtype dtype, uint64_t seed, fv_pool *pool);
+
+/* Takes memory out of all caches. Exported: bench_peer.h. */
+FOVEA_API void fv_bench_flush(const void *memory, size_t bytes);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* FV_BENCH_TENSORS_H */

@@ -1,0 +1,29 @@
+/* mirror.c - see mirror.h. */
+#include "mirror.h"
+
+#include <time.h>
+
+#include "handle.h"
+#include "mirror_cuda.h"
+
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+fovea_status fv_mirror_attention(fovea_handle *handle, const fovea_attention_args *args,
+                                 double *seconds) {
+  if (handle->facts.device == FOVEA_DEVICE_CUDA) {
+    return fv_mirror_attention_cuda(handle, args, seconds);
+  }
+  double start = now();
+  fovea_status status = fovea_attention(handle, args, NULL);
+  *seconds = now() - start;
+  return status;
+}
+
+/* Tensor cores multiply probabilities in q's type, which the kernels have in 16 bits only. */
+uint32_t fv_mirror_weights_dtype(const fovea_handle *handle, const fovea_attention_args *args) {
+  return handle->facts.device == FOVEA_DEVICE_CUDA ? args->q.dtype : FOVEA_F32;
+}

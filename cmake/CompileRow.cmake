@@ -1,0 +1,46 @@
+# Compiles one row of a kernel table (see FoveaCuda.cmake) and judges what ptxas says of it.
+#
+#   cmake -DNVCC= -DTARGETS= -DROW= -DSHARED= -DSOURCE= -DIMAGE= -P CompileRow.cmake
+#
+# Prints a line per row: bytes, seconds, registers and shared memory. A spill, a stack frame or a
+# warning C75xx (a matrix instruction that ptxas had to serialise) is an error: all three are slow and
+# none shows in results.
+string(TIMESTAMP begin "%s%f")
+execute_process(
+  COMMAND ${NVCC} -std=c++17 -O3 -lineinfo -fatbin --compress-mode=size -Xptxas -v ${TARGETS}
+          -Werror all-warnings -DFV_ROW=${ROW} -MD -MF ${IMAGE}.d ${SOURCE} -o ${IMAGE}
+  OUTPUT_VARIABLE output ERROR_VARIABLE errors RESULT_VARIABLE code)
+string(TIMESTAMP end "%s%f")
+set(said "${output}${errors}")
+if(code)
+  file(REMOVE ${IMAGE})
+  message(FATAL_ERROR "${ROW}: nvcc fails:\n${said}")
+endif()
+
+if(NOT said MATCHES "Used [0-9]+ registers")
+  set(fault "ptxas does not say what it used")
+elseif(said MATCHES "[1-9][0-9]* bytes spill")
+  set(fault "registers are spilled")
+elseif(said MATCHES "[1-9][0-9]* bytes stack frame")
+  set(fault "something lies in local memory")
+elseif(said MATCHES "C75[0-9][0-9]")
+  set(fault "ptxas serialises matrix instructions")
+endif()
+if(fault)
+  file(REMOVE ${IMAGE})
+  message(FATAL_ERROR "${ROW}: ${fault}:\n${said}")
+endif()
+
+# Registers per architecture, in the order of the targets.
+string(REGEX MATCHALL "Used [0-9]+ registers" used "${said}")
+list(TRANSFORM used REPLACE "[^0-9]" "")
+list(JOIN used "/" registers)
+file(SIZE ${IMAGE} bytes)
+math(EXPR hundredths "(${end} - ${begin}) / 10000")
+math(EXPR seconds "${hundredths} / 100")
+math(EXPR fraction "${hundredths} % 100")
+if(fraction LESS 10)
+  set(fraction "0${fraction}")
+endif()
+message(STATUS
+  "${ROW}: ${bytes} bytes, ${seconds}.${fraction} s, ${registers} registers, ${SHARED} bytes of shared memory")

@@ -1,0 +1,106 @@
+/* attend_row.c - what both ways through the backend do row by row: masks before softmax, and the
+ * result after it. See attend.h. */
+#include <math.h>
+#include <string.h>
+
+#include "attend.h"
+#include "element.h"
+
+/* ---- Masks ---- */
+
+void fv_hide_unseen(fv_attend_worker *w, const fv_row_mask *masks, int32_t rows) {
+  fv_key_tile *keys = w->keys;
+  uint8_t seen[FV_TILE_KV_MOST] = {0}, visible[FV_TILE_KV_MOST];
+  for (int32_t r = 0; r < rows; ++r) {
+    fv_find_visible(&masks[r], keys->live, keys->begin, keys->from, keys->to, visible, &w->errors);
+    for (int32_t j = keys->from; j < keys->to; ++j) seen[j] |= visible[j];
+  }
+  for (int32_t j = keys->from; j < keys->to; ++j) {
+    if (!seen[j]) keys->v[j] = fv_zero_row;
+  }
+}
+
+static void mask_elements(fv_attend_worker *w, const fv_row_mask *mask, int32_t from, int32_t to,
+                          float *scores) {
+  uint8_t visible[FV_TILE_KV_MOST];
+  fv_find_visible(mask, w->keys->live, w->keys->begin, from, to, visible, &w->errors);
+  if (w->job->natural) fv_add_to_logits(mask, visible, w->keys->begin, from, to, scores);
+  for (int32_t j = from; j < to; ++j) scores[j] = visible[j] ? scores[j] : -INFINITY;
+}
+
+void fv_mask_scores(fv_attend_worker *w, const fv_row_mask *mask, fv_range window, int32_t from,
+                    int32_t to, float *scores) {
+  const fv_attend_job *job = w->job;
+  const fv_problem *p = job->problem;
+  if (job->natural) {
+    job->kernels->scale_scores(scores + from, to - from, p->scale, p->args.softcap);
+  }
+  if (job->row_masks) {
+    mask_elements(w, mask, from, to, scores);
+    return;
+  }
+  int64_t begin = w->keys->begin;
+  int64_t low = fv_clamp(window.begin - begin, from, to);
+  int64_t high = fv_clamp(window.end - begin, low, to);
+  for (int64_t j = from; j < low; ++j) scores[j] = -INFINITY;
+  for (int64_t j = high; j < to; ++j) scores[j] = -INFINITY;
+  for (int64_t j = low; !w->keys->whole && j < high; ++j) {
+    if (!w->keys->live[j]) scores[j] = -INFINITY; /* on a bad page */
+  }
+}
+
+/* ---- Results ---- */
+
+/* The sink joins the sum as one more logit without a value. Returns the factor for out. */
+static float add_sink(float sink, fv_row_state *state) {
+  float next = sink > state->maximum ? sink : state->maximum;
+  if (next == -INFINITY) return 1;
+  float rescale = expf(state->maximum - next);
+  state->sum = state->sum * rescale + expf(sink - next);
+  state->maximum = next;
+  return rescale;
+}
+
+static void divide_by_scales(const fv_problem *p, fv_place place, int64_t head, float *values) {
+  for (int32_t d = 0; d < p->dim_v; ++d) {
+    values[d] /= fv_scale_at(&p->args.out_scale, place.outer, place.inner, head, d, p->dim_v);
+  }
+}
+
+static void store_out(const fv_attend_job *job, fv_place place, int64_t head, float *values) {
+  const fovea_tensor *out = &job->problem->args.out;
+  int32_t dim_v = job->problem->dim_v;
+  int64_t offset = fv_row_offset(out, place.outer, place.inner, head);
+  if (job->problem->args.out_scale.dtype) divide_by_scales(job->problem, place, head, values);
+  if (fv_reads_in_place(out->dtype)) {
+    char *to = (char *)out->data + offset * fv_dtype_bytes(out->dtype);
+    job->kernels->narrow(to, values, out->dtype, dim_v);
+    return;
+  }
+  for (int32_t d = 0; d < dim_v; ++d) fv_store_f32(out->dtype, out->data, offset + d, values[d]);
+}
+
+void fv_store_result(const fv_attend_job *job, const fv_sequence *sequence, int64_t position,
+                     int64_t head, fv_row_state state, float *out) {
+  const fv_problem *p = job->problem;
+  const fovea_tensor *lse = &p->args.lse;
+  fv_place place = {sequence->q_batch, sequence->q_begin + position};
+  float rescale = 1;
+  if (!job->natural) state.maximum *= p->scale;
+  if (p->args.sinks) rescale = add_sink(p->args.sinks[head], &state);
+
+  /* A row of nothing but NaN has the maximum -inf too, since NaN is never larger; its sum is NaN.
+   */
+  bool empty = state.maximum == -INFINITY && state.sum == 0;
+  if (empty) {
+    memset(out, 0, (size_t)p->dim_v * sizeof *out);
+  } else {
+    /* Adding 0 turns -0, which tells how sums of nothing but underflows came about, into 0. */
+    for (int32_t d = 0; d < p->dim_v; ++d) out[d] = out[d] * rescale / state.sum + 0.0f;
+  }
+  store_out(job, place, head, out);
+  if (lse->dtype) {
+    float value = empty ? -INFINITY : state.maximum + logf(state.sum);
+    ((float *)lse->data)[fv_row_offset(lse, place.outer, place.inner, head)] = value;
+  }
+}

@@ -1,0 +1,240 @@
+/* attend_tile.c - many rows at a time: each key is packed once for up to tile_q rows.
+ *
+ *   pack q;  for every key tile that some row sees:
+ *     pack k and v;  for every panel of rows that sees some of it:
+ *       s = q k with its maxima;  mask;  s = exp(s - max);  out = out * rescale + s v
+ *
+ * A panel's scores stay in the first-level cache, the packed tile in the second, and with 288 rows
+ * packing is some 2 % of the work, so that no two workers need to share what they packed.
+ *
+ * On the diagonal of a causal mask each panel computes only the panels of keys that its rows see.
+ * What is left out and what is masked come to the same, bit by bit: weights of 0 add nothing. */
+#include <math.h>
+#include <string.h>
+
+#include "attend.h"
+#include "element.h"
+
+enum { TILE_Q_MOST = 288, PANELS_MOST = TILE_Q_MOST / 4 };
+
+/* Keys by position, counted from the sequence's first. */
+typedef struct panel_keys {
+  fv_range some; /* some row of the panel sees none but these */
+  fv_range all;  /* every row sees all of these */
+} panel_keys;
+
+typedef struct tile {
+  fv_attend_worker *worker;
+  const fv_attend_job *job;
+  const fv_problem *problem;
+  int64_t row_begin;
+  int32_t rows, panels;
+  float *q, *k, *v, *scores, *out, *widened;
+  fv_row_mask *masks;
+  fv_range window, prefix; /* keys that some row of the tile sees */
+  panel_keys keys[PANELS_MOST];
+  fv_row_state states[TILE_Q_MOST];
+} tile;
+
+static int64_t position_of(const tile *t, int32_t r) {
+  return (t->row_begin + r) / t->problem->group;
+}
+
+static int64_t head_of(const tile *t, int32_t r) {
+  int64_t group = t->problem->group;
+  return t->worker->source.kv_head * group + (t->row_begin + r) % group;
+}
+
+/* ---- Queries ---- */
+
+/* The address of row r of the tile, widened first if its type needs it. */
+static const void *query_row(const tile *t, int32_t r, float *room) {
+  const fovea_attention_args *a = &t->problem->args;
+  const fv_sequence *s = t->worker->source.sequence;
+  fv_place place = {s->q_batch, s->q_begin + position_of(t, r)};
+  if (!fv_reads_in_place(a->q.dtype)) {
+    fv_widen_row(t->job->kernels, &a->q, &a->q_scale, place, head_of(t, r), t->problem->dim, room);
+    return room;
+  }
+  int64_t offset = fv_row_offset(&a->q, place.outer, place.inner, head_of(t, r));
+  return (const char *)a->q.data + offset * (a->q.dtype == FOVEA_F32 ? 4 : 2);
+}
+
+/* Rows that the last panel has beyond the tile's are zeros; their results go nowhere. */
+static void pack_queries(tile *t) {
+  const fv_tile_kernels *kernels = t->job->kernels;
+  int32_t dim = t->problem->dim, panel_rows = kernels->panel_rows;
+  uint32_t dtype = t->problem->args.q.dtype;
+  if (!fv_reads_in_place(dtype)) dtype = FOVEA_F32;
+  for (int32_t first = 0; first < t->rows; first += panel_rows) {
+    const void *rows[FV_PANEL_ROWS_MOST];
+    for (int32_t r = 0; r < FV_PANEL_ROWS_MOST; ++r) {
+      bool filled = r < panel_rows && first + r < t->rows;
+      rows[r] = filled ? query_row(t, first + r, t->widened + (int64_t)r * dim) : fv_zero_row;
+    }
+    kernels->pack_rows(t->q + (int64_t)first * dim, rows, dtype, panel_rows, dim);
+  }
+}
+
+/* ---- Which panel sees what ---- */
+
+static panel_keys keys_of_rows(const tile *t, int32_t first, int32_t count) {
+  const fv_position_mask *mask = &t->worker->source.sequence->mask;
+  int64_t front_row = position_of(t, first), back_row = position_of(t, first + count - 1);
+  fv_range front = fv_window_keys(mask, front_row), back = front;
+  if (back_row != front_row) back = fv_window_keys(mask, back_row);
+  return (panel_keys){fv_rows_keys(mask, front_row, back_row + 1),
+                      {fv_max(front.begin, back.begin), fv_min(front.end, back.end)}};
+}
+
+static void start_rows(tile *t) {
+  const fv_sequence *s = t->worker->source.sequence;
+  int32_t panel_rows = t->job->kernels->panel_rows, columns = fv_padded_dim(t->problem->dim_v);
+  t->panels = (t->rows + panel_rows - 1) / panel_rows;
+  for (int32_t panel = 0; panel < t->panels; ++panel) {
+    int32_t first = panel * panel_rows, count = t->rows - first;
+    t->keys[panel] = keys_of_rows(t, first, count < panel_rows ? count : panel_rows);
+  }
+  for (int32_t r = 0; r < t->panels * panel_rows; ++r) {
+    t->states[r] = (fv_row_state){-INFINITY, 0};
+  }
+  for (int32_t r = 0; r < t->rows && t->job->row_masks; ++r) {
+    t->masks[r] = fv_row_mask_for(t->problem, s, position_of(t, r), head_of(t, r));
+  }
+  memset(t->out, 0, (size_t)(t->panels * panel_rows) * (size_t)columns * sizeof *t->out);
+  t->prefix = fv_prefix_keys(&s->mask);
+  t->window.begin = fv_window_keys(&s->mask, position_of(t, 0)).begin;
+  t->window.end = fv_window_keys(&s->mask, position_of(t, t->rows - 1)).end;
+}
+
+/* ---- Keys and values ---- */
+
+static void pack_keys(tile *t) {
+  const fv_tile_kernels *kernels = t->job->kernels;
+  fv_key_tile *keys = t->worker->keys;
+  uint32_t dtype = t->problem->args.k.dtype;
+  bool in_place = fv_reads_in_place(dtype);
+  int32_t dim = t->problem->dim, width = kernels->panel_columns;
+  for (int32_t j = keys->from; j < keys->to; j += width) {
+    if (!in_place) {
+      fv_key_tile_widen_k(&t->worker->source, kernels, keys, j, j + width, t->widened);
+    }
+    kernels->pack_rows(t->k + (int64_t)j * dim, keys->k + j, in_place ? dtype : FOVEA_F32, width,
+                       dim);
+  }
+}
+
+static void pack_values(tile *t) {
+  const fv_tile_kernels *kernels = t->job->kernels;
+  fv_key_tile *keys = t->worker->keys;
+  uint32_t dtype = t->problem->args.v.dtype;
+  int32_t dim_v = t->problem->dim_v, tile_kv = t->job->plan->tile_kv;
+  if (fv_reads_in_place(dtype)) {
+    kernels->pack_values(t->v, keys->v, dtype, tile_kv, keys->from, keys->to, dim_v);
+    return;
+  }
+  int32_t width = kernels->panel_columns;
+  for (int32_t j = keys->from; j < keys->to; j += width) {
+    fv_key_tile_widen_v(&t->worker->source, kernels, keys, j, j + width, t->widened);
+    kernels->pack_values(t->v, keys->v, FOVEA_F32, tile_kv, j, j + width, dim_v);
+  }
+}
+
+/* ---- One panel of rows ---- */
+
+static void mask_panel(tile *t, int32_t first, int32_t count, int32_t from, int32_t to,
+                       float *maxima) {
+  const fv_position_mask *mask = &t->worker->source.sequence->mask;
+  for (int32_t r = 0; r < count; ++r) {
+    float *scores = t->scores + (int64_t)r * FV_SCORE_STRIDE;
+    fv_range window = fv_window_keys(mask, position_of(t, first + r));
+    fv_mask_scores(t->worker, &t->masks[first + r], window, from, to, scores);
+    maxima[r] = t->job->kernels->largest(scores, from, to);
+  }
+}
+
+/* Whether every row of the panel sees all of the tile's keys [from, to), as they are. */
+static bool sees_all(const tile *t, int32_t panel, int32_t from, int32_t to) {
+  const fv_key_tile *keys = t->worker->keys;
+  if (t->job->row_masks || t->job->natural || !keys->whole) return false;
+  return keys->begin + from >= t->keys[panel].all.begin &&
+         keys->begin + to <= t->keys[panel].all.end;
+}
+
+static void attend_panel(tile *t, int32_t panel) {
+  const fv_tile_kernels *kernels = t->job->kernels;
+  fv_key_tile *keys = t->worker->keys;
+  int32_t dim = t->problem->dim, width = kernels->panel_columns;
+  int32_t columns = fv_padded_dim(t->problem->dim_v), first = panel * kernels->panel_rows;
+  fv_range some = t->keys[panel].some;
+  int64_t begin = fv_max(some.begin - keys->begin, keys->from);
+  int64_t end = fv_min(some.end - keys->begin, keys->to);
+  if (begin >= end) return;
+
+  int32_t from = (int32_t)(begin / width * width),
+          to = (int32_t)((end + width - 1) / width * width);
+  int32_t count = t->rows - first < kernels->panel_rows ? t->rows - first : kernels->panel_rows;
+  float maxima[FV_PANEL_ROWS_MOST], rescale[FV_PANEL_ROWS_MOST];
+  kernels->score(t->scores, maxima, t->q + (int64_t)first * dim, t->k, dim, from, to);
+  if (!sees_all(t, panel, from, to)) mask_panel(t, first, count, from, to, maxima);
+  for (int32_t r = 0; r < kernels->panel_rows; ++r) {
+    fv_row_state *state = &t->states[first + r];
+    rescale[r] = 0; /* for rows of the panel beyond the tile */
+    if (r >= count) continue;
+    rescale[r] = kernels->softmax(t->scores + (int64_t)r * FV_SCORE_STRIDE, from, to, maxima[r],
+                                  t->job->score_factor, &state->maximum, &state->sum);
+  }
+  kernels->accumulate(t->out + (int64_t)first * columns, columns, rescale, t->scores, t->v,
+                      t->job->plan->tile_kv, (int32_t)begin, (int32_t)end, t->problem->dim_v);
+}
+
+/* ---- The tile ---- */
+
+static void attend_key_tile(tile *t, int64_t begin, fv_range keys) {
+  int64_t width = t->job->kernels->panel_columns, tile_kv = t->job->plan->tile_kv;
+  int64_t from = fv_max(keys.begin - begin, 0) / width * width;
+  int64_t to = fv_min(fv_ceil_div(keys.end - begin, width) * width, tile_kv);
+  fv_attend_worker *w = t->worker;
+  fv_key_tile_find(&w->source, begin, (int32_t)from, (int32_t)to, t->window, t->prefix, w->keys,
+                   &w->errors);
+  if (t->job->element_masks) fv_hide_unseen(w, t->masks, t->rows);
+  pack_keys(t);
+  pack_values(t);
+  for (int32_t panel = 0; panel < t->panels; ++panel) attend_panel(t, panel);
+}
+
+static void lay_out(tile *t) {
+  const fv_tile_layout *layout = &t->job->layout;
+  float *scratch = t->worker->scratch;
+  t->q = scratch + layout->q;
+  t->k = scratch + layout->k;
+  t->v = scratch + layout->v;
+  t->scores = scratch + layout->scores;
+  t->out = scratch + layout->out;
+  t->widened = scratch + layout->rows;
+  t->masks = (fv_row_mask *)(scratch + layout->masks);
+}
+
+void fv_attend_tile(fv_attend_worker *worker, int64_t row_begin, int32_t rows) {
+  worker->keys = &worker->tiles[0];
+  tile t = {.worker = worker, .job = worker->job, .problem = worker->job->problem};
+  t.row_begin = row_begin;
+  t.rows = rows;
+  lay_out(&t);
+  start_rows(&t);
+  pack_queries(&t);
+
+  const fv_position_mask *mask = &worker->source.sequence->mask;
+  int64_t tile_kv = worker->job->plan->tile_kv;
+  int64_t first_row = position_of(&t, 0), end_row = position_of(&t, rows - 1) + 1;
+  fv_range keys = fv_rows_keys(mask, first_row, end_row);
+  for (int64_t key = keys.begin / tile_kv * tile_kv; key < keys.end; key += tile_kv) {
+    fv_range here = {key, key + tile_kv};
+    if (fv_rows_see(mask, first_row, end_row, here)) attend_key_tile(&t, key, keys);
+  }
+  int32_t columns = fv_padded_dim(t.problem->dim_v);
+  for (int32_t r = 0; r < rows; ++r) {
+    fv_store_result(worker->job, worker->source.sequence, position_of(&t, r), head_of(&t, r),
+                    t.states[r], t.out + (int64_t)r * columns);
+  }
+}

@@ -1,0 +1,104 @@
+/* key_tile.c - see key_tile.h. */
+#include "key_tile.h"
+
+#include <string.h>
+
+#include "element.h"
+#include "tile_scratch.h"
+
+const float fv_zero_row[FV_LARGEST_DIM];
+
+/* ---- Addresses ---- */
+
+static const char *row_address(const fovea_tensor *x, fv_place place, int64_t head) {
+  int64_t offset = fv_row_offset(x, place.outer, place.inner, head);
+  return (const char *)x->data + offset * fv_dtype_bytes(x->dtype);
+}
+
+/* Addresses of consecutive keys are a constant step apart, page by page: a bad page's keys die. */
+static void find_rows(const fv_key_source *source, const fovea_tensor *x, const int32_t *ids,
+                      fv_range keys, fv_key_tile *tile, const void **rows, uint32_t *errors) {
+  int64_t step = x->stride[1] * fv_dtype_bytes(x->dtype);
+  int64_t page_len = source->problem->paged ? x->shape[1] : INT64_MAX;
+  for (int64_t key = keys.begin; key < keys.end;) {
+    int64_t left = source->problem->paged ? page_len - key % page_len : INT64_MAX;
+    int64_t end = key + fv_min(left, keys.end - key);
+    fv_place place;
+    if (fv_key_place(source->problem, source->sequence, x, ids, key, &place)) {
+      const char *row = row_address(x, place, source->kv_head);
+      for (; key < end; ++key, row += step) rows[key - tile->begin] = row;
+    } else {
+      *errors |= FOVEA_BAD_PAGE;
+      tile->whole = false;
+      for (; key < end; ++key) tile->live[key - tile->begin] = 0;
+    }
+  }
+}
+
+/* Finds the keys of one range in k and v. */
+static void find_range(const fv_key_source *source, fv_range keys, fv_key_tile *tile,
+                       uint32_t *errors) {
+  const fovea_attention_args *a = &source->problem->args;
+  keys.begin = fv_max(keys.begin, tile->begin + tile->from);
+  keys.end = fv_min(keys.end, tile->begin + tile->to);
+  if (keys.begin >= keys.end) return;
+  memset(tile->live + (keys.begin - tile->begin), 1, (size_t)(keys.end - keys.begin));
+  find_rows(source, &a->k, a->pages.ids, keys, tile, tile->k, errors);
+  find_rows(source, &a->v, fv_v_page_ids(source->problem), keys, tile, tile->v, errors);
+}
+
+void fv_key_tile_find(const fv_key_source *source, int64_t begin, int32_t from, int32_t to,
+                      fv_range window, fv_range prefix, fv_key_tile *tile, uint32_t *errors) {
+  tile->begin = begin;
+  tile->from = from;
+  tile->to = to;
+  tile->whole = true;
+  memset(tile->live + from, 0, (size_t)(to - from));
+  find_range(source, prefix, tile, errors);
+  window.begin = fv_max(window.begin, prefix.end); /* nothing twice */
+  find_range(source, window, tile, errors);
+  if (!memchr(tile->live + from, 0, (size_t)(to - from))) return;
+  for (int32_t j = from; j < to; ++j) {
+    if (!tile->live[j]) tile->k[j] = tile->v[j] = fv_zero_row;
+  }
+}
+
+/* ---- Types that kernels do not read ---- */
+
+void fv_widen_row(const fv_tile_kernels *kernels, const fovea_tensor *x, const fovea_tensor *scale,
+                  fv_place place, int64_t head, int32_t dim, float *row) {
+  kernels->widen(row, row_address(x, place, head), x->dtype, dim);
+  if (scale->dtype == FOVEA_NONE) return;
+  int32_t blocks = (int32_t)scale->shape[3], block_dim = dim / blocks;
+  for (int32_t b = 0; b < blocks; ++b) {
+    float factor = fv_scale_at(scale, place.outer, place.inner, head, b * block_dim, dim);
+    for (int32_t d = 0; d < block_dim; ++d) row[b * block_dim + d] *= factor;
+  }
+}
+
+static void widen_rows(const fv_key_source *source, const fv_tile_kernels *kernels,
+                       const fovea_tensor *x, const fovea_tensor *scale, const int32_t *ids,
+                       const fv_key_tile *tile, fv_range keys, const void **rows, float *to) {
+  int32_t dim = (int32_t)x->shape[3];
+  for (int64_t j = keys.begin; j < keys.end; ++j, to += dim) {
+    fv_place place;
+    if (rows[j] == fv_zero_row) continue;
+    fv_key_place(source->problem, source->sequence, x, ids, tile->begin + j, &place);
+    fv_widen_row(kernels, x, scale, place, source->kv_head, dim, to);
+    rows[j] = to;
+  }
+}
+
+void fv_key_tile_widen_k(const fv_key_source *source, const fv_tile_kernels *kernels,
+                         fv_key_tile *tile, int32_t from, int32_t to, float *to_rows) {
+  const fovea_attention_args *a = &source->problem->args;
+  widen_rows(source, kernels, &a->k, &a->k_scale, a->pages.ids, tile, (fv_range){from, to}, tile->k,
+             to_rows);
+}
+
+void fv_key_tile_widen_v(const fv_key_source *source, const fv_tile_kernels *kernels,
+                         fv_key_tile *tile, int32_t from, int32_t to, float *to_rows) {
+  const fovea_attention_args *a = &source->problem->args;
+  widen_rows(source, kernels, &a->v, &a->v_scale, fv_v_page_ids(source->problem), tile,
+             (fv_range){from, to}, tile->v, to_rows);
+}

@@ -1,0 +1,134 @@
+/* softmax_kernels.inc.h - the part of tile_kernels.inc.h that is not products: powers of two, one
+ * step of online softmax, softcap.
+ *
+ * exp2((s - m) * factor) for s <= m. The product is rounded to an integer n by adding 1.5 * 2^23,
+ * and what is left, f with |f| <= 1/2, goes through a polynomial of degree 5 (minimax with value 1
+ * at 0, so that integers are exact; relative error 2^-23.3). Two ways to apply 2^n give the same
+ * bits where both apply: one multiplication where no lane underflows, which is nearly always, and
+ * else two, so that results below 2^-126 lose bits gradually. Flushing those to 0 instead would
+ * break the bound of cli/criteria.h, which grants half the smallest step per key and no more. */
+
+/* ---- Powers of two ---- */
+
+static const float round_magic = 12582912.0f; /* 1.5 * 2^23: the low bits hold the integer */
+
+ALWAYS_INLINE f32v power_of_fraction(f32v f) {
+  f32v p = splat(1.326479513e-03f);
+  p = fv_multiply_add(p, f, splat(9.671537863e-03f));
+  p = fv_multiply_add(p, f, splat(5.550733819e-02f));
+  p = fv_multiply_add(p, f, splat(2.402224171e-01f));
+  p = fv_multiply_add(p, f, splat(6.931469774e-01f));
+  return fv_multiply_add(p, f, splat(1.0f));
+}
+
+/* 2^(d * factor) for -126 < d * factor <= 0, or NaN. The exponent's bias is part of the magic
+ * number, so that a shift leaves the bits of 2^n. */
+ALWAYS_INLINE f32v power_within_range(f32v d, f32v factor) {
+  f32v magic = splat(round_magic + 127.0f);
+  f32v shifted = fv_multiply_add(d, factor, magic);
+  f32v f = fv_multiply_add(d, factor, magic - shifted);
+  return power_of_fraction(f) * (f32v)((u32v)shifted << 23);
+}
+
+/* The same for any d <= 0: gradual underflow, and 0 below half the smallest number. */
+ALWAYS_INLINE f32v power_gradual(f32v d, f32v factor) {
+  u32v vanishes = (u32v)(d * factor < splat(-151.0f)); /* false for NaN, which thus stays */
+  d = (f32v)(~vanishes & (u32v)d);
+  f32v magic = splat(round_magic);
+  f32v shifted = fv_multiply_add(d, factor, magic);
+  f32v f = fv_multiply_add(d, factor, magic - shifted);
+  i32v n = (i32v)((u32v)shifted - (u32v)magic);
+  i32v half = n >> 1;
+  f32v first = (f32v)((u32v)(half + 127) << 23);
+  f32v second = (f32v)((u32v)(n - half + 127) << 23);
+  f32v result = power_of_fraction(f) * first * second;
+  return (f32v)(~vanishes & (u32v)result);
+}
+
+static float power_of_one(float x) {
+  return power_gradual(splat(x), splat(1.0f))[0];
+}
+
+/* ---- Softmax ---- */
+
+static float largest(const float *scores, int32_t begin, int32_t end) {
+  f32v left = splat(-INFINITY), right = left;
+  for (int32_t j = begin; j < end; j += PANEL_COLUMNS) {
+    left = fv_larger(load(scores + j), left);
+    right = fv_larger(load(scores + j + FV_LANES), right);
+  }
+  return largest_lane(fv_larger(right, left));
+}
+
+/* Sums the lanes pairwise: always the same tree. */
+ALWAYS_INLINE float sum_lanes(f32v x) {
+  float lanes[FV_LANES];
+  store(lanes, x);
+  for (int width = FV_LANES / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
+  }
+  return lanes[0];
+}
+
+/* (s - base) * factor is above -125 for s - base >= this; a factor near 0 makes it finite, so that
+ * -inf is always below it. */
+ALWAYS_INLINE float lowest_within_range(float factor) {
+  float lowest = -125.0f / factor;
+  return lowest > -0x1p126f ? lowest : -0x1p126f;
+}
+
+static float softmax(float *scores, int32_t begin, int32_t end, float largest, float factor,
+                     float *maximum, float *sum) {
+  float next = largest > *maximum ? largest : *maximum;
+  /* A row that has seen nothing yet: -inf - -inf would be NaN. */
+  f32v base = splat(next == -INFINITY ? 0.0f : next), factors = splat(factor);
+  f32v lowest = splat(lowest_within_range(factor));
+  f32v totals[2] = {{0}, {0}};
+  for (int32_t j = begin; j < end; j += PANEL_COLUMNS) {
+    f32v left = load(scores + j) - base, right = load(scores + j + FV_LANES) - base;
+    if (__builtin_expect(fv_any(fv_smaller(left, right) < lowest), 0)) {
+      left = power_gradual(left, factors);
+      right = power_gradual(right, factors);
+    } else {
+      left = power_within_range(left, factors);
+      right = power_within_range(right, factors);
+    }
+    store(scores + j, left);
+    store(scores + j + FV_LANES, right);
+    totals[0] += left;
+    totals[1] += right;
+  }
+  float rescale = power_gradual(splat(*maximum) - base, factors)[0];
+  *maximum = next;
+  *sum = *sum * rescale + sum_lanes(totals[0] + totals[1]);
+  return rescale;
+}
+
+/* ---- Softcap ---- */
+
+/* tanh(x): x + x^3 P(x^2) up to 5/8 (minimax, relative error 2^-27), above it 1 - 2 / (e^2x + 1),
+ * which is 1 from 9.1 on. */
+ALWAYS_INLINE f32v tanh_vector(f32v x) {
+  u32v sign = (u32v)x & 0x80000000u;
+  f32v size = (f32v)((u32v)x ^ sign);
+  f32v square = size * size;
+  f32v p = splat(-5.514927276e-03f);
+  p = fv_multiply_add(p, square, splat(2.046920375e-02f));
+  p = fv_multiply_add(p, square, splat(-5.368795597e-02f));
+  p = fv_multiply_add(p, square, splat(1.333082954e-01f));
+  p = fv_multiply_add(p, square, splat(-3.333325982e-01f));
+  f32v near = fv_multiply_add(p, size * square, size);
+  f32v bounded = fv_smaller(splat(9.1f), size); /* a NaN stays */
+  f32v power = power_gradual(bounded, splat(2.885390082f));
+  f32v far = splat(1.0f) - splat(2.0f) / (power + splat(1.0f));
+  u32v choose = (u32v)(size < splat(0.625f));
+  return (f32v)(((choose & (u32v)near) | (~choose & (u32v)far)) | sign);
+}
+
+static void scale_scores(float *scores, int32_t count, float scale, float softcap) {
+  f32v scales = splat(scale), cap = splat(softcap);
+  for (int32_t j = 0; j < count; j += FV_LANES) {
+    f32v x = load(scores + j) * scales;
+    store(scores + j, softcap > 0 ? cap * tanh_vector(x / cap) : x);
+  }
+}

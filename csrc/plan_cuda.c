@@ -1,0 +1,145 @@
+/* plan_cuda.c - see plan_cuda.h.
+ *
+ * One family of kernels so far, which covers a part of the header: what it leaves out is refused
+ * feature by feature, by name. Dimensions between those of the rows run in the next wider row, whose
+ * further columns are zeros in shared memory. */
+#include "plan_cuda.h"
+
+#include <stdio.h>
+
+#include "../kernels/shape.h"
+#include "status.h"
+
+/* q and the stages of k and v, 2 bytes an element: kernels/attention_fwd_sm80.cu asserts the same. */
+#define SHARED_BYTES(dim, tile_q, tile_kv, stages) \
+  (2 * (dim) * ((tile_q) + 2 * (stages) * (tile_kv)))
+
+#define FV_ATTENTION_FWD_ROW(name, dtype, dim, tile_q, tile_kv, warps, stages) \
+  extern const char fv_image_##name[];
+#include "../kernels/attention_fwd.def"
+#undef FV_ATTENTION_FWD_ROW
+
+static const fv_cuda_row rows[] = {
+#define FV_ATTENTION_FWD_ROW(name, dtype, dim, tile_q, tile_kv, warps, stages) \
+  {{#name, FOVEA_DEVICE_CUDA, FV_ISA_PORTABLE, tile_q, tile_kv},               \
+   FOVEA_##dtype,                                                              \
+   dim,                                                                        \
+   (warps)*32,                                                                 \
+   SHARED_BYTES(dim, tile_q, tile_kv, stages),                                 \
+   fv_image_##name},
+#include "../kernels/attention_fwd.def"
+#undef FV_ATTENTION_FWD_ROW
+};
+
+enum { ROW_COUNT = sizeof rows / sizeof rows[0] };
+
+const fv_cuda_row *fv_cuda_row_at(int32_t index) {
+  return index >= 0 && index < ROW_COUNT ? &rows[index] : NULL;
+}
+
+int32_t fv_cuda_row_index(const fv_kernel *kernel) {
+  return (int32_t)((const fv_cuda_row *)kernel - rows);
+}
+
+/* ---- What the kernels leave out ---- */
+
+static bool has_scales(const fovea_attention_args *a) {
+  return a->q_scale.dtype || a->k_scale.dtype || a->v_scale.dtype || a->out_scale.dtype;
+}
+
+static bool has_other_types(const fovea_attention_args *a) {
+  return a->k.dtype != a->q.dtype || a->v.dtype != a->q.dtype || a->out.dtype != a->q.dtype;
+}
+
+/* A padding mask has one line of keys per sequence. */
+static bool has_mask_of_rows(const fovea_attention_args *a) {
+  return a->mask.dtype && (a->mask.shape[1] != 1 || a->mask.shape[2] != 1);
+}
+
+/* The first feature of the call that no kernel has; NULL: none. */
+static const char *find_missing(const fv_problem *p) {
+  const fovea_attention_args *a = &p->args;
+  const struct {
+    bool present;
+    const char *name;
+  } features[] = {
+      {a->q.dtype != FOVEA_F16 && a->q.dtype != FOVEA_BF16, "a q that is not f16 or bf16"},
+      {has_other_types(a), "k, v or out of another dtype than q"},
+      {has_scales(a), "scales"},
+      {p->q_packed, "packed queries (q_offsets)"},
+      {p->kv_packed, "packed keys (kv_offsets)"},
+      {p->paged, "paged caches (pages)"},
+      {p->window_left >= 0 || p->window_right >= 0, "windows"},
+      {a->q_position != NULL, "q_position"},
+      {a->kv_first != NULL, "kv_first"},
+      {a->kv_position != NULL || p->kv_position_stride != 1, "kv_position"},
+      {a->prefix_lengths != NULL, "prefix_lengths"},
+      {has_mask_of_rows(a), "masks that differ between rows or heads"},
+      {a->tree.bits != NULL, "tree masks"},
+      {a->bias.dtype != FOVEA_NONE, "a bias"},
+      {a->alibi_slopes != NULL, "ALiBi"},
+      {a->sinks != NULL, "sinks"},
+      {a->softcap > 0, "softcap"},
+  };
+  for (size_t i = 0; i < sizeof features / sizeof features[0]; ++i) {
+    if (features[i].present) return features[i].name;
+  }
+  return NULL;
+}
+
+/* ---- The choice ---- */
+
+/* The first row of the dtype that is wide enough and fits the device. */
+static const fv_cuda_row *choose_row(const fv_cuda_facts *facts, uint32_t dtype, int32_t dim) {
+  for (int i = 0; i < ROW_COUNT; ++i) {
+    bool fits = rows[i].shared_bytes <= facts->shared_bytes;
+    if (rows[i].dtype == dtype && rows[i].dim >= dim && fits) return &rows[i];
+  }
+  return NULL;
+}
+
+static int32_t wider(int32_t dim, int32_t dim_v) {
+  return dim > dim_v ? dim : dim_v;
+}
+
+bool fv_plan_cuda_can_choose(const fv_cuda_facts *facts, const fovea_limits *limits, int32_t row) {
+  uint32_t wanted = limits->q_dtype;
+  if (wanted && wanted != rows[row].dtype) return false;
+  /* 0 leaves a dim open: as far as any row goes */
+  bool open = !limits->dim || !limits->dim_v;
+  int32_t widest = open ? rows[row].dim : wider(limits->dim, limits->dim_v);
+  for (int32_t dim = 8; dim <= widest; dim += 8) {
+    if (choose_row(facts, rows[row].dtype, dim) == &rows[row]) return true;
+  }
+  return false;
+}
+
+/* Each CTA takes every workers-th tile. Blocks go to idle multiprocessors first, so no more blocks
+ * than allowed multiprocessors use no more of them. */
+static int32_t count_workers(const fv_problem *problem, int64_t tiles) {
+  int64_t most = problem->args.sm_count ? problem->args.sm_count : INT32_MAX;
+  return (int32_t)fv_min(tiles, most);
+}
+
+fovea_status fv_plan_cuda(const fv_cuda_facts *facts, const fv_problem *problem, fv_plan *plan) {
+  const char *missing = find_missing(problem);
+  if (missing) return fv_fail(FOVEA_UNSUPPORTED, "no CUDA kernel covers %s; the CPU does", missing);
+  int32_t dim = wider(problem->dim, problem->dim_v);
+  const fv_cuda_row *row = choose_row(facts, problem->args.q.dtype, dim);
+  if (!row) {
+    return fv_fail(FOVEA_UNSUPPORTED,
+                   "no CUDA kernel covers dim %d and dim_v %d in %d bytes of shared memory",
+                   problem->dim, problem->dim_v, facts->shared_bytes);
+  }
+  int64_t row_tiles = fv_ceil_div(problem->rows * problem->group, row->kernel.tile_q);
+  int64_t tiles = row_tiles * problem->heads_kv * problem->sequences;
+  *plan = (fv_plan){.kernel = &row->kernel,
+                    .tile_q = row->kernel.tile_q,
+                    .tile_kv = row->kernel.tile_kv,
+                    .tiles_bound = tiles,
+                    .workers = count_workers(problem, tiles)};
+  snprintf(plan->reason, sizeof plan->reason,
+           "mma.sync on sm_%d; tiles %d wide hold dim %d and dim_v %d", facts->sm, row->dim,
+           problem->dim, problem->dim_v);
+  return FOVEA_OK;
+}

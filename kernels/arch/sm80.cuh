@@ -1,0 +1,99 @@
+// sm80.cuh - the instructions of sm_80 that the kernels use, one function each. The comment is the
+// PTX line, its scope and what it asks of its operands. PTX ISA 9.0, sections 9.7.9 (data
+// movement), 9.7.15 (matrix), 9.7.3 (float).
+//
+// Q K V S P O: queries, keys, values, scores, probabilities, output.
+#ifndef FV_SM80_CUH
+#define FV_SM80_CUH
+
+#include <stdint.h>
+
+// The 32-bit shared-window address of a pointer into shared memory, which the instructions below
+// take.
+__device__ __forceinline__ uint32_t fv_shared_address(const void *pointer) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
+}
+
+// cp.async.cg.shared.global [to], [from], 16, bytes; per thread, both addresses 16-byte aligned.
+// Copies the first `bytes` (0 or 16) and writes zeros over the rest; with 0 it reads nothing.
+__device__ __forceinline__ void fv_copy_async_16(uint32_t to, const void *from, uint32_t bytes) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes)
+               : "memory");
+}
+
+// cp.async.commit_group; per thread: its copies since the last one become one group.
+__device__ __forceinline__ void fv_copy_async_commit() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+// cp.async.wait_all; per thread: its own copies have arrived, and are visible to it alone. Other
+// threads see them after a barrier.
+__device__ __forceinline__ void fv_copy_async_wait_all() {
+  asm volatile("cp.async.wait_all;" ::: "memory");
+}
+
+// ldmatrix.sync.aligned.m8n8.x4.shared.b16 {a, b, c, d}, [row]; per warp. Lane l names row l % 8 of
+// matrix l / 8, 16-byte aligned. Lane l receives elements (l / 4, l % 4 * 2 and + 1) of each.
+__device__ __forceinline__ void fv_load_matrices(uint32_t (&to)[4], uint32_t row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(row)
+               : "memory");
+}
+
+// ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {a, b, c, d}, [row]; per warp. As above, but lane l
+// receives elements (l % 4 * 2 and + 1, l / 4) of each.
+__device__ __forceinline__ void fv_load_matrices_transposed(uint32_t (&to)[4], uint32_t row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(row)
+               : "memory");
+}
+
+// ex2.approx.ftz.f32 y, x; per thread: 2^x to about 2^-22, 0 for -inf.
+__device__ __forceinline__ float fv_exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// The 16-bit types: how two f32 become a pair, and how fragments are multiplied.
+struct fv_f16 {
+  // cvt.rn.f16x2.f32 d, high, low; per thread, nearest even.
+  static __device__ __forceinline__ uint32_t pack(float low, float high) {
+    uint32_t pair;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+  }
+
+  // mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 d, a, b, d; per warp.
+  static __device__ __forceinline__ void multiply_add(float (&d)[4], const uint32_t (&a)[4],
+                                                      uint32_t b0, uint32_t b1) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  }
+};
+
+struct fv_bf16 {
+  // cvt.rn.bf16x2.f32 d, high, low; per thread, nearest even.
+  static __device__ __forceinline__ uint32_t pack(float low, float high) {
+    uint32_t pair;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+  }
+
+  // mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 d, a, b, d; per warp.
+  static __device__ __forceinline__ void multiply_add(float (&d)[4], const uint32_t (&a)[4],
+                                                      uint32_t b0, uint32_t b1) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  }
+};
+
+#endif  // FV_SM80_CUH

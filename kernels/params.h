@@ -1,0 +1,55 @@
+/* params.h - what the host hands to a kernel: one struct by value, the same on both sides.
+ *
+ * Plain C for the host, the tests and the kernels alike. Every field has the same size everywhere;
+ * the assertions at the end fail the build of whichever side disagrees. */
+#ifndef FV_PARAMS_H
+#define FV_PARAMS_H
+
+#include <stdint.h>
+
+#if defined(__cplusplus)
+#define FV_PARAMS_ASSERT(condition, text) static_assert(condition, text)
+#else
+#define FV_PARAMS_ASSERT(condition, text) _Static_assert(condition, text)
+#endif
+
+/* A view [batch, seq, head, dim] in device memory; strides in elements, the last one is 1. */
+typedef struct fv_device_view {
+  void *data; /* NULL: absent */
+  int64_t batch;
+  int64_t seq;
+  int64_t head;
+} fv_device_view;
+
+/* Bits of fv_attention_params.aligned: every row of the tensor begins at a multiple of 16 bytes, so
+ * that eight elements are one access. Others are read and written element by element. */
+enum { FV_ALIGNED_Q = 1, FV_ALIGNED_K = 2, FV_ALIGNED_V = 4, FV_ALIGNED_OUT = 8 };
+
+/* Bits of fv_attention_params.flags. */
+enum { FV_FLAG_CAUSAL = 1, FV_FLAG_TOP_LEFT = 2 };
+
+/* Bits that a kernel adds to errors[sequence]: those of fovea.h, which kernels do not read. */
+enum { FV_ERROR_LENGTH = 1, FV_ERROR_MASK = 32 };
+
+typedef struct fv_attention_params {
+  fv_device_view q, k, v, out;
+  fv_device_view lse;        /* f32 */
+  fv_device_view mask;       /* u8 [sequence, key]; seq is the step from key to key, 0 or 1 */
+  const int32_t *kv_lengths; /* [sequences]; NULL: len_kv */
+  uint32_t *errors;          /* [sequences]; NULL: not wanted */
+  int64_t tiles;             /* row_tiles * heads_kv * sequences */
+  int64_t row_tiles;         /* tiles of query rows per sequence and kv head */
+  int32_t heads_kv, group;   /* group: query heads per kv head */
+  int32_t len_q, len_kv;     /* len_kv: the room there is */
+  int32_t dim, dim_v;        /* multiples of 8, at most the row's dim */
+  int32_t mask_keys;         /* keys that the mask reaches */
+  uint32_t flags, aligned;   /* FV_FLAG_..., FV_ALIGNED_... */
+  float scale;               /* natural logits per unit of q.k */
+  float scale_log2e;         /* scale * log2(e) */
+  uint32_t reserved;
+} fv_attention_params;
+
+FV_PARAMS_ASSERT(sizeof(fv_device_view) == 32, "fv_device_view has another size on this side");
+FV_PARAMS_ASSERT(sizeof(fv_attention_params) == 272, "fv_attention_params has another size here");
+
+#endif /* FV_PARAMS_H */

@@ -1,0 +1,50 @@
+// chunk.cuh - eight 16-bit elements between global and shared memory.
+//
+// The header asks for memory aligned to the element and no more. Where rows are aligned to 16 bytes
+// (the host knows) a chunk is one access; elsewhere it goes element by element.
+#ifndef FV_CHUNK_CUH
+#define FV_CHUNK_CUH
+
+#include <stdint.h>
+
+#include "../arch/sm80.cuh"
+
+// Eight elements, or zeros if `wanted` is false: then `from` is not looked at.
+__device__ __forceinline__ uint4 fv_read_elements(const unsigned char *from, bool wanted) {
+  const uint16_t *element = reinterpret_cast<const uint16_t *>(from);
+  uint32_t pair[4] = {0, 0, 0, 0};
+  if (wanted) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      pair[i] = element[2 * i] | static_cast<uint32_t>(element[2 * i + 1]) << 16;
+    }
+  }
+  return make_uint4(pair[0], pair[1], pair[2], pair[3]);
+}
+
+// Puts a chunk into shared memory, zeros if it is not wanted. The other threads see it after the
+// next fv_copy_async_wait_all and barrier, whichever way it went.
+__device__ __forceinline__ void fv_load_chunk(unsigned char *to, const unsigned char *from,
+                                              bool wanted, bool aligned) {
+  if (aligned) {
+    fv_copy_async_16(fv_shared_address(to), from, wanted ? 16 : 0);
+  } else {
+    *reinterpret_cast<uint4 *>(to) = fv_read_elements(from, wanted);
+  }
+}
+
+__device__ __forceinline__ void fv_store_chunk(unsigned char *to, uint4 chunk, bool aligned) {
+  if (aligned) {
+    *reinterpret_cast<uint4 *>(to) = chunk;
+    return;
+  }
+  const uint32_t pair[4] = {chunk.x, chunk.y, chunk.z, chunk.w};
+  uint16_t *element = reinterpret_cast<uint16_t *>(to);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    element[2 * i] = static_cast<uint16_t>(pair[i]);
+    element[2 * i + 1] = static_cast<uint16_t>(pair[i] >> 16);
+  }
+}
+
+#endif  // FV_CHUNK_CUH

@@ -1,0 +1,96 @@
+// online_softmax.cuh - hides scores and turns them into probabilities, keeping per row the largest
+// score and the sum (Milakov and Gimelshein 2018). In base 2: exp(t) = 2^(t * log2 e), and the
+// factor is part of the scale.
+#ifndef FV_ONLINE_SOFTMAX_CUH
+#define FV_ONLINE_SOFTMAX_CUH
+
+#include "load.cuh"
+#include "score.cuh"
+
+// Of the two rows that a lane holds; the four lanes of a row agree on maximum, and each sums its own
+// columns.
+struct fv_row_state {
+  float maximum[2];  // of q.k, unscaled
+  float sum[2];      // this lane's part
+  int32_t keys[2];   // how many keys, from key 0, the row sees by position
+};
+
+__device__ __forceinline__ fv_row_state fv_start_rows(const fv_attention_params &p,
+                                                      const fv_query_tile &tile) {
+  fv_row_state state;
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    int32_t row = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4 + r * 8;
+    state.maximum[r] = -INFINITY;
+    state.sum[r] = 0.0f;
+    int64_t position = tile.position + fv_row_of(p, tile, row).position;
+    state.keys[r] = fv_keys_of_row(p, tile, position);
+  }
+  return state;
+}
+
+// Scores of keys that the row does not see become -inf. They are replaced and not added to: K may
+// be NaN where no row sees it.
+template <class Config>
+__device__ __forceinline__ void fv_hide(float (&s)[fv_fragments<Config>::key_tiles][4],
+                                        const fv_row_state &state, const fv_visible_keys &visible,
+                                        int32_t key_begin) {
+  int32_t keys[2] = {state.keys[0] - key_begin, state.keys[1] - key_begin};
+  if (visible.all() && keys[0] >= Config::tile_kv && keys[1] >= Config::tile_kv) return;
+#pragma unroll
+  for (int n = 0; n < fv_fragments<Config>::key_tiles; ++n) {
+#pragma unroll
+    for (int c = 0; c < 4; ++c) {
+      int32_t key = n * 8 + threadIdx.x % 4 * 2 + c % 2;
+      if (!visible.has(key) || key >= keys[c / 2]) s[n][c] = -INFINITY;
+    }
+  }
+}
+
+// Over the four lanes that share a row.
+__device__ __forceinline__ float fv_row_maximum(float x) {
+  x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
+  return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
+}
+
+__device__ __forceinline__ float fv_row_sum(float x) {
+  x += __shfl_xor_sync(0xffffffffu, x, 1);
+  return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
+
+// Scores become probabilities relative to the largest so far; sum and O are brought to it.
+template <class Config>
+__device__ __forceinline__ void fv_softmax(float (&s)[fv_fragments<Config>::key_tiles][4],
+                                           float (&o)[fv_fragments<Config>::dim_tiles][4],
+                                           fv_row_state &state, float scale_log2e) {
+  using f = fv_fragments<Config>;
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    float maximum = state.maximum[r];
+#pragma unroll
+    for (int n = 0; n < f::key_tiles; ++n)
+      maximum = fmaxf(maximum, fmaxf(s[n][2 * r], s[n][2 * r + 1]));
+    maximum = fv_row_maximum(maximum);
+    // A row that has seen nothing yet has the maximum -inf, and -inf - -inf would be NaN.
+    float base = maximum == -INFINITY ? 0.0f : maximum * scale_log2e;
+    float rescale = fv_exp2(fmaf(state.maximum[r], scale_log2e, -base));
+    float sum = 0.0f;
+#pragma unroll
+    for (int n = 0; n < f::key_tiles; ++n) {
+#pragma unroll
+      for (int c = 2 * r; c < 2 * r + 2; ++c) {
+        s[n][c] = fv_exp2(fmaf(s[n][c], scale_log2e, -base));
+        sum += s[n][c];
+      }
+    }
+    state.maximum[r] = maximum;
+    state.sum[r] = state.sum[r] * rescale + sum;
+#pragma unroll
+    for (int n = 0; n < f::dim_tiles; ++n) {
+      o[n][2 * r] *= rescale;
+      o[n][2 * r + 1] *= rescale;
+    }
+  }
+}
+
+#endif  // FV_ONLINE_SOFTMAX_CUH

@@ -1,0 +1,84 @@
+// score.cuh - the two products of attention on tensor cores: S = Q K^T and O += P V.
+//
+// Fragments of mma m16n8k16 (PTX ISA 9.7.15.5): lane l holds of an accumulator the rows l / 4 and
+// l / 4 + 8 and the columns l % 4 * 2 and + 1. Two neighbouring accumulators of S, rounded and
+// paired, are the A operand of the second product: probabilities never leave the registers.
+#ifndef FV_SCORE_CUH
+#define FV_SCORE_CUH
+
+#include "../arch/sm80.cuh"
+#include "tile.cuh"
+
+template <class Config>
+struct fv_fragments {
+  static constexpr int k_steps = Config::dim / 16;       // of Q K^T
+  static constexpr int key_tiles = Config::tile_kv / 8;  // columns of S
+  static constexpr int key_steps = Config::tile_kv / 16;
+  static constexpr int dim_tiles = Config::dim / 8;  // columns of O
+};
+
+// The warp's 16 rows of Q as A operands: q[step] covers columns 16 * step on.
+template <class Config>
+__device__ __forceinline__ void fv_take_queries(
+    uint32_t (&q)[fv_fragments<Config>::k_steps][4],  // [k_steps] A fragments, per warp
+    const unsigned char *tile) {
+  int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 + lane % 16;
+#pragma unroll
+  for (int step = 0; step < fv_fragments<Config>::k_steps; ++step) {
+    int32_t chunk = fv_swizzled_chunk(row, step * 2 + lane / 16, Config::chunks);
+    fv_load_matrices(q[step], fv_shared_address(tile + 16 * chunk));
+  }
+}
+
+// S = Q K^T: s[n] is 16 rows by keys 8 n to 8 n + 7.
+template <class Config>
+__device__ __forceinline__ void fv_score(
+    float (&s)[fv_fragments<Config>::key_tiles][4],  // [16][tile_kv] f32, per warp
+    const uint32_t (&q)[fv_fragments<Config>::k_steps][4], const unsigned char *k_tile) {
+  using f = fv_fragments<Config>;
+  int lane = threadIdx.x % 32;
+  int key = lane % 8 + lane / 16 * 8, half = lane / 8 % 2;
+#pragma unroll
+  for (int n = 0; n < f::key_tiles; ++n) {
+#pragma unroll
+    for (int c = 0; c < 4; ++c) s[n][c] = 0.0f;
+  }
+#pragma unroll
+  for (int step = 0; step < f::k_steps; ++step) {
+#pragma unroll
+    for (int n = 0; n < f::key_tiles; n += 2) {
+      uint32_t k[4];  // B fragments of key tiles n and n + 1
+      int32_t chunk = fv_swizzled_chunk(n * 8 + key, step * 2 + half, Config::chunks);
+      fv_load_matrices(k, fv_shared_address(k_tile + 16 * chunk));
+      Config::type::multiply_add(s[n], q[step], k[0], k[1]);
+      Config::type::multiply_add(s[n + 1], q[step], k[2], k[3]);
+    }
+  }
+}
+
+// O += P V, where s holds the probabilities.
+template <class Config>
+__device__ __forceinline__ void fv_accumulate(
+    float (&o)[fv_fragments<Config>::dim_tiles][4],  // [16][dim] f32, per warp
+    const float (&s)[fv_fragments<Config>::key_tiles][4], const unsigned char *v_tile) {
+  using f = fv_fragments<Config>;
+  using type = typename Config::type;
+  int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int step = 0; step < f::key_steps; ++step) {
+    const float(&left)[4] = s[2 * step];
+    const float(&right)[4] = s[2 * step + 1];
+    const uint32_t p[4] = {type::pack(left[0], left[1]), type::pack(left[2], left[3]),
+                           type::pack(right[0], right[1]), type::pack(right[2], right[3])};
+#pragma unroll
+    for (int n = 0; n < f::dim_tiles; n += 2) {
+      uint32_t v[4];  // B fragments of columns 8 n and 8 n + 8
+      int32_t chunk = fv_swizzled_chunk(step * 16 + lane % 16, n + lane / 16, Config::chunks);
+      fv_load_matrices_transposed(v, fv_shared_address(v_tile + 16 * chunk));
+      type::multiply_add(o[n], p, v[0], v[1]);
+      type::multiply_add(o[n + 1], p, v[2], v[3]);
+    }
+  }
+}
+
+#endif  // FV_SCORE_CUH

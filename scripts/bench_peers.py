@@ -1,0 +1,206 @@
+"""Times PyTorch's attention beside fovea, in one process, and adds the rows to a report.
+
+usage: bench_peers.py REPORT.json LIBRARY LIST [REPETITIONS]
+
+REPORT is one of fovea-bench, LIBRARY libfovea_bench_peers.so (fovea, and what fovea-bench measures
+with), LIST what `fovea-bench list` prints. Pipelines:
+
+  torch         scaled_dot_product_attention, with enable_gqa where there are fewer key heads
+  torch-folded  decoding only: the query heads of a key head as rows of one, which torch can't do itself
+  fovea@torch   fovea, here: what the other two are compared with
+
+All work on the same memory, PyTorch on views of it with heads before rows, in turns, with as many
+threads as the report's. Results are compared with fovea's before anything is timed.
+"""
+import ctypes
+import json
+import math
+import os
+import pathlib
+import re
+import signal
+import sys
+import time
+
+import torch
+
+NAME = re.compile(r"(?P<device>\w+)/\w+/(?P<phase>\w+)/batch:(?P<batch>\d+)"
+                  r"/heads:(?P<heads_q>\d+):(?P<heads_kv>\d+)/len:(?P<len_q>\d+):(?P<len_kv>\d+)"
+                  r"/dim:(?P<dim>\d+)/(?P<dtype>\w+)/(?P<mask>\w+)/(?P<cache>\w+)$")
+DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+LEAST_SECONDS = 0.01  # of a sample in a warm cache, as fovea-bench's
+LONGEST_TO_PRECEDE = 0.02
+SETTLE = 0.005  # libgomp's threads spin for some milliseconds after a loop
+
+
+class Problem:
+  """One line of the list: its name taken apart, its FLOPs, its bytes, what results may differ by."""
+
+  def __init__(self, line):
+    self.name, flops, nbytes, allowed = line.split("\t")
+    self.flops, self.bytes, self.allowed = float(flops), float(nbytes), float(allowed)
+    fields = NAME.match(self.name).groupdict()
+    for key in ("batch", "heads_q", "heads_kv", "len_q", "len_kv", "dim"):
+      setattr(self, key, int(fields[key]))
+    self.dtype, self.causal = fields["dtype"], fields["mask"] == "causal"
+    self.decode, self.cold = fields["phase"] == "decode", fields["cache"] == "cold"
+
+  def row_name(self, pipeline):
+    device, _, rest = self.name.split("/", 2)
+    return f"{device}/{pipeline}/{rest}"
+
+
+class Fovea:
+  """The library's calls on one problem, through three functions of C that take addresses."""
+
+  def __init__(self, library, threads):
+    self.library = ctypes.CDLL(library)
+    self.library.fv_bench_peer_open.restype = ctypes.c_void_p
+    self.library.fv_bench_peer_open.argtypes = [ctypes.c_int, ctypes.c_char_p] + 4 * [ctypes.c_void_p]
+    self.library.fv_bench_peer_run.argtypes = [ctypes.c_void_p]
+    self.library.fv_bench_peer_run.restype = ctypes.c_int
+    self.library.fv_bench_peer_close.argtypes = [ctypes.c_void_p]
+    self.library.fv_bench_flush.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    self.library.fv_bench_flush.restype = None
+    self.threads = threads
+
+  def open(self, problem, q, k, v, out):
+    state = self.library.fv_bench_peer_open(self.threads, problem.name.encode(), q.data_ptr(),
+                                            k.data_ptr(), v.data_ptr(), out.data_ptr())
+    if not state:
+      sys.exit(f"scripts/bench: fovea cannot run {problem.name}")
+    return state
+
+  def run(self, state):
+    if not self.library.fv_bench_peer_run(state):
+      sys.exit("scripts/bench: fovea_attention failed")
+
+  def flush(self, tensor):
+    self.library.fv_bench_flush(tensor.data_ptr(), tensor.numel() * tensor.element_size())
+
+
+def random_tensor(*shape, dtype):
+  return (torch.rand(*shape, dtype=torch.float32) * 2 - 1).to(dtype)
+
+
+def contestants(problem, fovea):
+  """(pipeline, call, its result) of each, the tensors to flush, and what to close at the end."""
+  p, dtype = problem, DTYPES[problem.dtype]
+  q = random_tensor(p.batch, p.len_q, p.heads_q, p.dim, dtype=dtype)
+  k, v = (random_tensor(p.batch, p.len_kv, p.heads_kv, p.dim, dtype=dtype) for _ in "kv")
+  out = torch.full_like(q, math.nan)
+  state = fovea.open(p, q, k, v, out)
+  turned = [tensor.transpose(1, 2) for tensor in (q, k, v)]
+  attend = torch.nn.functional.scaled_dot_product_attention
+  shared = p.heads_q != p.heads_kv
+
+  def torch_call():
+    return attend(*turned, is_causal=p.causal, enable_gqa=shared)
+
+  def folded_call():
+    # One position: [batch, 1, heads_q, dim] is [batch, heads_kv, group, dim] without a copy.
+    rows = q.view(p.batch, p.heads_kv, p.heads_q // p.heads_kv, p.dim)
+    return attend(rows, *turned[1:])
+
+  found = [("fovea@torch", lambda: fovea.run(state), lambda _: out.clone()),
+           ("torch", torch_call, lambda result: result.transpose(1, 2))]
+  if p.decode and shared:
+    found.append(("torch-folded", folded_call, lambda result: result.reshape(q.shape)))
+  return found, (k, v), state
+
+
+def check(problem, found):
+  """Runs each once, which also warms it up, and compares."""
+  results = [result(call()) for _, call, result in found]
+  for (pipeline, _, _), other in zip(found[1:], results[1:]):
+    apart = (results[0].double() - other.double()).abs().max().item()
+    if not apart <= problem.allowed:  # also a NaN
+      sys.exit(f"scripts/bench: {problem.row_name(pipeline)}: its result differs from fovea's by "
+               f"{apart:.3g}, and {problem.allowed:.3g} is allowed; nothing is timed")
+
+
+def timed(call, runs):
+  time.sleep(SETTLE)
+  start, cpu = time.perf_counter(), time.process_time()
+  for _ in range(runs):
+    call()
+  return (time.perf_counter() - start) / runs, (time.process_time() - cpu) / runs
+
+
+def runs_per_sample(problem, call):
+  if problem.cold:
+    return 1
+  first = timed(call, 1)[0]
+  if first > LEAST_SECONDS:
+    return 1
+  return math.ceil(LEAST_SECONDS / max(min(first, timed(call, 1)[0]), 1e-7))
+
+
+def measure(problem, fovea, repetitions):
+  """[(pipeline, runs per sample, [(seconds, seconds of processors)])] of one problem."""
+  found, caches, state = contestants(problem, fovea)
+  check(problem, found)
+  rows = [(pipeline, runs_per_sample(problem, call), []) for pipeline, call, _ in found]
+  for _ in range(repetitions):
+    for (_, call, _), (_, runs, samples) in zip(found, rows):
+      if problem.cold:
+        for tensor in caches:
+          fovea.flush(tensor)
+      elif not samples or samples[-1][0] < LONGEST_TO_PRECEDE:
+        call()
+      samples.append(timed(call, runs))
+  fovea.library.fv_bench_peer_close(state)
+  return rows
+
+
+def entries(problem, rows, family):
+  """The rows as Google Benchmark writes them."""
+  for offset, (pipeline, runs, samples) in enumerate(rows):
+    name = problem.row_name(pipeline)
+    for index, (seconds, cpu_seconds) in enumerate(samples):
+      yield {"name": name, "family_index": family + offset, "per_family_instance_index": 0,
+             "run_name": name, "run_type": "iteration", "repetitions": len(samples),
+             "repetition_index": index, "threads": 1, "iterations": runs,
+             "real_time": 1e3 * seconds, "cpu_time": 1e3 * cpu_seconds, "time_unit": "ms",
+             "bytes": problem.bytes, "flops": problem.flops}
+
+
+def write_whole(path, report):
+  """All of it or nothing: an interruption leaves the old file."""
+  partial = path.with_name(path.name + ".partial")
+  try:
+    partial.write_text(json.dumps(report, indent=2) + "\n")
+    os.replace(partial, path)
+  finally:
+    partial.unlink(missing_ok=True)
+
+
+def main():
+  path, library, listed = pathlib.Path(sys.argv[1]), sys.argv[2], pathlib.Path(sys.argv[3])
+  repetitions = int(sys.argv[4]) if len(sys.argv) > 4 else 9
+  signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
+  report = json.loads(path.read_text())
+  threads = int(report["context"]["threads"])
+  torch.set_num_threads(threads)
+  torch.manual_seed(1)
+  fovea = Fovea(library, threads)
+  problems = [Problem(line) for line in listed.read_text().splitlines()]
+  family = 1 + max((row["family_index"] for row in report["benchmarks"]), default=-1)
+  start = time.monotonic()
+  with torch.inference_mode():
+    for index, problem in enumerate(problems):
+      if sys.stderr.isatty():
+        print(f"\r\033[K{index + 1:3}/{len(problems)}  {time.monotonic() - start:4.0f} s  "
+              f"{problem.row_name('torch')}", end="", file=sys.stderr, flush=True)
+      rows = measure(problem, fovea, repetitions)
+      report["benchmarks"] += entries(problem, rows, family)
+      family += len(rows)
+  if sys.stderr.isatty():
+    print("\r\033[K", end="", file=sys.stderr)
+  report["context"]["torch"] = (f"{torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, "
+                                f"{torch.get_num_threads()} threads")
+  write_whole(path, report)
+
+
+if __name__ == "__main__":
+  main()

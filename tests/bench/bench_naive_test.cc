@@ -1,0 +1,91 @@
+// The opponent is right: it is compared with fovea here, on shapes that the grid has and on others.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "bench_blas.h"
+#include "bench_check.h"
+#include "bench_machine.h"
+#include "bench_pipeline.h"
+#include "bench_vector.h"
+
+namespace {
+
+void expect_agreement(const fv_bench_problem &problem) {
+  fv_bench_machine machine;
+  fv_bench_tensors tensors;
+  ASSERT_TRUE(fv_bench_machine_open(&machine, 2));
+  ASSERT_TRUE(fv_bench_tensors_make(&tensors, &problem, machine.pool));
+  size_t bytes = static_cast<size_t>(tensors.q_count * fv_bench_dtype_bytes(problem.dtype));
+  std::vector<char> results[2];
+  for (int i = 0; i < 2; ++i) {
+    const fv_bench_pipeline *pipeline = fv_bench_pipeline_at(i);
+    memset(tensors.out, 0xff, bytes);
+    void *state = pipeline->open(&machine, &tensors);
+    ASSERT_TRUE(state && pipeline->run(state));
+    pipeline->close(state);
+    const char *out = static_cast<const char *>(tensors.out);
+    results[i].assign(out, out + bytes);
+  }
+  EXPECT_LE(fv_bench_distance(results[0].data(), results[1].data(), tensors.q_count, problem.dtype),
+            fv_bench_allowance(&problem));
+  fv_bench_tensors_free(&tensors);
+  fv_bench_machine_close(&machine);
+}
+
+TEST(BenchNaive, AgreesWithFovea) {
+  for (fovea_dtype dtype : {FOVEA_F32, FOVEA_F16, FOVEA_BF16}) {
+    for (int causal = 0; causal < 2; ++causal) {
+      for (int64_t heads_kv : {1, 2, 4}) {
+        expect_agreement({2, 4, heads_kv, 70, 70, 32, dtype, false, causal == 1, false});
+        expect_agreement({1, 4, heads_kv, 20, 75, 64, dtype, false, causal == 1, false});
+      }
+      expect_agreement({1, 1, 1, 300, 300, 32, dtype, false, causal == 1, false});
+    }
+    expect_agreement({3, 8, 2, 1, 333, 64, dtype, true, false, false});
+    expect_agreement({3, 4, 4, 1, 333, 64, dtype, true, false, true});
+  }
+}
+
+TEST(BenchVector, SoftmaxIsThatOfDoublePrecisionAndHiddenKeysAreZero) {
+  for (int64_t visible : {0, 1, 2, 15, 16, 17, 40}) {
+    std::vector<float> row(40);
+    std::vector<double> expected(40, 0.0);
+    double sum = 0;
+    for (size_t i = 0; i < 40; ++i) row[i] = 30 * std::sin(static_cast<float>(i));
+    for (int64_t i = 0; i < visible; ++i) sum += std::exp(static_cast<double>(row[i]));
+    for (int64_t i = 0; i < visible; ++i) expected[i] = std::exp(double{row[i]}) / sum;
+    fv_bench_softmax(row.data(), visible, 40);
+    for (size_t i = 0; i < 40; ++i) {
+      /* 60 apart in the exponent are rounded to 60 u; the polynomial, the sum and 1 / sum add a few */
+      EXPECT_NEAR(row[i], expected[i], 100 * 0x1p-24 * expected[i] + 1e-30) << visible << " " << i;
+    }
+  }
+}
+
+TEST(BenchVector, SixteenBitValuesSurviveWideningAndNarrowing) {
+  for (fovea_dtype dtype : {FOVEA_F16, FOVEA_BF16}) {
+    std::vector<uint16_t> codes, back(65536);
+    const uint32_t infinity = dtype == FOVEA_F16 ? 0x7c00 : 0x7f80;
+    for (uint32_t code = 0; code < 65536; ++code) {
+      if ((code & 0x7fff) < infinity) codes.push_back(static_cast<uint16_t>(code));
+    }
+    std::vector<float> wide(codes.size());
+    int64_t count = static_cast<int64_t>(codes.size());
+    fv_bench_widen(wide.data(), codes.data(), count, dtype);
+    fv_bench_narrow(back.data(), wide.data(), count, dtype);
+    back.resize(codes.size());
+    EXPECT_EQ(back, codes);
+  }
+}
+
+TEST(BenchBlas, KernelsOlderThanAvx2AreReplacedWhereTheProcessorHasMore) {
+  EXPECT_STREQ(fv_bench_blas_better("Prescott", "avx512"), "SkylakeX");
+  EXPECT_STREQ(fv_bench_blas_better("Sandybridge", "avx2"), "Haswell");
+  EXPECT_FALSE(fv_bench_blas_better("Prescott", "portable"));
+  EXPECT_FALSE(fv_bench_blas_better("Haswell", "avx512"));
+  EXPECT_FALSE(fv_bench_blas_better("Zen", "avx2"));
+}
+
+}  // namespace

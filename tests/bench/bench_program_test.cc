@@ -1,0 +1,134 @@
+// fovea-bench as its users meet it. No time is asserted anywhere.
+#include <gtest/gtest.h>
+#include <jansson.h>
+#include <sys/wait.h>
+
+#include <memory>
+#include <set>
+
+#include "bench_report.h"
+
+namespace fovea_test {
+namespace {
+
+struct Ran {
+  int code;
+  std::string out;  // stdout and stderr
+};
+
+Ran bench(const std::string &arguments) {
+  std::string command = std::string("'") + FOVEA_BENCH_PROGRAM + "' " + arguments + " 2>&1";
+  FILE *pipe = popen(command.c_str(), "r");
+  std::string out;
+  char buffer[4096];
+  for (size_t count; (count = fread(buffer, 1, sizeof buffer, pipe)) > 0;)
+    out.append(buffer, count);
+  int status = pclose(pipe);
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, out};
+}
+
+const char kSmall[] = "--quick --filter batch:32/heads:8:8/len:128:128/dim:64/f32/full ";
+
+struct Release {
+  void operator()(json_t *json) const { json_decref(json); }
+};
+
+TEST(BenchProgram, WritesWhatGoogleBenchmarkWrites) {
+  Folder folder;
+  Ran ran = bench(kSmall + ("--output " + folder.file("report.json")));
+  ASSERT_EQ(ran.code, 0) << ran.out;
+  EXPECT_NE(ran.out.find("x naive"), std::string::npos) << ran.out;
+  std::unique_ptr<json_t, Release> report(
+      json_load_file(folder.file("report.json").c_str(), 0, nullptr));
+  ASSERT_TRUE(report);
+  json_t *context = json_object_get(report.get(), "context");
+  for (const char *key : {"date", "machine", "threads", "isa", "compiler", "commit", "fovea",
+                          "command", "grid", "blas", "peak_gflops", "system", "memory"}) {
+    EXPECT_TRUE(json_is_string(json_object_get(context, key))) << key;
+  }
+  std::map<std::string, std::set<json_int_t>> repetitions;
+  size_t index;
+  json_t *run;
+  json_array_foreach(json_object_get(report.get(), "benchmarks"), index, run) {
+    std::string name = json_string_value(json_object_get(run, "name"));
+    repetitions[name].insert(json_integer_value(json_object_get(run, "repetition_index")));
+    EXPECT_STREQ(json_string_value(json_object_get(run, "run_type")), "iteration");
+    EXPECT_EQ(json_integer_value(json_object_get(run, "repetitions")), 9);
+    EXPECT_GT(json_number_value(json_object_get(run, "real_time")), 0) << name;
+    EXPECT_TRUE(json_is_number(json_object_get(run, "cpu_time"))) << name;
+  }
+  EXPECT_EQ(repetitions.size(), 3u); /* fovea, naive, peak */
+  for (const auto &row : repetitions) EXPECT_EQ(row.second.size(), 9u) << row.first;
+}
+
+TEST(BenchProgram, AMismatchEndsTheRunBeforeAnythingIsWritten) {
+  Folder folder;
+  Ran ran = bench(kSmall + ("--break-naive --output " + folder.file("report.json")));
+  EXPECT_EQ(ran.code, 1) << ran.out;
+  EXPECT_NE(ran.out.find("cpu/naive/prefill"), std::string::npos) << ran.out;
+  EXPECT_NE(ran.out.find("differs from fovea's by"), std::string::npos) << ran.out;
+  EXPECT_NE(access(folder.file("report.json").c_str(), F_OK), 0);
+}
+
+TEST(BenchProgram, AReportThatCannotBeWrittenIsAnError) {
+  Ran ran = bench(std::string(kSmall) + "--output /nonexistent/report.json");
+  EXPECT_EQ(ran.code, 5) << ran.out;
+  EXPECT_NE(ran.out.find("/nonexistent/report.json: No such file"), std::string::npos) << ran.out;
+}
+
+TEST(BenchProgram, ListsTheProblemsOfAGridWithTheirWork) {
+  Ran ran = bench("list --quick --filter decode");
+  EXPECT_EQ(ran.code, 0);
+  std::istringstream lines(ran.out);
+  int count = 0;
+  for (std::string line; std::getline(lines, line); ++count) {
+    fv_bench_row_key key;
+    ASSERT_TRUE(fv_bench_row_parse(line.substr(0, line.find('\t')).c_str(), &key)) << line;
+    EXPECT_TRUE(key.problem.decode);
+    EXPECT_EQ(strtod(line.c_str() + line.find('\t'), nullptr), fv_bench_flops(&key.problem));
+  }
+  EXPECT_GE(count, 4);
+}
+
+TEST(BenchProgram, ShowsAReportAsTableAndPageAndPictures) {
+  Folder folder;
+  std::string path = folder.file("report.json");
+  small_report().write(path);
+  EXPECT_NE(bench("table " + path).out.find("prefill f32, full"), std::string::npos);
+  Ran page = bench("page " + path + " ../here");
+  EXPECT_EQ(page.code, 0);
+  EXPECT_EQ(page.out.rfind("# Performance\n", 0), 0u) << page.out;
+  EXPECT_NE(page.out.find("(../here/prefill-f32-time.png)"), std::string::npos) << page.out;
+  EXPECT_NE(page.out.find("Test Processor, 2 threads"), std::string::npos) << page.out;
+  EXPECT_EQ(bench("plot " + path + " " + folder.path()).code, 0);
+  EXPECT_EQ(access(folder.file("decode-f32-group4-time.svg").c_str(), F_OK), 0);
+  EXPECT_EQ(bench("plot " + path + " /nonexistent").code, 5);
+}
+
+TEST(BenchProgram, SaysWhichReportIsNone) {
+  Ran ran = bench("table /nonexistent.json");
+  EXPECT_EQ(ran.code, 3);
+  EXPECT_NE(ran.out.find("/nonexistent.json"), std::string::npos) << ran.out;
+}
+
+TEST(BenchProgram, RefusesArgumentsItDoesNotKnow) {
+  for (const char *arguments :
+       {"--repetitions 8", "--repetitions 100", "--repetitions nine", "--threads 0", "--threads 2x",
+        "--unknown", "dance", "table", "table a b", "page a", "plot a b c", "list a",
+        "--quick --filter no-such-problem"}) {
+    EXPECT_EQ(bench(arguments).code, 2) << arguments;
+  }
+}
+
+TEST(BenchProgram, HelpTeachesItsCommands) {
+  Ran ran = bench("--help");
+  EXPECT_EQ(ran.code, 0);
+  for (const char *word : {"--quick", "--full", "--output", "--filter", "--threads",
+                           "--repetitions", "table FILE", "plot FILE FOLDER"}) {
+    EXPECT_NE(ran.out.find(word), std::string::npos) << word;
+  }
+  EXPECT_EQ(ran.out.find("--break-naive"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace fovea_test

@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+"""usage: bench_scripts_test.py ROOT INSTRUCTION_CASE. The scripts around fovea-bench: arguments, names, the newest report,
+the comparison of instruction counts. Nothing is timed, and no PyTorch is needed."""
+import importlib.machinery
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+ROOT, CASE = (pathlib.Path(name).resolve() for name in sys.argv[1:3])
+del sys.argv[1:3]
+
+
+def load(name):
+  """A script as a module."""
+  loader = importlib.machinery.SourceFileLoader(name.replace("-", "_"), str(ROOT / "scripts" / name))
+  module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+  loader.exec_module(module)
+  return module
+
+
+def run(*command):
+  return subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+
+
+class Bench(unittest.TestCase):
+  def test_help_teaches(self):
+    done = run(ROOT / "scripts/bench", "--help")
+    self.assertEqual(done.returncode, 0)
+    for word in ("--quick", "--full", "--peers", "--keep", "--output", "compare.py"):
+      self.assertIn(word, done.stdout)
+
+  def test_wrong_arguments_are_refused_before_anything_is_done(self):
+    for arguments in (["--quick", "--full"], ["--fast"], ["--output"], ["--keep", "--output", "x"],
+                      ["--keep", "--filter", "decode"]):
+      done = run(ROOT / "scripts/bench", *arguments)
+      self.assertEqual(done.returncode, 2, arguments)
+      self.assertIn("scripts/bench: ", done.stderr)
+
+
+class PerformancePage(unittest.TestCase):
+  def setUp(self):
+    self.script = load("performance-page")
+
+  def test_names_folders_after_machine_and_threads(self):
+    for machine, name in (("Intel(R) Xeon(R) Gold 6338 CPU @ 2.00GHz", "intel-xeon-gold-6338-2-threads"),
+                          ("AMD EPYC 9B14 96-Core Processor", "amd-epyc-9b14-96-core-processor-2-threads"),
+                          ("Intel(R) Xeon(R) Processor", "intel-xeon-processor-2-threads")):
+      self.assertEqual(self.script.folder_name({"machine": machine, "threads": "2"}), name)
+
+  def test_takes_the_newest_report(self):
+    with tempfile.TemporaryDirectory() as folder:
+      self.assertIsNone(self.script.newest(pathlib.Path(folder)))
+      for name, date in (("a", "2026-02-01"), ("b", "2026-03-01"), ("c", "2026-01-01")):
+        path = pathlib.Path(folder, name)
+        path.mkdir()
+        (path / "results.json").write_text(json.dumps({"context": {"date": date}}))
+      self.assertEqual(self.script.newest(pathlib.Path(folder)).parent.name, "b")
+
+  def test_packs_a_report_without_changing_it(self):
+    report = {"context": {"date": "x", "caches": [{"level": 1}]},
+              "benchmarks": [{"name": "a", "real_time": 1.25, "cpu_time": 2.0}, {"name": "b",
+                             "real_time": 1.23456789e-3, "cpu_time": 3.0}]}
+    text = self.script.packed(json.loads(json.dumps(report)))
+    report["benchmarks"][1]["real_time"] = 1.234568e-3
+    self.assertEqual(json.loads(text), report)
+    self.assertEqual(sum('"name"' in line for line in text.splitlines()), 2)
+
+  def test_without_a_report_says_so(self):
+    self.assertIn("No results are committed", self.script.page(None, "nothing"))
+
+  def test_check_fails_on_another_page(self):
+    with tempfile.TemporaryDirectory() as folder:
+      self.script.PAGE = pathlib.Path(folder, "page.md")
+      for text, status in ((self.script.NOTHING, 0), (self.script.NOTHING + "more\n", 1)):
+        self.script.PAGE.write_text(text)
+        self.assertEqual(self.status_of_check(folder), status)
+
+  def status_of_check(self, folder):
+    sys.argv[1:] = ["--check", "--results", folder]
+    try:
+      with open(os.devnull, "w") as sys.stdout:
+        self.script.main()
+    except SystemExit as end:
+      return end.code
+    finally:
+      sys.stdout = sys.__stdout__
+      del sys.argv[1:]
+    return 0
+
+
+class CountInstructions(unittest.TestCase):
+  def setUp(self):
+    self.script = load("count-instructions")
+
+  def complaints(self, expected, counted):
+    return list(self.script.compare(expected, counted))
+
+  def test_three_per_cent_are_allowed_on_both_sides(self):
+    self.assertEqual(self.complaints({"a": 1000}, {"a": 1029}), [])
+    self.assertEqual(self.complaints({"a": 1000}, {"a": 971}), [])
+    self.assertEqual(self.complaints({"a": 1000}, {"a": 1031}), ["a: 1031 instructions, +3.1% against 1000"])
+    self.assertEqual(self.complaints({"a": 1000}, {"a": 969}), ["a: 969 instructions, -3.1% against 1000"])
+
+  def test_a_case_without_a_figure_is_noticed_and_the_reverse(self):
+    self.assertEqual(self.complaints({"a": 1}, {"b": 1}), ["a: not counted", "b: has no committed figure"])
+
+  def test_figures_are_read_back_as_written(self):
+    with tempfile.TemporaryDirectory() as folder:
+      path = pathlib.Path(folder, "figures.txt")
+      self.script.write_figures(path, "GNU 12: x", {"a/b": 12, "c": 123456789})
+      self.assertEqual(self.script.read_figures(path), ("GNU 12: x", {"a/b": 12, "c": 123456789}))
+
+  def test_the_committed_figures_are_those_of_its_cases(self):
+    _, figures = self.script.read_figures(ROOT / "tests/bench/instructions.txt")
+    self.assertEqual(list(figures), self.script.PREFILL + self.script.DECODE)
+
+  def test_another_compiler_is_a_skip(self):
+    with tempfile.TemporaryDirectory() as folder:
+      figures = pathlib.Path(folder, "figures.txt")
+      self.script.write_figures(figures, "another compiler", {})
+      done = run(ROOT / "scripts/count-instructions", "--program", CASE, "--figures", figures)
+    self.assertEqual(done.returncode, 77)
+    self.assertIn("skipped: ", done.stdout)
+
+
+if __name__ == "__main__":
+  unittest.main()

@@ -1,0 +1,269 @@
+// criteria_test.cc - the program's judge (cli/criteria.h), and the rows of the reference it stands
+// on, against the tests' own oracle: magnitudes, bounds and ratios, written down a second time.
+#include "criteria.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "attention/features.h"
+#include "check.h"
+#include "cpu/element.h"
+#include "cpu/reference.h"
+
+namespace fovea_test {
+namespace {
+
+// Both sides compute in double precision, on sums of at most 75 keys and logits below 2^10: what
+// they differ by stays far below 2^-30 of the magnitudes.
+constexpr double kSame = 0x1p-30;
+
+Device judged_device() {
+  return device_named("cpu_portable");
+}
+
+fv_problem checked(const Case &problem) {
+  fv_problem result;
+  EXPECT_EQ(fv_check_attention(&problem.args, &result), FOVEA_OK) << fovea_error_detail();
+  return result;
+}
+
+uint32_t probability_type(const fovea_attention_args &args) {
+  const bool narrow = args.q.dtype == FOVEA_F16 || args.q.dtype == FOVEA_BF16;
+  return narrow ? args.q.dtype : static_cast<uint32_t>(FOVEA_F32);
+}
+
+class EachFeature : public testing::TestWithParam<Feature> {};
+
+// The reference's rows in the order of Truth: sequence, head, row.
+std::vector<fv_reference_row> reference_rows(const fv_problem &problem, double weight_floor) {
+  std::vector<fv_reference_row> rows;
+  fv_sequence_cursor cursor = {};
+  fv_sequence sequence;
+  uint32_t errors = 0;
+  while (fv_sequence_next(&problem, &cursor, &sequence)) {
+    for (int64_t head = 0; head < problem.heads_q; ++head) {
+      for (int64_t i = 0; i < sequence.len_q; ++i) {
+        rows.emplace_back();
+        fv_reference_attend(&problem, &sequence, i, head, weight_floor, &rows.back(), &errors);
+      }
+    }
+  }
+  return rows;
+}
+
+TEST_P(EachFeature, GivesTheReferenceTheMagnitudesOfTheOracle) {
+  Case problem(base_of(GetParam(), judged_device()).s);
+  const Truth truth = attend(problem.args);
+  const uint32_t type = probability_type(problem.args);
+  const auto rows = reference_rows(checked(problem), half_step(type) / unit_roundoff(type));
+  ASSERT_EQ(rows.size(), truth.rows.size());
+  for (size_t n = 0; n < rows.size(); ++n) {
+    const Row &expected = truth.rows[n];
+    const fv_reference_row &got = rows[n];
+    SCOPED_TRACE(testing::Message() << "sequence " << expected.sequence << ", row " << expected.i
+                                    << ", head " << expected.h);
+    if (expected.empty) {
+      EXPECT_EQ(got.lse, expected.lse);
+      continue;
+    }
+    EXPECT_NEAR(got.lse, expected.lse, kSame * (1 + expected.size));
+    // The oracle leaves out logits too small to matter: distances and a scale above 1 make some.
+    EXPECT_GE(got.logit, expected.size * (1 - kSame));
+    const bool all_matter = problem.args.alibi_slopes == nullptr && problem.args.scale <= 1;
+    const double most = all_matter ? expected.size : INFINITY;
+    EXPECT_LE(got.logit, most * (1 + kSame));
+    EXPECT_NEAR(got.sum, expected.lhat, kSame * expected.lhat);
+    for (int64_t d = 0; d < truth.dim_v; ++d) {
+      const size_t at = n * static_cast<size_t>(truth.dim_v) + static_cast<size_t>(d);
+      const double size = truth.condition[at];
+      EXPECT_NEAR(got.out[d], truth.out[at], kSame * size) << d;
+      EXPECT_NEAR(got.magnitude[d], size, kSame * size) << d;
+      EXPECT_NEAR(got.noise[d], truth.noise[at], kSame * size) << d;
+      EXPECT_NEAR(got.spread[d], truth.sum_abs_v[at], kSame * truth.sum_abs_v[at]) << d;
+    }
+  }
+}
+
+// ---- Ratios ----
+
+struct Ratios {
+  double worst[FV_CRITERIA] = {};
+  bool applies[FV_CRITERIA] = {};
+  void note(fv_criterion c, double error, double bound) {
+    applies[c] = true;
+    worst[c] = std::max(worst[c], error == 0 ? 0 : error / bound);
+  }
+};
+
+// The table of criteria.h, from the oracle's magnitudes.
+class Table {
+ public:
+  Table(const Case &problem, const Truth &truth, uint32_t weights_type)
+      : args_(problem.args), truth_(truth), weights_(weights_type) {
+    u_ = std::max(unit_roundoff(args_.out.dtype), unit_roundoff(weights_));
+    for (size_t n = 0; n < truth.rows.size(); ++n) add_row(n);
+    if (count_ >= 4096) {
+      ratios.note(FV_C3, std::sqrt(e2_), norm_bound(0.8, o2_, r2_, f2_, out_step_, count_));
+    }
+    if (weights_ == FOVEA_E4M3) ratios.note(FV_C6, std::sqrt(e2_), 0.04 * std::sqrt(o2_));
+  }
+  Ratios ratios;
+
+ private:
+  double norm_bound(double factor, double o2, double r2, double f2, double step, int64_t n) const {
+    return factor * (u_ * std::sqrt(o2 + r2) + std::sqrt(f2)) +
+           step * std::sqrt(static_cast<double>(n));
+  }
+
+  void add_row(size_t n) {
+    const Row &row = truth_.rows[n];
+    const double before[4] = {e2_, o2_, r2_, f2_};
+    double widest = 0;
+    for (int64_t d = 0; d < truth_.dim_v; ++d) widest = std::max(widest, add_element(n, d));
+    count_ += truth_.dim_v;
+    if (truth_.dim_v >= 64) {
+      ratios.note(
+          FV_C2, std::sqrt(e2_ - before[0]),
+          norm_bound(1.5, o2_ - before[1], r2_ - before[2], f2_ - before[3], widest, truth_.dim_v));
+    }
+    if (args_.lse.dtype == FOVEA_NONE || row.empty) return;
+    const double got = element(args_.lse, row.batch, row.row, row.h, 0);
+    ratios.note(FV_C4, std::fabs(got - row.lse),
+                0x1p-24 * (8 * (1 + row.size) + 4 * std::fabs(row.lse)));
+  }
+
+  // Returns what underflow takes.
+  double add_element(size_t n, int64_t d) {
+    const Row &row = truth_.rows[n];
+    const size_t at = n * static_cast<size_t>(truth_.dim_v) + static_cast<size_t>(d);
+    const double scale = truth_.out_scale[at];
+    const double got = element(args_.out, row.batch, row.row, row.h, d) * scale;
+    double o = truth_.out[at];
+    if (args_.out.dtype == FOVEA_E4M3) {
+      o = std::clamp(o, -448 * std::fabs(scale), 448 * std::fabs(scale));
+    }
+    const double a = truth_.condition[at], r = truth_.noise[at], size = std::fabs(o);
+    const double f = 8 * 0x1p-24 * (1 + row.size) * a;
+    const double step = half_step(args_.out.dtype) * std::fabs(scale);
+    const double lost =
+        step + (row.empty ? 0 : half_step(weights_) * truth_.sum_abs_v[at] / row.lhat);
+    const double e = std::fabs(got - o);
+    const double c1 = 2 * u_ * a + f + lost, c1s = u_ * size + 4 * u_ * r + f + lost;
+    ratios.note(FV_C1, e, c1);
+    ratios.note(FV_C1S, e, c1s);
+    if (weights_ == FOVEA_F32) {
+      const bool wide = args_.out.dtype == FOVEA_F32;
+      const double rounding = wide ? 0 : unit_roundoff(args_.out.dtype) * (size + f) + step;
+      ratios.note(FV_C5, std::max(0.0, e - rounding), f + lost);
+    }
+    if (weights_ == FOVEA_E4M3) ratios.note(FV_C6, e, a / 16 + lost);
+    if (std::max(args_.k.dtype, args_.v.dtype) > FOVEA_BF16)
+      ratios.note(FV_C7, e, std::min(c1, c1s));
+    if (std::fabs(a - size) <= 0x1p-40 * a && args_.out.dtype != FOVEA_F32) {
+      const double ulp = size > 0 ? 2 * u_ * std::exp2(std::floor(std::log2(size))) : 0;
+      ratios.note(FV_C8, e, 2 * ulp + f + lost);
+    }
+    e2_ += e * e;
+    o2_ += size * size;
+    r2_ += r * r;
+    f2_ += f * f;
+    out_step_ = half_step(args_.out.dtype);
+    return lost;
+  }
+
+  const fovea_attention_args &args_;
+  const Truth &truth_;
+  uint32_t weights_;
+  double u_ = 0, e2_ = 0, o2_ = 0, r2_ = 0, f2_ = 0, out_step_ = 0;
+  int64_t count_ = 0;
+};
+
+double floor_of(uint32_t weights_type) {
+  return weights_type == FOVEA_F32 ? 0 : half_step(weights_type) / unit_roundoff(weights_type);
+}
+
+// The oracle's R knows only the types of q, where here the type is the judge's option, and its S
+// leaves out what cannot matter. The test above compares both where they mean the same.
+Truth truth_for_the_judge(const Case &problem, uint32_t weights_type) {
+  Truth truth = attend(problem.args);
+  const auto rows = reference_rows(checked(problem), floor_of(weights_type));
+  const size_t width = static_cast<size_t>(truth.dim_v);
+  for (size_t n = 0; n < rows.size(); ++n) {
+    std::copy_n(rows[n].noise, width, truth.noise.begin() + static_cast<ptrdiff_t>(n * width));
+    truth.rows[n].size = rows[n].logit;
+  }
+  return truth;
+}
+
+void expect_ratios_of_the_table(const Case &problem, uint32_t weights_type) {
+  const fv_problem checked_problem = checked(problem);
+  fv_judge_options options = {};
+  options.weights_dtype = weights_type;
+  fv_verdict verdict = {};
+  fv_judge_attention(&checked_problem, &options, &verdict, nullptr);
+  const Truth truth = truth_for_the_judge(problem, weights_type);
+  const Table table(problem, truth, weights_type);
+  for (int c = 0; c < FV_CRITERIA; ++c) {
+    const char *name = fv_criterion_name(static_cast<fv_criterion>(c));
+    const double expected = table.ratios.worst[c];
+    if (c != FV_C4) {  // noted for empty rows too
+      EXPECT_EQ(verdict.applies[c], table.ratios.applies[c]) << name;
+    }
+    // An error is a difference of nearby numbers: relative to a bound of 2^-24 and more of their
+    // magnitude, the doubles' own rounding is below 2^-20.
+    EXPECT_NEAR(verdict.worst[c], expected, 0x1p-20 * (1 + expected)) << name;
+  }
+  EXPECT_EQ(verdict.exempt, 0);
+}
+
+// Moves one stored number by `steps` units in its last place.
+void disturb(const Case &problem, const Row &row, int64_t d, int32_t steps) {
+  const fovea_tensor &out = problem.args.out;
+  const int64_t at = fv_row_offset(&out, row.batch, row.row, row.h) + d;
+  if (out.dtype == FOVEA_F32) static_cast<int32_t *>(out.data)[at] += steps;
+  if (out.dtype == FOVEA_F16 || out.dtype == FOVEA_BF16)
+    static_cast<int16_t *>(out.data)[at] += static_cast<int16_t>(steps);
+  if (out.dtype == FOVEA_E4M3) static_cast<int8_t *>(out.data)[at] ^= 1;
+}
+
+TEST_P(EachFeature, IsJudgedByTheRatiosOfTheTable) {
+  Case problem(base_of(GetParam(), judged_device()).s);
+  ASSERT_EQ(problem.run(judged_device()).status, FOVEA_OK);
+  for (const uint32_t type : {FOVEA_F32, FOVEA_F16, FOVEA_BF16, FOVEA_E4M3}) {
+    SCOPED_TRACE(testing::Message() << "probabilities of type " << type);
+    expect_ratios_of_the_table(problem, type);
+  }
+}
+
+TEST_P(EachFeature, IsJudgedByTheRatiosOfTheTableWhenNumbersAreOff) {
+  Case problem(base_of(GetParam(), judged_device()).s);
+  ASSERT_EQ(problem.run(judged_device()).status, FOVEA_OK);
+  const Truth truth = attend(problem.args);
+  Choices choices(11);
+  for (const Row &row : truth.rows) {
+    if (row.empty) continue;
+    const int64_t d = choices.below(truth.dim_v);
+    disturb(problem, row, d, static_cast<int32_t>(1 + choices.below(9)));
+  }
+  expect_ratios_of_the_table(problem, FOVEA_F32);
+  expect_ratios_of_the_table(problem, probability_type(problem.args));
+}
+
+INSTANTIATE_TEST_SUITE_P(Criteria, EachFeature, testing::ValuesIn(features()),
+                         [](const auto &info) { return info.param.name; });
+
+TEST(LargestDifference, LooksAtTheElementsAndAtNothingBetweenThem) {
+  const float far = std::numeric_limits<float>::quiet_NaN();
+  float a[] = {1, 2, far, 3, 4, far}, b[] = {1, 2.5, far, 3.25, 4, far};
+  fovea_tensor left = fovea_contiguous(a, FOVEA_F32, 1, 2, 1, 2);
+  left.stride[1] = 3;
+  fovea_tensor right = left;
+  right.data = b;
+  EXPECT_EQ(fv_largest_difference(&left, &right), 0.5);
+}
+
+}  // namespace
+}  // namespace fovea_test

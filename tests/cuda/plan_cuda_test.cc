@@ -1,0 +1,95 @@
+// plan_cuda_test.cc - plans for CUDA devices, held to a committed list. No driver takes part.
+//
+// After an intended change: FOVEA_UPDATE_GOLDEN=1 build/tests/cuda/cuda_test, then read the diff of
+// tests/golden/plans_cuda.txt.
+#include "plan_cuda.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+#include "check.h"
+
+namespace {
+
+const fv_cuda_facts kSmall = {86, 84, 101376}, kLarge = {90, 132, 232448};
+
+fovea_attention_args Request(fovea_dtype dtype, int64_t batch, int64_t len_q, int64_t len_kv,
+                             int64_t heads_q, int64_t heads_kv, int64_t dim) {
+  static char somewhere[16];
+  fovea_attention_args a = {};
+  a.struct_size = sizeof a;
+  a.q = fovea_contiguous(somewhere, dtype, batch, len_q, heads_q, dim);
+  a.k = a.v = fovea_contiguous(somewhere, dtype, batch, len_kv, heads_kv, dim);
+  a.out = a.q;
+  return a;
+}
+
+std::string PlanText(const fv_cuda_facts &facts, const fovea_attention_args &args) {
+  fv_problem problem;
+  fv_plan plan;
+  if (fv_check_attention_shape(&args, &problem) != FOVEA_OK) return fovea_error_detail();
+  if (fv_plan_cuda(&facts, &problem, &plan) != FOVEA_OK) return fovea_error_detail();
+  char text[4096];
+  fv_plan_print(&plan, &problem, text, sizeof text);
+  return text;
+}
+
+TEST(CudaPlan, EqualsTheCommittedPlans) {
+  std::ostringstream text;
+  fovea_attention_args causal = Request(FOVEA_BF16, 2, 1000, 1000, 32, 8, 128);
+  causal.causal = 1;
+  fovea_attention_args few = causal;
+  few.sm_count = 16;
+  const struct {
+    const char *name;
+    fovea_attention_args args;
+  } requests[] = {{"encoder", Request(FOVEA_F16, 4, 128, 128, 12, 12, 32)},
+                  {"prefill, causal", causal},
+                  {"the same on 16 multiprocessors", few},
+                  {"decode", Request(FOVEA_F16, 8, 1, 5000, 32, 8, 128)},
+                  {"a dim between two rows", Request(FOVEA_BF16, 1, 65, 65, 1, 1, 72)},
+                  {"a dim past all rows", Request(FOVEA_BF16, 1, 65, 65, 1, 1, 256)},
+                  {"single precision", Request(FOVEA_F32, 1, 65, 65, 1, 1, 64)}};
+  for (const auto &request : requests) {
+    for (const fv_cuda_facts &facts : {kSmall, kLarge}) {
+      text << "== " << request.name << ", sm_" << facts.sm << "\n"
+           << PlanText(facts, request.args) << "\n";
+    }
+  }
+  const std::string path = FOVEA_SOURCE_DIR "/tests/golden/plans_cuda.txt";
+  if (getenv("FOVEA_UPDATE_GOLDEN")) std::ofstream(path) << text.str();
+  std::ifstream file(path);
+  std::stringstream golden;
+  golden << file.rdbuf();
+  EXPECT_EQ(text.str(), golden.str());
+}
+
+// What prepare loads is what some call within the limits plans: found by planning all of them.
+TEST(CudaPlan, CanChooseExactlyTheRowsThatSomeCallWithinTheLimitsPlans) {
+  for (uint32_t dtype : {FOVEA_F16, FOVEA_BF16}) {
+    for (int32_t limit = 8; limit <= 160; limit += 8) {
+      fovea_limits limits = {};
+      limits.q_dtype = dtype;
+      limits.dim = limits.dim_v = limit;
+      for (int32_t row = 0; fv_cuda_row_at(row); ++row) {
+        bool planned = false;
+        for (int32_t dim = 8; dim <= limit; dim += 8) {
+          fv_problem problem;
+          fv_plan plan;
+          fovea_attention_args args = Request(static_cast<fovea_dtype>(dtype), 1, 5, 5, 1, 1, dim);
+          ASSERT_EQ(fv_check_attention_shape(&args, &problem), FOVEA_OK);
+          planned |= fv_plan_cuda(&kLarge, &problem, &plan) == FOVEA_OK &&
+                     fv_cuda_row_index(plan.kernel) == row;
+        }
+        EXPECT_EQ(fv_plan_cuda_can_choose(&kLarge, &limits, row), planned)
+            << fv_cuda_row_at(row)->kernel.name << ", limit " << limit;
+      }
+    }
+  }
+}
+
+}  // namespace

@@ -1,0 +1,253 @@
+// refusal_test.cc - every call of the driver fails in every way, and what the kernels leave out.
+#include "cuda/fake_gpu.h"
+#include "plan_cuda.h"
+
+namespace fovea_test {
+namespace {
+
+const CUresult kErrors[] = {CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_OUT_OF_MEMORY,
+                            CUDA_ERROR_ILLEGAL_ADDRESS, CUDA_ERROR_NOT_SUPPORTED,
+                            CUDA_ERROR_DEINITIALIZED};
+
+// Calls of fovea_attention, from a thread without a context, on a stream of its own.
+const char *const kCallsOfLaunch[] = {
+    "cuCtxGetCurrent",     "cuStreamGetCtx",    "cuCtxPushCurrent",   "cuCtxGetDevice",
+    "cuStreamIsCapturing", "cuLibraryLoadData", "cuLibraryGetKernel", "cuKernelSetAttribute",
+    "cuLaunchKernelEx",    "cuCtxPopCurrent"};
+
+const char *const kCallsOfCreation[] = {"cuDriverGetVersion",      "cuInit",
+                                        "cuDeviceGetCount",        "cuDeviceGet",
+                                        "cuDeviceGetName",         "cuDeviceGetAttribute",
+                                        "cuDevicePrimaryCtxRetain"};
+
+void expect_detail(const std::string &call, CUresult error) {
+  const std::string words = call + " returned " + std::to_string(error);
+  EXPECT_NE(std::string(fovea_error_detail()).find(words), std::string::npos)
+      << fovea_error_detail() << "; expected: " << words;
+}
+
+TEST(DriverErrors, ComeBackUnchangedWithTheNameOfTheCall) {
+  for (const char *name : kCallsOfLaunch) {
+    for (CUresult error : kErrors) {
+      SCOPED_TRACE(std::string(name) + " fails with " + std::to_string(error));
+      in_fresh_process([name, error] {
+        FakeDriver *fake = use_fake_driver();
+        fovea_handle *handle = nullptr;
+        ASSERT_EQ(create(&handle), FOVEA_OK) << fovea_error_detail();
+        CUstream_st stream{&fake->primary[0], false};
+        Call call;
+        fake->fail = name;
+        fake->with = error;
+        const fovea_status status = fovea_attention(handle, &call.args, &stream);
+        const bool queued = !fake->launches.empty();
+        EXPECT_EQ(status, queued ? FOVEA_PARTIAL : FOVEA_DRIVER_ERROR) << fovea_error_detail();
+        EXPECT_EQ(queued, std::string(name) == "cuCtxPopCurrent");
+        expect_detail(name, error);
+        EXPECT_TRUE(queued || call.untouched());
+        // The next call finds nothing broken.
+        fake->fail = "";
+        EXPECT_EQ(fovea_attention(handle, &call.args, &stream), FOVEA_OK) << fovea_error_detail();
+      });
+    }
+  }
+}
+
+TEST(DriverErrors, EndTheCreationOfAHandle) {
+  for (const char *name : kCallsOfCreation) {
+    for (CUresult error : kErrors) {
+      SCOPED_TRACE(std::string(name) + " fails with " + std::to_string(error));
+      in_fresh_process([name, error] {
+        FakeDriver *fake = use_fake_driver();
+        fake->fail = name;
+        fake->with = error;
+        fovea_handle *handle = nullptr;
+        const fovea_status status = create(&handle);
+        const bool opened = std::string(name).find("cuDevice") == 0;
+        const bool memory = opened && error == CUDA_ERROR_OUT_OF_MEMORY;
+        EXPECT_EQ(status, memory ? FOVEA_OUT_OF_MEMORY : FOVEA_NO_DEVICE) << fovea_error_detail();
+        expect_detail(name, error);
+        EXPECT_EQ(handle, nullptr);
+      });
+    }
+  }
+}
+
+TEST(DriverErrors, OfMemoryHaveTheirOwnStatusWhenPreparing) {
+  for (const char *name : {"cuLibraryLoadData", "cuLibraryGetKernel", "cuKernelSetAttribute"}) {
+    for (CUresult error : kErrors) {
+      in_fresh_process([name, error] {
+        FakeDriver *fake = use_fake_driver();
+        fovea_handle *handle = nullptr;
+        ASSERT_EQ(create(&handle), FOVEA_OK);
+        fovea_limits limits{};
+        limits.struct_size = sizeof limits;
+        limits.heads_q = limits.heads_kv = 1;
+        limits.sequences = limits.total_q = limits.len_kv = 1;
+        fake->fail = name;
+        fake->with = error;
+        EXPECT_EQ(fovea_prepare(handle, &limits),
+                  error == CUDA_ERROR_OUT_OF_MEMORY ? FOVEA_OUT_OF_MEMORY : FOVEA_DRIVER_ERROR);
+        expect_detail(name, error);
+        EXPECT_EQ(fake->count("cuCtxPushCurrent"), fake->count("cuCtxPopCurrent"));
+      });
+    }
+  }
+}
+
+// Asks for support after one change to a call that is supported.
+fovea_support support_after(const std::function<void(fovea_attention_args &)> &change) {
+  static FakeDriver *fake = use_fake_driver();
+  static fovea_handle *handle = nullptr;
+  if (handle == nullptr) {
+    EXPECT_EQ(create(&handle), FOVEA_OK) << fovea_error_detail();
+  }
+  Call call;
+  change(call.args);
+  fovea_support support{};
+  support.struct_size = sizeof support;
+  EXPECT_EQ(fovea_attention_support(handle, &call.args, &support), FOVEA_OK)
+      << fovea_error_detail();
+  call.args.out.data = call.out.data();
+  if (!support.supported) {
+    EXPECT_STREQ(support.kernel, "");
+  }
+  EXPECT_TRUE(fake->launches.empty());
+  return support;
+}
+
+TEST(CudaSupport, NamesEveryFeatureThatTheKernelsLeaveOut) {
+  in_fresh_process([] {
+    static int32_t ints[3];
+    static float floats[6];
+    static uint32_t words[1];
+    struct {
+      const char *words;
+      std::function<void(fovea_attention_args &)> change;
+    } changes[] = {
+        {"f16 or bf16",
+         [](fovea_attention_args &a) {
+           a.q.dtype = a.k.dtype = a.v.dtype = a.out.dtype = FOVEA_F32;
+         }},
+        {"another dtype", [](fovea_attention_args &a) { a.out.dtype = FOVEA_F16; }},
+        {"another dtype", [](fovea_attention_args &a) { a.k.dtype = FOVEA_I8; }},
+        {"q_offsets",
+         [](fovea_attention_args &a) {
+           a.q_offsets = ints;
+           a.sequences = 2;
+           a.q.shape[0] = a.out.shape[0] = a.lse.shape[0] = 1;
+         }},
+        {"kv_offsets",
+         [](fovea_attention_args &a) {
+           a.kv_offsets = ints;
+           a.k.shape[0] = a.v.shape[0] = 1;
+         }},
+        {"pages",
+         [](fovea_attention_args &a) {
+           a.pages = {ints, nullptr, nullptr, 1, 1};
+           a.kv_lengths = ints;
+         }},
+        {"windows",
+         [](fovea_attention_args &a) {
+           a.window_left = {FOVEA_WINDOW_LIMITED, 3};
+         }},
+        {"windows",
+         [](fovea_attention_args &a) {
+           a.window_right = {FOVEA_WINDOW_LIMITED, 0};
+         }},
+        {"q_position", [](fovea_attention_args &a) { a.q_position = ints; }},
+        {"kv_first", [](fovea_attention_args &a) { a.kv_first = ints; }},
+        {"kv_position", [](fovea_attention_args &a) { a.kv_position = ints; }},
+        {"kv_position", [](fovea_attention_args &a) { a.kv_position_stride = 2; }},
+        {"prefix_lengths", [](fovea_attention_args &a) { a.prefix_lengths = ints; }},
+        {"between rows or heads",
+         [](fovea_attention_args &a) {
+           a.mask = fovea_contiguous(words, FOVEA_U8, 1, 100, 1, 200);
+         }},
+        {"between rows or heads",
+         [](fovea_attention_args &a) { a.mask = fovea_contiguous(words, FOVEA_U8, 1, 1, 6, 200); }},
+        {"tree",
+         [](fovea_attention_args &a) {
+           a.tree = {words, 1, nullptr, nullptr};
+         }},
+        {"bias",
+         [](fovea_attention_args &a) {
+           a.bias = fovea_contiguous(words, FOVEA_F32, 1, 1, 1, 200);
+         }},
+        {"ALiBi", [](fovea_attention_args &a) { a.alibi_slopes = floats; }},
+        {"sinks", [](fovea_attention_args &a) { a.sinks = floats; }},
+        {"softcap", [](fovea_attention_args &a) { a.softcap = 30; }},
+        {"dim 136", [](fovea_attention_args &a) { a.q.shape[3] = a.k.shape[3] = 136; }},
+    };
+    for (const auto &one : changes) {
+      const fovea_support support = support_after(one.change);
+      EXPECT_EQ(support.supported, 0u) << one.words;
+      EXPECT_NE(std::string(support.reason).find(one.words), std::string::npos) << support.reason;
+    }
+  });
+}
+
+TEST(CudaSupport, SaysYesToWhatTheKernelsCover) {
+  in_fresh_process([] {
+    static int32_t ints[3];
+    static uint8_t mask[400];
+    EXPECT_STREQ(support_after([](fovea_attention_args &) {}).kernel,
+                 "fovea_attention_fwd_sm80_bf16_d64");
+    auto narrow = [](fovea_attention_args &a) {
+      a.q.shape[3] = a.k.shape[3] = 8;
+      a.v.shape[3] = a.out.shape[3] = 24;
+    };
+    EXPECT_STREQ(support_after(narrow).kernel, "fovea_attention_fwd_sm80_bf16_d32");
+    auto wide = [](fovea_attention_args &a) { a.q.shape[3] = a.k.shape[3] = 72; };
+    EXPECT_STREQ(support_after(wide).kernel, "fovea_attention_fwd_sm80_bf16_d128");
+    auto all = [](fovea_attention_args &a) {
+      a.causal = 1;
+      a.alignment = FOVEA_ALIGN_TOP_LEFT;
+      a.kv_lengths = ints;
+      a.mask = fovea_contiguous(mask, FOVEA_U8, 2, 1, 1, 200);
+      a.lse.dtype = FOVEA_NONE;
+      a.reproducible = FOVEA_REPRODUCIBLE_PHASE;
+    };
+    EXPECT_EQ(support_after(all).supported, 1u);
+  });
+}
+
+TEST(CudaSupport, RefusesTheOtherFunctions) {
+  in_fresh_process([] {
+    use_fake_driver();
+    fovea_handle *handle = nullptr;
+    ASSERT_EQ(create(&handle), FOVEA_OK);
+    Call call;
+    fovea_weights_args weights{};
+    weights.struct_size = sizeof weights;
+    weights.attention = &call.args;
+    std::vector<float> room(2 * 100 * 6 * 200);
+    weights.weights = fovea_contiguous(room.data(), FOVEA_F32, 2, 100, 6, 200);
+    EXPECT_EQ(fovea_attention_weights(handle, &weights, nullptr), FOVEA_UNSUPPORTED)
+        << fovea_error_detail();
+    EXPECT_NE(std::string(fovea_error_detail()).find("fovea_attention_weights"), std::string::npos);
+  });
+}
+
+TEST(CudaPlan, EveryRowFitsTheSmallestDeviceAndItsTileIsWhatTheHostThinks) {
+  for (int32_t i = 0; fv_cuda_row_at(i); ++i) {
+    const fv_cuda_row *row = fv_cuda_row_at(i);
+    EXPECT_LE(row->shared_bytes, 101376) << row->kernel.name;  // sm_86, sm_89, sm_120
+    EXPECT_EQ(row->kernel.tile_q, row->threads / 2) << row->kernel.name;
+    EXPECT_EQ(fv_cuda_row_index(&row->kernel), i);
+    EXPECT_EQ(*static_cast<const uint32_t *>(row->image), 0xba55ed50u) << "the magic of a fatbin";
+  }
+}
+
+TEST(CudaPlan, LeavesOutRowsThatDoNotFitTheDevice) {
+  in_fresh_process([] {
+    use_fake_driver()->shared_bytes = 48 << 10;
+    EXPECT_EQ(support_after([](fovea_attention_args &) {}).supported, 1u);
+    auto wide = [](fovea_attention_args &a) { a.q.shape[3] = a.k.shape[3] = 72; };
+    const fovea_support support = support_after(wide);
+    EXPECT_EQ(support.supported, 0u);
+    EXPECT_NE(std::string(support.reason).find("49152 bytes"), std::string::npos);
+  });
+}
+
+}  // namespace
+}  // namespace fovea_test
