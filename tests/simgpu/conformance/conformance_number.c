@@ -6,8 +6,8 @@
 // Fields of the floats: sign, exponent, mantissa; e4m3 has no infinity and one NaN.
 static const struct {
   int bits, exponent, mantissa;
-} formats[NUMBER_COUNT] = {{32, 0, 31}, {8, 0, 8},   {8, 0, 7},  {16, 5, 10}, {16, 8, 7},
-                           {32, 8, 10}, {32, 8, 23}, {8, 4, 3},  {8, 5, 2}};
+} formats[NUMBER_COUNT] = {{32, 0, 31}, {8, 0, 8},   {8, 0, 7}, {16, 5, 10}, {16, 8, 7},
+                           {32, 8, 10}, {32, 8, 23}, {8, 4, 3}, {8, 5, 2}};
 
 int number_bits(enum number type) {
   return formats[type].bits;

@@ -13,7 +13,8 @@
 static const char USAGE[] =
     "usage: conformance_record --out DIR | --compare DIR | --define  [--exactly] [--order N]\n"
     "  --out DIR      records the driver's outputs in DIR\n"
-    "  --compare DIR  compares them with a recording, approximate instructions within their bounds\n"
+    "  --compare DIR  compares them with a recording, approximate instructions within their "
+    "bounds\n"
     "  --define       compares them with the instructions' definitions\n"
     "  --exactly      compares everything bit by bit\n"
     "  --order N      runs the kernels in another order\n"

@@ -170,7 +170,8 @@ static u32 stored_word(const u32 *words, u32 row, u32 word, int turned) {
   u32 result = 0;
   for (u32 i = 0; i < 2; i++) {
     u32 column = 2 * word + i;
-    result |= (turned ? spread_half(words, column, row) : spread_half(words, row, column)) << 16 * i;
+    result |= (turned ? spread_half(words, column, row) : spread_half(words, row, column))
+              << 16 * i;
   }
   return result;
 }
@@ -218,16 +219,16 @@ static void half_product(words_in in, u32 *out, u32 l, u32 k_count) {
   }
 }
 
-#define CONFORM(name, sm, inputs, outputs, source, judge, text, ...)                              \
-  static void define_##name(words_in in, u32 (*all)[CONFORM_LANES], u32 cta) {                    \
-    for (u32 l = 0; l < CONFORM_LANES; l++) {                                                     \
-      u32 out[CONFORM_MOST_OUTPUTS] = {0};                                                        \
-      u32 a = in[0][l], b = inputs > 1 ? in[1][l] : 0, c = inputs > 2 ? in[2][l] : 0,             \
-          d = inputs > 3 ? in[3][l] : 0;                                                          \
-      (void)a, (void)b, (void)c, (void)d, (void)cta;                                              \
-      __VA_ARGS__                                                                                 \
-      for (int o = 0; o < outputs; o++) all[o][l] = out[o];                                       \
-    }                                                                                             \
+#define CONFORM(name, sm, inputs, outputs, source, judge, text, ...)                  \
+  static void define_##name(words_in in, u32(*all)[CONFORM_LANES], u32 cta) {         \
+    for (u32 l = 0; l < CONFORM_LANES; l++) {                                         \
+      u32 out[CONFORM_MOST_OUTPUTS] = {0};                                            \
+      u32 a = in[0][l], b = inputs > 1 ? in[1][l] : 0, c = inputs > 2 ? in[2][l] : 0, \
+          d = inputs > 3 ? in[3][l] : 0;                                              \
+      (void)a, (void)b, (void)c, (void)d, (void)cta;                                  \
+      __VA_ARGS__                                                                     \
+      for (int o = 0; o < outputs; o++) all[o][l] = out[o];                           \
+    }                                                                                 \
   }
 #include "conformance_arithmetic.def"
 #include "conformance_convert.def"
