@@ -95,10 +95,8 @@ struct conform_gpu *conform_open(void) {
     fprintf(stderr, "conformance_record: there is no CUDA driver: %s\n", dlerror());
     return NULL;
   }
-  struct conform_gpu *gpu = calloc(1, sizeof *gpu);
-  if (gpu && find_symbols(gpu, library) && start(gpu)) return gpu;
-  free(gpu);
-  return NULL;
+  static struct conform_gpu gpu;
+  return find_symbols(&gpu, library) && start(&gpu) ? &gpu : NULL;
 }
 
 const char *conform_device(const struct conform_gpu *gpu) {
