@@ -62,15 +62,19 @@ static inline f32 of_e5m2(u32 bits) {
     }                                                                          \
   }
 
-#define MULTIPLY(T, K)                                        \
-  for (u32 m = 0; m < M; m++) {                               \
-    T sum[N];                                                 \
-    memcpy(sum, c[m], sizeof sum);                            \
-    for (u32 k = 0; k < (K); k++) {                           \
-      T factor = a[m][k];                                     \
-      for (u32 n = 0; n < N; n++) sum[n] += factor * b[k][n]; \
-    }                                                         \
-    memcpy(c[m], sum, sizeof sum);                            \
+// A row of the result is one vector: left to itself the compiler adds its elements one by one.
+typedef f32 f32x8 __attribute__((vector_size(sizeof(f32) * N)));
+typedef s32 s32x8 __attribute__((vector_size(sizeof(s32) * N)));
+
+#define MULTIPLY(T, K)                \
+  for (u32 m = 0; m < M; m++) {       \
+    T##x8 sum, row;                   \
+    memcpy(&sum, c[m], sizeof sum);   \
+    for (u32 k = 0; k < (K); k++) {   \
+      memcpy(&row, b[k], sizeof row); \
+      sum += a[m][k] * row;           \
+    }                                 \
+    memcpy(c[m], &sum, sizeof sum);   \
   }
 
 #define MMA(name, T, ITEM, E, K, of_a, of_b)                                                       \
