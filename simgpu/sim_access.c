@@ -100,6 +100,23 @@ u64 sim_lane_address(const struct sim_warp *warp, const struct sim_inst *inst, u
   return (u32)(narrow + inst->immediate);
 }
 
+// 1, 2, 4 or 8 bytes: a copy of a size known to the compiler is a move, of any other a call.
+static inline void copy_element(void *to, const void *from, u32 bytes) {
+  switch (bytes) {
+    case 8:
+      memcpy(to, from, 8);
+      return;
+    case 4:
+      memcpy(to, from, 4);
+      return;
+    case 2:
+      memcpy(to, from, 2);
+      return;
+    default:
+      memcpy(to, from, 1);
+  }
+}
+
 // Slots: the elements, then the address.
 static void load_lane(struct sim_warp *warp, const struct sim_inst *inst, u32 lane,
                       const u8 *from) {
@@ -107,13 +124,13 @@ static void load_lane(struct sim_warp *warp, const struct sim_inst *inst, u32 la
     u8 *to = warp->registers + inst->slot[i] + lane * inst->stride[i];
     u64 bits = 0;
     if (from) {
-      memcpy(&bits, from + i * inst->element_bytes, inst->element_bytes);
+      copy_element(&bits, from + i * inst->element_bytes, inst->element_bytes);
     } else {
       bits = 0x7fff7fff7fff7fffu;  // NaN in every format: what follows a refused load shows
     }
     u32 unused = 64 - 8u * inst->element_bytes;
     if (inst->is_signed) bits = (u64)((s64)(bits << unused) >> unused);
-    memcpy(to, &bits, inst->stride[i]);
+    copy_element(to, &bits, inst->stride[i]);
   }
 }
 
@@ -141,7 +158,7 @@ static void store(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) 
     u8 *to = sim_locate(warp, inst, lane, address, bytes, SIM_WRITE);
     for (u32 i = 0; to && i < inst->element_count; i++) {
       const u8 *from = warp->registers + inst->slot[i] + lane * inst->stride[i];
-      memcpy(to + i * inst->element_bytes, from, inst->element_bytes);
+      copy_element(to + i * inst->element_bytes, from, inst->element_bytes);
     }
     if (inst->is_strong && to) sim_sync_release(warp, inst, address);
   }

@@ -41,6 +41,11 @@ static u64 add_halves(u8 type, u64 a, u64 b) {
   return result;
 }
 
+// f32 sums in global memory are made without subnormals; those in shared memory have them.
+static u64 add_flushed(u64 a, u64 b) {
+  return sim_f32_bits(sim_flush(sim_flush(sim_f32_of((u32)a)) + sim_flush(sim_f32_of((u32)b))));
+}
+
 static u64 add(u8 type, u64 a, u64 b) {
   switch (type) {
     case TYPE_F32:
@@ -105,13 +110,15 @@ static u64 read_operand(const struct sim_warp *warp, const struct sim_inst *inst
 enum { SLOT_TARGET = 0, SLOT_ADDRESS = 1, SLOT_B = 2, SLOT_C = 3, SLOT_MORE = 4 };
 
 static void update(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u8 *at,
-                   u32 element) {
+                   u32 element, bool is_shared) {
   u8 operation = inst->variant & 15, type = inst->variant >> 4;
   u32 bytes = type_bytes[type], slot_b = element ? SLOT_MORE + element - 1 : SLOT_B;
   u64 old = 0, b = read_operand(warp, inst, slot_b, lane, bytes);
   u64 c = operation == SWAP ? read_operand(warp, inst, SLOT_C, lane, bytes) : 0;
   memcpy(&old, at, bytes);
-  u64 result = combine(operation, type, old, b, c);
+  u64 result = operation == ADD && type == TYPE_F32 && !is_shared
+                   ? add_flushed(old, b)
+                   : combine(operation, type, old, b, c);
   memcpy(at, &result, bytes);
   if (inst->is_uniform) return;  // red: nobody asks for the old value
   memcpy(warp->registers + inst->slot[SLOT_TARGET] + lane * bytes, &old, bytes);
@@ -128,7 +135,7 @@ static void atomic(struct sim_warp *warp, const struct sim_inst *inst, u32 mask)
       u8 *at = sim_locate(warp, inst, lane, address + i * bytes, bytes, SIM_UPDATE);
       if (!at) continue;
       sim_sync_acquire(warp, inst, key);
-      update(warp, inst, lane, at, i);
+      update(warp, inst, lane, at, i, key >> SIM_WINDOW_SHIFT == 1);
       sim_sync_release(warp, inst, key);
     }
   }

@@ -146,7 +146,7 @@ static int attribute_value(int attribute) {
     case 97:
       return (int)device->shared_per_block_optin;
     case 106:
-      return device->sm >= 90 ? 32 : device->sm == 86 ? 16 : 32;  // blocks per multiprocessor
+      return device->sm == 86 ? 16 : device->sm == 120 ? 24 : 32;  // blocks per multiprocessor
     case 111:
       return SIM_SHARED_START;  // shared memory that the system keeps per block
     default:

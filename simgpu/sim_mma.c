@@ -41,40 +41,47 @@ static inline f32 of_e5m2(u32 bits) {
   return e5m2_values[bits & 0xff];
 }
 
-// Slots: D, A, B, C, one after another; how many each has follows from the shape.
-#define GATHER(T, E, K, of_a, of_b, a_at, b_at)                                           \
-  T a[M][MOST_K], b[MOST_K][N];                                                           \
-  for (u32 r = 0; r < 2 * (K) / (4 * (E)); r++) {                                         \
-    const u32 *in = SIM_SLOT(u32, (a_at) + r);                                            \
-    for (u32 l = 0; l < SIM_LANES; l++) {                                                 \
-      T *row = a[l / 4 + 8 * (r & 1)] + (E) * (l & 3) + 4 * (E) * (r >> 1);               \
-      for (u32 i = 0; i < (E); i++) row[i] = of_a(in[l] >> (32 / (E)*i) % 32);            \
-    }                                                                                     \
-  }                                                                                       \
-  for (u32 r = 0; r < (K) / (4 * (E)); r++) {                                             \
-    const u32 *in = SIM_SLOT(u32, (b_at) + r);                                            \
-    for (u32 l = 0; l < SIM_LANES; l++) {                                                 \
-      u32 row = (E) * (l & 3) + 4 * (E)*r;                                                \
-      for (u32 i = 0; i < (E); i++) b[row + i][l / 4] = of_b(in[l] >> (32 / (E)*i) % 32); \
-    }                                                                                     \
+// Slots: D, A, B, C, one after another; how many each has follows from the shape. Four lanes hold
+// 4 E elements of a row of A, or column of B, in their order: a register of all lanes is 8 such runs.
+#define GATHER(T, ITEM, E, K, of_a, of_b, a_at, b_at)                          \
+  T a[M][MOST_K], b[MOST_K][N];                                                \
+  ITEM items[SIM_LANES * (E)];                                                 \
+  for (u32 r = 0; r < 2 * (K) / (4 * (E)); r++) {                              \
+    memcpy(items, SIM_SLOT(u32, (a_at) + r), sizeof items);                    \
+    for (u32 g = 0; g < 8; g++) {                                              \
+      T *row = a[g + 8 * (r & 1)] + 4 * (E) * (r >> 1);                        \
+      for (u32 i = 0; i < 4 * (E); i++) row[i] = of_a(items[4 * (E)*g + i]);   \
+    }                                                                          \
+  }                                                                            \
+  for (u32 r = 0; r < (K) / (4 * (E)); r++) {                                  \
+    memcpy(items, SIM_SLOT(u32, (b_at) + r), sizeof items);                    \
+    T values[SIM_LANES * (E)];                                                 \
+    for (u32 i = 0; i < SIM_LANES * (E); i++) values[i] = of_b(items[i]);      \
+    for (u32 i = 0; i < 4 * (E); i++) {                                        \
+      for (u32 g = 0; g < 8; g++) b[4 * (E)*r + i][g] = values[4 * (E)*g + i]; \
+    }                                                                          \
   }
 
-#define MULTIPLY(T, K)                                        \
-  for (u32 m = 0; m < M; m++) {                               \
-    T sum[N];                                                 \
-    memcpy(sum, c[m], sizeof sum);                            \
-    for (u32 k = 0; k < (K); k++) {                           \
-      T factor = a[m][k];                                     \
-      for (u32 n = 0; n < N; n++) sum[n] += factor * b[k][n]; \
-    }                                                         \
-    memcpy(c[m], sum, sizeof sum);                            \
+// A row of the result is one vector: left to itself the compiler adds its elements one by one.
+typedef f32 f32x8 __attribute__((vector_size(sizeof(f32) * N)));
+typedef s32 s32x8 __attribute__((vector_size(sizeof(s32) * N)));
+
+#define MULTIPLY(T, K)                \
+  for (u32 m = 0; m < M; m++) {       \
+    T##x8 sum, row;                   \
+    memcpy(&sum, c[m], sizeof sum);   \
+    for (u32 k = 0; k < (K); k++) {   \
+      memcpy(&row, b[k], sizeof row); \
+      sum += a[m][k] * row;           \
+    }                                 \
+    memcpy(c[m], &sum, sizeof sum);   \
   }
 
-#define MMA(name, T, BITS, E, K, of_a, of_b)                                                       \
+#define MMA(name, T, ITEM, E, K, of_a, of_b)                                                       \
   SIM_HANDLER(name) {                                                                              \
     (void)mask;                                                                                    \
     enum { A_AT = 4, B_AT = A_AT + 2 * K / (4 * E), C_AT = B_AT + K / (4 * E) };                   \
-    GATHER(T, E, K, of_a, of_b, A_AT, B_AT)                                                        \
+    GATHER(T, ITEM, E, K, of_a, of_b, A_AT, B_AT)                                                  \
     T c[M][N];                                                                                     \
     for (u32 r = 0; r < 4; r++) {                                                                  \
       const T *in = SIM_SLOT(T, C_AT + r);                                                         \
@@ -92,7 +99,7 @@ static inline f32 of_e5m2(u32 bits) {
   SIM_HANDLER(name) {                                                          \
     (void)mask;                                                                \
     enum { A_AT = 2, B_AT = A_AT + 2 * K / 8, C_AT = B_AT + K / 8 };           \
-    GATHER(f32, 2, K, of_f16, of_f16, A_AT, B_AT)                              \
+    GATHER(f32, u16, 2, K, of_f16, of_f16, A_AT, B_AT)                         \
     f32 c[M][N];                                                               \
     for (u32 r = 0; r < 2; r++) {                                              \
       const u32 *in = SIM_SLOT(u32, C_AT + r);                                 \
@@ -111,20 +118,20 @@ static inline f32 of_e5m2(u32 bits) {
     }                                                                          \
   }
 
-MMA(mma_k16_bf16, f32, u32, 2, 16, of_bf16, of_bf16)
-MMA(mma_k16_f16, f32, u32, 2, 16, of_f16, of_f16)
-MMA(mma_k8_bf16, f32, u32, 2, 8, of_bf16, of_bf16)
-MMA(mma_k8_f16, f32, u32, 2, 8, of_f16, of_f16)
+MMA(mma_k16_bf16, f32, u16, 2, 16, of_bf16, of_bf16)
+MMA(mma_k16_f16, f32, u16, 2, 16, of_f16, of_f16)
+MMA(mma_k8_bf16, f32, u16, 2, 8, of_bf16, of_bf16)
+MMA(mma_k8_f16, f32, u16, 2, 8, of_f16, of_f16)
 MMA(mma_k8_tf32, f32, u32, 1, 8, of_tf32, of_tf32)
 MMA(mma_k4_tf32, f32, u32, 1, 4, of_tf32, of_tf32)
-MMA(mma_k32_e4m3, f32, u32, 4, 32, of_e4m3, of_e4m3)
-MMA(mma_k32_e5m2, f32, u32, 4, 32, of_e5m2, of_e5m2)
-MMA(mma_k32_e4m3_e5m2, f32, u32, 4, 32, of_e4m3, of_e5m2)
-MMA(mma_k32_e5m2_e4m3, f32, u32, 4, 32, of_e5m2, of_e4m3)
-MMA(mma_k32_s8, s32, u32, 4, 32, of_s8, of_s8)
-MMA(mma_k32_u8, s32, u32, 4, 32, of_u8, of_u8)
-MMA(mma_k32_u8_s8, s32, u32, 4, 32, of_u8, of_s8)
-MMA(mma_k16_s8, s32, u32, 4, 16, of_s8, of_s8)
+MMA(mma_k32_e4m3, f32, u8, 4, 32, of_e4m3, of_e4m3)
+MMA(mma_k32_e5m2, f32, u8, 4, 32, of_e5m2, of_e5m2)
+MMA(mma_k32_e4m3_e5m2, f32, u8, 4, 32, of_e4m3, of_e5m2)
+MMA(mma_k32_e5m2_e4m3, f32, u8, 4, 32, of_e5m2, of_e4m3)
+MMA(mma_k32_s8, s32, u8, 4, 32, of_s8, of_s8)
+MMA(mma_k32_u8, s32, u8, 4, 32, of_u8, of_u8)
+MMA(mma_k32_u8_s8, s32, u8, 4, 32, of_u8, of_s8)
+MMA(mma_k16_s8, s32, u8, 4, 16, of_s8, of_s8)
 MMA_HALF(mma_k16_f16_half, 16)
 MMA_HALF(mma_k8_f16_half, 8)
 

@@ -14,7 +14,8 @@
 #include "sim_memory.h"
 #include "sim_report.h"
 
-enum { NARROW = 0x100, WRITER_MASK = 0xff };
+// Accesses that are both strong (atomic, volatile, relaxed) do not race with each other.
+enum { NARROW = 0x100, STRONG = 0x200, WRITER_MASK = 0xff };
 
 static bool all_ready(const u8 *state, u32 bytes) {
   u64 words[2];
@@ -81,6 +82,7 @@ static bool follows_writes(struct sim_warp *warp, const struct sim_inst *inst, u
   for (u32 i = 0; i < granules(bytes); i++) {
     u32 other = writer[i] & WRITER_MASK;
     if (bytes == 1 && (writer[i] & NARROW)) continue;
+    if (inst->is_strong && (writer[i] & STRONG)) continue;
     if (other == warp->index) {
       if (!is_read || !is_lane_race(warp, lane, clock[i], mark[i])) continue;
       sim_report_access(warp, inst, lane, address, SIM_REPORT_SHARED_RACE,
@@ -122,7 +124,8 @@ bool sim_shared_read(struct sim_warp *warp, const struct sim_inst *inst, u32 lan
     return false;
   }
   if (cta->clocks_full) return true;
-  if (bytes > 1) {
+  // A strong read is not remembered: an atomic write by another warp may follow it at any time.
+  if (bytes > 1 && !inst->is_strong) {
     u16 *mine = cta->read_clock + warp->index * cta->plane_items + address / 2;
     fill(mine, warp->clock[warp->index], bytes);
   }
@@ -140,7 +143,7 @@ bool sim_shared_write(struct sim_warp *warp, const struct sim_inst *inst, u32 la
   if (cta->clocks_full) return true;
   bool ordered = follows_writes(warp, inst, lane, address, bytes, false) &&
                  (bytes == 1 || follows_reads(warp, inst, lane, address, bytes));
-  u16 agent = (u16)(warp->index | (bytes == 1 ? NARROW : 0));
+  u16 agent = (u16)(warp->index | (bytes == 1 ? NARROW : 0) | (inst->is_strong ? STRONG : 0));
   fill(cta->write_agent + address / 2, agent, bytes);
   fill(cta->write_clock + address / 2, warp->clock[warp->index], bytes);
   fill(cta->write_lane + address / 2, lane_mark(warp, lane), bytes);

@@ -7,6 +7,7 @@ using namespace simgpu;
 
 static const char *LOAD = "ld.%s.u32 %v, [%a+128];";
 static const char *STORE = "st.%s.u32 [%a+128], %l;";
+static const char *ADD = "red.%s.add.u32 [%a+128], %l;";
 
 static std::string in_space(const char *access, const char *space) {
   std::string text = access;
@@ -77,4 +78,15 @@ TEST(SimgpuRace, ReadsDoNotRaceAndABarrierMakesOrder) {
   EXPECT_TRUE(run_pair(STORE, LOAD, true, true).empty());
   EXPECT_TRUE(run_pair(LOAD, STORE, true, true).empty());
   EXPECT_EQ(1u, run_pair(STORE, LOAD, false, true).size()) << "a barrier orders no other CTA";
+}
+
+TEST(SimgpuRace, AtomicsRaceWithPlainAccessesOnly) {
+  for (bool shared : {true, false}) {
+    EXPECT_EQ(0u, run_pair(ADD, ADD, shared, false).size()) << shared;
+    for (const char *plain : {LOAD, STORE}) {
+      EXPECT_EQ(1u, run_pair(ADD, plain, shared, false).size()) << shared << plain;
+      EXPECT_EQ(1u, run_pair(plain, ADD, shared, false).size()) << shared << plain;
+      if (shared) EXPECT_EQ(0u, run_pair(plain, ADD, shared, true).size()) << plain;
+    }
+  }
 }

@@ -1,0 +1,31 @@
+// Number formats by their fields, in slow and plain arithmetic: the simulator has its own, by bits.
+#ifndef TESTS_SIMGPU_CONFORMANCE_NUMBER_H
+#define TESTS_SIMGPU_CONFORMANCE_NUMBER_H
+
+#include <stdint.h>
+
+enum number {
+  NUMBER_S32,
+  NUMBER_U8,
+  NUMBER_S8,
+  NUMBER_F16,
+  NUMBER_BF16,
+  NUMBER_TF32,
+  NUMBER_F32,
+  NUMBER_E4M3,
+  NUMBER_E5M2,
+  NUMBER_COUNT
+};
+
+// Bits that a number of the type takes in a register; tf32 takes 32.
+int number_bits(enum number type);
+int number_mantissa_bits(enum number type);
+double number_decode(enum number type, uint32_t code);
+// To nearest even; too large is infinity, or the largest value where a format has none or where it
+// is only reached by .satfinite (e4m3, e5m2).
+uint32_t number_encode(enum number type, long double value);
+uint32_t number_encode_to_zero(enum number type, long double value);
+// The one rounding of a * b + c.
+uint32_t number_fma(enum number type, double a, double b, double c);
+
+#endif

@@ -1,0 +1,20 @@
+// Recorded outputs: DIR/sm_80.txt and DIR/sm_90.txt, text, so that a difference shows in a diff. A
+// line "name outputs", then the words in hexadecimal, eight to a line.
+#ifndef TESTS_SIMGPU_CONFORMANCE_RECORDING_H
+#define TESTS_SIMGPU_CONFORMANCE_RECORDING_H
+
+#include <stdio.h>
+
+#include "conformance.h"
+
+enum { CONFORM_MOST_WORDS = CONFORM_CTAS * CONFORM_MOST_OUTPUTS * CONFORM_LANES };
+
+// Words that a row leaves.
+size_t conform_words(const struct conform_row *row);
+// NULL, after a line on stderr where the file is to be written.
+FILE *conform_open_recording(const char *folder, int sm, const char *mode);
+void conform_write(FILE *file, const struct conform_row *row, const uint32_t *outputs);
+// Finds the row anywhere in the file; false when it is not there, or not whole.
+bool conform_read(FILE *file, const struct conform_row *row, uint32_t *outputs);
+
+#endif
