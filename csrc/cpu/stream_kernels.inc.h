@@ -9,16 +9,6 @@
  * one of the same tensor is fetched into the second-level cache: hardware prefetchers stop at the
  * ends of rows and pages. */
 
-typedef float f32x4 __attribute__((vector_size(16)));
-typedef float f32x4_unaligned __attribute__((vector_size(16), aligned(4), may_alias));
-
-#if defined(__clang__)
-#define SHUFFLE4(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
-#else
-#define SHUFFLE4(a, b, i, j, k, l) __builtin_shuffle(a, b, (i32x4){i, j, k, l})
-typedef int32_t i32x4 __attribute__((vector_size(16)));
-#endif
-
 ALWAYS_INLINE f32x8 splat8(float x) {
   return x - (f32x8){0};
 }
