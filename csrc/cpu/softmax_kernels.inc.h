@@ -37,11 +37,15 @@ ALWAYS_INLINE f32v power_gradual(f32v d, f32v factor) {
   f32v magic = splat(round_magic);
   f32v shifted = fv_multiply_add(d, factor, magic);
   f32v f = fv_multiply_add(d, factor, magic - shifted);
+#if defined(fv_scale)
+  f32v result = fv_scale(power_of_fraction(f), shifted - magic);
+#else
   i32v n = (i32v)((u32v)shifted - (u32v)magic);
   i32v half = n >> 1;
   f32v first = (f32v)((u32v)(half + 127) << 23);
   f32v second = (f32v)((u32v)(n - half + 127) << 23);
   f32v result = power_of_fraction(f) * first * second;
+#endif
   return (f32v)(~vanishes & (u32v)result);
 }
 

@@ -8,11 +8,16 @@
  *   fv_larger(a, b)            a > b ? a : b on f32v
  *   fv_smaller(a, b)           a < b ? a : b on f32v
  *   fv_any(mask)               whether a lane of the comparison is true
- *   fv_multiply_add8(a, b, c)  as fv_multiply_add on vectors of 8 floats
+ *   fv_scale(a, b)             a * 2^b, rounded once: if the processor can, else undefined
+ *   fv_multiply_add_row(a, b, c)  as fv_multiply_add on f32r
+ *   FV_ROW_LANES, FV_ROW_KEYS, FV_ROW_VECTORS  floats of f32r; keys and vectors of values that 4
+ *                              rows take at a time
  * and these functions:
  *   widen_f16(to, from, count), narrow_f16(to, from, count)
  *   transpose(to, stride, rows, dtype, dim)   to[d * stride + r] = rows[r][d] for r < 8
- *   load_typed(from, dtype, d)  elements d to d + 7 of a row of f32, f16 or bf16 */
+ *   load_typed(from, dtype, d)  elements d to d + 7 of a row of f32, f16 or bf16
+ *   load_lanes(from, dtype, d)  FV_ROW_LANES of them
+ *   load_half(from, dtype, d)   8 of them, and zeros */
 #include <math.h>
 
 #include "element.h"

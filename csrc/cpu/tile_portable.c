@@ -8,11 +8,14 @@
 
 #define FV_LANES 4      /* what every processor with vectors has */
 #define FV_PANEL_ROWS 6 /* 12 accumulators of 16 registers, where there are so many */
+#define FV_ROW_LANES 8
+#define FV_ROW_KEYS 3
+#define FV_ROW_VECTORS 2
 #include "tile_vector.h"
 
 #define fv_multiply_add(a, b, c) ((a) * (b) + (c))
 
-#define fv_multiply_add8 fv_multiply_add
+#define fv_multiply_add_row fv_multiply_add
 
 static inline __attribute__((always_inline)) f32v fv_choose(i32v mask, f32v yes, f32v no) {
   return (f32v)(((u32v)mask & (u32v)yes) | (~(u32v)mask & (u32v)no));
@@ -57,5 +60,7 @@ static void transpose(float *to, int32_t stride, const void *const *rows, uint32
   }
 }
 
+#define load_lanes load_typed
+#define load_half load_typed
 #define FV_TILE_TABLE fv_tile_kernels_portable
 #include "tile_kernels.inc.h"
