@@ -34,26 +34,6 @@ ALWAYS_INLINE void fetch(const void *row, int32_t begin, int32_t end) {
 
 /* ---- Scores ---- */
 
-ALWAYS_INLINE f32x4 fold(f32r x) {
-  union {
-    f32r whole;
-    f32x4 quarter[FV_ROW_LANES / 4];
-  } parts = {x};
-  for (int width = FV_ROW_LANES / 8; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) parts.quarter[i] += parts.quarter[i + width];
-  }
-  return parts.quarter[0];
-}
-
-ALWAYS_INLINE f32x4 add_pairs(f32x4 a, f32x4 b) {
-  return SHUFFLE4(a, b, 0, 2, 4, 6) + SHUFFLE4(a, b, 1, 3, 5, 7);
-}
-
-/* The sums of the lanes of four vectors. */
-ALWAYS_INLINE f32x4 sum_four(f32r a, f32r b, f32r c, f32r d) {
-  return add_pairs(add_pairs(fold(a), fold(b)), add_pairs(fold(c), fold(d)));
-}
-
 ALWAYS_INLINE void stream_step(f32r acc[4][8], const float *q, const void *const *k,
                                const uint32_t dtype, int32_t dim, int32_t d, const bool whole,
                                const int rows, const int keys) {

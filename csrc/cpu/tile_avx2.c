@@ -20,6 +20,13 @@
 
 #include "tile_x86.inc.h"
 
+static inline __attribute__((always_inline)) f32x4 sum_four(f32r a, f32r b, f32r c, f32r d) {
+  __m256 ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+  __m256 cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+  __m256 quarters = _mm256_add_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));
+  return _mm256_castps256_ps128(quarters) + _mm256_extractf128_ps(quarters, 1);
+}
+
 #define load_lanes load_typed
 #define load_half load_typed
 #define FV_TILE_TABLE fv_tile_kernels_avx2

@@ -34,5 +34,13 @@ static inline __attribute__((always_inline)) f32r load_half(const void *from, ui
   return _mm512_zextps256_ps512(load_typed(from, dtype, d));
 }
 
+static inline __attribute__((always_inline)) f32x4 sum_four(f32r a, f32r b, f32r c, f32r d) {
+  __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+  __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+  __m512 quarters = _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
+  __m256 halves = _mm512_castps512_ps256(quarters) + _mm512_extractf32x8_ps(quarters, 1);
+  return _mm256_castps256_ps128(halves) + _mm256_extractf128_ps(halves, 1);
+}
+
 #define FV_TILE_TABLE fv_tile_kernels_avx512
 #include "tile_kernels.inc.h"

@@ -17,7 +17,9 @@
  *   transpose(to, stride, rows, dtype, dim)   to[d * stride + r] = rows[r][d] for r < 8
  *   load_typed(from, dtype, d)  elements d to d + 7 of a row of f32, f16 or bf16
  *   load_lanes(from, dtype, d)  FV_ROW_LANES of them
- *   load_half(from, dtype, d)   8 of them, and zeros */
+ *   load_half(from, dtype, d)   8 of them, and zeros
+ *   sum_four(a, b, c, d)        the sums of the lanes of four f32r: pairs two lanes apart, their sums
+ *                               one apart, then quarters; as f32x4 */
 #include <math.h>
 
 #include "element.h"
@@ -38,17 +40,6 @@ ALWAYS_INLINE void store(float *to, f32v x) {
 }
 
 /* ---- Across lanes ---- */
-
-typedef float f32x4 __attribute__((vector_size(16)));
-typedef float f32x4_unaligned __attribute__((vector_size(16), aligned(4), may_alias));
-
-typedef int32_t i32x4 __attribute__((vector_size(16)));
-
-#if defined(__clang__)
-#define SHUFFLE4(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
-#else
-#define SHUFFLE4(a, b, i, j, k, l) __builtin_shuffle(a, b, (i32x4){i, j, k, l})
-#endif
 
 enum { QUARTERS = FV_LANES / 4 };
 

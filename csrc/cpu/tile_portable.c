@@ -60,6 +60,27 @@ static void transpose(float *to, int32_t stride, const void *const *rows, uint32
   }
 }
 
+typedef union row_halves {
+  f32r whole;
+  f32x4 half[2];
+} row_halves;
+
+static inline __attribute__((always_inline)) f32x4 sum_pairs(f32x4 a, f32x4 b) {
+  return SHUFFLE4(a, b, 0, 4, 1, 5) + SHUFFLE4(a, b, 2, 6, 3, 7);
+}
+
+static inline __attribute__((always_inline)) f32x4 sum_quarters(f32x4 a, f32x4 b, f32x4 c,
+                                                                f32x4 d) {
+  f32x4 ab = sum_pairs(a, b), cd = sum_pairs(c, d);
+  return SHUFFLE4(ab, cd, 0, 1, 4, 5) + SHUFFLE4(ab, cd, 2, 3, 6, 7);
+}
+
+static inline __attribute__((always_inline)) f32x4 sum_four(f32r a, f32r b, f32r c, f32r d) {
+  row_halves w = {a}, x = {b}, y = {c}, z = {d};
+  return sum_quarters(w.half[0], x.half[0], y.half[0], z.half[0]) +
+         sum_quarters(w.half[1], x.half[1], y.half[1], z.half[1]);
+}
+
 #define load_lanes load_typed
 #define load_half load_typed
 #define FV_TILE_TABLE fv_tile_kernels_portable
