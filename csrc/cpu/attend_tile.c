@@ -1,14 +1,15 @@
 /* attend_tile.c - many rows at a time: each key is packed once for up to tile_q rows.
  *
- *   pack q;  for every key tile that some row sees:
+ *   widen q;  for every key tile that some row sees:
  *     pack k and v;  for every panel of rows that sees some of it:
  *       s = q k with its maxima;  mask;  s = exp(s - max);  out = out * rescale + s v
  *
  * A panel's scores stay in the first-level cache, the packed tile in the second, and with 288 rows
  * packing is some 2 % of the work, so that no two workers need to share what they packed.
  *
- * On the diagonal of a causal mask each panel computes only the panels of keys that its rows see.
- * What is left out and what is masked come to the same, bit by bit: weights of 0 add nothing. */
+ * On the diagonal of a causal mask each panel computes only the vectors of keys that its rows see,
+ * and masks only panels of columns that some of its rows see and others do not. What is left out and
+ * what is masked come to the same, bit by bit: weights of 0 add nothing. */
 #include <math.h>
 #include <string.h>
 

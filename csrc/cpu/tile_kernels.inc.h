@@ -2,8 +2,8 @@
  * instruction set. Before including it define
  *   FV_TILE_TABLE              the name of the table to fill
  *   FV_LANES                   floats of a vector; tile_vector.h is included
- *   FV_PANEL_ROWS              rows of a panel: with two vectors of columns, as many accumulators
- *                              as fit into the registers beside the operands
+ *   FV_PANEL_ROWS              rows of a panel, a multiple of 3: with two vectors of columns, as many
+ *                              accumulators as fit into the registers beside the operands
  *   fv_multiply_add(a, b, c)   a * b + c on f32v: fused where the processor can
  *   fv_larger(a, b)            a > b ? a : b on f32v
  *   fv_smaller(a, b)           a < b ? a : b on f32v
