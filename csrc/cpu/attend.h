@@ -36,12 +36,6 @@ typedef struct fv_attend_worker {
   fv_key_tile tiles[2]; /* that one, and the next of a stream */
 } fv_attend_worker;
 
-/* A row's state of online softmax. */
-typedef struct fv_row_state {
-  float maximum; /* of the scores, or of logits if job->natural */
-  float sum;
-} fv_row_state;
-
 /* Computes rows [row_begin, row_begin + rows) of the worker's sequence and kv head, where a row is
  * a pair (position, head of the group); rows <= plan->tile_q. */
 void fv_attend_tile(fv_attend_worker *worker, int64_t row_begin, int32_t rows);

@@ -67,10 +67,17 @@ static void divide_by_scales(const fv_problem *p, fv_place place, int64_t head, 
   }
 }
 
-static void store_out(const fv_attend_job *job, fv_place place, int64_t head, float *values) {
+/* values * rescale / sum, in memory. */
+static void store_out(const fv_attend_job *job, fv_place place, int64_t head, float *values,
+                      float rescale, float sum) {
   const fovea_tensor *out = &job->problem->args.out;
   int32_t dim_v = job->problem->dim_v;
   int64_t offset = fv_row_offset(out, place.outer, place.inner, head);
+  if (out->dtype == FOVEA_F32 && !job->problem->args.out_scale.dtype) {
+    job->kernels->divide((float *)out->data + offset, values, rescale, sum, dim_v);
+    return;
+  }
+  job->kernels->divide(values, values, rescale, sum, dim_v);
   if (job->problem->args.out_scale.dtype) divide_by_scales(job->problem, place, head, values);
   if (fv_reads_in_place(out->dtype)) {
     char *to = (char *)out->data + offset * fv_dtype_bytes(out->dtype);
@@ -92,13 +99,9 @@ void fv_store_result(const fv_attend_job *job, const fv_sequence *sequence, int6
   /* A row of nothing but NaN has the maximum -inf too, since NaN is never larger; its sum is NaN.
    */
   bool empty = state.maximum == -INFINITY && state.sum == 0;
-  if (empty) {
-    memset(out, 0, (size_t)p->dim_v * sizeof *out);
-  } else {
-    /* Adding 0 turns -0, which tells how sums of nothing but underflows came about, into 0. */
-    for (int32_t d = 0; d < p->dim_v; ++d) out[d] = out[d] * rescale / state.sum + 0.0f;
-  }
-  store_out(job, place, head, out);
+  if (empty) memset(out, 0, (size_t)p->dim_v * sizeof *out);
+  /* The division makes an 0 of -0, which tells how sums of nothing but underflows came about. */
+  store_out(job, place, head, out, rescale, empty ? 1 : state.sum);
   if (lse->dtype) {
     float value = empty ? -INFINITY : state.maximum + logf(state.sum);
     ((float *)lse->data)[fv_row_offset(lse, place.outer, place.inner, head)] = value;

@@ -102,15 +102,16 @@ static void weigh_keys(stream *s, float *rescale) {
   const fv_key_tile *tile = s->worker->keys;
   bool as_it_is = !s->job->row_masks && !s->job->natural && tile->whole &&
                   tile->begin + tile->from >= s->all.begin && tile->begin + tile->to <= s->all.end;
+  float most[FV_STREAM_ROWS];
   for (int32_t r = 0; r < s->rows; ++r) {
     float *scores = s->scores + (int64_t)r * FV_SCORE_STRIDE;
     if (!as_it_is) {
       fv_mask_scores(s->worker, &s->masks[r], s->windows[r], tile->from, tile->to, scores);
     }
-    float most = kernels->largest(scores, tile->from, tile->to);
-    rescale[r] = kernels->softmax(scores, tile->from, tile->to, most, s->job->score_factor,
-                                  &s->states[r].maximum, &s->states[r].sum);
+    most[r] = kernels->largest(scores, tile->from, tile->to);
   }
+  kernels->softmax(s->scores, s->rows, tile->from, tile->to, most, s->job->score_factor, s->states,
+                   rescale);
 }
 
 /* `next` is the tile that comes after, or NULL. */

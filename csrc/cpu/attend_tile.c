@@ -1,14 +1,15 @@
 /* attend_tile.c - many rows at a time: each key is packed once for up to tile_q rows.
  *
- *   pack q;  for every key tile that some row sees:
+ *   widen q;  for every key tile that some row sees:
  *     pack k and v;  for every panel of rows that sees some of it:
  *       s = q k with its maxima;  mask;  s = exp(s - max);  out = out * rescale + s v
  *
  * A panel's scores stay in the first-level cache, the packed tile in the second, and with 288 rows
  * packing is some 2 % of the work, so that no two workers need to share what they packed.
  *
- * On the diagonal of a causal mask each panel computes only the panels of keys that its rows see.
- * What is left out and what is masked come to the same, bit by bit: weights of 0 add nothing. */
+ * On the diagonal of a causal mask each panel computes only the vectors of keys that its rows see,
+ * and masks only panels of columns that some of its rows see and others do not. What is left out and
+ * what is masked come to the same, bit by bit: weights of 0 add nothing. */
 #include <math.h>
 #include <string.h>
 
@@ -33,6 +34,7 @@ typedef struct tile {
   fv_row_mask *masks;
   fv_range window, prefix; /* keys that some row of the tile sees */
   panel_keys keys[PANELS_MOST];
+  bool started[PANELS_MOST]; /* the panel's rows of out hold something */
   fv_row_state states[TILE_Q_MOST];
 } tile;
 
@@ -47,33 +49,17 @@ static int64_t head_of(const tile *t, int32_t r) {
 
 /* ---- Queries ---- */
 
-/* The address of row r of the tile, widened first if its type needs it. */
-static const void *query_row(const tile *t, int32_t r, float *room) {
+/* Rows that the last panel has beyond the tile's are zeros; their results go nowhere. */
+static void widen_queries(tile *t) {
   const fovea_attention_args *a = &t->problem->args;
   const fv_sequence *s = t->worker->source.sequence;
-  fv_place place = {s->q_batch, s->q_begin + position_of(t, r)};
-  if (!fv_reads_in_place(a->q.dtype)) {
-    fv_widen_row(t->job->kernels, &a->q, &a->q_scale, place, head_of(t, r), t->problem->dim, room);
-    return room;
+  int32_t dim = t->problem->dim, end = t->panels * t->job->kernels->panel_rows;
+  for (int32_t r = 0; r < t->rows; ++r) {
+    fv_place place = {s->q_batch, s->q_begin + position_of(t, r)};
+    fv_widen_row(t->job->kernels, &a->q, &a->q_scale, place, head_of(t, r), dim,
+                 t->q + (int64_t)r * dim);
   }
-  int64_t offset = fv_row_offset(&a->q, place.outer, place.inner, head_of(t, r));
-  return (const char *)a->q.data + offset * (a->q.dtype == FOVEA_F32 ? 4 : 2);
-}
-
-/* Rows that the last panel has beyond the tile's are zeros; their results go nowhere. */
-static void pack_queries(tile *t) {
-  const fv_tile_kernels *kernels = t->job->kernels;
-  int32_t dim = t->problem->dim, panel_rows = kernels->panel_rows;
-  uint32_t dtype = t->problem->args.q.dtype;
-  if (!fv_reads_in_place(dtype)) dtype = FOVEA_F32;
-  for (int32_t first = 0; first < t->rows; first += panel_rows) {
-    const void *rows[FV_PANEL_ROWS_MOST];
-    for (int32_t r = 0; r < FV_PANEL_ROWS_MOST; ++r) {
-      bool filled = r < panel_rows && first + r < t->rows;
-      rows[r] = filled ? query_row(t, first + r, t->widened + (int64_t)r * dim) : fv_zero_row;
-    }
-    kernels->pack_rows(t->q + (int64_t)first * dim, rows, dtype, panel_rows, dim);
-  }
+  memset(t->q + (int64_t)t->rows * dim, 0, (size_t)(end - t->rows) * (size_t)dim * sizeof *t->q);
 }
 
 /* ---- Which panel sees what ---- */
@@ -89,11 +75,12 @@ static panel_keys keys_of_rows(const tile *t, int32_t first, int32_t count) {
 
 static void start_rows(tile *t) {
   const fv_sequence *s = t->worker->source.sequence;
-  int32_t panel_rows = t->job->kernels->panel_rows, columns = fv_padded_dim(t->problem->dim_v);
+  int32_t panel_rows = t->job->kernels->panel_rows;
   t->panels = (t->rows + panel_rows - 1) / panel_rows;
   for (int32_t panel = 0; panel < t->panels; ++panel) {
     int32_t first = panel * panel_rows, count = t->rows - first;
     t->keys[panel] = keys_of_rows(t, first, count < panel_rows ? count : panel_rows);
+    t->started[panel] = false;
   }
   for (int32_t r = 0; r < t->panels * panel_rows; ++r) {
     t->states[r] = (fv_row_state){-INFINITY, 0};
@@ -101,7 +88,6 @@ static void start_rows(tile *t) {
   for (int32_t r = 0; r < t->rows && t->job->row_masks; ++r) {
     t->masks[r] = fv_row_mask_for(t->problem, s, position_of(t, r), head_of(t, r));
   }
-  memset(t->out, 0, (size_t)(t->panels * panel_rows) * (size_t)columns * sizeof *t->out);
   t->prefix = fv_prefix_keys(&s->mask);
   t->window.begin = fv_window_keys(&s->mask, position_of(t, 0)).begin;
   t->window.end = fv_window_keys(&s->mask, position_of(t, t->rows - 1)).end;
@@ -119,8 +105,7 @@ static void pack_keys(tile *t) {
     if (!in_place) {
       fv_key_tile_widen_k(&t->worker->source, kernels, keys, j, j + width, t->widened);
     }
-    kernels->pack_rows(t->k + (int64_t)j * dim, keys->k + j, in_place ? dtype : FOVEA_F32, width,
-                       dim);
+    kernels->pack_keys(t->k + (int64_t)j * dim, keys->k + j, in_place ? dtype : FOVEA_F32, dim);
   }
 }
 
@@ -142,29 +127,60 @@ static void pack_values(tile *t) {
 
 /* ---- One panel of rows ---- */
 
-static void mask_panel(tile *t, int32_t first, int32_t count, int32_t from, int32_t to,
-                       float *maxima) {
-  const fv_position_mask *mask = &t->worker->source.sequence->mask;
+static float mask_row(tile *t, int32_t r, int32_t from, int32_t to, float *scores) {
+  const fv_tile_kernels *kernels = t->job->kernels;
+  const fv_key_tile *keys = t->worker->keys;
+  fv_range window = fv_window_keys(&t->worker->source.sequence->mask, position_of(t, r));
+  if (!t->job->row_masks && !t->job->natural && keys->whole) {
+    int64_t low = fv_clamp(window.begin - keys->begin, from, to);
+    int64_t high = fv_clamp(window.end - keys->begin, low, to);
+    return kernels->largest_within(scores, from, to, (int32_t)low, (int32_t)high);
+  }
+  fv_mask_scores(t->worker, &t->masks[r], window, from, to, scores);
+  return kernels->largest(scores, from, to);
+}
+
+/* Scores of keys [from, to), of which rows may see some and not others. maxima [rows] rise. */
+static void score_masked(tile *t, int32_t first, int32_t count, int32_t from, int32_t to,
+                         float *maxima) {
+  float unmasked[FV_PANEL_ROWS_MOST];
+  int32_t dim = t->problem->dim;
+  if (from >= to) return;
+  t->job->kernels->score(t->scores, unmasked, t->q + (int64_t)first * dim, t->k, dim, from, to);
   for (int32_t r = 0; r < count; ++r) {
     float *scores = t->scores + (int64_t)r * FV_SCORE_STRIDE;
-    fv_range window = fv_window_keys(mask, position_of(t, first + r));
-    fv_mask_scores(t->worker, &t->masks[first + r], window, from, to, scores);
-    maxima[r] = t->job->kernels->largest(scores, from, to);
+    float most = mask_row(t, first + r, from, to, scores);
+    if (most > maxima[r]) maxima[r] = most;
   }
 }
 
-/* Whether every row of the panel sees all of the tile's keys [from, to), as they are. */
-static bool sees_all(const tile *t, int32_t panel, int32_t from, int32_t to) {
+/* The part of the tile's keys [from, to) that every row of the panel sees as they are, in whole
+ * panels of columns. */
+static fv_range keys_seen_by_all(const tile *t, int32_t panel, int32_t from, int32_t to) {
   const fv_key_tile *keys = t->worker->keys;
-  if (t->job->row_masks || t->job->natural || !keys->whole) return false;
-  return keys->begin + from >= t->keys[panel].all.begin &&
-         keys->begin + to <= t->keys[panel].all.end;
+  int64_t width = t->job->kernels->panel_columns;
+  fv_range all = t->keys[panel].all;
+  if (t->job->row_masks || t->job->natural || !keys->whole) return (fv_range){from, from};
+  int64_t begin = fv_max(all.begin - keys->begin, from), end = fv_min(all.end - keys->begin, to);
+  begin = fv_min((begin + width - 1) / width * width, to);
+  return (fv_range){begin, fv_max(end < to ? end / width * width : to, begin)};
+}
+
+static void score_panel(tile *t, int32_t panel, int32_t count, int32_t from, int32_t to,
+                        float *maxima) {
+  const fv_tile_kernels *kernels = t->job->kernels;
+  int32_t dim = t->problem->dim, first = panel * kernels->panel_rows;
+  fv_range plain = keys_seen_by_all(t, panel, from, to);
+  kernels->score(t->scores, maxima, t->q + (int64_t)first * dim, t->k, dim, (int32_t)plain.begin,
+                 (int32_t)plain.end);
+  score_masked(t, first, count, from, (int32_t)plain.begin, maxima);
+  score_masked(t, first, count, (int32_t)plain.end, to, maxima);
 }
 
 static void attend_panel(tile *t, int32_t panel) {
   const fv_tile_kernels *kernels = t->job->kernels;
   fv_key_tile *keys = t->worker->keys;
-  int32_t dim = t->problem->dim, width = kernels->panel_columns;
+  int32_t width = kernels->panel_columns, lanes = kernels->lanes;
   int32_t columns = fv_padded_dim(t->problem->dim_v), first = panel * kernels->panel_rows;
   fv_range some = t->keys[panel].some;
   int64_t begin = fv_max(some.begin - keys->begin, keys->from);
@@ -172,20 +188,16 @@ static void attend_panel(tile *t, int32_t panel) {
   if (begin >= end) return;
 
   int32_t from = (int32_t)(begin / width * width),
-          to = (int32_t)((end + width - 1) / width * width);
+          to = (int32_t)((end + lanes - 1) / lanes * lanes);
   int32_t count = t->rows - first < kernels->panel_rows ? t->rows - first : kernels->panel_rows;
-  float maxima[FV_PANEL_ROWS_MOST], rescale[FV_PANEL_ROWS_MOST];
-  kernels->score(t->scores, maxima, t->q + (int64_t)first * dim, t->k, dim, from, to);
-  if (!sees_all(t, panel, from, to)) mask_panel(t, first, count, from, to, maxima);
-  for (int32_t r = 0; r < kernels->panel_rows; ++r) {
-    fv_row_state *state = &t->states[first + r];
-    rescale[r] = 0; /* for rows of the panel beyond the tile */
-    if (r >= count) continue;
-    rescale[r] = kernels->softmax(t->scores + (int64_t)r * FV_SCORE_STRIDE, from, to, maxima[r],
-                                  t->job->score_factor, &state->maximum, &state->sum);
-  }
-  kernels->accumulate(t->out + (int64_t)first * columns, columns, rescale, t->scores, t->v,
-                      t->job->plan->tile_kv, (int32_t)begin, (int32_t)end, t->problem->dim_v);
+  float maxima[FV_PANEL_ROWS_MOST], rescale[FV_PANEL_ROWS_MOST] = {0};
+  score_panel(t, panel, count, from, to, maxima);
+  kernels->softmax(t->scores, count, from, to, maxima, t->job->score_factor, t->states + first,
+                   rescale);
+  kernels->accumulate(t->out + (int64_t)first * columns, columns,
+                      t->started[panel] ? rescale : NULL, t->scores, t->v, t->job->plan->tile_kv,
+                      (int32_t)begin, (int32_t)end, t->problem->dim_v);
+  t->started[panel] = true;
 }
 
 /* ---- The tile ---- */
@@ -215,14 +227,28 @@ static void lay_out(tile *t) {
   t->masks = (fv_row_mask *)(scratch + layout->masks);
 }
 
+/* Panels that saw no key have nothing in out, which the sink could ask for. */
+static void store_rows(tile *t) {
+  int32_t columns = fv_padded_dim(t->problem->dim_v), panel_rows = t->job->kernels->panel_rows;
+  for (int32_t r = 0; r < t->rows; ++r) {
+    float *out = t->out + (int64_t)r * columns;
+    if (!t->started[r / panel_rows]) memset(out, 0, (size_t)columns * sizeof *out);
+    fv_store_result(t->job, t->worker->source.sequence, position_of(t, r), head_of(t, r),
+                    t->states[r], out);
+  }
+}
+
 void fv_attend_tile(fv_attend_worker *worker, int64_t row_begin, int32_t rows) {
   worker->keys = &worker->tiles[0];
-  tile t = {.worker = worker, .job = worker->job, .problem = worker->job->problem};
+  tile t;
+  t.worker = worker;
+  t.job = worker->job;
+  t.problem = worker->job->problem;
   t.row_begin = row_begin;
   t.rows = rows;
   lay_out(&t);
   start_rows(&t);
-  pack_queries(&t);
+  widen_queries(&t);
 
   const fv_position_mask *mask = &worker->source.sequence->mask;
   int64_t tile_kv = worker->job->plan->tile_kv;
@@ -232,9 +258,5 @@ void fv_attend_tile(fv_attend_worker *worker, int64_t row_begin, int32_t rows) {
     fv_range here = {key, key + tile_kv};
     if (fv_rows_see(mask, first_row, end_row, here)) attend_key_tile(&t, key, keys);
   }
-  int32_t columns = fv_padded_dim(t.problem->dim_v);
-  for (int32_t r = 0; r < rows; ++r) {
-    fv_store_result(worker->job, worker->source.sequence, position_of(&t, r), head_of(&t, r),
-                    t.states[r], t.out + (int64_t)r * columns);
-  }
+  store_rows(&t);
 }

@@ -37,11 +37,15 @@ ALWAYS_INLINE f32v power_gradual(f32v d, f32v factor) {
   f32v magic = splat(round_magic);
   f32v shifted = fv_multiply_add(d, factor, magic);
   f32v f = fv_multiply_add(d, factor, magic - shifted);
+#if defined(fv_scale)
+  f32v result = fv_scale(power_of_fraction(f), shifted - magic);
+#else
   i32v n = (i32v)((u32v)shifted - (u32v)magic);
   i32v half = n >> 1;
   f32v first = (f32v)((u32v)(half + 127) << 23);
   f32v second = (f32v)((u32v)(n - half + 127) << 23);
   f32v result = power_of_fraction(f) * first * second;
+#endif
   return (f32v)(~vanishes & (u32v)result);
 }
 
@@ -53,21 +57,27 @@ static float power_of_one(float x) {
 
 static float largest(const float *scores, int32_t begin, int32_t end) {
   f32v left = splat(-INFINITY), right = left;
-  for (int32_t j = begin; j < end; j += PANEL_COLUMNS) {
+  int32_t j = begin;
+  for (; j + PANEL_COLUMNS <= end; j += PANEL_COLUMNS) {
     left = fv_larger(load(scores + j), left);
     right = fv_larger(load(scores + j + FV_LANES), right);
   }
+  if (j < end) left = fv_larger(load(scores + j), left);
   return largest_lane(fv_larger(right, left));
 }
 
-/* Sums the lanes pairwise: always the same tree. */
-ALWAYS_INLINE float sum_lanes(f32v x) {
-  float lanes[FV_LANES];
-  store(lanes, x);
-  for (int width = FV_LANES / 2; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
+static float largest_within(float *scores, int32_t begin, int32_t end, int32_t low, int32_t high) {
+  const f32v hidden = splat(-INFINITY);
+  f32v best = hidden;
+  i32v index;
+  for (int lane = 0; lane < FV_LANES; ++lane) index[lane] = begin + lane;
+  for (int32_t j = begin; j < end; j += FV_LANES, index += FV_LANES) {
+    u32v outside = (u32v)((index < low) | (index >= high));
+    f32v x = (f32v)((~outside & (u32v)load(scores + j)) | (outside & (u32v)hidden));
+    best = fv_larger(x, best);
+    store(scores + j, x);
   }
-  return lanes[0];
+  return largest_lane(best);
 }
 
 /* (s - base) * factor is above -125 for s - base >= this; a factor near 0 makes it finite, so that
@@ -77,14 +87,13 @@ ALWAYS_INLINE float lowest_within_range(float factor) {
   return lowest > -0x1p126f ? lowest : -0x1p126f;
 }
 
-static float softmax(float *scores, int32_t begin, int32_t end, float largest, float factor,
-                     float *maximum, float *sum) {
-  float next = largest > *maximum ? largest : *maximum;
-  /* A row that has seen nothing yet: -inf - -inf would be NaN. */
-  f32v base = splat(next == -INFINITY ? 0.0f : next), factors = splat(factor);
-  f32v lowest = splat(lowest_within_range(factor));
+/* Scores of a row become weights; returns their sum. Keys that panels leave out on the right would
+ * add zeros to it: the order of the others does not depend on `end`. */
+ALWAYS_INLINE float weigh_row(float *scores, int32_t begin, int32_t end, f32v base, f32v factors,
+                              f32v lowest) {
   f32v totals[2] = {{0}, {0}};
-  for (int32_t j = begin; j < end; j += PANEL_COLUMNS) {
+  int32_t j = begin;
+  for (; j + PANEL_COLUMNS <= end; j += PANEL_COLUMNS) {
     f32v left = load(scores + j) - base, right = load(scores + j + FV_LANES) - base;
     if (__builtin_expect(fv_any(fv_smaller(left, right) < lowest), 0)) {
       left = power_gradual(left, factors);
@@ -98,10 +107,41 @@ static float softmax(float *scores, int32_t begin, int32_t end, float largest, f
     totals[0] += left;
     totals[1] += right;
   }
-  float rescale = power_gradual(splat(*maximum) - base, factors)[0];
-  *maximum = next;
-  *sum = *sum * rescale + sum_lanes(totals[0] + totals[1]);
-  return rescale;
+  if (j < end) {
+    f32v left = power_gradual(load(scores + j) - base, factors);
+    store(scores + j, left);
+    totals[0] += left;
+  }
+  return sum_lanes(totals[0] + totals[1]);
+}
+
+/* The new maxima, and how far the old ones lie below them. For a row that has seen nothing yet the
+ * latter is -inf: -inf - -inf would be NaN. */
+ALWAYS_INLINE void raise_maxima(fv_row_state *states, const float *largest, int32_t rows,
+                                float *bases, float *distances) {
+  for (int32_t r = 0; r < rows; ++r) {
+    float next = largest[r] > states[r].maximum ? largest[r] : states[r].maximum;
+    bases[r] = next == -INFINITY ? 0.0f : next;
+    distances[r] = states[r].maximum - bases[r];
+    states[r].maximum = next;
+  }
+}
+
+static void softmax(float *scores, int32_t rows, int32_t begin, int32_t end, const float *largest,
+                    float factor, fv_row_state *states, float *rescale) {
+  enum { ROOM = (FV_PANEL_ROWS_MOST + FV_LANES - 1) / FV_LANES * FV_LANES };
+  float bases[ROOM], factors[ROOM] = {0};
+  f32v each = splat(factor), lowest = splat(lowest_within_range(factor));
+  raise_maxima(states, largest, rows, bases, factors);
+  for (int32_t r = 0; r < ROOM; r += FV_LANES) {
+    store(factors + r, power_gradual(load(factors + r), each));
+  }
+  for (int32_t r = 0; r < rows; ++r) {
+    float sum =
+        weigh_row(scores + (int64_t)r * FV_SCORE_STRIDE, begin, end, splat(bases[r]), each, lowest);
+    rescale[r] = factors[r];
+    states[r].sum = states[r].sum * factors[r] + sum;
+  }
 }
 
 /* ---- Softcap ---- */

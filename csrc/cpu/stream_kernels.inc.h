@@ -2,31 +2,24 @@
  * lie, once or twice, since packing them would cost more than it saves.
  *
  * Scores: the dim runs across the lanes, and sums of lanes follow one tree. Blocks of rows x keys
- * are 1 x 8, 2 x 4 and 4 x 3 (12 accumulators, 3 keys and a query of 16 registers). Values: a
- * block of rows and columns stays in registers while 8 keys go by. (All 64 keys of a tile at once
- * would load and store less, but rows of k and v are often a power of two apart, and 64 lines of
- * one cache set do not stay.) While a tile is computed the next
- * one of the same tensor is fetched into the second-level cache: hardware prefetchers stop at the
- * ends of rows and pages. */
+ * are 1 x 8, 2 x 4 and 4 x 3 (12 accumulators, 3 keys and a query of 16 registers) or, of 32, 4 x 4.
+ * Values: a block of rows and columns stays in registers while 8 keys go by. (All 64 keys of a tile
+ * at once would load and store less, but rows of k and v are often a power of two apart, and 64 lines
+ * of one cache set do not stay.) While a tile is computed the next one of the same tensor is fetched
+ * into the second-level cache: hardware prefetchers stop at the ends of rows and pages. */
 
-typedef float f32x4 __attribute__((vector_size(16)));
-typedef float f32x4_unaligned __attribute__((vector_size(16), aligned(4), may_alias));
-
-#if defined(__clang__)
-#define SHUFFLE4(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
-#else
-#define SHUFFLE4(a, b, i, j, k, l) __builtin_shuffle(a, b, (i32x4){i, j, k, l})
-typedef int32_t i32x4 __attribute__((vector_size(16)));
-#endif
-
-ALWAYS_INLINE f32x8 splat8(float x) {
-  return x - (f32x8){0};
+/* Elements [d, d + FV_ROW_LANES) of a row, or as many as there are, 8 if not all, and zeros. */
+ALWAYS_INLINE f32r load_part(const void *row, const uint32_t dtype, int32_t d, const bool whole) {
+  return whole ? load_lanes(row, dtype, d) : load_half(row, dtype, d);
 }
-ALWAYS_INLINE f32x8 load8(const float *from) {
-  return *(const f32x8_unaligned *)from;
+ALWAYS_INLINE f32r splat_row(float x) {
+  return x - (f32r){0};
 }
-ALWAYS_INLINE void store8(float *to, f32x8 x) {
-  *(f32x8_unaligned *)to = x;
+ALWAYS_INLINE f32r load_row(const float *from) {
+  return *(const f32r_unaligned *)from;
+}
+ALWAYS_INLINE void store_row(float *to, f32r x) {
+  *(f32r_unaligned *)to = x;
 }
 
 /* ---- Prefetch ---- */
@@ -40,35 +33,26 @@ ALWAYS_INLINE void fetch(const void *row, int32_t begin, int32_t end) {
 
 /* ---- Scores ---- */
 
-ALWAYS_INLINE f32x4 fold(f32x8 x) {
-  union {
-    f32x8 whole;
-    f32x4 half[2];
-  } parts = {x};
-  return parts.half[0] + parts.half[1];
-}
-
-ALWAYS_INLINE f32x4 add_pairs(f32x4 a, f32x4 b) {
-  return SHUFFLE4(a, b, 0, 2, 4, 6) + SHUFFLE4(a, b, 1, 3, 5, 7);
-}
-
-/* The sums of the lanes of four vectors. */
-ALWAYS_INLINE f32x4 sum_four(f32x8 a, f32x8 b, f32x8 c, f32x8 d) {
-  return add_pairs(add_pairs(fold(a), fold(b)), add_pairs(fold(c), fold(d)));
+ALWAYS_INLINE void stream_step(f32r acc[4][8], const float *q, const void *const *k,
+                               const uint32_t dtype, int32_t dim, int32_t d, const bool whole,
+                               const int rows, const int keys) {
+  f32r x[8];
+  for (int j = 0; j < keys; ++j) x[j] = load_part(k[j], dtype, d, whole);
+  for (int r = 0; r < rows; ++r) {
+    f32r factor = load_part(q + (int64_t)r * dim, FOVEA_F32, d, whole);
+    for (int j = 0; j < keys; ++j) acc[r][j] = fv_multiply_add_row(factor, x[j], acc[r][j]);
+  }
 }
 
 /* scores [rows][keys] = q [rows][dim] times k [keys][dim]. */
 ALWAYS_INLINE void stream_block(float *scores, const float *q, const void *const *k,
                                 const uint32_t dtype, int32_t dim, const int rows, const int keys) {
-  f32x8 acc[4][8] = {{{0}}};
-  for (int32_t d = 0; d < dim; d += 8) {
-    f32x8 x[8];
-    for (int j = 0; j < keys; ++j) x[j] = load_typed(k[j], dtype, d);
-    for (int r = 0; r < rows; ++r) {
-      f32x8 factor = load8(q + (int64_t)r * dim + d);
-      for (int j = 0; j < keys; ++j) acc[r][j] = fv_multiply_add8(factor, x[j], acc[r][j]);
-    }
+  f32r acc[4][8] = {{{0}}};
+  int32_t d = 0;
+  for (; d + FV_ROW_LANES <= dim; d += FV_ROW_LANES) {
+    stream_step(acc, q, k, dtype, dim, d, true, rows, keys);
   }
+  if (FV_ROW_LANES > 8 && d < dim) stream_step(acc, q, k, dtype, dim, d, false, rows, keys);
   if (keys % 4 == 0) {
     for (int r = 0; r < rows; ++r) {
       for (int j = 0; j < keys; j += 4) {
@@ -105,7 +89,7 @@ ALWAYS_INLINE void stream_scores_typed(float *scores, const float *q, const void
   while (rows > 0) {
     int32_t done = rows >= 4 ? 4 : rows >= 2 ? 2 : 1;
     if (done == 4) {
-      stream_rows(scores, q, k, ahead, dtype, keys, dim, 4, 3);
+      stream_rows(scores, q, k, ahead, dtype, keys, dim, 4, FV_ROW_KEYS);
     } else if (done == 2) {
       stream_rows(scores, q, k, ahead, dtype, keys, dim, 2, 4);
     } else {
@@ -132,51 +116,67 @@ static void stream_scores(float *scores, const float *q, const void *const *k,
 
 /* ---- Values ---- */
 
-/* One block of out [rows][8 * vectors] from column `column` on. It fetches the same columns of the
- * rows ahead: all of them at once would fill the queues. */
+enum { VALUE_KEYS = 8 }; /* panel_columns is a multiple of it */
+
+/* One block of out [rows][vectors] from column `column` on; !whole: one vector, half of it zeros. It
+ * fetches the same columns of the rows ahead: all of them at once would fill the queues. */
 ALWAYS_INLINE void value_block(float *out, int32_t stride, const float *weights,
                                const void *const *v, const void *const *ahead, const uint32_t dtype,
-                               int32_t keys, int32_t column, const int rows, const int vectors) {
+                               int32_t column, const bool whole, const int rows,
+                               const int vectors) {
   const int32_t size = dtype == FOVEA_F32 ? 4 : 2;
-  f32x8 acc[4][8];
+  f32r acc[4][8];
+  out += column;
   for (int r = 0; r < rows; ++r) {
-    for (int c = 0; c < vectors; ++c) acc[r][c] = load8(out + (int64_t)r * stride + column + 8 * c);
+    for (int c = 0; c < vectors; ++c) {
+      acc[r][c] = load_row(out + (int64_t)r * stride + FV_ROW_LANES * c);
+    }
   }
-  for (int32_t j = 0; j < keys; ++j) {
-    f32x8 x[8];
-    if (ahead) fetch(ahead[j], column * size, (column + 8 * vectors) * size);
-    for (int c = 0; c < vectors; ++c) x[c] = load_typed(v[j], dtype, column + 8 * c);
+  for (int32_t j = 0; j < VALUE_KEYS; ++j) {
+    f32r x[8];
+    if (ahead) fetch(ahead[j], column * size, (column + FV_ROW_LANES * vectors) * size);
+    for (int c = 0; c < vectors; ++c) {
+      x[c] = load_part(v[j], dtype, column + FV_ROW_LANES * c, whole);
+    }
     for (int r = 0; r < rows; ++r) {
-      f32x8 factor = splat8(weights[r * FV_SCORE_STRIDE + j]);
-      for (int c = 0; c < vectors; ++c) acc[r][c] = fv_multiply_add8(factor, x[c], acc[r][c]);
+      f32r factor = splat_row(weights[r * FV_SCORE_STRIDE + j]);
+      for (int c = 0; c < vectors; ++c) acc[r][c] = fv_multiply_add_row(factor, x[c], acc[r][c]);
     }
   }
   for (int r = 0; r < rows; ++r) {
     for (int c = 0; c < vectors; ++c) {
-      store8(out + (int64_t)r * stride + column + 8 * c, acc[r][c]);
+      store_row(out + (int64_t)r * stride + FV_ROW_LANES * c, acc[r][c]);
     }
   }
 }
 
-enum { VALUE_KEYS = 8 }; /* panel_columns is a multiple of it */
-
-/* All columns of some rows, `most` vectors at a time as long as there are so many. */
+/* All columns of some rows, `most` vectors at a time as long as there are so many. out is padded to
+ * whole vectors. */
 ALWAYS_INLINE void value_rows(float *out, int32_t stride, const float *rescale,
                               const float *weights, const void *const *v, const void *const *ahead,
                               const uint32_t dtype, int32_t keys, int32_t dim_v, const int rows,
                               const int most) {
+  const int32_t wide = FV_ROW_LANES * most, narrow = FV_ROW_LANES * 2;
   for (int r = 0; r < rows; ++r) {
     float *row = out + (int64_t)r * stride;
-    for (int32_t d = 0; d < dim_v; d += 8) store8(row + d, load8(row + d) * splat8(rescale[r]));
+    for (int32_t d = 0; d < dim_v; d += FV_ROW_LANES) {
+      store_row(row + d, load_row(row + d) * splat_row(rescale[r]));
+    }
   }
   for (int32_t j = 0; j < keys; j += VALUE_KEYS) {
     const void *const *next = ahead ? ahead + j : NULL;
-    int32_t column = 0;
-    for (; column + 8 * most <= dim_v; column += 8 * most) {
-      value_block(out, stride, weights + j, v + j, next, dtype, VALUE_KEYS, column, rows, most);
+    int32_t d = 0;
+    for (; d + wide <= dim_v; d += wide) {
+      value_block(out, stride, weights + j, v + j, next, dtype, d, true, rows, most);
     }
-    for (; column < dim_v; column += 8) {
-      value_block(out, stride, weights + j, v + j, next, dtype, VALUE_KEYS, column, rows, 1);
+    for (; d + narrow <= dim_v; d += narrow) {
+      value_block(out, stride, weights + j, v + j, next, dtype, d, true, rows, 2);
+    }
+    for (; d + FV_ROW_LANES <= dim_v; d += FV_ROW_LANES) {
+      value_block(out, stride, weights + j, v + j, next, dtype, d, true, rows, 1);
+    }
+    if (FV_ROW_LANES > 8 && d < dim_v) {
+      value_block(out, stride, weights + j, v + j, next, dtype, d, false, rows, 1);
     }
   }
 }
@@ -188,7 +188,7 @@ ALWAYS_INLINE void stream_values_typed(float *out, int32_t stride, const float *
   while (rows > 0) {
     int32_t done = rows >= 4 ? 4 : rows >= 2 ? 2 : 1;
     if (done == 4) {
-      value_rows(out, stride, rescale, weights, v, ahead, dtype, keys, dim_v, 4, 2);
+      value_rows(out, stride, rescale, weights, v, ahead, dtype, keys, dim_v, 4, FV_ROW_VECTORS);
     } else if (done == 2) {
       value_rows(out, stride, rescale, weights, v, ahead, dtype, keys, dim_v, 2, 4);
     } else {

@@ -23,8 +23,14 @@ enum {
   FV_SCORE_STRIDE = FV_TILE_KV_MOST + 16
 };
 
+/* A row's state of online softmax. */
+typedef struct fv_row_state {
+  float maximum; /* of the scores, or of logits if the job is natural */
+  float sum;
+} fv_row_state;
+
 typedef struct fv_tile_kernels {
-  int32_t panel_rows, panel_columns;
+  int32_t panel_rows, panel_columns, lanes; /* panel_columns are 2 vectors of lanes */
 
   /* to[i] = value of from[i], exact; dtype is a fovea_dtype. count is a multiple of 8. */
   void (*widen)(float *to, const void *from, uint32_t dtype, int64_t count);
@@ -33,34 +39,41 @@ typedef struct fv_tile_kernels {
    * numeric.h names. count is a multiple of 8. */
   void (*narrow)(void *to, const float *from, uint32_t dtype, int64_t count);
 
-  /* to [dim][width] = rows [width][dim] transposed; dtype is f32, f16 or bf16. rows has at least 8
-   * entries; if width is less than 8 the 8 - width floats past the panel are overwritten. */
-  void (*pack_rows)(float *to, const void *const *rows, uint32_t dtype, int32_t width, int32_t dim);
+  /* to[i] = from[i] * rescale / sum + 0, which makes -0 an 0. count is a multiple of 8. */
+  void (*divide)(float *to, const float *from, float rescale, float sum, int32_t count);
+
+  /* to [dim][panel_columns] = rows [panel_columns][dim] transposed; dtype is f32, f16 or bf16. */
+  void (*pack_keys)(float *to, const void *const *rows, uint32_t dtype, int32_t dim);
 
   /* v [column panels][tile_kv][panel_columns] = rows [begin..end)[dim_v], padded with zeros. */
   void (*pack_values)(float *v, const void *const *rows, uint32_t dtype, int32_t tile_kv,
                       int32_t begin, int32_t end, int32_t dim_v);
 
-  /* scores [panel_rows][begin..end) = q times k, summed in the order of d; maxima [panel_rows]
-   * receives each row's largest. begin and end are multiples of panel_columns. */
+  /* scores [panel_rows][begin..end) = q [panel_rows][dim] times k, summed in the order of d; maxima
+   * [panel_rows] receives each row's largest. begin is a multiple of panel_columns, end of lanes. */
   void (*score)(float *scores, float *maxima, const float *q, const float *k, int32_t dim,
                 int32_t begin, int32_t end);
 
-  /* The largest of scores[begin..end); a NaN is never larger. */
+  /* The largest of scores[begin..end); a NaN is never larger. Here and below begin is a multiple of
+   * panel_columns, end of lanes. */
   float (*largest)(const float *scores, int32_t begin, int32_t end);
 
-  /* One step of online softmax for one row, whose largest score of the tile is given. scores
-   * [begin..end) become exp2((scores - maximum) * factor), 0 for -inf; *maximum and *sum are
-   * brought up to date. Returns what earlier sums and outputs are to be multiplied by. */
-  float (*softmax)(float *scores, int32_t begin, int32_t end, float largest, float factor,
-                   float *maximum, float *sum);
+  /* The same, after scores outside [low, high) have become -inf. */
+  float (*largest_within)(float *scores, int32_t begin, int32_t end, int32_t low, int32_t high);
+
+  /* One step of online softmax for `rows` rows, at most FV_PANEL_ROWS_MOST, whose largest scores of
+   * the tile are given. scores [rows][begin..end) become exp2((scores - maximum) * factor), 0 for
+   * -inf; states [rows] are brought up to date; rescale [rows] receives what earlier sums and
+   * outputs are to be multiplied by. */
+  void (*softmax)(float *scores, int32_t rows, int32_t begin, int32_t end, const float *largest,
+                  float factor, fv_row_state *states, float *rescale);
 
   /* 2^x for x <= 0, as softmax computes it. */
   float (*power)(float x);
 
   /* out = out * rescale + weights [panel_rows][begin..end) times v, keys in order, for panel_rows
    * rows of out [panel_rows][stride], rescale [panel_rows] and `columns` columns, padded. begin and
-   * end are any. */
+   * end are any. Without rescale (NULL) out is not read, but taken for 0. */
   void (*accumulate)(float *out, int32_t stride, const float *rescale, const float *weights,
                      const float *v, int32_t tile_kv, int32_t begin, int32_t end, int32_t columns);
 

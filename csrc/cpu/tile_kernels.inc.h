@@ -2,17 +2,24 @@
  * instruction set. Before including it define
  *   FV_TILE_TABLE              the name of the table to fill
  *   FV_LANES                   floats of a vector; tile_vector.h is included
- *   FV_PANEL_ROWS              rows of a panel: with two vectors of columns, as many accumulators
- *                              as fit into the registers beside the operands
+ *   FV_PANEL_ROWS              rows of a panel, a multiple of 3: with two vectors of columns, as many
+ *                              accumulators as fit into the registers beside the operands
  *   fv_multiply_add(a, b, c)   a * b + c on f32v: fused where the processor can
  *   fv_larger(a, b)            a > b ? a : b on f32v
  *   fv_smaller(a, b)           a < b ? a : b on f32v
  *   fv_any(mask)               whether a lane of the comparison is true
- *   fv_multiply_add8(a, b, c)  as fv_multiply_add on vectors of 8 floats
+ *   fv_scale(a, b)             a * 2^b, rounded once: if the processor can, else undefined
+ *   fv_multiply_add_row(a, b, c)  as fv_multiply_add on f32r
+ *   FV_ROW_LANES, FV_ROW_KEYS, FV_ROW_VECTORS  floats of f32r; keys and vectors of values that 4
+ *                              rows take at a time
  * and these functions:
  *   widen_f16(to, from, count), narrow_f16(to, from, count)
  *   transpose(to, stride, rows, dtype, dim)   to[d * stride + r] = rows[r][d] for r < 8
- *   load_typed(from, dtype, d)  elements d to d + 7 of a row of f32, f16 or bf16 */
+ *   load_typed(from, dtype, d)  elements d to d + 7 of a row of f32, f16 or bf16
+ *   load_lanes(from, dtype, d)  FV_ROW_LANES of them
+ *   load_half(from, dtype, d)   8 of them, and zeros
+ *   sum_four(a, b, c, d)        the sums of the lanes of four f32r: pairs two lanes apart, their sums
+ *                               one apart, then quarters; as f32x4 */
 #include <math.h>
 
 #include "element.h"
@@ -30,6 +37,44 @@ ALWAYS_INLINE f32v load(const float *from) {
 }
 ALWAYS_INLINE void store(float *to, f32v x) {
   *(f32v_unaligned *)to = x;
+}
+
+/* ---- Across lanes ---- */
+
+enum { QUARTERS = FV_LANES / 4 };
+
+typedef union lane_quarters {
+  f32v whole;
+  f32x4 quarter[QUARTERS];
+} lane_quarters;
+
+/* Sums the lanes pairwise: always the same tree. */
+ALWAYS_INLINE float sum_lanes(f32v x) {
+  lane_quarters parts = {x};
+  for (int width = QUARTERS / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) parts.quarter[i] += parts.quarter[i + width];
+  }
+  f32x4 pairs = parts.quarter[0];
+  pairs += SHUFFLE4(pairs, pairs, 2, 3, 0, 1);
+  return pairs[0] + pairs[1];
+}
+
+ALWAYS_INLINE f32x4 larger4(f32x4 a, f32x4 b) {
+  i32x4 mask = a > b;
+  return (f32x4)((mask & (i32x4)a) | (~mask & (i32x4)b));
+}
+
+/* No lane is a NaN. */
+ALWAYS_INLINE float largest_lane(f32v x) {
+  lane_quarters parts = {x};
+  for (int width = QUARTERS / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) {
+      parts.quarter[i] = larger4(parts.quarter[i], parts.quarter[i + width]);
+    }
+  }
+  f32x4 pairs = parts.quarter[0];
+  pairs = larger4(pairs, SHUFFLE4(pairs, pairs, 2, 3, 0, 1));
+  return pairs[0] > pairs[1] ? pairs[0] : pairs[1];
 }
 
 /* ---- Between memory's types and f32 ---- */
@@ -88,14 +133,9 @@ static void narrow(void *to, const float *from, uint32_t dtype, int64_t count) {
 
 /* ---- Packing ---- */
 
-/* Eight rows at a time; the last eight may begin among those that are done. A panel of fewer than
- * eight rows is written with eight and the surplus overwritten by the next d. */
-static void pack_rows(float *to, const void *const *rows, uint32_t dtype, int32_t width,
-                      int32_t dim) {
-  transpose(to, width, rows, dtype, dim);
-  for (int32_t r = 8; r < width; r += 8) {
-    int32_t begin = r + 8 <= width ? r : width - 8;
-    transpose(to + begin, width, rows + begin, dtype, dim);
+static void pack_keys(float *to, const void *const *rows, uint32_t dtype, int32_t dim) {
+  for (int32_t r = 0; r < PANEL_COLUMNS; r += 8) {
+    transpose(to + r, PANEL_COLUMNS, rows + r, dtype, dim);
   }
 }
 
@@ -130,43 +170,64 @@ static void pack_values(float *v, const void *const *rows, uint32_t dtype, int32
 
 /* ---- Products ---- */
 
-/* acc [PANEL_ROWS][2] += a [PANEL_ROWS][depth] times b [depth][2]; row r of a begins at
- * a + r * a_row and goes on by a_step. */
-ALWAYS_INLINE void multiply_panel(f32v acc[][2], const float *a, const int a_row, const int a_step,
-                                  const float *b, int64_t depth) {
-  for (const float *end = b + depth * PANEL_COLUMNS; b != end; b += PANEL_COLUMNS, a += a_step) {
-    f32v left = load(b), right = load(b + FV_LANES);
+/* acc [PANEL_ROWS][vectors] += a [PANEL_ROWS][depth] times b [depth][PANEL_COLUMNS], whose first
+ * `vectors` vectors count; row r of a begins at a + r * a_row. Rows are addressed in threes, as base,
+ * base + row and base + 2 rows, to take few registers. */
+ALWAYS_INLINE void multiply_panel(f32v acc[][2], const float *a, const int64_t a_row,
+                                  const float *b, int64_t depth, const int vectors) {
+  const float *base[PANEL_ROWS / 3];
+  for (int i = 0; i < PANEL_ROWS / 3; ++i) base[i] = a + 3 * i * a_row;
+  for (int64_t d = 0; d < depth; ++d, b += PANEL_COLUMNS) {
+    f32v x[2];
+    for (int c = 0; c < vectors; ++c) x[c] = load(b + c * FV_LANES);
     for (int r = 0; r < PANEL_ROWS; ++r) {
-      f32v factor = splat(a[r * a_row]);
-      acc[r][0] = fv_multiply_add(factor, left, acc[r][0]);
-      acc[r][1] = fv_multiply_add(factor, right, acc[r][1]);
+      f32v factor = splat(base[r / 3][d + r % 3 * a_row]);
+      for (int c = 0; c < vectors; ++c) acc[r][c] = fv_multiply_add(factor, x[c], acc[r][c]);
     }
   }
 }
 
-ALWAYS_INLINE float largest_lane(f32v x) {
-  float result = x[0];
-  for (int lane = 1; lane < FV_LANES; ++lane) result = x[lane] > result ? x[lane] : result;
-  return result;
+ALWAYS_INLINE void score_columns(float *scores, f32v *best, const float *q, const float *k,
+                                 int32_t dim, const int vectors) {
+  f32v acc[PANEL_ROWS][2];
+  for (int r = 0; r < PANEL_ROWS; ++r) acc[r][0] = acc[r][1] = (f32v){0};
+  multiply_panel(acc, q, dim, k, dim, vectors);
+  for (int r = 0; r < PANEL_ROWS; ++r) {
+    for (int c = 0; c < vectors; ++c) {
+      best[r] = fv_larger(acc[r][c], best[r]);
+      store(scores + r * FV_SCORE_STRIDE + c * FV_LANES, acc[r][c]);
+    }
+  }
 }
 
 static void score(float *scores, float *maxima, const float *q, const float *k, int32_t dim,
                   int32_t begin, int32_t end) {
   f32v best[PANEL_ROWS];
   for (int r = 0; r < PANEL_ROWS; ++r) best[r] = splat(-INFINITY);
-  for (int32_t column = begin; column < end; column += PANEL_COLUMNS) {
-    f32v acc[PANEL_ROWS][2];
-    for (int r = 0; r < PANEL_ROWS; ++r) acc[r][0] = acc[r][1] = (f32v){0};
-    multiply_panel(acc, q, 1, PANEL_ROWS, k + (int64_t)column * dim, dim);
-    for (int r = 0; r < PANEL_ROWS; ++r) {
-      float *to = scores + r * FV_SCORE_STRIDE + column;
-      best[r] = fv_larger(acc[r][0], best[r]);
-      best[r] = fv_larger(acc[r][1], best[r]);
-      store(to, acc[r][0]);
-      store(to + FV_LANES, acc[r][1]);
+  int32_t column = begin;
+  for (; column + PANEL_COLUMNS <= end; column += PANEL_COLUMNS) {
+    score_columns(scores + column, best, q, k + (int64_t)column * dim, dim, 2);
+  }
+  if (column < end) score_columns(scores + column, best, q, k + (int64_t)column * dim, dim, 1);
+  for (int r = 0; r < PANEL_ROWS; ++r) maxima[r] = largest_lane(best[r]);
+}
+
+ALWAYS_INLINE void accumulate_columns(float *out, int32_t stride, const float *rescale,
+                                      const float *weights, const float *v, int64_t depth,
+                                      const int vectors) {
+  f32v acc[PANEL_ROWS][2];
+  for (int r = 0; r < PANEL_ROWS; ++r) {
+    for (int c = 0; c < vectors; ++c) {
+      const float *from = out + (int64_t)r * stride + c * FV_LANES;
+      acc[r][c] = rescale ? load(from) * splat(rescale[r]) : (f32v){0};
     }
   }
-  for (int r = 0; r < PANEL_ROWS; ++r) maxima[r] = largest_lane(best[r]);
+  multiply_panel(acc, weights, FV_SCORE_STRIDE, v, depth, vectors);
+  for (int r = 0; r < PANEL_ROWS; ++r) {
+    for (int c = 0; c < vectors; ++c) {
+      store(out + (int64_t)r * stride + c * FV_LANES, acc[r][c]);
+    }
+  }
 }
 
 static void accumulate(float *out, int32_t stride, const float *rescale, const float *weights,
@@ -174,20 +235,21 @@ static void accumulate(float *out, int32_t stride, const float *rescale, const f
                        int32_t columns) {
   weights += begin;
   v += (int64_t)begin * PANEL_COLUMNS;
-  for (int32_t column = 0; column < columns; column += PANEL_COLUMNS) {
-    f32v acc[PANEL_ROWS][2];
-    for (int r = 0; r < PANEL_ROWS; ++r) {
-      const float *from = out + (int64_t)r * stride + column;
-      acc[r][0] = load(from) * splat(rescale[r]);
-      acc[r][1] = load(from + FV_LANES) * splat(rescale[r]);
-    }
-    multiply_panel(acc, weights, FV_SCORE_STRIDE, 1, v + (int64_t)column * tile_kv, end - begin);
-    for (int r = 0; r < PANEL_ROWS; ++r) {
-      float *to = out + (int64_t)r * stride + column;
-      store(to, acc[r][0]);
-      store(to + FV_LANES, acc[r][1]);
-    }
+  int32_t column = 0;
+  for (; column + FV_LANES < columns; column += PANEL_COLUMNS) {
+    accumulate_columns(out + column, stride, rescale, weights, v + (int64_t)column * tile_kv,
+                       end - begin, 2);
   }
+  if (column < columns) {
+    accumulate_columns(out + column, stride, rescale, weights, v + (int64_t)column * tile_kv,
+                       end - begin, 1);
+  }
+}
+
+/* ---- Results ---- */
+
+static void divide(float *to, const float *from, float rescale, float sum, int32_t count) {
+  for (int32_t d = 0; d < count; ++d) to[d] = from[d] * rescale / sum + 0.0f;
 }
 
 #include "softmax_kernels.inc.h"
@@ -196,12 +258,15 @@ static void accumulate(float *out, int32_t stride, const float *rescale, const f
 const fv_tile_kernels FV_TILE_TABLE = {
     .panel_rows = PANEL_ROWS,
     .panel_columns = PANEL_COLUMNS,
+    .lanes = FV_LANES,
     .widen = widen,
     .narrow = narrow,
-    .pack_rows = pack_rows,
+    .divide = divide,
+    .pack_keys = pack_keys,
     .pack_values = pack_values,
     .score = score,
     .largest = largest,
+    .largest_within = largest_within,
     .softmax = softmax,
     .power = power_of_one,
     .accumulate = accumulate,

@@ -8,11 +8,14 @@
 
 #define FV_LANES 4      /* what every processor with vectors has */
 #define FV_PANEL_ROWS 6 /* 12 accumulators of 16 registers, where there are so many */
+#define FV_ROW_LANES 8
+#define FV_ROW_KEYS 3
+#define FV_ROW_VECTORS 2
 #include "tile_vector.h"
 
 #define fv_multiply_add(a, b, c) ((a) * (b) + (c))
 
-#define fv_multiply_add8 fv_multiply_add
+#define fv_multiply_add_row fv_multiply_add
 
 static inline __attribute__((always_inline)) f32v fv_choose(i32v mask, f32v yes, f32v no) {
   return (f32v)(((u32v)mask & (u32v)yes) | (~(u32v)mask & (u32v)no));
@@ -57,5 +60,28 @@ static void transpose(float *to, int32_t stride, const void *const *rows, uint32
   }
 }
 
+typedef union row_halves {
+  f32r whole;
+  f32x4 half[2];
+} row_halves;
+
+static inline __attribute__((always_inline)) f32x4 sum_pairs(f32x4 a, f32x4 b) {
+  return SHUFFLE4(a, b, 0, 4, 1, 5) + SHUFFLE4(a, b, 2, 6, 3, 7);
+}
+
+static inline __attribute__((always_inline)) f32x4 sum_quarters(f32x4 a, f32x4 b, f32x4 c,
+                                                                f32x4 d) {
+  f32x4 ab = sum_pairs(a, b), cd = sum_pairs(c, d);
+  return SHUFFLE4(ab, cd, 0, 1, 4, 5) + SHUFFLE4(ab, cd, 2, 3, 6, 7);
+}
+
+static inline __attribute__((always_inline)) f32x4 sum_four(f32r a, f32r b, f32r c, f32r d) {
+  row_halves w = {a}, x = {b}, y = {c}, z = {d};
+  return sum_quarters(w.half[0], x.half[0], y.half[0], z.half[0]) +
+         sum_quarters(w.half[1], x.half[1], y.half[1], z.half[1]);
+}
+
+#define load_lanes load_typed
+#define load_half load_typed
 #define FV_TILE_TABLE fv_tile_kernels_portable
 #include "tile_kernels.inc.h"

@@ -48,7 +48,7 @@ static inline int32_t fv_padded_dim(int32_t dim) {
 
 /* Where the arrays of a worker begin, in floats. */
 typedef struct fv_tile_layout {
-  size_t q;      /* [panels of rows][dim][panel_rows], and a vector that the last one spills */
+  size_t q;      /* [tile_q][dim] */
   size_t k;      /* [panels of keys][dim][panel_columns] */
   size_t v;      /* [panels of columns][tile_kv][panel_columns] */
   size_t scores; /* [panel_rows][FV_SCORE_STRIDE], one panel of rows at a time */
@@ -70,7 +70,7 @@ static inline fv_tile_layout fv_tile_layout_for(int32_t tile_q, int32_t tile_kv,
   size_t widest = (size_t)dim > columns ? (size_t)dim : columns;
   fv_tile_layout l;
   l.q = 0;
-  l.k = l.q + fv_round_floats((size_t)tile_q * (size_t)dim + 8);
+  l.k = l.q + fv_round_floats((size_t)tile_q * (size_t)dim);
   l.v = l.k + (size_t)dim * (size_t)tile_kv;
   l.scores = l.v + (size_t)tile_kv * columns;
   l.out = l.scores + (size_t)FV_PANEL_ROWS_MOST * FV_SCORE_STRIDE;

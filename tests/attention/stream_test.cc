@@ -141,6 +141,31 @@ TEST_P(Stream, RowsOfTilesMatchTheOracleRoundTheEdgesOfKeyTiles) {
   }
 }
 
+// Vectors of 16 lanes take the last 8 elements of such rows with zeros beside them.
+TEST_P(Stream, RowsThatEndInHalfAVectorMatchTheOracle) {
+  for (uint32_t type : {FOVEA_F32, FOVEA_F16, FOVEA_BF16}) {
+    for (int64_t dim : {8, 24, 72, 136}) {
+      for (int64_t rows : {1, 2, 7}) {
+        base().type(type).dim(dim).dim_v(dim + 16).len_q(rows).len_kv(70).expect_matches_oracle();
+      }
+    }
+  }
+}
+
+// Where position decides, a panel masks its last vectors of keys, by ranges, and leaves out what
+// lies beyond; a mask in memory is looked at for every key. They come to the same, bit by bit.
+TEST_P(Stream, RangesAndMasksOfTheSameKeysGiveTheSameBits) {
+  for (int64_t len : {33, 64, 97, 530}) {
+    for (int64_t left : {3, 17, 40}) {
+      const auto seen = [=](const At &at) { return at.d <= at.i && at.i - at.d <= left; };
+      Attention by_range, by_mask;
+      by_range.on(GetParam()).dim(16).len_q(len).len_kv(len).window(left, 0);
+      by_mask.on(GetParam()).dim(16).len_q(len).len_kv(len).mask().fill("mask", seen);
+      EXPECT_EQ(difference(by_range.run(), by_mask.run()), "") << len << ' ' << left;
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Devices, Stream, testing::ValuesIn(devices()),
                          device_name<testing::TestParamInfo<Device>>);
 
