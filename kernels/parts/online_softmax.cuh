@@ -11,6 +11,7 @@
 // columns.
 struct fv_row_state {
   float maximum[2];  // of q.k, unscaled
+  float base[2];     // maximum * scale_log2e as rounded: what probabilities and sum are relative to
   float sum[2];      // this lane's part
   int32_t keys[2];   // how many keys, from key 0, the row sees by position
 };
@@ -21,7 +22,7 @@ __device__ __forceinline__ fv_row_state fv_start_rows(const fv_attention_params 
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     int32_t row = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4 + r * 8;
-    state.maximum[r] = -INFINITY;
+    state.maximum[r] = state.base[r] = -INFINITY;
     state.sum[r] = 0.0f;
     int64_t position = tile.position + fv_row_of(p, tile, row).position;
     state.keys[r] = fv_keys_of_row(p, tile, position);
@@ -73,7 +74,8 @@ __device__ __forceinline__ void fv_softmax(float (&s)[fv_fragments<Config>::key_
     maximum = fv_row_maximum(maximum);
     // A row that has seen nothing yet has the maximum -inf, and -inf - -inf would be NaN.
     float base = maximum == -INFINITY ? 0.0f : maximum * scale_log2e;
-    float rescale = fv_exp2(fmaf(state.maximum[r], scale_log2e, -base));
+    // From base to base, not from maximum to base: what a base was rounded by is in the sum already.
+    float rescale = fv_exp2(state.base[r] - base);
     float sum = 0.0f;
 #pragma unroll
     for (int n = 0; n < f::key_tiles; ++n) {
@@ -84,6 +86,7 @@ __device__ __forceinline__ void fv_softmax(float (&s)[fv_fragments<Config>::key_
       }
     }
     state.maximum[r] = maximum;
+    if (maximum != -INFINITY) state.base[r] = base;
     state.sum[r] = state.sum[r] * rescale + sum;
 #pragma unroll
     for (int n = 0; n < f::dim_tiles; ++n) {

@@ -51,6 +51,7 @@ __device__ __forceinline__ void fv_write_output(const fv_attention_params &p,
 __device__ __forceinline__ void fv_write_lse(const fv_attention_params &p,
                                              const fv_query_tile &tile, const fv_row_state &state,
                                              const float (&sum)[2]) {
+  const float log_2 = 0.693147181f;
   if (!p.lse.data || threadIdx.x % 4) return;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
@@ -59,7 +60,8 @@ __device__ __forceinline__ void fv_write_lse(const fv_attention_params &p,
     fv_query_row at = fv_row_of(p, tile, row);
     int64_t offset = tile.sequence * p.lse.batch + (tile.position + at.position) * p.lse.seq +
                      at.head * p.lse.head;
-    float lse = sum[r] == 0.0f ? -INFINITY : fmaf(state.maximum[r], p.scale, logf(sum[r]));
+    // base is in units of log 2; with the sum it is exact but for one rounding.
+    float lse = sum[r] == 0.0f ? -INFINITY : fmaf(state.base[r], log_2, logf(sum[r]));
     static_cast<float *>(p.lse.data)[offset] = lse;
   }
 }
