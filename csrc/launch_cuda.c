@@ -104,7 +104,6 @@ static fv_attention_params make_params(const fv_plan *plan, const fv_problem *pr
       .len_kv = (int32_t)a->k.shape[1],
       .dim = problem->dim,
       .dim_v = problem->dim_v,
-      .scale = problem->scale,
       .scale_log2e = problem->scale * log2_e,
   };
   set_mask(&a->mask, &params);

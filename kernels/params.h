@@ -44,9 +44,8 @@ typedef struct fv_attention_params {
   int32_t dim, dim_v;        /* multiples of 8, at most the row's dim */
   int32_t mask_keys;         /* keys that the mask reaches */
   uint32_t flags, aligned;   /* FV_FLAG_..., FV_ALIGNED_... */
-  float scale;               /* natural logits per unit of q.k */
-  float scale_log2e;         /* scale * log2(e) */
-  uint32_t reserved;
+  float scale_log2e;         /* base-2 logits per unit of q.k: scale * log2(e) */
+  uint32_t reserved[2];
 } fv_attention_params;
 
 FV_PARAMS_ASSERT(sizeof(fv_device_view) == 32, "fv_device_view has another size on this side");
