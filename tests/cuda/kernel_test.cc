@@ -150,6 +150,18 @@ TEST_P(Kernel, ChangesNoBitWithOtherRowsAndOtherSequences) {
   }
 }
 
+// With a factor of 1 - 2^-24 each tile's base is rounded by the same part of a unit, and with a
+// maximum that rises in every tile whatever is lost in moving from base to base adds up.
+TEST_P(Kernel, LosesNothingWhereTheMaximumRisesInEveryTile) {
+  const float ln_2 = 0.693147180559945309f;
+  Attention a = problem(3, 64 * 64).heads(1, 1).scale(std::nextafter(ln_2, 0.0f));
+  a.fill("q", [](const At &at) { return at.d == 0 ? 1.0 : at.d == 1 ? 0x1p-6 : 0.0; });
+  a.fill("k", [](const At &at) {
+    return at.d == 0 ? 150.0 : at.d == 1 ? static_cast<double>(at.i / 64) : 0.0;
+  });
+  a.expect_matches_oracle();
+}
+
 TEST_P(Kernel, GivesNanWhereALogitIsInfinite) {
   Attention a = problem(3, 70).heads(1, 1).fill(
       "k", [](const At &at) { return at.i == 5 && at.d == 0 ? INFINITY : 0.0; });
