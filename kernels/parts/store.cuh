@@ -60,7 +60,7 @@ __device__ __forceinline__ void fv_write_lse(const fv_attention_params &p,
     fv_query_row at = fv_row_of(p, tile, row);
     int64_t offset = tile.sequence * p.lse.batch + (tile.position + at.position) * p.lse.seq +
                      at.head * p.lse.head;
-    // base is in units of log 2; with the sum it is exact but for one rounding.
+    // base counts factors of 2, and the sum is relative to it: what base was rounded by cancels.
     float lse = sum[r] == 0.0f ? -INFINITY : fmaf(state.base[r], log_2, logf(sum[r]));
     static_cast<float *>(p.lse.data)[offset] = lse;
   }
