@@ -75,15 +75,16 @@ function(fovea_compile_rows table source)
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${definition})
   file(STRINGS ${definition} rows REGEX "^FV_[A-Z_]+_ROW\\(")
   foreach(line IN LISTS rows)
-    # The fields without blanks: name, dtype, dim, tile_q, tile_kv, warps, stages.
+    # The fields without blanks: name, dtype, dim, dim_v, tile_q, tile_kv, warps, stages.
     string(REGEX REPLACE "^FV_[A-Z_]+_ROW\\(|\\).*$| " "" fields "${line}")
     string(REPLACE "," ";" fields "${fields}")
     list(GET fields 0 row)
     list(GET fields 2 dim)
-    list(GET fields 3 tile_q)
-    list(GET fields 4 tile_kv)
-    list(GET fields 6 stages)
-    math(EXPR shared "2 * ${dim} * (${tile_q} + 2 * ${stages} * ${tile_kv})")  # as plan_cuda.c
+    list(GET fields 3 dim_v)
+    list(GET fields 4 tile_q)
+    list(GET fields 5 tile_kv)
+    list(GET fields 7 stages)
+    math(EXPR shared "2 * ${dim} * ${tile_q} + 2 * ${stages} * ${tile_kv} * (${dim} + ${dim_v})")
     set(image ${PROJECT_BINARY_DIR}/images/${row}.fatbin)
     add_custom_command(OUTPUT ${image}
       COMMAND ${CMAKE_COMMAND} -DNVCC=${FOVEA_NVCC} "-DTARGETS=${FOVEA_SM80_TARGETS}" -DROW=${row}

@@ -85,9 +85,41 @@ static void set_mask(const fovea_tensor *mask, fv_attention_params *params) {
   params->mask_keys = mask->shape[3] == 1 ? INT32_MAX : (int32_t)mask->shape[3];
 }
 
+static void set_pages(const fv_problem *problem, fv_attention_params *params) {
+  const fovea_pages *pages = &problem->args.pages;
+  if (!problem->paged) return;
+  params->pages = (fv_device_pages){.k_ids = pages->ids,
+                                    .v_ids = pages->v_ids ? pages->v_ids : pages->ids,
+                                    .offsets = pages->offsets,
+                                    .row_stride = pages->row_stride,
+                                    .count = pages->count,
+                                    .pages = (int32_t)problem->args.k.shape[0],
+                                    .page_len = (int32_t)problem->args.k.shape[1]};
+}
+
+/* In base 2. With a softcap the scores become tanh(scale * q.k / softcap) first, and exp(2 x) of it
+ * is what the kernel needs. */
+static void set_logits(const fv_problem *problem, fv_attention_params *params) {
+  static const float log2_e = 1.44269504f;
+  float softcap = problem->args.softcap;
+  params->scale_log2e = (softcap > 0 ? softcap : problem->scale) * log2_e;
+  params->softcap_scale = softcap > 0 ? 2 * log2_e * (problem->scale / softcap) : 0;
+  params->sinks = problem->args.sinks;
+}
+
+static void set_positions(const fv_problem *problem, fv_attention_params *params) {
+  const fovea_attention_args *a = &problem->args;
+  params->q_position = a->q_position;
+  params->kv_first = a->kv_first;
+  params->kv_position = a->kv_position;
+  params->key_stride = problem->kv_position_stride;
+  params->window_left = problem->window_left;
+  params->window_right = a->causal ? 0 : problem->window_right;
+  if (a->alignment == FOVEA_ALIGN_TOP_LEFT) params->flags |= FV_FLAG_TOP_LEFT;
+}
+
 static fv_attention_params make_params(const fv_plan *plan, const fv_problem *problem) {
   const fovea_attention_args *a = &problem->args;
-  static const float log2_e = 1.44269504f;
   fv_attention_params params = {
       .q = device_view(&a->q),
       .k = device_view(&a->k),
@@ -104,13 +136,13 @@ static fv_attention_params make_params(const fv_plan *plan, const fv_problem *pr
       .len_kv = (int32_t)a->k.shape[1],
       .dim = problem->dim,
       .dim_v = problem->dim_v,
-      .scale_log2e = problem->scale * log2_e,
+      .aligned = aligned_bit(&a->q, FV_ALIGNED_Q) | aligned_bit(&a->k, FV_ALIGNED_K) |
+                 aligned_bit(&a->v, FV_ALIGNED_V) | aligned_bit(&a->out, FV_ALIGNED_OUT),
   };
   set_mask(&a->mask, &params);
-  if (a->causal) params.flags |= FV_FLAG_CAUSAL;
-  if (a->alignment == FOVEA_ALIGN_TOP_LEFT) params.flags |= FV_FLAG_TOP_LEFT;
-  params.aligned = aligned_bit(&a->q, FV_ALIGNED_Q) | aligned_bit(&a->k, FV_ALIGNED_K) |
-                   aligned_bit(&a->v, FV_ALIGNED_V) | aligned_bit(&a->out, FV_ALIGNED_OUT);
+  set_pages(problem, &params);
+  set_positions(problem, &params);
+  set_logits(problem, &params);
   return params;
 }
 

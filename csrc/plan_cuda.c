@@ -11,21 +11,22 @@
 #include "status.h"
 
 /* q and the stages of k and v, 2 bytes an element: kernels/attention_fwd_sm80.cu asserts the same. */
-#define SHARED_BYTES(dim, tile_q, tile_kv, stages) \
-  (2 * (dim) * ((tile_q) + 2 * (stages) * (tile_kv)))
+#define SHARED_BYTES(dim, dim_v, tile_q, tile_kv, stages) \
+  (2 * ((dim) * (tile_q) + (stages) * (tile_kv) * ((dim) + (dim_v))))
 
-#define FV_ATTENTION_FWD_ROW(name, dtype, dim, tile_q, tile_kv, warps, stages) \
+#define FV_ATTENTION_FWD_ROW(name, dtype, dim, dim_v, tile_q, tile_kv, warps, stages) \
   extern const char fv_image_##name[];
 #include "../kernels/attention_fwd.def"
 #undef FV_ATTENTION_FWD_ROW
 
 static const fv_cuda_row rows[] = {
-#define FV_ATTENTION_FWD_ROW(name, dtype, dim, tile_q, tile_kv, warps, stages) \
-  {{#name, FOVEA_DEVICE_CUDA, FV_ISA_PORTABLE, tile_q, tile_kv},               \
-   FOVEA_##dtype,                                                              \
-   dim,                                                                        \
-   (warps)*32,                                                                 \
-   SHARED_BYTES(dim, tile_q, tile_kv, stages),                                 \
+#define FV_ATTENTION_FWD_ROW(name, dtype, dim, dim_v, tile_q, tile_kv, warps, stages) \
+  {{#name, FOVEA_DEVICE_CUDA, FV_ISA_PORTABLE, tile_q, tile_kv},                      \
+   FOVEA_##dtype,                                                                     \
+   dim,                                                                               \
+   dim_v,                                                                             \
+   (warps)*32,                                                                        \
+   SHARED_BYTES(dim, dim_v, tile_q, tile_kv, stages),                                 \
    fv_image_##name},
 #include "../kernels/attention_fwd.def"
 #undef FV_ATTENTION_FWD_ROW
@@ -68,18 +69,12 @@ static const char *find_missing(const fv_problem *p) {
       {has_scales(a), "scales"},
       {p->q_packed, "packed queries (q_offsets)"},
       {p->kv_packed, "packed keys (kv_offsets)"},
-      {p->paged, "paged caches (pages)"},
-      {p->window_left >= 0 || p->window_right >= 0, "windows"},
-      {a->q_position != NULL, "q_position"},
-      {a->kv_first != NULL, "kv_first"},
-      {a->kv_position != NULL || p->kv_position_stride != 1, "kv_position"},
+      {p->paged && a->pages.offsets != NULL, "paged caches with offsets (pages.offsets)"},
       {a->prefix_lengths != NULL, "prefix_lengths"},
       {has_mask_of_rows(a), "masks that differ between rows or heads"},
       {a->tree.bits != NULL, "tree masks"},
       {a->bias.dtype != FOVEA_NONE, "a bias"},
       {a->alibi_slopes != NULL, "ALiBi"},
-      {a->sinks != NULL, "sinks"},
-      {a->softcap > 0, "softcap"},
   };
   for (size_t i = 0; i < sizeof features / sizeof features[0]; ++i) {
     if (features[i].present) return features[i].name;
@@ -90,26 +85,26 @@ static const char *find_missing(const fv_problem *p) {
 /* ---- The choice ---- */
 
 /* The first row of the dtype that is wide enough and fits the device. */
-static const fv_cuda_row *choose_row(const fv_cuda_facts *facts, uint32_t dtype, int32_t dim) {
+static const fv_cuda_row *choose_row(const fv_cuda_facts *facts, uint32_t dtype, int32_t dim,
+                                     int32_t dim_v) {
   for (int i = 0; i < ROW_COUNT; ++i) {
     bool fits = rows[i].shared_bytes <= facts->shared_bytes;
-    if (rows[i].dtype == dtype && rows[i].dim >= dim && fits) return &rows[i];
+    bool wide = rows[i].dim >= dim && rows[i].dim_v >= dim_v;
+    if (rows[i].dtype == dtype && wide && fits) return &rows[i];
   }
   return NULL;
-}
-
-static int32_t wider(int32_t dim, int32_t dim_v) {
-  return dim > dim_v ? dim : dim_v;
 }
 
 bool fv_plan_cuda_can_choose(const fv_cuda_facts *facts, const fovea_limits *limits, int32_t row) {
   uint32_t wanted = limits->q_dtype;
   if (wanted && wanted != rows[row].dtype) return false;
-  /* 0 leaves a dim open: as far as any row goes */
-  bool open = !limits->dim || !limits->dim_v;
-  int32_t widest = open ? rows[row].dim : wider(limits->dim, limits->dim_v);
-  for (int32_t dim = 8; dim <= widest; dim += 8) {
-    if (choose_row(facts, rows[row].dtype, dim) == &rows[row]) return true;
+  /* 0 leaves a dim open: as far as the row goes */
+  int32_t dim = limits->dim ? limits->dim : rows[row].dim;
+  int32_t dim_v = limits->dim_v ? limits->dim_v : rows[row].dim_v;
+  for (int32_t d = 8; d <= dim && d <= rows[row].dim; d += 8) {
+    for (int32_t d_v = 8; d_v <= dim_v && d_v <= rows[row].dim_v; d_v += 8) {
+      if (choose_row(facts, rows[row].dtype, d, d_v) == &rows[row]) return true;
+    }
   }
   return false;
 }
@@ -124,8 +119,7 @@ static int32_t count_workers(const fv_problem *problem, int64_t tiles) {
 fovea_status fv_plan_cuda(const fv_cuda_facts *facts, const fv_problem *problem, fv_plan *plan) {
   const char *missing = find_missing(problem);
   if (missing) return fv_fail(FOVEA_UNSUPPORTED, "no CUDA kernel covers %s; the CPU does", missing);
-  int32_t dim = wider(problem->dim, problem->dim_v);
-  const fv_cuda_row *row = choose_row(facts, problem->args.q.dtype, dim);
+  const fv_cuda_row *row = choose_row(facts, problem->args.q.dtype, problem->dim, problem->dim_v);
   if (!row) {
     return fv_fail(FOVEA_UNSUPPORTED,
                    "no CUDA kernel covers dim %d and dim_v %d in %d bytes of shared memory",
@@ -139,7 +133,7 @@ fovea_status fv_plan_cuda(const fv_cuda_facts *facts, const fv_problem *problem,
                     .tiles_bound = tiles,
                     .workers = count_workers(problem, tiles)};
   snprintf(plan->reason, sizeof plan->reason,
-           "mma.sync on sm_%d; tiles %d wide hold dim %d and dim_v %d", facts->sm, row->dim,
-           problem->dim, problem->dim_v);
+           "mma.sync on sm_%d; tiles %d and %d wide hold dim %d and dim_v %d", facts->sm, row->dim,
+           row->dim_v, problem->dim, problem->dim_v);
   return FOVEA_OK;
 }

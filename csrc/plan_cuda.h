@@ -20,7 +20,7 @@ typedef struct fv_cuda_facts {
 typedef struct fv_cuda_row {
   fv_kernel kernel;
   uint32_t dtype;
-  int32_t dim;
+  int32_t dim, dim_v;
   int32_t threads;
   int32_t shared_bytes;
   const void *image; /* the fatbin that holds the kernel, which is called kernel.name */

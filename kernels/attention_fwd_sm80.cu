@@ -9,8 +9,8 @@
 using type_F16 = fv_f16;
 using type_BF16 = fv_bf16;
 
-#define FV_ATTENTION_FWD_ROW(name, dtype, dim, tile_q, tile_kv, warps, stages) \
-  using config_##name = fv_tile_config<type_##dtype, dim, tile_q, tile_kv, warps, stages>;
+#define FV_ATTENTION_FWD_ROW(name, dtype, dim, dim_v, tile_q, tile_kv, warps, stages) \
+  using config_##name = fv_tile_config<type_##dtype, dim, dim_v, tile_q, tile_kv, warps, stages>;
 #include "attention_fwd.def"
 #undef FV_ATTENTION_FWD_ROW
 
@@ -20,7 +20,8 @@ using config = CONFIG_OF(FV_ROW);
 
 // The host computes the same number from the row (csrc/plan_cuda.c).
 static_assert(sizeof(fv_tile_memory<config>) ==
-                  2 * config::dim * (config::tile_q + 2 * config::stages * config::tile_kv),
+                  2 * config::dim * config::tile_q +
+                      2 * config::stages * config::tile_kv * (config::dim + config::dim_v),
               "shared memory is q and the stages of k and v, and nothing else");
 
 extern "C" __global__ void __launch_bounds__(config::threads)

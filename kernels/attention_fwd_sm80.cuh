@@ -22,15 +22,17 @@
 
 // Starts the copies of one key tile into stage `stage`, and says which of its keys are visible.
 template <class Config>
-__device__ __forceinline__ fv_visible_keys fv_load_keys(const fv_attention_params &p,
-                                                        const fv_query_tile &tile,
-                                                        int32_t key_begin, int stage,
-                                                        fv_tile_memory<Config> &memory) {
-  fv_visible_keys visible = fv_find_visible<Config>(p, tile, key_begin);
-  fv_load_rows<Config>(p.k, tile, key_begin, visible, p.dim, p.aligned & FV_ALIGNED_K,
-                       memory.k[stage]);
-  fv_load_rows<Config>(p.v, tile, key_begin, visible, p.dim_v, p.aligned & FV_ALIGNED_V,
-                       memory.v[stage]);
+__device__ __forceinline__ fv_visible_keys<Config::words> fv_load_keys(
+    const fv_attention_params &p, const fv_query_tile &tile, int32_t key_begin, int stage,
+    fv_tile_memory<Config> &memory) {
+  fv_key_places<Config::words> places = {};
+  auto visible = fv_find_visible<Config>(p, tile, key_begin, places);
+  unsigned char *k = memory.k[stage], *v = memory.v[stage];
+  if (p.pages.k_ids) {
+    fv_load_keys_and_values<Config, true>(p, tile, key_begin, visible, places, k, v);
+  } else {
+    fv_load_keys_and_values<Config, false>(p, tile, key_begin, visible, places, k, v);
+  }
   fv_copy_async_commit();
   return visible;
 }
@@ -40,27 +42,28 @@ __device__ __forceinline__ void fv_attend_tile(const fv_attention_params &p,
                                                const fv_query_tile &tile,
                                                fv_tile_memory<Config> &memory) {
   using f = fv_fragments<Config>;
-  uint32_t q[f::k_steps][4];      // A fragments of 16 rows, per warp
-  float o[f::dim_tiles][4] = {};  // [16][dim] f32, per warp
+  uint32_t q[f::q_steps][4];      // A fragments of 16 rows, per warp
+  float o[f::dim_tiles][4] = {};  // [16][dim_v] f32, per warp
   fv_row_state state = fv_start_rows(p, tile);
 
+  int32_t key = tile.key_begin / Config::tile_kv * Config::tile_kv;
   fv_load_queries<Config>(p, tile, memory.q);
-  fv_visible_keys next = {};
-  if (tile.key_end > 0) next = fv_load_keys<Config>(p, tile, 0, 0, memory);
+  fv_visible_keys<Config::words> next = {};
+  if (key < tile.key_end) next = fv_load_keys<Config>(p, tile, key, 0, memory);
   fv_copy_async_wait_all();
   __syncthreads();  // Q and the first key tile, copied by all, become visible to all
   fv_take_queries<Config>(q, memory.q);
 
   int stage = 0;
-  for (int64_t key = 0; key < tile.key_end; key += Config::tile_kv, stage ^= 1) {
-    fv_visible_keys visible = next;
-    int64_t ahead = key + Config::tile_kv;
-    if (ahead < tile.key_end) {
-      next = fv_load_keys<Config>(p, tile, (int32_t)ahead, stage ^ 1, memory);
-    }
+  for (; key < tile.key_end; key += Config::tile_kv, stage ^= 1) {
+    auto visible = next;
+    int32_t ahead = key + Config::tile_kv;
+    if (ahead < tile.key_end) next = fv_load_keys<Config>(p, tile, ahead, stage ^ 1, memory);
     float s[f::key_tiles][4];  // [16][tile_kv] f32, per warp
-    fv_score<Config>(s, q, memory.k[stage]);
-    fv_hide<Config>(s, state, visible, (int32_t)key);
+    fv_score<Config>(s, q, memory.q, memory.k[stage]);
+    if (p.softcap_scale != 0.0f) fv_cap<Config>(s, p.softcap_scale);
+    bool common = key >= tile.common_begin && ahead <= tile.common_end && visible.all();
+    if (!common) fv_hide<Config>(s, state, visible, key);
     fv_softmax<Config>(s, o, state, p.scale_log2e);
     fv_accumulate<Config>(o, s, memory.v[stage]);
     fv_copy_async_wait_all();

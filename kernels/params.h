@@ -26,29 +26,49 @@ typedef struct fv_device_view {
 enum { FV_ALIGNED_Q = 1, FV_ALIGNED_K = 2, FV_ALIGNED_V = 4, FV_ALIGNED_OUT = 8 };
 
 /* Bits of fv_attention_params.flags. */
-enum { FV_FLAG_CAUSAL = 1, FV_FLAG_TOP_LEFT = 2 };
+enum { FV_FLAG_TOP_LEFT = 1 };
 
 /* Bits that a kernel adds to errors[sequence]: those of fovea.h, which kernels do not read. */
-enum { FV_ERROR_LENGTH = 1, FV_ERROR_MASK = 32 };
+enum { FV_ERROR_LENGTH = 1, FV_ERROR_PAGE = 2, FV_ERROR_OFFSET = 4, FV_ERROR_MASK = 32 };
+
+/* Where a paged cache keeps its pages: fovea_pages, with what k's shape says. Key j of sequence s is
+ * in slot j % page_len of page ids[begin + j / page_len]; begin is s * row_stride, or offsets[s]. */
+typedef struct fv_device_pages {
+  const int32_t *k_ids; /* NULL: the cache is not paged */
+  const int32_t *v_ids; /* k's, unless v has its own */
+  const int32_t *offsets;
+  int64_t row_stride;
+  int64_t count;
+  int32_t pages; /* in the cache: ids are below it */
+  int32_t page_len;
+} fv_device_pages;
 
 typedef struct fv_attention_params {
   fv_device_view q, k, v, out;
-  fv_device_view lse;        /* f32 */
-  fv_device_view mask;       /* u8 [sequence, key]; seq is the step from key to key, 0 or 1 */
-  const int32_t *kv_lengths; /* [sequences]; NULL: len_kv */
-  uint32_t *errors;          /* [sequences]; NULL: not wanted */
-  int64_t tiles;             /* row_tiles * heads_kv * sequences */
-  int64_t row_tiles;         /* tiles of query rows per sequence and kv head */
-  int32_t heads_kv, group;   /* group: query heads per kv head */
-  int32_t len_q, len_kv;     /* len_kv: the room there is */
-  int32_t dim, dim_v;        /* multiples of 8, at most the row's dim */
-  int32_t mask_keys;         /* keys that the mask reaches */
-  uint32_t flags, aligned;   /* FV_FLAG_..., FV_ALIGNED_... */
-  float scale_log2e;         /* base-2 logits per unit of q.k: scale * log2(e) */
-  uint32_t reserved[2];
+  fv_device_view lse;  /* f32 */
+  fv_device_view mask; /* u8 [sequence, key]; seq is the step from key to key, 0 or 1 */
+  fv_device_pages pages;
+  const int32_t *kv_lengths;  /* [sequences]; NULL: all there is room for */
+  const int32_t *q_position;  /* [sequences]; NULL: by alignment */
+  const int32_t *kv_first;    /* [sequences]; NULL: 0 */
+  const int32_t *kv_position; /* [sequences]; NULL: 0 */
+  const float *sinks;         /* [heads_q]; NULL: none */
+  uint32_t *errors;           /* [sequences]; NULL: not wanted */
+  int64_t tiles;              /* row_tiles * heads_kv * sequences */
+  int64_t row_tiles;          /* tiles of query rows per sequence and kv head */
+  int64_t window_left;        /* positions; -1: unlimited */
+  int64_t window_right;       /* positions; -1: unlimited. Causal is 0. */
+  int32_t heads_kv, group;    /* group: query heads per kv head */
+  int32_t len_q, len_kv;      /* len_kv: the room there is, unless paged */
+  int32_t dim, dim_v;         /* multiples of 8, at most the row's */
+  int32_t mask_keys;          /* keys that the mask reaches */
+  int32_t key_stride;         /* positions from key to key, >= 1 */
+  uint32_t flags, aligned;    /* FV_FLAG_..., FV_ALIGNED_... */
+  float scale_log2e;          /* base-2 logits per unit of q.k, or of what softcap makes of it */
+  float softcap_scale;        /* 0: no softcap; else 2 log2(e) * scale / softcap */
 } fv_attention_params;
 
 FV_PARAMS_ASSERT(sizeof(fv_device_view) == 32, "fv_device_view has another size on this side");
-FV_PARAMS_ASSERT(sizeof(fv_attention_params) == 272, "fv_attention_params has another size here");
+FV_PARAMS_ASSERT(sizeof(fv_attention_params) == 368, "fv_attention_params has another size here");
 
 #endif /* FV_PARAMS_H */

@@ -44,7 +44,9 @@ FV_SHAPE int64_t fv_floor_div(int64_t a, int64_t b) {
 
 /* The keys of [0, len) whose position is below `limit`: a prefix [0, result). */
 FV_SHAPE int64_t fv_keys_below(int64_t limit, int64_t origin, int64_t stride, int64_t len) {
-  return fv_clamp(fv_ceil_div(limit - origin, stride), 0, len);
+  /* nearly always 1, and a GPU divides 64 bits in some hundred instructions */
+  int64_t count = stride == 1 ? limit - origin : fv_ceil_div(limit - origin, stride);
+  return fv_clamp(count, 0, len);
 }
 
 /* What masks by position need to know of a sequence. */
@@ -99,20 +101,23 @@ FV_SHAPE int fv_rows_see(const fv_position_mask *mask, int64_t row_begin, int64_
   return fv_max(keys.begin, front.begin) < fv_min(keys.end, back.end);
 }
 
-/* ---- Tiles in shared memory ---- */
-
-/* Where chunk `chunk` (16 bytes) of row `row` lies in a tile of rows of `chunks` chunks, 4 or a
- * multiple of 8: its number among all chunks. Eight consecutive rows at one logical chunk fall into
- * eight different groups of banks, so ldmatrix reads them without a conflict. */
-FV_SHAPE int32_t fv_swizzled_chunk(int32_t row, int32_t chunk, int32_t chunks) {
-  int32_t turn = chunks == 4 ? row >> 1 & 3 : row & 7;
-  return row * chunks + (chunk ^ turn);
+/* The largest range of keys that every row of [row_begin, row_end) sees by position, the prefix
+ * aside: where a tile of scores lies in it nothing is hidden. */
+FV_SHAPE fv_range fv_common_keys(const fv_position_mask *mask, int64_t row_begin, int64_t row_end) {
+  fv_range front = fv_window_keys(mask, row_begin);
+  fv_range back = fv_window_keys(mask, row_end - 1);
+  fv_range keys = {fv_max(front.begin, back.begin), fv_min(front.end, back.end)};
+  return keys;
 }
 
-/* How many keys, counted from key 0, the row at `row` sees by causality: keys stand at 0, 1, ...,
- * the row at origin + row. */
-FV_SHAPE int32_t fv_causal_keys(int64_t origin, int64_t row, int32_t len_kv) {
-  return (int32_t)fv_clamp(origin + row + 1, 0, len_kv);
+/* ---- Tiles in shared memory ---- */
+
+/* Where chunk `chunk` (16 bytes) of row `row` lies in a tile of rows of `chunks` chunks, a multiple
+ * of 4: its number among all chunks. Eight consecutive rows at one logical chunk fall into eight
+ * different groups of banks, so ldmatrix reads them without a conflict. */
+FV_SHAPE int32_t fv_swizzled_chunk(int32_t row, int32_t chunk, int32_t chunks) {
+  int32_t turn = chunks % 8 == 4 ? row >> 1 & 3 : row & 7;
+  return row * chunks + (chunk ^ turn);
 }
 
 #endif /* FV_SHAPE_H */

@@ -113,7 +113,7 @@ TEST(Shape, PositionsNearTheLimitsOf32BitsDoNotOverflow) {
 // What ldmatrix asks of a tile: each chunk has a place of its own, and eight rows that are read at one
 // chunk lie in eight groups of four banks.
 TEST(Shape, SwizzledTilesHoldEveryChunkOnceAndEightRowsMeetNoBankTwice) {
-  for (int32_t chunks : {4, 8, 16, 32}) {
+  for (int32_t chunks : {4, 8, 12, 16, 24, 32}) {
     std::set<int32_t> places;
     for (int32_t row = 0; row < 64; ++row) {
       for (int32_t chunk = 0; chunk < chunks; ++chunk) {
@@ -135,18 +135,18 @@ TEST(Shape, SwizzledTilesHoldEveryChunkOnceAndEightRowsMeetNoBankTwice) {
   }
 }
 
-TEST(Shape, CausalKeysAreThoseAtOrBeforeTheRow) {
-  for (int64_t origin = -6; origin <= 6; ++origin) {
-    for (int64_t row = 0; row < 8; ++row) {
-      for (int32_t len = 0; len <= 8; ++len) {
-        int32_t count = 0;
-        for (int32_t key = 0; key < len; ++key) count += key <= origin + row;
-        ASSERT_EQ(fv_causal_keys(origin, row, len), count);
+TEST(Shape, CommonKeysAreThoseThatEveryRowSees) {
+  ForEveryMask([](fv_position_mask m) {
+    m.prefix_end = 0;
+    for (int64_t rows : {1, 2, 3}) {
+      const fv_range keys = fv_common_keys(&m, 0, rows);
+      for (int64_t key = 0; key < m.len; ++key) {
+        bool all = true;
+        for (int64_t row = 0; row < rows; ++row) all = all && RowSees(m, row, key);
+        ASSERT_EQ(key >= keys.begin && key < keys.end, all);
       }
     }
-  }
-  EXPECT_EQ(fv_causal_keys(INT32_MAX, INT32_MAX, INT32_MAX), INT32_MAX);
-  EXPECT_EQ(fv_causal_keys(-(int64_t)INT32_MAX, 0, INT32_MAX), 0);
+  });
 }
 
 }  // namespace

@@ -57,6 +57,13 @@ __device__ __forceinline__ float fv_exp2(float x) {
   return y;
 }
 
+// rcp.approx.ftz.f32 y, x; per thread: 1 / x to about 1 ulp, 0 for inf.
+__device__ __forceinline__ float fv_reciprocal(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 // The 16-bit types: how two f32 become a pair, and how fragments are multiplied.
 struct fv_f16 {
   // cvt.rn.f16x2.f32 d, high, low; per thread, nearest even.

@@ -10,38 +10,64 @@
 #include "tile.cuh"
 
 // Which keys of a key tile some row of the query tile may see: bit i of word i / 32 is key i.
+template <int WORDS>
 struct fv_visible_keys {
-  uint32_t word[2];
+  uint32_t word[WORDS];
   __device__ __forceinline__ bool has(int32_t key) const {
     // A choice and not an index: an indexed word would live in local memory.
-    return (key < 32 ? word[0] : word[1]) >> (key & 31) & 1;
+    return (key < 32 ? word[0] : word[WORDS - 1]) >> (key & 31) & 1;
   }
-  __device__ __forceinline__ bool all() const { return (word[0] & word[1]) == 0xffffffffu; }
+  __device__ __forceinline__ bool all() const { return (word[0] & word[WORDS - 1]) == 0xffffffffu; }
+};
+
+// Where the keys of a tile lie in a paged cache: this lane knows keys `lane` and 32 + `lane`.
+template <int WORDS>
+struct fv_key_places {
+  int32_t k_page[WORDS], v_page[WORDS], slot[WORDS];
 };
 
 // Whether the mask shows the key. Past its end keys are hidden, and that is an error of the data.
-__device__ __forceinline__ bool fv_mask_shows(const fv_attention_params &p,
-                                              const fv_query_tile &tile, int32_t key) {
+__device__ __forceinline__ bool fv_mask_shows(const fv_attention_params &p, int64_t sequence,
+                                              int32_t key) {
   if (!p.mask.data) return true;
   if (key >= p.mask_keys) {
-    fv_add_error(p, tile.sequence, FV_ERROR_MASK);
+    fv_add_error(p, sequence, FV_ERROR_MASK);
     return false;
   }
   const unsigned char *row =
-      static_cast<const unsigned char *>(p.mask.data) + tile.sequence * p.mask.batch;
+      static_cast<const unsigned char *>(p.mask.data) + sequence * p.mask.batch;
   return row[key * p.mask.seq] != 0;
 }
 
-// Every warp finds out for itself: two votes cost less than a barrier.
+// Looks the key's page up. False: an id outside the cache, which is an error of the data.
+template <int WORDS>
+__device__ __forceinline__ bool fv_find_place(const fv_attention_params &p, const fv_sequence &s,
+                                              int32_t key, int word, fv_key_places<WORDS> &places) {
+  int64_t page = s.kv_begin + (uint32_t)key / (uint32_t)p.pages.page_len;
+  places.slot[word] = (uint32_t)key % (uint32_t)p.pages.page_len;
+  places.k_page[word] = p.pages.k_ids[page];
+  places.v_page[word] = p.pages.v_ids[page];
+  bool good = (uint32_t)places.k_page[word] < (uint32_t)p.pages.pages &&
+              (uint32_t)places.v_page[word] < (uint32_t)p.pages.pages;
+  if (!good) fv_add_error(p, s.index, FV_ERROR_PAGE);
+  return good;
+}
+
+// Every warp finds out for itself: votes cost less than a barrier.
 template <class Config>
-__device__ __forceinline__ fv_visible_keys fv_find_visible(const fv_attention_params &p,
-                                                           const fv_query_tile &tile,
-                                                           int32_t key_begin) {
-  fv_visible_keys visible;
+__device__ __forceinline__ fv_visible_keys<Config::words> fv_find_visible(
+    const fv_attention_params &p, const fv_query_tile &tile, int32_t key_begin,
+    fv_key_places<Config::words> &places) {
+  fv_visible_keys<Config::words> visible;
 #pragma unroll
-  for (int w = 0; w < 2; ++w) {
-    int64_t key = (int64_t)key_begin + w * 32 + threadIdx.x % 32;
-    bool shown = key < tile.key_end && fv_mask_shows(p, tile, (int32_t)key);
+  for (int w = 0; w < Config::words; ++w) {
+    int32_t key = key_begin + w * 32 + threadIdx.x % 32;
+    bool shown =
+        key >= tile.key_begin && key < tile.key_end && fv_mask_shows(p, tile.sequence.index, key);
+    if (p.pages.k_ids) {
+      places.k_page[w] = places.v_page[w] = places.slot[w] = 0;
+      shown = shown && fv_find_place(p, tile.sequence, key, w, places);
+    }
     visible.word[w] = __ballot_sync(0xffffffffu, shown);
   }
   return visible;
@@ -55,29 +81,56 @@ __device__ __forceinline__ void fv_load_queries(const fv_attention_params &p,
     int32_t row = i / Config::chunks, chunk = i % Config::chunks;
     bool wanted = row < tile.rows && chunk * 8 < p.dim;
     const unsigned char *from = static_cast<const unsigned char *>(p.q.data);
-    if (wanted) {
-      fv_query_row at = fv_row_of(p, tile, row);
-      from = fv_row_begin(p.q, tile.sequence, tile.position + at.position, at.head) + chunk * 16;
-    }
+    if (wanted) from = fv_query_begin(p, p.q, tile, row) + chunk * 16;
     fv_load_chunk(to + 16 * fv_swizzled_chunk(row, chunk, Config::chunks), from, wanted, aligned);
   }
 }
 
-// Keys, or values: rows [key_begin, key_begin + tile_kv) of the view.
-template <class Config>
+// Which page and slot another lane found for key `key` of the tile. All lanes of the warp ask.
+template <int WORDS>
+__device__ __forceinline__ int32_t fv_place_of(const int32_t (&found)[WORDS], int32_t key) {
+  int32_t low = __shfl_sync(0xffffffffu, found[0], key % 32);
+  if (WORDS == 1) return low;
+  int32_t high = __shfl_sync(0xffffffffu, found[WORDS - 1], key % 32);
+  return key < 32 ? low : high;
+}
+
+// Keys, or values: rows [key_begin, key_begin + tile_kv) of the view. `page` is whose the pages are.
+template <class Config, int CHUNKS, bool PAGED>
 __device__ __forceinline__ void fv_load_rows(const fv_device_view &view, const fv_query_tile &tile,
-                                             int32_t key_begin, const fv_visible_keys &visible,
-                                             int32_t dim, bool aligned, unsigned char *to) {
-  const unsigned char *base = fv_row_begin(view, tile.sequence, key_begin, tile.kv_head);
+                                             int32_t key_begin,
+                                             const fv_visible_keys<Config::words> &visible,
+                                             const int32_t (&page)[Config::words],
+                                             const int32_t (&slot)[Config::words], int32_t dim,
+                                             bool aligned, unsigned char *to) {
+  static_assert(Config::tile_kv * CHUNKS % Config::threads == 0, "every thread copies alike");
+  const unsigned char *base = PAGED
+                                  ? fv_row_begin(view, 0, 0, tile.kv_head)
+                                  : fv_row_begin(view, tile.sequence.kv_batch,
+                                                 tile.sequence.kv_begin + key_begin, tile.kv_head);
 #pragma unroll
-  for (int n = 0; n < Config::tile_kv * Config::chunks / Config::threads; ++n) {
+  for (int n = 0; n < Config::tile_kv * CHUNKS / Config::threads; ++n) {
     int32_t i = n * Config::threads + threadIdx.x;
-    int32_t row = i / Config::chunks, chunk = i % Config::chunks;
+    int32_t row = i / CHUNKS, chunk = i % CHUNKS;
+    int64_t offset = PAGED ? fv_place_of(page, row) * view.batch + fv_place_of(slot, row) * view.seq
+                           : row * view.seq;
     bool wanted = visible.has(row) && chunk * 8 < dim;
-    const unsigned char *from = wanted ? base + 2 * (row * view.seq) + chunk * 16
-                                       : static_cast<const unsigned char *>(view.data);
-    fv_load_chunk(to + 16 * fv_swizzled_chunk(row, chunk, Config::chunks), from, wanted, aligned);
+    const unsigned char *from =
+        wanted ? base + 2 * offset + chunk * 16 : static_cast<const unsigned char *>(view.data);
+    fv_load_chunk(to + 16 * fv_swizzled_chunk(row, chunk, CHUNKS), from, wanted, aligned);
   }
+}
+
+template <class Config, bool PAGED>
+__device__ __forceinline__ void fv_load_keys_and_values(
+    const fv_attention_params &p, const fv_query_tile &tile, int32_t key_begin,
+    const fv_visible_keys<Config::words> &visible, const fv_key_places<Config::words> &places,
+    unsigned char *k_tile, unsigned char *v_tile) {
+  fv_load_rows<Config, Config::chunks, PAGED>(p.k, tile, key_begin, visible, places.k_page,
+                                              places.slot, p.dim, p.aligned & FV_ALIGNED_K, k_tile);
+  fv_load_rows<Config, Config::chunks_v, PAGED>(p.v, tile, key_begin, visible, places.v_page,
+                                                places.slot, p.dim_v, p.aligned & FV_ALIGNED_V,
+                                                v_tile);
 }
 
 #endif  // FV_LOAD_CUH

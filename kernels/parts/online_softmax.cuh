@@ -10,40 +10,60 @@
 // Of the two rows that a lane holds; the four lanes of a row agree on maximum, and each sums its own
 // columns.
 struct fv_row_state {
-  float maximum[2];  // of q.k, unscaled
-  float base[2];     // maximum * scale_log2e as rounded: what probabilities and sum are relative to
-  float sum[2];      // this lane's part
-  int32_t keys[2];   // how many keys, from key 0, the row sees by position
+  float maximum[2];          // of the scores, unscaled
+  float base[2];             // maximum * scale_log2e as rounded: probabilities are relative to it
+  float sum[2];              // this lane's part
+  int32_t begin[2], end[2];  // the keys that the row sees by position
 };
+
+// Row of the tile that register r of this lane belongs to.
+__device__ __forceinline__ int32_t fv_own_row(int r) {
+  return threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4 + r * 8;
+}
 
 __device__ __forceinline__ fv_row_state fv_start_rows(const fv_attention_params &p,
                                                       const fv_query_tile &tile) {
   fv_row_state state;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    int32_t row = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4 + r * 8;
     state.maximum[r] = state.base[r] = -INFINITY;
     state.sum[r] = 0.0f;
-    int64_t position = tile.position + fv_row_of(p, tile, row).position;
-    state.keys[r] = fv_keys_of_row(p, tile, position);
+    int64_t row = tile.position + fv_row_of(p, tile, fv_own_row(r)).position;
+    fv_range keys = fv_window_keys(&tile.sequence.mask, row);
+    state.begin[r] = (int32_t)keys.begin;
+    state.end[r] = (int32_t)keys.end;
   }
   return state;
+}
+
+// Scores become tanh(score * scale / softcap), as 1 - 2 / (exp(2 x) + 1): right at both ends, and
+// within 2^-22 everywhere, which softcap turns into an error of the logit far below its own rounding.
+template <class Config>
+__device__ __forceinline__ void fv_cap(float (&s)[fv_fragments<Config>::key_tiles][4],
+                                       float softcap_scale) {
+#pragma unroll
+  for (int n = 0; n < fv_fragments<Config>::key_tiles; ++n) {
+#pragma unroll
+    for (int c = 0; c < 4; ++c) {
+      s[n][c] = fmaf(-2.0f, fv_reciprocal(fv_exp2(s[n][c] * softcap_scale) + 1.0f), 1.0f);
+    }
+  }
 }
 
 // Scores of keys that the row does not see become -inf. They are replaced and not added to: K may
 // be NaN where no row sees it.
 template <class Config>
 __device__ __forceinline__ void fv_hide(float (&s)[fv_fragments<Config>::key_tiles][4],
-                                        const fv_row_state &state, const fv_visible_keys &visible,
+                                        const fv_row_state &state,
+                                        const fv_visible_keys<Config::words> &visible,
                                         int32_t key_begin) {
-  int32_t keys[2] = {state.keys[0] - key_begin, state.keys[1] - key_begin};
-  if (visible.all() && keys[0] >= Config::tile_kv && keys[1] >= Config::tile_kv) return;
 #pragma unroll
   for (int n = 0; n < fv_fragments<Config>::key_tiles; ++n) {
 #pragma unroll
     for (int c = 0; c < 4; ++c) {
-      int32_t key = n * 8 + threadIdx.x % 4 * 2 + c % 2;
-      if (!visible.has(key) || key >= keys[c / 2]) s[n][c] = -INFINITY;
+      int32_t place = n * 8 + threadIdx.x % 4 * 2 + c % 2, key = key_begin + place;
+      bool seen = visible.has(place) && key >= state.begin[c / 2] && key < state.end[c / 2];
+      if (!seen) s[n][c] = -INFINITY;
     }
   }
 }

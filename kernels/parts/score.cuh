@@ -14,19 +14,29 @@ struct fv_fragments {
   static constexpr int k_steps = Config::dim / 16;       // of Q K^T
   static constexpr int key_tiles = Config::tile_kv / 8;  // columns of S
   static constexpr int key_steps = Config::tile_kv / 16;
-  static constexpr int dim_tiles = Config::dim / 8;  // columns of O
+  static constexpr int dim_tiles = Config::dim_v / 8;                   // columns of O
+  static constexpr int q_steps = Config::q_in_registers ? k_steps : 1;  // of Q in registers
 };
 
-// The warp's 16 rows of Q as A operands: q[step] covers columns 16 * step on.
+// The A operand of the warp's 16 rows of Q and the columns 16 * step to 16 * step + 15.
+template <class Config>
+__device__ __forceinline__ void fv_take_query_step(uint32_t (&q)[4], const unsigned char *tile,
+                                                   int step) {
+  int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 + lane % 16;
+  int32_t chunk = fv_swizzled_chunk(row, step * 2 + lane / 16, Config::chunks);
+  fv_load_matrices(q, fv_shared_address(tile + 16 * chunk));
+}
+
+// All of them, where registers hold them.
 template <class Config>
 __device__ __forceinline__ void fv_take_queries(
-    uint32_t (&q)[fv_fragments<Config>::k_steps][4],  // [k_steps] A fragments, per warp
+    uint32_t (&q)[fv_fragments<Config>::q_steps][4],  // [q_steps] A fragments, per warp
     const unsigned char *tile) {
-  int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 + lane % 16;
+  if constexpr (Config::q_in_registers) {
 #pragma unroll
-  for (int step = 0; step < fv_fragments<Config>::k_steps; ++step) {
-    int32_t chunk = fv_swizzled_chunk(row, step * 2 + lane / 16, Config::chunks);
-    fv_load_matrices(q[step], fv_shared_address(tile + 16 * chunk));
+    for (int step = 0; step < fv_fragments<Config>::q_steps; ++step) {
+      fv_take_query_step<Config>(q[step], tile, step);
+    }
   }
 }
 
@@ -34,7 +44,8 @@ __device__ __forceinline__ void fv_take_queries(
 template <class Config>
 __device__ __forceinline__ void fv_score(
     float (&s)[fv_fragments<Config>::key_tiles][4],  // [16][tile_kv] f32, per warp
-    const uint32_t (&q)[fv_fragments<Config>::k_steps][4], const unsigned char *k_tile) {
+    uint32_t (&q)[fv_fragments<Config>::q_steps][4], const unsigned char *q_tile,
+    const unsigned char *k_tile) {
   using f = fv_fragments<Config>;
   int lane = threadIdx.x % 32;
   int key = lane % 8 + lane / 16 * 8, half = lane / 8 % 2;
@@ -45,13 +56,15 @@ __device__ __forceinline__ void fv_score(
   }
 #pragma unroll
   for (int step = 0; step < f::k_steps; ++step) {
+    uint32_t(&rows)[4] = q[Config::q_in_registers ? step : 0];
+    if (!Config::q_in_registers) fv_take_query_step<Config>(rows, q_tile, step);
 #pragma unroll
     for (int n = 0; n < f::key_tiles; n += 2) {
       uint32_t k[4];  // B fragments of key tiles n and n + 1
       int32_t chunk = fv_swizzled_chunk(n * 8 + key, step * 2 + half, Config::chunks);
       fv_load_matrices(k, fv_shared_address(k_tile + 16 * chunk));
-      Config::type::multiply_add(s[n], q[step], k[0], k[1]);
-      Config::type::multiply_add(s[n + 1], q[step], k[2], k[3]);
+      Config::type::multiply_add(s[n], rows, k[0], k[1]);
+      Config::type::multiply_add(s[n + 1], rows, k[2], k[3]);
     }
   }
 }
@@ -59,7 +72,7 @@ __device__ __forceinline__ void fv_score(
 // O += P V, where s holds the probabilities.
 template <class Config>
 __device__ __forceinline__ void fv_accumulate(
-    float (&o)[fv_fragments<Config>::dim_tiles][4],  // [16][dim] f32, per warp
+    float (&o)[fv_fragments<Config>::dim_tiles][4],  // [16][dim_v] f32, per warp
     const float (&s)[fv_fragments<Config>::key_tiles][4], const unsigned char *v_tile) {
   using f = fv_fragments<Config>;
   using type = typename Config::type;
@@ -73,7 +86,7 @@ __device__ __forceinline__ void fv_accumulate(
 #pragma unroll
     for (int n = 0; n < f::dim_tiles; n += 2) {
       uint32_t v[4];  // B fragments of columns 8 n and 8 n + 8
-      int32_t chunk = fv_swizzled_chunk(step * 16 + lane % 16, n + lane / 16, Config::chunks);
+      int32_t chunk = fv_swizzled_chunk(step * 16 + lane % 16, n + lane / 16, Config::chunks_v);
       fv_load_matrices_transposed(v, fv_shared_address(v_tile + 16 * chunk));
       type::multiply_add(o[n], p, v[0], v[1]);
       type::multiply_add(o[n + 1], p, v[2], v[3]);

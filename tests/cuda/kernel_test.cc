@@ -99,8 +99,51 @@ TEST_P(Kernel, MatchesTheOracleWithPaddingMasks) {
   }
 }
 
+TEST_P(Kernel, MatchesTheOracleWithWindows) {
+  for (const auto &[left, right] :
+       {std::pair<int64_t, int64_t>{0, 0}, {20, -1}, {-1, 9}, {70, 3}, {63, 64}}) {
+    Attention a = problem(90, 150).heads(2, 1).window(left, right);
+    a.expect_matches_oracle();
+    a.causal().top_left().expect_matches_oracle();
+  }
+}
+
+TEST_P(Kernel, MatchesTheOracleWithPositionsOfEverySequence) {
+  Attention a = problem(33, 140).batch(4).heads(4, 2).causal();
+  Attention(a).q_position({0, 100, -20, 200}).expect_matches_oracle();
+  Attention(a).kv_first({0, 64, 65, 140}).expect_matches_oracle();
+  Attention(a).kv_position({5, -3, 0, 100}).window(40, -1).expect_matches_oracle();
+  a.kv_position({0, 10, -70, 3}, 3).q_position({100, 0, 64, 500}).window(90, -1);
+  a.lengths({140, 0, 64, 129}).kv_first({1, 0, 64, 100}).expect_matches_oracle();
+}
+
+TEST_P(Kernel, ReportsFirstKeysThatAreNone) {
+  problem(5, 70).batch(3).kv_first({-1, 71, 70}).expect_matches_oracle();
+}
+
+TEST_P(Kernel, MatchesTheOracleWithSoftcapAndSinks) {
+  problem(20, 140).heads(4, 2).causal().softcap(5).expect_matches_oracle();
+  problem(20, 140).heads(4, 2).softcap(50).scale(1).expect_matches_oracle();
+  problem(20, 140).heads(4, 2).causal().sinks().expect_matches_oracle();
+  problem(70, 3).heads(2, 2).causal().sinks().softcap(2).expect_matches_oracle();
+  for (double sink : {-HUGE_VAL, -1e30, 1e30, 40.0}) {
+    Attention a = problem(9, 70).heads(3, 1).sinks();
+    a.fill("sink", [sink](const At &) { return sink; }).expect_matches_oracle();
+  }
+}
+
+TEST_P(Kernel, MatchesTheOracleWithPages) {
+  for (int64_t page_len : {1, 16, 24, 64, 100}) {
+    for (bool v_table : {false, true}) {
+      Attention a = problem(9, 150).batch(3).heads(6, 2).paged(page_len, false, v_table);
+      a.lengths({150, 0, 97}).causal().expect_matches_oracle();
+    }
+  }
+  problem(70, 200).batch(2).paged(16).lengths({200, 130}).window(50, 0).expect_matches_oracle();
+}
+
 TEST_P(Kernel, HasDimsOfValuesThatDifferFromThoseOfKeys) {
-  for (int64_t dim_v : {8, 24, 64, 120}) {
+  for (int64_t dim_v : {8, 24, 64, 120, 128, 200}) {
     problem(9, 70).dim_v(dim_v).expect_matches_oracle();
   }
 }
@@ -173,7 +216,8 @@ TEST_P(Kernel, GivesNanWhereALogitIsInfinite) {
 
 INSTANTIATE_TEST_SUITE_P(Rows, Kernel,
                          testing::Combine(testing::Values(FOVEA_F16, FOVEA_BF16),
-                                          testing::Values(8, 32, 40, 64, 104, 128)),
+                                          testing::Values(8, 32, 40, 64, 96, 104, 128, 192, 248,
+                                                          256)),
                          [](const auto &info) {
                            const bool half = std::get<0>(info.param) == FOVEA_F16;
                            return std::string(half ? "f16_d" : "bf16_d") +

@@ -176,7 +176,7 @@ TEST(Launch, HandsTheKernelWhatTheCallSays) {
     EXPECT_EQ(p.len_kv, 200);
     EXPECT_EQ(p.dim, 40);
     EXPECT_EQ(p.dim_v, 40);
-    EXPECT_EQ(p.flags, static_cast<uint32_t>(FV_FLAG_CAUSAL | FV_FLAG_TOP_LEFT));
+    EXPECT_EQ(p.flags, static_cast<uint32_t>(FV_FLAG_TOP_LEFT));
     EXPECT_FLOAT_EQ(p.scale_log2e, 0.5f * 1.44269504f);
     EXPECT_EQ(p.kv_lengths, lengths);
     EXPECT_EQ(p.errors, errors);

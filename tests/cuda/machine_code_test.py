@@ -2,9 +2,9 @@
 
 Each row's machine code, for each architecture that its image holds code for,
 
-  multiplies on tensor cores, in the row's type: a warp's 16 rows meet a tile of 64 keys in
-    (64 / 8) * (dim / 16) products of 16 x 8 x 16 for the scores and as many for the output, and the
-    compiler may unroll more, not less: at least dim instructions HMMA;
+  multiplies on tensor cores, in the row's type: a warp's 16 rows meet a tile of keys in
+    (keys / 8) * (dim / 16) products of 16 x 8 x 16 for the scores and (keys / 16) * (dim_v / 8) for
+    the output, and the compiler may unroll more, not less: so many instructions HMMA at least;
   brings keys and values by asynchronous copies (LDGSTS) and reads them by ldmatrix (LDSM);
   keeps everything in registers: nothing of local memory is written or read (STL, LDL).
 
@@ -17,7 +17,8 @@ import shutil
 import subprocess
 import sys
 
-ROW = re.compile(r"^FV_ATTENTION_FWD_ROW\((\w+),\s*(\w+),\s*(\d+)", re.MULTILINE)
+ROW = re.compile(r"^FV_ATTENTION_FWD_ROW\((\w+),\s*(\w+),\s*(\d+),\s*(\d+),\s*\d+,\s*(\d+)",
+                 re.MULTILINE)
 ARCHITECTURES = ("sm_80", "sm_90")
 PRODUCTS = {"F16": "HMMA.16816.F32", "BF16": "HMMA.16816.F32.BF16"}
 OPCODE = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P[0-9T]+\s+)?([A-Z][A-Z0-9_.]*)", re.MULTILINE)
@@ -38,12 +39,12 @@ def opcodes(image, architecture, environment):
   return OPCODE.findall(code)
 
 
-def faults(found, dtype, dim):
+def faults(found, dtype, needed_products):
   """What is wrong with a kernel's opcodes."""
   count = lambda start: sum(opcode == start or opcode.startswith(start + ".") for opcode in found)
   products = sum(opcode == PRODUCTS[dtype] for opcode in found)
-  if products < dim:
-    yield f"{products} instructions {PRODUCTS[dtype]}, and a tile needs {dim}"
+  if products < needed_products:
+    yield f"{products} instructions {PRODUCTS[dtype]}, and a tile needs {needed_products}"
   for needed in ("LDGSTS", "LDSM", "EXIT"):
     if not count(needed):
       yield f"no {needed}"
@@ -63,10 +64,11 @@ def main():
     print(f"{definition} has no rows")
     return 1
   failed = False
-  for name, dtype, dim in rows:
+  for name, dtype, *sizes in rows:
+    dim, dim_v, keys = map(int, sizes)
     for architecture in ARCHITECTURES:
       found = opcodes(images / f"{name}.fatbin", architecture, environment)
-      wrong = list(faults(found, dtype, int(dim)))
+      wrong = list(faults(found, dtype, keys * (dim + dim_v) // 128))
       failed = failed or bool(wrong)
       print(f"{name} {architecture}: {len(found)} instructions", *(wrong or ["right"]), sep="; ")
   return 1 if failed else 0

@@ -44,6 +44,8 @@ TEST(CudaPlan, EqualsTheCommittedPlans) {
   causal.causal = 1;
   fovea_attention_args few = causal;
   few.sm_count = 16;
+  fovea_attention_args wide_keys = Request(FOVEA_F16, 1, 65, 65, 4, 4, 192);
+  wide_keys.v = wide_keys.out = Request(FOVEA_F16, 1, 65, 65, 4, 4, 128).v;
   const struct {
     const char *name;
     fovea_attention_args args;
@@ -52,7 +54,8 @@ TEST(CudaPlan, EqualsTheCommittedPlans) {
                   {"the same on 16 multiprocessors", few},
                   {"decode", Request(FOVEA_F16, 8, 1, 5000, 32, 8, 128)},
                   {"a dim between two rows", Request(FOVEA_BF16, 1, 65, 65, 1, 1, 72)},
-                  {"a dim past all rows", Request(FOVEA_BF16, 1, 65, 65, 1, 1, 256)},
+                  {"a dim past all rows", Request(FOVEA_BF16, 1, 65, 65, 1, 1, 512)},
+                  {"keys wider than values", wide_keys},
                   {"single precision", Request(FOVEA_F32, 1, 65, 65, 1, 1, 64)}};
   for (const auto &request : requests) {
     for (const fv_cuda_facts &facts : {kSmall, kLarge}) {
@@ -71,19 +74,23 @@ TEST(CudaPlan, EqualsTheCommittedPlans) {
 // What prepare loads is what some call within the limits plans: found by planning all of them.
 TEST(CudaPlan, CanChooseExactlyTheRowsThatSomeCallWithinTheLimitsPlans) {
   for (uint32_t dtype : {FOVEA_F16, FOVEA_BF16}) {
-    for (int32_t limit = 8; limit <= 160; limit += 8) {
+    for (int32_t limit = 8; limit <= 288; limit += 8) {
       fovea_limits limits = {};
       limits.q_dtype = dtype;
       limits.dim = limits.dim_v = limit;
       for (int32_t row = 0; fv_cuda_row_at(row); ++row) {
         bool planned = false;
         for (int32_t dim = 8; dim <= limit; dim += 8) {
-          fv_problem problem;
-          fv_plan plan;
-          fovea_attention_args args = Request(static_cast<fovea_dtype>(dtype), 1, 5, 5, 1, 1, dim);
-          ASSERT_EQ(fv_check_attention_shape(&args, &problem), FOVEA_OK);
-          planned |= fv_plan_cuda(&kLarge, &problem, &plan) == FOVEA_OK &&
-                     fv_cuda_row_index(plan.kernel) == row;
+          for (int32_t dim_v = 8; dim_v <= limit; dim_v += 8) {
+            fv_problem problem;
+            fv_plan plan;
+            const auto type = static_cast<fovea_dtype>(dtype);
+            fovea_attention_args args = Request(type, 1, 5, 5, 1, 1, dim);
+            args.v = args.out = Request(type, 1, 5, 5, 1, 1, dim_v).v;
+            ASSERT_EQ(fv_check_attention_shape(&args, &problem), FOVEA_OK);
+            planned |= fv_plan_cuda(&kLarge, &problem, &plan) == FOVEA_OK &&
+                       fv_cuda_row_index(plan.kernel) == row;
+          }
         }
         EXPECT_EQ(fv_plan_cuda_can_choose(&kLarge, &limits, row), planned)
             << fv_cuda_row_at(row)->kernel.name << ", limit " << limit;

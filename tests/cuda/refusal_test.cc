@@ -141,23 +141,11 @@ TEST(CudaSupport, NamesEveryFeatureThatTheKernelsLeaveOut) {
            a.kv_offsets = ints;
            a.k.shape[0] = a.v.shape[0] = 1;
          }},
-        {"pages",
+        {"pages.offsets",
          [](fovea_attention_args &a) {
-           a.pages = {ints, nullptr, nullptr, 1, 1};
+           a.pages = {ints, nullptr, ints, 0, 1};
            a.kv_lengths = ints;
          }},
-        {"windows",
-         [](fovea_attention_args &a) {
-           a.window_left = {FOVEA_WINDOW_LIMITED, 3};
-         }},
-        {"windows",
-         [](fovea_attention_args &a) {
-           a.window_right = {FOVEA_WINDOW_LIMITED, 0};
-         }},
-        {"q_position", [](fovea_attention_args &a) { a.q_position = ints; }},
-        {"kv_first", [](fovea_attention_args &a) { a.kv_first = ints; }},
-        {"kv_position", [](fovea_attention_args &a) { a.kv_position = ints; }},
-        {"kv_position", [](fovea_attention_args &a) { a.kv_position_stride = 2; }},
         {"prefix_lengths", [](fovea_attention_args &a) { a.prefix_lengths = ints; }},
         {"between rows or heads",
          [](fovea_attention_args &a) {
@@ -174,9 +162,7 @@ TEST(CudaSupport, NamesEveryFeatureThatTheKernelsLeaveOut) {
            a.bias = fovea_contiguous(words, FOVEA_F32, 1, 1, 1, 200);
          }},
         {"ALiBi", [](fovea_attention_args &a) { a.alibi_slopes = floats; }},
-        {"sinks", [](fovea_attention_args &a) { a.sinks = floats; }},
-        {"softcap", [](fovea_attention_args &a) { a.softcap = 30; }},
-        {"dim 136", [](fovea_attention_args &a) { a.q.shape[3] = a.k.shape[3] = 136; }},
+        {"dim 264", [](fovea_attention_args &a) { a.q.shape[3] = a.k.shape[3] = 264; }},
     };
     for (const auto &one : changes) {
       const fovea_support support = support_after(one.change);
@@ -189,6 +175,7 @@ TEST(CudaSupport, NamesEveryFeatureThatTheKernelsLeaveOut) {
 TEST(CudaSupport, SaysYesToWhatTheKernelsCover) {
   in_fresh_process([] {
     static int32_t ints[3];
+    static float floats[6];
     static uint8_t mask[400];
     EXPECT_STREQ(support_after([](fovea_attention_args &) {}).kernel,
                  "fovea_attention_fwd_sm80_bf16_d64");
@@ -198,13 +185,22 @@ TEST(CudaSupport, SaysYesToWhatTheKernelsCover) {
     };
     EXPECT_STREQ(support_after(narrow).kernel, "fovea_attention_fwd_sm80_bf16_d32");
     auto wide = [](fovea_attention_args &a) { a.q.shape[3] = a.k.shape[3] = 72; };
-    EXPECT_STREQ(support_after(wide).kernel, "fovea_attention_fwd_sm80_bf16_d128");
+    EXPECT_STREQ(support_after(wide).kernel, "fovea_attention_fwd_sm80_bf16_d96");
+    auto wider = [](fovea_attention_args &a) { a.q.shape[3] = a.k.shape[3] = 136; };
+    EXPECT_STREQ(support_after(wider).kernel, "fovea_attention_fwd_sm80_bf16_d192_d128");
     auto all = [](fovea_attention_args &a) {
       a.causal = 1;
       a.alignment = FOVEA_ALIGN_TOP_LEFT;
       a.kv_lengths = ints;
       a.mask = fovea_contiguous(mask, FOVEA_U8, 2, 1, 1, 200);
       a.lse.dtype = FOVEA_NONE;
+      a.window_left = {FOVEA_WINDOW_LIMITED, 3};
+      a.window_right = {FOVEA_WINDOW_LIMITED, 0};
+      a.q_position = a.kv_first = a.kv_position = ints;
+      a.kv_position_stride = 2;
+      a.sinks = floats;
+      a.softcap = 30;
+      a.pages = {ints, nullptr, nullptr, 1, 1};
       a.reproducible = FOVEA_REPRODUCIBLE_PHASE;
     };
     EXPECT_EQ(support_after(all).supported, 1u);
