@@ -21,8 +21,9 @@ using config = CONFIG_OF(FV_ROW);
 // The host computes the same number from the row (csrc/plan_cuda.c).
 static_assert(sizeof(fv_tile_memory<config>) ==
                   2 * config::dim * config::tile_q +
-                      2 * config::stages * config::tile_kv * (config::dim + config::dim_v),
-              "shared memory is q and the stages of k and v, and nothing else");
+                      2 * config::stages * config::tile_kv * (config::dim + config::dim_v) +
+                      FV_CONTROL_BYTES,
+              "shared memory is q, the stages of k and v, and what the CTA is at");
 
 extern "C" __global__ void __launch_bounds__(config::threads)
     FV_ROW(const __grid_constant__ fv_attention_params params) {

@@ -7,6 +7,8 @@
 
 #include <stdint.h>
 
+#include "schedule.h"
+
 #if defined(__cplusplus)
 #define FV_PARAMS_ASSERT(condition, text) static_assert(condition, text)
 #else
@@ -26,7 +28,11 @@ typedef struct fv_device_view {
 enum { FV_ALIGNED_Q = 1, FV_ALIGNED_K = 2, FV_ALIGNED_V = 4, FV_ALIGNED_OUT = 8 };
 
 /* Bits of fv_attention_params.flags. */
-enum { FV_FLAG_TOP_LEFT = 1 };
+enum {
+  FV_FLAG_TOP_LEFT = 1,
+  FV_FLAG_CHUNKS = 2, /* few rows: keys are cut into chunks, not where shares of work end */
+  FV_FLAG_WHOLE = 4   /* no tile's keys are cut, and few rows are computed as many are */
+};
 
 /* Bits that a kernel adds to errors[sequence]: those of fovea.h, which kernels do not read. */
 enum { FV_ERROR_LENGTH = 1, FV_ERROR_PAGE = 2, FV_ERROR_OFFSET = 4, FV_ERROR_MASK = 32 };
@@ -43,32 +49,61 @@ typedef struct fv_device_pages {
   int32_t page_len;
 } fv_device_pages;
 
+/* The part of the workspace that a call with a schedule uses: written by attention_prepare, which runs
+ * before, but for the partial results. */
+typedef struct fv_device_schedule {
+  int64_t *totals;               /* [2]: tiles, units of work of one kv head; NULL: no schedule */
+  fv_placed_sequence *sequences; /* [sequences] */
+  fv_placed_tile *tiles;         /* [tiles, at most] */
+  uint32_t *arrived;             /* [slots]: how many parts of a tile are there, at its first slot */
+  float *partials;               /* [slots][slot_floats] */
+  int64_t slots;
+  int64_t slot_floats;
+} fv_device_schedule;
+
+/* Threads of attention_prepare's only CTA. */
+enum { FV_PREPARE_THREADS = 256 };
+
+/* Shared memory in which the threads of a CTA tell each other what it is at. */
+enum { FV_CONTROL_BYTES = 320 };
+
+/* A sequence with so few rows (positions times group) is narrow: a CTA's warps share one row of 16-row
+ * products and divide the keys. */
+enum { FV_NARROW_ROWS = 16 };
+
 typedef struct fv_attention_params {
   fv_device_view q, k, v, out;
   fv_device_view lse;  /* f32 */
   fv_device_view mask; /* u8 [sequence, key]; seq is the step from key to key, 0 or 1 */
   fv_device_pages pages;
+  fv_device_schedule schedule;
+  const int32_t *q_offsets;   /* [sequences + 1]; NULL: q is not packed */
+  const int32_t *kv_offsets;  /* [sequences + 1]; NULL: k is not packed */
   const int32_t *kv_lengths;  /* [sequences]; NULL: all there is room for */
   const int32_t *q_position;  /* [sequences]; NULL: by alignment */
   const int32_t *kv_first;    /* [sequences]; NULL: 0 */
   const int32_t *kv_position; /* [sequences]; NULL: 0 */
   const float *sinks;         /* [heads_q]; NULL: none */
   uint32_t *errors;           /* [sequences]; NULL: not wanted */
-  int64_t tiles;              /* row_tiles * heads_kv * sequences */
-  int64_t row_tiles;          /* tiles of query rows per sequence and kv head */
-  int64_t window_left;        /* positions; -1: unlimited */
-  int64_t window_right;       /* positions; -1: unlimited. Causal is 0. */
-  int32_t heads_kv, group;    /* group: query heads per kv head */
-  int32_t len_q, len_kv;      /* len_kv: the room there is, unless paged */
-  int32_t dim, dim_v;         /* multiples of 8, at most the row's */
-  int32_t mask_keys;          /* keys that the mask reaches */
-  int32_t key_stride;         /* positions from key to key, >= 1 */
-  uint32_t flags, aligned;    /* FV_FLAG_..., FV_ALIGNED_... */
-  float scale_log2e;          /* base-2 logits per unit of q.k, or of what softcap makes of it */
-  float softcap_scale;        /* 0: no softcap; else 2 log2(e) * scale / softcap */
+  int64_t sequences;
+  int64_t tiles;             /* without a schedule: row_tiles * heads_kv * sequences */
+  int64_t row_tiles;         /* tiles of query rows per sequence and kv head */
+  int64_t window_left;       /* positions; -1: unlimited */
+  int64_t window_right;      /* positions; -1: unlimited. Causal is 0. */
+  int32_t heads_kv, group;   /* group: query heads per kv head */
+  int32_t len_q, len_kv;     /* of a sequence at most; packed: of all */
+  int32_t dim, dim_v;        /* multiples of 8, at most the row's */
+  int32_t tile_q, tile_kv;   /* the row's */
+  int32_t mask_keys;         /* keys that the mask reaches */
+  int32_t key_stride;        /* positions from key to key, >= 1 */
+  uint32_t flags, aligned;   /* FV_FLAG_..., FV_ALIGNED_... */
+  float scale_log2e;         /* base-2 logits per unit of q.k, or of what softcap makes of it */
+  float softcap_scale;       /* 0: no softcap; else 2 log2(e) * scale / softcap */
 } fv_attention_params;
 
 FV_PARAMS_ASSERT(sizeof(fv_device_view) == 32, "fv_device_view has another size on this side");
-FV_PARAMS_ASSERT(sizeof(fv_attention_params) == 368, "fv_attention_params has another size here");
+FV_PARAMS_ASSERT(sizeof(fv_placed_sequence) == 56, "fv_placed_sequence has another size here");
+FV_PARAMS_ASSERT(sizeof(fv_placed_tile) == 40, "fv_placed_tile has another size on this side");
+FV_PARAMS_ASSERT(sizeof(fv_attention_params) == 456, "fv_attention_params has another size here");
 
 #endif /* FV_PARAMS_H */

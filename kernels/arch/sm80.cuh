@@ -32,6 +32,13 @@ __device__ __forceinline__ void fv_copy_async_wait_all() {
   asm volatile("cp.async.wait_all;" ::: "memory");
 }
 
+// cp.async.wait_group N; per thread: of its own groups all but the last N have arrived, and are
+// visible to it alone.
+template <int N>
+__device__ __forceinline__ void fv_copy_async_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
+
 // ldmatrix.sync.aligned.m8n8.x4.shared.b16 {a, b, c, d}, [row]; per warp. Lane l names row l % 8 of
 // matrix l / 8, 16-byte aligned. Lane l receives elements (l / 4, l % 4 * 2 and + 1) of each.
 __device__ __forceinline__ void fv_load_matrices(uint32_t (&to)[4], uint32_t row) {

@@ -17,10 +17,12 @@ struct fv_row_state {
 };
 
 // Row of the tile that register r of this lane belongs to.
+template <class Config>
 __device__ __forceinline__ int32_t fv_own_row(int r) {
-  return threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4 + r * 8;
+  return Config::row_block() * 16 + threadIdx.x % 32 / 4 + r * 8;
 }
 
+template <class Config>
 __device__ __forceinline__ fv_row_state fv_start_rows(const fv_attention_params &p,
                                                       const fv_query_tile &tile) {
   fv_row_state state;
@@ -28,7 +30,7 @@ __device__ __forceinline__ fv_row_state fv_start_rows(const fv_attention_params 
   for (int r = 0; r < 2; ++r) {
     state.maximum[r] = state.base[r] = -INFINITY;
     state.sum[r] = 0.0f;
-    int64_t row = tile.position + fv_row_of(p, tile, fv_own_row(r)).position;
+    int64_t row = tile.position + fv_row_of(p, tile, fv_own_row<Config>(r)).position;
     fv_range keys = fv_window_keys(&tile.sequence.mask, row);
     state.begin[r] = (int32_t)keys.begin;
     state.end[r] = (int32_t)keys.end;
@@ -55,7 +57,7 @@ __device__ __forceinline__ void fv_cap(float (&s)[fv_fragments<Config>::key_tile
 template <class Config>
 __device__ __forceinline__ void fv_hide(float (&s)[fv_fragments<Config>::key_tiles][4],
                                         const fv_row_state &state,
-                                        const fv_visible_keys<Config::words> &visible,
+                                        const fv_visible_keys<Config::tile_kv> &visible,
                                         int32_t key_begin) {
 #pragma unroll
   for (int n = 0; n < fv_fragments<Config>::key_tiles; ++n) {

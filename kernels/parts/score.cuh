@@ -22,7 +22,7 @@ struct fv_fragments {
 template <class Config>
 __device__ __forceinline__ void fv_take_query_step(uint32_t (&q)[4], const unsigned char *tile,
                                                    int step) {
-  int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 + lane % 16;
+  int lane = threadIdx.x % 32, row = Config::row_block() * 16 + lane % 16;
   int32_t chunk = fv_swizzled_chunk(row, step * 2 + lane / 16, Config::chunks);
   fv_load_matrices(q, fv_shared_address(tile + 16 * chunk));
 }

@@ -55,18 +55,45 @@ __device__ __forceinline__ fv_position_mask fv_find_positions(const fv_attention
   return mask;
 }
 
+// How many keys pages leave room for.
+__device__ __forceinline__ int32_t fv_room_of_pages(const fv_attention_params &p, int64_t pages) {
+  return (int32_t)fv_min(pages * p.pages.page_len, INT32_MAX);
+}
+
 // The sequence of a batch whose rows and keys are not packed. The thread that `reports` says what
 // was wrong with its lengths.
 __device__ __forceinline__ fv_sequence fv_find_sequence(const fv_attention_params &p, int64_t index,
                                                         bool reports) {
   fv_sequence s = {};
   uint32_t errors = 0;
-  int64_t room = p.pages.k_ids ? p.pages.count * p.pages.page_len : p.len_kv;
+  int32_t room = p.pages.k_ids ? fv_room_of_pages(p, p.pages.count) : p.len_kv;
   s.index = s.q_batch = s.kv_batch = index;
   s.kv_begin = p.pages.k_ids ? index * p.pages.row_stride : 0;
   s.len_q = p.len_q;
-  s.mask = fv_find_positions(p, index, p.len_q, (int32_t)fv_min(room, INT32_MAX), &errors);
+  s.mask = fv_find_positions(p, index, p.len_q, room, &errors);
   if (errors && reports) fv_add_error(p, index, errors);
+  return s;
+}
+
+// A sequence that attention_prepare has placed.
+__device__ __forceinline__ fv_sequence fv_take_sequence(const fv_attention_params &p,
+                                                        int64_t index) {
+  const fv_placed_sequence &placed = p.schedule.sequences[index];
+  fv_sequence s = {};
+  s.index = index;
+  s.q_batch = p.q_offsets ? 0 : index;
+  s.q_begin = placed.q_begin;
+  s.kv_batch = p.kv_offsets ? 0 : index;
+  s.kv_begin = placed.kv_begin;
+  s.len_q = placed.len_q;
+  s.mask.first = placed.first;
+  s.mask.len = placed.len_kv;
+  s.mask.row_origin = placed.row_origin;
+  s.mask.key_origin = placed.key_origin;
+  s.mask.key_stride = p.key_stride;
+  s.mask.prefix_end = 0;
+  s.mask.window_left = p.window_left;
+  s.mask.window_right = p.window_right;
   return s;
 }
 

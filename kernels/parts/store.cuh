@@ -5,6 +5,7 @@
 
 #include "chunk.cuh"
 #include "online_softmax.cuh"
+#include "part.cuh"
 
 // What the sums of two rows come to: O is multiplied by factor.
 struct fv_row_end {
@@ -20,6 +21,7 @@ __device__ __forceinline__ float fv_natural_log(float base, float sum) {
 
 // A row without a visible key has the sum 0, NaN is no such row. A sink is one more logit, without a
 // value.
+template <class Config>
 __device__ __forceinline__ fv_row_end fv_end_rows(const fv_attention_params &p,
                                                   const fv_query_tile &tile,
                                                   const fv_row_state &state,
@@ -29,7 +31,7 @@ __device__ __forceinline__ fv_row_end fv_end_rows(const fv_attention_params &p,
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     float sink = -INFINITY;
-    int32_t row = fv_own_row(r);
+    int32_t row = fv_own_row<Config>(r);
     if (p.sinks && row < tile.rows) sink = p.sinks[fv_row_of(p, tile, row).head];
     if (sum[r] == 0.0f) {
       end.factor[r] = 0.0f;
@@ -63,7 +65,7 @@ __device__ __forceinline__ void fv_stage_output(
       // An empty row may have met 0 * inf in the product. Adding 0 turns -0 into 0.
       float low = empty ? 0.0f : o[n][2 * r] * factor[r] + 0.0f;
       float high = empty ? 0.0f : o[n][2 * r + 1] * factor[r] + 0.0f;
-      int32_t chunk = fv_swizzled_chunk(fv_own_row(r), n, Config::chunks);
+      int32_t chunk = fv_swizzled_chunk(fv_own_row<Config>(r), n, Config::chunks);
       *reinterpret_cast<uint32_t *>(tile + 16 * chunk + lane % 4 * 4) =
           Config::type::pack(low, high);
     }
@@ -75,10 +77,9 @@ __device__ __forceinline__ void fv_write_output(const fv_attention_params &p,
                                                 const fv_query_tile &tile,
                                                 const unsigned char *staged) {
   bool aligned = p.aligned & FV_ALIGNED_OUT;
-  int warp = threadIdx.x / 32;
 #pragma unroll 1
   for (int i = threadIdx.x % 32; i < 16 * Config::chunks_v; i += 32) {
-    int32_t row = warp * 16 + i / Config::chunks_v, chunk = i % Config::chunks_v;
+    int32_t row = Config::row_block() * 16 + i / Config::chunks_v, chunk = i % Config::chunks_v;
     if (row >= tile.rows || chunk * 8 >= p.dim_v) continue;
     unsigned char *to = const_cast<unsigned char *>(fv_query_begin(p, p.out, tile, row));
     uint4 value = *reinterpret_cast<const uint4 *>(
@@ -87,12 +88,13 @@ __device__ __forceinline__ void fv_write_output(const fv_attention_params &p,
   }
 }
 
+template <class Config>
 __device__ __forceinline__ void fv_write_lse(const fv_attention_params &p,
                                              const fv_query_tile &tile, const float (&lse)[2]) {
   if (!p.lse.data || threadIdx.x % 4) return;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    int32_t row = fv_own_row(r);
+    int32_t row = fv_own_row<Config>(r);
     if (row >= tile.rows) continue;
     fv_query_row at = fv_row_of(p, tile, row);
     int64_t position = tile.sequence.q_begin + tile.position + at.position;
@@ -106,12 +108,11 @@ template <class Config>
 __device__ __forceinline__ void fv_store(const fv_attention_params &p, const fv_query_tile &tile,
                                          const float (&o)[fv_fragments<Config>::dim_tiles][4],
                                          const fv_row_state &state, unsigned char *staging) {
-  const float sum[2] = {fv_row_sum(state.sum[0]), fv_row_sum(state.sum[1])};
-  fv_row_end end = fv_end_rows(p, tile, state, sum);
+  fv_row_end end = fv_end_rows<Config>(p, tile, state, state.sum);
   fv_stage_output<Config>(o, end.factor, staging);
   __syncwarp();  // the warp's rows are whole before its lanes read each other's columns
   fv_write_output<Config>(p, tile, staging);
-  fv_write_lse(p, tile, end.lse);
+  fv_write_lse<Config>(p, tile, end.lse);
 }
 
 #endif  // FV_STORE_CUH

@@ -14,21 +14,24 @@ struct fv_tile_config {
   static constexpr int dim = DIM, dim_v = DIM_V, tile_q = TILE_Q, tile_kv = TILE_KV;
   static constexpr int warps = WARPS, threads = WARPS * 32, stages = STAGES;
   static constexpr int chunks = DIM / 8, chunks_v = DIM_V / 8;  // of 8 elements, 16 bytes
-  static constexpr int words = TILE_KV / 32;                    // with a bit for each key
   // Wider queries are read from shared memory again for each tile: O takes their registers.
   static constexpr bool q_in_registers = DIM + DIM_V <= 320;
   static_assert(TILE_Q == WARPS * 16, "a warp owns 16 rows");
   static_assert(TILE_KV == 32 || TILE_KV == 64, "visible keys are one word, or two");
   static_assert(STAGES == 2, "the loop loads one tile ahead");
   static_assert(DIM_V <= DIM, "the output is staged where the queries were");
+  // What a thread is among those that share a tile, and which 16 of the tile's rows its warp owns.
+  static __device__ __forceinline__ int thread() { return threadIdx.x; }
+  static __device__ __forceinline__ int row_block() { return threadIdx.x / 32; }
 };
 
-// Shared memory of a CTA; the host asks for sizeof.
+// The same kernel's narrow tiles: a warp alone, 16 rows, and of the CTA's memory for keys its share.
 template <class Config>
-struct alignas(16) fv_tile_memory {
-  unsigned char q[Config::tile_q * Config::dim * 2];  // [tile_q][dim], later the output
-  unsigned char k[Config::stages][Config::tile_kv * Config::dim * 2];    // [tile_kv][dim] each
-  unsigned char v[Config::stages][Config::tile_kv * Config::dim_v * 2];  // [tile_kv][dim_v] each
+struct fv_warp_config : Config {
+  static constexpr int tile_q = FV_NARROW_ROWS, warps = 1, threads = 32, stages = 1;
+  static constexpr int tile_kv = Config::stages * Config::tile_kv / Config::warps;
+  static __device__ __forceinline__ int thread() { return threadIdx.x % 32; }
+  static __device__ __forceinline__ int row_block() { return 0; }
 };
 
 // One tile of queries: uniform in the CTA.
@@ -40,6 +43,27 @@ struct fv_query_tile {
   int32_t rows;                      // that exist
   int32_t key_begin, key_end;        // other keys are seen by no row of the tile
   int32_t common_begin, common_end;  // these are seen by all, as far as positions decide
+};
+
+// What a CTA is at. One thread writes it, between two barriers; the others read, and keep in registers
+// no more of it than they need.
+struct fv_control {
+  fv_cursor cursor;
+  fv_segment segment;
+  fv_query_tile tile;
+  bool more;  // there is something to do
+};
+
+// Shared memory of a CTA; the host asks for sizeof.
+template <class Config>
+struct alignas(16) fv_tile_memory {
+  unsigned char q[Config::tile_q * Config::dim * 2];  // [tile_q][dim], later the output
+  unsigned char k[Config::stages][Config::tile_kv * Config::dim * 2];    // [tile_kv][dim] each
+  unsigned char v[Config::stages][Config::tile_kv * Config::dim_v * 2];  // [tile_kv][dim_v] each
+  union {
+    fv_control control;
+    unsigned char control_room[FV_CONTROL_BYTES];
+  };
 };
 
 // The position of row `row` less the tile's, and its query head.
@@ -83,22 +107,50 @@ __device__ __forceinline__ void fv_set_keys(const fv_attention_params &p, fv_que
   tile.common_end = (int32_t)all.end;
 }
 
-// Tile `number` of the call. The rows that see most keys come first, so that what runs last is
-// short.
+// Whether the sequence's rows fit into one narrow tile.
+__device__ __forceinline__ bool fv_is_narrow(const fv_attention_params &p, int32_t len_q) {
+  return !(p.flags & FV_FLAG_WHOLE) && (int64_t)len_q * p.group <= FV_NARROW_ROWS;
+}
+
+// Tile `row_tile` of the sequence's rows.
+__device__ __forceinline__ fv_query_tile fv_make_tile(const fv_attention_params &p,
+                                                      const fv_sequence &sequence, int64_t kv_head,
+                                                      int64_t row_tile, int32_t tile_q) {
+  fv_query_tile tile;
+  int64_t first = row_tile * tile_q, all = (int64_t)sequence.len_q * p.group;
+  tile.sequence = sequence;
+  tile.kv_head = kv_head;
+  tile.position = (int32_t)(first / p.group);
+  tile.member = (int32_t)(first % p.group);
+  tile.rows = (int32_t)fv_min(tile_q, all - first);
+  fv_set_keys(p, tile);
+  return tile;
+}
+
+// Tile `number` of a call without a schedule. The rows that see most keys come first, so that what
+// runs last is short.
 template <class Config>
 __device__ __forceinline__ fv_query_tile fv_find_tile(const fv_attention_params &p,
                                                       int64_t number) {
-  fv_query_tile tile;
   int64_t heads = number / p.row_tiles;
   int64_t row_tile = p.row_tiles - 1 - number % p.row_tiles;
-  int64_t first = row_tile * Config::tile_q, all = (int64_t)p.len_q * p.group;
-  tile.kv_head = heads % p.heads_kv;
-  bool reports = tile.kv_head == 0 && row_tile == 0 && threadIdx.x == 0;
-  tile.sequence = fv_find_sequence(p, heads / p.heads_kv, reports);
-  tile.position = (int32_t)(first / p.group);
-  tile.member = (int32_t)(first % p.group);
-  tile.rows = (int32_t)fv_min(Config::tile_q, all - first);
-  fv_set_keys(p, tile);
+  int64_t kv_head = heads % p.heads_kv;
+  bool reports = kv_head == 0 && row_tile == 0;
+  fv_sequence sequence = fv_find_sequence(p, heads / p.heads_kv, reports);
+  return fv_make_tile(p, sequence, kv_head, row_tile, Config::tile_q);
+}
+
+// The tile of a segment, and of its keys those that are the segment's.
+template <class Config>
+__device__ __forceinline__ fv_query_tile fv_take_tile(const fv_attention_params &p,
+                                                      const fv_segment &segment) {
+  const fv_placed_tile &placed = p.schedule.tiles[segment.tile];
+  fv_query_tile tile = fv_make_tile(p, fv_take_sequence(p, placed.sequence), segment.head,
+                                    placed.row_tile, Config::tile_q);
+  int64_t begin = ((int64_t)placed.key_tile + segment.first) * Config::tile_kv;
+  int64_t end = ((int64_t)placed.key_tile + segment.end) * Config::tile_kv;
+  tile.key_begin = (int32_t)fv_max(tile.key_begin, begin);
+  tile.key_end = (int32_t)fv_min(tile.key_end, end);
   return tile;
 }
 

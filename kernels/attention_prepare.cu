@@ -1,0 +1,11 @@
+// attention_prepare.cu - the kernel that runs before attention where its work is scheduled.
+#include "attention_prepare.cuh"
+
+#if !defined(FV_ROW)
+#error "FV_ROW must name a row of attention_prepare.def"
+#endif
+
+extern "C" __global__ void __launch_bounds__(FV_PREPARE_THREADS)
+    FV_ROW(const __grid_constant__ fv_attention_params params) {
+  fv_prepare(params);
+}
