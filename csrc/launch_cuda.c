@@ -1,69 +1,10 @@
-/* launch_cuda.c - see launch_cuda.h.
- *
- * The context is the stream's. It is pushed only if it is not current, so that threads without a
- * context (Go, Rust) work and others pay nothing. The streams that belong to no context (NULL,
- * CU_STREAM_LEGACY, CU_STREAM_PER_THREAD) are those of the current context if that is of the
- * handle's device, else of the device's primary context. */
+/* launch_cuda.c - see launch_cuda.h. */
 #include "launch_cuda.h"
 
 #include "../kernels/params.h"
 #include "../kernels/shape.h"
-#include "driver.h"
+#include "context_cuda.h"
 #include "module.h"
-
-/* ---- The context ---- */
-
-static bool belongs_to_no_context(CUstream stream) {
-  return stream == NULL || stream == CU_STREAM_LEGACY || stream == CU_STREAM_PER_THREAD;
-}
-
-/* The context that the call runs in; NULL: the current one. */
-static fovea_status find_context(const fv_driver *driver, const fv_cuda_device *device,
-                                 CUstream stream, CUcontext *context) {
-  CUcontext current = NULL;
-  CUdevice number = -1;
-  *context = NULL;
-  FV_DRIVER_TRY(driver, cuCtxGetCurrent, &current);
-  if (!belongs_to_no_context(stream)) {
-    FV_DRIVER_TRY(driver, cuStreamGetCtx, stream, context);
-    if (*context == current) *context = NULL;
-    return FOVEA_OK;
-  }
-  if (current == device->primary) return FOVEA_OK;
-  if (current) FV_DRIVER_TRY(driver, cuCtxGetDevice, &number);
-  if (number != device->number) *context = device->primary;
-  return FOVEA_OK;
-}
-
-/* The current context is of the handle's device. */
-static fovea_status need_device(const fv_driver *driver, const fv_cuda_device *device) {
-  CUdevice number = -1;
-  FV_DRIVER_TRY(driver, cuCtxGetDevice, &number);
-  if (number == device->number) return FOVEA_OK;
-  return fv_fail(FOVEA_BAD_ARGUMENT,
-                 "stream belongs to CUDA device %d, must belong to the handle's, %d", number,
-                 device->number);
-}
-
-/* Makes the stream's context current; *pushed says whether leave() has something to undo. */
-static fovea_status enter(const fv_driver *driver, const fv_cuda_device *device, CUstream stream,
-                          bool *pushed) {
-  CUcontext context;
-  *pushed = false;
-  FV_TRY(find_context(driver, device, stream, &context));
-  if (context) FV_DRIVER_TRY(driver, cuCtxPushCurrent, context);
-  *pushed = context != NULL;
-  return FOVEA_OK;
-}
-
-/* Undoes enter(), without losing the failure of what happened in between. */
-static fovea_status leave(const fv_driver *driver, bool pushed, fovea_status status) {
-  CUcontext context;
-  if (!pushed) return status;
-  CUresult result = driver->cuCtxPopCurrent(&context);
-  if (result == CUDA_SUCCESS || status != FOVEA_OK) return status;
-  return fv_driver_fail(driver, "cuCtxPopCurrent", result);
-}
 
 /* ---- Parameters ---- */
 
@@ -121,7 +62,7 @@ static fovea_status launch(const fv_driver *driver, const fv_cuda_device *device
   CUfunction kernel;
   int32_t index = fv_cuda_row_index(plan->kernel);
   const fv_cuda_row *row = fv_cuda_row_at(index);
-  if (!belongs_to_no_context(stream)) FV_TRY(need_device(driver, device));
+  FV_TRY(fv_context_need_device(driver, device, stream));
   FV_TRY(fv_module_kernel(driver, index, device->number, stream, &kernel));
   fv_attention_params params = make_params(plan, problem);
   void *arguments[] = {&params};
@@ -142,12 +83,12 @@ fovea_status fv_launch_cuda_attention(const fv_cuda_device *device, const fv_pla
   const fv_driver *driver;
   bool pushed;
   FV_TRY(fv_driver_open(&driver));
-  fovea_status status = enter(driver, device, stream, &pushed);
+  fovea_status status = fv_context_enter(driver, device, stream, &pushed);
   bool queued = false;
   if (status == FOVEA_OK) {
     status = launch(driver, device, plan, problem, stream);
     queued = status == FOVEA_OK;
-    status = leave(driver, pushed, status);
+    status = fv_context_leave(driver, pushed, status);
   }
   /* The header knows two driver failures of a call: nothing was queued, or something was. */
   if (status == FOVEA_OUT_OF_MEMORY) status = FOVEA_DRIVER_ERROR;
@@ -168,6 +109,6 @@ fovea_status fv_prepare_cuda(const fv_cuda_device *device, const fovea_limits *l
   const fv_driver *driver;
   bool pushed;
   FV_TRY(fv_driver_open(&driver));
-  FV_TRY(enter(driver, device, NULL, &pushed));
-  return leave(driver, pushed, load_rows(driver, device, limits));
+  FV_TRY(fv_context_enter(driver, device, NULL, &pushed));
+  return fv_context_leave(driver, pushed, load_rows(driver, device, limits));
 }
