@@ -5,6 +5,7 @@
 #include "../kernels/shape.h"
 #include "context_cuda.h"
 #include "module.h"
+#include "row_cuda.h"
 
 /* ---- Parameters ---- */
 
@@ -100,6 +101,10 @@ static fovea_status load_rows(const fv_driver *driver, const fv_cuda_device *dev
   CUfunction kernel;
   for (int32_t row = 0; fv_cuda_row_at(row); ++row) {
     if (!fv_plan_cuda_can_choose(&device->facts, limits, row)) continue;
+    FV_TRY(fv_module_kernel(driver, row, device->number, NULL, &kernel));
+  }
+  /* The limits say nothing of appending and merging, and so rule out none of it. */
+  for (int32_t row = FV_CUDA_ATTENTION_ROWS; fv_cuda_kernel_at(row).name; ++row) {
     FV_TRY(fv_module_kernel(driver, row, device->number, NULL, &kernel));
   }
   return FOVEA_OK;
