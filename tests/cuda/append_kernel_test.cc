@@ -50,7 +50,7 @@ Case shifted(const Case &original, size_t bytes) {
 TEST_F(AppendKernel, StoresWhatTheHeaderDefinesInRandomCases) {
   uint32_t bits_seen = 0;
   int written = 0;
-  const uint64_t cases = 300;
+  const uint64_t cases = 1000;
   for (uint64_t seed = 0; seed < cases; ++seed) {
     const Case c = shifted(random_case(seed, FOVEA_BF16), seed % 3 * 4);
     expect_on_cuda(c, "seed " + std::to_string(seed));
