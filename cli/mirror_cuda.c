@@ -1,31 +1,11 @@
-/* mirror_cuda.c - see mirror_cuda.h.
- *
- * Each tensor and each array becomes an allocation of its own, exactly as long as what it spans, so
- * that a tool which watches the device's memory sees the first byte too far. */
+/* mirror_cuda.c - see mirror_cuda.h. */
 #include "mirror_cuda.h"
 
+#include <stdlib.h>
 #include <time.h>
 
 #include "check.h"
-#include "cpu/element.h"
-#include "driver.h"
-#include "handle.h"
-
-enum { BLOCKS = 32, ALIGNMENT = 16 };
-
-typedef struct block {
-  CUdeviceptr begin; /* of the allocation */
-  CUdeviceptr data;
-  void *host;
-  size_t bytes;
-  bool written; /* copied back */
-} block;
-
-typedef struct mirror {
-  const fv_driver *driver;
-  block blocks[BLOCKS];
-  int count;
-} mirror;
+#include "mirror_blocks.h"
 
 static double now(void) {
   struct timespec t;
@@ -33,44 +13,20 @@ static double now(void) {
   return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* Copies `bytes` from *pointer to the device and points it there. */
-static fovea_status add(mirror *m, void **pointer, int64_t bytes, bool written) {
-  if (!*pointer || bytes <= 0) return FOVEA_OK;
-  if (m->count == BLOCKS) return fv_fail(FOVEA_OUT_OF_MEMORY, "more than %d arrays", BLOCKS);
-  size_t offset = (uintptr_t)*pointer % ALIGNMENT;
-  block *b = &m->blocks[m->count];
-  *b = (block){.host = *pointer, .bytes = (size_t)bytes, .written = written};
-  FV_DRIVER_TRY(m->driver, cuMemAlloc, &b->begin, b->bytes + offset);
-  ++m->count;
-  b->data = b->begin + offset;
-  FV_DRIVER_TRY(m->driver, cuMemcpyHtoD, b->data, b->host, b->bytes);
-  *pointer = (void *)b->data;
-  return FOVEA_OK;
-}
-
-static int64_t span_bytes(const fovea_tensor *t) {
-  int64_t last = 0;
-  for (int d = 0; d < 4; ++d) {
-    if (t->shape[d] == 0) return 0;
-    if (t->shape[d] > 1) last += (t->shape[d] - 1) * t->stride[d];
-  }
-  return (last + 1) * fv_dtype_bytes(t->dtype);
-}
-
-static fovea_status add_tensors(mirror *m, fovea_attention_args *a) {
+static fovea_status add_tensors(fv_mirror *m, fovea_attention_args *a) {
   fovea_tensor *inputs[] = {&a->q,       &a->k,         &a->v,    &a->q_scale, &a->k_scale,
                             &a->v_scale, &a->out_scale, &a->mask, &a->bias};
   fovea_tensor *outputs[] = {&a->out, &a->lse};
   for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; ++i) {
-    if (inputs[i]->dtype) FV_TRY(add(m, &inputs[i]->data, span_bytes(inputs[i]), false));
+    FV_TRY(fv_mirror_add_tensor(m, inputs[i], false));
   }
   for (size_t i = 0; i < sizeof outputs / sizeof outputs[0]; ++i) {
-    if (outputs[i]->dtype) FV_TRY(add(m, &outputs[i]->data, span_bytes(outputs[i]), true));
+    FV_TRY(fv_mirror_add_tensor(m, outputs[i], true));
   }
   return FOVEA_OK;
 }
 
-static fovea_status add_arrays(mirror *m, fovea_attention_args *a, const fv_problem *p) {
+static fovea_status add_arrays(fv_mirror *m, fovea_attention_args *a, const fv_problem *p) {
   const int64_t sequences = p->sequences, word = 4;
   const fovea_pages *pages = &a->pages;
   int64_t ids = pages->offsets || !sequences ? pages->count
@@ -88,48 +44,123 @@ static fovea_status add_arrays(mirror *m, fovea_attention_args *a, const fv_prob
                 {&a->tree.starts, sequences},   {&a->alibi_slopes, slopes},
                 {&a->sinks, p->heads_q}};
   for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; ++i) {
-    FV_TRY(add(m, (void **)arrays[i].pointer, arrays[i].count * word, false));
+    FV_TRY(fv_mirror_add(m, (void **)arrays[i].pointer, arrays[i].count * word, false));
   }
-  return add(m, (void **)&a->errors, sequences * word, true);
+  return fv_mirror_add(m, (void **)&a->errors, sequences * word, true);
 }
 
-static fovea_status need_memory_calls(const fv_driver *driver) {
-  bool whole = driver->cuMemAlloc && driver->cuMemFree && driver->cuMemcpyHtoD &&
-               driver->cuMemcpyDtoH && driver->cuStreamSynchronize;
-  if (whole) return FOVEA_OK;
-  return fv_fail(FOVEA_NO_DEVICE, "the CUDA driver lacks calls to copy memory");
-}
-
-static fovea_status attend(mirror *m, fovea_handle *handle, const fovea_attention_args *args,
+static fovea_status attend(fv_mirror *m, fovea_handle *handle, const fovea_attention_args *args,
                            double *seconds) {
   fovea_attention_args there = *args;
   fv_problem problem;
   FV_TRY(fv_check_attention(args, &problem));
   FV_TRY(add_tensors(m, &there));
   FV_TRY(add_arrays(m, &there, &problem));
-  there.workspace = NULL; /* the kernels need none */
-  there.workspace_bytes = 0;
+  FV_TRY(fv_mirror_add(m, &there.workspace, (int64_t)there.workspace_bytes, false));
   double start = now();
   FV_TRY(fovea_attention(handle, &there, NULL));
-  FV_DRIVER_TRY(m->driver, cuStreamSynchronize, NULL);
+  FV_TRY(fv_mirror_wait(m));
   *seconds = now() - start;
-  for (int i = 0; i < m->count; ++i) {
-    block *b = &m->blocks[i];
-    if (b->written) FV_DRIVER_TRY(m->driver, cuMemcpyDtoH, b->host, b->data, b->bytes);
-  }
-  return FOVEA_OK;
+  return fv_mirror_bring_back(m);
 }
 
 fovea_status fv_mirror_attention_cuda(fovea_handle *handle, const fovea_attention_args *args,
                                       double *seconds) {
-  mirror m = {.count = 0};
-  CUcontext context;
+  fv_mirror m;
   *seconds = 0;
-  FV_TRY(fv_driver_open(&m.driver));
-  FV_TRY(need_memory_calls(m.driver));
-  FV_DRIVER_TRY(m.driver, cuCtxPushCurrent, handle->cuda.primary);
-  fovea_status status = attend(&m, handle, args, seconds);
-  for (int i = 0; i < m.count; ++i) m.driver->cuMemFree(m.blocks[i].begin);
-  m.driver->cuCtxPopCurrent(&context);
+  FV_TRY(fv_mirror_open(&m, handle));
+  return fv_mirror_close(&m, attend(&m, handle, args, seconds));
+}
+
+/* ---- Append ---- */
+
+/* Caches that interleave are one block of memory here, and so there. */
+static fovea_status add_caches(fv_mirror *m, fovea_kv_append_args *a) {
+  if (a->k_cache.dtype && a->v_cache.dtype) {
+    FV_TRY(fv_mirror_join(m, &a->k_cache, &a->v_cache));
+  }
+  FV_TRY(fv_mirror_add_tensor(m, &a->k_cache, true));
+  return fv_mirror_add_tensor(m, &a->v_cache, true);
+}
+
+static fovea_status add_append_arrays(fv_mirror *m, fovea_kv_append_args *a,
+                                      const fv_append_problem *p) {
+  const int64_t sequences = p->sequences, tokens = p->rows * (p->packed ? 1 : sequences);
+  const fovea_pages *pages = &a->pages;
+  const fovea_rope *rope = &a->rope;
+  int64_t ids = pages->offsets || !sequences ? pages->count
+                                             : (sequences - 1) * pages->row_stride + pages->count;
+  int64_t table = rope->positions ? (rope->positions - 1) * rope->stride + rope->rotary_dim / 2 : 0;
+  struct {
+    const void *pointer; /* to the field */
+    int64_t bytes;
+  } arrays[] = {{&a->new_offsets, (sequences + 1) * 4},
+                {&a->kv_lengths, sequences * 4},
+                {&a->pages.ids, ids * 4},
+                {&a->pages.v_ids, ids * 4},
+                {&a->pages.offsets, (sequences + 1) * 4},
+                {&a->slots, tokens * 8},
+                {&a->positions, tokens * 4},
+                {&a->rope.cos, table * 4},
+                {&a->rope.sin, table * 4}};
+  for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; ++i) {
+    FV_TRY(fv_mirror_add(m, (void **)arrays[i].pointer, arrays[i].bytes, false));
+  }
+  return fv_mirror_add(m, (void **)&a->errors, sequences * 4, true);
+}
+
+static fovea_status append(fv_mirror *m, fovea_handle *handle, const fovea_kv_append_args *args) {
+  fovea_kv_append_args there = *args;
+  fovea_tensor *inputs[] = {&there.k_new, &there.v_new, &there.k_scale, &there.v_scale};
+  fv_append_problem problem;
+  FV_TRY(fv_check_append(args, &problem));
+  FV_TRY(add_caches(m, &there));
+  for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; ++i) {
+    FV_TRY(fv_mirror_add_tensor(m, inputs[i], false));
+  }
+  FV_TRY(add_append_arrays(m, &there, &problem));
+  FV_TRY(fovea_kv_append(handle, &there, NULL));
+  FV_TRY(fv_mirror_wait(m));
+  return fv_mirror_bring_back(m);
+}
+
+fovea_status fv_mirror_append_cuda(fovea_handle *handle, const fovea_kv_append_args *args) {
+  fv_mirror m;
+  FV_TRY(fv_mirror_open(&m, handle));
+  return fv_mirror_close(&m, append(&m, handle, args));
+}
+
+/* ---- Merge ---- */
+
+/* The results first: a part may lie where one of them does. */
+static fovea_status merge(fv_mirror *m, fovea_handle *handle, fovea_merge_args *there,
+                          fovea_tensor *outs, fovea_tensor *lses) {
+  FV_TRY(fv_mirror_add_tensor(m, &there->out, true));
+  FV_TRY(fv_mirror_add_tensor(m, &there->lse, true));
+  for (int32_t n = 0; n < there->count; ++n) {
+    outs[n] = there->outs[n];
+    lses[n] = there->lses[n];
+    FV_TRY(fv_mirror_add_tensor(m, &outs[n], false));
+    FV_TRY(fv_mirror_add_tensor(m, &lses[n], false));
+  }
+  there->outs = outs;
+  there->lses = lses;
+  FV_TRY(fovea_merge(handle, there, NULL));
+  FV_TRY(fv_mirror_wait(m));
+  return fv_mirror_bring_back(m);
+}
+
+fovea_status fv_mirror_merge_cuda(fovea_handle *handle, const fovea_merge_args *args) {
+  fv_mirror m;
+  fv_merge_problem problem;
+  fovea_merge_args there = *args;
+  FV_TRY(fv_check_merge(args, &problem));
+  fovea_tensor *parts = calloc((size_t)args->count * 2, sizeof *parts);
+  if (!parts) return fv_fail(FOVEA_OUT_OF_MEMORY, "no memory for %d parts", (int)args->count);
+  fovea_status status = fv_mirror_open(&m, handle);
+  if (status == FOVEA_OK) {
+    status = fv_mirror_close(&m, merge(&m, handle, &there, parts, parts + args->count));
+  }
+  free(parts);
   return status;
 }

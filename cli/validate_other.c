@@ -8,6 +8,7 @@
 #include "check.h"
 #include "cpu/element.h"
 #include "cpu/reference.h"
+#include "mirror.h"
 #include "validate_case.h"
 
 static const double u32 = 0x1p-24;
@@ -115,7 +116,7 @@ void fv_run_merge_case(fovea_handle *handle, fv_random *random, fv_case_result *
       .struct_size = sizeof args, .count = m->count, .outs = outs, .lses = lses};
   args.out = fovea_contiguous(m->out[m->count], (fovea_dtype)m->dtype, 1, m->rows, 1, m->dim);
   args.lse = fovea_contiguous(m->lse[m->count], FOVEA_F32, 1, m->rows, 1, 1);
-  fovea_status status = fovea_merge(handle, &args, NULL);
+  fovea_status status = fv_mirror_merge(handle, &args);
   if (status == FOVEA_OK) {
     judge_merge(m, &result->verdict);
     if (!fv_verdict_passes(&result->verdict)) fail(result, "an error is above its bound");
@@ -225,9 +226,9 @@ typedef struct append_case {
   unsigned char expected[PAGES * PAGE_LEN * HEADS * LARGEST * 4];
 } append_case;
 
-static void draw_append(fv_random *random, append_case *a) {
+static void draw_append(fv_random *random, uint32_t last_type, append_case *a) {
   a->from = (uint32_t)fv_random_between(random, FOVEA_F32, FOVEA_BF16);
-  a->to = (uint32_t)fv_random_between(random, FOVEA_F32, FOVEA_I8);
+  a->to = (uint32_t)fv_random_between(random, FOVEA_F32, last_type);
   a->dim = 8 * fv_random_between(random, 1, LARGEST / 8);
   a->tokens = fv_random_between(random, 1, TOKENS);
   a->rope = fv_random_percent(random, 60);
@@ -315,16 +316,17 @@ static fovea_status call_append(fovea_handle *handle, append_case *a) {
   if (a->rope) {
     args.rope = (fovea_rope){a->cos, a->sin, POSITIONS, a->rotary_dim / 2, a->rotary_dim, a->style};
   }
-  return fovea_kv_append(handle, &args, NULL);
+  return fv_mirror_append(handle, &args);
 }
 
-void fv_run_append_case(fovea_handle *handle, fv_random *random, fv_case_result *result) {
+void fv_run_append_case(fovea_handle *handle, uint32_t last_type, fv_random *random,
+                        fv_case_result *result) {
   append_case *a = calloc(1, sizeof *a);
   if (!a) {
     result->out_of_memory = true;
     return;
   }
-  draw_append(random, a);
+  draw_append(random, last_type, a);
   expect_append(a);
   fovea_status status = call_append(handle, a);
   if (status != FOVEA_OK) fail_call(result, "fovea_kv_append", status);

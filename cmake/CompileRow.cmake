@@ -31,6 +31,12 @@ if(fault)
   message(FATAL_ERROR "${ROW}: ${fault}:\n${said}")
 endif()
 
+if(SHARED STREQUAL "")
+  set(SHARED 0)
+  if(said MATCHES "([0-9]+) bytes smem")
+    set(SHARED ${CMAKE_MATCH_1})
+  endif()
+endif()
 # Registers per architecture, in the order of the targets.
 string(REGEX MATCHALL "Used [0-9]+ registers" used "${said}")
 list(TRANSFORM used REPLACE "[^0-9]" "")

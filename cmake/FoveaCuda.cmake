@@ -75,16 +75,20 @@ function(fovea_compile_rows table source)
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${definition})
   file(STRINGS ${definition} rows REGEX "^FV_[A-Z_]+_ROW\\(")
   foreach(line IN LISTS rows)
-    # The fields without blanks: name, dtype, dim, dim_v, tile_q, tile_kv, warps, stages.
+    # The fields without blanks; the first is the name.
     string(REGEX REPLACE "^FV_[A-Z_]+_ROW\\(|\\).*$| " "" fields "${line}")
     string(REPLACE "," ";" fields "${fields}")
     list(GET fields 0 row)
-    list(GET fields 2 dim)
-    list(GET fields 3 dim_v)
-    list(GET fields 4 tile_q)
-    list(GET fields 5 tile_kv)
-    list(GET fields 7 stages)
-    math(EXPR shared "2 * ${dim} * ${tile_q} + 2 * ${stages} * ${tile_kv} * (${dim} + ${dim_v})")
+    set(shared)  # what a launch asks for beyond what the kernel declares, which ptxas tells
+    if(table STREQUAL attention_fwd)
+      list(GET fields 2 dim)
+      list(GET fields 3 dim_v)
+      list(GET fields 4 tile_q)
+      list(GET fields 5 tile_kv)
+      list(GET fields 7 stages)
+      # as plan_cuda.c
+      math(EXPR shared "2 * ${dim} * ${tile_q} + 2 * ${stages} * ${tile_kv} * (${dim} + ${dim_v}) + 320")
+    endif()
     set(image ${PROJECT_BINARY_DIR}/images/${row}.fatbin)
     add_custom_command(OUTPUT ${image}
       COMMAND ${CMAKE_COMMAND} -DNVCC=${FOVEA_NVCC} "-DTARGETS=${FOVEA_SM80_TARGETS}" -DROW=${row}
@@ -112,6 +116,9 @@ set(assembly "/* Made by cmake/FoveaCuda.cmake: the images of all kernels, read 
 ")
 file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/images)
 fovea_compile_rows(attention_fwd attention_fwd_sm80)
+fovea_compile_rows(attention_prepare attention_prepare)
+fovea_compile_rows(kv_append kv_append_sm80)
+fovea_compile_rows(merge merge_sm80)
 string(APPEND assembly "  .section .note.GNU-stack,\"\",%progbits\n")
 set(FOVEA_CUDA_ASSEMBLY ${PROJECT_BINARY_DIR}/images/kernel_images.S)
 file(CONFIGURE OUTPUT ${FOVEA_CUDA_ASSEMBLY} CONTENT "${assembly}" @ONLY)

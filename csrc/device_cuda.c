@@ -22,7 +22,7 @@ static fovea_status need_ordinal(const fv_driver *driver, int32_t ordinal) {
 }
 
 static fovea_status ask_facts(const fv_driver *driver, fv_cuda_device *device) {
-  int major = 0, minor = 0, sm_count = 0, shared_bytes = 0;
+  int major = 0, minor = 0, sm_count = 0, shared_bytes = 0, shared_bytes_sm = 0;
   CUdevice number = device->number;
   FV_DRIVER_TRY(driver, cuDeviceGetAttribute, &major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
                 number);
@@ -32,7 +32,9 @@ static fovea_status ask_facts(const fv_driver *driver, fv_cuda_device *device) {
                 number);
   FV_DRIVER_TRY(driver, cuDeviceGetAttribute, &shared_bytes,
                 CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, number);
-  device->facts = (fv_cuda_facts){major * 10 + minor, sm_count, shared_bytes};
+  FV_DRIVER_TRY(driver, cuDeviceGetAttribute, &shared_bytes_sm,
+                CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR, number);
+  device->facts = (fv_cuda_facts){major * 10 + minor, sm_count, shared_bytes, shared_bytes_sm};
   return FOVEA_OK;
 }
 

@@ -9,6 +9,8 @@
 #include "check_rule.h"
 #include "launch.h"
 #include "launch_cuda.h"
+#include "row_cuda.h"
+#include "schedule_cuda.h"
 
 static fovea_status need_handle(const fovea_handle *handle) {
   return handle ? FOVEA_OK : fv_fail(FOVEA_BAD_ARGUMENT, "handle is NULL; see fovea_create");
@@ -111,7 +113,8 @@ fovea_status fovea_attention_workspace(fovea_handle *handle, const fovea_limits 
   FV_TRY(need_handle(handle));
   if (!bytes) return fv_fail(FOVEA_BAD_ARGUMENT, "bytes is NULL; pass where to store the size");
   FV_TRY(fv_check_limits(limits, &copy));
-  *bytes = is_cuda(handle) ? 0 : fv_plan_workspace(&handle->facts, &copy);
+  *bytes = is_cuda(handle) ? fv_cuda_workspace(&handle->cuda.facts, &copy)
+                           : fv_plan_workspace(&handle->facts, &copy);
   return FOVEA_OK;
 }
 
@@ -126,8 +129,7 @@ const char *fovea_kernel_name(int32_t index) {
   int32_t host = 0; /* rows of the host come first */
   while (fv_kernel_at(host)) ++host;
   if (index >= 0 && index < host) return fv_kernel_at(index)->name;
-  const fv_cuda_row *row = index < 0 ? NULL : fv_cuda_row_at(index - host);
-  return row ? row->kernel.name : NULL;
+  return index < 0 ? NULL : fv_cuda_kernel_at(index - host).name;
 }
 
 /* ---- Weights ---- */

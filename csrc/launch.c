@@ -6,15 +6,13 @@
 #include "cpu/attention_cpu.h"
 #include "cpu/merge.h"
 #include "cpu/reference.h"
+#include "launch_append_cuda.h"
 #include "launch_cuda.h"
+#include "launch_merge_cuda.h"
 #include "status.h"
 
 static bool is_cuda(const fovea_handle *handle) {
   return handle->facts.device == FOVEA_DEVICE_CUDA;
-}
-
-static fovea_status refuse(const char *call) {
-  return fv_fail(FOVEA_UNSUPPORTED, "no CUDA kernel covers %s; the CPU does", call);
 }
 
 fovea_status fv_launch_attention(fovea_handle *handle, const fv_plan *plan,
@@ -32,23 +30,24 @@ fovea_status fv_launch_attention(fovea_handle *handle, const fv_plan *plan,
 fovea_status fv_launch_weights(fovea_handle *handle, const fv_weights_problem *problem,
                                fovea_stream stream) {
   (void)stream;
-  if (is_cuda(handle)) return refuse("fovea_attention_weights");
+  if (is_cuda(handle)) {
+    return fv_fail(FOVEA_UNSUPPORTED,
+                   "no CUDA kernel covers fovea_attention_weights; the CPU does");
+  }
   fv_reference_weights(problem, handle->parallel);
   return FOVEA_OK;
 }
 
 fovea_status fv_launch_merge(fovea_handle *handle, const fv_merge_problem *problem,
                              fovea_stream stream) {
-  (void)stream;
-  if (is_cuda(handle)) return refuse("fovea_merge");
+  if (is_cuda(handle)) return fv_launch_cuda_merge(&handle->cuda, problem, stream);
   fv_cpu_merge(problem, handle->parallel);
   return FOVEA_OK;
 }
 
 fovea_status fv_launch_append(fovea_handle *handle, const fv_append_problem *problem,
                               fovea_stream stream) {
-  (void)stream;
-  if (is_cuda(handle)) return refuse("fovea_kv_append");
+  if (is_cuda(handle)) return fv_launch_cuda_append(&handle->cuda, problem, stream);
   fv_cpu_append(problem, handle->parallel);
   return FOVEA_OK;
 }

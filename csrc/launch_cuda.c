@@ -1,69 +1,13 @@
-/* launch_cuda.c - see launch_cuda.h.
- *
- * The context is the stream's. It is pushed only if it is not current, so that threads without a
- * context (Go, Rust) work and others pay nothing. The streams that belong to no context (NULL,
- * CU_STREAM_LEGACY, CU_STREAM_PER_THREAD) are those of the current context if that is of the
- * handle's device, else of the device's primary context. */
+/* launch_cuda.c - see launch_cuda.h. */
 #include "launch_cuda.h"
 
 #include "../kernels/params.h"
 #include "../kernels/shape.h"
-#include "driver.h"
+#include "context_cuda.h"
 #include "module.h"
-
-/* ---- The context ---- */
-
-static bool belongs_to_no_context(CUstream stream) {
-  return stream == NULL || stream == CU_STREAM_LEGACY || stream == CU_STREAM_PER_THREAD;
-}
-
-/* The context that the call runs in; NULL: the current one. */
-static fovea_status find_context(const fv_driver *driver, const fv_cuda_device *device,
-                                 CUstream stream, CUcontext *context) {
-  CUcontext current = NULL;
-  CUdevice number = -1;
-  *context = NULL;
-  FV_DRIVER_TRY(driver, cuCtxGetCurrent, &current);
-  if (!belongs_to_no_context(stream)) {
-    FV_DRIVER_TRY(driver, cuStreamGetCtx, stream, context);
-    if (*context == current) *context = NULL;
-    return FOVEA_OK;
-  }
-  if (current == device->primary) return FOVEA_OK;
-  if (current) FV_DRIVER_TRY(driver, cuCtxGetDevice, &number);
-  if (number != device->number) *context = device->primary;
-  return FOVEA_OK;
-}
-
-/* The current context is of the handle's device. */
-static fovea_status need_device(const fv_driver *driver, const fv_cuda_device *device) {
-  CUdevice number = -1;
-  FV_DRIVER_TRY(driver, cuCtxGetDevice, &number);
-  if (number == device->number) return FOVEA_OK;
-  return fv_fail(FOVEA_BAD_ARGUMENT,
-                 "stream belongs to CUDA device %d, must belong to the handle's, %d", number,
-                 device->number);
-}
-
-/* Makes the stream's context current; *pushed says whether leave() has something to undo. */
-static fovea_status enter(const fv_driver *driver, const fv_cuda_device *device, CUstream stream,
-                          bool *pushed) {
-  CUcontext context;
-  *pushed = false;
-  FV_TRY(find_context(driver, device, stream, &context));
-  if (context) FV_DRIVER_TRY(driver, cuCtxPushCurrent, context);
-  *pushed = context != NULL;
-  return FOVEA_OK;
-}
-
-/* Undoes enter(), without losing the failure of what happened in between. */
-static fovea_status leave(const fv_driver *driver, bool pushed, fovea_status status) {
-  CUcontext context;
-  if (!pushed) return status;
-  CUresult result = driver->cuCtxPopCurrent(&context);
-  if (result == CUDA_SUCCESS || status != FOVEA_OK) return status;
-  return fv_driver_fail(driver, "cuCtxPopCurrent", result);
-}
+#include "queue_cuda.h"
+#include "row_cuda.h"
+#include "schedule_cuda.h"
 
 /* ---- Parameters ---- */
 
@@ -118,6 +62,23 @@ static void set_positions(const fv_problem *problem, fv_attention_params *params
   if (a->alignment == FOVEA_ALIGN_TOP_LEFT) params->flags |= FV_FLAG_TOP_LEFT;
 }
 
+static void set_schedule(const fv_plan *plan, const fv_problem *problem,
+                         fv_attention_params *params) {
+  char *workspace = problem->args.workspace;
+  const fv_plan_schedule *schedule = &plan->schedule;
+  if (!schedule->on) return;
+  fv_cuda_layout layout = fv_cuda_layout_of(problem->sequences, schedule);
+  params->flags |= schedule->cut;
+  params->schedule =
+      (fv_device_schedule){.totals = (int64_t *)(workspace + layout.totals),
+                           .sequences = (fv_placed_sequence *)(workspace + layout.sequences),
+                           .tiles = (fv_placed_tile *)(workspace + layout.tiles),
+                           .arrived = (uint32_t *)(workspace + layout.arrived),
+                           .partials = (float *)(workspace + layout.partials),
+                           .slots = schedule->slots,
+                           .slot_floats = schedule->slot_floats};
+}
+
 static fv_attention_params make_params(const fv_plan *plan, const fv_problem *problem) {
   const fovea_attention_args *a = &problem->args;
   fv_attention_params params = {
@@ -126,10 +87,15 @@ static fv_attention_params make_params(const fv_plan *plan, const fv_problem *pr
       .v = device_view(&a->v),
       .out = device_view(&a->out),
       .lse = device_view(&a->lse),
+      .q_offsets = a->q_offsets,
+      .kv_offsets = a->kv_offsets,
       .kv_lengths = a->kv_lengths,
       .errors = a->errors,
+      .sequences = problem->sequences,
       .tiles = plan->tiles_bound,
       .row_tiles = fv_ceil_div(problem->rows * problem->group, plan->kernel->tile_q),
+      .tile_q = plan->tile_q,
+      .tile_kv = plan->tile_kv,
       .heads_kv = problem->heads_kv,
       .group = problem->group,
       .len_q = (int32_t)problem->rows,
@@ -143,47 +109,31 @@ static fv_attention_params make_params(const fv_plan *plan, const fv_problem *pr
   set_pages(problem, &params);
   set_positions(problem, &params);
   set_logits(problem, &params);
+  set_schedule(plan, problem, &params);
   return params;
 }
 
 /* ---- The launch ---- */
 
-static fovea_status launch(const fv_driver *driver, const fv_cuda_device *device,
-                           const fv_plan *plan, const fv_problem *problem, CUstream stream) {
-  CUfunction kernel;
-  int32_t index = fv_cuda_row_index(plan->kernel);
-  const fv_cuda_row *row = fv_cuda_row_at(index);
-  if (!belongs_to_no_context(stream)) FV_TRY(need_device(driver, device));
-  FV_TRY(fv_module_kernel(driver, index, device->number, stream, &kernel));
-  fv_attention_params params = make_params(plan, problem);
-  void *arguments[] = {&params};
-  CUlaunchConfig config = {.gridDimX = (unsigned)plan->workers,
-                           .gridDimY = 1,
-                           .gridDimZ = 1,
-                           .blockDimX = (unsigned)row->threads,
-                           .blockDimY = 1,
-                           .blockDimZ = 1,
-                           .sharedMemBytes = (unsigned)row->shared_bytes,
-                           .hStream = stream};
-  FV_DRIVER_TRY(driver, cuLaunchKernelEx, &config, kernel, arguments, NULL);
-  return FOVEA_OK;
-}
-
+/* Only the first launch follows other people's work; the second follows our own, and waits for it. */
 fovea_status fv_launch_cuda_attention(const fv_cuda_device *device, const fv_plan *plan,
                                       const fv_problem *problem, fovea_stream stream) {
-  const fv_driver *driver;
-  bool pushed;
-  FV_TRY(fv_driver_open(&driver));
-  fovea_status status = enter(driver, device, stream, &pushed);
-  bool queued = false;
-  if (status == FOVEA_OK) {
-    status = launch(driver, device, plan, problem, stream);
-    queued = status == FOVEA_OK;
-    status = leave(driver, pushed, status);
-  }
-  /* The header knows two driver failures of a call: nothing was queued, or something was. */
-  if (status == FOVEA_OUT_OF_MEMORY) status = FOVEA_DRIVER_ERROR;
-  return queued && status != FOVEA_OK ? FOVEA_PARTIAL : status;
+  fv_attention_params params = make_params(plan, problem);
+  int32_t index = fv_cuda_row_index(plan->kernel);
+  bool early = problem->args.flags & FOVEA_ALLOW_DEPENDENT_LAUNCH;
+  const fv_cuda_launch attend = {.row = index,
+                                 .grid = plan->workers,
+                                 .threads = fv_cuda_row_at(index)->threads,
+                                 .early = plan->schedule.on || early,
+                                 .params = &params};
+  const fv_cuda_launch launches[] = {{.row = FV_CUDA_PREPARE_FIRST,
+                                      .grid = 1,
+                                      .threads = FV_PREPARE_THREADS,
+                                      .early = early,
+                                      .params = &params},
+                                     attend};
+  if (plan->schedule.on) return fv_queue_cuda(device, launches, 2, stream);
+  return fv_queue_cuda(device, &attend, 1, stream);
 }
 
 static fovea_status load_rows(const fv_driver *driver, const fv_cuda_device *device,
@@ -193,6 +143,10 @@ static fovea_status load_rows(const fv_driver *driver, const fv_cuda_device *dev
     if (!fv_plan_cuda_can_choose(&device->facts, limits, row)) continue;
     FV_TRY(fv_module_kernel(driver, row, device->number, NULL, &kernel));
   }
+  /* The limits say nothing of appending and merging, and so rule out none of it. */
+  for (int32_t row = FV_CUDA_ATTENTION_ROWS; fv_cuda_kernel_at(row).name; ++row) {
+    FV_TRY(fv_module_kernel(driver, row, device->number, NULL, &kernel));
+  }
   return FOVEA_OK;
 }
 
@@ -200,6 +154,6 @@ fovea_status fv_prepare_cuda(const fv_cuda_device *device, const fovea_limits *l
   const fv_driver *driver;
   bool pushed;
   FV_TRY(fv_driver_open(&driver));
-  FV_TRY(enter(driver, device, NULL, &pushed));
-  return leave(driver, pushed, load_rows(driver, device, limits));
+  FV_TRY(fv_context_enter(driver, device, NULL, &pushed));
+  return fv_context_leave(driver, pushed, load_rows(driver, device, limits));
 }

@@ -8,6 +8,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "row_cuda.h"
+
 enum { ROWS_AT_MOST = 256, DEVICE_BITS = 64 };
 
 typedef struct slot {
@@ -24,12 +26,12 @@ static bool is_ready(const slot *s, CUdevice device) {
 }
 
 /* A library whose kernel is not found is of no use to anybody, and nothing holds it yet. */
-static fovea_status load(const fv_driver *driver, const fv_cuda_row *row, slot *s) {
+static fovea_status load(const fv_driver *driver, const fv_cuda_kernel *row, slot *s) {
   CUlibrary library;
   CUkernel kernel;
   if (s->kernel) return FOVEA_OK;
   FV_DRIVER_TRY(driver, cuLibraryLoadData, &library, row->image, NULL, NULL, 0, NULL, NULL, 0);
-  CUresult result = driver->cuLibraryGetKernel(&kernel, library, row->kernel.name);
+  CUresult result = driver->cuLibraryGetKernel(&kernel, library, row->name);
   if (result != CUDA_SUCCESS) {
     driver->cuLibraryUnload(library);
     return fv_driver_fail(driver, "cuLibraryGetKernel", result);
@@ -38,7 +40,7 @@ static fovea_status load(const fv_driver *driver, const fv_cuda_row *row, slot *
   return FOVEA_OK;
 }
 
-static fovea_status make_ready(const fv_driver *driver, const fv_cuda_row *row, CUdevice device,
+static fovea_status make_ready(const fv_driver *driver, const fv_cuda_kernel *row, CUdevice device,
                                slot *s) {
   FV_TRY(load(driver, row, s));
   FV_DRIVER_TRY(driver, cuKernelSetAttribute, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
@@ -65,11 +67,11 @@ static fovea_status refuse_capture(const fv_driver *driver, const char *name, CU
 fovea_status fv_module_kernel(const fv_driver *driver, int32_t row, CUdevice device,
                               CUstream stream, CUfunction *kernel) {
   slot *s = &slots[row];
-  const fv_cuda_row *facts = fv_cuda_row_at(row);
   if (!is_ready(s, device)) {
-    FV_TRY(refuse_capture(driver, facts->kernel.name, stream));
+    fv_cuda_kernel facts = fv_cuda_kernel_at(row);
+    FV_TRY(refuse_capture(driver, facts.name, stream));
     pthread_mutex_lock(&lock);
-    fovea_status status = is_ready(s, device) ? FOVEA_OK : make_ready(driver, facts, device, s);
+    fovea_status status = is_ready(s, device) ? FOVEA_OK : make_ready(driver, &facts, device, s);
     pthread_mutex_unlock(&lock);
     if (status != FOVEA_OK) return status;
   }

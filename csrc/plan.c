@@ -224,6 +224,10 @@ int fv_plan_print(const fv_plan *plan, const fv_problem *problem, char *text, si
     print(&p, "streams      %d rows or fewer; up to %" PRId64 " are cut into chunks\n",
           FV_STREAM_ROWS, plan->streams_split);
   }
+  if (plan->schedule.on) {
+    print(&p, "schedule     made on the device; %" PRId64 " places for parts of tiles\n",
+          plan->schedule.slots);
+  }
   print(&p, "workers      %d\n", plan->workers);
   print(&p, "workspace    %zu bytes (%zu per worker)\n", plan->workspace_bytes,
         plan->scratch_bytes);

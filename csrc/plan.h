@@ -29,6 +29,15 @@ typedef struct fv_kernel {
   int32_t tile_kv; /* the largest */
 } fv_kernel;
 
+/* Work that a CUDA device schedules, because lengths are known there alone (schedule_cuda.h). */
+typedef struct fv_plan_schedule {
+  bool on;
+  uint32_t cut;        /* FV_FLAG_CHUNKS, FV_FLAG_WHOLE or neither: where tiles are cut */
+  int64_t tiles;       /* of query rows, of one kv head, at most */
+  int64_t slots;       /* places for the parts of tiles that are cut */
+  int64_t slot_floats; /* the size of one */
+} fv_plan_schedule;
+
 typedef struct fv_plan {
   const fv_kernel *kernel;
   int32_t tile_q;        /* rows of a tile at most; no result depends on it */
@@ -40,6 +49,7 @@ typedef struct fv_plan {
   size_t slot_bytes;     /* workspace of each chunk's result */
   size_t
       workspace_bytes; /* workers * scratch_bytes + streams_split * FV_STREAM_CHUNKS * slot_bytes */
+  fv_plan_schedule schedule;
   char reason[160];
 } fv_plan;
 

@@ -7,12 +7,13 @@
 
 #include <stdio.h>
 
-#include "../kernels/shape.h"
+#include "../kernels/params.h"
+#include "schedule_cuda.h"
 #include "status.h"
 
-/* q and the stages of k and v, 2 bytes an element: kernels/attention_fwd_sm80.cu asserts the same. */
+/* q and the stages of k and v, 2 bytes an element, and what a CTA is at: kernels/attention_fwd_sm80.cu asserts the same. */
 #define SHARED_BYTES(dim, dim_v, tile_q, tile_kv, stages) \
-  (2 * ((dim) * (tile_q) + (stages) * (tile_kv) * ((dim) + (dim_v))))
+  (2 * ((dim) * (tile_q) + (stages) * (tile_kv) * ((dim) + (dim_v))) + FV_CONTROL_BYTES)
 
 #define FV_ATTENTION_FWD_ROW(name, dtype, dim, dim_v, tile_q, tile_kv, warps, stages) \
   extern const char fv_image_##name[];
@@ -67,9 +68,6 @@ static const char *find_missing(const fv_problem *p) {
       {a->q.dtype != FOVEA_F16 && a->q.dtype != FOVEA_BF16, "a q that is not f16 or bf16"},
       {has_other_types(a), "k, v or out of another dtype than q"},
       {has_scales(a), "scales"},
-      {p->q_packed, "packed queries (q_offsets)"},
-      {p->kv_packed, "packed keys (kv_offsets)"},
-      {p->paged && a->pages.offsets != NULL, "paged caches with offsets (pages.offsets)"},
       {a->prefix_lengths != NULL, "prefix_lengths"},
       {has_mask_of_rows(a), "masks that differ between rows or heads"},
       {a->tree.bits != NULL, "tree masks"},
@@ -109,13 +107,6 @@ bool fv_plan_cuda_can_choose(const fv_cuda_facts *facts, const fovea_limits *lim
   return false;
 }
 
-/* Each CTA takes every workers-th tile. Blocks go to idle multiprocessors first, so no more blocks
- * than allowed multiprocessors use no more of them. */
-static int32_t count_workers(const fv_problem *problem, int64_t tiles) {
-  int64_t most = problem->args.sm_count ? problem->args.sm_count : INT32_MAX;
-  return (int32_t)fv_min(tiles, most);
-}
-
 fovea_status fv_plan_cuda(const fv_cuda_facts *facts, const fv_problem *problem, fv_plan *plan) {
   const char *missing = find_missing(problem);
   if (missing) return fv_fail(FOVEA_UNSUPPORTED, "no CUDA kernel covers %s; the CPU does", missing);
@@ -125,13 +116,9 @@ fovea_status fv_plan_cuda(const fv_cuda_facts *facts, const fv_problem *problem,
                    "no CUDA kernel covers dim %d and dim_v %d in %d bytes of shared memory",
                    problem->dim, problem->dim_v, facts->shared_bytes);
   }
-  int64_t row_tiles = fv_ceil_div(problem->rows * problem->group, row->kernel.tile_q);
-  int64_t tiles = row_tiles * problem->heads_kv * problem->sequences;
-  *plan = (fv_plan){.kernel = &row->kernel,
-                    .tile_q = row->kernel.tile_q,
-                    .tile_kv = row->kernel.tile_kv,
-                    .tiles_bound = tiles,
-                    .workers = count_workers(problem, tiles)};
+  *plan = (fv_plan){
+      .kernel = &row->kernel, .tile_q = row->kernel.tile_q, .tile_kv = row->kernel.tile_kv};
+  fv_schedule_cuda(facts, problem, row, plan);
   snprintf(plan->reason, sizeof plan->reason,
            "mma.sync on sm_%d; tiles %d and %d wide hold dim %d and dim_v %d", facts->sm, row->dim,
            row->dim_v, problem->dim, problem->dim_v);

@@ -14,7 +14,11 @@ typedef struct fv_cuda_facts {
   int32_t sm;           /* compute capability: 90 is 9.0 */
   int32_t sm_count;     /* multiprocessors */
   int32_t shared_bytes; /* of shared memory that a block may ask for */
+  int32_t shared_bytes_sm; /* that a multiprocessor has */
 } fv_cuda_facts;
+
+/* Rows of a tile of queries, in every row of the table. */
+enum { FV_CUDA_TILE_Q = 64 };
 
 /* A row of attention_fwd.def. */
 typedef struct fv_cuda_row {

@@ -57,8 +57,7 @@ __device__ __forceinline__ void fv_weigh(const fv_attention_params &p, const fv_
 
 template <class Config>
 __device__ __forceinline__ void fv_attend_tile(const fv_attention_params &p,
-                                               const fv_query_tile &tile,
-                                               const fv_segment &segment,
+                                               const fv_query_tile &tile, const fv_segment &segment,
                                                fv_tile_memory<Config> &memory) {
   using f = fv_fragments<Config>;
   uint32_t q[f::q_steps][4];      // A fragments of 16 rows, per warp
@@ -96,7 +95,6 @@ __device__ __forceinline__ void fv_attend_tile(const fv_attention_params &p,
 template <class Warp>
 struct fv_next_keys {
   int32_t begin;
-  bool any;
   fv_visible_keys<Warp::tile_kv> visible;
   fv_key_places<Warp::tile_kv> places;
 };
@@ -107,8 +105,7 @@ __device__ __forceinline__ fv_next_keys<Warp> fv_find_next(const fv_attention_pa
                                                            int32_t begin) {
   fv_next_keys<Warp> next = {};
   next.begin = begin;
-  next.any = begin < tile.key_end;
-  if (next.any) next.visible = fv_find_visible<Warp>(p, tile, begin, next.places);
+  if (begin < tile.key_end) next.visible = fv_find_visible<Warp>(p, tile, begin, next.places);
   return next;
 }
 
@@ -117,16 +114,17 @@ template <class Warp>
 __device__ __forceinline__ void fv_start_keys(const fv_attention_params &p,
                                               const fv_query_tile &tile,
                                               const fv_next_keys<Warp> &next, unsigned char *to) {
-  if (next.any) fv_load_keys<Warp>(p, tile, next.begin, next.visible, next.places, to);
+  if (next.begin < tile.key_end)
+    fv_load_keys<Warp>(p, tile, next.begin, next.visible, next.places, to);
   fv_copy_async_commit();
 }
 
 template <class Warp>
 __device__ __forceinline__ void fv_start_values(const fv_attention_params &p,
                                                 const fv_query_tile &tile,
-                                                const fv_next_keys<Warp> &next,
-                                                unsigned char *to) {
-  if (next.any) fv_load_values<Warp>(p, tile, next.begin, next.visible, next.places, to);
+                                                const fv_next_keys<Warp> &next, unsigned char *to) {
+  if (next.begin < tile.key_end)
+    fv_load_values<Warp>(p, tile, next.begin, next.visible, next.places, to);
   fv_copy_async_commit();
 }
 
@@ -145,7 +143,7 @@ __device__ __forceinline__ void fv_join_warps(fv_tile_memory<Config> &memory,
   __syncthreads();  // all parts are there
   if (warp) return;
   for (int other = 1; other < Config::warps; ++other) {
-    fv_join_part<Warp>(parts + (other - 1) * floats, o, state);
+    fv_join_part<Warp, false>(parts + (other - 1) * floats, o, state);
   }
 }
 
@@ -173,17 +171,17 @@ __device__ __forceinline__ void fv_attend_narrow(const fv_attention_params &p,
   __syncthreads();  // Q, copied by all, becomes visible to all
   fv_take_queries<Warp>(q, memory.q);
 
-  while (next.any) {
+  constexpr int32_t step = Warp::tile_kv * Config::warps;
+  while (next.begin < tile.key_end) {
     float s[f::key_tiles][4];  // [16][keys of a warp] f32
-    int32_t key = next.begin;
     auto visible = next.visible;
     fv_copy_async_wait<1>();
     __syncwarp();  // the keys are there, copied by all lanes
     fv_score<Warp>(s, q, memory.q, k);
     __syncwarp();  // and read by all
-    next = fv_find_next<Warp>(p, tile, key + Warp::tile_kv * Config::warps);
+    next = fv_find_next<Warp>(p, tile, next.begin + step);
     fv_start_keys<Warp>(p, tile, next, k);
-    fv_weigh<Warp>(p, tile, key, visible, s, o, state);
+    fv_weigh<Warp>(p, tile, next.begin - step, visible, s, o, state);
     fv_copy_async_wait<1>();
     __syncwarp();  // the values are there
     fv_accumulate<Warp>(o, s, v);
@@ -202,12 +200,9 @@ __device__ __forceinline__ void fv_attend_narrow(const fv_attention_params &p,
 
 // The schedule that attention_prepare has made.
 __device__ __forceinline__ fv_schedule fv_find_schedule(const fv_attention_params &p) {
-  return {p.schedule.tiles,
-          p.schedule.totals[0],
-          p.schedule.totals[1],
-          p.heads_kv,
-          (int32_t)gridDim.x,
-          (p.flags & (FV_FLAG_CHUNKS | FV_FLAG_WHOLE)) != 0};
+  return {p.schedule.tiles,     p.schedule.totals[0],
+          p.schedule.totals[1], p.heads_kv,
+          (int32_t)gridDim.x,   (p.flags & (FV_FLAG_CHUNKS | FV_FLAG_WHOLE)) != 0};
 }
 
 __device__ __forceinline__ void fv_begin_work(const fv_attention_params &p, fv_control &control) {

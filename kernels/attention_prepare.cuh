@@ -98,7 +98,8 @@ __device__ __forceinline__ fv_placed_tile fv_place_tile(const fv_attention_param
   placed.key_tile = tile.key_begin / p.tile_kv;
   int64_t end = fv_ceil_div(tile.key_end, p.tile_kv);
   placed.key_tiles = (int32_t)fv_max(end - placed.key_tile, 1);
-  bool cut = p.flags & FV_FLAG_CHUNKS && fv_is_narrow(p, tile.sequence.len_q);
+  // The host has no bound on the length of packed sequences, and so no places for their parts.
+  bool cut = p.flags & FV_FLAG_CHUNKS && !p.kv_offsets && fv_is_narrow(p, tile.sequence.len_q);
   placed.chunk = cut ? fv_chunk_keys((int32_t)tile.sequence.mask.len) / p.tile_kv : 0;
   return placed;
 }
@@ -112,8 +113,7 @@ __device__ __forceinline__ int64_t fv_place_tiles(const fv_attention_params &p, 
     bool asks = number < tiles;
     fv_placed_tile placed = {};
     if (asks) placed = fv_place_tile(p, number);
-    int32_t chunks =
-        asks ? fv_chunks_of(placed.key_tile, placed.key_tiles, placed.chunk) : 0;
+    int32_t chunks = asks ? fv_chunks_of(placed.key_tile, placed.key_tiles, placed.chunk) : 0;
     int64_t places = chunks > 1 ? (int64_t)chunks * p.heads_kv : 0;
     placed.work_begin = fv_scan<fv_sum>(placed.key_tiles, work, room) - placed.key_tiles;
     placed.slot_begin = fv_scan<fv_sum>(places, slots, room) - places;

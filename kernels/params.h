@@ -55,8 +55,8 @@ typedef struct fv_device_schedule {
   int64_t *totals;               /* [2]: tiles, units of work of one kv head; NULL: no schedule */
   fv_placed_sequence *sequences; /* [sequences] */
   fv_placed_tile *tiles;         /* [tiles, at most] */
-  uint32_t *arrived;             /* [slots]: how many parts of a tile are there, at its first slot */
-  float *partials;               /* [slots][slot_floats] */
+  uint32_t *arrived; /* [slots]: how many parts of a tile are there, at its first slot */
+  float *partials;   /* [slots][slot_floats] */
   int64_t slots;
   int64_t slot_floats;
 } fv_device_schedule;
@@ -86,19 +86,19 @@ typedef struct fv_attention_params {
   const float *sinks;         /* [heads_q]; NULL: none */
   uint32_t *errors;           /* [sequences]; NULL: not wanted */
   int64_t sequences;
-  int64_t tiles;             /* without a schedule: row_tiles * heads_kv * sequences */
-  int64_t row_tiles;         /* tiles of query rows per sequence and kv head */
-  int64_t window_left;       /* positions; -1: unlimited */
-  int64_t window_right;      /* positions; -1: unlimited. Causal is 0. */
-  int32_t heads_kv, group;   /* group: query heads per kv head */
-  int32_t len_q, len_kv;     /* of a sequence at most; packed: of all */
-  int32_t dim, dim_v;        /* multiples of 8, at most the row's */
-  int32_t tile_q, tile_kv;   /* the row's */
-  int32_t mask_keys;         /* keys that the mask reaches */
-  int32_t key_stride;        /* positions from key to key, >= 1 */
-  uint32_t flags, aligned;   /* FV_FLAG_..., FV_ALIGNED_... */
-  float scale_log2e;         /* base-2 logits per unit of q.k, or of what softcap makes of it */
-  float softcap_scale;       /* 0: no softcap; else 2 log2(e) * scale / softcap */
+  int64_t tiles;           /* without a schedule: row_tiles * heads_kv * sequences */
+  int64_t row_tiles;       /* tiles of query rows per sequence and kv head */
+  int64_t window_left;     /* positions; -1: unlimited */
+  int64_t window_right;    /* positions; -1: unlimited. Causal is 0. */
+  int32_t heads_kv, group; /* group: query heads per kv head */
+  int32_t len_q, len_kv;   /* of a sequence at most; packed: of all */
+  int32_t dim, dim_v;      /* multiples of 8, at most the row's */
+  int32_t tile_q, tile_kv; /* the row's */
+  int32_t mask_keys;       /* keys that the mask reaches */
+  int32_t key_stride;      /* positions from key to key, >= 1 */
+  uint32_t flags, aligned; /* FV_FLAG_..., FV_ALIGNED_... */
+  float scale_log2e;       /* base-2 logits per unit of q.k, or of what softcap makes of it */
+  float softcap_scale;     /* 0: no softcap; else 2 log2(e) * scale / softcap */
 } fv_attention_params;
 
 FV_PARAMS_ASSERT(sizeof(fv_device_view) == 32, "fv_device_view has another size on this side");

@@ -58,7 +58,7 @@ typedef struct fv_segment {
 /* ---- Chunks ---- */
 
 /* At most FV_CHUNKS chunks of a sequence, none shorter than FV_CHUNK_KEYS. */
-enum { FV_CHUNKS = 16, FV_CHUNK_KEYS = 256 };
+enum { FV_CHUNKS = 8, FV_CHUNK_KEYS = 256 };
 
 /* Keys in a chunk of a sequence: a multiple of FV_CHUNK_KEYS, and of every tile_kv. */
 FV_SHAPE int32_t fv_chunk_keys(int32_t len_kv) {
@@ -134,8 +134,7 @@ FV_SHAPE int32_t fv_chunk_from(const fv_placed_tile *tile, int32_t from) {
 FV_SHAPE void fv_cut_at_chunks(const fv_placed_tile *tile, int32_t head, fv_segment *segment) {
   int32_t chunk = tile->chunk;
   segment->parts = fv_chunks_of(tile->key_tile, tile->key_tiles, chunk);
-  segment->part =
-      chunk ? (tile->key_tile + segment->first) / chunk - tile->key_tile / chunk : 0;
+  segment->part = chunk ? (tile->key_tile + segment->first) / chunk - tile->key_tile / chunk : 0;
   segment->first_slot = tile->slot_begin + (int64_t)head * segment->parts;
   segment->slot = segment->first_slot + segment->part;
 }

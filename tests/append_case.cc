@@ -8,9 +8,19 @@
 #include "handle_of.h"
 
 namespace fovea_test {
+namespace {
+
+fovea_status call(fovea_handle *handle, const fovea_kv_append_args *args) {
+  return fovea_kv_append(handle, args, nullptr);
+}
+
+}  // namespace
+
+fovea_status (*append_call)(fovea_handle *handle, const fovea_kv_append_args *args) = call;
+
 void append(const fovea_kv_append_args &args, int threads, fovea_device device) {
   fovea_handle *handle = handle_of(device, threads);
-  EXPECT_EQ(fovea_kv_append(handle, &args, nullptr), FOVEA_OK) << fovea_error_detail();
+  EXPECT_EQ(append_call(handle, &args), FOVEA_OK) << fovea_error_detail();
 }
 
 int64_t span_of(const fovea_tensor &t) {
@@ -161,7 +171,7 @@ void add_places(Draw *draw, int64_t sequences, int64_t tokens, Case *c) {
 
 }  // namespace
 
-Case random_case(uint64_t seed) {
+Case random_case(uint64_t seed, uint32_t last) {
   Draw draw(seed);
   Case c;
   fovea_kv_append_args &a = c.fixed;
@@ -171,8 +181,8 @@ Case random_case(uint64_t seed) {
   const int64_t rows = draw.upto(7), batch = packed ? 1 : sequences;
   const uint32_t new_k = draw.of<uint32_t>({FOVEA_F32, FOVEA_F16, FOVEA_BF16});
   const uint32_t new_v = draw.of<uint32_t>({FOVEA_F32, FOVEA_F16, FOVEA_BF16});
-  const uint32_t cache_k = (uint32_t)draw.between(FOVEA_F32, FOVEA_I8);
-  const uint32_t cache_v = draw.chance(2) ? cache_k : (uint32_t)draw.between(FOVEA_F32, FOVEA_I8);
+  const uint32_t cache_k = (uint32_t)draw.between(FOVEA_F32, last);
+  const uint32_t cache_v = draw.chance(2) ? cache_k : (uint32_t)draw.between(FOVEA_F32, last);
   const int64_t tokens = batch * rows;
   a.k_new = view(new_k, batch, rows, heads, dim);
   a.v_new = view(new_v, batch, rows, heads, dim_v);

@@ -22,6 +22,9 @@ constexpr uint8_t kCanary = 0xa5;
 
 using Bits = std::vector<uint32_t>;
 
+// How the library is called; a test may put another way in its place.
+extern fovea_status (*append_call)(fovea_handle *handle, const fovea_kv_append_args *args);
+
 // The call under test.
 void append(const fovea_kv_append_args &args, int threads = 1,
             fovea_device device = FOVEA_DEVICE_CPU);
@@ -45,6 +48,7 @@ struct Case {
   fovea_kv_append_args fixed = {};  // everything but pointers
   std::vector<uint8_t> k_new, v_new, cache, k_scale, v_scale;
   size_t k_offset = 0, v_offset = 0;  // of the caches in `cache`, in bytes
+  size_t new_offset = 0;              // of the new tensors in k_new and v_new
   std::vector<int32_t> new_offsets, kv_lengths, ids, v_ids, page_offsets, positions;
   std::vector<int64_t> slots;
   std::vector<float> cos, sin;
@@ -53,8 +57,8 @@ struct Case {
   fovea_kv_append_args args() {
     fovea_kv_append_args a = fixed;
     a.struct_size = sizeof a;
-    a.k_new.data = k_new.data();
-    a.v_new.data = v_new.data();
+    a.k_new.data = k_new.data() + new_offset;
+    a.v_new.data = v_new.data() + new_offset;
     a.k_cache.data = cache.data() + k_offset;
     a.v_cache.data = cache.data() + v_offset;
     a.k_scale.data = k_scale.data();
@@ -133,8 +137,8 @@ class Draw {
 // k and v in separate parts of the buffer, or row by row in one tensor, or head by head.
 void place_caches(Draw *draw, Case *c);
 
-// Any layout, any types, any tables, good and bad.
-Case random_case(uint64_t seed);
+// Any layout, any types, any tables, good and bad; caches of the types up to `last`.
+Case random_case(uint64_t seed, uint32_t last = FOVEA_I8);
 
 // One sequence, one head, one token into a cache of just that size.
 Case one_token(uint32_t from, uint32_t to, const Bits &bits);

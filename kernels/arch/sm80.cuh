@@ -71,6 +71,12 @@ __device__ __forceinline__ float fv_reciprocal(float x) {
   return y;
 }
 
+// No instruction: loads after it in the source are not moved before it, where they would only occupy
+// registers.
+__device__ __forceinline__ void fv_load_later() {
+  asm volatile("" ::: "memory");
+}
+
 // The 16-bit types: how two f32 become a pair, and how fragments are multiplied.
 struct fv_f16 {
   // cvt.rn.f16x2.f32 d, high, low; per thread, nearest even.

@@ -102,12 +102,12 @@ __device__ __forceinline__ int32_t fv_place_of(const int32_t (&found)[WORDS], in
 
 // Keys, or values: rows [key_begin, key_begin + tile_kv) of the view. `page` is whose the pages are.
 template <class Config, int CHUNKS, bool PAGED>
-__device__ __forceinline__ void fv_load_rows(const fv_device_view &view, const fv_query_tile &tile,
-                                             int32_t key_begin,
-                                             const fv_visible_keys<Config::tile_kv> &visible,
-                                             const int32_t (&page)[fv_key_places<Config::tile_kv>::words],
-                                             const int32_t (&slot)[fv_key_places<Config::tile_kv>::words], int32_t dim,
-                                             bool aligned, unsigned char *to) {
+__device__ __forceinline__ void fv_load_rows(
+    const fv_device_view &view, const fv_query_tile &tile, int32_t key_begin,
+    const fv_visible_keys<Config::tile_kv> &visible,
+    const int32_t (&page)[fv_key_places<Config::tile_kv>::words],
+    const int32_t (&slot)[fv_key_places<Config::tile_kv>::words], int32_t dim, bool aligned,
+    unsigned char *to) {
   static_assert(Config::tile_kv * CHUNKS % Config::threads == 0, "every thread copies alike");
   const unsigned char *base = PAGED
                                   ? fv_row_begin(view, 0, 0, tile.kv_head)

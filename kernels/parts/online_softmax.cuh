@@ -7,12 +7,11 @@
 #include "load.cuh"
 #include "score.cuh"
 
-// Of the two rows that a lane holds; the four lanes of a row agree on maximum, and each sums its own
+// Of the two rows that a lane holds; the four lanes of a row agree on base, and each sums its own
 // columns.
 struct fv_row_state {
-  float maximum[2];          // of the scores, unscaled
-  float base[2];             // maximum * scale_log2e as rounded: probabilities are relative to it
-  float sum[2];              // this lane's part
+  float base[2];  // the largest logit in base 2, as rounded: probabilities are relative to it
+  float sum[2];   // this lane's part
   int32_t begin[2], end[2];  // the keys that the row sees by position
 };
 
@@ -28,7 +27,7 @@ __device__ __forceinline__ fv_row_state fv_start_rows(const fv_attention_params 
   fv_row_state state;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    state.maximum[r] = state.base[r] = -INFINITY;
+    state.base[r] = -INFINITY;
     state.sum[r] = 0.0f;
     int64_t row = tile.position + fv_row_of(p, tile, fv_own_row<Config>(r)).position;
     fv_range keys = fv_window_keys(&tile.sequence.mask, row);
@@ -38,17 +37,28 @@ __device__ __forceinline__ fv_row_state fv_start_rows(const fv_attention_params 
   return state;
 }
 
-// Scores become tanh(score * scale / softcap), as 1 - 2 / (exp(2 x) + 1): right at both ends, and
-// within 2^-22 everywhere, which softcap turns into an error of the logit far below its own rounding.
+// tanh(x), given 2 log2(e) x: x (1 + z P(z)) with z = x^2 where |x| is small (a least-maximum fit, within
+// 2^-23.7), and elsewhere 1 - 2 / (exp(2 x) + 1), which is right at both ends and loses nothing
+// where the result is above a half.
+__device__ __forceinline__ float fv_tanh(float x_2log2e) {
+  float x = x_2log2e * 0.346573591f;  // log(2) / 2
+  float z = x * x;
+  float p = fmaf(-0.005704968f, z, 0.02063907f);
+  p = fmaf(p, z, -0.053739708f);
+  p = fmaf(p, z, 0.13331442f);
+  p = fmaf(p, z, -0.3333328f);
+  float large = fmaf(-2.0f, fv_reciprocal(fv_exp2(x_2log2e) + 1.0f), 1.0f);
+  return z < 0.390625f ? fmaf(p * z, x, x) : large;
+}
+
+// Scores become tanh(score * scale / softcap).
 template <class Config>
 __device__ __forceinline__ void fv_cap(float (&s)[fv_fragments<Config>::key_tiles][4],
                                        float softcap_scale) {
 #pragma unroll
   for (int n = 0; n < fv_fragments<Config>::key_tiles; ++n) {
 #pragma unroll
-    for (int c = 0; c < 4; ++c) {
-      s[n][c] = fmaf(-2.0f, fv_reciprocal(fv_exp2(s[n][c] * softcap_scale) + 1.0f), 1.0f);
-    }
+    for (int c = 0; c < 4; ++c) s[n][c] = fv_tanh(s[n][c] * softcap_scale);
   }
 }
 
@@ -89,13 +99,13 @@ __device__ __forceinline__ void fv_softmax(float (&s)[fv_fragments<Config>::key_
   using f = fv_fragments<Config>;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    float maximum = state.maximum[r];
+    float maximum = -INFINITY;
 #pragma unroll
     for (int n = 0; n < f::key_tiles; ++n)
       maximum = fmaxf(maximum, fmaxf(s[n][2 * r], s[n][2 * r + 1]));
-    maximum = fv_row_maximum(maximum);
-    // A row that has seen nothing yet has the maximum -inf, and -inf - -inf would be NaN.
-    float base = maximum == -INFINITY ? 0.0f : maximum * scale_log2e;
+    float largest = fmaxf(state.base[r], fv_row_maximum(maximum) * scale_log2e);
+    // A row that has seen nothing yet has the base -inf, and -inf - -inf would be NaN.
+    float base = largest == -INFINITY ? 0.0f : largest;
     // From base to base, not from maximum to base: what a base was rounded by is in the sum already.
     float rescale = fv_exp2(state.base[r] - base);
     float sum = 0.0f;
@@ -107,8 +117,7 @@ __device__ __forceinline__ void fv_softmax(float (&s)[fv_fragments<Config>::key_
         sum += s[n][c];
       }
     }
-    state.maximum[r] = maximum;
-    if (maximum != -INFINITY) state.base[r] = base;
+    state.base[r] = largest;
     state.sum[r] = state.sum[r] * rescale + sum;
 #pragma unroll
     for (int n = 0; n < f::dim_tiles; ++n) {

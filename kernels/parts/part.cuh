@@ -38,9 +38,16 @@ __device__ __forceinline__ void fv_put_part(float *to,
   }
 }
 
+// Parts in global memory are other CTAs' work and come from the second-level cache; the others lie in
+// shared memory.
+template <bool GLOBAL>
+__device__ __forceinline__ float fv_read_part(const float *from) {
+  return GLOBAL ? __ldcg(from) : *from;
+}
+
 // Joins the part at `from`, whose keys come after those of `o` and `state`. A part of which a row has
 // seen nothing leaves the row as it was, whatever its O holds.
-template <class Config>
+template <class Config, bool GLOBAL>
 __device__ __forceinline__ void fv_join_part(const float *from,
                                              float (&o)[fv_fragments<Config>::dim_tiles][4],
                                              fv_row_state &state) {
@@ -48,8 +55,8 @@ __device__ __forceinline__ void fv_join_part(const float *from,
   from += Config::thread();
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    float base = __ldcg(from + (f::dim_tiles * 4 + r) * Config::threads);
-    float sum = __ldcg(from + (f::dim_tiles * 4 + 2 + r) * Config::threads);
+    float base = fv_read_part<GLOBAL>(from + (f::dim_tiles * 4 + r) * Config::threads);
+    float sum = fv_read_part<GLOBAL>(from + (f::dim_tiles * 4 + 2 + r) * Config::threads);
     if (sum == 0.0f) continue;
     bool first = state.sum[r] == 0.0f;
     float both = first ? base : fmaxf(state.base[r], base);
@@ -59,13 +66,23 @@ __device__ __forceinline__ void fv_join_part(const float *from,
     state.sum[r] = fmaf(state.sum[r], old_factor, sum * factor);
 #pragma unroll
     for (int n = 0; n < f::dim_tiles; ++n) {
+      if (n % 8 == 0) fv_load_later();
 #pragma unroll
       for (int c = 2 * r; c < 2 * r + 2; ++c) {
         float old = first ? 0.0f : o[n][c] * old_factor;
-        o[n][c] = fmaf(__ldcg(from + (n * 4 + c) * Config::threads), factor, old);
+        o[n][c] = fmaf(fv_read_part<GLOBAL>(from + (n * 4 + c) * Config::threads), factor, old);
       }
     }
   }
+}
+
+// Counts one thread's arrival for all those that it has met at a barrier before: what they wrote is
+// released, and what the others wrote is acquired, for whoever it meets at the next one.
+__device__ __forceinline__ bool fv_count_arrival(uint32_t *arrived, int32_t parts) {
+  __threadfence();
+  bool last = atomicAdd(arrived, 1) == (uint32_t)parts - 1;
+  __threadfence();
+  return last;
 }
 
 // Says that this part is in memory. True for the threads of the last of `parts` to say so, which then
@@ -73,18 +90,15 @@ __device__ __forceinline__ void fv_join_part(const float *from,
 template <class Config>
 __device__ __forceinline__ bool fv_arrive(uint32_t *arrived, int32_t parts) {
   bool last = false;
-  __threadfence();
   if constexpr (Config::threads == 32) {
     __syncwarp();
-    if (Config::thread() == 0) last = atomicAdd(arrived, 1) == (uint32_t)parts - 1;
-    last = __any_sync(0xffffffffu, last);
+    if (Config::thread() == 0) last = fv_count_arrival(arrived, parts);
+    return __any_sync(0xffffffffu, last);
   } else {
     __syncthreads();
-    if (Config::thread() == 0) last = atomicAdd(arrived, 1) == (uint32_t)parts - 1;
-    last = __syncthreads_or(last);
+    if (Config::thread() == 0) last = fv_count_arrival(arrived, parts);
+    return __syncthreads_or(last);
   }
-  __threadfence();
-  return last;
 }
 
 // Puts this part beside the others of its tile. True for the last to come, which has then joined them
@@ -102,7 +116,7 @@ __device__ __forceinline__ bool fv_join_tile(const fv_attention_params &p,
     int64_t slot = p.flags & (FV_FLAG_CHUNKS | FV_FLAG_WHOLE)
                        ? segment.first_slot + part
                        : fv_slot_of_share((segment.first_slot - 1) / 2, part);
-    fv_join_part<Config>(s.partials + slot * s.slot_floats, o, state);
+    fv_join_part<Config, true>(s.partials + slot * s.slot_floats, o, state);
   }
   return true;
 }

@@ -1,4 +1,4 @@
-// fake_driver.cc - see fake_driver.h. A launch fills the rows of out with 0x11, so that a test sees
+// fake_driver.cc - see fake_driver.h. A launch fills the beginning of its results with 0x11, so that a test sees
 // whether something was queued.
 #pragma GCC visibility push(default)
 #include "cuda/fake_driver.h"
@@ -81,6 +81,9 @@ CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice
       return CUDA_SUCCESS;
     case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT:
       *value = 132;
+      return CUDA_SUCCESS;
+    case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR:
+      *value = driver.shared_bytes + 1024;
       return CUDA_SUCCESS;
     case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN:
       *value = driver.shared_bytes;
@@ -169,14 +172,30 @@ CUresult cuKernelSetAttribute(CUfunction_attribute, int, CUkernel, CUdevice) {
   return CUDA_SUCCESS;
 }
 
+// Keeps what the kernel is handed; where its results go.
+static void *keep_params(const std::string &kernel, const void *params,
+                         fovea_test::FakeLaunch *launch) {
+  if (kernel.find("fovea_kv_append") == 0) {
+    std::memcpy(&launch->append, params, sizeof launch->append);
+    return launch->append.sides[0].to.data;
+  }
+  if (kernel.find("fovea_merge") == 0) {
+    const auto *merge = static_cast<const fv_merge_params *>(params);
+    launch->merge = merge->head;
+    launch->parts.assign(merge->parts, merge->parts + merge->head.count);
+    return launch->merge.merged.out.data;
+  }
+  std::memcpy(&launch->params, params, sizeof launch->params);
+  return launch->params.out.data;
+}
+
 CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction kernel, void **params, void **) {
   BEGIN("cuLaunchKernelEx");
   fovea_test::FakeLaunch launch{};
   launch.kernel = reinterpret_cast<CUkernel>(kernel)->name;
   launch.context = contexts.empty() ? nullptr : contexts.back();
   launch.config = *config;
-  std::memcpy(&launch.params, params[0], sizeof launch.params);
-  std::memset(launch.params.out.data, 0x11, 16);
+  std::memset(keep_params(launch.kernel, params[0], &launch), 0x11, 16);
   std::lock_guard<std::mutex> guard(driver.lock);
   driver.launches.push_back(launch);
   return CUDA_SUCCESS;

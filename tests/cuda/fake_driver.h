@@ -12,6 +12,8 @@
 #include <vector>
 
 #include "../../kernels/params.h"
+#include "../../kernels/params_append.h"
+#include "../../kernels/params_merge.h"
 
 // The driver's opaque handles.
 struct CUctx_st {
@@ -34,7 +36,10 @@ struct FakeLaunch {
   std::string kernel;
   CUcontext context;  // current on the calling thread
   CUlaunchConfig config;
-  fv_attention_params params;
+  fv_attention_params params;  // of attention
+  fv_append_params append;     // of fovea_kv_append
+  fv_merge_head merge;         // of fovea_merge, its parts
+  std::vector<fv_merge_part> parts;
 };
 
 struct FakeDriver {

@@ -49,6 +49,9 @@ struct Sizes {
   int64_t len_q, len_kv, heads_q, heads_kv;
 };
 
+const uint32_t kLevels[] = {FOVEA_REPRODUCIBLE_RUN, FOVEA_REPRODUCIBLE_BATCH,
+                            FOVEA_REPRODUCIBLE_PHASE};
+
 // Below, at and above one tile and two, with groups that do and do not divide a tile.
 const Sizes kSizes[] = {{5, 0, 2, 1},    {1, 1, 1, 1},    {1, 64, 4, 1},    {3, 65, 6, 2},
                         {16, 63, 2, 2},  {17, 128, 3, 1}, {64, 64, 1, 1},   {65, 33, 1, 1},
@@ -142,6 +145,64 @@ TEST_P(Kernel, MatchesTheOracleWithPages) {
   problem(70, 200).batch(2).paged(16).lengths({200, 130}).window(50, 0).expect_matches_oracle();
 }
 
+TEST_P(Kernel, MatchesTheOracleWithPackedSequences) {
+  const Ints rows = {1, 0, 70, 16, 3, 0, 1}, keys = {300, 9, 70, 0, 65, 0, 1};
+  for (uint32_t level : kLevels) {
+    Attention a = problem(0, 0).heads(4, 2).rows(rows).keys(keys).causal().reproducible(level);
+    a.expect_matches_oracle();
+    a.lengths({290, 9, 71, 0, -1, 0, 1}).window(100, -1).sinks().expect_matches_oracle();
+  }
+}
+
+// A chunk of prefill beside rows that decode, over pages: what a serving step is.
+TEST_P(Kernel, MatchesTheOracleWithMixedBatchesOverPages) {
+  for (uint32_t level : kLevels) {
+    for (bool csr : {false, true}) {
+      Attention a = problem(0, 330).heads(6, 2).rows({1, 90, 1, 0, 2, 1}).reproducible(level);
+      a.lengths({330, 200, 64, 0, 129, 1}).causal().paged(16, csr, csr).expect_matches_oracle();
+    }
+  }
+}
+
+TEST_P(Kernel, MatchesTheOracleWhereKeysAreCutIntoManyParts) {
+  for (uint32_t level : kLevels) {
+    for (int64_t rows : {1, 3, 20}) {
+      Attention a = problem(rows, 1500).heads(4, 1).causal().reproducible(level);
+      a.expect_matches_oracle();
+      Case few(a.s);
+      few.args.sm_count = 3;
+      expect_matches(few, kCuda, a.text() + ", on 3 multiprocessors");
+    }
+  }
+}
+
+// BATCH: alone or in any batch, whatever its neighbours and its pages.
+TEST_P(Kernel, ChangesNoBitOfASequenceWithItsNeighboursAndItsPages) {
+  Attention a = problem(0, 1400).heads(4, 2).rows({1, 40, 3}).lengths({1400, 300, 700}).causal();
+  a.reproducible(FOVEA_REPRODUCIBLE_BATCH).paged(16);
+  const Outcome together = Attention(a).run();
+  const Outcome elsewhere = Attention(a).layout_seed(9).paged(24, true).run();
+  EXPECT_EQ(difference(together, elsewhere), "");
+  for (int64_t s : {0, 1, 2}) {
+    const Outcome alone = Attention(a).pick({s}).run();
+    for (int64_t i = 0; i < alone.len_q[0]; ++i) {
+      for (int64_t h = 0; h < 4; ++h) {
+        for (int64_t d = 0; d < dim(); ++d) {
+          ASSERT_EQ(together.bits(s, i, h, d), alone.bits(0, i, h, d)) << s << " " << i << " " << h;
+        }
+        ASSERT_EQ(together.lse_at(s, i, h), alone.lse_at(0, i, h));
+      }
+    }
+  }
+}
+
+TEST_P(Kernel, ReportsOffsetsThatAreNone) {
+  Case problem_case(problem(0, 0).heads(2, 1).rows({3, 4, 5}).keys({20, 70, 9}).s);
+  const int32_t backwards[4] = {0, 7, 3, 1000000};
+  problem_case.args.q_offsets = backwards;
+  expect_matches(problem_case, kCuda, "offsets that fall and then leave the tensor");
+}
+
 TEST_P(Kernel, HasDimsOfValuesThatDifferFromThoseOfKeys) {
   for (int64_t dim_v : {8, 24, 64, 120, 128, 200}) {
     problem(9, 70).dim_v(dim_v).expect_matches_oracle();
@@ -172,15 +233,19 @@ TEST_P(Kernel, ChangesNoBitWithWhatLiesInMemoryThatIsNotRead) {
 }
 
 TEST_P(Kernel, ChangesNoBitWithTheNumberOfMultiprocessors) {
-  Attention a = problem(130, 90).batch(2).heads(4, 2).causal();
-  Case whole(a.s), narrow(a.s);
-  narrow.args.sm_count = 1;
-  EXPECT_EQ(difference(whole.run(kCuda), narrow.run(kCuda)), "");
+  for (uint32_t level : {FOVEA_REPRODUCIBLE_BATCH, FOVEA_REPRODUCIBLE_PHASE}) {
+    for (int64_t rows : {1, 130}) {
+      Attention a = problem(rows, 600).batch(2).heads(4, 2).causal().reproducible(level);
+      Case whole(a.s), narrow(a.s);
+      narrow.args.sm_count = 1;
+      EXPECT_EQ(difference(whole.run(kCuda), narrow.run(kCuda)), "");
+    }
+  }
 }
 
 // A row alone, as in decoding, has the bits it has among the others.
 TEST_P(Kernel, ChangesNoBitWithOtherRowsAndOtherSequences) {
-  Attention a = problem(40, 150).batch(3).heads(6, 2);
+  Attention a = problem(40, 150).batch(3).heads(6, 2).reproducible(FOVEA_REPRODUCIBLE_PHASE);
   const Outcome together = Attention(a).run();
   for (int64_t i : {0, 11, 39}) {
     const Outcome alone = Attention(a).pick({1}).row_shift(i).len_q(1).run();

@@ -15,7 +15,7 @@
 
 namespace {
 
-const fv_cuda_facts kSmall = {86, 84, 101376}, kLarge = {90, 132, 232448};
+const fv_cuda_facts kSmall = {86, 84, 101376, 102400}, kLarge = {90, 132, 232448, 233472};
 
 fovea_attention_args Request(fovea_dtype dtype, int64_t batch, int64_t len_q, int64_t len_kv,
                              int64_t heads_q, int64_t heads_kv, int64_t dim) {

@@ -130,22 +130,6 @@ TEST(CudaSupport, NamesEveryFeatureThatTheKernelsLeaveOut) {
          }},
         {"another dtype", [](fovea_attention_args &a) { a.out.dtype = FOVEA_F16; }},
         {"another dtype", [](fovea_attention_args &a) { a.k.dtype = FOVEA_I8; }},
-        {"q_offsets",
-         [](fovea_attention_args &a) {
-           a.q_offsets = ints;
-           a.sequences = 2;
-           a.q.shape[0] = a.out.shape[0] = a.lse.shape[0] = 1;
-         }},
-        {"kv_offsets",
-         [](fovea_attention_args &a) {
-           a.kv_offsets = ints;
-           a.k.shape[0] = a.v.shape[0] = 1;
-         }},
-        {"pages.offsets",
-         [](fovea_attention_args &a) {
-           a.pages = {ints, nullptr, ints, 0, 1};
-           a.kv_lengths = ints;
-         }},
         {"prefix_lengths", [](fovea_attention_args &a) { a.prefix_lengths = ints; }},
         {"between rows or heads",
          [](fovea_attention_args &a) {

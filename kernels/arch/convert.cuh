@@ -1,0 +1,31 @@
+// convert.cuh - conversions of single values, one function per instruction. The comment is the PTX
+// line; all are per thread. PTX ISA 9.0, section 9.7.9 (data movement and conversion).
+//
+// A NaN becomes the one that the header names: 0x7fff in both 16-bit types.
+#ifndef FV_CONVERT_CUH
+#define FV_CONVERT_CUH
+
+#include <stdint.h>
+
+// cvt.f32.f16 y, x; exact, subnormals included. The code stands in the low half.
+__device__ __forceinline__ float fv_f32_from_f16(uint32_t code) {
+  float y;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(static_cast<uint16_t>(code)));
+  return y;
+}
+
+// cvt.rn.f16.f32 y, x; nearest even, overflow to infinity.
+__device__ __forceinline__ uint32_t fv_f16_from_f32(float x) {
+  uint16_t y;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y) : "f"(x));
+  return y;
+}
+
+// cvt.rn.bf16.f32 y, x; nearest even, overflow to infinity.
+__device__ __forceinline__ uint32_t fv_bf16_from_f32(float x) {
+  uint16_t y;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(y) : "f"(x));
+  return y;
+}
+
+#endif  // FV_CONVERT_CUH

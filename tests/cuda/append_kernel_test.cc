@@ -1,0 +1,293 @@
+// append_kernel_test.cc - fovea_kv_append on CUDA, on whatever driver there is: bit by bit against the
+// definition, and where two tokens meet against the CPU.
+#include <gtest/gtest.h>
+
+#include <climits>
+
+#include "append_case.h"
+#include "handle_of.h"
+#include "mirror.h"
+
+namespace fovea_test {
+namespace {
+
+constexpr uint32_t kTypes[] = {FOVEA_F32, FOVEA_F16, FOVEA_BF16};
+
+class AppendKernel : public testing::Test {
+ protected:
+  void SetUp() override {
+    usual_ = append_call;
+    append_call = fv_mirror_append;
+    fovea_options options = {};
+    options.struct_size = sizeof options;
+    options.device = FOVEA_DEVICE_CUDA;
+    fovea_handle *handle = nullptr;
+    if (fovea_create(&options, &handle) != FOVEA_OK) GTEST_SKIP() << fovea_error_detail();
+    fovea_destroy(handle);
+  }
+  void TearDown() override { append_call = usual_; }
+
+ private:
+  decltype(append_call) usual_ = nullptr;
+};
+
+void expect_on_cuda(const Case &c, const std::string &what) {
+  expect_as_defined(c, 0, FOVEA_DEVICE_CUDA, what);
+}
+
+// The same case with all tensors so many bytes further on.
+Case shifted(const Case &original, size_t bytes) {
+  Case c = original;
+  for (std::vector<uint8_t> *memory : {&c.k_new, &c.v_new, &c.cache}) {
+    memory->insert(memory->begin(), bytes, kCanary);
+  }
+  c.new_offset += bytes;
+  c.k_offset += bytes;
+  c.v_offset += bytes;
+  return c;
+}
+
+TEST_F(AppendKernel, StoresWhatTheHeaderDefinesInRandomCases) {
+  uint32_t bits_seen = 0;
+  int written = 0;
+  const uint64_t cases = 1000;
+  for (uint64_t seed = 0; seed < cases; ++seed) {
+    const Case c = shifted(random_case(seed, FOVEA_BF16), seed % 3 * 4);
+    expect_on_cuda(c, "seed " + std::to_string(seed));
+    ASSERT_FALSE(HasFailure());
+    Case after = c;
+    append_by_definition(after.args());
+    written += after.cache != c.cache;
+    for (uint32_t bits : after.errors) bits_seen |= bits;
+  }
+  // The cases are worth something: most of them write, and every kind of bad data occurs.
+  EXPECT_GT(written, static_cast<int>(cases) / 2);
+  EXPECT_EQ(bits_seen, 0x80000000u | FOVEA_BAD_LENGTH | FOVEA_BAD_PAGE | FOVEA_BAD_OFFSET |
+                           FOVEA_BAD_POSITION | FOVEA_BAD_SLOT);
+}
+
+// ---- Types and chunks ------------------------------------------------------------------------
+
+// Three tokens of two heads, rotated in `pairs` pairs, at the end of a cache of five.
+Case chunk_case(Draw *draw, uint32_t from, uint32_t to, int64_t dim, int64_t pairs,
+                uint32_t style) {
+  Case c;
+  c.fixed.k_new = c.fixed.v_new = view(from, 1, 3, 2, dim);
+  c.fixed.k_cache = c.fixed.v_cache = view(to, 1, 5, 2, dim);
+  c.k_new = draw->fill(c.fixed.k_new);
+  c.v_new = draw->fill(c.fixed.v_new);
+  c.v_offset = static_cast<size_t>(span_of(c.fixed.k_cache)) * size_of(to);
+  c.cache.assign(2 * c.v_offset, kCanary);
+  c.kv_lengths = {2};
+  c.errors = {0};
+  if (pairs == 0) return c;
+  c.fixed.rope.positions = 5;
+  c.fixed.rope.rotary_dim = static_cast<int32_t>(2 * pairs);
+  c.fixed.rope.stride = pairs;
+  c.fixed.rope.style = style;
+  for (int64_t i = 0; i < 5 * pairs; ++i) {
+    c.cos.push_back(draw->number());
+    c.sin.push_back(draw->number());
+  }
+  return c;
+}
+
+// Dims below, at and above what a warp moves at a time; halves that do and do not begin at a chunk.
+TEST_F(AppendKernel, MovesRowsOfAllTypesWithAndWithoutAlignment) {
+  const int64_t sizes[][2] = {{8, 0}, {8, 4}, {64, 32}, {72, 8}, {128, 64}, {128, 20}, {320, 160}};
+  Draw draw(11);
+  for (uint32_t from : kTypes) {
+    for (uint32_t to : kTypes) {
+      for (const auto &size : sizes) {
+        const auto style = static_cast<uint32_t>(draw.upto(1));
+        const Case c = chunk_case(&draw, from, to, size[0], size[1], style);
+        const bool wide = from == FOVEA_F32 || to == FOVEA_F32;
+        const std::string what = std::string(name_of(from)) + " to " + name_of(to) + ", dim " +
+                                 std::to_string(size[0]) + ", style " + std::to_string(style);
+        expect_on_cuda(c, what);
+        expect_on_cuda(shifted(c, wide ? 4 : 2), what + ", shifted");
+        ASSERT_FALSE(HasFailure());
+      }
+    }
+  }
+}
+
+// Rows that are no multiple of a chunk, down to nothing on one side.
+TEST_F(AppendKernel, TakesAnyDim) {
+  Draw draw(12);
+  for (int64_t dim : {1, 2, 7, 9, 15, 259}) {
+    Case c = chunk_case(&draw, FOVEA_F32, FOVEA_F16, dim, dim / 2, FOVEA_ROPE_HALF_SPLIT);
+    expect_on_cuda(c, std::to_string(dim));
+    c.fixed.v_new.shape[3] = c.fixed.v_cache.shape[3] = 0;
+    expect_on_cuda(c, std::to_string(dim) + ", no values");
+  }
+}
+
+// Every value of a 16-bit format.
+TEST_F(AppendKernel, ConvertsEveryValueExactly) {
+  for (uint32_t from : {FOVEA_F16, FOVEA_BF16}) {
+    for (uint32_t to : kTypes) {
+      Case c;
+      c.fixed.k_new = view(from, 1, 64, 8, 128);
+      c.fixed.k_cache = view(to, 1, 64, 8, 128);
+      c.kv_lengths = {0};
+      c.k_new.resize(65536 * 2);
+      for (uint32_t code = 0; code < 65536; ++code) store_bits(from, &c.k_new[code * 2], code);
+      c.cache.assign(65536 * size_of(to), kCanary);
+      expect_on_cuda(c, std::string(name_of(from)) + " to " + name_of(to));
+    }
+  }
+}
+
+// f32 about every value of the format: the value, halfway to the next, and the neighbours of both.
+TEST_F(AppendKernel, RoundsToTheNearestEvenValue) {
+  for (uint32_t to : {FOVEA_F16, FOVEA_BF16}) {
+    Bits bits;
+    Draw draw(13);
+    for (int i = 0; i < 4096; ++i) {
+      const auto code = static_cast<uint32_t>(draw.upto(65535));
+      const double low = decode(to, code), high = decode(to, (code + 1) & 0xffff);
+      for (double value : {low, (low + high) / 2}) {
+        const uint32_t exact = encode(FOVEA_F32, value);
+        for (uint32_t step : {0u, 1u, ~0u}) bits.push_back(exact + step);
+      }
+    }
+    const Bits extremes = {0xff801234, 0x7f800000, 0xff800000, 0x80000000, 0x7f7fffff, 0x477ff000,
+                           0x477fefff, 0x00000001, 0x80000001, 0x33000000, 0x33000001, 0x7fc00000};
+    bits.insert(bits.end(), extremes.begin(), extremes.end());
+    const Case c = one_token(FOVEA_F32, to, bits);
+    expect_on_cuda(c, name_of(to));
+  }
+}
+
+// 1 + 2^-12 squared is 1 + 2^-11 + 2^-24: the last bit is lost when the product is rounded by itself,
+// and is all that is left when a fused operation subtracts the rounded product from it.
+TEST_F(AppendKernel, RoundsEveryProductByItself) {
+  const float x = 1.0f + 0x1p-12f;
+  Draw draw(14);
+  for (uint32_t style : {FOVEA_ROPE_HALF_SPLIT, FOVEA_ROPE_INTERLEAVED}) {
+    Case c = chunk_case(&draw, FOVEA_F32, FOVEA_F32, 16, 8, style);
+    for (size_t i = 0; i < c.k_new.size(); i += 4) std::memcpy(&c.k_new[i], &x, 4);
+    c.cos.assign(c.cos.size(), x);
+    c.sin.assign(c.sin.size(), x);
+    expect_on_cuda(c, "style " + std::to_string(style));
+    append(c.args(), 0, FOVEA_DEVICE_CUDA);
+    const size_t first = 2 * 2 * 16 * 4;  // index 2 of the cache
+    EXPECT_EQ(load_bits(FOVEA_F32, &c.cache[first]), 0u);
+  }
+}
+
+// ---- More than one CTA looks up at a time ----------------------------------------------------
+
+// Offsets that grow by up to `step`; a few are bad.
+std::vector<int32_t> long_offsets(Draw *draw, int64_t sequences, int64_t step, int64_t total) {
+  std::vector<int32_t> offsets = {static_cast<int32_t>(draw->chance(2) ? -7 : 0)};
+  int64_t reached = 0;
+  for (int64_t s = 0; s < sequences; ++s) {
+    reached += draw->upto(step);
+    const bool bad = draw->chance(40);
+    offsets.push_back(static_cast<int32_t>(
+        bad ? draw->of<int64_t>({INT_MIN, 0, reached / 2, reached + 30}) : reached));
+  }
+  if (draw->chance(2)) offsets.back() = static_cast<int32_t>(total + 5);
+  return offsets;
+}
+
+Case long_case(uint64_t seed) {
+  Draw draw(seed);
+  Case c;
+  const int64_t sequences = 700, total = draw.between(300, 1100), pages = 64;
+  c.fixed.sequences = sequences;
+  c.fixed.k_new = view(FOVEA_F16, 1, total, 2, 8);
+  c.fixed.v_new = view(FOVEA_BF16, 1, total, 2, 8);
+  c.fixed.k_cache = view(FOVEA_BF16, pages, 3, 2, 8);
+  c.fixed.v_cache = view(FOVEA_F32, pages, 3, 2, 8);
+  place_caches(&draw, &c);
+  c.k_new = draw.fill(c.fixed.k_new);
+  c.v_new = draw.fill(c.fixed.v_new);
+  c.new_offsets = long_offsets(&draw, sequences, draw.between(1, 4), total);
+  c.fixed.pages.count = draw.between(100, 1500);
+  c.page_offsets = long_offsets(&draw, sequences, 4, c.fixed.pages.count);
+  for (int64_t i = 0; i < c.fixed.pages.count; ++i) {
+    c.ids.push_back(static_cast<int32_t>(draw.between(-1, pages)));
+    c.v_ids.push_back(static_cast<int32_t>(draw.upto(pages - 1)));
+  }
+  for (int64_t s = 0; s < sequences; ++s) {
+    c.kv_lengths.push_back(static_cast<int32_t>(draw.chance(30) ? -1 : draw.upto(9)));
+  }
+  c.errors.assign(sequences, 0);
+  return c;
+}
+
+TEST_F(AppendKernel, LooksUpMoreSequencesAndTokensThanACtaDoesAtOnce) {
+  for (uint64_t seed = 0; seed < 4; ++seed) {
+    const Case c = long_case(seed);
+    expect_on_cuda(c, "seed " + std::to_string(seed));
+    Case after = c;
+    append_by_definition(after.args());
+    EXPECT_NE(after.cache, c.cache) << seed;
+  }
+}
+
+// Many sequences of as many rows each, without offsets.
+TEST_F(AppendKernel, CountsRowsOfSequencesThatAreNotPacked) {
+  Draw draw(15);
+  Case c;
+  c.fixed.k_new = view(FOVEA_F16, 300, 3, 1, 8);
+  c.fixed.k_cache = view(FOVEA_F16, 300, 6, 1, 8);
+  c.k_new = draw.fill(c.fixed.k_new);
+  c.cache.assign(300 * 6 * 8 * 2, kCanary);
+  for (int s = 0; s < 300; ++s) c.kv_lengths.push_back(static_cast<int32_t>(draw.upto(5)));
+  c.errors.assign(300, 0);
+  expect_on_cuda(c, "300 sequences");
+}
+
+// ---- Two tokens in one place -----------------------------------------------------------------
+
+// A third of the slots are given more than once: the later one wins, as on the CPU, from end to end.
+TEST_F(AppendKernel, LetsTheLaterTokenWinWhole) {
+  for (uint64_t seed = 0; seed < 3; ++seed) {
+    Draw draw(seed);
+    Case c;
+    const int64_t tokens = 600;
+    c.fixed.k_new = view(FOVEA_BF16, 2, tokens / 2, 2, 64);
+    c.fixed.v_new = view(FOVEA_F32, 2, tokens / 2, 2, 32);
+    c.fixed.k_cache = view(FOVEA_F16, 30, 30, 2, 64);
+    c.fixed.v_cache = view(FOVEA_BF16, 30, 30, 2, 32);
+    place_caches(&draw, &c);
+    c.k_new = draw.fill(c.fixed.k_new);
+    c.v_new = draw.fill(c.fixed.v_new);
+    for (int64_t i = 0; i < tokens; ++i) c.slots.push_back(draw.between(-10, 905));
+    c.errors = {0, 0};
+    Case on_cpu = c;
+    append_call = [](fovea_handle *handle, const fovea_kv_append_args *args) {
+      return fovea_kv_append(handle, args, nullptr);
+    };
+    append(on_cpu.args(), 2, FOVEA_DEVICE_CPU);
+    append_call = fv_mirror_append;
+    append(c.args(), 0, FOVEA_DEVICE_CUDA);
+    EXPECT_EQ(c.cache, on_cpu.cache) << seed;
+    EXPECT_EQ(c.errors, on_cpu.errors) << seed;
+  }
+}
+
+// ---- What is not covered ---------------------------------------------------------------------
+
+TEST_F(AppendKernel, RefusesCachesOfEightBitTypesByName) {
+  for (uint32_t to : {FOVEA_E4M3, FOVEA_E5M2, FOVEA_I8}) {
+    Case c = one_token(FOVEA_F16, to, Bits(8, 0x3c00));
+    const fovea_kv_append_args keys = c.args();
+    fovea_handle *handle = handle_of(FOVEA_DEVICE_CUDA, 0);
+    EXPECT_EQ(fovea_kv_append(handle, &keys, nullptr), FOVEA_UNSUPPORTED);
+    EXPECT_NE(std::string(fovea_error_detail()).find("8-bit k_cache"), std::string::npos);
+    fovea_kv_append_args values = keys;
+    values.v_new = keys.k_new;
+    values.v_cache = keys.k_cache;
+    values.k_new = values.k_cache = fovea_tensor{};
+    EXPECT_EQ(fovea_kv_append(handle, &values, nullptr), FOVEA_UNSUPPORTED);
+    EXPECT_NE(std::string(fovea_error_detail()).find("8-bit v_cache"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace fovea_test

@@ -1,0 +1,197 @@
+// cache_graph_test.cc - one captured graph of fovea_kv_append and fovea_merge serves every step of a
+// decoding loop: what changes from step to step is read on the device.
+#include <cuda.h>
+#include <dlfcn.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "append_case.h"
+#include "driver.h"
+#include "handle.h"
+#include "handle_of.h"
+
+namespace fovea_test {
+namespace {
+
+// The driver's calls that only this test needs.
+template <class F>
+F *driver_call(const char *name) {
+  const char *path = getenv("FOVEA_CUDA_DRIVER");
+  void *library = dlopen(path && *path ? path : "libcuda.so.1", RTLD_NOW);
+  return library ? reinterpret_cast<F *>(dlsym(library, name)) : nullptr;
+}
+#define DRIVER_CALL(exported) driver_call<decltype(exported)>(#exported)
+
+const fv_driver *driver() {
+  const fv_driver *found = nullptr;
+  fv_driver_open(&found);
+  return found;
+}
+
+// A vector with a copy on the device.
+template <class T>
+class Mirrored {
+ public:
+  explicit Mirrored(std::vector<T> values) : host(std::move(values)) {
+    EXPECT_EQ(driver()->cuMemAlloc(&device_, bytes()), CUDA_SUCCESS);
+    put();
+  }
+  ~Mirrored() { driver()->cuMemFree(device_); }
+  Mirrored(const Mirrored &) = delete;
+  Mirrored &operator=(const Mirrored &) = delete;
+
+  void put() { EXPECT_EQ(driver()->cuMemcpyHtoD(device_, host.data(), bytes()), CUDA_SUCCESS); }
+  std::vector<T> there() const {
+    std::vector<T> values(host.size());
+    EXPECT_EQ(driver()->cuMemcpyDtoH(values.data(), device_, bytes()), CUDA_SUCCESS);
+    return values;
+  }
+  T *pointer() const { return reinterpret_cast<T *>(device_); }
+
+  std::vector<T> host;
+
+ private:
+  size_t bytes() const { return host.size() * sizeof(T); }
+  CUdeviceptr device_ = 0;
+};
+
+class CacheGraph : public testing::Test {
+ protected:
+  void SetUp() override {
+    fovea_options options = {};
+    options.struct_size = sizeof options;
+    options.device = FOVEA_DEVICE_CUDA;
+    fovea_handle *handle = nullptr;
+    if (fovea_create(&options, &handle) != FOVEA_OK) GTEST_SKIP() << fovea_error_detail();
+    fovea_destroy(handle);
+  }
+};
+
+// Three sequences, a token each per step, two heads of dim 16, pages of 4 tokens.
+struct Step {
+  Mirrored<uint8_t> k_new{std::vector<uint8_t>(3 * 2 * 16 * 2)};
+  Mirrored<uint8_t> cache{std::vector<uint8_t>(40 * 4 * 2 * 16 * 2, kCanary)};
+  Mirrored<int32_t> lengths{{0, 7, 30}};
+  Mirrored<int32_t> ids{std::vector<int32_t>(3 * 12)};
+  Mirrored<int32_t> positions{{0, 0, 0}};
+  Mirrored<float> cos{std::vector<float>(64 * 8)}, sin{std::vector<float>(64 * 8)};
+  Mirrored<uint32_t> errors{{0, 0, 0}};
+  // Two parts of those three rows, and what they become.
+  Mirrored<float> outs{std::vector<float>(2 * 6 * 8)}, lses{std::vector<float>(2 * 6, 0.5f)};
+  Mirrored<float> out{std::vector<float>(6 * 8)}, lse{std::vector<float>(6)};
+
+  // The call, on the device's memory or on the host's.
+  fovea_kv_append_args append_args(bool there) {
+    fovea_kv_append_args a = {};
+    a.struct_size = sizeof a;
+    a.k_new =
+        fovea_contiguous(there ? k_new.pointer() : k_new.host.data(), FOVEA_BF16, 3, 1, 2, 16);
+    a.k_cache =
+        fovea_contiguous(there ? cache.pointer() : cache.host.data(), FOVEA_F16, 40, 4, 2, 16);
+    a.kv_lengths = there ? lengths.pointer() : lengths.host.data();
+    a.pages = {there ? ids.pointer() : ids.host.data(), nullptr, nullptr, 12, 12};
+    a.positions = there ? positions.pointer() : positions.host.data();
+    a.rope = {there ? cos.pointer() : cos.host.data(),
+              there ? sin.pointer() : sin.host.data(),
+              64,
+              8,
+              16,
+              FOVEA_ROPE_HALF_SPLIT};
+    a.errors = there ? errors.pointer() : errors.host.data();
+    return a;
+  }
+  fovea_status merge(fovea_handle *handle, CUstream stream) {
+    fovea_tensor parts[2], part_lses[2];
+    for (int n = 0; n < 2; ++n) {
+      parts[n] = fovea_contiguous(outs.pointer() + n * 48, FOVEA_F32, 3, 1, 2, 8);
+      part_lses[n] = fovea_contiguous(lses.pointer() + n * 6, FOVEA_F32, 3, 1, 2, 1);
+    }
+    fovea_merge_args a = {};
+    a.struct_size = sizeof a;
+    a.count = 2;
+    a.outs = parts;
+    a.lses = part_lses;
+    a.out = fovea_contiguous(out.pointer(), FOVEA_F32, 3, 1, 2, 8);
+    a.lse = fovea_contiguous(lse.pointer(), FOVEA_F32, 3, 1, 2, 1);
+    return fovea_merge(handle, &a, stream);  // the views are host memory, and gone when it returns
+  }
+};
+
+// Captures both calls; nothing is written meanwhile.
+CUgraphExec capture(Step *step, fovea_handle *handle, CUstream stream) {
+  CUgraph graph = nullptr;
+  CUgraphExec ready = nullptr;
+  const fovea_kv_append_args args = step->append_args(true);
+  EXPECT_EQ(DRIVER_CALL(cuStreamBeginCapture_v2)(stream, CU_STREAM_CAPTURE_MODE_GLOBAL),
+            CUDA_SUCCESS);
+  EXPECT_EQ(fovea_kv_append(handle, &args, stream), FOVEA_OK) << fovea_error_detail();
+  EXPECT_EQ(step->merge(handle, stream), FOVEA_OK) << fovea_error_detail();
+  EXPECT_EQ(DRIVER_CALL(cuStreamEndCapture)(stream, &graph), CUDA_SUCCESS);
+  EXPECT_EQ(step->cache.there(), step->cache.host);
+  EXPECT_EQ(DRIVER_CALL(cuGraphInstantiateWithFlags)(&ready, graph, 0), CUDA_SUCCESS);
+  return ready;
+}
+
+// New tokens, lengths, tables and positions, bad ones among them.
+void change(Draw *draw, Step *step) {
+  step->k_new.host = draw->fill(step->append_args(false).k_new);
+  for (int32_t &length : step->lengths.host) {
+    length = static_cast<int32_t>(draw->chance(10) ? draw->of<int64_t>({-1, 48, 1 << 30})
+                                                   : draw->upto(47));
+  }
+  for (int32_t &id : step->ids.host)
+    id = static_cast<int32_t>(draw->upto(draw->chance(9) ? 60 : 39));
+  for (int32_t &position : step->positions.host) position = static_cast<int32_t>(draw->upto(64));
+  for (float &x : step->outs.host) x = static_cast<float>(draw->between(-40, 40));
+  step->k_new.put();
+  step->lengths.put();
+  step->ids.put();
+  step->positions.put();
+  step->outs.put();
+}
+
+void expect_step(Step *step) {
+  append_by_definition(step->append_args(false));
+  ASSERT_EQ(step->cache.there(), step->cache.host);
+  ASSERT_EQ(step->errors.there(), step->errors.host);
+  const std::vector<float> merged = step->out.there();
+  for (size_t i = 0; i < merged.size(); ++i) {  // equal LSEs: half and half
+    ASSERT_EQ(merged[i], (step->outs.host[i] + step->outs.host[48 + i]) / 2);
+  }
+}
+
+TEST_F(CacheGraph, ServesEveryStepWithoutBeingCapturedAgain) {
+  fovea_handle *handle = handle_of(FOVEA_DEVICE_CUDA, 0);
+  CUcontext context = nullptr;
+  CUstream stream = nullptr;
+  fovea_limits limits = {};
+  limits.struct_size = sizeof limits;
+  limits.heads_q = limits.heads_kv = 2;
+  limits.sequences = limits.total_q = limits.len_kv = 3;
+  ASSERT_EQ(fovea_prepare(handle, &limits), FOVEA_OK) << fovea_error_detail();
+  ASSERT_EQ(driver()->cuCtxPushCurrent(handle->cuda.primary), CUDA_SUCCESS);
+  ASSERT_EQ(DRIVER_CALL(cuStreamCreate)(&stream, CU_STREAM_NON_BLOCKING), CUDA_SUCCESS);
+  {
+    Step step;
+    Draw draw(3);
+    for (size_t i = 0; i < step.cos.host.size(); ++i) {
+      step.cos.host[i] = draw.number();
+      step.sin.host[i] = draw.number();
+    }
+    step.cos.put();
+    step.sin.put();
+    CUgraphExec graph = capture(&step, handle, stream);
+    for (int i = 0; i < 1000 && !HasFailure(); ++i) {
+      change(&draw, &step);
+      ASSERT_EQ(DRIVER_CALL(cuGraphLaunch)(graph, stream), CUDA_SUCCESS);
+      ASSERT_EQ(driver()->cuStreamSynchronize(stream), CUDA_SUCCESS);
+      expect_step(&step);
+    }
+    EXPECT_NE(step.errors.host, (std::vector<uint32_t>{0, 0, 0}));  // bad data came along
+  }
+  driver()->cuCtxPopCurrent(&context);
+}
+
+}  // namespace
+}  // namespace fovea_test

@@ -1,0 +1,241 @@
+// cache_launch_test.cc - what fovea_kv_append and fovea_merge do to the driver: launches, capture,
+// parameters, and every failure of every call.
+#include "cuda/cache_call.h"
+#include "row_cuda.h"
+
+namespace fovea_test {
+namespace {
+
+using Names = std::vector<std::string>;
+
+const CUresult kErrors[] = {CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_OUT_OF_MEMORY,
+                            CUDA_ERROR_ILLEGAL_ADDRESS, CUDA_ERROR_NOT_SUPPORTED,
+                            CUDA_ERROR_DEINITIALIZED};
+
+// Calls of the first launch, from a thread without a context, on a stream of its own.
+const Names kCalls = {"cuCtxGetCurrent",    "cuStreamGetCtx",       "cuCtxPushCurrent",
+                      "cuCtxGetDevice",     "cuStreamIsCapturing",  "cuLibraryLoadData",
+                      "cuLibraryGetKernel", "cuKernelSetAttribute", "cuLaunchKernelEx",
+                      "cuCtxPopCurrent"};
+
+fovea_handle *open_device(FakeDriver *fake) {
+  fovea_handle *handle = nullptr;
+  EXPECT_EQ(create(&handle), FOVEA_OK) << fovea_error_detail();
+  fake->calls.clear();
+  return handle;
+}
+
+fovea_limits any_limits() {
+  fovea_limits limits{};
+  limits.struct_size = sizeof limits;
+  limits.heads_q = limits.heads_kv = 1;
+  limits.sequences = limits.total_q = limits.len_kv = 1;
+  return limits;
+}
+
+template <class Call>
+class CacheLaunch : public testing::Test {};
+
+using Calls = testing::Types<AppendCall, MergeCall>;
+TYPED_TEST_SUITE(CacheLaunch, Calls);
+
+TYPED_TEST(CacheLaunch, IsOneLaunchWithoutWaitingAllocatingOrCopying) {
+  in_fresh_process([] {
+    FakeDriver *fake = use_fake_driver();
+    fovea_handle *handle = open_device(fake);
+    TypeParam call;
+    CUstream_st stream{&fake->primary[0], false};
+    ASSERT_EQ(call.call(handle, &stream), FOVEA_OK) << fovea_error_detail();
+    EXPECT_EQ(fake->calls, kCalls);
+    fake->calls.clear();
+    ASSERT_EQ(call.call(handle, &stream), FOVEA_OK);
+    EXPECT_EQ(fake->calls, (Names{"cuCtxGetCurrent", "cuStreamGetCtx", "cuCtxPushCurrent",
+                                  "cuCtxGetDevice", "cuLaunchKernelEx", "cuCtxPopCurrent"}));
+    EXPECT_EQ(fake->launches.back().config.hStream, &stream);
+    EXPECT_FALSE(call.untouched()) << "the fake driver shows that something was queued";
+  });
+}
+
+TYPED_TEST(CacheLaunch, LoadsNothingWhileTheStreamIsCaptured) {
+  in_fresh_process([] {
+    FakeDriver *fake = use_fake_driver();
+    fovea_handle *handle = open_device(fake);
+    TypeParam call;
+    CUstream_st stream{&fake->primary[0], true};
+    EXPECT_EQ(call.call(handle, &stream), FOVEA_NOT_PREPARED);
+    EXPECT_TRUE(fake->launches.empty());
+    EXPECT_TRUE(call.untouched());
+    const fovea_limits limits = any_limits();
+    ASSERT_EQ(fovea_prepare(handle, &limits), FOVEA_OK) << fovea_error_detail();
+    EXPECT_EQ(call.call(handle, &stream), FOVEA_OK) << fovea_error_detail();
+    EXPECT_EQ(fake->launches.size(), 1u);
+  });
+}
+
+TYPED_TEST(CacheLaunch, PassesDriverErrorsOnWithTheNameOfTheCall) {
+  for (const std::string &name : kCalls) {
+    for (CUresult error : kErrors) {
+      SCOPED_TRACE(name + " fails with " + std::to_string(error));
+      in_fresh_process([&name, error] {
+        FakeDriver *fake = use_fake_driver();
+        fovea_handle *handle = open_device(fake);
+        CUstream_st stream{&fake->primary[0], false};
+        TypeParam call;
+        fake->fail = name;
+        fake->with = error;
+        const fovea_status status = call.call(handle, &stream);
+        const bool queued = !fake->launches.empty();
+        EXPECT_EQ(status, queued ? FOVEA_PARTIAL : FOVEA_DRIVER_ERROR) << fovea_error_detail();
+        EXPECT_EQ(queued, name == "cuCtxPopCurrent");
+        const std::string words = name + " returned " + std::to_string(error);
+        EXPECT_NE(std::string(fovea_error_detail()).find(words), std::string::npos)
+            << fovea_error_detail();
+        EXPECT_TRUE(queued || call.untouched());
+        // The next call finds nothing broken.
+        fake->fail = "";
+        EXPECT_EQ(call.call(handle, &stream), FOVEA_OK) << fovea_error_detail();
+      });
+    }
+  }
+}
+
+TYPED_TEST(CacheLaunch, RefusesStreamsOfOtherDevices) {
+  in_fresh_process([] {
+    FakeDriver *fake = use_fake_driver();
+    fovea_handle *handle = open_device(fake);
+    TypeParam call;
+    CUstream_st stream{&fake->primary[1], false};
+    EXPECT_EQ(call.call(handle, &stream), FOVEA_BAD_ARGUMENT);
+    EXPECT_TRUE(fake->launches.empty());
+  });
+}
+
+TEST(AppendLaunch, HandsTheKernelWhatTheCallSays) {
+  in_fresh_process([] {
+    FakeDriver *fake = use_fake_driver();
+    fovea_handle *handle = open_device(fake);
+    AppendCall call;
+    call.args.v_cache.data = call.v_cache.data() + 1;
+    call.args.v_cache.shape[0] = call.args.k_cache.shape[0] = 7;
+    ASSERT_EQ(call.call(handle, nullptr), FOVEA_OK) << fovea_error_detail();
+    const FakeLaunch &launch = fake->launches.back();
+    const fv_append_params &p = launch.append;
+    EXPECT_EQ(launch.kernel, "fovea_kv_append_sm80");
+    EXPECT_EQ(launch.config.gridDimX, 6u);  // 6 tokens, 4 heads, 2 sides: 48 warps
+    EXPECT_EQ(launch.config.blockDimX, 256u);
+    EXPECT_EQ(p.side_count, 2);
+    EXPECT_EQ(p.heads, 4);
+    EXPECT_EQ(p.sequences, 2);
+    EXPECT_EQ(p.rows, 3);
+    EXPECT_EQ(p.cache_rows, 7);
+    EXPECT_EQ(p.cache_slots, 16);
+    EXPECT_EQ(p.page_count, 2);
+    EXPECT_EQ(p.page_stride, 2);
+    EXPECT_EQ(p.rope_positions, 100);
+    EXPECT_EQ(p.rope_stride, 16);
+    EXPECT_EQ(p.flags,
+              static_cast<uint32_t>(FV_APPEND_INTERLEAVED |
+                                    (reinterpret_cast<uintptr_t>(call.table.data()) % 16 == 0
+                                         ? FV_APPEND_TABLE_ALIGNED
+                                         : 0)));
+    EXPECT_EQ(p.sides[0].half, 16);
+    EXPECT_EQ(p.sides[1].half, 0);
+    EXPECT_EQ(p.sides[0].dim, 64);
+    EXPECT_EQ(p.sides[1].dim, 32);
+    EXPECT_EQ(p.sides[0].from_type, static_cast<uint32_t>(FOVEA_BF16));
+    EXPECT_EQ(p.sides[0].to_type, static_cast<uint32_t>(FOVEA_F16));
+    EXPECT_EQ(p.sides[1].aligned, static_cast<uint32_t>(FV_APPEND_FROM_ALIGNED));
+    EXPECT_EQ(p.sides[1].ids, call.ids);
+    EXPECT_EQ(p.sides[0].to.batch, 16 * 4 * 64);
+  });
+}
+
+TEST(AppendLaunch, IsNoneWhereThereIsNothingToDo) {
+  in_fresh_process([] {
+    FakeDriver *fake = use_fake_driver();
+    fovea_handle *handle = open_device(fake);
+    AppendCall call;
+    call.args.k_new.shape[1] = call.args.v_new.shape[1] = 0;
+    EXPECT_EQ(call.call(handle, nullptr), FOVEA_OK) << fovea_error_detail();
+    EXPECT_TRUE(fake->calls.empty());
+  });
+}
+
+TEST(AppendLaunch, TakesNoMoreCtasThanAreResident) {
+  in_fresh_process([] {
+    FakeDriver *fake = use_fake_driver();
+    fovea_handle *handle = open_device(fake);
+    AppendCall call;
+    call.args.k_new.shape[1] = call.args.v_new.shape[1] = 1 << 20;
+    call.args.k_new.stride[0] = call.args.v_new.stride[0] = 0;
+    call.args.k_new.stride[1] = call.args.v_new.stride[1] = 0;
+    EXPECT_EQ(call.call(handle, nullptr), FOVEA_OK) << fovea_error_detail();
+    EXPECT_EQ(fake->launches.back().config.gridDimX, 3u * 132);
+  });
+}
+
+TEST(MergeLaunch, TakesTheFirstRowWithRoomForTheParts) {
+  in_fresh_process([] {
+    FakeDriver *fake = use_fake_driver();
+    fovea_handle *handle = open_device(fake);
+    const struct {
+      int32_t count;
+      const char *kernel;
+    } rows[] = {{2, "fovea_merge_sm80_p8"},    {8, "fovea_merge_sm80_p8"},
+                {9, "fovea_merge_sm80_p64"},   {64, "fovea_merge_sm80_p64"},
+                {65, "fovea_merge_sm80_p448"}, {448, "fovea_merge_sm80_p448"}};
+    for (const auto &row : rows) {
+      MergeCall call(row.count);
+      ASSERT_EQ(call.call(handle, nullptr), FOVEA_OK) << fovea_error_detail();
+      EXPECT_EQ(fake->launches.back().kernel, row.kernel);
+      EXPECT_EQ(fake->launches.back().parts.back().out.data, call.outs.back().data);
+    }
+    MergeCall more(449);
+    EXPECT_EQ(more.call(handle, nullptr), FOVEA_UNSUPPORTED);
+    EXPECT_TRUE(more.untouched());
+  });
+}
+
+TEST(MergeLaunch, HandsTheKernelWhatTheCallSays) {
+  in_fresh_process([] {
+    FakeDriver *fake = use_fake_driver();
+    fovea_handle *handle = open_device(fake);
+    MergeCall call;
+    call.outs[1].data = call.parts.data() + 30 * 40 + 1;
+    call.outs[2].shape[0] = 2;
+    call.outs[2].stride[0] = 0;
+    ASSERT_EQ(call.call(handle, nullptr), FOVEA_OK) << fovea_error_detail();
+    const FakeLaunch &launch = fake->launches.back();
+    EXPECT_EQ(launch.config.gridDimX, 2u);  // 40 elements are 5 lanes of 8: 16 rows of 128 threads
+    EXPECT_EQ(launch.config.blockDimX, 128u);
+    EXPECT_EQ(launch.merge.rows, 30);
+    EXPECT_EQ(launch.merge.len_q, 5);
+    EXPECT_EQ(launch.merge.heads, 3);
+    EXPECT_EQ(launch.merge.lanes, 8);
+    EXPECT_EQ(launch.merge.count, 3);
+    EXPECT_EQ(launch.merge.merged.type, static_cast<uint32_t>(FOVEA_BF16));
+    EXPECT_EQ(launch.parts[0].type, static_cast<uint32_t>(FOVEA_F16));
+    EXPECT_EQ(launch.parts[0].aligned, 1u);
+    EXPECT_EQ(launch.parts[1].aligned, 0u);
+    EXPECT_EQ(launch.parts[2].out.batch, 0);
+  });
+}
+
+TEST(CudaRows, AreListedOnceEachByName) {
+  Names names;
+  for (int32_t i = 0; fv_cuda_kernel_at(i).name; ++i) {
+    names.push_back(fv_cuda_kernel_at(i).name);
+    EXPECT_NE(fv_cuda_kernel_at(i).image, nullptr);
+  }
+  EXPECT_EQ(names[FV_CUDA_APPEND_FIRST], "fovea_kv_append_sm80");
+  EXPECT_EQ(names[FV_CUDA_MERGE_FIRST], "fovea_merge_sm80_p8");
+  EXPECT_EQ(names.back(), "fovea_merge_sm80_p448");
+  EXPECT_EQ(fv_cuda_kernel_at(-1).name, nullptr);
+  Names public_names;
+  for (int32_t i = 0; fovea_kernel_name(i); ++i) public_names.push_back(fovea_kernel_name(i));
+  ASSERT_GT(public_names.size(), names.size());
+  EXPECT_TRUE(std::equal(names.rbegin(), names.rend(), public_names.rbegin()));
+}
+
+}  // namespace
+}  // namespace fovea_test

@@ -1,0 +1,98 @@
+// merge_case.h - cases of fovea_merge, the call, and what judges it: its own order of f32 operations
+// written down element by element (same bits), and the formula in double precision (a derived bound).
+#ifndef FOVEA_TESTS_MERGE_CASE_H
+#define FOVEA_TESTS_MERGE_CASE_H
+
+#include <fovea.h>
+
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "support/formats.h"
+
+namespace fovea_test::merges {
+
+constexpr float kInf = std::numeric_limits<float>::infinity();
+constexpr uint8_t kCanary = 0xa5;
+constexpr double kU32 = 0x1p-24;
+
+struct View {
+  std::vector<uint8_t> memory;
+  fovea_tensor shape = {};
+
+  fovea_tensor tensor() {
+    fovea_tensor t = shape;
+    t.data = memory.data();
+    return t;
+  }
+  uint8_t *at(int64_t b, int64_t i, int64_t h, int64_t d) {
+    const int64_t index[4] = {b, i, h, d};
+    int64_t offset = 0;
+    for (int n = 0; n < 4; ++n) offset += shape.shape[n] == 1 ? 0 : index[n] * shape.stride[n];
+    return memory.data() + offset * static_cast<int64_t>(size_of(shape.dtype));
+  }
+  float get(int64_t b, int64_t i, int64_t h, int64_t d) {
+    return static_cast<float>(load(shape.dtype, at(b, i, h, d)));
+  }
+  void set(int64_t b, int64_t i, int64_t h, int64_t d, float value) {
+    store_bits(shape.dtype, at(b, i, h, d), encode(shape.dtype, value));
+  }
+};
+
+// Parts and results; copies have memory of their own. out_place and lse_place: which part the
+// results replace, or -1.
+struct Case {
+  std::vector<View> outs, lses;
+  View out, lse;
+  int out_place = -1, lse_place = -1;
+  bool wants_lse = true;
+  double exp_ulps = 1;  // the error of the device's expf
+
+  View &result() { return out_place < 0 ? out : outs[static_cast<size_t>(out_place)]; }
+  View &result_lse() { return lse_place < 0 ? lse : lses[static_cast<size_t>(lse_place)]; }
+};
+
+View view_of(uint32_t dtype, int64_t batch, int64_t rows, int64_t heads, int64_t dim, bool by_head);
+
+struct Size {
+  int64_t batch, rows, heads, dim;
+};
+
+Case make_case(size_t count, uint32_t dtype, Size s, bool by_head = false);
+
+// One row of one element per part.
+Case scalars(const std::vector<float> &lses, const std::vector<float> &values,
+             uint32_t dtype = FOVEA_F32);
+
+// Rows of ordinary parts, some of them empty, of widely different weight.
+Case random_case(uint64_t seed);
+
+template <class F>
+void for_each_row(const fovea_tensor &t, F f) {
+  for (int64_t b = 0; b < t.shape[0]; ++b) {
+    for (int64_t i = 0; i < t.shape[1]; ++i) {
+      for (int64_t h = 0; h < t.shape[2]; ++h) f(b, i, h);
+    }
+  }
+}
+
+// How the library is called; a test may put another way in its place.
+extern fovea_status (*merge_call)(fovea_handle *handle, const fovea_merge_args *args);
+
+// The call under test.
+void merge(Case *c, int threads = 1, fovea_device device = FOVEA_DEVICE_CPU);
+
+// The stated order, every operation rounded by itself, into out and lse.
+void merge_by_steps(Case *c);
+
+// The largest error of a row, over its bound, of what the case holds after a merge; 0 for an empty row,
+// which other tests look at.
+struct Ratios {
+  double out, lse;
+};
+Ratios worst_ratios(Case *c, int64_t b, int64_t i, int64_t h);
+
+}  // namespace fovea_test::merges
+
+#endif  // FOVEA_TESTS_MERGE_CASE_H
