@@ -15,7 +15,7 @@
 #define FV_MERGE_SM80_CUH
 
 #include "params_merge.h"
-#include "parts/run.cuh"
+#include "parts/typed_run.cuh"
 #include "shape.h"
 
 // What a kernel for PARTS parts takes: the beginning of fv_merge_params.

@@ -42,7 +42,8 @@ __device__ __forceinline__ fv_append_reach fv_start_sequences(const fv_append_pa
           p.page_offsets ? fv_clamp(p.page_offsets[0], 0, p.page_count) : 0};
 }
 
-// The largest of `reach` and the values of the threads up to this one. All threads take part.
+// The largest of `reach` and the values of the threads up to this one. All threads take part, and meet
+// at a barrier before they come here again.
 template <int THREADS>
 __device__ __forceinline__ int64_t fv_running_maximum(int64_t value, int64_t reach,
                                                       fv_append_memory<THREADS> &memory) {
@@ -59,7 +60,6 @@ __device__ __forceinline__ int64_t fv_running_maximum(int64_t value, int64_t rea
   for (int32_t i = 0; i < THREADS / 32; ++i) {
     if (i < warp) most = fv_max(most, memory.maxima[i]);
   }
-  __syncthreads();  // and are no longer needed
   return most;
 }
 

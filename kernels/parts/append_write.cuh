@@ -7,7 +7,7 @@
 
 #include "../shape.h"
 #include "append_find.cuh"
-#include "run.cuh"
+#include "typed_run.cuh"
 
 // A warp of the grid, among all.
 struct fv_append_unit {

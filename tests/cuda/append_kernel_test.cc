@@ -94,12 +94,15 @@ Case chunk_case(Draw *draw, uint32_t from, uint32_t to, int64_t dim, int64_t pai
 
 // Dims below, at and above what a warp moves at a time; halves that do and do not begin at a chunk.
 TEST_F(AppendKernel, MovesRowsOfAllTypesWithAndWithoutAlignment) {
-  const int64_t sizes[][2] = {{8, 0}, {8, 4}, {64, 32}, {72, 8}, {128, 64}, {128, 20}, {320, 160}};
+  // In the last two a chunk holds both kinds of elements, and a lane comes to it in its second round.
+  const int64_t sizes[][2] = {{8, 0},    {8, 4},     {64, 32},   {72, 8},   {128, 64},
+                              {128, 20}, {320, 160}, {264, 126}, {512, 250}};
   Draw draw(11);
   for (uint32_t from : kTypes) {
     for (uint32_t to : kTypes) {
-      for (const auto &size : sizes) {
-        const auto style = static_cast<uint32_t>(draw.upto(1));
+      for (int i = 0; i < 18; ++i) {
+        const auto &size = sizes[i / 2];
+        const auto style = static_cast<uint32_t>(i % 2);
         const Case c = chunk_case(&draw, from, to, size[0], size[1], style);
         const bool wide = from == FOVEA_F32 || to == FOVEA_F32;
         const std::string what = std::string(name_of(from)) + " to " + name_of(to) + ", dim " +
@@ -121,6 +124,18 @@ TEST_F(AppendKernel, TakesAnyDim) {
     c.fixed.v_new.shape[3] = c.fixed.v_cache.shape[3] = 0;
     expect_on_cuda(c, std::to_string(dim) + ", no values");
   }
+}
+
+// The grid counts heads in eights, so that some warp has two heads of the one token.
+TEST_F(AppendKernel, WritesAllHeadsOfATokenWhereTheyAreMoreThanTheWarps) {
+  Draw draw(16);
+  Case c;
+  c.fixed.k_new = view(FOVEA_F16, 1, 1, 47, 24);
+  c.fixed.k_cache = view(FOVEA_BF16, 1, 2, 47, 24);
+  c.k_new = draw.fill(c.fixed.k_new);
+  c.cache.assign(2 * 47 * 24 * 2, kCanary);
+  c.kv_lengths = {1};
+  expect_on_cuda(c, "47 heads");
 }
 
 // Every value of a 16-bit format.

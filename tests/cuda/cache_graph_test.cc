@@ -1,5 +1,5 @@
-// cache_graph_test.cc - one captured graph of fovea_kv_append and fovea_merge serves every step of a
-// decoding loop: what changes from step to step is read on the device.
+// cache_graph_test.cc - calls on memory that stays on the device. One captured graph of fovea_kv_append
+// and fovea_merge serves every step of a decoding loop: what changes from step to step is read there.
 #include <cuda.h>
 #include <dlfcn.h>
 #include <gtest/gtest.h>
@@ -7,7 +7,7 @@
 #include <cstdlib>
 
 #include "append_case.h"
-#include "driver.h"
+#include "cuda/mirrored.h"
 #include "handle.h"
 #include "handle_of.h"
 
@@ -22,39 +22,6 @@ F *driver_call(const char *name) {
   return library ? reinterpret_cast<F *>(dlsym(library, name)) : nullptr;
 }
 #define DRIVER_CALL(exported) driver_call<decltype(exported)>(#exported)
-
-const fv_driver *driver() {
-  const fv_driver *found = nullptr;
-  fv_driver_open(&found);
-  return found;
-}
-
-// A vector with a copy on the device.
-template <class T>
-class Mirrored {
- public:
-  explicit Mirrored(std::vector<T> values) : host(std::move(values)) {
-    EXPECT_EQ(driver()->cuMemAlloc(&device_, bytes()), CUDA_SUCCESS);
-    put();
-  }
-  ~Mirrored() { driver()->cuMemFree(device_); }
-  Mirrored(const Mirrored &) = delete;
-  Mirrored &operator=(const Mirrored &) = delete;
-
-  void put() { EXPECT_EQ(driver()->cuMemcpyHtoD(device_, host.data(), bytes()), CUDA_SUCCESS); }
-  std::vector<T> there() const {
-    std::vector<T> values(host.size());
-    EXPECT_EQ(driver()->cuMemcpyDtoH(values.data(), device_, bytes()), CUDA_SUCCESS);
-    return values;
-  }
-  T *pointer() const { return reinterpret_cast<T *>(device_); }
-
-  std::vector<T> host;
-
- private:
-  size_t bytes() const { return host.size() * sizeof(T); }
-  CUdeviceptr device_ = 0;
-};
 
 class CacheGraph : public testing::Test {
  protected:
@@ -130,6 +97,7 @@ CUgraphExec capture(Step *step, fovea_handle *handle, CUstream stream) {
   EXPECT_EQ(DRIVER_CALL(cuStreamEndCapture)(stream, &graph), CUDA_SUCCESS);
   EXPECT_EQ(step->cache.there(), step->cache.host);
   EXPECT_EQ(DRIVER_CALL(cuGraphInstantiateWithFlags)(&ready, graph, 0), CUDA_SUCCESS);
+  EXPECT_EQ(DRIVER_CALL(cuGraphDestroy)(graph), CUDA_SUCCESS);
   return ready;
 }
 
@@ -189,6 +157,54 @@ TEST_F(CacheGraph, ServesEveryStepWithoutBeingCapturedAgain) {
       expect_step(&step);
     }
     EXPECT_NE(step.errors.host, (std::vector<uint32_t>{0, 0, 0}));  // bad data came along
+    EXPECT_EQ(DRIVER_CALL(cuGraphExecDestroy)(graph), CUDA_SUCCESS);
+  }
+  EXPECT_EQ(DRIVER_CALL(cuStreamDestroy_v2)(stream), CUDA_SUCCESS);
+  driver()->cuCtxPopCurrent(&context);
+}
+
+// ---- Far apart -------------------------------------------------------------------------------
+
+// One token of eight halves between two places of a buffer. `far` is the dimension in which one of them
+// lies 2^32 elements on: its view begins where there is no memory, and what it has there is skipped.
+struct FarToken {
+  Mirrored<uint8_t> memory{std::vector<uint8_t>(12288, kCanary)};
+  fovea_kv_append_args args = {};
+
+  void far_from(fovea_tensor *view, int far, uint8_t *place) {
+    view->shape[far] = 3;
+    view->stride[far] = (INT64_C(1) << 31) + 8;
+    view->data = place - 2 * view->stride[far] * 2;
+  }
+  FarToken(bool source_is_far, int far) {
+    uint8_t *low = memory.pointer(),
+            *high = low + 4096;  // what is far comes first: it spans all below
+    const std::vector<int64_t> slots =
+        source_is_far ? std::vector<int64_t>{-1, -1, 0} : std::vector<int64_t>{2};
+    std::memcpy(&memory.host[8192], slots.data(), slots.size() * sizeof slots[0]);
+    for (size_t i = 0; i < 16; ++i) memory.host[(source_is_far ? 0 : 4096) + i] = (uint8_t)i;
+    memory.put();
+    args.struct_size = sizeof args;
+    args.k_new = fovea_contiguous(high, FOVEA_F16, 1, 1, 1, 8);
+    args.k_cache = fovea_contiguous(high, FOVEA_F16, 1, 1, 1, 8);
+    far_from(source_is_far ? &args.k_new : &args.k_cache, far, low);
+    args.slots = reinterpret_cast<const int64_t *>(low + 8192);
+  }
+};
+
+TEST_F(CacheGraph, CountsOffsetsIn64Bits) {
+  fovea_handle *handle = handle_of(FOVEA_DEVICE_CUDA, 0);
+  CUcontext context = nullptr;
+  ASSERT_EQ(driver()->cuCtxPushCurrent(handle->cuda.primary), CUDA_SUCCESS);
+  for (bool source_is_far : {false, true}) {
+    for (int far : {0, 1}) {
+      FarToken token(source_is_far, far);
+      std::vector<uint8_t> expected = token.memory.host;
+      for (size_t i = 0; i < 16; ++i) expected[(source_is_far ? 4096 : 0) + i] = (uint8_t)i;
+      ASSERT_EQ(fovea_kv_append(handle, &token.args, nullptr), FOVEA_OK) << fovea_error_detail();
+      ASSERT_EQ(driver()->cuStreamSynchronize(nullptr), CUDA_SUCCESS);
+      EXPECT_EQ(token.memory.there(), expected) << source_is_far << far;
+    }
   }
   driver()->cuCtxPopCurrent(&context);
 }

@@ -202,7 +202,6 @@ TEST(MergeLaunch, HandsTheKernelWhatTheCallSays) {
     fovea_handle *handle = open_device(fake);
     MergeCall call;
     call.outs[1].data = call.parts.data() + 30 * 40 + 1;
-    call.outs[2].shape[0] = 2;
     call.outs[2].stride[0] = 0;
     ASSERT_EQ(call.call(handle, nullptr), FOVEA_OK) << fovea_error_detail();
     const FakeLaunch &launch = fake->launches.back();
@@ -218,6 +217,13 @@ TEST(MergeLaunch, HandsTheKernelWhatTheCallSays) {
     EXPECT_EQ(launch.parts[0].aligned, 1u);
     EXPECT_EQ(launch.parts[1].aligned, 0u);
     EXPECT_EQ(launch.parts[2].out.batch, 0);
+    // The stride of an extent of 1 is never used, odd as it may be.
+    MergeCall one;
+    for (fovea_tensor *t : {&one.args.out, &one.args.lse}) t->shape[0] = 1;
+    for (int n = 0; n < 3; ++n) one.outs[n].shape[0] = one.lses[n].shape[0] = 1;
+    one.outs[0].stride[0] = 3;
+    ASSERT_EQ(one.call(handle, nullptr), FOVEA_OK) << fovea_error_detail();
+    EXPECT_EQ(fake->launches.back().parts[0].aligned, 1u);
   });
 }
 

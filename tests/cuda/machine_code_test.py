@@ -8,6 +8,9 @@ Each row's machine code, for each architecture that its image holds code for,
   brings keys and values by asynchronous copies (LDGSTS) and reads them by ldmatrix (LDSM);
   keeps everything in registers: nothing of local memory is written or read (STL, LDL).
 
+The tables beside it, of appends and merges: nothing in local memory, memory by 16 bytes; and in an append
+no fused multiply-add (FFMA), for every operation of RoPE is rounded by itself.
+
 Skipped (77) where there is no cuobjdump or no nvdisasm.
 """
 import os
@@ -19,6 +22,10 @@ import sys
 
 ROW = re.compile(r"^FV_ATTENTION_FWD_ROW\((\w+),\s*(\w+),\s*(\d+),\s*(\d+),\s*\d+,\s*(\d+)",
                  re.MULTILINE)
+OTHER_ROW = re.compile(r"^FV_[A-Z_]+_ROW\((\w+)", re.MULTILINE)
+WIDE = ("LDG.E.128", "STG.E.128", "EXIT")
+OTHERS = {"kv_append.def": (WIDE + ("FMUL", "FADD"), ("FFMA",)), "merge.def": (WIDE, ())}
+LOCAL = ("STL", "LDL")
 ARCHITECTURES = ("sm_80", "sm_90")
 PRODUCTS = {"F16": "HMMA.16816.F32", "BF16": "HMMA.16816.F32.BF16"}
 OPCODE = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P[0-9T]+\s+)?([A-Z][A-Z0-9_.]*)", re.MULTILINE)
@@ -39,18 +46,26 @@ def opcodes(image, architecture, environment):
   return OPCODE.findall(code)
 
 
-def faults(found, dtype, needed_products):
+def faults(found, needed, forbidden):
   """What is wrong with a kernel's opcodes."""
   count = lambda start: sum(opcode == start or opcode.startswith(start + ".") for opcode in found)
+  for start in needed:
+    if not count(start):
+      yield f"no {start}"
+  for start in forbidden:
+    if count(start):
+      yield f"{count(start)} instructions {start}"
+  for start in LOCAL:
+    if count(start):
+      yield f"{count(start)} instructions {start}: something lies in local memory"
+
+
+def attention_faults(found, dtype, dim, dim_v, keys):
   products = sum(opcode == PRODUCTS[dtype] for opcode in found)
-  if products < needed_products:
-    yield f"{products} instructions {PRODUCTS[dtype]}, and a tile needs {needed_products}"
-  for needed in ("LDGSTS", "LDSM", "EXIT"):
-    if not count(needed):
-      yield f"no {needed}"
-  for forbidden in ("STL", "LDL"):
-    if count(forbidden):
-      yield f"{count(forbidden)} instructions {forbidden}: something lies in local memory"
+  needed = keys * (dim + dim_v) // 128
+  if products < needed:
+    yield f"{products} instructions {PRODUCTS[dtype]}, and a tile needs {needed}"
+  yield from faults(found, ("LDGSTS", "LDSM", "EXIT"), ())
 
 
 def main():
@@ -63,12 +78,17 @@ def main():
   if not rows:
     print(f"{definition} has no rows")
     return 1
+  judges = {name: lambda found, dtype=dtype, sizes=sizes: attention_faults(found, dtype,
+                                                                          *map(int, sizes))
+            for name, dtype, *sizes in rows}
+  for table, rule in OTHERS.items():
+    for name in OTHER_ROW.findall((definition.parent / table).read_text()):
+      judges[name] = lambda found, rule=rule: faults(found, *rule)
   failed = False
-  for name, dtype, *sizes in rows:
-    dim, dim_v, keys = map(int, sizes)
+  for name, judge in judges.items():
     for architecture in ARCHITECTURES:
       found = opcodes(images / f"{name}.fatbin", architecture, environment)
-      wrong = list(faults(found, dtype, keys * (dim + dim_v) // 128))
+      wrong = list(judge(found))
       failed = failed or bool(wrong)
       print(f"{name} {architecture}: {len(found)} instructions", *(wrong or ["right"]), sep="; ")
   return 1 if failed else 0

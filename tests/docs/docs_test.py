@@ -179,7 +179,8 @@ class EveryDocument(unittest.TestCase):
   def test_names_of_the_library_are_in_the_header(self):
     others = "".join((ROOT / name).read_text() for name in
                      ("CMakeLists.txt", "csrc/CMakeLists.txt", "csrc/handle.c", "csrc/attention.def",
-                      "csrc/driver.c", "cmake/FoveaCuda.cmake", "kernels/attention_fwd.def"))
+                      "csrc/driver.c", "cmake/FoveaCuda.cmake", "kernels/attention_fwd.def",
+                      "kernels/kv_append.def", "kernels/merge.def"))
     simgpu = ROOT / "simgpu"
     others += "".join(path.read_text() for path in [simgpu / "CMakeLists.txt", *simgpu.glob("*.c")])
     for path in documents():

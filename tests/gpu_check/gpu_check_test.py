@@ -42,7 +42,8 @@ class GpuCheck(unittest.TestCase):
     self.assertIn(verdicts["conformance"], ("ok", "skipped"))
     self.assertIn("simulated", done.stdout)
     smoke = (self.out / "smoke.txt").read_text()
-    for row in ("f16_d32", "f16_d64", "f16_d128", "bf16_d32", "bf16_d64", "bf16_d128"):
+    for row in ("f16_d32", "f16_d64", "f16_d128", "bf16_d32", "bf16_d64", "bf16_d128",
+                "fovea_kv_append", "fovea_merge"):
       self.assertIn(f"== {row}\n", smoke)
     names = [row["name"] for row in json.loads((self.out / "bench.json").read_text())["benchmarks"]]
     self.assertTrue(any(name.startswith("cuda/naive/prefill/") for name in names), names)

@@ -1,10 +1,10 @@
-// run.cuh - up to eight neighbouring elements of f32, f16 or bf16 between global memory and
+// typed_run.cuh - up to eight neighbouring elements of f32, f16 or bf16 between global memory and
 // registers, for kernels that are told the type at run time: it is the same for all threads.
 //
 // A run is eight words, each the bits of one element. Where it is whole and begins at a multiple of
 // 16 bytes (`aligned`, which the caller knows) it is moved by 16 bytes, else element by element.
-#ifndef FV_RUN_CUH
-#define FV_RUN_CUH
+#ifndef FV_TYPED_RUN_CUH
+#define FV_TYPED_RUN_CUH
 
 #include <stdint.h>
 
@@ -98,4 +98,4 @@ __device__ __forceinline__ void fv_store_run(void *row, uint32_t type, int32_t f
   fv_write_run(row, type, first, count, aligned, bits);
 }
 
-#endif  // FV_RUN_CUH
+#endif  // FV_TYPED_RUN_CUH
