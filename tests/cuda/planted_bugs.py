@@ -2,12 +2,17 @@
 """Plants bugs in the attention kernel, and says what finds them.
 
 usage: planted_bugs.py --nvcc NVCC --trial PROGRAM --driver LIBRARY [--renew] [--every N] [--only TEXT]
+       planted_bugs.py --plant
 
 Each bug of planted_bugs.txt is planted in a copy of kernels/, compiled to PTX, and tried twice on the
 software GPU by PROGRAM (bug_trial): with all checks, which says what is reported, and as hardware often
 is, with quick copies and warps in step, which says whether a comparison with the oracle would have found
 it. The kernel as it is must be silent and right both ways. The table in docs/simgpu.md must say the same;
---renew writes it. --every takes each Nth bug, and compares their lines alone. --only takes the bugs whose name contains TEXT and just prints their lines.
+--renew writes it.
+
+--every takes each Nth bug, and compares their lines alone; --only takes the bugs whose name contains TEXT,
+and just prints their lines. Whether all patterns are there is always looked at first; --plant does no
+more than that.
 
 Exit status: 0 all is as the table says; 1 it is not, a pattern is not there exactly once, or too few
 bugs are found; 2 usage.
@@ -40,7 +45,7 @@ REPORT = re.compile(r"^simgpu: ([a-z-]+): \S+: .*, PTX line \d+ \((\S+)\), block
 class Bug:
   def __init__(self, name):
     self.name = name
-    self.pairs = []  # [file, pattern, replacement]
+    self.pairs = []  # [file or None, pattern, replacement]
 
 
 def read_bugs(text):
@@ -54,31 +59,40 @@ def read_bugs(text):
       file = None
     elif word == "in" and bugs:
       file = rest.strip()
-    elif word == "-" and file:
+    elif word == "-" and bugs:
       bugs[-1].pairs.append([file, rest.strip(), ""])
-    elif word == "+" and file and bugs[-1].pairs:
+    elif word == "+" and bugs and bugs[-1].pairs:
       bugs[-1].pairs[-1][2] = rest.strip()
     else:
       sys.exit(f"{LIST.name}:{number}: not a bug, in, - or +: {line}")
   return bugs
 
 
-def substitute(text, pattern, replacement):
-  """The text with the pattern replaced; None unless it is there exactly once."""
-  wanted = r"\s+".join(re.escape(word) for word in pattern.split())
-  changed, count = re.subn(wanted, lambda _: replacement, text)
-  return changed if count == 1 else None
+def sources(kernels):
+  return sorted(path for path in kernels.rglob("*") if path.suffix in (".cu", ".cuh", ".h"))
 
 
 def plant(bug, kernels):
-  """What is wrong with a bug's patterns, or None."""
+  """Complaints about a bug's patterns; none if it is planted."""
   for file, pattern, replacement in bug.pairs:
-    path = kernels / file
-    changed = substitute(path.read_text(), pattern, replacement)
-    if changed is None:
-      return f"{bug.name}: not exactly once in kernels/{file}: {pattern}"
-    path.write_text(changed)
-  return None
+    wanted = re.compile(r"\s+".join(re.escape(word) for word in pattern.split()))
+    paths = [kernels / file] if file else sources(kernels)
+    found = [(path, match) for path in paths for match in wanted.finditer(path.read_text())]
+    if len(found) != 1:
+      yield f"{bug.name}: {len(found)} times and not once in kernels/{file or ''}: {pattern}"
+      continue
+    path, match = found[0]
+    text = path.read_text()
+    path.write_text(text[:match.start()] + replacement + text[match.end():])
+
+
+def check_patterns(bugs):
+  """Complaints about the patterns of all bugs; nothing is compiled."""
+  for bug in bugs:
+    with tempfile.TemporaryDirectory() as folder:
+      kernels = pathlib.Path(folder, "kernels")
+      shutil.copytree(ROOT / "kernels", kernels)
+      yield from plant(bug, kernels)
 
 
 def compile_ptx(nvcc, kernels):
@@ -125,7 +139,7 @@ def try_bug(arguments, bug):
   with tempfile.TemporaryDirectory() as folder:
     kernels = pathlib.Path(folder, "kernels")
     shutil.copytree(ROOT / "kernels", kernels)
-    result.fault = plant(bug, kernels)
+    result.fault = "\n".join(plant(bug, kernels))
     if result.fault:
       return result
     ptx, result.fault = compile_ptx(arguments.nvcc, kernels)
@@ -206,19 +220,27 @@ def compare_lines(results):
 
 def parse_arguments():
   parser = argparse.ArgumentParser(description="Plants bugs in the kernel, and says what finds them.")
-  parser.add_argument("--nvcc", required=True)
-  parser.add_argument("--trial", required=True, metavar="PROGRAM")
-  parser.add_argument("--driver", required=True, metavar="LIBRARY")
+  parser.add_argument("--nvcc")
+  parser.add_argument("--trial", metavar="PROGRAM")
+  parser.add_argument("--driver", metavar="LIBRARY")
+  parser.add_argument("--plant", action="store_true", help="compile and run nothing")
   parser.add_argument("--renew", action="store_true", help="write the table into docs/simgpu.md")
   parser.add_argument("--every", type=int, default=1, metavar="N", help="each Nth bug alone")
   parser.add_argument("--only", metavar="TEXT", help="bugs whose name contains TEXT; prints their lines")
-  return parser.parse_args()
+  arguments = parser.parse_args()
+  if not arguments.plant and not (arguments.nvcc and arguments.trial and arguments.driver):
+    parser.error("--nvcc, --trial and --driver are needed")
+  return arguments
 
 
 def main():
   arguments = parse_arguments()
-  bugs = [bug for bug in read_bugs(LIST.read_text()) if (arguments.only or "") in bug.name]
-  bugs = bugs[::arguments.every]
+  bugs = read_bugs(LIST.read_text())
+  faults = list(check_patterns(bugs))
+  if faults or arguments.plant:
+    print("\n".join(faults or [f"{len(bugs)} bugs can be planted"]))
+    return 1 if faults else 0
+  bugs = [bug for bug in bugs if (arguments.only or "") in bug.name][::arguments.every]
   with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
     clean, *results = pool.map(lambda bug: try_bug(arguments, bug), [Bug("no bug")] + bugs)
   faults = [r.fault for r in [clean] + results if r.fault]
