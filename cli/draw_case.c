@@ -429,6 +429,8 @@ static void draw_mask(sketch *s) {
   fovea_tensor *mask = &s->c->args.mask;
   if (!wish(s, FV_FEATURE_MASK, 20)) return;
   draw_grid(s, mask, FOVEA_U8);
+  /* More than a padding mask: rows or heads of one sequence see different keys. */
+  if (mask->shape[1] > 1 || mask->shape[2] > 1) add(s, FV_FEATURE_MASK_ROWS);
   int64_t count = span(mask);
   for (int64_t i = 0; mask->data && i < count; ++i) {
     ((uint8_t *)mask->data)[i] = fv_random_percent(s->random, 70) ? 255 : 0;

@@ -21,6 +21,7 @@
 #include "validate_case.h"
 
 enum { COVERAGE_CASES = 20000, COVERAGE_LEAST = 50, MAX_WORKERS = 64, SPECIAL_EVERY = 10 };
+enum { MAX_KERNELS = 256 }; /* that one device has */
 
 typedef struct validate_options {
   uint32_t device;
@@ -33,6 +34,13 @@ typedef struct validate_options {
   bool json;
 } validate_options;
 
+/* What one kernel was judged on. */
+typedef struct kernel_record {
+  char name[sizeof((fv_case_result *)0)->kernel];
+  int64_t cases;
+  int64_t coverage[FV_FEATURE_COUNT];
+} kernel_record;
+
 /* The sum of all that workers found. */
 typedef struct totals {
   fv_verdict verdict;
@@ -41,6 +49,8 @@ typedef struct totals {
   uint64_t features; /* that are drawn */
   int64_t coverage[FV_FEATURE_COUNT];
   int64_t pairs[FV_FEATURE_COUNT][FV_FEATURE_COUNT];
+  kernel_record kernels[MAX_KERNELS];
+  int kernel_count;
   int64_t special[3];    /* merges, weights, appends */
   int64_t first_failure; /* the lowest failing index; -1: none */
   fv_bad_element first_bad;
@@ -97,6 +107,15 @@ static void count_features(totals *t, uint64_t features) {
   }
 }
 
+static void count_kernel(totals *t, const char *name, uint64_t features) {
+  int i = 0;
+  while (i < t->kernel_count && strcmp(t->kernels[i].name, name)) ++i;
+  if (!*name || i == MAX_KERNELS) return;
+  if (i == t->kernel_count) strcpy(t->kernels[t->kernel_count++].name, name);
+  ++t->kernels[i].cases;
+  for (int f = 0; f < FV_FEATURE_COUNT; ++f) t->kernels[i].coverage[f] += features >> f & 1;
+}
+
 static void note_failure(totals *t, int64_t index, const fv_case *c, const fv_case_result *r) {
   ++t->failed;
   if (t->first_failure >= 0 && t->first_failure < index) return;
@@ -117,6 +136,7 @@ static void add_result(run *r, int64_t index, const fv_case *c, const fv_case_re
   if (special >= 0) ++t->special[special];
   if (special != 0 && special != 2) {
     count_features(t, c->features);
+    count_kernel(t, result->kernel, c->features);
     t->beyond += fv_case_has(c, FV_FEATURE_BEYOND_TWO_TILES);
     t->long_keys += c->keys_longest >= 4096;
   }
@@ -258,6 +278,25 @@ static void repeat_line(const validate_options *o, const totals *t, char *text, 
            (unsigned long long)o->seed, (long long)t->first_failure);
 }
 
+static json_t *coverage_json(const int64_t coverage[FV_FEATURE_COUNT]) {
+  json_t *object = json_object();
+  for (int f = 0; f < FV_FEATURE_COUNT; ++f) {
+    json_object_set_new(object, fv_feature_name((fv_feature)f), json_integer(coverage[f]));
+  }
+  return object;
+}
+
+static json_t *kernels_json(const totals *t) {
+  json_t *object = json_object();
+  for (int i = 0; i < t->kernel_count; ++i) {
+    const kernel_record *kernel = &t->kernels[i];
+    json_object_set_new(object, kernel->name,
+                        json_pack("{s:I, s:o}", "cases", (json_int_t)kernel->cases, "coverage",
+                                  coverage_json(kernel->coverage)));
+  }
+  return object;
+}
+
 static int report_json(const validate_options *o, const totals *t, double seconds,
                        const char *kernel) {
   char repeat[128];
@@ -266,10 +305,6 @@ static int report_json(const validate_options *o, const totals *t, double second
   verdict.first_bad = t->first_bad;
   json_t *report =
       fv_report_json("validate", device_text(o), kernel, "all", seconds, &verdict, repeat);
-  json_t *coverage = json_object();
-  for (int f = 0; f < FV_FEATURE_COUNT; ++f) {
-    json_object_set_new(coverage, fv_feature_name((fv_feature)f), json_integer(t->coverage[f]));
-  }
   if (report) {
     json_object_set_new(report, "pass", json_boolean(passes(o, t)));
     json_object_set_new(report, "cases", json_integer(t->run));
@@ -277,7 +312,8 @@ static int report_json(const validate_options *o, const totals *t, double second
     json_object_set_new(report, "seed", json_integer((json_int_t)o->seed));
     json_object_set_new(report, "empty_cells", json_integer(empty_cells(t, COVERAGE_LEAST, false)));
     json_object_set_new(report, "left_out", json_integer(t->left_out));
-    json_object_set_new(report, "coverage", coverage);
+    json_object_set_new(report, "coverage", coverage_json(t->coverage));
+    json_object_set_new(report, "kernels", kernels_json(t));
     if (t->failed) {
       json_object_set_new(report, "reason", json_string(t->first_reason));
       json_object_set_new(report, "case", json_string(t->first_text));

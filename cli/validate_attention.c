@@ -118,6 +118,13 @@ static void judge(const fovea_handle *handle, const fv_case *c, const fv_problem
   if (!nothing && !fv_verdict_passes(&result->verdict)) fail(result, "an error is above its bound");
 }
 
+/* All handles are of one device, and the number of threads decides no kernel. */
+static void note_kernel(fovea_handle *handle, const fv_case *c, fv_case_result *result) {
+  fovea_support support = {.struct_size = sizeof support};
+  if (fovea_attention_support(handle, &c->args, &support) != FOVEA_OK) return;
+  memcpy(result->kernel, support.kernel, sizeof result->kernel);
+}
+
 void fv_run_attention_case(fovea_handle *const handles[FV_CASE_HANDLES], fv_case *c,
                            fv_random *random, fv_case_result *result) {
   fv_problem problem;
@@ -126,6 +133,7 @@ void fv_run_attention_case(fovea_handle *const handles[FV_CASE_HANDLES], fv_case
     fail_call(result, "the check of the drawn case", status);
     return;
   }
+  note_kernel(handles[0], c, result);
   run_once(handles[fv_random_between(random, 0, FV_CASE_HANDLES - 1)], c, &problem, 0xff, result);
   if (result->failed || result->out_of_memory) return;
   unsigned char *first = copy_outputs(c);

@@ -12,6 +12,7 @@ typedef struct fv_case_result {
   bool out_of_memory;
   int64_t left_out; /* cases drawn before this one that the device does not support */
   char reason[256]; /* of a failure that is not a number: "a canary behind out was overwritten" */
+  char kernel[96];  /* which computed it; "" if it was not an attention call, or none */
 } fv_case_result;
 
 /* One handle per number of threads; a case picks one for each of its two runs. */

@@ -46,10 +46,16 @@ static u8 *locate_global(struct sim_warp *warp, const struct sim_inst *inst, u32
   }
   u64 offset = address - SIM_GLOBAL_BASE;
   if (!is_allocated(sim_memory.state + offset, bytes)) {
-    bool freed = memchr(sim_memory.state + offset, SIM_BYTE_FREED, bytes) != NULL;
-    return refuse(warp, inst, lane, address,
-                  freed ? SIM_REPORT_USE_AFTER_FREE : SIM_REPORT_OUT_OF_BOUNDS,
-                  freed ? "this memory was freed" : "outside of every allocation");
+    switch (sim_memory_state(offset, bytes)) {
+      case SIM_BYTE_UNINITIALISED:
+        break;
+      case SIM_BYTE_FREED:
+        return refuse(warp, inst, lane, address, SIM_REPORT_USE_AFTER_FREE,
+                      "this memory was freed");
+      default:
+        return refuse(warp, inst, lane, address, SIM_REPORT_OUT_OF_BOUNDS,
+                      "outside of every allocation");
+    }
   }
   if (access != SIM_WRITE) sim_global_read(warp, inst, lane, offset, bytes);
   if (access != SIM_READ) sim_global_write(warp, inst, lane, offset, bytes);

@@ -86,6 +86,7 @@ struct sim_driver {
   const struct sim_profile_of_device *device;
   u64 seed;
   bool is_eager;
+  bool goes_on;  // reports leave the context as it is
   struct sim_context primary;
   struct sim_stream legacy;
   struct sim_stream *streams;

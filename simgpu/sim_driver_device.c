@@ -31,9 +31,14 @@ CUresult sim_leave(CUresult result) {
   return result;
 }
 
+static bool is_set(const char *name) {
+  const char *value = getenv(name);
+  return value && !strcmp(value, "1");
+}
+
 static CUresult initialise(void) {
-  const char *wanted = getenv("FOVEA_SIMGPU"), *device = getenv("FOVEA_SIMGPU_DEVICE");
-  if (!wanted || strcmp(wanted, "1") != 0) {
+  const char *device = getenv("FOVEA_SIMGPU_DEVICE");
+  if (!is_set("FOVEA_SIMGPU")) {
     sim_report_line("this is no GPU but a test tool: set FOVEA_SIMGPU=1 to use it");
     return CUDA_ERROR_NO_DEVICE;
   }
@@ -47,6 +52,8 @@ static CUresult initialise(void) {
   }
   const char *seed = getenv("FOVEA_SIMGPU_SEED");
   sim_driver.seed = seed ? strtoull(seed, NULL, 0) : 0;
+  sim_driver.is_eager = is_set("FOVEA_SIMGPU_EAGER");
+  sim_driver.goes_on = is_set("FOVEA_SIMGPU_GO_ON");
   if (!sim_memory_open()) {
     sim_report_line("cannot reserve address space for device memory");
     return CUDA_ERROR_OUT_OF_MEMORY;

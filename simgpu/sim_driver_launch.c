@@ -7,6 +7,7 @@
 #include "sim_memory.h"
 #include "sim_profile.h"
 #include "sim_race.h"
+#include "sim_replace.h"
 #include "sim_report.h"
 
 enum { SHARED_WITHOUT_ASKING = 49152, SERIAL_LIMIT = 1 << 15 };
@@ -19,6 +20,7 @@ static CUresult load(struct sim_module **module, const void *image) {
   bool is_image_bad;
   if (!image || !module) return CUDA_ERROR_INVALID_VALUE;
   *module = sim_module_load(image, sim_driver.device->sm, error, sizeof error, &is_image_bad);
+  if (*module) *module = sim_replace(*module, sim_driver.device->sm, error, sizeof error);
   if (*module) {
     (*module)->next_loaded = loaded;
     loaded = *module;
@@ -304,5 +306,5 @@ CUresult sim_work_launch(struct sim_stream *stream, const struct sim_work *work)
   sim_sync_table_free(run.global_sync);
   free(run.counts);
   stream->last_launch = run.serial;
-  return clean ? CUDA_SUCCESS : CUDA_ERROR_ILLEGAL_ADDRESS;
+  return clean || sim_driver.goes_on ? CUDA_SUCCESS : CUDA_ERROR_ILLEGAL_ADDRESS;
 }

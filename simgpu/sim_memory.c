@@ -7,6 +7,9 @@
 
 enum { RED_ZONE = 1024, ALIGNMENT = 512 };
 
+// From here on the states of an allocation are not written when it comes and goes: some ms for 64 MiB.
+enum { LARGE = 64 << 20 };
+
 struct sim_memory sim_memory;
 
 struct allocation {
@@ -14,6 +17,9 @@ struct allocation {
 };
 static struct allocation *allocations;  // by offset
 static u32 allocation_count, allocation_capacity;
+// The latest large allocations that were freed, whose states do not say so.
+static struct allocation freed[64];
+static u32 freed_count;
 static u64 cursor;  // where the search for room goes on: freed memory rests as long as possible
 
 static void *reserve(u64 bytes) {
@@ -78,7 +84,7 @@ u64 sim_memory_allocate(u64 bytes) {
           sizeof *allocations * (allocation_count - index));
   allocations[index] = (struct allocation){offset, bytes};
   allocation_count++;
-  memset(sim_memory.state + offset, SIM_BYTE_UNINITIALISED, bytes);
+  if (bytes < LARGE) memset(sim_memory.state + offset, SIM_BYTE_UNINITIALISED, bytes);
   cursor = offset + bytes;
   sim_memory.used += bytes;
   return SIM_GLOBAL_BASE + offset;
@@ -101,6 +107,20 @@ bool sim_memory_holds(u64 address, u64 bytes) {
   return sim_memory_find(address, &base, &size) && bytes <= size - (address - base);
 }
 
+static bool lies_in_freed(u64 offset) {
+  u32 most = sizeof freed / sizeof *freed, count = freed_count < most ? freed_count : most;
+  for (u32 i = 0; i < count; i++) {
+    if (offset - freed[i].offset < freed[i].bytes) return true;
+  }
+  return false;
+}
+
+enum sim_byte_state sim_memory_state(u64 offset, u32 bytes) {
+  if (sim_memory_holds(SIM_GLOBAL_BASE + offset, bytes)) return SIM_BYTE_UNINITIALISED;
+  bool is_freed = memchr(sim_memory.state + offset, SIM_BYTE_FREED, bytes) != NULL;
+  return is_freed || lies_in_freed(offset) ? SIM_BYTE_FREED : SIM_BYTE_UNALLOCATED;
+}
+
 // Whole pages go back to the system; what is left of them must be cleared by hand.
 static void release_pages(u8 *start, u64 bytes) {
   enum { PAGE = 4096 };
@@ -109,12 +129,24 @@ static void release_pages(u8 *start, u64 bytes) {
   if (end > first) madvise((void *)first, end - first, MADV_DONTNEED);
 }
 
+static void forget_states(u64 offset, u64 bytes) {
+  if (bytes < LARGE) {
+    memset(sim_memory.state + offset, SIM_BYTE_FREED, bytes);
+    return;
+  }
+  enum { PAGE = 4096 };
+  memset(sim_memory.state + offset, SIM_BYTE_FREED, PAGE);
+  memset(sim_memory.state + offset + bytes - PAGE, SIM_BYTE_FREED, PAGE);
+  release_pages(sim_memory.state + offset, bytes);
+  freed[freed_count++ % (sizeof freed / sizeof *freed)] = (struct allocation){offset, bytes};
+}
+
 bool sim_memory_free(u64 address) {
   u64 offset = address - SIM_GLOBAL_BASE;
   u32 index = find_index(offset);
   if (index == allocation_count || allocations[index].offset != offset) return false;
   u64 bytes = allocations[index].bytes;
-  memset(sim_memory.state + offset, SIM_BYTE_FREED, bytes);
+  forget_states(offset, bytes);
   release_pages(sim_memory.bytes + offset, bytes);
   u64 first = offset / SIM_GRANULE, stamps = bytes / SIM_GRANULE * sizeof(u64);
   release_pages((u8 *)(sim_memory.write_stamps + first), stamps);

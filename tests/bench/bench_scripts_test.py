@@ -93,6 +93,69 @@ class PerformancePage(unittest.TestCase):
     return 0
 
 
+FACTS = {"compiler": "cc 12.2", "nvcc": "13.0.88", "jobs": 2,
+         "seconds": {"configure": 3.2, "library": 41.6, "all": 99.4},
+         "library_bytes": 1500000, "kernel_bytes": 600000,
+         "rows": [{"name": "fovea_a", "bytes": 600000, "seconds": 12.34, "registers": "128/168",
+                   "shared_bytes": 20480}],
+         "host": [{"call": "prefill", "microseconds": 0.512, "spread_percent": 1.5, "allocations": 0,
+                   "calls": 510000}]}
+
+
+class MeasuredBuild(unittest.TestCase):
+  def setUp(self):
+    self.script = load("measure-build")
+
+  def test_reads_what_the_build_prints_of_its_rows(self):
+    # The very text that CompileRow.cmake would print, with its variables replaced.
+    text = (ROOT / "cmake/CompileRow.cmake").read_text()
+    line = text[text.rindex("message(STATUS"):].split('"')[1]
+    for name, value in (("ROW", "fovea_x_d64"), ("bytes", "1234"), ("seconds", "5"), ("fraction", "06"),
+                        ("registers", "255/168"), ("SHARED", "81920")):
+      line = line.replace("${%s}" % name, value)
+    self.assertEqual(self.script.read_rows(f"[ 3%] Building\n-- {line}\n[ 4%] Linking\n"),
+                     [{"name": "fovea_x_d64", "bytes": 1234, "seconds": 5.06, "registers": "255/168",
+                       "shared_bytes": 81920}])
+
+  def test_reads_what_a_call_takes_on_the_host(self):
+    text = ("call      us per call   spread      allocations\n"
+            "prefill         1.457   18.2 %     0 in 510000\ndecode         11.481    6.5 %    12 in 510000\n")
+    self.assertEqual([(c["call"], c["microseconds"], c["allocations"]) for c in self.script.read_calls(text)],
+                     [("prefill", 1.457, 0), ("decode", 11.481, 12)])
+
+  def test_stripping_leaves_the_library_as_it_was(self):
+    with tempfile.TemporaryDirectory() as folder:
+      before = CASE.read_bytes()
+      self.assertLess(0, self.script.stripped_bytes(CASE, folder))
+      self.assertEqual(CASE.read_bytes(), before)
+
+  def test_the_page_says_sizes_seconds_and_microseconds(self):
+    page = load("performance-page")
+    text = "\n".join(page.build_section(FACTS) + page.host_section(FACTS["host"]))
+    for words in ("1.50 MB", "0.90 MB of code for the host", "0.60 MB", "2 compilers", "42 s for the library",
+                  "99 s until", "nvcc 13.0.88", "| fovea_a | 600000 | 12.3 | 128/168 | 20480 |",
+                  "| prefill | 0.512 | 1.5 % | 0 in 510000 calls |"):
+      self.assertIn(words, text)
+
+  def test_a_build_without_kernels_has_neither_rows_nor_calls(self):
+    page = load("performance-page")
+    text = "\n".join(page.build_section({**FACTS, "rows": [], "kernel_bytes": 0}) + page.host_section([]))
+    self.assertNotIn("| kernel |", text)
+    self.assertNotIn("host (", text)
+    self.assertNotIn("A call", text)
+
+  def test_the_page_takes_the_build_beside_the_report(self):
+    page = load("performance-page")
+    with tempfile.TemporaryDirectory() as folder:
+      page.ROOT = pathlib.Path(folder)
+      report = page.ROOT / "machine/results.json"
+      report.parent.mkdir()
+      report.write_text("{}")
+      self.assertEqual(page.page(report, "echo"), run("echo", "page", report, "../machine").stdout)
+      report.with_name("build.json").write_text(json.dumps(FACTS))
+      self.assertIn("## Size and build", page.page(report, "echo"))
+
+
 class CountInstructions(unittest.TestCase):
   def setUp(self):
     self.script = load("count-instructions")

@@ -93,5 +93,21 @@ TEST(ValidateJson, HasTheFieldsAndTypesOfItsSchema) {
   }
 }
 
+// A CPU has one kernel, so it was judged on all that was.
+TEST(ValidateJson, SaysWhichKernelWasJudgedOnWhat) {
+  Ran ran = fovea({"validate", "--device", "cpu", "--cases", "40", "--seed", "3", "--json"});
+  Json report = parse_json(ran.out);
+  json_t *kernels = json_object_get(report.get(), "kernels");
+  ASSERT_EQ(json_object_size(kernels), 1u) << ran.out;
+  json_t *kernel =
+      json_object_get(kernels, json_string_value(json_object_get(report.get(), "kernel")));
+  EXPECT_GT(json_integer_value(json_object_get(kernel, "cases")), 30);
+  EXPECT_LT(json_integer_value(json_object_get(kernel, "cases")), 40)
+      << "every tenth is another call";
+  json_t *gqa = json_object_get(json_object_get(kernel, "coverage"), "gqa");
+  EXPECT_GT(json_integer_value(gqa), 0);
+  EXPECT_LE(json_integer_value(gqa), json_integer_value(json_object_get(kernel, "cases")));
+}
+
 }  // namespace
 }  // namespace fovea_test

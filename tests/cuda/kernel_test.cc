@@ -227,6 +227,19 @@ TEST_P(Kernel, ChangesNoBitWithStridesAndAlignment) {
   }
 }
 
+// One tensor at a time leaves multiples of 16 bytes, by its base or by one stride: whoever takes its
+// word for another's, or looks at too few of its strides, reads or writes across them.
+TEST_P(Kernel, ChangesNoBitWithOneTensorAskew) {
+  Attention a = problem(11, 70).batch(2).heads(4, 2).causal();
+  const Outcome plain = Attention(a).contiguous().run();
+  for (char tensor : {'q', 'k', 'v', 'o'}) {
+    for (int dimension = -1; dimension < 3; ++dimension) {
+      EXPECT_EQ(difference(plain, Attention(a).askew(tensor, dimension).run()), "")
+          << tensor << " " << dimension;
+    }
+  }
+}
+
 TEST_P(Kernel, ChangesNoBitWithWhatLiesInMemoryThatIsNotRead) {
   Attention a = problem(30, 100).batch(2).causal().lengths({77, 100}).mask(0.3, "sk");
   EXPECT_EQ(difference(Attention(a).run(), Attention(a).clean().run()), "");

@@ -249,29 +249,49 @@ class SupportTable(unittest.TestCase):
   def setUp(self):
     self.script = load_support_table()
     features = [name for _, names in self.script.ROWS for name in names]
-    self.reports = {kernel: {"kernel": kernel, "pass": True,
-                             "coverage": dict.fromkeys(features, self.script.LEAST)}
-                    for kernel, _, _, _ in self.script.COLUMNS}
+    self.records = {column.head: {"pass": True, "coverage": dict.fromkeys(features, self.script.LEAST)}
+                    for column in self.script.COLUMNS}
 
   def row(self, label):
-    lines = self.script.table(self.reports).splitlines()
+    lines = self.script.table(self.records, "").splitlines()
     return next(line for line in lines if line.startswith(f"| {label} "))
 
   def test_ticks_what_was_met_often_enough(self):
-    self.assertEqual(self.row("ALiBi").count("✓"), 3)
+    self.assertEqual(self.row("ALiBi").count("✓"), len(self.script.COLUMNS))
 
-  def test_names_the_feature_that_was_not(self):
-    self.reports["fovea_attention_cpu_avx2"]["coverage"]["k=i8"] = self.script.LEAST - 1
-    self.assertIn("| not k=i8 | ✓ |", self.row("k: f32, f16, bf16, e4m3, e5m2, i8"))
+  def test_names_the_features_that_were_met_where_some_were_not(self):
+    self.records["cpu, AVX2"]["coverage"]["k=i8"] = self.script.LEAST - 1
+    self.assertIn("| ✓ | k=f32, k=f16, k=bf16, k=e4m3, k=e5m2 | ✓ |",
+                  self.row("k: f32, f16, bf16, e4m3, e5m2, i8"))
+
+  def test_a_row_of_which_nothing_was_met_has_a_dash(self):
+    self.records["cpu, portable"]["coverage"]["sinks"] = self.script.LEAST - 1
+    self.assertIn("| ✓ | – | ✓ |", self.row("sinks"))
 
   def test_a_failed_run_ticks_nothing(self):
-    self.reports["fovea_attention_cpu_portable"]["pass"] = False
+    self.records["cpu, portable"]["pass"] = False
     self.assertIn("| ✓ | failed | ✓ |", self.row("sinks"))
 
   def test_a_feature_without_a_row_is_noticed(self):
-    self.assertEqual(self.script.homeless(self.reports), [])
-    self.reports["fovea_attention_cpu_avx2"]["coverage"]["dropout"] = 99
-    self.assertEqual(self.script.homeless(self.reports), ["dropout"])
+    self.assertEqual(self.script.homeless(self.records), [])
+    self.records["cpu, AVX2"]["coverage"]["dropout"] = 99
+    self.assertEqual(self.script.homeless(self.records), ["dropout"])
+
+  def test_a_column_counts_what_its_own_kernels_computed(self):
+    report = {"pass": True, "coverage": {"gqa": 9, "mask": 1},
+              "kernels": {"fovea_x_f16": {"cases": 4, "coverage": {"gqa": 3, "mask": 0}},
+                          "fovea_x_bf16": {"cases": 2, "coverage": {"gqa": 2, "mask": 1}},
+                          "fovea_y_f16": {"cases": 4, "coverage": {"gqa": 4, "mask": 0}}}}
+    self.assertEqual(self.script.record(report, "fovea_x_"), {"pass": True, "coverage": {"gqa": 5, "mask": 1}})
+    self.assertIsNone(self.script.record(report, "fovea_z_"))
+
+  def test_a_column_that_the_machine_lacks_stays_as_it_is(self):
+    before = self.script.table(self.records, "")
+    del self.records["cpu, AVX-512"]
+    self.records["reference"]["coverage"]["sinks"] = 0
+    after = self.script.table(self.records, before)
+    changed = [(a, b) for a, b in zip(before.splitlines(), after.splitlines()) if a != b]
+    self.assertEqual([b for _, b in changed], ["| sinks | ✓ | ✓ | ✓ | ✓ | – |"])
 
   def test_replaces_what_stands_between_the_markers_only(self):
     text = f"before\n{self.script.BEGIN}\nold\n{self.script.END}\nafter\n"

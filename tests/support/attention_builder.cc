@@ -123,6 +123,12 @@ Attention &Attention::contiguous() {
   s.contiguous = true;
   return note(".contiguous()");
 }
+Attention &Attention::askew(char tensor, int dimension) {
+  s.contiguous = true;
+  s.askew = tensor;
+  s.askew_dimension = dimension;
+  return note(join(".askew('", tensor, "', ", dimension, ")"));
+}
 Attention &Attention::causal(uint32_t alignment) {
   s.causal = 1;
   s.alignment = alignment;

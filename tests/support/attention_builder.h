@@ -60,6 +60,8 @@ struct Settings {
   Ints lengths;  // kv_lengths, as given (may be out of range)
   int64_t page_len = 0;
   bool csr = false, v_table = false, v_in_k = false, contiguous = false;
+  char askew = 0;            // the tensor, of "qkvo", that is not aligned to 16 bytes
+  int askew_dimension = -1;  // by this stride alone; -1: by its base alone
   uint32_t causal = 0, alignment = 0;
   int64_t left = -1, right = -1;
   Ints q_position, kv_first, kv_position, prefix;
@@ -114,7 +116,8 @@ class Case {
   friend class Filler;
   uint8_t *keep(size_t bytes, size_t unit);
   const int32_t *keep_ints(const Ints &values);
-  fovea_tensor lay_out(uint32_t dtype, const int64_t shape[4]);
+  fovea_tensor lay_out(uint32_t dtype, const int64_t shape[4], char name = 0);
+  fovea_tensor lay_out_askew(uint32_t dtype, const int64_t shape[4], char name);
   fovea_tensor scale_tensor(const ScaleForm &form, const fovea_tensor &of, bool q_like);
   void lay_out_rows();
   void lay_out_cache();
@@ -154,6 +157,9 @@ class Attention {
   Attention &paged(int64_t page_len, bool csr = false, bool v_table = false);
   Attention &v_in_k();
   Attention &contiguous();
+  // Contiguous, every base and stride a multiple of 16 bytes, but for one of one tensor of "qkvo":
+  // the stride of a dimension, or, with -1, the base.
+  Attention &askew(char tensor, int dimension);
   Attention &causal(uint32_t alignment = FOVEA_ALIGN_BOTTOM_RIGHT);
   Attention &top_left();
   Attention &window(int64_t left, int64_t right);  // -1: unlimited

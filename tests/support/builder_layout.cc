@@ -96,7 +96,30 @@ static int64_t span_of(const fovea_tensor &t) {
   return last + 1;
 }
 
-fovea_tensor Case::lay_out(uint32_t dtype, const int64_t shape[4]) {
+// See Attention::askew. Gaps bring the strides outside the odd one back to multiples of 16 bytes.
+fovea_tensor Case::lay_out_askew(uint32_t dtype, const int64_t shape[4], char name) {
+  const int64_t unit = 16 / static_cast<int64_t>(size_of(dtype));
+  const bool is_meant = name == settings.askew;
+  fovea_tensor t{};
+  t.dtype = dtype;
+  std::copy(shape, shape + 4, t.shape);
+  t.stride[3] = 1;
+  int64_t span = shape[3];
+  for (int n : {2, 1, 0}) {
+    t.stride[n] = ceil_div(span, unit) * unit + (is_meant && n == settings.askew_dimension);
+    span = t.stride[n] * std::max<int64_t>(shape[n], 1);
+  }
+  const size_t off = is_meant && settings.askew_dimension < 0 ? 1 : 0;
+  const size_t count = static_cast<size_t>(span_of(t)) + off, width = size_of(dtype);
+  inputs_.emplace_back(count * width, width, 16);
+  uint8_t *data = inputs_.back().data();
+  for (size_t n = 0; n < count; ++n) store_bits(dtype, data + n * width, poison_bits(dtype));
+  t.data = data + off * width;
+  return t;
+}
+
+fovea_tensor Case::lay_out(uint32_t dtype, const int64_t shape[4], char name) {
+  if (name && settings.askew) return lay_out_askew(dtype, shape, name);
   fovea_tensor t{};
   t.dtype = dtype;
   std::copy(shape, shape + 4, t.shape);
@@ -121,7 +144,7 @@ void Case::lay_out_rows() {
     shape[1] = offsets.back() + (s.contiguous ? 0 : choices_.below(3));
   }
   args.q_offsets = keep_ints(offsets);
-  args.q = lay_out(s.q_type, shape);
+  args.q = lay_out(s.q_type, shape, 'q');
   const Fill fill = given_or(s.q_fill, default_fill(s.seed, kQ, s.q_type, s.q_scale.present));
   for (int64_t n = 0; n < sequences_; ++n) {
     const bool packed = !offsets.empty();
@@ -193,13 +216,13 @@ void Case::lay_out_cache() {
     shape[0] = 1;
     shape[1] = offsets.back() + (s.contiguous ? 0 : choices_.below(3));
   }
-  args.k = lay_out(s.k_type, shape);
+  args.k = lay_out(s.k_type, shape, 'k');
   shape[3] = s.dim_v;
   if (s.v_in_k) {
     args.v = args.k;
     args.v.shape[3] = s.dim_v;
   } else {
-    args.v = lay_out(s.v_type, shape);
+    args.v = lay_out(s.v_type, shape, 'v');
   }
   if (s.page_len > 0) make_tables();
   Ints lengths = s.lengths;
@@ -470,7 +493,7 @@ Case::Case(const Settings &given)
   filler.logits();
   const int64_t out_shape[4] = {args.q.shape[0], args.q.shape[1], settings.heads_q, settings.dim_v};
   const int64_t lse_shape[4] = {args.q.shape[0], args.q.shape[1], settings.heads_q, 1};
-  args.out = lay_out(settings.out_type, out_shape);
+  args.out = lay_out(settings.out_type, out_shape, 'o');
   out_ = std::move(inputs_.back());
   inputs_.pop_back();
   if (settings.lse) {
