@@ -4,8 +4,8 @@
  *     pack k and v;  for every panel of rows that sees some of it:
  *       s = q k with its maxima;  mask;  s = exp(s - max);  out = out * rescale + s v
  *
- * A panel's scores stay in the first-level cache, the packed tile in the second, and with 288 rows
- * packing is some 2 % of the work, so that no two workers need to share what they packed.
+ * A panel's scores stay in the first-level cache, the packed tile in the second, and with 576 rows
+ * packing is some 1 % of the work, so that no two workers need to share what they packed.
  *
  * On the diagonal of a causal mask each panel computes only the vectors of keys that its rows see,
  * and masks only panels of columns that some of its rows see and others do not. What is left out and
@@ -16,7 +16,7 @@
 #include "attend.h"
 #include "element.h"
 
-enum { TILE_Q_MOST = 288, PANELS_MOST = TILE_Q_MOST / 4 };
+enum { TILE_Q_MOST = 576, PANELS_MOST = TILE_Q_MOST / 4 };
 
 /* Keys by position, counted from the sequence's first. */
 typedef struct panel_keys {

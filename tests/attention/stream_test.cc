@@ -121,7 +121,7 @@ TEST_P(Stream, SequencesOfBothKindsShareACall) {
   base().rows({1, 40, 6, 0, 7}).keys({700, 50, 1100, 3, 0}).mask(0.2).expect_matches_oracle();
 }
 
-// One thread takes tiles of 288 rows, many take smaller ones: no bit of a row follows from that.
+// One thread takes the largest tiles, many take smaller ones: no bit of a row follows from that.
 TEST_P(Stream, SizesOfTilesChangeNoBit) {
   const auto with = [&](int32_t threads) {
     return base().on(with_threads(threads)).len_q(590).len_kv(700).heads(2, 1).causal().run();
