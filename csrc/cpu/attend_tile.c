@@ -8,7 +8,7 @@
  * packing is some 1 % of the work, so that no two workers need to share what they packed.
  *
  * On the diagonal of a causal mask each panel computes only the vectors of keys that its rows see,
- * and masks only panels of columns that some of its rows see and others do not. What is left out and
+ * and masks, before it stores them, those that some of its rows see and others do not. What is left out and
  * what is masked come to the same, bit by bit: weights of 0 add nothing. */
 #include <math.h>
 #include <string.h>
@@ -127,54 +127,40 @@ static void pack_values(tile *t) {
 
 /* ---- One panel of rows ---- */
 
-static float mask_row(tile *t, int32_t r, int32_t from, int32_t to, float *scores) {
-  const fv_tile_kernels *kernels = t->job->kernels;
-  const fv_key_tile *keys = t->worker->keys;
-  fv_range window = fv_window_keys(&t->worker->source.sequence->mask, position_of(t, r));
-  if (!t->job->row_masks && !t->job->natural && keys->whole) {
-    int64_t low = fv_clamp(window.begin - keys->begin, from, to);
-    int64_t high = fv_clamp(window.end - keys->begin, low, to);
-    return kernels->largest_within(scores, from, to, (int32_t)low, (int32_t)high);
-  }
-  fv_mask_scores(t->worker, &t->masks[r], window, from, to, scores);
-  return kernels->largest(scores, from, to);
-}
-
-/* Scores of keys [from, to), of which rows may see some and not others. maxima [rows] rise. */
-static void score_masked(tile *t, int32_t first, int32_t count, int32_t from, int32_t to,
+/* Where neither single keys nor their scores decide, the kernel masks what it computes. */
+static void score_window(tile *t, int32_t panel, int32_t count, int32_t from, int32_t to,
                          float *maxima) {
-  float unmasked[FV_PANEL_ROWS_MOST];
-  int32_t dim = t->problem->dim;
-  if (from >= to) return;
-  t->job->kernels->score(t->scores, unmasked, t->q + (int64_t)first * dim, t->k, dim, from, to);
-  for (int32_t r = 0; r < count; ++r) {
-    float *scores = t->scores + (int64_t)r * FV_SCORE_STRIDE;
-    float most = mask_row(t, first + r, from, to, scores);
-    if (most > maxima[r]) maxima[r] = most;
-  }
-}
-
-/* The part of the tile's keys [from, to) that every row of the panel sees as they are, in whole
- * panels of columns. */
-static fv_range keys_seen_by_all(const tile *t, int32_t panel, int32_t from, int32_t to) {
-  const fv_key_tile *keys = t->worker->keys;
-  int64_t width = t->job->kernels->panel_columns;
+  const fv_position_mask *mask = &t->worker->source.sequence->mask;
+  int32_t dim = t->problem->dim, first = panel * t->job->kernels->panel_rows;
+  int64_t begin = t->worker->keys->begin;
   fv_range all = t->keys[panel].all;
-  if (t->job->row_masks || t->job->natural || !keys->whole) return (fv_range){from, from};
-  int64_t begin = fv_max(all.begin - keys->begin, from), end = fv_min(all.end - keys->begin, to);
-  begin = fv_min((begin + width - 1) / width * width, to);
-  return (fv_range){begin, fv_max(end < to ? end / width * width : to, begin)};
+  fv_panel_window window = {.begin = (int32_t)fv_clamp(all.begin - begin, from, to),
+                            .end = (int32_t)fv_clamp(all.end - begin, from, to)};
+  bool plain = window.begin == from && window.end == to;
+  for (int32_t r = 0; !plain && r < t->job->kernels->panel_rows; ++r) {
+    fv_range seen = fv_window_keys(mask, position_of(t, first + (r < count ? r : 0)));
+    window.low[r] = (int32_t)fv_clamp(seen.begin - begin, from, to);
+    window.high[r] = (int32_t)fv_clamp(seen.end - begin, window.low[r], to);
+  }
+  t->job->kernels->score(t->scores, maxima, t->q + (int64_t)first * dim, t->k, dim, from, to,
+                         plain ? NULL : &window);
 }
 
 static void score_panel(tile *t, int32_t panel, int32_t count, int32_t from, int32_t to,
                         float *maxima) {
   const fv_tile_kernels *kernels = t->job->kernels;
   int32_t dim = t->problem->dim, first = panel * kernels->panel_rows;
-  fv_range plain = keys_seen_by_all(t, panel, from, to);
-  kernels->score(t->scores, maxima, t->q + (int64_t)first * dim, t->k, dim, (int32_t)plain.begin,
-                 (int32_t)plain.end);
-  score_masked(t, first, count, from, (int32_t)plain.begin, maxima);
-  score_masked(t, first, count, (int32_t)plain.end, to, maxima);
+  if (!t->job->row_masks && !t->job->natural && t->worker->keys->whole) {
+    score_window(t, panel, count, from, to, maxima);
+    return;
+  }
+  kernels->score(t->scores, maxima, t->q + (int64_t)first * dim, t->k, dim, from, to, NULL);
+  for (int32_t r = first; r < first + count; ++r) {
+    float *scores = t->scores + (int64_t)(r - first) * FV_SCORE_STRIDE;
+    fv_range seen = fv_window_keys(&t->worker->source.sequence->mask, position_of(t, r));
+    fv_mask_scores(t->worker, &t->masks[r], seen, from, to, scores);
+    maxima[r - first] = kernels->largest(scores, from, to);
+  }
 }
 
 static void attend_panel(tile *t, int32_t panel) {
