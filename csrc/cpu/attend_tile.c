@@ -1,8 +1,9 @@
 /* attend_tile.c - many rows at a time: each key is packed once for up to tile_q rows.
  *
- *   widen q;  for every key tile that some row sees:
+ *   for every key tile that some row sees:
  *     pack k and v;  for every panel of rows that sees some of it:
- *       s = q k with its maxima;  mask;  s = exp(s - max);  out = out * rescale + s v
+ *       widen q, once;  s = q k with its maxima;  mask;  s = exp(s - max);
+ *       out = out * rescale + s v;  store the rows that see no further tile
  *
  * A panel's scores stay in the first-level cache, the packed tile in the second, and with 576 rows
  * packing is some 1 % of the work, so that no two workers need to share what they packed.
@@ -31,10 +32,12 @@ typedef struct tile {
   int64_t row_begin;
   int32_t rows, panels;
   float *q, *k, *v, *scores, *out, *widened;
+  float *panel_out; /* in place of out for panels that see one tile of keys */
   fv_row_mask *masks;
   fv_range window, prefix; /* keys that some row of the tile sees */
   panel_keys keys[PANELS_MOST];
-  bool started[PANELS_MOST]; /* the panel's rows of out hold something */
+  bool started[PANELS_MOST]; /* the panel's rows have seen keys */
+  bool stored[PANELS_MOST];  /* their results are where they belong */
   fv_row_state states[TILE_Q_MOST];
 } tile;
 
@@ -47,19 +50,25 @@ static int64_t head_of(const tile *t, int32_t r) {
   return t->worker->source.kv_head * group + (t->row_begin + r) % group;
 }
 
+static int32_t rows_of(const tile *t, int32_t panel) {
+  int32_t panel_rows = t->job->kernels->panel_rows, left = t->rows - panel * panel_rows;
+  return left < panel_rows ? left : panel_rows;
+}
+
 /* ---- Queries ---- */
 
-/* Rows that the last panel has beyond the tile's are zeros; their results go nowhere. */
-static void widen_queries(tile *t) {
+/* The rows of a panel, just before they are needed. Those that the last panel has beyond the tile's
+ * are zeros; their results go nowhere. */
+static void widen_queries(tile *t, int32_t first, int32_t count) {
   const fovea_attention_args *a = &t->problem->args;
   const fv_sequence *s = t->worker->source.sequence;
-  int32_t dim = t->problem->dim, end = t->panels * t->job->kernels->panel_rows;
-  for (int32_t r = 0; r < t->rows; ++r) {
+  int32_t dim = t->problem->dim, spare = t->job->kernels->panel_rows - count;
+  float *q = t->q + (int64_t)first * dim;
+  for (int32_t r = first; r < first + count; ++r, q += dim) {
     fv_place place = {s->q_batch, s->q_begin + position_of(t, r)};
-    fv_widen_row(t->job->kernels, &a->q, &a->q_scale, place, head_of(t, r), dim,
-                 t->q + (int64_t)r * dim);
+    fv_widen_row(t->job->kernels, &a->q, &a->q_scale, place, head_of(t, r), dim, q);
   }
-  memset(t->q + (int64_t)t->rows * dim, 0, (size_t)(end - t->rows) * (size_t)dim * sizeof *t->q);
+  memset(q, 0, (size_t)spare * (size_t)dim * sizeof *q);
 }
 
 /* ---- Which panel sees what ---- */
@@ -78,9 +87,8 @@ static void start_rows(tile *t) {
   int32_t panel_rows = t->job->kernels->panel_rows;
   t->panels = (t->rows + panel_rows - 1) / panel_rows;
   for (int32_t panel = 0; panel < t->panels; ++panel) {
-    int32_t first = panel * panel_rows, count = t->rows - first;
-    t->keys[panel] = keys_of_rows(t, first, count < panel_rows ? count : panel_rows);
-    t->started[panel] = false;
+    t->keys[panel] = keys_of_rows(t, panel * panel_rows, rows_of(t, panel));
+    t->started[panel] = t->stored[panel] = false;
   }
   for (int32_t r = 0; r < t->panels * panel_rows; ++r) {
     t->states[r] = (fv_row_state){-INFINITY, 0};
@@ -122,6 +130,30 @@ static void pack_values(tile *t) {
   for (int32_t j = keys->from; j < keys->to; j += width) {
     fv_key_tile_widen_v(&t->worker->source, kernels, keys, j, j + width, t->widened);
     kernels->pack_values(t->v, keys->v, FOVEA_F32, tile_kv, j, j + width, dim_v);
+  }
+}
+
+/* ---- Results ---- */
+
+static void store_panel(tile *t, int32_t panel, int32_t count, float *out) {
+  int32_t first = panel * t->job->kernels->panel_rows;
+  for (int32_t r = first; r < first + count; ++r, out += fv_padded_dim(t->problem->dim_v)) {
+    fv_store_result(t->job, t->worker->source.sequence, position_of(t, r), head_of(t, r),
+                    t->states[r], out);
+  }
+  t->stored[panel] = true;
+}
+
+/* Panels whose last tile of keys was none of theirs. Those that saw no key at all have nothing in out,
+ * which the sink could ask for. */
+static void store_others(tile *t) {
+  int32_t columns = fv_padded_dim(t->problem->dim_v);
+  for (int32_t panel = 0; panel < t->panels; ++panel) {
+    float *out = t->out + (int64_t)panel * t->job->kernels->panel_rows * columns;
+    int32_t count = rows_of(t, panel);
+    if (t->stored[panel]) continue;
+    if (!t->started[panel]) memset(out, 0, (size_t)count * (size_t)columns * sizeof *out);
+    store_panel(t, panel, count, out);
   }
 }
 
@@ -175,15 +207,18 @@ static void attend_panel(tile *t, int32_t panel) {
 
   int32_t from = (int32_t)(begin / width * width),
           to = (int32_t)((end + lanes - 1) / lanes * lanes);
-  int32_t count = t->rows - first < kernels->panel_rows ? t->rows - first : kernels->panel_rows;
+  int32_t count = rows_of(t, panel);
+  bool last = some.end <= keys->begin + t->job->plan->tile_kv;
+  float *out = last && !t->started[panel] ? t->panel_out : t->out + (int64_t)first * columns;
   float maxima[FV_PANEL_ROWS_MOST], rescale[FV_PANEL_ROWS_MOST] = {0};
+  if (!t->started[panel]) widen_queries(t, first, count);
   score_panel(t, panel, count, from, to, maxima);
   kernels->softmax(t->scores, count, from, to, maxima, t->job->score_factor, t->states + first,
                    rescale);
-  kernels->accumulate(t->out + (int64_t)first * columns, columns,
-                      t->started[panel] ? rescale : NULL, t->scores, t->v, t->job->plan->tile_kv,
-                      (int32_t)begin, (int32_t)end, t->problem->dim_v);
+  kernels->accumulate(out, columns, t->started[panel] ? rescale : NULL, t->scores, t->v,
+                      t->job->plan->tile_kv, (int32_t)begin, (int32_t)end, t->problem->dim_v);
   t->started[panel] = true;
+  if (last) store_panel(t, panel, count, out);
 }
 
 /* ---- The tile ---- */
@@ -209,19 +244,9 @@ static void lay_out(tile *t) {
   t->v = scratch + layout->v;
   t->scores = scratch + layout->scores;
   t->out = scratch + layout->out;
+  t->panel_out = scratch + layout->stream;
   t->widened = scratch + layout->rows;
   t->masks = (fv_row_mask *)(scratch + layout->masks);
-}
-
-/* Panels that saw no key have nothing in out, which the sink could ask for. */
-static void store_rows(tile *t) {
-  int32_t columns = fv_padded_dim(t->problem->dim_v), panel_rows = t->job->kernels->panel_rows;
-  for (int32_t r = 0; r < t->rows; ++r) {
-    float *out = t->out + (int64_t)r * columns;
-    if (!t->started[r / panel_rows]) memset(out, 0, (size_t)columns * sizeof *out);
-    fv_store_result(t->job, t->worker->source.sequence, position_of(t, r), head_of(t, r),
-                    t->states[r], out);
-  }
 }
 
 void fv_attend_tile(fv_attend_worker *worker, int64_t row_begin, int32_t rows) {
@@ -234,7 +259,6 @@ void fv_attend_tile(fv_attend_worker *worker, int64_t row_begin, int32_t rows) {
   t.rows = rows;
   lay_out(&t);
   start_rows(&t);
-  widen_queries(&t);
 
   const fv_position_mask *mask = &worker->source.sequence->mask;
   int64_t tile_kv = worker->job->plan->tile_kv;
@@ -244,5 +268,5 @@ void fv_attend_tile(fv_attend_worker *worker, int64_t row_begin, int32_t rows) {
     fv_range here = {key, key + tile_kv};
     if (fv_rows_see(mask, first_row, end_row, here)) attend_key_tile(&t, key, keys);
   }
-  store_rows(&t);
+  store_others(&t);
 }
