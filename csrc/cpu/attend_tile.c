@@ -1,16 +1,16 @@
 /* attend_tile.c - many rows at a time: each key is packed once for up to tile_q rows.
  *
- *   for every key tile that some row sees:
+ *   widen q;  for every key tile that some row sees:
  *     pack k and v;  for every panel of rows that sees some of it:
- *       widen q, once;  s = q k with its maxima;  mask;  s = exp(s - max);
+ *       s = q k with its maxima;  mask;  s = exp(s - max);
  *       out = out * rescale + s v;  store the rows that see no further tile
  *
  * A panel's scores stay in the first-level cache, the packed tile in the second, and with 576 rows
  * packing is some 1 % of the work, so that no two workers need to share what they packed.
  *
  * On the diagonal of a causal mask each panel computes only the vectors of keys that its rows see,
- * and masks, before it stores them, those that some of its rows see and others do not. What is left out and
- * what is masked come to the same, bit by bit: weights of 0 add nothing. */
+ * and masks, before it stores them, those that some of its rows see and others do not. What is left
+ * out and what is masked come to the same, bit by bit: weights of 0 add nothing. */
 #include <math.h>
 #include <string.h>
 
@@ -57,18 +57,17 @@ static int32_t rows_of(const tile *t, int32_t panel) {
 
 /* ---- Queries ---- */
 
-/* The rows of a panel, just before they are needed. Those that the last panel has beyond the tile's
- * are zeros; their results go nowhere. */
-static void widen_queries(tile *t, int32_t first, int32_t count) {
+/* Rows that the last panel has beyond the tile's are zeros; their results go nowhere. */
+static void widen_queries(tile *t) {
   const fovea_attention_args *a = &t->problem->args;
   const fv_sequence *s = t->worker->source.sequence;
-  int32_t dim = t->problem->dim, spare = t->job->kernels->panel_rows - count;
-  float *q = t->q + (int64_t)first * dim;
-  for (int32_t r = first; r < first + count; ++r, q += dim) {
+  int32_t dim = t->problem->dim, end = t->panels * t->job->kernels->panel_rows;
+  for (int32_t r = 0; r < t->rows; ++r) {
     fv_place place = {s->q_batch, s->q_begin + position_of(t, r)};
-    fv_widen_row(t->job->kernels, &a->q, &a->q_scale, place, head_of(t, r), dim, q);
+    fv_widen_row(t->job->kernels, &a->q, &a->q_scale, place, head_of(t, r), dim,
+                 t->q + (int64_t)r * dim);
   }
-  memset(q, 0, (size_t)spare * (size_t)dim * sizeof *q);
+  memset(t->q + (int64_t)t->rows * dim, 0, (size_t)(end - t->rows) * (size_t)dim * sizeof *t->q);
 }
 
 /* ---- Which panel sees what ---- */
@@ -211,7 +210,6 @@ static void attend_panel(tile *t, int32_t panel) {
   bool last = some.end <= keys->begin + t->job->plan->tile_kv;
   float *out = last && !t->started[panel] ? t->panel_out : t->out + (int64_t)first * columns;
   float maxima[FV_PANEL_ROWS_MOST], rescale[FV_PANEL_ROWS_MOST] = {0};
-  if (!t->started[panel]) widen_queries(t, first, count);
   score_panel(t, panel, count, from, to, maxima);
   kernels->softmax(t->scores, count, from, to, maxima, t->job->score_factor, t->states + first,
                    rescale);
@@ -259,6 +257,7 @@ void fv_attend_tile(fv_attend_worker *worker, int64_t row_begin, int32_t rows) {
   t.rows = rows;
   lay_out(&t);
   start_rows(&t);
+  widen_queries(&t);
 
   const fv_position_mask *mask = &worker->source.sequence->mask;
   int64_t tile_kv = worker->job->plan->tile_kv;
