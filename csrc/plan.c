@@ -71,14 +71,14 @@ static int32_t tile_of_rows(const fv_kernel *kernel, __int128 rows) {
  * tile. Each candidate is a multiple of FV_PANEL_ROWS_MOST. */
 static int32_t choose_tile_q(const fv_facts *facts, const fv_kernel *kernel,
                              const fv_problem *problem) {
-  static const int32_t parts[] = {1, 2, 3, 6};
+  static const int32_t parts[] = {1, 2, 3, 6, 12};
   __int128 rows = (__int128)problem->rows * problem->group;
   int64_t sequences = problem->q_packed ? 1 : problem->sequences;
   if (kernel->device != FOVEA_DEVICE_CPU) return kernel->tile_q;
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < 5; ++i) {
     int32_t tile_q = kernel->tile_q / parts[i];
     __int128 tiles = (rows + tile_q - 1) / tile_q * sequences * problem->heads_kv;
-    if (facts->threads == 1 || tiles >= 4 * (__int128)facts->threads || i == 3) {
+    if (facts->threads == 1 || tiles >= 4 * (__int128)facts->threads || i == 4) {
       return tile_q < tile_of_rows(kernel, rows) ? tile_q : tile_of_rows(kernel, rows);
     }
   }

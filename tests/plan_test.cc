@@ -194,17 +194,18 @@ TEST(Plan, ScratchHoldsEveryArrayOfAWorkerWithoutOverlap) {
                               : std::max(dim, dim_v) <= 256 ? 256
                                                             : 128;
       EXPECT_EQ(fv_class_tile(fv_dim_class(dim, dim_v)), tile_kv) << dim << " " << dim_v;
-      for (int32_t tile_q : {12, 48, 288}) {
+      for (int32_t tile_q : {12, 48, 576}) {
+        const size_t rows = std::max(tile_q, 48);  // of a tile, or of heads that stream together
         fv_tile_layout l = fv_tile_layout_for(tile_q, tile_kv, dim, dim_v);
         size_t columns = (size_t)(dim_v + 31) / 32 * 32;
-        EXPECT_GE(l.k - l.q, (size_t)tile_q * dim);
+        EXPECT_GE(l.k - l.q, rows * dim);
         EXPECT_GE(l.v - l.k, (size_t)dim * tile_kv);
         EXPECT_GE(l.scores - l.v, tile_kv * columns);
         EXPECT_GE(l.out - l.scores, 12u * (512 + 16));
-        EXPECT_GE(l.stream - l.out, tile_q * columns);
-        EXPECT_GE(l.rows - l.stream, 12 * columns);
+        EXPECT_GE(l.stream - l.out, rows * columns);
+        EXPECT_GE(l.rows - l.stream, 48 * columns);
         EXPECT_GE(l.masks - l.rows, 32u * std::max<size_t>(dim, columns));
-        EXPECT_GE((l.floats - l.masks) * sizeof(float), tile_q * sizeof(fv_row_mask));
+        EXPECT_GE((l.floats - l.masks) * sizeof(float), rows * sizeof(fv_row_mask));
         for (size_t begin : {l.q, l.k, l.v, l.scores, l.out, l.stream, l.rows, l.masks, l.floats}) {
           EXPECT_EQ(begin % 16, 0u) << dim << " " << dim_v;
         }
@@ -217,7 +218,7 @@ TEST(Plan, HostKernelsShareTheTilesThatTheInnerLoopsAreWrittenFor) {
   for (int32_t i = 0; fv_kernel_at(i); ++i) {
     const fv_kernel *kernel = fv_kernel_at(i);
     EXPECT_EQ(kernel->tile_kv, kernel->device == FOVEA_DEVICE_CPU ? FV_TILE_KV_MOST : 1);
-    EXPECT_EQ(kernel->tile_q, kernel->device == FOVEA_DEVICE_CPU ? 288 : 1);
+    EXPECT_EQ(kernel->tile_q, kernel->device == FOVEA_DEVICE_CPU ? 576 : 1);
   }
   EXPECT_EQ(fv_kernel_at(-1), nullptr);
   EXPECT_EQ(fv_kernel_at(1000), nullptr);
@@ -234,13 +235,14 @@ TEST(Plan, TilesAreAsLargeAsLeavesEveryThreadSomePieces) {
     EXPECT_EQ(fv_plan_attention(&facts, &problem, &plan), FOVEA_OK);
     return plan.tile_q;
   };
-  EXPECT_EQ(tile_q(1, 1, 288, 1), 288);
-  EXPECT_EQ(tile_q(1, 1, 289, 1), 288);
+  EXPECT_EQ(tile_q(1, 1, 576, 1), 576);
+  EXPECT_EQ(tile_q(1, 1, 577, 1), 576);
   EXPECT_EQ(tile_q(1, 1, 1, 1), 12);
   EXPECT_EQ(tile_q(1, 1, 13, 1), 24);
-  EXPECT_EQ(tile_q(2, 1, 288, 8), 288);    // 8 tiles of 288
-  EXPECT_EQ(tile_q(2, 1, 288, 7), 144);    // 14 of 144
-  EXPECT_EQ(tile_q(2, 1, 288, 3), 96);     // 9 of 96
+  EXPECT_EQ(tile_q(2, 1, 576, 8), 576);    // 8 tiles of 576
+  EXPECT_EQ(tile_q(2, 1, 576, 7), 288);    // 14 of 288
+  EXPECT_EQ(tile_q(2, 1, 576, 3), 192);    // 9 of 192
+  EXPECT_EQ(tile_q(2, 1, 576, 2), 96);     // 12 of 96
   EXPECT_EQ(tile_q(2, 1, 288, 2), 48);     // 12 of 48
   EXPECT_EQ(tile_q(64, 1, 288, 2), 48);    // no smaller ones
   EXPECT_EQ(tile_q(64, 64, 128, 8), 132);  // a whole head

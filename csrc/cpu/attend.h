@@ -21,6 +21,7 @@ typedef struct fv_attend_job {
   bool element_masks; /* mask, tree or bias decide on single keys */
   bool row_masks;     /* rows look at keys one by one: any of these, ALiBi, or a prefix */
   bool split;         /* chunks of a stream are pieces of their own */
+  int64_t together;   /* kv heads of a stream's piece, at most */
   float *partials;    /* where they leave their results, a slot each */
   size_t slot_floats;
   atomic_llong next; /* the next piece of work */
@@ -56,12 +57,15 @@ static inline int64_t fv_chunk_count(int64_t len_kv) {
   return fv_max(fv_ceil_div(len_kv, fv_chunk_keys(len_kv)), 1);
 }
 
-/* All rows of the worker's sequence and kv head, over all keys. */
-void fv_attend_stream(fv_attend_worker *worker);
+/* `heads` kv heads of the worker's sequence from source.kv_head on, all their rows, over all keys; in
+ * all at most FV_BLOCK_ROWS rows. */
+void fv_attend_stream(fv_attend_worker *worker, int32_t heads);
 
-/* The same in two steps: chunk `index` into a slot; the slots of all chunks into the result. */
-void fv_attend_chunk(fv_attend_worker *worker, int64_t index, float *slot);
-void fv_merge_chunks(fv_attend_worker *worker, const float *slots);
+/* The same in two steps: chunk `index` of each head into a slot, `slots_per_head` apart; then the
+ * slots [heads][chunks] into the results. */
+void fv_attend_chunk(fv_attend_worker *worker, int32_t heads, int64_t index, float *slots,
+                     int64_t slots_per_head);
+void fv_merge_chunks(fv_attend_worker *worker, int32_t heads, const float *slots);
 
 /* Adds the sink, divides by the sum and writes out and lse of a row. */
 void fv_store_result(const fv_attend_job *job, const fv_sequence *sequence, int64_t position,

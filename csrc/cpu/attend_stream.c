@@ -1,13 +1,14 @@
 /* attend_stream.c - few rows at a time, as in decoding: the keys stream past, read where they lie.
  *
- *   for every chunk of keys:  state = nothing;
- *     for every tile of 64 keys:
- *       s = q k, while the next tile's k is fetched;  mask;  s = exp(s - max);
- *       out = out * rescale + s v, while the next tile's v is fetched
- *     merge the chunk's state and out into the row's
+ *   for every chunk of keys:  states = nothing;
+ *     for every tile of 64 keys, for every kv head at hand:
+ *       s = q k, while the next k is fetched;  mask;  s = exp(s - max);
+ *       out = out * rescale + s v, while the next v is fetched
+ *     merge the chunk's states and outs into the rows'
  *
- * Memory is the limit: one core reads some 26 GB/s of it, and products with one row could take twice
- * that. Tiles begin at absolute multiples of 64 keys, chunks at multiples of a length that follows
+ * Memory is the limit: one core reads some 20 GB/s of it, and products with one row could take twice
+ * that. Heads take turns at each tile since the rows of a key's heads are mostly neighbours: read head
+ * by head, a row is 512 bytes in a page of its own, and prefetchers stop at its end. Tiles begin at absolute multiples of 64 keys, chunks at multiples of a length that follows
  * from the sequence's own (fv_chunk_keys), so a row's bits depend neither on the number of threads
  * nor on the batch. They do differ from those of a tile, whose products run in another order. */
 #include <math.h>
@@ -16,18 +17,21 @@
 #include "attend.h"
 #include "element.h"
 
+/* Some kv heads of a sequence, each with the same number of rows. */
 typedef struct stream {
   fv_attend_worker *worker;
   const fv_attend_job *job;
   const fv_problem *problem;
-  int32_t rows, columns;
-  float *q, *k, *v, *scores, *out;
-  fv_row_mask *masks;
+  int64_t first_head;
+  int32_t heads, rows, columns;     /* rows: of each head */
+  float *q, *out;                   /* [heads][rows][dim], [heads][rows][columns] */
+  fv_row_mask *masks;               /* [heads][rows] */
+  float *k, *v, *scores;            /* of the head at hand */
   fv_range window, prefix;          /* keys that some row sees */
   fv_range keys;                    /* both together */
   fv_range all;                     /* keys that every row sees */
-  fv_range windows[FV_STREAM_ROWS]; /* keys that each row sees, the prefix aside */
-  fv_row_state states[FV_STREAM_ROWS];
+  fv_range windows[FV_STREAM_ROWS]; /* keys that a head's rows see, the prefix aside */
+  fv_row_state states[FV_BLOCK_ROWS];
 } stream;
 
 int64_t fv_chunk_keys(int64_t len_kv) {
@@ -39,35 +43,42 @@ static int64_t position_of(const stream *s, int32_t r) {
   return r / s->problem->group;
 }
 
-static int64_t head_of(const stream *s, int32_t r) {
-  return s->worker->source.kv_head * s->problem->group + r % s->problem->group;
+static int64_t head_of(const stream *s, int32_t head, int32_t r) {
+  return (s->first_head + head) * s->problem->group + r % s->problem->group;
 }
 
 /* ---- Rows ---- */
 
-static void start_rows(stream *s) {
+static void start_head(stream *s, int32_t head) {
   const fovea_attention_args *a = &s->problem->args;
   const fv_sequence *sequence = s->worker->source.sequence;
   for (int32_t r = 0; r < s->rows; ++r) {
-    fv_place place = {sequence->q_batch, sequence->q_begin + position_of(s, r)};
-    fv_widen_row(s->job->kernels, &a->q, &a->q_scale, place, head_of(s, r), s->problem->dim,
-                 s->q + (int64_t)r * s->problem->dim);
-    s->windows[r] = fv_window_keys(&sequence->mask, position_of(s, r));
+    int32_t row = head * s->rows + r;
+    int64_t position = position_of(s, r), q_head = head_of(s, head, r);
+    fv_place place = {sequence->q_batch, sequence->q_begin + position};
+    fv_widen_row(s->job->kernels, &a->q, &a->q_scale, place, q_head, s->problem->dim,
+                 s->q + (int64_t)row * s->problem->dim);
     if (s->job->row_masks) {
-      s->masks[r] = fv_row_mask_for(s->problem, sequence, position_of(s, r), head_of(s, r));
+      s->masks[row] = fv_row_mask_for(s->problem, sequence, position, q_head);
     }
   }
+}
+
+static void start_rows(stream *s) {
+  const fv_position_mask *mask = &s->worker->source.sequence->mask;
+  for (int32_t r = 0; r < s->rows; ++r) s->windows[r] = fv_window_keys(mask, position_of(s, r));
   fv_range front = s->windows[0], back = s->windows[s->rows - 1];
   s->window = (fv_range){front.begin, back.end};
   s->all = (fv_range){fv_max(front.begin, back.begin), fv_min(front.end, back.end)};
-  s->prefix = fv_prefix_keys(&sequence->mask);
-  s->keys = fv_rows_keys(&sequence->mask, 0, sequence->len_q);
+  s->prefix = fv_prefix_keys(mask);
+  s->keys = fv_rows_keys(mask, 0, s->worker->source.sequence->len_q);
 }
 
-static stream start_stream(fv_attend_worker *worker) {
+static stream start_stream(fv_attend_worker *worker, int32_t heads) {
   const fv_attend_job *job = worker->job;
   const fv_tile_layout *layout = &job->layout;
-  stream s = {.worker = worker, .job = job, .problem = job->problem};
+  stream s = {.worker = worker, .job = job, .problem = job->problem, .heads = heads};
+  s.first_head = worker->source.kv_head;
   s.rows = (int32_t)(worker->source.sequence->len_q * job->problem->group);
   s.columns = fv_padded_dim(job->problem->dim_v);
   s.q = worker->scratch + layout->q;
@@ -80,81 +91,91 @@ static stream start_stream(fv_attend_worker *worker) {
   return s;
 }
 
-static void clear_state(const stream *s, fv_row_state *states, float *out) {
-  for (int32_t r = 0; r < s->rows; ++r) states[r] = (fv_row_state){-INFINITY, 0};
-  memset(out, 0, (size_t)s->rows * (size_t)s->columns * sizeof *out);
+static void clear_states(const stream *s, fv_row_state *states, float *out) {
+  int32_t rows = s->heads * s->rows;
+  for (int32_t r = 0; r < rows; ++r) states[r] = (fv_row_state){-INFINITY, 0};
+  memset(out, 0, (size_t)rows * (size_t)s->columns * sizeof *out);
 }
 
 /* ---- Tiles ---- */
 
-/* Finds the part of the tile at `begin` that some row may see, in whole panels. */
-static void find_tile(const stream *s, int64_t begin, fv_key_tile *tile) {
+/* Finds the part of the tile at `begin` that some row of the head may see, in whole panels. */
+static void find_tile(const stream *s, int64_t begin, int32_t head, fv_key_tile *tile) {
   int64_t width = s->job->kernels->panel_columns;
   int64_t from = fv_max(s->keys.begin - begin, 0) / width * width;
   int64_t to = fv_min(fv_ceil_div(s->keys.end - begin, width) * width, FV_STREAM_KEYS);
-  fv_key_tile_find(&s->worker->source, begin, (int32_t)from, (int32_t)to, s->window, s->prefix,
-                   tile, &s->worker->errors);
+  fv_attend_worker *w = s->worker;
+  w->source.kv_head = s->first_head + head;
+  fv_key_tile_find(&w->source, begin, (int32_t)from, (int32_t)to, s->window, s->prefix, tile,
+                   &w->errors);
 }
 
 /* Scores, masked, to weights; the factors for what was summed before go to rescale [rows]. */
-static void weigh_keys(stream *s, float *rescale) {
+static void weigh_keys(stream *s, int32_t head, float *rescale) {
   const fv_tile_kernels *kernels = s->job->kernels;
   const fv_key_tile *tile = s->worker->keys;
   bool as_it_is = !s->job->row_masks && !s->job->natural && tile->whole &&
                   tile->begin + tile->from >= s->all.begin && tile->begin + tile->to <= s->all.end;
+  int32_t first = head * s->rows;
   float most[FV_STREAM_ROWS];
   for (int32_t r = 0; r < s->rows; ++r) {
     float *scores = s->scores + (int64_t)r * FV_SCORE_STRIDE;
     if (!as_it_is) {
-      fv_mask_scores(s->worker, &s->masks[r], s->windows[r], tile->from, tile->to, scores);
+      fv_mask_scores(s->worker, &s->masks[first + r], s->windows[r], tile->from, tile->to, scores);
     }
     most[r] = kernels->largest(scores, tile->from, tile->to);
   }
-  kernels->softmax(s->scores, s->rows, tile->from, tile->to, most, s->job->score_factor, s->states,
-                   rescale);
+  kernels->softmax(s->scores, s->rows, tile->from, tile->to, most, s->job->score_factor,
+                   s->states + first, rescale);
 }
 
-/* `next` is the tile that comes after, or NULL. */
-static void attend_tile(stream *s, const fv_key_tile *next) {
+/* `next` is the tile that comes after, of this head or another, or NULL. */
+static void attend_tile(stream *s, int32_t head, const fv_key_tile *next) {
   const fv_tile_kernels *kernels = s->job->kernels;
   const fovea_attention_args *a = &s->problem->args;
   fv_attend_worker *w = s->worker;
   fv_key_tile *tile = w->keys;
-  int32_t from = tile->from, count = tile->to - from;
+  int32_t from = tile->from, count = tile->to - from, first = head * s->rows;
   uint32_t k_dtype = a->k.dtype, v_dtype = a->v.dtype;
   bool ahead = next && next->from <= from && next->to >= tile->to;
   float rescale[FV_STREAM_ROWS];
-  if (s->job->element_masks) fv_hide_unseen(w, s->masks, s->rows);
+  if (s->job->element_masks) fv_hide_unseen(w, s->masks + first, s->rows);
   if (!fv_reads_in_place(k_dtype)) {
     fv_key_tile_widen_k(&w->source, kernels, tile, from, tile->to, s->k);
     k_dtype = FOVEA_F32;
   }
-  kernels->stream_scores(s->scores + from, s->q, tile->k + from, ahead ? next->k + from : NULL,
-                         k_dtype, s->rows, count, s->problem->dim);
-  weigh_keys(s, rescale);
+  kernels->stream_scores(s->scores + from, s->q + (int64_t)first * s->problem->dim, tile->k + from,
+                         ahead ? next->k + from : NULL, k_dtype, s->rows, count, s->problem->dim);
+  weigh_keys(s, head, rescale);
   if (!fv_reads_in_place(v_dtype)) {
     fv_key_tile_widen_v(&w->source, kernels, tile, from, tile->to, s->v);
     v_dtype = FOVEA_F32;
   }
-  kernels->stream_values(s->out, s->columns, rescale, s->scores + from, tile->v + from,
-                         ahead ? next->v + from : NULL, v_dtype, s->rows, count, s->problem->dim_v);
+  kernels->stream_values(s->out + (int64_t)first * s->columns, s->columns, rescale,
+                         s->scores + from, tile->v + from, ahead ? next->v + from : NULL, v_dtype,
+                         s->rows, count, s->problem->dim_v);
 }
 
-/* Keys [begin, end) into a fresh state. There may be none that a row sees; s->keys may even end
+/* Keys [begin, end) into fresh states. There may be none that a row sees; s->keys may even end
  * before it begins. */
 static void attend_keys(stream *s, int64_t begin, int64_t end) {
   fv_attend_worker *w = s->worker;
   begin = fv_max(begin, s->keys.begin / FV_STREAM_KEYS * FV_STREAM_KEYS);
   end = fv_min(end, s->keys.end);
-  clear_state(s, s->states, s->out);
+  clear_states(s, s->states, s->out);
   if (fv_max(begin, s->keys.begin) >= end) return;
   int which = 0;
-  find_tile(s, begin, &w->tiles[which]);
-  for (int64_t key = begin; key < end; key += FV_STREAM_KEYS, which ^= 1) {
-    fv_key_tile *next = key + FV_STREAM_KEYS < end ? &w->tiles[which ^ 1] : NULL;
-    if (next) find_tile(s, key + FV_STREAM_KEYS, next);
-    w->keys = &w->tiles[which];
-    attend_tile(s, next);
+  find_tile(s, begin, 0, &w->tiles[which]);
+  for (int64_t key = begin; key < end; key += FV_STREAM_KEYS) {
+    for (int32_t head = 0; head < s->heads; ++head, which ^= 1) {
+      bool last = head + 1 == s->heads;
+      int64_t next_key = last ? key + FV_STREAM_KEYS : key;
+      fv_key_tile *next = next_key < end ? &w->tiles[which ^ 1] : NULL;
+      if (next) find_tile(s, next_key, last ? 0 : head + 1, next);
+      w->keys = &w->tiles[which];
+      w->source.kv_head = s->first_head + head;
+      attend_tile(s, head, next);
+    }
   }
 }
 
@@ -172,50 +193,67 @@ static void merge_row(const fv_attend_job *job, int32_t columns, fv_row_state ch
   state->maximum = next;
 }
 
-static void store_rows(const stream *s, const fv_row_state *states, float *out) {
+static void merge_rows(const stream *s, int32_t head, const fv_row_state *chunk,
+                       const float *chunk_out, fv_row_state *states, float *out) {
   for (int32_t r = 0; r < s->rows; ++r) {
-    fv_store_result(s->job, s->worker->source.sequence, position_of(s, r), head_of(s, r), states[r],
-                    out + (int64_t)r * s->columns);
+    int64_t row = (int64_t)r * s->columns;
+    merge_row(s->job, s->columns, chunk[r], chunk_out + row, &states[head * s->rows + r],
+              out + head * s->rows * (int64_t)s->columns + row);
   }
 }
 
-void fv_attend_stream(fv_attend_worker *worker) {
-  stream s = start_stream(worker);
+static void store_rows(const stream *s, const fv_row_state *states, float *out) {
+  for (int32_t head = 0; head < s->heads; ++head) {
+    for (int32_t r = 0; r < s->rows; ++r) {
+      int32_t row = head * s->rows + r;
+      fv_store_result(s->job, s->worker->source.sequence, position_of(s, r), head_of(s, head, r),
+                      states[row], out + (int64_t)row * s->columns);
+    }
+  }
+}
+
+void fv_attend_stream(fv_attend_worker *worker, int32_t heads) {
+  stream s = start_stream(worker, heads);
   float *sums = worker->scratch + worker->job->layout.stream;
-  fv_row_state states[FV_STREAM_ROWS];
+  fv_row_state states[FV_BLOCK_ROWS];
   int64_t chunk = fv_chunk_keys(worker->source.sequence->mask.len);
-  clear_state(&s, states, sums);
+  for (int32_t head = 0; head < heads; ++head) start_head(&s, head);
+  clear_states(&s, states, sums);
   for (int64_t key = s.keys.begin / chunk * chunk; key < s.keys.end; key += chunk) {
     attend_keys(&s, key, key + chunk);
-    for (int32_t r = 0; r < s.rows; ++r) {
-      int64_t row = (int64_t)r * s.columns;
-      merge_row(s.job, s.columns, s.states[r], s.out + row, &states[r], sums + row);
+    for (int32_t head = 0; head < heads; ++head) {
+      int32_t first = head * s.rows;
+      merge_rows(&s, head, s.states + first, s.out + (int64_t)first * s.columns, states, sums);
     }
   }
   store_rows(&s, states, sums);
 }
 
 /* A slot is out [rows][columns], then the states. */
-void fv_attend_chunk(fv_attend_worker *worker, int64_t index, float *slot) {
-  stream s = start_stream(worker);
+void fv_attend_chunk(fv_attend_worker *worker, int32_t heads, int64_t index, float *slots,
+                     int64_t slots_per_head) {
+  stream s = start_stream(worker, heads);
   int64_t chunk = fv_chunk_keys(worker->source.sequence->mask.len);
+  for (int32_t head = 0; head < heads; ++head) start_head(&s, head);
   attend_keys(&s, index * chunk, (index + 1) * chunk);
-  size_t floats = (size_t)s.rows * (size_t)s.columns;
-  memcpy(slot, s.out, floats * sizeof *slot);
-  memcpy(slot + floats, s.states, (size_t)s.rows * sizeof *s.states);
+  size_t rows = (size_t)s.rows, floats = rows * (size_t)s.columns;
+  for (int32_t head = 0; head < heads; ++head) {
+    float *slot = slots + head * slots_per_head * (int64_t)s.job->slot_floats;
+    memcpy(slot, s.out + (size_t)head * floats, floats * sizeof *slot);
+    memcpy(slot + floats, s.states + (size_t)head * rows, rows * sizeof *s.states);
+  }
 }
 
-void fv_merge_chunks(fv_attend_worker *worker, const float *slots) {
-  stream s = start_stream(worker);
+void fv_merge_chunks(fv_attend_worker *worker, int32_t heads, const float *slots) {
+  stream s = start_stream(worker, heads);
   float *sums = worker->scratch + worker->job->layout.stream;
-  fv_row_state states[FV_STREAM_ROWS], chunk[FV_STREAM_ROWS];
+  fv_row_state states[FV_BLOCK_ROWS], chunk[FV_STREAM_ROWS];
   int64_t chunks = fv_chunk_count(worker->source.sequence->mask.len);
-  clear_state(&s, states, sums);
-  for (int64_t index = 0; index < chunks; ++index, slots += s.job->slot_floats) {
-    memcpy(chunk, slots + (size_t)s.rows * (size_t)s.columns, (size_t)s.rows * sizeof *chunk);
-    for (int32_t r = 0; r < s.rows; ++r) {
-      int64_t row = (int64_t)r * s.columns;
-      merge_row(s.job, s.columns, chunk[r], slots + row, &states[r], sums + row);
+  clear_states(&s, states, sums);
+  for (int32_t head = 0; head < heads; ++head) {
+    for (int64_t index = 0; index < chunks; ++index, slots += s.job->slot_floats) {
+      memcpy(chunk, slots + (size_t)s.rows * (size_t)s.columns, (size_t)s.rows * sizeof *chunk);
+      merge_rows(&s, head, chunk, slots, states, sums);
     }
   }
   store_rows(&s, states, sums);

@@ -2,21 +2,22 @@
  *
  *   widen q;  for every key tile that some row sees:
  *     pack k and v;  for every panel of rows that sees some of it:
- *       s = q k with its maxima;  mask;  s = exp(s - max);  out = out * rescale + s v
+ *       s = q k with its maxima;  mask;  s = exp(s - max);
+ *       out = out * rescale + s v;  store the rows that see no further tile
  *
- * A panel's scores stay in the first-level cache, the packed tile in the second, and with 288 rows
- * packing is some 2 % of the work, so that no two workers need to share what they packed.
+ * A panel's scores stay in the first-level cache, the packed tile in the second, and with 576 rows
+ * packing is some 1 % of the work, so that no two workers need to share what they packed.
  *
  * On the diagonal of a causal mask each panel computes only the vectors of keys that its rows see,
- * and masks only panels of columns that some of its rows see and others do not. What is left out and
- * what is masked come to the same, bit by bit: weights of 0 add nothing. */
+ * and masks, before it stores them, those that some of its rows see and others do not. What is left
+ * out and what is masked come to the same, bit by bit: weights of 0 add nothing. */
 #include <math.h>
 #include <string.h>
 
 #include "attend.h"
 #include "element.h"
 
-enum { TILE_Q_MOST = 288, PANELS_MOST = TILE_Q_MOST / 4 };
+enum { TILE_Q_MOST = 576, PANELS_MOST = TILE_Q_MOST / 4 };
 
 /* Keys by position, counted from the sequence's first. */
 typedef struct panel_keys {
@@ -31,10 +32,12 @@ typedef struct tile {
   int64_t row_begin;
   int32_t rows, panels;
   float *q, *k, *v, *scores, *out, *widened;
+  float *panel_out; /* in place of out for panels that see one tile of keys */
   fv_row_mask *masks;
   fv_range window, prefix; /* keys that some row of the tile sees */
   panel_keys keys[PANELS_MOST];
-  bool started[PANELS_MOST]; /* the panel's rows of out hold something */
+  bool started[PANELS_MOST]; /* the panel's rows have seen keys */
+  bool stored[PANELS_MOST];  /* their results are where they belong */
   fv_row_state states[TILE_Q_MOST];
 } tile;
 
@@ -45,6 +48,11 @@ static int64_t position_of(const tile *t, int32_t r) {
 static int64_t head_of(const tile *t, int32_t r) {
   int64_t group = t->problem->group;
   return t->worker->source.kv_head * group + (t->row_begin + r) % group;
+}
+
+static int32_t rows_of(const tile *t, int32_t panel) {
+  int32_t panel_rows = t->job->kernels->panel_rows, left = t->rows - panel * panel_rows;
+  return left < panel_rows ? left : panel_rows;
 }
 
 /* ---- Queries ---- */
@@ -78,9 +86,8 @@ static void start_rows(tile *t) {
   int32_t panel_rows = t->job->kernels->panel_rows;
   t->panels = (t->rows + panel_rows - 1) / panel_rows;
   for (int32_t panel = 0; panel < t->panels; ++panel) {
-    int32_t first = panel * panel_rows, count = t->rows - first;
-    t->keys[panel] = keys_of_rows(t, first, count < panel_rows ? count : panel_rows);
-    t->started[panel] = false;
+    t->keys[panel] = keys_of_rows(t, panel * panel_rows, rows_of(t, panel));
+    t->started[panel] = t->stored[panel] = false;
   }
   for (int32_t r = 0; r < t->panels * panel_rows; ++r) {
     t->states[r] = (fv_row_state){-INFINITY, 0};
@@ -125,56 +132,66 @@ static void pack_values(tile *t) {
   }
 }
 
+/* ---- Results ---- */
+
+static void store_panel(tile *t, int32_t panel, int32_t count, float *out) {
+  int32_t first = panel * t->job->kernels->panel_rows;
+  for (int32_t r = first; r < first + count; ++r, out += fv_padded_dim(t->problem->dim_v)) {
+    fv_store_result(t->job, t->worker->source.sequence, position_of(t, r), head_of(t, r),
+                    t->states[r], out);
+  }
+  t->stored[panel] = true;
+}
+
+/* Panels whose last tile of keys was none of theirs. Those that saw no key at all have nothing in out,
+ * which the sink could ask for. */
+static void store_others(tile *t) {
+  int32_t columns = fv_padded_dim(t->problem->dim_v);
+  for (int32_t panel = 0; panel < t->panels; ++panel) {
+    float *out = t->out + (int64_t)panel * t->job->kernels->panel_rows * columns;
+    int32_t count = rows_of(t, panel);
+    if (t->stored[panel]) continue;
+    if (!t->started[panel]) memset(out, 0, (size_t)count * (size_t)columns * sizeof *out);
+    store_panel(t, panel, count, out);
+  }
+}
+
 /* ---- One panel of rows ---- */
 
-static float mask_row(tile *t, int32_t r, int32_t from, int32_t to, float *scores) {
-  const fv_tile_kernels *kernels = t->job->kernels;
-  const fv_key_tile *keys = t->worker->keys;
-  fv_range window = fv_window_keys(&t->worker->source.sequence->mask, position_of(t, r));
-  if (!t->job->row_masks && !t->job->natural && keys->whole) {
-    int64_t low = fv_clamp(window.begin - keys->begin, from, to);
-    int64_t high = fv_clamp(window.end - keys->begin, low, to);
-    return kernels->largest_within(scores, from, to, (int32_t)low, (int32_t)high);
-  }
-  fv_mask_scores(t->worker, &t->masks[r], window, from, to, scores);
-  return kernels->largest(scores, from, to);
-}
-
-/* Scores of keys [from, to), of which rows may see some and not others. maxima [rows] rise. */
-static void score_masked(tile *t, int32_t first, int32_t count, int32_t from, int32_t to,
+/* Where neither single keys nor their scores decide, the kernel masks what it computes. */
+static void score_window(tile *t, int32_t panel, int32_t count, int32_t from, int32_t to,
                          float *maxima) {
-  float unmasked[FV_PANEL_ROWS_MOST];
-  int32_t dim = t->problem->dim;
-  if (from >= to) return;
-  t->job->kernels->score(t->scores, unmasked, t->q + (int64_t)first * dim, t->k, dim, from, to);
-  for (int32_t r = 0; r < count; ++r) {
-    float *scores = t->scores + (int64_t)r * FV_SCORE_STRIDE;
-    float most = mask_row(t, first + r, from, to, scores);
-    if (most > maxima[r]) maxima[r] = most;
-  }
-}
-
-/* The part of the tile's keys [from, to) that every row of the panel sees as they are, in whole
- * panels of columns. */
-static fv_range keys_seen_by_all(const tile *t, int32_t panel, int32_t from, int32_t to) {
-  const fv_key_tile *keys = t->worker->keys;
-  int64_t width = t->job->kernels->panel_columns;
+  const fv_position_mask *mask = &t->worker->source.sequence->mask;
+  int32_t dim = t->problem->dim, first = panel * t->job->kernels->panel_rows;
+  int64_t begin = t->worker->keys->begin;
   fv_range all = t->keys[panel].all;
-  if (t->job->row_masks || t->job->natural || !keys->whole) return (fv_range){from, from};
-  int64_t begin = fv_max(all.begin - keys->begin, from), end = fv_min(all.end - keys->begin, to);
-  begin = fv_min((begin + width - 1) / width * width, to);
-  return (fv_range){begin, fv_max(end < to ? end / width * width : to, begin)};
+  fv_panel_window window = {.begin = (int32_t)fv_clamp(all.begin - begin, from, to),
+                            .end = (int32_t)fv_clamp(all.end - begin, from, to)};
+  bool plain = window.begin == from && window.end == to;
+  for (int32_t r = 0; !plain && r < t->job->kernels->panel_rows; ++r) {
+    fv_range seen = fv_window_keys(mask, position_of(t, first + (r < count ? r : 0)));
+    window.low[r] = (int32_t)fv_clamp(seen.begin - begin, from, to);
+    window.high[r] = (int32_t)fv_clamp(seen.end - begin, window.low[r], to);
+  }
+  t->job->kernels->score(t->scores, maxima, t->q + (int64_t)first * dim, t->k, dim, from, to,
+                         plain ? NULL : &window);
 }
 
 static void score_panel(tile *t, int32_t panel, int32_t count, int32_t from, int32_t to,
                         float *maxima) {
   const fv_tile_kernels *kernels = t->job->kernels;
   int32_t dim = t->problem->dim, first = panel * kernels->panel_rows;
-  fv_range plain = keys_seen_by_all(t, panel, from, to);
-  kernels->score(t->scores, maxima, t->q + (int64_t)first * dim, t->k, dim, (int32_t)plain.begin,
-                 (int32_t)plain.end);
-  score_masked(t, first, count, from, (int32_t)plain.begin, maxima);
-  score_masked(t, first, count, (int32_t)plain.end, to, maxima);
+  if (!t->job->row_masks && !t->job->natural && t->worker->keys->whole) {
+    score_window(t, panel, count, from, to, maxima);
+    return;
+  }
+  kernels->score(t->scores, maxima, t->q + (int64_t)first * dim, t->k, dim, from, to, NULL);
+  for (int32_t r = first; r < first + count; ++r) {
+    float *scores = t->scores + (int64_t)(r - first) * FV_SCORE_STRIDE;
+    fv_range seen = fv_window_keys(&t->worker->source.sequence->mask, position_of(t, r));
+    fv_mask_scores(t->worker, &t->masks[r], seen, from, to, scores);
+    maxima[r - first] = kernels->largest(scores, from, to);
+  }
 }
 
 static void attend_panel(tile *t, int32_t panel) {
@@ -189,15 +206,17 @@ static void attend_panel(tile *t, int32_t panel) {
 
   int32_t from = (int32_t)(begin / width * width),
           to = (int32_t)((end + lanes - 1) / lanes * lanes);
-  int32_t count = t->rows - first < kernels->panel_rows ? t->rows - first : kernels->panel_rows;
+  int32_t count = rows_of(t, panel);
+  bool last = some.end <= keys->begin + t->job->plan->tile_kv;
+  float *out = last && !t->started[panel] ? t->panel_out : t->out + (int64_t)first * columns;
   float maxima[FV_PANEL_ROWS_MOST], rescale[FV_PANEL_ROWS_MOST] = {0};
   score_panel(t, panel, count, from, to, maxima);
   kernels->softmax(t->scores, count, from, to, maxima, t->job->score_factor, t->states + first,
                    rescale);
-  kernels->accumulate(t->out + (int64_t)first * columns, columns,
-                      t->started[panel] ? rescale : NULL, t->scores, t->v, t->job->plan->tile_kv,
-                      (int32_t)begin, (int32_t)end, t->problem->dim_v);
+  kernels->accumulate(out, columns, t->started[panel] ? rescale : NULL, t->scores, t->v,
+                      t->job->plan->tile_kv, (int32_t)begin, (int32_t)end, t->problem->dim_v);
   t->started[panel] = true;
+  if (last) store_panel(t, panel, count, out);
 }
 
 /* ---- The tile ---- */
@@ -223,19 +242,9 @@ static void lay_out(tile *t) {
   t->v = scratch + layout->v;
   t->scores = scratch + layout->scores;
   t->out = scratch + layout->out;
+  t->panel_out = scratch + layout->stream;
   t->widened = scratch + layout->rows;
   t->masks = (fv_row_mask *)(scratch + layout->masks);
-}
-
-/* Panels that saw no key have nothing in out, which the sink could ask for. */
-static void store_rows(tile *t) {
-  int32_t columns = fv_padded_dim(t->problem->dim_v), panel_rows = t->job->kernels->panel_rows;
-  for (int32_t r = 0; r < t->rows; ++r) {
-    float *out = t->out + (int64_t)r * columns;
-    if (!t->started[r / panel_rows]) memset(out, 0, (size_t)columns * sizeof *out);
-    fv_store_result(t->job, t->worker->source.sequence, position_of(t, r), head_of(t, r),
-                    t->states[r], out);
-  }
 }
 
 void fv_attend_tile(fv_attend_worker *worker, int64_t row_begin, int32_t rows) {
@@ -258,5 +267,5 @@ void fv_attend_tile(fv_attend_worker *worker, int64_t row_begin, int32_t rows) {
     fv_range here = {key, key + tile_kv};
     if (fv_rows_see(mask, first_row, end_row, here)) attend_key_tile(&t, key, keys);
   }
-  store_rows(&t);
+  store_others(&t);
 }

@@ -6,8 +6,9 @@
  *
  *   tiles     of rows, for sequences with many (attend_tile.c). The last tiles come first: under a
  *             causal mask they are the longest, and a long piece at the end leaves threads idle
- *   streams   all rows of a sequence and kv head, where they are few (attend_stream.c); or, where
- *             streams are too few for the threads, their chunks, which are merged in a second pass
+ *   streams   all rows of a sequence and kv head, where they are few (attend_stream.c), some heads
+ *             together; or, where streams are too few for the threads, their chunks, which are merged
+ *             in a second pass
  *
  * Whether rows are few is decided by their own sequence alone, and neither way's sums depend on
  * what else there is to do: a row's bits are the same in any batch and with any number of threads.
@@ -25,7 +26,9 @@ typedef struct pieces {
   bool stream;
   int64_t rows;   /* (position, head of the group) pairs of a kv head */
   int32_t tile_q; /* rows of all tiles but the last */
-  int64_t parts;  /* per kv head: tiles, chunks, or one stream */
+  int64_t heads;  /* kv heads that are in a piece together */
+  int64_t blocks; /* of so many heads each, the last perhaps of fewer */
+  int64_t parts;  /* per block: tiles, chunks, or one stream */
   int64_t count;
 } pieces;
 
@@ -37,18 +40,38 @@ static void cut_tiles(pieces *p) {
   p->parts = fv_ceil_div(p->rows, p->tile_q);
 }
 
+/* Blocks of one size, or nearly. */
+static void cut_heads(const fv_attend_job *job, pieces *p) {
+  int64_t heads_kv = job->problem->heads_kv, most = fv_min(FV_BLOCK_ROWS / p->rows, job->together);
+  p->heads = fv_ceil_div(heads_kv, fv_ceil_div(heads_kv, most));
+  p->blocks = fv_ceil_div(heads_kv, p->heads);
+}
+
 static pieces pieces_of(const fv_attend_job *job, const fv_sequence *sequence) {
   pieces p = {.rows = sequence->len_q * job->problem->group, .tile_q = job->plan->tile_q};
   p.stream = fv_is_stream(job, p.rows);
-  if (p.rows > 0 && p.stream) p.parts = job->split ? fv_chunk_count(sequence->mask.len) : 1;
-  if (p.rows > 0 && !p.stream) cut_tiles(&p);
-  p.count = p.parts * job->problem->heads_kv;
+  p.heads = 1;
+  p.blocks = job->problem->heads_kv;
+  if (p.rows > 0 && p.stream) {
+    p.parts = job->split ? fv_chunk_count(sequence->mask.len) : 1;
+    cut_heads(job, &p);
+  } else if (p.rows > 0) {
+    cut_tiles(&p);
+  }
+  p.count = p.parts * p.blocks;
   return p;
 }
 
 /* Takes pieces until there are none left. `slot` is that of the sequence's first chunk. */
 typedef void (*attend_piece)(fv_attend_worker *worker, const pieces *p, int64_t number,
                              int64_t slot);
+
+/* Gives the worker the heads of a stream's piece: the first; returns how many. */
+static int32_t take_heads(fv_attend_worker *worker, const pieces *p, int64_t number) {
+  int64_t head = number / p->parts * p->heads;
+  worker->source.kv_head = head;
+  return (int32_t)fv_min(p->heads, worker->job->problem->heads_kv - head);
+}
 
 static void attend(fv_attend_worker *worker, const pieces *p, int64_t number, int64_t slot) {
   const fv_attend_job *job = worker->job;
@@ -59,19 +82,22 @@ static void attend(fv_attend_worker *worker, const pieces *p, int64_t number, in
     fv_attend_tile(worker, row_begin, (int32_t)fv_min(p->tile_q, p->rows - row_begin));
     return;
   }
-  worker->source.kv_head = number / p->parts;
+  int32_t heads = take_heads(worker, p, number);
   if (job->split) {
-    fv_attend_chunk(worker, number % p->parts, job->partials + (slot + number) * job->slot_floats);
+    int64_t head = worker->source.kv_head, chunk = number % p->parts;
+    fv_attend_chunk(worker, heads, chunk,
+                    job->partials + (slot + head * p->parts + chunk) * job->slot_floats, p->parts);
   } else {
-    fv_attend_stream(worker);
+    fv_attend_stream(worker, heads);
   }
 }
 
 static void merge(fv_attend_worker *worker, const pieces *p, int64_t number, int64_t slot) {
   const fv_attend_job *job = worker->job;
   if (!p->stream || number % p->parts) return;
-  worker->source.kv_head = number / p->parts;
-  fv_merge_chunks(worker, job->partials + (slot + number) * job->slot_floats);
+  int32_t heads = take_heads(worker, p, number);
+  int64_t first = slot + worker->source.kv_head * p->parts;
+  fv_merge_chunks(worker, heads, job->partials + first * job->slot_floats);
 }
 
 static void take_pieces(fv_attend_job *job, int64_t index, attend_piece attend_one) {
@@ -93,7 +119,7 @@ static void take_pieces(fv_attend_job *job, int64_t index, attend_piece attend_o
       fv_report_errors(job->problem, sequence.index, worker.errors);
     }
     begin += p.count;
-    if (p.stream) slot += p.count;
+    if (p.stream) slot += p.parts * job->problem->heads_kv;
   }
 }
 
@@ -109,7 +135,7 @@ static void finish(void *context, int64_t index) {
 
 typedef struct survey {
   int64_t pieces;
-  int64_t streams; /* pieces that are streams or their chunks */
+  int64_t streams; /* of single kv heads, or their chunks */
 } survey;
 
 static survey count_pieces(const fv_attend_job *job) {
@@ -121,7 +147,7 @@ static survey count_pieces(const fv_attend_job *job) {
     /* Bad lengths and offsets are reported for every sequence, also for those without rows. */
     fv_report_errors(job->problem, sequence.index, sequence.errors);
     total.pieces += p.count;
-    if (p.stream) total.streams += p.count;
+    if (p.stream) total.streams += p.parts * job->problem->heads_kv;
   }
   return total;
 }
@@ -148,7 +174,14 @@ static void start_job(const fv_problem *problem, const fv_plan *plan, fv_attend_
   job->slot_floats = plan->slot_bytes / sizeof(float);
   job->partials = (float *)((char *)a->workspace + plan->scratch_bytes * (size_t)plan->workers);
   job->split = false;
+  job->together = 1;
   atomic_init(&job->next, 0);
+}
+
+/* As many as leave every thread some pieces to even out. */
+static int64_t heads_together(const fv_plan *plan, int64_t streams) {
+  if (plan->workers == 1) return FV_BLOCK_ROWS;
+  return fv_max(streams / ((int64_t)FV_BLOCK_PIECES * plan->workers), 1);
 }
 
 void fv_cpu_attention(const fv_problem *problem, const fv_plan *plan, fv_parallel parallel) {
@@ -160,6 +193,7 @@ void fv_cpu_attention(const fv_problem *problem, const fv_plan *plan, fv_paralle
     job.split = true;
     total = count_pieces(&job);
   }
+  job.together = heads_together(plan, total.streams);
   fv_parallel_run(parallel, fv_min(plan->workers, total.pieces), work, &job);
   if (!job.split) return;
   atomic_store(&job.next, 0);

@@ -66,20 +66,6 @@ static float largest(const float *scores, int32_t begin, int32_t end) {
   return largest_lane(fv_larger(right, left));
 }
 
-static float largest_within(float *scores, int32_t begin, int32_t end, int32_t low, int32_t high) {
-  const f32v hidden = splat(-INFINITY);
-  f32v best = hidden;
-  i32v index;
-  for (int lane = 0; lane < FV_LANES; ++lane) index[lane] = begin + lane;
-  for (int32_t j = begin; j < end; j += FV_LANES, index += FV_LANES) {
-    u32v outside = (u32v)((index < low) | (index >= high));
-    f32v x = (f32v)((~outside & (u32v)load(scores + j)) | (outside & (u32v)hidden));
-    best = fv_larger(x, best);
-    store(scores + j, x);
-  }
-  return largest_lane(best);
-}
-
 /* (s - base) * factor is above -125 for s - base >= this; a factor near 0 makes it finite, so that
  * -inf is always below it. */
 ALWAYS_INLINE float lowest_within_range(float factor) {

@@ -125,6 +125,8 @@ ALWAYS_INLINE void value_block(float *out, int32_t stride, const float *weights,
                                int32_t column, const bool whole, const int rows,
                                const int vectors) {
   const int32_t size = dtype == FOVEA_F32 ? 4 : 2;
+  const int32_t first = (column * size + 63) / 64 * 64, bytes = FV_ROW_LANES * vectors * size;
+  const int32_t lines = bytes % 64 ? (column * size + bytes + 63 - first) / 64 : bytes / 64;
   f32r acc[4][8];
   out += column;
   for (int r = 0; r < rows; ++r) {
@@ -134,7 +136,9 @@ ALWAYS_INLINE void value_block(float *out, int32_t stride, const float *weights,
   }
   for (int32_t j = 0; j < VALUE_KEYS; ++j) {
     f32r x[8];
-    if (ahead) fetch(ahead[j], column * size, (column + FV_ROW_LANES * vectors) * size);
+    for (int i = 0; ahead && i < lines; ++i) {
+      __builtin_prefetch((const char *)ahead[j] + first + 64 * i, 0, 2);
+    }
     for (int c = 0; c < vectors; ++c) {
       x[c] = load_part(v[j], dtype, column + FV_ROW_LANES * c, whole);
     }

@@ -29,6 +29,12 @@ typedef struct fv_row_state {
   float sum;
 } fv_row_state;
 
+/* What a panel of rows sees of a tile's keys. */
+typedef struct fv_panel_window {
+  int32_t begin, end;                                        /* keys that every row sees */
+  int32_t low[FV_PANEL_ROWS_MOST], high[FV_PANEL_ROWS_MOST]; /* each row sees [low, high) alone */
+} fv_panel_window;
+
 typedef struct fv_tile_kernels {
   int32_t panel_rows, panel_columns, lanes; /* panel_columns are 2 vectors of lanes */
 
@@ -49,17 +55,15 @@ typedef struct fv_tile_kernels {
   void (*pack_values)(float *v, const void *const *rows, uint32_t dtype, int32_t tile_kv,
                       int32_t begin, int32_t end, int32_t dim_v);
 
-  /* scores [panel_rows][begin..end) = q [panel_rows][dim] times k, summed in the order of d; maxima
-   * [panel_rows] receives each row's largest. begin is a multiple of panel_columns, end of lanes. */
+  /* scores [panel_rows][begin..end) = q [panel_rows][dim] times k, summed in the order of d, and -inf
+   * outside the rows' windows (NULL: they see all); maxima [panel_rows] receives each row's largest.
+   * begin is a multiple of panel_columns, end of lanes. */
   void (*score)(float *scores, float *maxima, const float *q, const float *k, int32_t dim,
-                int32_t begin, int32_t end);
+                int32_t begin, int32_t end, const fv_panel_window *window);
 
   /* The largest of scores[begin..end); a NaN is never larger. Here and below begin is a multiple of
    * panel_columns, end of lanes. */
   float (*largest)(const float *scores, int32_t begin, int32_t end);
-
-  /* The same, after scores outside [low, high) have become -inf. */
-  float (*largest_within)(float *scores, int32_t begin, int32_t end, int32_t low, int32_t high);
 
   /* One step of online softmax for `rows` rows, at most FV_PANEL_ROWS_MOST, whose largest scores of
    * the tile are given. scores [rows][begin..end) become exp2((scores - maximum) * factor), 0 for

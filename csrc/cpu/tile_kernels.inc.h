@@ -187,28 +187,53 @@ ALWAYS_INLINE void multiply_panel(f32v acc[][2], const float *a, const int64_t a
   }
 }
 
+/* Scores of the keys at `index` as a row sees them. */
+ALWAYS_INLINE f32v hide_outside(f32v scores, i32v index, int32_t low, int32_t high) {
+  u32v outside = (u32v)((index < low) | (index >= high));
+  return (f32v)((~outside & (u32v)scores) | (outside & (u32v)splat(-INFINITY)));
+}
+
+/* Columns from `column` on; `window` as in score. */
 ALWAYS_INLINE void score_columns(float *scores, f32v *best, const float *q, const float *k,
-                                 int32_t dim, const int vectors) {
+                                 int32_t dim, int32_t column, const int vectors,
+                                 const fv_panel_window *window) {
   f32v acc[PANEL_ROWS][2];
   for (int r = 0; r < PANEL_ROWS; ++r) acc[r][0] = acc[r][1] = (f32v){0};
-  multiply_panel(acc, q, dim, k, dim, vectors);
+  multiply_panel(acc, q, dim, k + (int64_t)column * dim, dim, vectors);
+  i32v index = {0};
+  for (int lane = 0; window && lane < FV_LANES; ++lane) index[lane] = column + lane;
   for (int r = 0; r < PANEL_ROWS; ++r) {
     for (int c = 0; c < vectors; ++c) {
+      if (window) {
+        acc[r][c] = hide_outside(acc[r][c], index + c * FV_LANES, window->low[r], window->high[r]);
+      }
       best[r] = fv_larger(acc[r][c], best[r]);
-      store(scores + r * FV_SCORE_STRIDE + c * FV_LANES, acc[r][c]);
+      store(scores + r * FV_SCORE_STRIDE + column + c * FV_LANES, acc[r][c]);
     }
   }
 }
 
+ALWAYS_INLINE bool every_row_sees(const fv_panel_window *window, int32_t column, int vectors) {
+  return !window || (column >= window->begin && column + vectors * FV_LANES <= window->end);
+}
+
 static void score(float *scores, float *maxima, const float *q, const float *k, int32_t dim,
-                  int32_t begin, int32_t end) {
+                  int32_t begin, int32_t end, const fv_panel_window *window) {
   f32v best[PANEL_ROWS];
   for (int r = 0; r < PANEL_ROWS; ++r) best[r] = splat(-INFINITY);
   int32_t column = begin;
   for (; column + PANEL_COLUMNS <= end; column += PANEL_COLUMNS) {
-    score_columns(scores + column, best, q, k + (int64_t)column * dim, dim, 2);
+    if (every_row_sees(window, column, 2)) {
+      score_columns(scores, best, q, k, dim, column, 2, NULL);
+    } else {
+      score_columns(scores, best, q, k, dim, column, 2, window);
+    }
   }
-  if (column < end) score_columns(scores + column, best, q, k + (int64_t)column * dim, dim, 1);
+  if (column < end && every_row_sees(window, column, 1)) {
+    score_columns(scores, best, q, k, dim, column, 1, NULL);
+  } else if (column < end) {
+    score_columns(scores, best, q, k, dim, column, 1, window);
+  }
   for (int r = 0; r < PANEL_ROWS; ++r) maxima[r] = largest_lane(best[r]);
 }
 
@@ -266,7 +291,6 @@ const fv_tile_kernels FV_TILE_TABLE = {
     .pack_values = pack_values,
     .score = score,
     .largest = largest,
-    .largest_within = largest_within,
     .softmax = softmax,
     .power = power_of_one,
     .accumulate = accumulate,

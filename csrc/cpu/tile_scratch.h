@@ -15,7 +15,9 @@
 enum { FV_LARGEST_DIM = 576, FV_LARGEST_DIM_V = 512, FV_CACHE_LINE = 64 };
 
 enum {
-  FV_STREAM_ROWS = 12,   /* more rows of a sequence and kv head are worth packing its keys for */
+  FV_STREAM_ROWS = 12, /* more rows of a sequence and kv head are worth packing its keys for */
+  FV_BLOCK_PIECES = 2, /* pieces per thread that are left when heads of streams go together */
+  FV_BLOCK_ROWS = 48,  /* of all heads that stream together: 12 key heads with 4 query heads each */
   FV_STREAM_CHUNKS = 16, /* pieces that a stream of keys is cut into, at most */
   FV_CHUNK_KEYS = 512,   /* in one, at least: merging a chunk costs about as much as 2 keys */
   FV_SPLIT_PIECES = 4    /* streams per thread from which on none is cut */
@@ -48,14 +50,14 @@ static inline int32_t fv_padded_dim(int32_t dim) {
 
 /* Where the arrays of a worker begin, in floats. */
 typedef struct fv_tile_layout {
-  size_t q;      /* [tile_q][dim] */
+  size_t q;      /* [rows][dim], where rows are tile_q, or FV_BLOCK_ROWS if those are more */
   size_t k;      /* [panels of keys][dim][panel_columns] */
   size_t v;      /* [panels of columns][tile_kv][panel_columns] */
   size_t scores; /* [panel_rows][FV_SCORE_STRIDE], one panel of rows at a time */
-  size_t out;    /* [tile_q][padded dim_v] */
-  size_t stream; /* [FV_STREAM_ROWS][padded dim_v], a stream's sums over the chunks so far */
+  size_t out;    /* [rows][padded dim_v] */
+  size_t stream; /* [FV_BLOCK_ROWS][padded dim_v], streams' sums over the chunks so far */
   size_t rows;   /* [FV_PANEL_COLUMNS_MOST][max(dim, padded dim_v)], widened rows */
-  size_t masks;  /* fv_row_mask [tile_q], for problems that look at masks key by key */
+  size_t masks;  /* fv_row_mask [rows], for problems that look at masks key by key */
   size_t floats; /* in all, a whole number of cache lines */
 } fv_tile_layout;
 
@@ -68,16 +70,17 @@ static inline fv_tile_layout fv_tile_layout_for(int32_t tile_q, int32_t tile_kv,
                                                 int32_t dim_v) {
   size_t columns = (size_t)fv_padded_dim(dim_v);
   size_t widest = (size_t)dim > columns ? (size_t)dim : columns;
+  size_t rows = (size_t)(tile_q > FV_BLOCK_ROWS ? tile_q : FV_BLOCK_ROWS);
   fv_tile_layout l;
   l.q = 0;
-  l.k = l.q + fv_round_floats((size_t)tile_q * (size_t)dim);
+  l.k = l.q + fv_round_floats(rows * (size_t)dim);
   l.v = l.k + (size_t)dim * (size_t)tile_kv;
   l.scores = l.v + (size_t)tile_kv * columns;
   l.out = l.scores + (size_t)FV_PANEL_ROWS_MOST * FV_SCORE_STRIDE;
-  l.stream = l.out + (size_t)tile_q * columns;
-  l.rows = l.stream + FV_STREAM_ROWS * columns;
+  l.stream = l.out + rows * columns;
+  l.rows = l.stream + FV_BLOCK_ROWS * columns;
   l.masks = l.rows + fv_round_floats(FV_PANEL_COLUMNS_MOST * widest);
-  l.floats = l.masks + fv_round_floats((size_t)tile_q * sizeof(fv_row_mask) / sizeof(float));
+  l.floats = l.masks + fv_round_floats(rows * sizeof(fv_row_mask) / sizeof(float));
   return l;
 }
 

@@ -121,7 +121,26 @@ TEST_P(Stream, SequencesOfBothKindsShareACall) {
   base().rows({1, 40, 6, 0, 7}).keys({700, 50, 1100, 3, 0}).mask(0.2).expect_matches_oracle();
 }
 
-// One thread takes tiles of 288 rows, many take smaller ones: no bit of a row follows from that.
+// How many heads take turns at a piece, and whether it is a chunk, follows from heads, rows and threads:
+// 13 heads of 5 rows are blocks of 7 and 6 on one thread, 7 heads are cut into chunks on two.
+TEST_P(Stream, HeadsThatShareAPieceMatchTheOracleAndChangeNoBit) {
+  for (int64_t heads : {2, 7, 13}) {
+    for (int64_t rows : {1, 5, 12}) {
+      const auto problem = [&](int32_t threads) {
+        Attention a = base().on(with_threads(threads)).len_q(rows).len_kv(1100);
+        if (rows == 5) a.types(FOVEA_F32, FOVEA_E4M3, FOVEA_E5M2, FOVEA_F32);
+        return a.dim(8).heads(heads, heads).paged(7).causal().mask(0.2, "h").alibi();
+      };
+      problem(1).expect_matches_oracle();
+      const Outcome whole = problem(1).run();
+      for (int32_t threads : {2, 3, 16}) {
+        EXPECT_EQ(difference(whole, problem(threads).run()), "") << heads << " " << threads;
+      }
+    }
+  }
+}
+
+// One thread takes the largest tiles, many take smaller ones: no bit of a row follows from that.
 TEST_P(Stream, SizesOfTilesChangeNoBit) {
   const auto with = [&](int32_t threads) {
     return base().on(with_threads(threads)).len_q(590).len_kv(700).heads(2, 1).causal().run();
