@@ -143,7 +143,7 @@ static fovea_status load_rows(const fv_driver *driver, const fv_cuda_device *dev
     if (!fv_plan_cuda_can_choose(&device->facts, limits, row)) continue;
     FV_TRY(fv_module_kernel(driver, row, device->number, NULL, &kernel));
   }
-  /* The limits say nothing of appending and merging, and so rule out none of it. */
+  /* The limits say nothing of preparing, appending and merging, and so rule out none of it. */
   for (int32_t row = FV_CUDA_ATTENTION_ROWS; fv_cuda_kernel_at(row).name; ++row) {
     FV_TRY(fv_module_kernel(driver, row, device->number, NULL, &kernel));
   }

@@ -1,3 +1,4 @@
+#include <cstring>
 // launch_test.cc - what a call does to the driver: contexts, loading, capture, parameters, threads.
 #include <thread>
 
@@ -113,7 +114,7 @@ TEST(Prepare, LoadsWhatCallsWithinTheLimitsCanChooseAndNothingElse) {
     limits.q_dtype = FOVEA_BF16;
     limits.dim = limits.dim_v = 32;
     ASSERT_EQ(fovea_prepare(handle, &limits), FOVEA_OK) << fovea_error_detail();
-    const int others = 4;  // appending and merging, which no limit rules out
+    const int others = 5;  // preparing, appending and merging, which no limit rules out
     EXPECT_EQ(fake->count("cuLibraryLoadData"), 1 + others);
     limits.dim = 40;
     ASSERT_EQ(fovea_prepare(handle, &limits), FOVEA_OK);
@@ -121,7 +122,7 @@ TEST(Prepare, LoadsWhatCallsWithinTheLimitsCanChooseAndNothingElse) {
     limits.q_dtype = 0;
     limits.dim = limits.dim_v = 0;
     ASSERT_EQ(fovea_prepare(handle, &limits), FOVEA_OK);
-    EXPECT_EQ(fake->count("cuLibraryLoadData"), 6 + others);
+    EXPECT_EQ(fake->count("cuLibraryLoadData"), 14 + others);
     EXPECT_EQ(fake->count("cuCtxPushCurrent"), fake->count("cuCtxPopCurrent"));
   });
 }
@@ -168,7 +169,7 @@ TEST(Launch, HandsTheKernelWhatTheCallSays) {
     // 100 rows of 3 heads are 5 tiles of 64; 2 sequences and 2 kv heads.
     EXPECT_EQ(launch.config.gridDimX, 20u);
     EXPECT_EQ(launch.config.blockDimX, 128u);
-    EXPECT_EQ(launch.config.sharedMemBytes, 2u * 64 * (64 + 4 * 64));
+    EXPECT_EQ(launch.config.sharedMemBytes, 2u * 64 * (64 + 4 * 64) + FV_CONTROL_BYTES);
     EXPECT_EQ(p.tiles, 20);
     EXPECT_EQ(p.row_tiles, 5);
     EXPECT_EQ(p.heads_kv, 2);
@@ -207,6 +208,50 @@ TEST(Launch, TellsTheKernelWhichRowsAreAligned) {
     call.args.k.stride[1] = 129;
     call.args.k.shape[1] = call.args.v.shape[1] = 100;
     EXPECT_EQ(aligned(), static_cast<uint32_t>(FV_ALIGNED_Q | FV_ALIGNED_OUT));
+  });
+}
+
+// Lengths that only the device knows: one CTA prepares, and the next launch waits for it by itself.
+TEST(Launch, PreparesASchedule) {
+  in_fresh_process([] {
+    FakeDriver *fake = use_fake_driver();
+    fovea_handle *handle = open_device(fake);
+    Call call;
+    const int32_t offsets[4] = {0, 50, 90, 100};
+    call.args.q_offsets = offsets;
+    call.args.sequences = 3;
+    for (fovea_tensor *t : {&call.args.q, &call.args.out, &call.args.lse}) t->shape[0] = 1;
+    for (fovea_tensor *t : {&call.args.k, &call.args.v}) {
+      t->shape[0] = 3;
+      t->shape[1] = 100;
+      t->stride[0] = 100 * 2 * 64;
+    }
+    call.args.reproducible = FOVEA_REPRODUCIBLE_RUN;
+    ASSERT_EQ(fovea_attention(handle, &call.args, nullptr), FOVEA_OK) << fovea_error_detail();
+    ASSERT_EQ(fake->launches.size(), 2u);
+    const FakeLaunch &prepare = fake->launches[0], &attend = fake->launches[1];
+    EXPECT_EQ(prepare.kernel, "fovea_attention_prepare");
+    EXPECT_EQ(prepare.config.gridDimX, 1u);
+    EXPECT_EQ(prepare.config.blockDimX, static_cast<unsigned>(FV_PREPARE_THREADS));
+    EXPECT_EQ(prepare.config.numAttrs, 0u);
+    EXPECT_EQ(attend.kernel, "fovea_attention_fwd_sm80_bf16_d64");
+    // 100 rows of 3 heads and 3 ragged ends are 8 tiles at most, times 2 heads and 2 tiles of keys.
+    EXPECT_EQ(attend.config.gridDimX, 32u);
+    EXPECT_EQ(attend.config.numAttrs, 1u);
+    const fv_attention_params &p = attend.params;
+    EXPECT_EQ(std::memcmp(&p, &prepare.params, sizeof p), 0);
+    EXPECT_EQ(p.q_offsets, offsets);
+    EXPECT_EQ(p.sequences, 3);
+    EXPECT_EQ(p.tile_q, 64);
+    EXPECT_EQ(p.tile_kv, 64);
+    EXPECT_EQ(p.schedule.slots, 64);
+    EXPECT_EQ(static_cast<void *>(p.schedule.totals), call.args.workspace);
+    EXPECT_GE(
+        reinterpret_cast<char *>(p.schedule.partials + p.schedule.slots * p.schedule.slot_floats),
+        reinterpret_cast<char *>(p.schedule.arrived + p.schedule.slots));
+    call.args.flags = FOVEA_ALLOW_DEPENDENT_LAUNCH;
+    ASSERT_EQ(fovea_attention(handle, &call.args, nullptr), FOVEA_OK);
+    EXPECT_EQ(fake->launches[2].config.numAttrs, 1u);
   });
 }
 

@@ -46,6 +46,17 @@ TEST(CudaPlan, EqualsTheCommittedPlans) {
   few.sm_count = 16;
   fovea_attention_args wide_keys = Request(FOVEA_F16, 1, 65, 65, 4, 4, 192);
   wide_keys.v = wide_keys.out = Request(FOVEA_F16, 1, 65, 65, 4, 4, 128).v;
+  static int32_t ints[9];
+  fovea_attention_args decode_batch = Request(FOVEA_F16, 8, 1, 5000, 32, 8, 128);
+  decode_batch.reproducible = FOVEA_REPRODUCIBLE_BATCH;
+  fovea_attention_args decode_phase = decode_batch;
+  decode_phase.reproducible = FOVEA_REPRODUCIBLE_PHASE;
+  fovea_attention_args packed = Request(FOVEA_BF16, 1, 700, 16, 32, 8, 128);
+  packed.k.shape[0] = packed.v.shape[0] = 1000;
+  packed.q_offsets = packed.kv_lengths = ints;
+  packed.sequences = 8;
+  packed.pages = {ints, nullptr, nullptr, 64, 64};
+  packed.causal = 1;
   const struct {
     const char *name;
     fovea_attention_args args;
@@ -53,6 +64,9 @@ TEST(CudaPlan, EqualsTheCommittedPlans) {
                   {"prefill, causal", causal},
                   {"the same on 16 multiprocessors", few},
                   {"decode", Request(FOVEA_F16, 8, 1, 5000, 32, 8, 128)},
+                  {"decode, reproducible in any batch", decode_batch},
+                  {"decode, reproducible in any phase", decode_phase},
+                  {"packed and paged", packed},
                   {"a dim between two rows", Request(FOVEA_BF16, 1, 65, 65, 1, 1, 72)},
                   {"a dim past all rows", Request(FOVEA_BF16, 1, 65, 65, 1, 1, 512)},
                   {"keys wider than values", wide_keys},

@@ -1,0 +1,213 @@
+// The sharing of work in kernels/schedule.h: every unit once, in equal shares, with a place of its own
+// for each part, over random lists of tiles.
+#include "../kernels/schedule.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <tuple>
+#include <vector>
+
+#include "support/memory.h"
+
+namespace fovea_test {
+namespace {
+
+struct Work {
+  std::vector<fv_placed_tile> tiles;
+  fv_schedule schedule{};
+};
+
+// Tiles as attention_prepare lists them; `chunked`: some are cut into chunks, others not at all.
+Work some_work(Choices *choices, bool chunked) {
+  Work work;
+  work.schedule.heads = static_cast<int32_t>(1 + choices->below(4));
+  work.schedule.shares = static_cast<int32_t>(1 + choices->below(40));
+  work.schedule.chunked = chunked;
+  int64_t slots = 0;
+  for (int64_t n = choices->below(12); n > 0; --n) {
+    fv_placed_tile tile{};
+    tile.work_begin = work.schedule.work;
+    tile.slot_begin = slots;
+    tile.key_tile = static_cast<int32_t>(choices->below(9));
+    tile.key_tiles = static_cast<int32_t>(1 + choices->below(choices->below(2) ? 3 : 60));
+    if (chunked && choices->below(3)) tile.chunk = static_cast<int32_t>(1 + choices->below(8));
+    const int32_t chunks = fv_chunks_of(tile.key_tile, tile.key_tiles, tile.chunk);
+    if (chunks > 1) slots += chunks * work.schedule.heads;
+    work.schedule.work += tile.key_tiles;
+    work.tiles.push_back(tile);
+  }
+  work.schedule.count = static_cast<int64_t>(work.tiles.size());
+  work.schedule.tiles = work.tiles.data();
+  return work;
+}
+
+std::vector<std::vector<fv_segment>> shares_of(const Work &work) {
+  std::vector<std::vector<fv_segment>> shares;
+  for (int64_t share = 0; share < work.schedule.shares; ++share) {
+    shares.emplace_back();
+    fv_cursor cursor = fv_start_share(&work.schedule, share);
+    fv_segment segment;
+    while (fv_next_segment(&work.schedule, share, &cursor, &segment)) {
+      shares.back().push_back(segment);
+    }
+  }
+  return shares;
+}
+
+using Place = std::tuple<int64_t, int32_t>;  // tile and head
+
+// The parts of every tile and head, by number.
+std::map<Place, std::map<int32_t, fv_segment>> parts_of(const Work &work) {
+  std::map<Place, std::map<int32_t, fv_segment>> parts;
+  for (const auto &share : shares_of(work)) {
+    for (const fv_segment &s : share) {
+      const bool fresh = parts[{s.tile, s.head}].emplace(s.part, s).second;
+      EXPECT_TRUE(fresh) << "two parts of one number";
+    }
+  }
+  return parts;
+}
+
+TEST(Schedule, PartsOfEveryTileAreAllItsKeysInTheirOrder) {
+  Choices choices(1);
+  for (int n = 0; n < 4000; ++n) {
+    const Work work = some_work(&choices, n % 2);
+    const auto parts = parts_of(work);
+    ASSERT_EQ(parts.size(), work.tiles.size() * static_cast<size_t>(work.schedule.heads));
+    for (const auto &[place, list] : parts) {
+      int32_t reached = 0, number = 0;
+      for (const auto &[part, segment] : list) {
+        ASSERT_EQ(part, number++);
+        ASSERT_EQ(segment.parts, static_cast<int32_t>(list.size()));
+        ASSERT_EQ(segment.first, reached);
+        ASSERT_GT(segment.end, segment.first);
+        reached = segment.end;
+      }
+      ASSERT_EQ(reached, work.tiles[static_cast<size_t>(std::get<0>(place))].key_tiles);
+    }
+  }
+}
+
+TEST(Schedule, EveryPartHasAPlaceOfItsOwnThatTheLastToComeFinds) {
+  Choices choices(2);
+  for (int n = 0; n < 4000; ++n) {
+    const Work work = some_work(&choices, n % 2);
+    std::set<int64_t> slots;
+    for (const auto &[place, list] : parts_of(work)) {
+      if (list.size() == 1) continue;
+      for (const auto &[part, segment] : list) {
+        ASSERT_TRUE(slots.insert(segment.slot).second);
+        ASSERT_EQ(segment.first_slot, list.at(0).slot);
+        for (const auto &[other, its] : list) {
+          ASSERT_EQ(fv_slot_of_part(&work.schedule, &segment, other), its.slot);
+        }
+      }
+    }
+    if (!work.schedule.chunked && !slots.empty()) {
+      ASSERT_LT(*slots.rbegin(), 2 * work.schedule.shares);
+    }
+  }
+}
+
+TEST(Schedule, SharesDifferByOneUnitAtMost) {
+  Choices choices(3);
+  for (int n = 0; n < 4000; ++n) {
+    const Work work = some_work(&choices, false);
+    int64_t least = INT64_MAX, most = 0;
+    for (const auto &share : shares_of(work)) {
+      int64_t units = 0;
+      for (const fv_segment &s : share) units += s.end - s.first;
+      least = std::min(least, units);
+      most = std::max(most, units);
+      ASSERT_LE(std::count_if(share.begin(), share.end(),
+                              [](const fv_segment &s) { return s.parts > 1; }),
+                2);
+    }
+    ASSERT_LE(most - least, 1);
+  }
+}
+
+// Chunks are what a tile's own keys make them: the other tiles and the shares change nothing.
+TEST(Schedule, ChunksDoNotDependOnWhatElseThereIs) {
+  Choices choices(4);
+  for (int n = 0; n < 2000; ++n) {
+    Work work = some_work(&choices, true);
+    for (size_t i = 0; i < work.tiles.size(); ++i) {
+      Work alone;
+      alone.tiles = {work.tiles[i]};
+      alone.tiles[0].work_begin = alone.tiles[0].slot_begin = 0;
+      alone.schedule = {alone.tiles.data(), 1, alone.tiles[0].key_tiles, 1, 3, 1};
+      const auto parts = parts_of(alone).at({0, 0});
+      const auto there = parts_of(work).at({static_cast<int64_t>(i), 0});
+      ASSERT_EQ(parts.size(), there.size());
+      for (const auto &[part, segment] : parts) {
+        ASSERT_EQ(segment.first, there.at(part).first);
+        ASSERT_EQ(segment.end, there.at(part).end);
+      }
+    }
+  }
+}
+
+TEST(Schedule, ChunksAreFewAndLongAndMultiplesOfEveryTileOfKeys) {
+  for (int64_t len = 0; len < 1 << 17; len += len < 5000 ? 1 : 777) {
+    const int32_t chunk = fv_chunk_keys(static_cast<int32_t>(len));
+    ASSERT_EQ(chunk % FV_CHUNK_KEYS, 0);
+    ASSERT_LE(fv_ceil_div(len, chunk), FV_CHUNKS);
+    ASSERT_TRUE(chunk == FV_CHUNK_KEYS || fv_ceil_div(len, chunk) > FV_CHUNKS / 2) << len;
+  }
+  EXPECT_GT(fv_chunk_keys(INT32_MAX), 0);
+}
+
+TEST(Schedule, ShareOfAUnitIsTheOneThatHoldsIt) {
+  for (int64_t work : {1, 2, 7, 100, 101}) {
+    for (int64_t shares : {1, 2, 7, 100, 300}) {
+      for (int64_t i = 0; i < shares; ++i) {
+        for (int64_t w = fv_share_begin(work, shares, i); w < fv_share_begin(work, shares, i + 1);
+             ++w) {
+          ASSERT_EQ(fv_share_of(work, shares, w), i);
+        }
+      }
+      EXPECT_EQ(fv_share_begin(work, shares, shares), work);
+    }
+  }
+  const int64_t much = int64_t{1} << 55;  // near what the longest calls come to
+  EXPECT_EQ(fv_share_of(much, 264, fv_share_begin(much, 264, 263)), 263);
+}
+
+// What the balance is for: a chunk of prefill beside rows that decode.
+TEST(Schedule, BalancesAServingStep) {
+  Choices choices(5);
+  Work work;
+  work.schedule.heads = 8;
+  work.schedule.shares = 264;
+  for (int n = 0; n < 255; ++n) {  // lengths from 100 to 8000 keys, one row each
+    fv_placed_tile tile{};
+    tile.work_begin = work.schedule.work;
+    tile.key_tiles = static_cast<int32_t>(fv_ceil_div(100 + choices.below(7900), 64));
+    work.schedule.work += tile.key_tiles;
+    work.tiles.push_back(tile);
+  }
+  for (int n = 0; n < 32; ++n) {  // 512 rows of 4 heads after 3584 keys
+    fv_placed_tile tile{};
+    tile.work_begin = work.schedule.work;
+    tile.key_tiles = static_cast<int32_t>(fv_ceil_div(3584 + (n + 1) * 16, 64));
+    work.schedule.work += tile.key_tiles;
+    work.tiles.push_back(tile);
+  }
+  work.schedule.count = static_cast<int64_t>(work.tiles.size());
+  work.schedule.tiles = work.tiles.data();
+  int64_t most = 0, all = 0;
+  for (const auto &share : shares_of(work)) {
+    int64_t units = 0;
+    for (const fv_segment &s : share) units += s.end - s.first;
+    most = std::max(most, units);
+    all += units;
+  }
+  EXPECT_LE(static_cast<double>(most) * 264, 1.01 * static_cast<double>(all));
+}
+
+}  // namespace
+}  // namespace fovea_test
