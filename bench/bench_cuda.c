@@ -33,6 +33,14 @@ void fv_bench_cuda_free(const fv_bench_cuda *cuda, void *memory) {
   if (memory) CALL(cuda, cuMemFree, (CUdeviceptr)memory);
 }
 
+static void *allocate(const fv_bench_place *place, size_t bytes) {
+  return fv_bench_cuda_allocate((const fv_bench_cuda *)place, bytes);
+}
+
+static void deallocate(const fv_bench_place *place, void *memory) {
+  fv_bench_cuda_free((const fv_bench_cuda *)place, memory);
+}
+
 static void *bring_one(const fv_bench_cuda *cuda, const void *host, int64_t count,
                        fovea_dtype dtype) {
   size_t bytes = (size_t)(count * fv_bench_dtype_bytes(dtype));
@@ -189,8 +197,16 @@ bool fv_bench_cuda_open(fv_bench_machine *machine) {
   }
   fovea_destroy(machine->handle);
   machine->handle = handle;
-  cuda->place = (fv_bench_place){"cuda",   pipelines, bring,   release,
-                                 copy_out, flush,     measure, fv_bench_cuda_measures};
+  cuda->place = (fv_bench_place){.device = "cuda",
+                                 .pipelines = pipelines,
+                                 .bring = bring,
+                                 .release = release,
+                                 .copy_out = copy_out,
+                                 .allocate = allocate,
+                                 .deallocate = deallocate,
+                                 .flush = flush,
+                                 .measure = measure,
+                                 .measures = fv_bench_cuda_measures};
   machine->place = &cuda->place;
   if (!start(cuda, machine)) return false;
   choose_products(cuda);

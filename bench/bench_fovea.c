@@ -6,6 +6,7 @@
 
 typedef struct fovea_state {
   fovea_handle *handle;
+  const fv_bench_place *place; /* of the workspace; NULL: host memory */
   fovea_attention_args args;
 } fovea_state;
 
@@ -35,11 +36,17 @@ static fovea_tensor view(void *data, const fv_bench_problem *problem, int64_t le
   return fovea_contiguous(data, problem->dtype, problem->batch, len, heads, problem->dim);
 }
 
+/* Aligned to more than 256 in either place. */
+static void *allocate(const fv_bench_place *place, size_t bytes) {
+  return place ? place->allocate(place, bytes) : fv_bench_map(bytes);
+}
+
 static void *open_fovea(const fv_bench_machine *machine, const fv_bench_tensors *tensors) {
   const fv_bench_problem *problem = &tensors->problem;
   fovea_state *state = calloc(1, sizeof *state);
   if (!state) return NULL;
   state->handle = machine->handle;
+  state->place = machine->place;
   fovea_attention_args *args = &state->args;
   args->struct_size = sizeof *args;
   args->causal = problem->causal;
@@ -49,7 +56,7 @@ static void *open_fovea(const fv_bench_machine *machine, const fv_bench_tensors 
   args->out = view(tensors->out, problem, problem->len_q, problem->heads_q);
   args->workspace_bytes = workspace_bytes(machine->handle, problem);
   if (!args->workspace_bytes) return state;
-  args->workspace = fv_bench_map(args->workspace_bytes); /* pages: aligned to more than 256 */
+  args->workspace = allocate(machine->place, args->workspace_bytes);
   if (args->workspace) return state;
   free(state);
   return NULL;
@@ -65,7 +72,11 @@ static bool run_fovea(void *opaque) {
 static void close_fovea(void *opaque) {
   fovea_state *state = opaque;
   if (!state) return;
-  fv_bench_unmap(state->args.workspace, state->args.workspace_bytes);
+  if (state->place) {
+    state->place->deallocate(state->place, state->args.workspace);
+  } else {
+    fv_bench_unmap(state->args.workspace, state->args.workspace_bytes);
+  }
   free(state);
 }
 

@@ -78,6 +78,8 @@ static fovea_attention_args make_args(int64_t batch, int64_t len_q, int64_t len_
   args.k = fovea_contiguous(address(2), FOVEA_BF16, batch, len_kv, heads_kv, 128);
   args.v = fovea_contiguous(address(3), FOVEA_BF16, batch, len_kv, heads_kv, 128);
   args.out = fovea_contiguous(address(4), FOVEA_BF16, batch, len_q, heads_q, 128);
+  args.workspace = address(5);
+  args.workspace_bytes = (size_t)1 << 39;
   return args;
 }
 

@@ -8,7 +8,7 @@
 enum { RED_ZONE = 1024, ALIGNMENT = 512 };
 
 // From here on the states of an allocation are not written when it comes and goes: some ms for 64 MiB.
-enum { LARGE = 64 << 20 };
+enum { LARGE = 1 << 20 };
 
 struct sim_memory sim_memory;
 
@@ -18,7 +18,7 @@ struct allocation {
 static struct allocation *allocations;  // by offset
 static u32 allocation_count, allocation_capacity;
 // The latest large allocations that were freed, whose states do not say so.
-static struct allocation freed[64];
+static struct allocation freed[4096];
 static u32 freed_count;
 static u64 cursor;  // where the search for room goes on: freed memory rests as long as possible
 
