@@ -25,7 +25,8 @@ typedef struct fv_bench_place {
   /* out, there or back; back waits for what was queued. */
   bool (*copy_out)(const struct fv_bench_place *place, const fv_bench_tensors *host,
                    const fv_bench_tensors *there, bool back);
-  void *(*allocate)(const struct fv_bench_place *place, size_t bytes); /* NULL: there is none left */
+  void *(*allocate)(const struct fv_bench_place *place,
+                    size_t bytes); /* NULL: there is none left */
   void (*deallocate)(const struct fv_bench_place *place, void *memory);
   void (*flush)(void *place); /* takes everything out of the device's caches */
   bool (*measure)(void *place, fv_bench_contestant *contestant, int64_t iterations,

@@ -116,7 +116,7 @@ set(assembly "/* Made by cmake/FoveaCuda.cmake: the images of all kernels, read 
 ")
 file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/images)
 fovea_compile_rows(attention_fwd attention_fwd_sm80)
-fovea_compile_rows(attention_prepare attention_prepare)
+fovea_compile_rows(attention_prepare attention_prepare_sm80)
 fovea_compile_rows(kv_append kv_append_sm80)
 fovea_compile_rows(merge merge_sm80)
 string(APPEND assembly "  .section .note.GNU-stack,\"\",%progbits\n")

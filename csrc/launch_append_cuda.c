@@ -106,10 +106,11 @@ fovea_status fv_launch_cuda_append(const fv_cuda_device *device, const fv_append
   fv_append_params params = make_params(problem);
   const int32_t threads = row_threads[0], most = FV_APPEND_RESIDENT * device->facts.sm_count;
   const double ctas = heads / (threads / 32); /* a warp for each head */
-  const fv_cuda_launch launch = {
-      .row = FV_CUDA_APPEND_FIRST,
-      .grid = ctas < 1 ? 1 : ctas < most ? (int32_t)ctas : most,
-      .threads = threads,
-      .params = &params};
+  const fv_cuda_launch launch = {.row = FV_CUDA_APPEND_FIRST,
+                                 .grid = ctas < 1      ? 1
+                                         : ctas < most ? (int32_t)ctas
+                                                       : most,
+                                 .threads = threads,
+                                 .params = &params};
   return fv_queue_cuda(device, &launch, 1, stream);
 }

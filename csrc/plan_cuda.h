@@ -11,9 +11,9 @@ extern "C" {
 
 /* What planning knows of a CUDA device. */
 typedef struct fv_cuda_facts {
-  int32_t sm;           /* compute capability: 90 is 9.0 */
-  int32_t sm_count;     /* multiprocessors */
-  int32_t shared_bytes; /* of shared memory that a block may ask for */
+  int32_t sm;              /* compute capability: 90 is 9.0 */
+  int32_t sm_count;        /* multiprocessors */
+  int32_t shared_bytes;    /* of shared memory that a block may ask for */
   int32_t shared_bytes_sm; /* that a multiprocessor has */
 } fv_cuda_facts;
 

@@ -24,17 +24,16 @@ static fovea_status launch_kernel(const fv_driver *driver, const fv_cuda_device 
   CUlaunchAttribute early = {.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
                              .value = {.programmaticStreamSerializationAllowed = 1}};
   void *arguments[] = {launch->params};
-  CUlaunchConfig config = {
-      .gridDimX = (unsigned)launch->grid,
-      .gridDimY = 1,
-      .gridDimZ = 1,
-      .blockDimX = (unsigned)launch->threads,
-      .blockDimY = 1,
-      .blockDimZ = 1,
-      .sharedMemBytes = (unsigned)fv_cuda_kernel_at(launch->row).shared_bytes,
-      .hStream = stream,
-      .attrs = &early,
-      .numAttrs = launch->early && device->facts.sm >= SM_WITH_EARLY_LAUNCHES};
+  CUlaunchConfig config = {.gridDimX = (unsigned)launch->grid,
+                           .gridDimY = 1,
+                           .gridDimZ = 1,
+                           .blockDimX = (unsigned)launch->threads,
+                           .blockDimY = 1,
+                           .blockDimZ = 1,
+                           .sharedMemBytes = (unsigned)fv_cuda_kernel_at(launch->row).shared_bytes,
+                           .hStream = stream,
+                           .attrs = &early,
+                           .numAttrs = launch->early && device->facts.sm >= SM_WITH_EARLY_LAUNCHES};
   FV_DRIVER_TRY(driver, cuLaunchKernelEx, &config, kernel, arguments, NULL);
   return FOVEA_OK;
 }

@@ -11,7 +11,7 @@ extern "C" {
 typedef struct fv_cuda_launch {
   int32_t row; /* of row_cuda.h */
   int32_t grid, threads;
-  bool early;   /* may start before what is queued before it has ended: its kernel waits by itself */
+  bool early; /* may start before what is queued before it has ended: its kernel waits by itself */
   void *params; /* the kernel's struct */
 } fv_cuda_launch;
 

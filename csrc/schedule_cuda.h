@@ -17,8 +17,8 @@ typedef struct fv_cuda_layout {
 } fv_cuda_layout;
 
 /* Fills in plan->schedule, plan->workers and plan->workspace_bytes of a call that `row` computes. */
-void fv_schedule_cuda(const fv_cuda_facts *facts, const fv_problem *problem,
-                      const fv_cuda_row *row, fv_plan *plan);
+void fv_schedule_cuda(const fv_cuda_facts *facts, const fv_problem *problem, const fv_cuda_row *row,
+                      fv_plan *plan);
 
 fv_cuda_layout fv_cuda_layout_of(int64_t sequences, const fv_plan_schedule *schedule);
 

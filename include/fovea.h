@@ -422,9 +422,9 @@ typedef struct fovea_limits {
   int32_t dim, dim_v;                            /* at most; 0: the header's largest */
   int32_t heads_q, heads_kv;                     /* at most, >= 1 */
   int64_t sequences;                             /* at most, >= 1 */
-  int64_t total_q;                               /* query rows of all sequences, at most, >= 1 */
-  int64_t len_kv;                                /* keys of one sequence, at most, >= 1 */
-  int32_t sm_count;                              /* as in the calls; 0: all */
+  int64_t total_q;  /* query rows of all sequences, at most, >= 1; packed: the extent of q */
+  int64_t len_kv;   /* keys that one sequence has room for, at most, >= 1 */
+  int32_t sm_count; /* as in the calls; 0: all */
   uint32_t reserved[3];
 } fovea_limits;
 

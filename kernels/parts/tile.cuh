@@ -5,7 +5,7 @@
 #ifndef FV_TILE_CUH
 #define FV_TILE_CUH
 
-#include "sequence.cuh"
+#include "sequence_place.cuh"
 
 // What distinguishes the rows of attention_fwd.def. Knobs change speed, never results.
 template <class Type, int DIM, int DIM_V, int TILE_Q, int TILE_KV, int WARPS, int STAGES>

@@ -29,9 +29,14 @@ const Device kCuda = cuda_device();
 class Trial : public testing::Test {
  protected:
   static void SetUpTestSuite() { attention_call = call_on_device; }
-  // Rows begin at multiples of 16 bytes, and follow each other without a gap.
+  // Rows begin at multiples of 16 bytes, and follow each other without a gap. No schedule is made.
   Attention dense(int64_t len_q, int64_t len_kv) {
-    return Attention().on(kCuda).type(FOVEA_BF16).dim(32).len_q(len_q).len_kv(len_kv).contiguous();
+    Attention a = Attention().on(kCuda).type(FOVEA_BF16).dim(32).len_q(len_q).len_kv(len_kv);
+    return a.contiguous().reproducible(FOVEA_REPRODUCIBLE_PHASE);
+  }
+  // The same, shared by a schedule.
+  Attention shared(int64_t len_q, int64_t len_kv) {
+    return dense(len_q, len_kv).reproducible(FOVEA_REPRODUCIBLE_RUN);
   }
 };
 
@@ -71,12 +76,21 @@ TEST_F(Trial, MaskThatHidesNearlyAll) {
 TEST_F(Trial, NarrowHeadsInAnyLayout) {
   for (uint64_t layout : {1, 2, 3}) {
     Attention a = Attention().on(kCuda).type(FOVEA_BF16).dim(24).dim_v(8).layout_seed(layout);
+    a.reproducible(FOVEA_REPRODUCIBLE_PHASE);
     a.heads(4, 2).len_q(40).len_kv(70).batch(2).causal().expect_matches_oracle();
   }
 }
 
 TEST_F(Trial, NarrowHeadsWithoutGaps) {
   dense(40, 70).dim(24).dim_v(8).heads(4, 2).expect_matches_oracle();
+}
+
+TEST_F(Trial, SharesThatCutThroughTiles) {
+  shared(40, 300).heads(4, 2).causal().expect_matches_oracle();
+}
+
+TEST_F(Trial, SequencesOfFewRows) {
+  shared(2, 500).heads(4, 2).batch(2).lengths({500, 77}).expect_matches_oracle();
 }
 
 TEST_F(Trial, LseLeftOut) {

@@ -230,7 +230,7 @@ TEST(Launch, PreparesASchedule) {
     ASSERT_EQ(fovea_attention(handle, &call.args, nullptr), FOVEA_OK) << fovea_error_detail();
     ASSERT_EQ(fake->launches.size(), 2u);
     const FakeLaunch &prepare = fake->launches[0], &attend = fake->launches[1];
-    EXPECT_EQ(prepare.kernel, "fovea_attention_prepare");
+    EXPECT_EQ(prepare.kernel, "fovea_attention_prepare_sm80");
     EXPECT_EQ(prepare.config.gridDimX, 1u);
     EXPECT_EQ(prepare.config.blockDimX, static_cast<unsigned>(FV_PREPARE_THREADS));
     EXPECT_EQ(prepare.config.numAttrs, 0u);

@@ -14,7 +14,7 @@ import sys
 
 SOURCES = {".c", ".h", ".cc", ".cu", ".cuh", ".def", ".py"}
 # What host and device code share; the only files of kernels/ that others read.
-SHARED_KERNEL_FILES = re.compile(r"kernels/(params(_\w+)?\.h|shape\.h|[^/]+\.def)$")
+SHARED_KERNEL_FILES = re.compile(r"kernels/(params(_\w+)?\.h|schedule\.h|shape\.h|[^/]+\.def)$")
 
 # Folder -> folders that its files may include from. The longest prefix that fits a file decides.
 MAY_INCLUDE = {

@@ -1,10 +1,10 @@
-// attention_prepare.cuh - makes the schedule of a call whose lengths only the device knows: places every
+// attention_prepare_sm80.cuh - makes the schedule of a call whose lengths only the device knows: places every
 // sequence, lists every tile of query rows with the key tiles that it meets, and empties the counters.
 //
 // One CTA. Offsets are read through a running maximum and work is counted by running sums, so both
 // loops go through their lists in order, a CTA's width at a time.
-#ifndef FV_ATTENTION_PREPARE_CUH
-#define FV_ATTENTION_PREPARE_CUH
+#ifndef FV_ATTENTION_PREPARE_SM80_CUH
+#define FV_ATTENTION_PREPARE_SM80_CUH
 
 #include "arch/sm90.cuh"
 #include "parts/scan.cuh"
@@ -136,4 +136,4 @@ __device__ __forceinline__ void fv_prepare(const fv_attention_params &p) {
   }
 }
 
-#endif  // FV_ATTENTION_PREPARE_CUH
+#endif  // FV_ATTENTION_PREPARE_SM80_CUH

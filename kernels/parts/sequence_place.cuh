@@ -1,9 +1,9 @@
-// sequence.cuh - the geometry of one sequence, read from the arrays in device memory.
+// sequence_place.cuh - the geometry of one sequence, read from the arrays in device memory.
 //
 // Lengths and positions are data, not arguments: nobody has checked them. Here they are clamped as the
 // header says, and what was wrong becomes bits in errors[sequence].
-#ifndef FV_SEQUENCE_CUH
-#define FV_SEQUENCE_CUH
+#ifndef FV_SEQUENCE_PLACE_CUH
+#define FV_SEQUENCE_PLACE_CUH
 
 #include "../params.h"
 #include "../shape.h"
@@ -97,4 +97,4 @@ __device__ __forceinline__ fv_sequence fv_take_sequence(const fv_attention_param
   return s;
 }
 
-#endif  // FV_SEQUENCE_CUH
+#endif  // FV_SEQUENCE_PLACE_CUH

@@ -1,5 +1,5 @@
-// attention_prepare.cu - the kernel that runs before attention where its work is scheduled.
-#include "attention_prepare.cuh"
+// attention_prepare_sm80.cu - the kernel that runs before attention where its work is scheduled.
+#include "attention_prepare_sm80.cuh"
 
 #if !defined(FV_ROW)
 #error "FV_ROW must name a row of attention_prepare.def"
