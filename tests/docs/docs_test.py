@@ -180,7 +180,8 @@ class EveryDocument(unittest.TestCase):
     others = "".join((ROOT / name).read_text() for name in
                      ("CMakeLists.txt", "csrc/CMakeLists.txt", "csrc/handle.c", "csrc/attention.def",
                       "csrc/driver.c", "cmake/FoveaCuda.cmake", "kernels/attention_fwd.def",
-                      "kernels/kv_append.def", "kernels/merge.def"))
+                      "kernels/attention_prepare.def", "kernels/kv_append.def",
+                      "kernels/merge.def"))
     simgpu = ROOT / "simgpu"
     others += "".join(path.read_text() for path in [simgpu / "CMakeLists.txt", *simgpu.glob("*.c")])
     for path in documents():
