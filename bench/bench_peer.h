@@ -12,9 +12,12 @@ extern "C" {
 
 /* The state of calls on contiguous [batch, len, heads, dim] tensors; `row` is the name of a row, as
  * bench_problem.h says; on its device, where the tensors lie, on the default stream. A process stays
- * with the device of its first call. NULL: it is no such name, or something could not be had. */
+ * with the device of its first call. `allocate` gives memory of the device for the workspace, which
+ * stays the caller's; NULL: host memory will do. NULL: it is no such name, or something could not be
+ * had. */
+typedef void *(*fv_bench_peer_allocate)(size_t bytes);
 FOVEA_API void *fv_bench_peer_open(int threads, const char *row, void *q, void *k, void *v,
-                                   void *out);
+                                   void *out, fv_bench_peer_allocate allocate);
 
 /* 1, or 0: it failed. */
 FOVEA_API int fv_bench_peer_run(void *state);

@@ -50,13 +50,17 @@ class Problem:
     return f"{device}/{pipeline}/{rest}"
 
 
+ALLOCATE = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_size_t)
+
+
 class Fovea:
   """The library's calls on one problem, through three functions of C that take addresses."""
 
   def __init__(self, library, threads):
     self.library = ctypes.CDLL(library)
     self.library.fv_bench_peer_open.restype = ctypes.c_void_p
-    self.library.fv_bench_peer_open.argtypes = [ctypes.c_int, ctypes.c_char_p] + 4 * [ctypes.c_void_p]
+    self.library.fv_bench_peer_open.argtypes = ([ctypes.c_int, ctypes.c_char_p] +
+                                                4 * [ctypes.c_void_p] + [ALLOCATE])
     self.library.fv_bench_peer_run.argtypes = [ctypes.c_void_p]
     self.library.fv_bench_peer_run.restype = ctypes.c_int
     self.library.fv_bench_peer_close.argtypes = [ctypes.c_void_p]
@@ -64,9 +68,9 @@ class Fovea:
     self.library.fv_bench_flush.restype = None
     self.threads = threads
 
-  def open(self, problem, q, k, v, out):
+  def open(self, problem, q, k, v, out, allocate=ALLOCATE()):
     state = self.library.fv_bench_peer_open(self.threads, problem.name.encode(), q.data_ptr(),
-                                            k.data_ptr(), v.data_ptr(), out.data_ptr())
+                                            k.data_ptr(), v.data_ptr(), out.data_ptr(), allocate)
     if not state:
       sys.exit(f"scripts/bench: fovea cannot run {problem.name}")
     return state

@@ -55,7 +55,13 @@ def measure(problem, fovea, flush):
   tensor = lambda n, heads: (torch.rand(p.batch, n, heads, p.dim, device="cuda") * 2 - 1).to(dtype)
   q, k, v = tensor(p.len_q, p.heads_q), tensor(p.len_kv, p.heads_kv), tensor(p.len_kv, p.heads_kv)
   out = torch.full_like(q, float("nan"))
-  state = fovea.open(p, q, k, v, out)
+  workspace = []  # the device's memory, for as long as the state needs it
+
+  def allocate(size):
+    workspace.append(torch.empty(size, dtype=torch.uint8, device="cuda"))
+    return workspace[-1].data_ptr()
+
+  state = fovea.open(p, q, k, v, out, bench_peers.ALLOCATE(allocate))
   calls, refused = {"fovea@torch": lambda: fovea.run(state)}, {}
   calls["fovea@torch"]()
   torch.cuda.synchronize()
