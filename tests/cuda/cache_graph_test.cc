@@ -1,27 +1,15 @@
 // cache_graph_test.cc - calls on memory that stays on the device. One captured graph of fovea_kv_append
 // and fovea_merge serves every step of a decoding loop: what changes from step to step is read there.
-#include <cuda.h>
-#include <dlfcn.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-
 #include "append_case.h"
+#include "cuda/driver_call.h"
 #include "cuda/mirrored.h"
 #include "handle.h"
 #include "handle_of.h"
 
 namespace fovea_test {
 namespace {
-
-// The driver's calls that only this test needs.
-template <class F>
-F *driver_call(const char *name) {
-  const char *path = getenv("FOVEA_CUDA_DRIVER");
-  void *library = dlopen(path && *path ? path : "libcuda.so.1", RTLD_NOW);
-  return library ? reinterpret_cast<F *>(dlsym(library, name)) : nullptr;
-}
-#define DRIVER_CALL(exported) driver_call<decltype(exported)>(#exported)
 
 class CacheGraph : public testing::Test {
  protected:
