@@ -126,7 +126,7 @@ void fv_schedule_cuda(const fv_cuda_facts *facts, const fv_problem *problem, con
 size_t fv_cuda_workspace(const fv_cuda_facts *facts, const fovea_limits *limits) {
   size_t most = 0;
   __int128 rows = (__int128)limits->total_q * limits->heads_q;
-  int64_t tiles = bounded(rows / FV_CUDA_TILE_Q + limits->sequences);
+  int64_t tiles = bounded((rows + FV_CUDA_TILE_Q - 1) / FV_CUDA_TILE_Q + limits->sequences);
   for (int32_t i = 0; fv_cuda_row_at(i); ++i) {
     const fv_cuda_row *row = fv_cuda_row_at(i);
     if (!fv_plan_cuda_can_choose(facts, limits, i)) continue;

@@ -12,8 +12,12 @@
 #include <string>
 
 #include "check.h"
+#include "schedule_cuda.h"
+#include "support/memory.h"
 
 namespace {
+
+using fovea_test::Choices;
 
 const fv_cuda_facts kSmall = {86, 84, 101376, 102400}, kLarge = {90, 132, 232448, 233472};
 
@@ -83,6 +87,76 @@ TEST(CudaPlan, EqualsTheCommittedPlans) {
   std::stringstream golden;
   golden << file.rdbuf();
   EXPECT_EQ(text.str(), golden.str());
+}
+
+// A random call of any layout, and limits that hold it: exactly, or with room.
+fovea_attention_args SomeRequest(Choices *draw, fovea_limits *limits) {
+  static int32_t ints[1];
+  const auto up_to = [&](int64_t n) { return 1 + draw->below(n); };
+  const int64_t heads_kv = up_to(8), heads_q = heads_kv * up_to(12);
+  const int64_t sequences = up_to(draw->below(2) ? 4 : 300);
+  const int64_t rows = up_to(draw->below(2) ? 4 : 3000), keys = up_to(1 << draw->below(17));
+  const auto dtype = draw->below(2) ? FOVEA_F16 : FOVEA_BF16;
+  fovea_attention_args a = Request(dtype, sequences, rows, keys, heads_q, heads_kv, 8 * up_to(32));
+  const fovea_attention_args values =
+      Request(dtype, sequences, rows, keys, heads_q, heads_kv, 8 * up_to(32));
+  a.v = values.v;
+  a.out = values.q;
+  a.sequences = sequences;
+  limits->len_kv = keys;
+  if (draw->below(2)) {
+    a.q_offsets = ints;
+    a.q.shape[0] = a.out.shape[0] = 1;
+  }
+  const int64_t layout = draw->below(4);
+  if (layout == 1) {
+    a.kv_offsets = ints;
+    a.k.shape[0] = a.v.shape[0] = 1;
+    limits->len_kv = up_to(keys);
+  } else if (layout >= 2) {
+    const int64_t columns = up_to(40);
+    a.pages = {ints, nullptr, layout == 3 ? ints : nullptr, columns, columns};
+    a.k.shape[0] = a.v.shape[0] = 50;
+    a.k.shape[1] = a.v.shape[1] = up_to(200);
+    a.kv_lengths = ints;
+    limits->len_kv = columns * a.k.shape[1];
+  }
+  a.reproducible = static_cast<uint32_t>(draw->below(3));
+  a.sm_count = limits->sm_count = static_cast<int32_t>(draw->below(3) ? 0 : up_to(132));
+  limits->struct_size = sizeof *limits;
+  limits->dim = static_cast<int32_t>(a.q.shape[3]);
+  limits->dim_v = static_cast<int32_t>(a.v.shape[3]);
+  limits->heads_q = static_cast<int32_t>(heads_q);
+  limits->heads_kv = static_cast<int32_t>(heads_kv);
+  limits->sequences = sequences;
+  limits->total_q = a.q.shape[0] * a.q.shape[1];
+  if (draw->below(2)) limits->total_q += draw->below(1000);
+  if (draw->below(2)) limits->len_kv += draw->below(1000);
+  if (draw->below(2)) limits->sequences += draw->below(100);
+  if (draw->below(2)) limits->heads_q *= 2;
+  if (draw->below(4) == 0) limits->dim = limits->dim_v = 0;
+  return a;
+}
+
+TEST(CudaPlan, NoCallWithinLimitsNeedsMoreThanTheirWorkspace) {
+  Choices draw(11);
+  int supported = 0, scheduled = 0;
+  for (int n = 0; n < 100000; ++n) {
+    fovea_limits given = {}, limits;
+    const fovea_attention_args args = SomeRequest(&draw, &given);
+    fv_problem problem;
+    fv_plan plan;
+    ASSERT_EQ(fv_check_attention_shape(&args, &problem), FOVEA_OK) << fovea_error_detail();
+    ASSERT_EQ(fv_check_limits(&given, &limits), FOVEA_OK) << fovea_error_detail();
+    const fv_cuda_facts &facts = n % 2 ? kSmall : kLarge;
+    if (fv_plan_cuda(&facts, &problem, &plan) != FOVEA_OK) continue;
+    supported += 1;
+    scheduled += plan.schedule.on;
+    ASSERT_LE(plan.workspace_bytes, fv_cuda_workspace(&facts, &limits)) << "case " << n << "\n"
+                                                                        << PlanText(facts, args);
+  }
+  EXPECT_GT(supported, 90000);
+  EXPECT_GT(scheduled, 50000);
 }
 
 // What prepare loads is what some call within the limits plans: found by planning all of them.
