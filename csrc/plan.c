@@ -132,6 +132,7 @@ fovea_status fv_plan_attention(const fv_facts *facts, const fv_problem *problem,
   const fv_kernel *kernel = choose_kernel(facts);
   if (!kernel) return fv_fail(FOVEA_UNSUPPORTED, "this build has no kernel for the device");
   plan->kernel = kernel;
+  plan->schedule = (fv_plan_schedule){0};
   plan->tile_q = choose_tile_q(facts, kernel, problem);
   plan->tiles_bound = tiles_bound(problem, plan->tile_q);
   plan->workers = facts->threads;
