@@ -70,9 +70,6 @@ class PerformancePage(unittest.TestCase):
     self.assertEqual(json.loads(text), report)
     self.assertEqual(sum('"name"' in line for line in text.splitlines()), 2)
 
-  def test_without_a_report_says_so(self):
-    self.assertIn("No results are committed", self.script.page(None, "nothing"))
-
   def test_check_fails_on_another_page(self):
     with tempfile.TemporaryDirectory() as folder:
       self.script.PAGE = pathlib.Path(folder, "page.md")
@@ -150,10 +147,21 @@ class MeasuredBuild(unittest.TestCase):
       page.ROOT = pathlib.Path(folder)
       report = page.ROOT / "machine/results.json"
       report.parent.mkdir()
-      report.write_text("{}")
-      self.assertEqual(page.page(report, "echo"), run("echo", "page", report, "../machine").stdout)
+      report.write_text('{"context": {"date": "2000-01-01"}}')
+      self.assertEqual(page.page(page.ROOT, "echo"), run("echo", "page", report, "../machine").stdout)
       report.with_name("build.json").write_text(json.dumps(FACTS))
-      self.assertIn("## Size and build", page.page(report, "echo"))
+      self.assertIn("## Size and build", page.page(page.ROOT, "echo"))
+
+  def test_the_page_of_no_report_still_says_what_a_build_is(self):
+    page = load("performance-page")
+    with tempfile.TemporaryDirectory() as folder:
+      page.ROOT = pathlib.Path(folder)
+      self.assertEqual(page.page(page.ROOT, "echo"), page.NOTHING)
+      (page.ROOT / "machine").mkdir()
+      (page.ROOT / "machine/build.json").write_text(json.dumps(FACTS))
+      text = page.page(page.ROOT, "echo")
+      self.assertTrue(text.startswith(page.NOTHING))
+      self.assertIn("## Size and build", text)
 
 
 class CountInstructions(unittest.TestCase):
