@@ -27,7 +27,6 @@ struct sim_symbol *sim_find_symbol(struct sim_scan *scan, const char *name, u32 
   *member = 0;
   if (scan->function) {
     for (struct sim_symbol *symbol = scan->function->symbols; symbol; symbol = symbol->next) {
-      if (symbol->kind == SIM_SYMBOL_LABEL || symbol->kind == SIM_SYMBOL_TARGETS) continue;
       bool fits = symbol->is_family ? is_member(symbol, name, member) : !strcmp(symbol->name, name);
       if (fits && is_visible(scan, symbol->scope)) return symbol;
     }

@@ -217,7 +217,8 @@ static bool parse_label(struct sim_scan *scan) {
   scan->at++;
   struct sim_symbol *symbol = new_symbol(scan, SIM_SYMBOL_LABEL, name);
   symbol->statement = scan->function->statement_count;
-  add_symbol(scan, symbol);
+  symbol->next = scan->function->labels;
+  scan->function->labels = symbol;
   if (sim_scan_peek(scan) == '.' && !strncmp(scan->at, ".branchtargets", 14)) {
     sim_scan_directive(scan);
     parse_targets(scan, symbol);
@@ -429,9 +430,8 @@ struct sim_function *sim_find_function(struct sim_syntax *syntax, const char *na
 const struct sim_symbol *sim_find_label(const struct sim_function *function, u32 scope,
                                         const char *name) {
   for (u32 at = scope;; at = function->scope_parents[at]) {
-    for (const struct sim_symbol *symbol = function->symbols; symbol; symbol = symbol->next) {
-      bool is_label = symbol->kind == SIM_SYMBOL_LABEL || symbol->kind == SIM_SYMBOL_TARGETS;
-      if (is_label && symbol->scope == at && !strcmp(symbol->name, name)) return symbol;
+    for (const struct sim_symbol *symbol = function->labels; symbol; symbol = symbol->next) {
+      if (symbol->scope == at && !strcmp(symbol->name, name)) return symbol;
     }
     if (at == 0) return NULL;
   }

@@ -90,6 +90,8 @@ struct sim_function {
   struct sim_symbol *params, *returns;  // in order
   u32 param_bytes;
   struct sim_symbol *symbols;  // the body's, last first
+  struct sim_symbol
+      *labels;  // and branch targets: thousands, which no operand's search should pass
   u32 *scope_parents;
   u32 scope_count, scope_capacity;
   struct sim_statement *statements;
