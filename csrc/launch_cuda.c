@@ -8,18 +8,12 @@
 #include "queue_cuda.h"
 #include "row_cuda.h"
 #include "schedule_cuda.h"
+#include "view_cuda.h"
 
 /* ---- Parameters ---- */
 
-static fv_device_view device_view(const fovea_tensor *t) {
-  if (t->dtype == FOVEA_NONE) return (fv_device_view){0};
-  return (fv_device_view){t->data, t->stride[0], t->stride[1], t->stride[2]};
-}
-
-/* Whether all rows begin at multiples of 16 bytes. */
 static uint32_t aligned_bit(const fovea_tensor *t, uint32_t bit) {
-  int64_t odd = t->stride[0] | t->stride[1] | t->stride[2];
-  return (uintptr_t)t->data % 16 == 0 && odd % 8 == 0 ? bit : 0;
+  return fv_cuda_rows_aligned(t) ? bit : 0;
 }
 
 /* The mask as [sequence, key]: the step from key to key takes the place of seq. */
@@ -82,11 +76,11 @@ static void set_schedule(const fv_plan *plan, const fv_problem *problem,
 static fv_attention_params make_params(const fv_plan *plan, const fv_problem *problem) {
   const fovea_attention_args *a = &problem->args;
   fv_attention_params params = {
-      .q = device_view(&a->q),
-      .k = device_view(&a->k),
-      .v = device_view(&a->v),
-      .out = device_view(&a->out),
-      .lse = device_view(&a->lse),
+      .q = fv_cuda_view(&a->q),
+      .k = fv_cuda_view(&a->k),
+      .v = fv_cuda_view(&a->v),
+      .out = fv_cuda_view(&a->out),
+      .lse = fv_cuda_view(&a->lse),
       .q_offsets = a->q_offsets,
       .kv_offsets = a->kv_offsets,
       .kv_lengths = a->kv_lengths,
