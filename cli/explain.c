@@ -52,7 +52,7 @@ static const char help[] =
     "Exit status: 0 explained, 2 usage, 3 input missing or invalid, 4 no such device or kernel.";
 
 static const struct argp explain_argp = {flags, parse, "FILE.safetensors", help, children,
-                                         NULL, NULL};
+                                         NULL,  NULL};
 
 /* Nothing to say where every CTA simply takes the next tile. */
 static int print_schedule(const fovea_handle *handle, const fv_input *input) {

@@ -62,9 +62,8 @@ bool fv_schedule_list_make(const fv_plan *plan, const fv_problem *problem, fv_sc
   fv_sequence_cursor cursor = {0};
   fv_sequence sequence;
   listed listed[FV_LINES] = {{0}};
-  *list = (fv_schedule_list){.heads = problem->heads_kv,
-                             .workers = plan->workers,
-                             .chunked = plan->schedule.cut != 0};
+  *list = (fv_schedule_list){
+      .heads = problem->heads_kv, .workers = plan->workers, .chunked = plan->schedule.cut != 0};
   while (fv_sequence_next(problem, &cursor, &sequence)) {
     if (!append_sequence(plan, problem, &sequence, list, listed)) {
       fv_schedule_list_free(list);
@@ -73,8 +72,8 @@ bool fv_schedule_list_make(const fv_plan *plan, const fv_problem *problem, fv_sc
   }
   for (int line = 0; line < FV_LINES; ++line) {
     fv_placed_line *to = &list->lines[line];
-    to->shares = fv_shares_of_line(to->work * list->heads,
-                                   list->chunked ? 1 : listed[line].longest, list->workers);
+    to->shares = fv_shares_of_line(to->work * list->heads, list->chunked ? 1 : listed[line].longest,
+                                   list->workers);
   }
   return true;
 }
@@ -135,7 +134,9 @@ static void print_share(FILE *to, const fv_plan *plan, const fv_problem *p,
 static void print_lines(FILE *to, const fv_schedule_list *list) {
   for (int line = 0; line < FV_LINES; ++line) {
     const fv_placed_line *placed = &list->lines[line];
-    fprintf(to, "%-12s %" PRId64 " tiles of rows; %" PRId64 " key tiles for each of %d kv heads, in %d shares\n",
+    fprintf(to,
+            "%-12s %" PRId64 " tiles of rows; %" PRId64
+            " key tiles for each of %d kv heads, in %d shares\n",
             line_names[line], placed->tiles, placed->work, list->heads,
             placed->work ? placed->shares : 0);
   }

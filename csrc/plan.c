@@ -208,7 +208,9 @@ static void print_features(printer *p, const fv_problem *problem) {
 
 static void print_schedule(printer *p, const fv_plan_schedule *schedule) {
   const struct fv_plan_line *wide = &schedule->lines[0], *narrow = &schedule->lines[1];
-  print(p, "schedule     made on the device; places for %" PRId64 " wide and %" PRId64 " narrow parts\n",
+  print(p,
+        "schedule     made on the device; places for %" PRId64 " wide and %" PRId64
+        " narrow parts\n",
         wide->slots, narrow->slots);
   if (narrow->tiles) {
     print(p, "in flight    %" PRId64 " bytes of keys or values per multiprocessor, at least\n",

@@ -22,14 +22,14 @@
 
 static const fv_cuda_row rows[] = {
 #define FV_ATTENTION_FWD_ROW(name, dtype, dim, dim_v, tile_q, tile_kv, warps, stages, ctas) \
-  {{#name, FOVEA_DEVICE_CUDA, FV_ISA_PORTABLE, tile_q, tile_kv},                      \
-   FOVEA_##dtype,                                                                     \
-   dim,                                                                               \
-   dim_v,                                                                             \
-   (warps)*32,                                                                        \
-   SHARED_BYTES(dim, dim_v, tile_q, tile_kv, stages),                                 \
-   stages,                                                                            \
-   ctas,                                                                              \
+  {{#name, FOVEA_DEVICE_CUDA, FV_ISA_PORTABLE, tile_q, tile_kv},                            \
+   FOVEA_##dtype,                                                                           \
+   dim,                                                                                     \
+   dim_v,                                                                                   \
+   (warps)*32,                                                                              \
+   SHARED_BYTES(dim, dim_v, tile_q, tile_kv, stages),                                       \
+   stages,                                                                                  \
+   ctas,                                                                                    \
    fv_image_##name},
 #include "../kernels/attention_fwd.def"
 #undef FV_ATTENTION_FWD_ROW

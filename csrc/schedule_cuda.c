@@ -118,8 +118,8 @@ fv_cuda_layout fv_cuda_layout_of(int64_t sequences, const fv_plan_schedule *sche
   fv_cuda_layout layout = {0};
   layout.totals = place(&layout, FV_LINES, sizeof(fv_placed_line));
   layout.sequences = place(&layout, sequences, sizeof(fv_placed_sequence));
-  layout.arrived = place(&layout, (__int128)lines[FV_WIDE].slots + lines[FV_NARROW].slots,
-                         sizeof(uint32_t));
+  layout.arrived =
+      place(&layout, (__int128)lines[FV_WIDE].slots + lines[FV_NARROW].slots, sizeof(uint32_t));
   for (int line = 0; line < FV_LINES; ++line) {
     __int128 floats = (__int128)lines[line].slots * lines[line].slot_floats;
     layout.tiles[line] = place(&layout, lines[line].tiles, sizeof(fv_placed_tile));

@@ -106,9 +106,8 @@ __device__ __forceinline__ fv_key_tile<Warp> fv_find_next(const fv_attention_par
 // Copies the tile's keys or values, or nothing: a group is counted either way.
 template <class Warp, class Side>
 __device__ __forceinline__ void fv_copy_rows(const fv_attention_params &p,
-                                                 const fv_query_tile &tile,
-                                                 const fv_key_tile<Warp> &next,
-                                                 unsigned char *to) {
+                                             const fv_query_tile &tile,
+                                             const fv_key_tile<Warp> &next, unsigned char *to) {
   if (next.begin < (uint32_t)tile.key_end) fv_load_rows<Warp, Side>(p, tile, next, to);
   fv_copy_async_commit();
 }
@@ -189,8 +188,12 @@ __device__ __forceinline__ void fv_attend_narrow(const fv_attention_params &p,
 // A line of the schedule that attention_prepare has made.
 __device__ __forceinline__ fv_schedule fv_find_line(const fv_attention_params &p, int line) {
   const fv_placed_line &placed = p.schedule.totals[line];
-  return {p.schedule.lines[line].tiles, placed.tiles,  placed.work,
-          p.heads_kv,                   placed.shares, fv_is_chunked(p)};
+  return {p.schedule.lines[line].tiles,
+          placed.tiles,
+          placed.work,
+          p.heads_kv,
+          placed.shares,
+          fv_is_chunked(p)};
 }
 
 __device__ __forceinline__ int64_t fv_own_share(int line) {

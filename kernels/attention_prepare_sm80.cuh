@@ -102,8 +102,8 @@ struct fv_listed {
 
 // Appends to a line the tiles of those threads that have one, in the order of threads. All call it.
 __device__ __forceinline__ void fv_list_tiles(const fv_attention_params &p, int line, bool has,
-                                              int64_t sequence, int64_t row_tile,
-                                              fv_listed &listed, int64_t *room) {
+                                              int64_t sequence, int64_t row_tile, fv_listed &listed,
+                                              int64_t *room) {
   fv_placed_tile placed = {};
   int32_t chunks = 0;
   if (has) {

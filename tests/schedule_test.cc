@@ -255,7 +255,7 @@ TEST(Schedule, BalancesServingSteps) {
   Choices choices(5);
   Line wide, narrow, none, one_long, prefills;
   for (int n = 0; n < 255; ++n) narrow.add(100 + choices.below(7900));  // a row each
-  for (int n = 0; n < 32; ++n) wide.add(3584 + (n + 1) * 16);  // 512 rows of 4 heads
+  for (int n = 0; n < 32; ++n) wide.add(3584 + (n + 1) * 16);           // 512 rows of 4 heads
   for (int n = 0; n < 63; ++n) one_long.add(100 + choices.below(1900));
   one_long.add(131072);
   for (int n = 0; n < 5; ++n) {

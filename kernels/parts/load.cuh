@@ -72,8 +72,8 @@ __device__ __forceinline__ bool fv_find_place(const fv_attention_params &p, cons
   int64_t page = s.kv_begin + (uint32_t)key / (uint32_t)p.pages.page_len;
   int32_t slot = (uint32_t)key % (uint32_t)p.pages.page_len;
   int32_t k_page = p.pages.k_ids[page], v_page = p.pages.v_ids[page];
-  bool good = (uint32_t)k_page < (uint32_t)p.pages.pages &&
-              (uint32_t)v_page < (uint32_t)p.pages.pages;
+  bool good =
+      (uint32_t)k_page < (uint32_t)p.pages.pages && (uint32_t)v_page < (uint32_t)p.pages.pages;
   if (!good) fv_add_error(p, s.index, FV_ERROR_PAGE);
   places.k[word] = 2 * (k_page * p.k.batch + slot * p.k.seq);
   places.v[word] = 2 * (v_page * p.v.batch + slot * p.v.seq);
@@ -103,8 +103,8 @@ __device__ __forceinline__ fv_key_tile<Config> fv_find_keys(const fv_attention_p
                                                             uint32_t begin) {
   fv_key_tile<Config> keys = {};
   keys.begin = begin;
-  keys.whole = (int32_t)begin >= tile.common_begin &&
-               (int64_t)begin + Config::tile_kv <= tile.common_end;
+  keys.whole =
+      (int32_t)begin >= tile.common_begin && (int64_t)begin + Config::tile_kv <= tile.common_end;
   keys.plain = keys.whole && tile.plain;
   if (keys.plain) return keys;
   fv_look_up_keys(p, tile, keys);

@@ -58,7 +58,8 @@ TEST(Explain, PrintsThePlanThatRunFollows) {
 
 // What there is to see of one is the software GPU's to show (tests/cuda).
 TEST(Explain, SaysThatACpuHasNoSchedule) {
-  Ran plan = fovea({"explain", example("alice-layer2.safetensors"), "--device", "cpu", "--schedule"});
+  Ran plan =
+      fovea({"explain", example("alice-layer2.safetensors"), "--device", "cpu", "--schedule"});
   ASSERT_EQ(plan.code, 0) << plan.err;
   EXPECT_NE(plan.out.find("no schedule"), std::string::npos) << plan.out;
 }
