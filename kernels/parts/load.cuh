@@ -103,12 +103,12 @@ __device__ __forceinline__ fv_key_tile<Config> fv_find_keys(const fv_attention_p
                                                             uint32_t begin) {
   fv_key_tile<Config> keys = {};
   keys.begin = begin;
-  keys.whole =
-      (int32_t)begin >= tile.common_begin && (int64_t)begin + Config::tile_kv <= tile.common_end;
-  keys.plain = keys.whole && tile.plain;
+  keys.plain = begin - tile.plain_begin < tile.plain_size;
+  keys.whole = keys.plain;
   if (keys.plain) return keys;
   fv_look_up_keys(p, tile, keys);
-  keys.whole = keys.whole && keys.visible.all();
+  keys.whole = (int32_t)begin >= tile.common_begin &&
+               (int64_t)begin + Config::tile_kv <= tile.common_end && keys.visible.all();
   return keys;
 }
 

@@ -46,7 +46,8 @@ struct fv_query_tile {
   int32_t rows;                      // that exist
   int32_t key_begin, key_end;        // other keys are seen by no row of the tile
   int32_t common_begin, common_end;  // these are seen by all, as far as positions decide
-  bool plain;                        // and nothing but positions decides, nor scatters keys
+  // Key tiles that begin in this range are plain: seen whole by all rows, and they lie at even steps.
+  uint32_t plain_begin, plain_size;
 };
 
 // What a CTA is at. One thread writes it, between two barriers; the others read, and keep in registers
@@ -111,7 +112,9 @@ __device__ __forceinline__ void fv_set_keys(const fv_attention_params &p, fv_que
   tile.common_begin = (int32_t)all.begin;
   tile.common_end = (int32_t)all.end;
   const uint32_t both = FV_ALIGNED_K | FV_ALIGNED_V;
-  tile.plain = !p.mask.data && !p.pages.k_ids && (p.aligned & both) == both;
+  bool even = !p.mask.data && !p.pages.k_ids && (p.aligned & both) == both;
+  tile.plain_begin = tile.common_begin;
+  tile.plain_size = even ? (uint32_t)fv_max(all.end - all.begin - p.tile_kv + 1, 0) : 0;
 }
 
 // Whether the sequence's rows fit into one narrow tile.
