@@ -1,5 +1,6 @@
 /* validate_attention.c - one random attention call: run twice, with other threads and another
- * workspace; the same bits; nothing touched outside; judged; error bits compared. */
+ * workspace, and other multiprocessors where that may not matter; the same bits; nothing touched
+ * outside; judged; error bits compared. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +34,7 @@ static size_t workspace_bytes(fovea_handle *handle, const fv_problem *p, fv_case
   limits.sequences = p->sequences;
   limits.total_q = p->rows * (p->q_packed ? 1 : p->sequences) + 1;
   limits.len_kv = p->kv_room + 1;
+  limits.sm_count = p->args.sm_count;
   fovea_status status = fovea_attention_workspace(handle, &limits, &bytes);
   if (status != FOVEA_OK) fail_call(result, "fovea_attention_workspace", status);
   return bytes;
@@ -68,6 +70,11 @@ static void run_once(fovea_handle *handle, fv_case *c, const fv_problem *p, int 
   if (!guard_is_whole(workspace, bytes))
     fail(result, "the guard behind the workspace was overwritten");
   free(workspace);
+}
+
+/* Of CUDA: all multiprocessors, or so few that each has several tiles or a part of one. */
+static int32_t draw_sm_count(fv_random *random) {
+  return fv_random_percent(random, 40) ? 0 : (int32_t)fv_random_between(random, 1, 20);
 }
 
 static void check_canaries(const fv_case *c, fv_case_result *result) {
@@ -134,12 +141,17 @@ void fv_run_attention_case(fovea_handle *const handles[FV_CASE_HANDLES], fv_case
     return;
   }
   note_kernel(handles[0], c, result);
+  c->args.flags = fv_random_percent(random, 50) ? FOVEA_ALLOW_DEPENDENT_LAUNCH : 0;
+  c->args.sm_count = problem.args.sm_count = draw_sm_count(random);
   run_once(handles[fv_random_between(random, 0, FV_CASE_HANDLES - 1)], c, &problem, 0xff, result);
   if (result->failed || result->out_of_memory) return;
   unsigned char *first = copy_outputs(c);
   if (!first) {
     result->out_of_memory = true;
     return;
+  }
+  if (c->args.reproducible != FOVEA_REPRODUCIBLE_RUN) {
+    c->args.sm_count = problem.args.sm_count = draw_sm_count(random);
   }
   run_once(handles[fv_random_between(random, 0, FV_CASE_HANDLES - 1)], c, &problem, 0, result);
   if (!same_outputs(c, first)) fail(result, "two runs of one call differ in their bits");
