@@ -179,9 +179,8 @@ TEST_P(Exact, OneLongSequenceHidesNoKey) {
   Attention a;
   a.on(device()).len_q(1).len_kv(len_kv).heads(static_cast<int64_t>(targets.size()), 1).dim(24);
   a.dim_v(8).type(FOVEA_F16);
-  a = with_needles(a, 24, [=](int64_t, int64_t, int64_t h) {
-    return targets[static_cast<size_t>(h)];
-  });
+  a = with_needles(a, 24,
+                   [=](int64_t, int64_t, int64_t h) { return targets[static_cast<size_t>(h)]; });
   const Outcome outcome = a.run();
   for (size_t h = 0; h < targets.size(); ++h) {
     EXPECT_EQ(outcome.lse_at(0, 0, static_cast<int64_t>(h)), 64.0f * 24) << targets[h];

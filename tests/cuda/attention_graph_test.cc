@@ -66,7 +66,8 @@ void change(Draw *draw, Batch *batch) {
     end += static_cast<int32_t>(draw->upto(draw->chance(2) ? 3 : draw->chance(12) ? ROWS : 20));
   }
   for (int32_t &length : batch->lengths.host) {
-    const int64_t most = draw->chance(3) ? PAGE_LEN * COLUMNS : 80;  // some are cut, most cost little
+    const int64_t most =
+        draw->chance(3) ? PAGE_LEN * COLUMNS : 80;  // some are cut, most cost little
     length = static_cast<int32_t>(draw->upto(draw->chance(20) ? PAGE_LEN * COLUMNS + 9 : most));
   }
   for (int32_t &position : batch->positions.host) position = static_cast<int32_t>(draw->upto(400));

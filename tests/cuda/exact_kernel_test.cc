@@ -5,7 +5,7 @@
 // everywhere about a border lie at another place in each sequence of one call.
 #include <gtest/gtest.h>
 
-#include <cmath>
+#include <algorithm>
 
 #include "feature_problem.h"
 #include "support/exact_oracle.h"
@@ -61,8 +61,8 @@ TEST_P(ExactKernel, WhereCausalityEnds) {
 }
 
 TEST_P(ExactKernel, WhereWindowsBeginAndEnd) {
-  const int64_t windows[][2] = {{0, 0},   {1, -1},  {-1, 0},  {15, 1},
-                                {63, 0},  {64, 31}, {65, 64}, {-1, 63}};
+  const int64_t windows[][2] = {{0, 0},  {1, -1},  {-1, 0},  {15, 1},
+                                {63, 0}, {64, 31}, {65, 64}, {-1, 63}};
   int64_t from = 48;
   for (const auto &w : windows) {
     Attention a = problem(150).batch(kSweep).window(w[0], w[1]).q_position(sweep(from));
@@ -154,10 +154,7 @@ class ExactShares : public ExactKernel {
   // Packed queries are shared whatever their number.
   Attention packed(const Ints &lengths, int32_t sm_count) {
     const int64_t most = *std::max_element(lengths.begin(), lengths.end());
-    return problem(most)
-        .rows(Ints(lengths.size(), rows()))
-        .lengths(lengths)
-        .sm_count(sm_count);
+    return problem(most).rows(Ints(lengths.size(), rows())).lengths(lengths).sm_count(sm_count);
   }
 };
 
@@ -178,8 +175,7 @@ TEST_P(ExactShares, WhereSharesCutWhatWindowsAndPagesLeave) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Ways, ExactShares,
-                         testing::Values(kWays[0], kWays[1], kWays[4]),
+INSTANTIATE_TEST_SUITE_P(Ways, ExactShares, testing::Values(kWays[0], kWays[1], kWays[4]),
                          [](const auto &info) { return info.param.name; });
 
 // ---- Keys cut where chunks begin
@@ -206,7 +202,8 @@ TEST_P(ExactChunks, WhereTheFirstChunkIsGoneInPart) {
   const Ints first = {0, 1, 255, 256, 257, 511, 512};
   const Attention a = problem(600).batch(7).lengths(lengths);
   expect_exact(Attention(a).kv_first(first));
-  expect_edges(Attention(a).causal().window(300, -1).q_position({300, 555, 556, 557, 598, 811, 812}));
+  expect_edges(
+      Attention(a).causal().window(300, -1).q_position({300, 555, 556, 557, 598, 811, 812}));
   expect_edges(Attention(a).causal().q_position({0, 254, 255, 256, 511, 512, 599}).paged(16));
 }
 

@@ -173,67 +173,92 @@ const Kind kKinds[] = {{"phase", FOVEA_REPRODUCIBLE_PHASE, 3},
                        {"narrow", FOVEA_REPRODUCIBLE_RUN, 3},
                        {"wide", FOVEA_REPRODUCIBLE_RUN, 9}};
 
-enum Which { Q, K, V, OUT, LSE };
+enum Which { Q, K, V, OUT, LSE, MASK, TABLE };
+
+// Numbers of 32 bits as rows of a tensor.
+std::vector<uint8_t> bytes_of(const std::vector<int32_t> &numbers) {
+  std::vector<uint8_t> bytes(numbers.size() * 4);
+  std::memcpy(bytes.data(), numbers.data(), bytes.size());
+  return bytes;
+}
+
+const std::vector<int32_t> kPages = {14, 3, 7, 0, 12, 9, 1, 13, 5, 2, 11, 6, 4, 10, 8};
 
 // 3 sequences of 70 keys, 6 heads over 3, dim 32, of which one tensor is far in one dimension.
-Results attend_far(Which which, int far, const Kind &kind, const int32_t *page_ids, bool *is_there,
+Results attend_far(Which which, int far, const Kind &kind, bool paged, bool *is_there,
                    const std::function<void(fovea_attention_args, int64_t)> &call) {
   const auto of = [&](Which one) { return one == which ? far : kNear; };
-  const int64_t slots = page_ids ? 16 : 70, places = page_ids ? 15 : 3;
+  const int64_t slots = paged ? 16 : 70, places = paged ? 15 : 3;
   const DeviceTensor q(FOVEA_F16, {3, kind.len_q, 6, 32}, of(Q));
   const DeviceTensor k(FOVEA_F16, {places, slots, 3, 32}, of(K));
   const DeviceTensor v(FOVEA_F16, {places, slots, 3, 32}, of(V));
   const DeviceTensor out(FOVEA_F16, {3, kind.len_q, 6, 32}, of(OUT));
   const DeviceTensor lse(FOVEA_F32, {3, kind.len_q, 6, 1}, of(LSE));
-  for (const DeviceTensor *t : {&q, &k, &v, &out, &lse}) *is_there &= t->memory->is_there();
+  const DeviceTensor mask(FOVEA_U8, {3, 1, 1, 80}, of(MASK));
+  const DeviceTensor table(FOVEA_F32, {3, 1, 1, 5}, of(TABLE));  // of as many bytes as ids
+  for (const DeviceTensor *t : {&q, &k, &v, &out, &lse, &mask, &table}) {
+    *is_there &= t->memory->is_there();
+  }
   if (!*is_there) return {};
   q.put(halves(3 * kind.len_q * 6 * 32, 1));
   k.put(halves(places * slots * 3 * 32, 2));
   v.put(halves(places * slots * 3 * 32, 3));
+  std::vector<uint8_t> shown(3 * 80);
+  for (size_t i = 0; i < shown.size(); ++i) shown[i] = i % 7 != 3;
+  mask.put(shown);
+  table.put(bytes_of(kPages));
   const Mirrored<int32_t> lengths({70, 70, 69});
-  std::vector<int32_t> ids(15);
-  for (int32_t i = 0; i < 15; ++i) ids[static_cast<size_t>(i)] = page_ids ? page_ids[i] : 0;
-  const Mirrored<int32_t> table(ids);
   fovea_attention_args a = {};
   a.q = q.view, a.k = k.view, a.v = v.view, a.out = out.view, a.lse = lse.view;
   a.reproducible = kind.level;
+  a.mask = mask.view;
   a.kv_lengths = lengths.pointer();
-  if (page_ids) a.pages = {table.pointer(), nullptr, nullptr, 5, 5};
-  call(a, page_ids ? 80 : 70);
+  const int32_t *ids = static_cast<const int32_t *>(table.view.data);
+  if (paged) a.pages = {ids, nullptr, nullptr, table.view.stride[0], 5};
+  call(a, paged ? 80 : 70);
   return {out.there(), lse.there()};
 }
 
-TEST_F(FarKernel, AttendsToTensorsOfAnyStride) {
-  const auto call = [this](fovea_attention_args a, int64_t len_kv) { attend(a, len_kv); };
+struct Far {
+  Which which;
+  int dimension;
+};
+
+// The bits of a call on near tensors, for each that is far in one way.
+void expect_no_difference(const std::vector<Far> &ways, bool paged, bool *is_there,
+                          const std::function<void(fovea_attention_args, int64_t)> &call) {
   for (const Kind &kind : kKinds) {
-    bool is_there = true;
-    const Results near = attend_far(Q, kNear, kind, nullptr, &is_there, call);
-    for (Which which : {Q, K, V, OUT, LSE}) {
-      for (int far : {0, 1, 2}) {
-        const Results other = attend_far(which, far, kind, nullptr, &is_there, call);
-        if (!is_there) GTEST_SKIP() << "the device has not so much memory";
-        EXPECT_TRUE(near == other) << kind.name << ", tensor " << which << ", dimension " << far;
-        if (HasFatalFailure()) return;
-      }
+    const Results near = attend_far(Q, kNear, kind, paged, is_there, call);
+    for (const Far &far : ways) {
+      const Results other = attend_far(far.which, far.dimension, kind, paged, is_there, call);
+      if (!*is_there) return;
+      EXPECT_TRUE(near == other) << kind.name << ", tensor " << far.which << ", dimension "
+                                 << far.dimension;
+      if (testing::Test::HasFatalFailure()) return;
     }
   }
 }
 
-TEST_F(FarKernel, AttendsToPagesOfAnyStride) {
-  const auto call = [this](fovea_attention_args a, int64_t len_kv) { attend(a, len_kv); };
-  const int32_t ids[15] = {14, 3, 7, 0, 12, 9, 1, 13, 5, 2, 11, 6, 4, 10, 8};
-  for (const Kind &kind : kKinds) {
-    bool is_there = true;
-    const Results near = attend_far(Q, kNear, kind, ids, &is_there, call);
-    for (Which which : {K, V}) {
-      for (int far : {0, 1, 2}) {
-        const Results other = attend_far(which, far, kind, ids, &is_there, call);
-        if (!is_there) GTEST_SKIP() << "the device has not so much memory";
-        EXPECT_TRUE(near == other) << kind.name << ", tensor " << which << ", dimension " << far;
-        if (HasFatalFailure()) return;
-      }
-    }
+TEST_F(FarKernel, AttendsToTensorsOfAnyStride) {
+  std::vector<Far> ways = {{MASK, 0}};
+  for (Which which : {Q, K, V, OUT, LSE}) {
+    for (int dimension : {0, 1, 2}) ways.push_back({which, dimension});
   }
+  bool is_there = true;
+  const auto call = [this](fovea_attention_args a, int64_t len_kv) { attend(a, len_kv); };
+  expect_no_difference(ways, false, &is_there, call);
+  if (!is_there) GTEST_SKIP() << "the device has not so much memory";
+}
+
+TEST_F(FarKernel, AttendsToPagesOfAnyStride) {
+  std::vector<Far> ways = {{TABLE, 0}};
+  for (Which which : {K, V}) {
+    for (int dimension : {0, 1, 2}) ways.push_back({which, dimension});
+  }
+  bool is_there = true;
+  const auto call = [this](fovea_attention_args a, int64_t len_kv) { attend(a, len_kv); };
+  expect_no_difference(ways, true, &is_there, call);
+  if (!is_there) GTEST_SKIP() << "the device has not so much memory";
 }
 
 // Packed rows without a gap, so many that the last ones lie far: those are somebody's, and no others.
@@ -279,25 +304,24 @@ TEST_F(FarKernel, AttendsToTheLastOfManyPackedRows) {
 // ---- Append
 
 // 6 tokens of 3 sequences, 3 heads, into 6 pages of 4 tokens, by the lengths or by slots of their own.
-struct AppendPlace {
-  Which which;  // Q: the new tokens; K: the cache; V: the tables of RoPE
-  int far;
-};
-
-std::vector<uint8_t> append_far(fovea_handle *handle, AppendPlace place, bool by_slots,
+// Q is the new tokens, K the cache, V the tables of RoPE, TABLE that of the pages.
+std::vector<uint8_t> append_far(fovea_handle *handle, const Far &far, bool by_slots,
                                 bool *is_there) {
-  const auto of = [&](Which one) { return one == place.which ? place.far : kNear; };
+  const auto of = [&](Which one) { return one == far.which ? far.dimension : kNear; };
   const DeviceTensor fresh(FOVEA_F16, {3, 2, 3, 32}, of(Q)), cache(FOVEA_F16, {6, 4, 3, 32}, of(K));
-  const DeviceTensor table(FOVEA_F32, {3, 1, 1, 16}, of(V));
-  *is_there = fresh.memory->is_there() && cache.memory->is_there() && table.memory->is_there();
+  const DeviceTensor turns(FOVEA_F32, {3, 1, 1, 16}, of(V)),
+      table(FOVEA_F32, {3, 1, 1, 2}, of(TABLE));
+  for (const DeviceTensor *t : {&fresh, &cache, &turns, &table}) *is_there &= t->memory->is_there();
   if (!*is_there) return {};
   fresh.put(halves(3 * 2 * 3 * 32, 7));
   cache.put(halves(6 * 4 * 3 * 32, 8));
-  std::vector<uint8_t> turns(3 * 16 * 4);
-  for (uint32_t i = 0; i < 48; ++i) store_bits(FOVEA_F32, &turns[i * 4], encode(FOVEA_F32, i / 64.0));
-  table.put(turns);
-  const Mirrored<int32_t> lengths({3, 0, 6}), ids({5, 0, 2, 4, 1, 3});
-  const Mirrored<int32_t> positions({2, 0, 1, 2, 0, 1});
+  table.put(bytes_of({5, 0, 2, 4, 1, 3}));
+  std::vector<uint8_t> numbers(3 * 16 * 4);
+  for (uint32_t i = 0; i < 48; ++i) {
+    store_bits(FOVEA_F32, &numbers[i * 4], encode(FOVEA_F32, i / 64.0));
+  }
+  turns.put(numbers);
+  const Mirrored<int32_t> lengths({3, 0, 6}), positions({2, 0, 1, 2, 0, 1});
   const Mirrored<int64_t> slots({23, 0, 5, 11, 17, 20});
   fovea_kv_append_args a = {};
   a.struct_size = sizeof a;
@@ -308,26 +332,50 @@ std::vector<uint8_t> append_far(fovea_handle *handle, AppendPlace place, bool by
     a.slots = slots.pointer();
   } else {
     a.kv_lengths = lengths.pointer();
-    a.pages = {ids.pointer(), nullptr, nullptr, 2, 2};
+    a.pages = {static_cast<const int32_t *>(table.view.data), nullptr, nullptr,
+               table.view.stride[0], 2};
   }
-  const float *turn = static_cast<const float *>(table.view.data);
-  a.rope = {turn, turn, 3, table.view.stride[0], 32, FOVEA_ROPE_HALF_SPLIT};
+  const float *turn = static_cast<const float *>(turns.view.data);
+  a.rope = {turn, turn, 3, turns.view.stride[0], 32, FOVEA_ROPE_HALF_SPLIT};
   EXPECT_EQ(fovea_kv_append(handle, &a, nullptr), FOVEA_OK) << fovea_error_detail();
   EXPECT_EQ(driver()->cuStreamSynchronize(nullptr), CUDA_SUCCESS);
   return cache.there();
 }
 
 TEST_F(FarKernel, AppendsToCachesAndFromTensorsOfAnyStride) {
-  const AppendPlace places[] = {{Q, 0}, {Q, 1}, {Q, 2}, {K, 0}, {K, 1}, {K, 2}, {V, 0}};
+  const Far ways[] = {{Q, 0}, {Q, 1}, {Q, 2}, {K, 0}, {K, 1}, {K, 2}, {V, 0}, {TABLE, 0}};
   for (bool by_slots : {false, true}) {
     bool is_there = true;
     const auto near = append_far(handle_, {Q, kNear}, by_slots, &is_there);
     EXPECT_NE(near, halves(6 * 4 * 3 * 32, 8));  // something was written
-    for (const AppendPlace &place : places) {
-      const auto far = append_far(handle_, place, by_slots, &is_there);
+    for (const Far &far : ways) {
+      const auto other = append_far(handle_, far, by_slots, &is_there);
       if (!is_there) GTEST_SKIP() << "the device has not so much memory";
-      EXPECT_EQ(near, far) << place.which << " " << place.far << " " << by_slots;
+      EXPECT_EQ(near, other) << far.which << " " << far.dimension << " " << by_slots;
     }
+  }
+}
+
+// A cache of 2^32 slots, one number each.
+TEST_F(FarKernel, AppendsToSlotsOfAnyNumber) {
+  const int64_t places[] = {kFar - 1, kFar / 2, 5};
+  const DeviceMemory cache(kFar * 2);
+  if (!cache.is_there()) GTEST_SKIP() << "the device has not so much memory";
+  const Mirrored<uint16_t> fresh({0x3c00, 0x4000, 0x4200});
+  const Mirrored<int64_t> slots({places[0], places[1], places[2]});
+  fovea_kv_append_args a = {};
+  a.struct_size = sizeof a;
+  a.k_new = fovea_contiguous(fresh.pointer(), FOVEA_F16, 1, 3, 1, 1);
+  a.k_cache = fovea_contiguous(cache.pointer(), FOVEA_F16, kFar / 16, 16, 1, 1);
+  a.slots = slots.pointer();
+  ASSERT_EQ(fovea_kv_append(handle_, &a, nullptr), FOVEA_OK) << fovea_error_detail();
+  ASSERT_EQ(driver()->cuStreamSynchronize(nullptr), CUDA_SUCCESS);
+  for (size_t n = 0; n < 3; ++n) {
+    uint16_t there = 0;
+    const CUdeviceptr at =
+        reinterpret_cast<CUdeviceptr>(cache.pointer()) + static_cast<CUdeviceptr>(places[n] * 2);
+    ASSERT_EQ(driver()->cuMemcpyDtoH(&there, at, 2), CUDA_SUCCESS);
+    EXPECT_EQ(there, fresh.host[n]) << places[n];
   }
 }
 
@@ -336,7 +384,8 @@ TEST_F(FarKernel, AppendsToCachesAndFromTensorsOfAnyStride) {
 // Two parts of 3 x 2 rows and 3 heads, and what they become; Q is the first part, OUT what they become.
 Results merge_far(fovea_handle *handle, Which which, int far, bool *is_there) {
   const auto of = [&](Which one) { return one == which ? far : kNear; };
-  const DeviceTensor first(FOVEA_F16, {3, 2, 3, 32}, of(Q)), second(FOVEA_F16, {3, 2, 3, 32}, kNear);
+  const DeviceTensor first(FOVEA_F16, {3, 2, 3, 32}, of(Q)),
+      second(FOVEA_F16, {3, 2, 3, 32}, kNear);
   const DeviceTensor lses[2] = {{FOVEA_F32, {3, 2, 3, 1}, of(K)}, {FOVEA_F32, {3, 2, 3, 1}, kNear}};
   const DeviceTensor out(FOVEA_F16, {3, 2, 3, 32}, of(OUT)), lse(FOVEA_F32, {3, 2, 3, 1}, of(LSE));
   for (const DeviceTensor *t : {&first, &second, &lses[0], &lses[1], &out, &lse}) {
@@ -347,7 +396,8 @@ Results merge_far(fovea_handle *handle, Which which, int far, bool *is_there) {
   second.put(halves(18 * 32, 10));
   for (const DeviceTensor &t : lses) {
     std::vector<uint8_t> numbers(18 * 4);
-    for (uint32_t i = 0; i < 18; ++i) store_bits(FOVEA_F32, &numbers[i * 4], 0x3f800000 + i * 12345);
+    for (uint32_t i = 0; i < 18; ++i)
+      store_bits(FOVEA_F32, &numbers[i * 4], 0x3f800000 + i * 12345);
     t.put(numbers);
   }
   const fovea_tensor outs[2] = {first.view, second.view};

@@ -122,8 +122,8 @@ TEST_F(BatchKernel, ChangesNoBitOfASequenceWithItsPagesAndMultiprocessors) {
 TEST_F(BatchKernel, ChangesNoBitWithWhatLiesInMemoryThatIsNotRead) {
   for (uint32_t level :
        {FOVEA_REPRODUCIBLE_RUN, FOVEA_REPRODUCIBLE_BATCH, FOVEA_REPRODUCIBLE_PHASE}) {
-    const Attention a = batch().paged(16, false, true).window(600, -1).kv_first(
-        {2000, 1, 0, 250, 64, 0, 1, 0});
+    const Attention a =
+        batch().paged(16, false, true).window(600, -1).kv_first({2000, 1, 0, 250, 64, 0, 1, 0});
     Attention poisoned = a, clean = a;
     poisoned.s.reproducible = clean.s.reproducible = level;
     EXPECT_EQ(difference(poisoned.run(), clean.clean().run()), "") << level;

@@ -6,6 +6,8 @@
 
 #include <gtest/gtest.h>
 
+#include <ostream>
+
 #include "mirror.h"
 #include "support/attention_builder.h"
 

@@ -241,9 +241,7 @@ const CallFeature kCallFeatures[] = {
        a->mask = fovea_contiguous(any_bytes, FOVEA_U8, 2, 1, 1, a->k.shape[1]);
      }},
     {"lse",
-     [](fovea_attention_args *a) {
-       a->lse = fovea_contiguous(any_floats, FOVEA_F32, 2, 5, 4, 1);
-     }},
+     [](fovea_attention_args *a) { a->lse = fovea_contiguous(any_floats, FOVEA_F32, 2, 5, 4, 1); }},
     {"packed q",
      [](fovea_attention_args *a) {
        a->q.shape[0] = a->out.shape[0] = 1;
@@ -266,8 +264,7 @@ const CallFeature kCallFeatures[] = {
        a->kv_lengths = any_ints;
      }},
     {"few multiprocessors", [](fovea_attention_args *a) { a->sm_count = 3; }},
-    {"dependent launch",
-     [](fovea_attention_args *a) { a->flags = FOVEA_ALLOW_DEPENDENT_LAUNCH; }},
+    {"dependent launch", [](fovea_attention_args *a) { a->flags = FOVEA_ALLOW_DEPENDENT_LAUNCH; }},
     {"batch", [](fovea_attention_args *a) { a->reproducible = FOVEA_REPRODUCIBLE_BATCH; }},
     {"phase", [](fovea_attention_args *a) { a->reproducible = FOVEA_REPRODUCIBLE_PHASE; }},
     {"all that meet", add_all},
