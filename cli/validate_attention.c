@@ -72,9 +72,12 @@ static void run_once(fovea_handle *handle, fv_case *c, const fv_problem *p, int 
   free(workspace);
 }
 
-/* Of CUDA: all multiprocessors, or so few that each has several tiles or a part of one. */
-static int32_t draw_sm_count(fv_random *random) {
-  return fv_random_percent(random, 40) ? 0 : (int32_t)fv_random_between(random, 1, 20);
+/* What only CUDA knows, in numbers of its own: all multiprocessors, or so few that each has several
+ * tiles or a part of one; and whether launches may begin early. */
+static void draw_way(fv_random *ways, fv_case *c, fv_problem *p) {
+  int32_t few = (int32_t)fv_random_between(ways, 1, 20);
+  c->args.sm_count = p->args.sm_count = fv_random_percent(ways, 40) ? 0 : few;
+  c->args.flags = fv_random_percent(ways, 50) ? FOVEA_ALLOW_DEPENDENT_LAUNCH : 0;
 }
 
 static void check_canaries(const fv_case *c, fv_case_result *result) {
@@ -141,8 +144,8 @@ void fv_run_attention_case(fovea_handle *const handles[FV_CASE_HANDLES], fv_case
     return;
   }
   note_kernel(handles[0], c, result);
-  c->args.flags = fv_random_percent(random, 50) ? FOVEA_ALLOW_DEPENDENT_LAUNCH : 0;
-  c->args.sm_count = problem.args.sm_count = draw_sm_count(random);
+  fv_random ways = {~random->state};
+  draw_way(&ways, c, &problem);
   run_once(handles[fv_random_between(random, 0, FV_CASE_HANDLES - 1)], c, &problem, 0xff, result);
   if (result->failed || result->out_of_memory) return;
   unsigned char *first = copy_outputs(c);
@@ -150,9 +153,7 @@ void fv_run_attention_case(fovea_handle *const handles[FV_CASE_HANDLES], fv_case
     result->out_of_memory = true;
     return;
   }
-  if (c->args.reproducible != FOVEA_REPRODUCIBLE_RUN) {
-    c->args.sm_count = problem.args.sm_count = draw_sm_count(random);
-  }
+  if (c->args.reproducible != FOVEA_REPRODUCIBLE_RUN) draw_way(&ways, c, &problem);
   run_once(handles[fv_random_between(random, 0, FV_CASE_HANDLES - 1)], c, &problem, 0, result);
   if (!same_outputs(c, first)) fail(result, "two runs of one call differ in their bits");
   free(first);
