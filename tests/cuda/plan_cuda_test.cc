@@ -339,11 +339,11 @@ int64_t WorkspaceOf(int64_t sequences, int64_t tiles, int64_t slots, int64_t slo
 }
 
 TEST(CudaPlan, CountsTilesPastTwoToThe32) {
-  // 2^20 sequences of 4096 rows, 8 heads of a group: 512 tiles for each of 16 kv heads.
-  fovea_attention_args a = Request(FOVEA_F16, 1 << 20, 4096, 4096, 128, 16, 128);
+  // 2^24 sequences of 4096 rows, 8 heads of a group: 512 tiles for each of 16 kv heads.
+  fovea_attention_args a = Request(FOVEA_F16, 1 << 24, 4096, 4096, 128, 16, 128);
   a.reproducible = FOVEA_REPRODUCIBLE_PHASE;
   const fv_plan plan = PlanOf(a);
-  EXPECT_EQ(plan.tiles_bound, INT64_C(1) << 33);
+  EXPECT_EQ(plan.tiles_bound, INT64_C(1) << 37);
   EXPECT_EQ(plan.workers, INT32_MAX);  // of the grid's first dimension: each takes several tiles
   EXPECT_EQ(plan.workspace_bytes, 0u);
 }
