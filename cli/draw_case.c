@@ -687,6 +687,11 @@ static uint64_t bit(int feature) {
   return UINT64_C(1) << feature;
 }
 
+/* What must be allowed beside a feature, which is never drawn alone. */
+static uint64_t company_of(int feature) {
+  return feature == FV_FEATURE_V_TABLE ? bit(FV_FEATURE_PAGED_DENSE) : 0;
+}
+
 uint64_t fv_case_find_features(fovea_handle *handle) {
   uint64_t dtypes = 0, found;
   for (int t = 0; t < 4; ++t) { /* the types that q and out may have */
@@ -697,7 +702,7 @@ uint64_t fv_case_find_features(fovea_handle *handle) {
   if (!dtypes) return 0;
   found = dtypes;
   for (int f = FV_FEATURE_Q_SCALE; f < FV_FEATURE_COUNT; ++f) {
-    if (meets(handle, dtypes | bit(f), bit(f))) found |= bit(f);
+    if (meets(handle, dtypes | bit(f) | company_of(f), bit(f))) found |= bit(f);
   }
   return found;
 }

@@ -1,5 +1,6 @@
 /* validate_attention.c - one random attention call: run twice, with other threads and another
- * workspace; the same bits; nothing touched outside; judged; error bits compared. */
+ * workspace, and other multiprocessors where that may not matter; the same bits; nothing touched
+ * outside; judged; error bits compared. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +34,7 @@ static size_t workspace_bytes(fovea_handle *handle, const fv_problem *p, fv_case
   limits.sequences = p->sequences;
   limits.total_q = p->rows * (p->q_packed ? 1 : p->sequences) + 1;
   limits.len_kv = p->kv_room + 1;
+  limits.sm_count = p->args.sm_count;
   fovea_status status = fovea_attention_workspace(handle, &limits, &bytes);
   if (status != FOVEA_OK) fail_call(result, "fovea_attention_workspace", status);
   return bytes;
@@ -68,6 +70,14 @@ static void run_once(fovea_handle *handle, fv_case *c, const fv_problem *p, int 
   if (!guard_is_whole(workspace, bytes))
     fail(result, "the guard behind the workspace was overwritten");
   free(workspace);
+}
+
+/* What only CUDA knows, in numbers of its own: all multiprocessors, or so few that each has several
+ * tiles or a part of one; and whether launches may begin early. */
+static void draw_way(fv_random *ways, fv_case *c, fv_problem *p) {
+  int32_t few = (int32_t)fv_random_between(ways, 1, 20);
+  c->args.sm_count = p->args.sm_count = fv_random_percent(ways, 40) ? 0 : few;
+  c->args.flags = fv_random_percent(ways, 50) ? FOVEA_ALLOW_DEPENDENT_LAUNCH : 0;
 }
 
 static void check_canaries(const fv_case *c, fv_case_result *result) {
@@ -134,6 +144,8 @@ void fv_run_attention_case(fovea_handle *const handles[FV_CASE_HANDLES], fv_case
     return;
   }
   note_kernel(handles[0], c, result);
+  fv_random ways = {~random->state};
+  draw_way(&ways, c, &problem);
   run_once(handles[fv_random_between(random, 0, FV_CASE_HANDLES - 1)], c, &problem, 0xff, result);
   if (result->failed || result->out_of_memory) return;
   unsigned char *first = copy_outputs(c);
@@ -141,6 +153,7 @@ void fv_run_attention_case(fovea_handle *const handles[FV_CASE_HANDLES], fv_case
     result->out_of_memory = true;
     return;
   }
+  if (c->args.reproducible != FOVEA_REPRODUCIBLE_RUN) draw_way(&ways, c, &problem);
   run_once(handles[fv_random_between(random, 0, FV_CASE_HANDLES - 1)], c, &problem, 0, result);
   if (!same_outputs(c, first)) fail(result, "two runs of one call differ in their bits");
   free(first);

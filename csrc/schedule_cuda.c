@@ -109,7 +109,7 @@ static fv_plan_schedule plan_lines(const fv_problem *p, const fv_cuda_row *row, 
 static size_t place(fv_cuda_layout *layout, __int128 count, size_t size) {
   size_t begin = layout->bytes;
   __int128 bytes = count * (__int128)size + PART_ALIGNMENT - 1;
-  layout->bytes += (size_t)bounded(bytes / PART_ALIGNMENT * PART_ALIGNMENT);
+  layout->bytes = (size_t)bounded(bytes / PART_ALIGNMENT * PART_ALIGNMENT + (__int128)begin);
   return begin;
 }
 

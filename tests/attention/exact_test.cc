@@ -1,45 +1,31 @@
-// exact_test.cc - oracles that need no reference and no tolerance.
-//
-//   needle     K_j spells the bits of j in +-8 and a query the bits of its target. A wrong key is
-//              128 behind in its logit, its weight vanishes: out is V[target] bit for bit, lse is
-//              64 dim. A target that the row may not see must not show.
-//   powers     logits that are integers times ln 2 give weights that are powers of two.
-//   uniform    zero queries count: with 2^n keys and one-hot values out is a count / 2^n.
-//   constant   equal values come out as they are, whatever the weights.
-//   rescale    powers of two move between operands without changing a bit.
+// exact_test.cc - the exact oracles (support/exact_oracle.h) on the CPU, and every mask, length and page
+// edge by needles of which each row looks for every key.
 #include <gtest/gtest.h>
 
 #include <cmath>
 
 #include "features.h"
+#include "support/exact_oracle.h"
 
 namespace fovea_test {
 namespace {
 
-const int64_t kCodeDim = 8;  // bits of a key's number
-const float kHit = 64.0f * kCodeDim;
-const float kMiss = 64.0f * kCodeDim - 100.0f;  // 128 behind, less the log of up to 2^40 keys
+const int64_t kBits = 8;  // of a key's number
 
-double code(int64_t number, int64_t bit) {
-  return ((number >> bit) & 1) != 0 ? 8.0 : -8.0;
-}
-double value_of(const At &at) {
-  return std::round(16.0 * normal(mix(static_cast<uint64_t>(at.tag), static_cast<uint64_t>(at.i),
-                                      static_cast<uint64_t>(at.d))));
+int64_t key_of_head(int64_t, int64_t, int64_t h) {
+  return h;
 }
 
 // Head h looks for key h: one call asks for every (row, key).
 Attention needles(const Device &device, int64_t len_q, int64_t len_kv) {
   Attention a;
-  a.on(device).len_q(len_q).len_kv(len_kv).heads(std::max<int64_t>(len_kv, 1), 1);
-  a.dim(kCodeDim).scale(1.0);
-  a.fill("q", [](const At &at) { return code(at.h, at.d); });
-  a.fill("k", [](const At &at) { return code(at.i, at.d); });
-  a.fill("v", value_of);
+  a.on(device).len_q(len_q).len_kv(len_kv).heads(std::max<int64_t>(len_kv, 1), 1).dim(kBits);
   return a;
 }
 
-using Visible = std::function<bool(int64_t s, int64_t i, int64_t j)>;
+void expect_needles(const Attention &a, const Ints &len_kv, const Visible &visible) {
+  expect_needles(a, kBits, len_kv, key_of_head, visible);
+}
 
 // The header's sentence on positions, once more and in its own words.
 Visible by_position(int64_t len_q, int64_t len_kv, bool causal, bool top_left, int64_t left,
@@ -48,28 +34,6 @@ Visible by_position(int64_t len_q, int64_t len_kv, bool causal, bool top_left, i
     const int64_t ahead = j - (top_left ? i : i + len_kv - len_q);  // how far the key is ahead
     return (!causal || ahead <= 0) && (left < 0 || -ahead <= left) && (right < 0 || ahead <= right);
   };
-}
-
-void expect_needles(const Attention &a, const Ints &len_kv, const Visible &visible) {
-  const Outcome outcome = a.run();
-  for (size_t s = 0; s < len_kv.size(); ++s) {
-    const int64_t n = static_cast<int64_t>(s);
-    for (int64_t i = 0; i < outcome.len_q[s]; ++i) {
-      for (int64_t j = 0; j < std::min(len_kv[s], outcome.heads); ++j) {
-        const float lse = outcome.lse_at(n, i, j);
-        if (!visible(n, i, j)) {
-          ASSERT_LT(lse, kMiss) << "row " << i << " of " << s << " saw key " << j << "\n"
-                                << a.text();
-          continue;
-        }
-        ASSERT_EQ(lse, kHit) << "row " << i << " of " << s << " lost key " << j << "\n" << a.text();
-        for (int64_t d = 0; d < outcome.dim_v; ++d) {
-          const int64_t tag = a.s.tags.empty() ? n : a.s.tags[s];
-          ASSERT_EQ(outcome.at(n, i, j, d), value_of({tag, j, 0, d})) << a.text();
-        }
-      }
-    }
-  }
 }
 
 class Exact : public testing::TestWithParam<Device> {
@@ -209,15 +173,14 @@ TEST_P(Exact, NeedlesShowInEveryTypeOfCache) {
 }
 
 TEST_P(Exact, OneLongSequenceHidesNoKey) {
-  // Heads ask for keys round powers of two; code() of 17 bits needs a wider dim.
+  // Heads ask for keys round powers of two; numbers of 17 bits need a wider dim.
   const int64_t len_kv = 66000;
   const Ints targets = {0, 1, 63, 64, 4095, 4096, 32767, 32768, 65535, 65536, 65537, len_kv - 1};
   Attention a;
   a.on(device()).len_q(1).len_kv(len_kv).heads(static_cast<int64_t>(targets.size()), 1).dim(24);
-  a.dim_v(8).scale(1.0).type(FOVEA_F16);
-  a.fill("q", [=](const At &at) { return code(targets[static_cast<size_t>(at.h)], at.d); });
-  a.fill("k", [](const At &at) { return code(at.i, at.d); });
-  a.fill("v", value_of);
+  a.dim_v(8).type(FOVEA_F16);
+  a = with_needles(a, 24,
+                   [=](int64_t, int64_t, int64_t h) { return targets[static_cast<size_t>(h)]; });
   const Outcome outcome = a.run();
   for (size_t h = 0; h < targets.size(); ++h) {
     EXPECT_EQ(outcome.lse_at(0, 0, static_cast<int64_t>(h)), 64.0f * 24) << targets[h];
@@ -225,34 +188,23 @@ TEST_P(Exact, OneLongSequenceHidesNoKey) {
   }
 }
 
-// Weights 2^-n: the sums are exact but for the arithmetic's own error F, so that out is the
-// rounding of a number within F of the exact one.
 TEST_P(Exact, PowerOfTwoWeightsGiveTheRoundedExactSum) {
   for (uint32_t type : {FOVEA_F16, FOVEA_BF16}) {
     Attention a;
-    a.on(device()).type(type).len_q(8).len_kv(1000).heads(2, 1).dim(64).scale(std::log(2.0));
-    a.fill("q", [](const At &at) { return at.d == (at.i + at.h) % 64 ? 1.0 : 0.0; });
-    a.fill("k", [](const At &at) { return static_cast<double>((at.i * 5 + at.d * 3) % 11) - 8.0; });
-    a.fill("v", [](const At &at) { return static_cast<double>((at.i * 7 + at.d) % 9) - 4.0; });
-    const Outcome outcome = a.run();
-    for (int64_t h = 0; h < 2; ++h) {
-      for (int64_t i = 0; i < 8; ++i) {
-        for (int64_t d = 0; d < 64; ++d) {
-          double sum = 0, total = 0, magnitude = 0;
-          for (int64_t j = 0; j < 1000; ++j) {
-            const double p = std::ldexp(1.0, static_cast<int>((j * 5 + (i + h) % 64 * 3) % 11));
-            const double v = static_cast<double>((j * 7 + d) % 9) - 4.0;
-            total += p;
-            sum += p * v;
-            magnitude += p * std::fabs(v);
-          }
-          const double exact = sum / total;
-          const double f = 8.0 * 0x1p-24 * (1.0 + 8.0 * std::log(2.0)) * magnitude / total;
-          EXPECT_GE(outcome.at(0, i, h, d), round_to(type, exact - f));
-          EXPECT_LE(outcome.at(0, i, h, d), round_to(type, exact + f));
-        }
-      }
-    }
+    expect_powers(a.on(device()).type(type).len_q(8).len_kv(1000).heads(2, 1).dim(64));
+  }
+}
+
+// Every mask that positions decide, and every type: rows count exactly the keys that they see.
+TEST_P(Exact, EveryRowCountsTheKeysThatItSeesInEveryFeature) {
+  for (const Feature &feature : features()) {
+    const Attention a = base_of(feature, device());
+    const Settings &s = a.s;
+    if (s.bias.present || s.alibi || s.out_scale.present || s.v_scale.present || s.v_in_k) continue;
+    // A count divided by a length needs more bits than e4m3 has, and without lse there is no total.
+    if (s.out_type == FOVEA_E4M3 || !s.lse) continue;
+    expect_counts(a);
+    ASSERT_FALSE(HasFatalFailure()) << feature.name;
   }
 }
 
@@ -289,22 +241,14 @@ TEST_P(Exact, ZeroQueriesCountKeysForEveryLength) {
 TEST_P(Exact, EqualValuesComeOutAsTheyAreInEveryFeature) {
   for (const Feature &feature : features()) {
     for (double value : {1.0, -0.109375, 1.75}) {
-      Attention a = base_of(feature, device());
+      const Attention a = base_of(feature, device());
       const Settings &s = a.s;
       if (s.sinks || s.v_in_k || s.out_type == FOVEA_F32 || s.v_scale.present ||
           s.out_scale.present || s.v_type == FOVEA_I8) {
         continue;  // no constant comes out, or not after one rounding
       }
-      a.fill("v", [=](const At &) { return value; });
-      const Outcome outcome = a.run();
-      for (uint32_t bits : outcome.out) {
-        const double got = decode(s.out_type, bits);
-        ASSERT_TRUE(got == value || got == 0.0) << feature.name;
-      }
-      for (size_t n = 0; n < outcome.lse.size(); ++n) {
-        const bool empty = std::isinf(decode(FOVEA_F32, outcome.lse[n]));
-        ASSERT_EQ(outcome.out[n * 16] == 0, empty) << feature.name;
-      }
+      expect_constant(a, value);
+      ASSERT_FALSE(HasFatalFailure()) << feature.name;
     }
   }
 }

@@ -1,8 +1,10 @@
 // attention_graph_test.cc - one captured graph of fovea_attention serves every step: offsets, lengths,
 // positions and page tables are read on the device, and so is how much work there is. What the device
-// has made of them is compared with the schedule that the host would print.
+// has made of them is compared with the schedule that the host would print. FOVEA_REPLAYS says how often
+// the graph runs (default: 100 times).
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <cstring>
 
 #include "append_case.h"
@@ -66,10 +68,12 @@ void change(Draw *draw, Batch *batch) {
   int32_t end = 0;
   for (int32_t &offset : batch->offsets.host) {
     offset = end;
-    end += static_cast<int32_t>(draw->upto(draw->chance(2) ? 3 : 40));
+    end += static_cast<int32_t>(draw->upto(draw->chance(2) ? 3 : draw->chance(12) ? ROWS : 20));
   }
   for (int32_t &length : batch->lengths.host) {
-    length = static_cast<int32_t>(draw->upto(PAGE_LEN * COLUMNS + (draw->chance(9) ? 9 : 0)));
+    const int64_t most =
+        draw->chance(3) ? PAGE_LEN * COLUMNS : 80;  // some are cut, most cost little
+    length = static_cast<int32_t>(draw->upto(draw->chance(20) ? PAGE_LEN * COLUMNS + 9 : most));
   }
   for (int32_t &position : batch->positions.host) position = static_cast<int32_t>(draw->upto(400));
   for (int32_t &id : batch->ids.host) {
@@ -141,6 +145,11 @@ void expect_schedule(const fovea_handle *handle, Batch *batch, fovea_attention_a
   fv_schedule_list_free(&list);
 }
 
+int replays() {
+  const char *wanted = getenv("FOVEA_REPLAYS");
+  return wanted ? atoi(wanted) : 100;
+}
+
 class AttentionGraph : public testing::TestWithParam<uint32_t> {
  protected:
   void SetUp() override {
@@ -183,7 +192,7 @@ TEST_P(AttentionGraph, ServesEveryStepWithTheBitsOfACallOfItsOwn) {
     args.sm_count = 7;
     CUgraphExec graph = capture(handle, args, stream);
     uint32_t met = 0;
-    for (int i = 0; i < 100 && !HasFailure(); ++i) {
+    for (int i = 0; i < replays() && !HasFailure(); ++i) {
       change(&draw, &batch);
       const Result replayed = result_of(&batch, stream, [&] {
         EXPECT_EQ(DRIVER_CALL(cuGraphLaunch)(graph, stream), CUDA_SUCCESS);

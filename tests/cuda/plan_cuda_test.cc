@@ -1,7 +1,7 @@
 // plan_cuda_test.cc - plans for CUDA devices, held to a committed list. No driver takes part.
 //
 // After an intended change: FOVEA_UPDATE_GOLDEN=1 build/tests/cuda/cuda_test, then read the diff of
-// tests/golden/plans_cuda.txt.
+// tests/golden/plans_cuda.txt. FOVEA_RANDOM_PROBLEMS=1000000 holds so many random calls to the workspace bound.
 #include "plan_cuda.h"
 
 #include <gtest/gtest.h>
@@ -19,6 +19,11 @@ namespace {
 
 using fovea_test::Choices;
 
+// The GPUs that the software GPU can be (docs/simgpu.md), as it describes them.
+const fv_cuda_facts kProfiles[] = {{80, 108, 166912, 167936},
+                                   {86, 84, 101376, 102400},
+                                   {90, 132, 232448, 233472},
+                                   {120, 170, 101376, 102400}};
 const fv_cuda_facts kSmall = {86, 84, 101376, 102400}, kLarge = {90, 132, 232448, 233472};
 
 fovea_attention_args Request(fovea_dtype dtype, int64_t batch, int64_t len_q, int64_t len_kv,
@@ -138,10 +143,16 @@ fovea_attention_args SomeRequest(Choices *draw, fovea_limits *limits) {
   return a;
 }
 
+int64_t random_problems() {
+  const char *wanted = getenv("FOVEA_RANDOM_PROBLEMS");
+  return wanted ? atoll(wanted) : 100000;
+}
+
 TEST(CudaPlan, NoCallWithinLimitsNeedsMoreThanTheirWorkspace) {
   Choices draw(11);
-  int supported = 0, scheduled = 0;
-  for (int n = 0; n < 100000; ++n) {
+  const int64_t count = random_problems();
+  int64_t supported = 0, scheduled = 0;
+  for (int64_t n = 0; n < count; ++n) {
     fovea_limits given = {}, limits;
     const fovea_attention_args args = SomeRequest(&draw, &given);
     fv_problem problem;
@@ -155,8 +166,8 @@ TEST(CudaPlan, NoCallWithinLimitsNeedsMoreThanTheirWorkspace) {
     ASSERT_LE(plan.workspace_bytes, fv_cuda_workspace(&facts, &limits)) << "case " << n << "\n"
                                                                         << PlanText(facts, args);
   }
-  EXPECT_GT(supported, 90000);
-  EXPECT_GT(scheduled, 50000);
+  EXPECT_GT(supported, count / 10 * 9);
+  EXPECT_GT(scheduled, count / 2);
 }
 
 // By Little's law a multiprocessor of an H100 (3.35 TB/s over 132, 600 to 800 ns) or an A100 (2 TB/s over
@@ -197,6 +208,203 @@ TEST(CudaPlan, CanChooseExactlyTheRowsThatSomeCallWithinTheLimitsPlans) {
       }
     }
   }
+}
+
+// ---- What has a kernel -----------------------------------------------------------------------
+
+void add_all(fovea_attention_args *a);
+
+// The features that the kernels have, each by itself and all that can meet.
+struct CallFeature {
+  const char *name;
+  void (*add)(fovea_attention_args *a);
+};
+
+int32_t any_ints[8];
+float any_floats[64];
+char any_bytes[64];
+
+const CallFeature kCallFeatures[] = {
+    {"nothing", [](fovea_attention_args *) {}},
+    {"causal", [](fovea_attention_args *a) { a->causal = 1; }},
+    {"top left",
+     [](fovea_attention_args *a) {
+       a->causal = 1;
+       a->alignment = FOVEA_ALIGN_TOP_LEFT;
+     }},
+    {"windows",
+     [](fovea_attention_args *a) {
+       a->window_left = {FOVEA_WINDOW_LIMITED, 9};
+       a->window_right = {FOVEA_WINDOW_LIMITED, 3};
+     }},
+    {"q_position", [](fovea_attention_args *a) { a->q_position = any_ints; }},
+    {"kv_first", [](fovea_attention_args *a) { a->kv_first = any_ints; }},
+    {"kv_position",
+     [](fovea_attention_args *a) {
+       a->kv_position = any_ints;
+       a->kv_position_stride = 3;
+     }},
+    {"lengths", [](fovea_attention_args *a) { a->kv_lengths = any_ints; }},
+    {"softcap", [](fovea_attention_args *a) { a->softcap = 30; }},
+    {"scale", [](fovea_attention_args *a) { a->scale = 0.3f; }},
+    {"sinks", [](fovea_attention_args *a) { a->sinks = any_floats; }},
+    {"padding mask",
+     [](fovea_attention_args *a) {
+       a->mask = fovea_contiguous(any_bytes, FOVEA_U8, 2, 1, 1, a->k.shape[1]);
+     }},
+    {"lse",
+     [](fovea_attention_args *a) { a->lse = fovea_contiguous(any_floats, FOVEA_F32, 2, 5, 4, 1); }},
+    {"packed q",
+     [](fovea_attention_args *a) {
+       a->q.shape[0] = a->out.shape[0] = 1;
+       a->q_offsets = any_ints;
+       a->sequences = 2;
+     }},
+    {"packed k",
+     [](fovea_attention_args *a) {
+       a->k.shape[0] = a->v.shape[0] = 1;
+       a->kv_offsets = any_ints;
+     }},
+    {"pages",
+     [](fovea_attention_args *a) {
+       a->pages = {any_ints, nullptr, nullptr, 3, 3};
+       a->kv_lengths = any_ints;
+     }},
+    {"pages by offsets, v with its own",
+     [](fovea_attention_args *a) {
+       a->pages = {any_ints, any_ints, any_ints, 0, 7};
+       a->kv_lengths = any_ints;
+     }},
+    {"few multiprocessors", [](fovea_attention_args *a) { a->sm_count = 3; }},
+    {"dependent launch", [](fovea_attention_args *a) { a->flags = FOVEA_ALLOW_DEPENDENT_LAUNCH; }},
+    {"batch", [](fovea_attention_args *a) { a->reproducible = FOVEA_REPRODUCIBLE_BATCH; }},
+    {"phase", [](fovea_attention_args *a) { a->reproducible = FOVEA_REPRODUCIBLE_PHASE; }},
+    {"all that meet", add_all},
+};
+
+void add_all(fovea_attention_args *a) {
+  for (const CallFeature &feature : kCallFeatures) {
+    const std::string name = feature.name;
+    const bool is_apart = name == "packed k" || name == "lse" || feature.add == add_all;
+    if (!is_apart) feature.add(a);
+  }
+}
+
+// 99 KB of shared memory is what every GPU of these kernels has.
+TEST(CudaPlan, HasARowForEveryTypeDimAndFeatureOnEveryDevice) {
+  for (const fv_cuda_facts &facts : kProfiles) {
+    for (auto dtype : {FOVEA_F16, FOVEA_BF16}) {
+      for (int32_t dim = 8; dim <= 256; dim += 8) {
+        for (int32_t dim_v = 8; dim_v <= 256; dim_v += 8) {
+          for (const CallFeature &feature : kCallFeatures) {
+            fovea_attention_args args = Request(dtype, 2, 5, 70, 4, 2, dim);
+            args.v = Request(dtype, 2, 5, 70, 4, 2, dim_v).v;
+            args.out = Request(dtype, 2, 5, 70, 4, 2, dim_v).out;
+            feature.add(&args);
+            fv_problem problem;
+            fv_plan plan;
+            ASSERT_EQ(fv_check_attention_shape(&args, &problem), FOVEA_OK)
+                << feature.name << ": " << fovea_error_detail();
+            ASSERT_EQ(fv_plan_cuda(&facts, &problem, &plan), FOVEA_OK)
+                << feature.name << ": " << fovea_error_detail();
+            const fv_cuda_row *row = fv_cuda_row_at(fv_cuda_row_index(plan.kernel));
+            ASSERT_TRUE(row->dtype == dtype && row->dim >= dim && row->dim_v >= dim_v);
+            ASSERT_LE(row->shared_bytes, facts.shared_bytes) << row->kernel.name;
+            ASSERT_TRUE(facts.sm != 86 || row->shared_bytes <= 101376) << row->kernel.name;
+          }
+        }
+      }
+    }
+  }
+}
+
+// ---- Large numbers ---------------------------------------------------------------------------
+
+fv_plan PlanOf(const fovea_attention_args &args) {
+  fv_problem problem;
+  fv_plan plan = {};
+  EXPECT_EQ(fv_check_attention_shape(&args, &problem), FOVEA_OK) << fovea_error_detail();
+  EXPECT_EQ(fv_plan_cuda(&kLarge, &problem, &plan), FOVEA_OK) << fovea_error_detail();
+  return plan;
+}
+
+size_t BoundOf(const fovea_attention_args &a, int64_t sequences, int64_t len_kv) {
+  fovea_limits given = {}, limits;
+  given.struct_size = sizeof given;
+  given.heads_q = static_cast<int32_t>(a.q.shape[2]);
+  given.heads_kv = static_cast<int32_t>(a.k.shape[2]);
+  given.sequences = sequences;
+  given.total_q = a.q.shape[0] * a.q.shape[1];
+  given.len_kv = len_kv;
+  EXPECT_EQ(fv_check_limits(&given, &limits), FOVEA_OK) << fovea_error_detail();
+  return fv_cuda_workspace(&kLarge, &limits);
+}
+
+int64_t Rounded(int64_t bytes) {
+  return (bytes + 255) / 256 * 256;
+}
+
+// A line of work in the workspace: its tiles, and the places for their parts.
+struct LineOf {
+  int64_t tiles, slots, slot_floats;
+};
+
+// What docs/decisions/0014 says is in the workspace, in units of 256 bytes each.
+int64_t WorkspaceOf(int64_t sequences, const LineOf &wide, const LineOf &narrow) {
+  int64_t bytes = Rounded(2 * 24) + Rounded(sequences * 56);
+  bytes += Rounded((wide.slots + narrow.slots) * 4);
+  for (const LineOf &line : {wide, narrow}) {
+    bytes += Rounded(line.tiles * 40) + Rounded(line.slots * line.slot_floats * 4);
+  }
+  return bytes;
+}
+
+TEST(CudaPlan, CountsTilesPastTwoToThe32) {
+  // 2^24 sequences of 4096 rows, 8 heads of a group: 512 tiles for each of 16 kv heads.
+  fovea_attention_args a = Request(FOVEA_F16, 1 << 24, 4096, 4096, 128, 16, 128);
+  a.reproducible = FOVEA_REPRODUCIBLE_PHASE;
+  const fv_plan plan = PlanOf(a);
+  EXPECT_EQ(plan.tiles_bound, INT64_C(1) << 37);
+  EXPECT_EQ(plan.workers, INT32_MAX);  // of the grid's first dimension: each takes several tiles
+  EXPECT_EQ(plan.workspace_bytes, 0u);
+}
+
+TEST(CudaPlan, CountsTheWorkspaceOfManyPackedRows) {
+  const int64_t rows = INT32_MAX, sequences = 1 << 20;
+  fovea_attention_args a = Request(FOVEA_F16, 1, rows, 4096, 128, 16, 128);
+  a.k.shape[0] = a.v.shape[0] = sequences;
+  a.q_offsets = any_ints;
+  a.sequences = sequences;
+  const fv_plan plan = PlanOf(a);
+  const int64_t tiles = (rows * 8 + 63) / 64 + sequences, workers = kLarge.sm_count * 2;
+  EXPECT_EQ(plan.tiles_bound, tiles * 16);
+  EXPECT_EQ(plan.workers, workers);
+  const int64_t expected = WorkspaceOf(sequences, {tiles, 2 * workers, 128 * (128 / 2 + 4)},
+                                       {sequences, 2 * workers, 32 * (128 / 2 + 4)});
+  EXPECT_EQ(static_cast<int64_t>(plan.workspace_bytes), expected);
+  EXPECT_GE(BoundOf(a, sequences, 4096), plan.workspace_bytes);
+}
+
+TEST(CudaPlan, CountsThePlacesOfManyChunks) {
+  const int64_t sequences = 1 << 24;
+  fovea_attention_args a = Request(FOVEA_BF16, sequences, 1, 100000, 256, 256, 64);
+  a.reproducible = FOVEA_REPRODUCIBLE_BATCH;
+  const fv_plan plan = PlanOf(a);
+  const int64_t slots = sequences * 256 * 8, slot_floats = 32 * (64 / 2 + 4);
+  EXPECT_EQ(plan.schedule.lines[FV_NARROW].slots, slots);
+  EXPECT_EQ(static_cast<int64_t>(plan.workspace_bytes),
+            WorkspaceOf(sequences, {0, 0, 0}, {sequences, slots, slot_floats}));
+  EXPECT_GE(BoundOf(a, sequences, 100000), plan.workspace_bytes);
+}
+
+// Where even 64 bits are too few the plan says the most there is, and no less.
+TEST(CudaPlan, SaysTheMostWhereNumbersHaveNoRoom) {
+  fovea_limits given = {}, limits;
+  given.struct_size = sizeof given;
+  given.heads_q = given.heads_kv = INT32_MAX;
+  given.sequences = given.total_q = given.len_kv = INT32_MAX;
+  ASSERT_EQ(fv_check_limits(&given, &limits), FOVEA_OK) << fovea_error_detail();
+  EXPECT_GE(fv_cuda_workspace(&kLarge, &limits), static_cast<size_t>(INT64_MAX));
 }
 
 }  // namespace

@@ -221,6 +221,10 @@ Attention &Attention::reproducible(uint32_t level) {
   s.reproducible = std::max(level, device_.reproducible);
   return note(join(".reproducible(", level, ")"));
 }
+Attention &Attention::sm_count(int32_t n) {
+  s.sm_count = n;
+  return note(join(".sm_count(", n, ")"));
+}
 Attention &Attention::clean() {
   s.clean = true;
   return note(".clean()");

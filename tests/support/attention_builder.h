@@ -72,6 +72,7 @@ struct Settings {
   double scale = 0, softcap = 0;
   ScaleForm q_scale, k_scale, v_scale, out_scale;
   uint32_t reproducible = 0;
+  int32_t sm_count = 0;
   Ints tags;              // contents of each sequence; default 0, 1, 2, ...
   int64_t row_shift = 0;  // row i has the contents (q, mask, bias, tree) of row i + row_shift
   Fill q_fill, k_fill, v_fill, sink_fill, bias_fill, mask_fill, slope_fill, tree_fill;
@@ -179,6 +180,7 @@ class Attention {
   Attention &fixed_scales();  // exactly `factor`, everywhere
   Attention &no_lse();
   Attention &reproducible(uint32_t level);
+  Attention &sm_count(int32_t n);
   Attention &clean();  // no poison: zeros instead
   Attention &tags(const Ints &n);
   Attention &row_shift(int64_t n);
@@ -202,6 +204,8 @@ void expect_matches(Case &problem, const Device &device, const std::string &text
 
 // Bitwise equality of outcomes; a message names the first difference.
 std::string difference(const Outcome &a, const Outcome &b);
+// The same for all rows of sequence `t` of b and sequence `s` of a, whose rows begin at `shift`.
+std::string difference(const Outcome &a, int64_t s, const Outcome &b, int64_t t, int64_t shift = 0);
 // Remembers the worst ratio of each criterion; printed when the program ends.
 void note_worst(const std::vector<Finding> &findings, const Device &device);
 Observed observe(const Outcome &outcome, const Settings &settings, const Device &device);

@@ -482,6 +482,7 @@ Case::Case(const Settings &given)
   if (settings.rows.empty()) sequences_ = settings.batch;
   args.struct_size = sizeof args;
   args.reproducible = settings.reproducible;
+  args.sm_count = settings.sm_count;
   args.sequences = sequences_;
   if (settings.rows.empty() && choices_.one_in(2)) args.sequences = 0;  // then q.shape[0]
   lay_out_rows();

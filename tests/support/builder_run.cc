@@ -104,10 +104,10 @@ fovea_limits Case::limits() const {
   limits.heads_q = static_cast<int32_t>(std::max<int64_t>(settings.heads_q, 1));
   limits.heads_kv = static_cast<int32_t>(std::max<int64_t>(settings.heads_kv, 1));
   limits.sequences = std::max<int64_t>(sequences_, 1);
-  limits.total_q = 1;
+  limits.total_q = std::max<int64_t>(args.q.shape[0] * args.q.shape[1], 1);
   limits.len_kv = 1;
+  limits.sm_count = args.sm_count;
   for (const Sequence &s : geometry.sequences()) {
-    limits.total_q += s.len_q;
     limits.len_kv = std::max(limits.len_kv, s.room);
   }
   return limits;
@@ -192,6 +192,25 @@ std::string difference(const Outcome &a, const Outcome &b) {
     text << "lse, row " << n << ": " << decode(FOVEA_F32, a.lse[n]) << " and "
          << decode(FOVEA_F32, b.lse[n]);
     return text.str();
+  }
+  return "";
+}
+
+std::string difference(const Outcome &a, int64_t s, const Outcome &b, int64_t t, int64_t shift) {
+  std::ostringstream text;
+  for (int64_t h = 0; h < a.heads; ++h) {
+    for (int64_t i = 0; i < b.len_q[static_cast<size_t>(t)]; ++i) {
+      for (int64_t d = 0; d < a.dim_v; ++d) {
+        if (a.bits(s, i + shift, h, d) == b.bits(t, i, h, d)) continue;
+        text << "row " << i + shift << ", head " << h << ", column " << d << ": "
+             << a.at(s, i + shift, h, d) << " and " << b.at(t, i, h, d);
+        return text.str();
+      }
+      if (a.lse.empty() || a.lse[a.row(s, i + shift, h)] == b.lse[b.row(t, i, h)]) continue;
+      text << "lse, row " << i + shift << ", head " << h << ": " << a.lse_at(s, i + shift, h)
+           << " and " << b.lse_at(t, i, h);
+      return text.str();
+    }
   }
   return "";
 }

@@ -1,0 +1,64 @@
+// kernel_device.h - the CUDA device for tests that build their problems with Attention: whatever the
+// driver offers, a GPU or the software GPU (FOVEA_CUDA_DRIVER). Arguments lie in host memory and are
+// mirrored.
+#ifndef FOVEA_TESTS_KERNEL_DEVICE_H
+#define FOVEA_TESTS_KERNEL_DEVICE_H
+
+#include <gtest/gtest.h>
+
+#include <ostream>
+
+#include "mirror.h"
+#include "support/attention_builder.h"
+
+namespace fovea_test {
+
+inline Device cuda_device() {
+  Device device;
+  device.name = "cuda";
+  device.kind = FOVEA_DEVICE_CUDA;
+  device.threads = 0;
+  device.exact_probabilities = false;  // tensor cores take them in q's type
+  return device;
+}
+
+inline const Device kCuda = cuda_device();
+
+inline fovea_status call_on_device(fovea_handle *handle, const fovea_attention_args *args) {
+  double seconds = 0;
+  return fv_mirror_attention(handle, args, &seconds);
+}
+
+// Base of a suite that runs on the device, and is skipped where there is none.
+template <class Base>
+class OnCuda : public Base {
+ protected:
+  static void SetUpTestSuite() { attention_call = call_on_device; }
+  void SetUp() override {
+    try {
+      handle_of(kCuda);
+    } catch (const std::exception &why) {
+      GTEST_SKIP() << why.what();
+    }
+  }
+};
+
+// What keeps the host busy is the copy of the workspace: few multiprocessors need little of it.
+enum { FEW_MULTIPROCESSORS = 5 };
+
+// How a call is computed. A tile is 64 rows (position, head of the group), a narrow one 16.
+struct Way {
+  const char *name;
+  uint32_t dtype;
+  uint32_t level;
+  bool narrow;         // rows of a sequence fit into one narrow tile; PHASE has none
+  int64_t dim, dim_v;  // which choose the row of the table, and with it the tiles of keys
+};
+
+inline void PrintTo(const Way &way, std::ostream *out) {
+  *out << way.name;
+}
+
+}  // namespace fovea_test
+
+#endif  // FOVEA_TESTS_KERNEL_DEVICE_H
