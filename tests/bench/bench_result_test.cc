@@ -122,6 +122,26 @@ TEST(BenchTable, HasALinePerProblemAndSaysWhatWasSkipped) {
       << text;
 }
 
+TEST(BenchTable, BatchesOfUnequalSequencesHaveTablesOfTheirOwn) {
+  std::string text = printed(fv_bench_table_print, Report(served_report()));
+  for (const char *line : {
+           "packed prefill f32, causal, dim 64, 4 query heads per key head\n",
+           "batch x heads x longest    fovea",
+           "         16 x 4/1 x 512  5.00 ms   0.0 %    800.0",
+           "paged decode f32, from memory, pages of 16, dim 64, 4 query heads per key head\n",
+           "batch x heads x most keys    fovea",
+           "          16 x 4/1 x 1024  20.0 ms   0.0 %  50.0     50 %",
+           "mixed batch f32, from memory, pages of 16, dim 64, 4 query heads per key head\n",
+           "chunk + rows x heads x most keys    fovea",
+           "            64 + 15 x 4/1 x 1024  40.0 ms   0.0 %  25.0     25 %",
+           "from a sixteenth of that length to all of it\n",
+       }) {
+    EXPECT_NE(text.find(line), std::string::npos) << line << text;
+  }
+  text = printed(fv_bench_table_print, Report(small_report()));
+  EXPECT_EQ(text.find("sixteenth"), std::string::npos) << text;
+}
+
 TEST(BenchTable, LeavesOutColumnsThatNobodyFilled) {
   std::string text =
       printed(fv_bench_table_print, Report(ReportText().row(prefill("fovea", 128), {1, 1, 1})));
