@@ -3,6 +3,7 @@
 #include <jansson.h>
 #include <sys/wait.h>
 
+#include <cstring>
 #include <memory>
 #include <set>
 
