@@ -10,8 +10,8 @@
 extern const char fv_bench_image[]; /* bench_kernels.cu, compiled; made by bench/CMakeLists.txt */
 
 static const char *const kernel_names[FV_BENCH_CUDA_KERNELS] = {
-    "fv_bench_multiply_f16", "fv_bench_multiply_bf16", "fv_bench_normalise_f16",
-    "fv_bench_normalise_bf16", "fv_bench_read_bytes", "fv_bench_gather_pages"};
+    "fv_bench_multiply_f16",   "fv_bench_multiply_bf16", "fv_bench_normalise_f16",
+    "fv_bench_normalise_bf16", "fv_bench_read_bytes",    "fv_bench_gather_pages"};
 
 bool fv_bench_cuda_ok(const fv_bench_cuda *cuda, CUresult result, const char *call) {
   if (result == CUDA_SUCCESS) return true;

@@ -27,7 +27,7 @@ typedef struct span {
 typedef struct part {
   fv_bench_gathering gathering;
   fv_bench_product keys, values;
-  fv_bench_rows softmax;
+  fv_bench_score_rows softmax;
   unsigned pages; /* of the longest sequence; 0: nothing is gathered */
 } part;
 
@@ -156,13 +156,13 @@ static void describe_rows(const fv_bench_tensors *t, const span *at, int64_t fir
   made->values.a = weights, made->values.c = q;
   made->values.c.data = element(t->out, begin);
   made->values.columns = p->dim, made->values.depth = at->keys;
-  made->softmax = (fv_bench_rows){.scores = state->scores,
-                                  .rows = at->count * p->heads_q * at->rows,
-                                  .row = row,
-                                  .keys = at->keys,
-                                  .len_q = at->rows,
-                                  .rows_each = p->heads_q * at->rows,
-                                  .causal = p->causal};
+  made->softmax = (fv_bench_score_rows){.scores = state->scores,
+                                        .rows = at->count * p->heads_q * at->rows,
+                                        .row = row,
+                                        .keys = at->keys,
+                                        .len_q = at->rows,
+                                        .rows_each = p->heads_q * at->rows,
+                                        .causal = p->causal};
   if (t->index.kv_lengths) made->softmax.lengths = t->index.kv_lengths + at->first;
 }
 
@@ -221,7 +221,8 @@ static void *open_naive(const fv_bench_machine *machine, const fv_bench_tensors 
 
 static bool gather(const naive_state *state, part *at) {
   if (!at->pages) return true;
-  unsigned grid[3] = {at->pages, (unsigned)at->keys.batch, 2}, block[2] = {FV_BENCH_READ_THREADS, 1};
+  unsigned grid[3] = {at->pages, (unsigned)at->keys.batch, 2},
+           block[2] = {FV_BENCH_READ_THREADS, 1};
   return fv_bench_cuda_launch(state->cuda, FV_BENCH_GATHER, state->dtype, grid, block,
                               &at->gathering);
 }
@@ -238,7 +239,8 @@ static bool run_naive(void *opaque) {
   bool done = true;
   for (part *at = state->parts; done && at < state->parts + state->count; ++at) {
     done = gather(state, at) && products->multiply_keys(state->cuda, &at->keys, state->dtype) &&
-           normalise(state, at) && products->multiply_values(state->cuda, &at->values, state->dtype);
+           normalise(state, at) &&
+           products->multiply_values(state->cuda, &at->values, state->dtype);
   }
   return done;
 }

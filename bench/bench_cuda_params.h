@@ -23,14 +23,14 @@ typedef struct fv_bench_product {
 
 /* Softmax in place of rows [sequences, heads_q, len_q, row]; keys that are hidden or past the sequence's
  * become 0. */
-typedef struct fv_bench_rows {
+typedef struct fv_bench_score_rows {
   void *scores;
   int64_t rows, row;      /* of all heads of all sequences; elements of one, a multiple of 8 */
   int64_t keys, len_q;    /* of each sequence */
   const int32_t *lengths; /* [sequences]: keys of each; NULL: they are `keys` */
   int64_t rows_each;      /* heads_q * len_q */
   int64_t causal;         /* bottom-right */
-} fv_bench_rows;
+} fv_bench_score_rows;
 
 /* Keys and values, of all heads, from pages into [sequences, keys, heads, dim]. */
 typedef struct fv_bench_gathering {

@@ -24,7 +24,7 @@ typedef struct grid_axes {
   int64_t gqa_lengths[MOST_LENGTHS];
   int64_t decode_dims[2];
   int64_t decode_lengths[MOST_LENGTHS];
-  int64_t decode_heads[2][2]; /* query and key heads */
+  int64_t decode_heads[2][2];                   /* query and key heads */
   fv_bench_served served[FV_BENCH_MOST_SERVED]; /* up to the first without a batch */
 } grid_axes;
 

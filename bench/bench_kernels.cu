@@ -95,7 +95,7 @@ __device__ __forceinline__ void normalise_row(T *row, int64_t length, int64_t vi
 }
 
 template <class T>
-__device__ __forceinline__ void normalise(const fv_bench_rows &p) {
+__device__ __forceinline__ void normalise(const fv_bench_score_rows &p) {
   int64_t visible = p.lengths ? p.lengths[blockIdx.x / p.rows_each] : p.keys;
   if (p.causal) visible += blockIdx.x % p.len_q + 1 - p.len_q;
   if (visible < 0) visible = 0;
@@ -110,7 +110,7 @@ __device__ __forceinline__ void normalise(const fv_bench_rows &p) {
     multiply<type>(p);                                                                       \
   }                                                                                          \
   extern "C" __global__ void __launch_bounds__(FV_BENCH_ROW_THREADS)                         \
-      fv_bench_normalise_##name(const __grid_constant__ fv_bench_rows p) {                   \
+      fv_bench_normalise_##name(const __grid_constant__ fv_bench_score_rows p) {             \
     normalise<type>(p);                                                                      \
   }
 

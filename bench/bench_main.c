@@ -31,7 +31,8 @@ static bool is_wanted(const fv_bench_problem *problem, const fv_bench_options *c
   return !chosen->filter || strstr(name, chosen->filter);
 }
 
-static fv_bench_problems make_list(const fv_bench_options *chosen, const fv_bench_machine *machine) {
+static fv_bench_problems make_list(const fv_bench_options *chosen,
+                                   const fv_bench_machine *machine) {
   if (chosen->cuda) return fv_bench_grid_cuda_problems(chosen->grid);
   return fv_bench_grid_problems(chosen->grid, machine->cache_bytes);
 }
@@ -64,7 +65,8 @@ static void show_progress(size_t index, size_t count, double start, const char *
           name);
 }
 
-static int time_problems(const fv_bench_options *chosen, fv_bench_machine *machine, fv_bench_json *json) {
+static int time_problems(const fv_bench_options *chosen, fv_bench_machine *machine,
+                         fv_bench_json *json) {
   fv_bench_problems list = make_list(chosen, machine);
   fv_bench_session session = {
       .machine = machine,

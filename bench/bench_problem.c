@@ -95,7 +95,7 @@ const char *fv_bench_dtype_name(fovea_dtype dtype) {
 
 void fv_bench_row_name(const fv_bench_row_key *key, char name[FV_BENCH_NAME]) {
   const fv_bench_problem *p = &key->problem;
-  char page[FV_BENCH_WORD] = "";
+  char page[32] = "";
   if (p->page_len) snprintf(page, sizeof page, "/page:%" PRId64, p->page_len);
   snprintf(name, FV_BENCH_NAME,
            "%s/%s/%s/batch:%" PRId64 "/heads:%" PRId64 ":%" PRId64 "/len:%" PRId64 ":%" PRId64

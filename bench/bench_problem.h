@@ -28,7 +28,7 @@ typedef enum fv_bench_kind {
   FV_BENCH_DECODE,  /* likewise, one row against a long cache each */
   FV_BENCH_PACKED,  /* unequal prompts behind each other without padding, as many keys as rows */
   FV_BENCH_PAGED,   /* one row each against unequal caches, whose pages lie in no order */
-  FV_BENCH_MIXED    /* caches as in PAGED; the first sequence brings a chunk of len_q rows, packed with
+  FV_BENCH_MIXED /* caches as in PAGED; the first sequence brings a chunk of len_q rows, packed with
                      * the one row that each of the others brings */
 } fv_bench_kind;
 

@@ -83,8 +83,8 @@ static bool make_index(fv_bench_tensors *tensors) {
 bool fv_bench_tensors_make(fv_bench_tensors *tensors, const fv_bench_problem *problem,
                            fv_pool *pool) {
   fv_bench_tensors made = {.problem = *problem};
-  int64_t slots = problem->page_len ? fv_bench_pages(problem) * problem->page_len
-                                    : fv_bench_keys(problem);
+  int64_t slots =
+      problem->page_len ? fv_bench_pages(problem) * problem->page_len : fv_bench_keys(problem);
   made.q_count = fv_bench_rows(problem) * problem->heads_q * problem->dim;
   made.kv_count = slots * problem->heads_kv * problem->dim;
   made.q = fv_bench_map(bytes_of(&made, made.q_count));

@@ -46,8 +46,8 @@ TEST(BenchCuda, ThreeLaunchesAgreeWithFovea) {
   for (fovea_dtype dtype : {FOVEA_F16, FOVEA_BF16}) {
     for (int causal = 0; causal < 2; ++causal) {
       for (int64_t heads_kv : {1, 2, 4}) {
-        expect_agreement(machine, {2, 4, heads_kv, 20, 20, 0, 32, dtype, FV_BENCH_PREFILL,
-                                   causal == 1, false});
+        expect_agreement(
+            machine, {2, 4, heads_kv, 20, 20, 0, 32, dtype, FV_BENCH_PREFILL, causal == 1, false});
         expect_agreement(
             machine, {1, 4, heads_kv, 9, 43, 0, 64, dtype, FV_BENCH_PREFILL, causal == 1, false});
       }
@@ -55,8 +55,10 @@ TEST(BenchCuda, ThreeLaunchesAgreeWithFovea) {
     expect_agreement(machine, {3, 8, 2, 1, 77, 0, 64, dtype, FV_BENCH_DECODE, false, false});
     expect_agreement(machine, {1, 4, 4, 1, 72, 0, 64, dtype, FV_BENCH_DECODE, false, true});
     for (int64_t heads_kv : {1, 4}) {
-      expect_agreement(machine, {3, 4, heads_kv, 21, 21, 0, 32, dtype, FV_BENCH_PACKED, true, false});
-      expect_agreement(machine, {3, 4, heads_kv, 1, 43, 16, 64, dtype, FV_BENCH_PAGED, false, true});
+      expect_agreement(machine,
+                       {3, 4, heads_kv, 21, 21, 0, 32, dtype, FV_BENCH_PACKED, true, false});
+      expect_agreement(machine,
+                       {3, 4, heads_kv, 1, 43, 16, 64, dtype, FV_BENCH_PAGED, false, true});
       expect_agreement(machine, {4, 4, heads_kv, 9, 43, 7, 32, dtype, FV_BENCH_MIXED, true, true});
     }
     expect_agreement(machine, {1, 4, 2, 5, 20, 16, 64, dtype, FV_BENCH_MIXED, true, true});

@@ -17,7 +17,8 @@
 namespace {
 
 const char kName[] = "cpu/naive/prefill/batch:4/heads:8:2/len:64:96/dim:128/bf16/causal/warm";
-const char kServed[] = "cuda/fovea/mixed/batch:4/heads:8:2/len:64:96/page:16/dim:128/f16/causal/cold";
+const char kServed[] =
+    "cuda/fovea/mixed/batch:4/heads:8:2/len:64:96/page:16/dim:128/f16/causal/cold";
 
 fv_bench_problem problem(int64_t len_q, int64_t len_kv, bool causal) {
   fv_bench_problem made = {};
@@ -93,8 +94,7 @@ TEST(BenchProblem, WorkOfUnequalSequencesIsTheSumOfTheirs) {
     fv_bench_problem p = served(kind, 5, len_q, 50);
     int64_t pairs = 0, keys = 0, pages = 0;
     for (int64_t s = 0; s < 5; ++s) {
-      fv_bench_problem alone =
-          problem(fv_bench_rows_of(&p, s), fv_bench_keys_of(&p, s), p.causal);
+      fv_bench_problem alone = problem(fv_bench_rows_of(&p, s), fv_bench_keys_of(&p, s), p.causal);
       pairs += count_pairs(alone);
       keys += alone.len_kv;
       pages += p.page_len ? (alone.len_kv + 15) / 16 : 0;
@@ -209,7 +209,7 @@ TEST(BenchProblem, NamesOfProblemsThatCannotBeAreRefused) {
   fv_bench_row_key key;
   const struct {
     const char *part, *instead;
-  } changes[] = {{"/page:16", ""},      {"page:16", "page:0"},  {"page:16", "page:x"},
+  } changes[] = {{"/page:16", ""},       {"page:16", "page:0"},  {"page:16", "page:x"},
                  {"page:16", "page:-1"}, {"mixed", "prefill"},   {"mixed", "decode"},
                  {"mixed", "packed"},    {"mixed", "paged"},     {"len:64:96", "len:97:96"},
                  {"mixed", "unequal"},   {"page:16", "page:16x"}};

@@ -208,9 +208,9 @@ TEST(BenchProgram, RefusesArgumentsItDoesNotKnow) {
 TEST(BenchProgram, HelpTeachesItsCommands) {
   Ran ran = bench("--help");
   EXPECT_EQ(ran.code, 0);
-  for (const char *word : {"--quick", "--full", "--device", "--host", "--output", "--filter",
-                           "packed", "paged", "mixed",
-                           "--threads", "--repetitions", "table FILE", "plot FILE FOLDER"}) {
+  for (const char *word :
+       {"--quick", "--full", "--device", "--host", "--output", "--filter", "packed", "paged",
+        "mixed", "--threads", "--repetitions", "table FILE", "plot FILE FOLDER"}) {
     EXPECT_NE(ran.out.find(word), std::string::npos) << word;
   }
   EXPECT_EQ(ran.out.find("--break-naive"), std::string::npos);
