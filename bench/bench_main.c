@@ -106,10 +106,8 @@ static int write_report(const char *path, fv_bench_json *json) {
 
 /* A simulator's times must not be taken for a GPU's. */
 static void describe_device(const fv_bench_machine *machine, fv_bench_json *json) {
-  fovea_info info = {.struct_size = sizeof info};
-  fovea_get_info(machine->handle, &info);
   fv_bench_json_context(json, "products", fv_bench_cuda_products(machine));
-  if (!strstr(info.name, "simgpu")) return;
+  if (!fv_bench_machine_is_simulated(machine)) return;
   fv_bench_json_context(json, "simulated",
                         "all times are the software GPU's and say nothing about a GPU");
 }
