@@ -9,8 +9,7 @@
  *
  * Unequal sequences make spans, each with launches of its own. A packed prompt is a span by itself, of its
  * exact lengths. All rows that decode are one span: cuBLAS follows no page table, so keys and values are
- * first gathered, into pieces as long as the longest sequence's, whose rest is zeros and is multiplied in
- * vain: 256 exact products would be 512 launches. Gathering and padding are part of what attention costs
+ * first gathered, into pieces as long as the longest sequence's, whose rest is multiplied in vain: 256 exact products would be 512 launches. Gathering and padding are part of what attention costs
  * without a fused kernel, and are timed. */
 #include <math.h>
 #include <stdio.h>
@@ -34,8 +33,9 @@ typedef struct part {
 typedef struct naive_state {
   fv_bench_cuda *cuda;
   fovea_dtype dtype;
-  void *scores;     /* of one span: [count, heads_q, rows, keys] */
-  void *gathered_k; /* of all spans: [count, keys, heads_kv, dim]; NULL: there are no pages */
+  /* Of one span at a time. */
+  void *scores;     /* [count, heads_q, rows, keys] */
+  void *gathered_k; /* [count, keys, heads_kv, dim]; NULL: there are no pages */
   void *gathered_v;
   int64_t count;
   part *parts;
@@ -79,14 +79,14 @@ static int64_t elements_of_keys(const fv_bench_problem *p, const span *at) {
   return p->page_len ? at->count * at->keys * p->heads_kv * p->dim : 0;
 }
 
-/* The largest scores of a span, which take turns in one place; and the gathered keys of all. */
+/* Of the largest spans: they take turns in one place. */
 static void count_elements(const fv_bench_problem *p, int64_t *scores, int64_t *keys) {
   *scores = *keys = 0;
   for (int64_t i = 0; i < count_spans(p); ++i) {
     span at = span_at(p, i);
-    int64_t needed = elements_of_scores(p, &at);
-    if (needed > *scores) *scores = needed;
-    *keys += elements_of_keys(p, &at);
+    int64_t of_scores = elements_of_scores(p, &at), of_keys = elements_of_keys(p, &at);
+    if (of_scores > *scores) *scores = of_scores;
+    if (of_keys > *keys) *keys = of_keys;
   }
 }
 
@@ -111,13 +111,12 @@ static fv_bench_matrices matrices(void *data, int64_t len, int64_t heads, int64_
 
 /* Where keys begin: in the tensor, or among the gathered ones. */
 static void describe_keys(const fv_bench_tensors *t, const span *at, int64_t first_key,
-                          int64_t first_gathered, const naive_state *state, part *made) {
+                          const naive_state *state, part *made) {
   const fv_bench_problem *p = &t->problem;
   int64_t width = p->heads_kv * p->dim;
   void *k = element(t->k, first_key * width), *v = element(t->v, first_key * width);
   if (p->page_len) {
-    k = element(state->gathered_k, first_gathered);
-    v = element(state->gathered_v, first_gathered);
+    k = state->gathered_k, v = state->gathered_v;
     made->pages = (unsigned)((at->keys + p->page_len - 1) / p->page_len);
     made->gathering =
         (fv_bench_gathering){.k = t->k,
@@ -168,14 +167,13 @@ static void describe_rows(const fv_bench_tensors *t, const span *at, int64_t fir
 
 static void describe(naive_state *state, const fv_bench_tensors *t) {
   const fv_bench_problem *p = &t->problem;
-  int64_t first_row = 0, first_key = 0, gathered = 0;
+  int64_t first_row = 0, first_key = 0;
   for (int64_t i = 0; i < state->count; ++i) {
     span at = span_at(p, i);
     describe_rows(t, &at, first_row, state, &state->parts[i]);
-    describe_keys(t, &at, first_key, gathered, state, &state->parts[i]);
+    describe_keys(t, &at, first_key, state, &state->parts[i]);
     first_row += at.count * at.rows;
     first_key += at.count * at.keys;
-    gathered += elements_of_keys(p, &at);
   }
 }
 
@@ -191,7 +189,7 @@ static void close_naive(void *opaque) {
   free(state);
 }
 
-/* Zeros, so that padding is made of numbers: of keys it stays what it is, of scores nobody uses it. */
+/* Zeros, so that padding is made of numbers, which hidden keys' weights, 0, make 0. */
 static bool allocate(naive_state *state, const fv_bench_problem *p) {
   int64_t scores, keys;
   count_elements(p, &scores, &keys);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "bench_group.h"
 #include "bench_report.h"
 #include "bench_table.h"
 #include "bench_text.h"
@@ -140,6 +141,19 @@ TEST(BenchTable, BatchesOfUnequalSequencesHaveTablesOfTheirOwn) {
   }
   text = printed(fv_bench_table_print, Report(small_report()));
   EXPECT_EQ(text.find("sixteenth"), std::string::npos) << text;
+}
+
+TEST(BenchTable, RowsOfAnotherKindAreInAnotherTable) {
+  fv_bench_row_key a, b;
+  const std::string rest = "/batch:16/heads:4:1/len:64:64/dim:64/f32/causal/warm";
+  ASSERT_TRUE(fv_bench_row_parse(("cpu/fovea/packed" + rest).c_str(), &a));
+  ASSERT_TRUE(fv_bench_row_parse(("cpu/fovea/prefill" + rest).c_str(), &b));
+  EXPECT_TRUE(fv_bench_group_same(&a.problem, &a.problem));
+  EXPECT_FALSE(fv_bench_group_same(&a.problem, &b.problem));
+  ASSERT_TRUE(fv_bench_row_parse(mixed("fovea", 64).c_str(), &a));
+  b = a;
+  b.problem.page_len = 32;
+  EXPECT_FALSE(fv_bench_group_same(&a.problem, &b.problem));
 }
 
 TEST(BenchTable, LeavesOutColumnsThatNobodyFilled) {
