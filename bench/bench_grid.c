@@ -4,8 +4,8 @@
  * alone. From 4096 on that would be hours: there heads are left out, which changes no figure per
  * FLOP, as every length has more tiles than a machine has threads.
  *
- * Batches as servers have them are few: a packed one of some 4096 tokens, caches of hundreds of
- * megabytes, and a chunk beside 255 rows that decode, of short sequences, or 31 of long ones. */
+ * Batches as servers have them are few: packed ones of some 4096 tokens, caches of a hundred megabytes
+ * or more, and a chunk beside 255 rows that decode, of short sequences, or 15 of long ones. */
 #include "bench_grid.h"
 
 #include <stdlib.h>
@@ -49,8 +49,8 @@ static const grid_axes grids[] = {
                           .served = {{FV_BENCH_PACKED, 16, 8, 2, 512, 512, 128},
                                      {FV_BENCH_PACKED, 4, 8, 2, 2048, 2048, 128},
                                      {FV_BENCH_PAGED, 16, 32, 8, 1, 1024, 128},
-                                     {FV_BENCH_PAGED, 16, 32, 8, 1, 4096, 128},
-                                     {FV_BENCH_MIXED, 256, 16, 4, 512, 1024, 128}}},
+                                     {FV_BENCH_PAGED, 8, 32, 8, 1, 4096, 128},
+                                     {FV_BENCH_MIXED, 256, 8, 2, 512, 1024, 128}}},
     [FV_BENCH_FULL] = {.dtypes = {FOVEA_F32, FOVEA_F16, FOVEA_BF16},
                        .dims = {32, 64, 128, 256},
                        .gqa_dims = {32, 64, 128, 256},
@@ -64,10 +64,10 @@ static const grid_axes grids[] = {
                                   {FV_BENCH_PACKED, 16, 8, 2, 512, 512, 128},
                                   {FV_BENCH_PACKED, 4, 8, 2, 2048, 2048, 128},
                                   {FV_BENCH_PAGED, 16, 32, 8, 1, 1024, 128},
-                                  {FV_BENCH_PAGED, 16, 32, 8, 1, 4096, 128},
-                                  {FV_BENCH_PAGED, 8, 32, 8, 1, 16384, 128},
-                                  {FV_BENCH_MIXED, 256, 16, 4, 512, 1024, 128},
-                                  {FV_BENCH_MIXED, 32, 32, 8, 512, 4096, 128}}},
+                                  {FV_BENCH_PAGED, 8, 32, 8, 1, 4096, 128},
+                                  {FV_BENCH_PAGED, 4, 32, 8, 1, 16384, 128},
+                                  {FV_BENCH_MIXED, 256, 8, 2, 512, 1024, 128},
+                                  {FV_BENCH_MIXED, 16, 32, 8, 512, 4096, 128}}},
 };
 
 const char *fv_bench_grid_name(fv_bench_grid grid) {

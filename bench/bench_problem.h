@@ -3,7 +3,7 @@
  * A row of a report is (device, pipeline, problem); its name is all of that in one string,
  *
  *   cpu/fovea/prefill/batch:4/heads:8:2/len:1024:1024/dim:64/f32/causal/warm
- *   cpu/fovea/mixed/batch:256/heads:16:4/len:512:1024/page:16/dim:128/bf16/causal/cold
+ *   cpu/fovea/mixed/batch:256/heads:8:2/len:512:1024/page:16/dim:128/bf16/causal/cold
  *
  * so that Google Benchmark's compare.py can match rows of two reports by their names, and that
  * tables and plots need nothing else. heads are query and key heads, len query rows and keys, of the
