@@ -109,27 +109,32 @@ static fv_bench_matrices matrices(void *data, int64_t len, int64_t heads, int64_
   return (fv_bench_matrices){data, len * heads * dim, dim, heads * dim};
 }
 
-/* Where keys begin: in the tensor, or among the gathered ones. */
+/* Keys and values of a span's sequences, from pages to where the products find them. */
+static void describe_gathering(const fv_bench_tensors *t, const span *at, const naive_state *state,
+                               part *made) {
+  const fv_bench_problem *p = &t->problem;
+  made->pages = (unsigned)((at->keys + p->page_len - 1) / p->page_len);
+  made->gathering =
+      (fv_bench_gathering){.k = t->k,
+                           .v = t->v,
+                           .k_to = state->gathered_k,
+                           .v_to = state->gathered_v,
+                           .page_ids = t->index.page_ids + at->first * t->index.row_stride,
+                           .lengths = t->index.kv_lengths + at->first,
+                           .row_stride = t->index.row_stride,
+                           .page_len = p->page_len,
+                           .chunks = p->heads_kv * p->dim / 8,
+                           .keys = at->keys};
+}
+
+/* first_key: of the span in the tensor, where there are no pages. */
 static void describe_keys(const fv_bench_tensors *t, const span *at, int64_t first_key,
                           const naive_state *state, part *made) {
   const fv_bench_problem *p = &t->problem;
-  int64_t width = p->heads_kv * p->dim;
-  void *k = element(t->k, first_key * width), *v = element(t->v, first_key * width);
-  if (p->page_len) {
-    k = state->gathered_k, v = state->gathered_v;
-    made->pages = (unsigned)((at->keys + p->page_len - 1) / p->page_len);
-    made->gathering =
-        (fv_bench_gathering){.k = t->k,
-                             .v = t->v,
-                             .k_to = k,
-                             .v_to = v,
-                             .page_ids = t->index.page_ids + at->first * t->index.row_stride,
-                             .lengths = t->index.kv_lengths + at->first,
-                             .row_stride = t->index.row_stride,
-                             .page_len = p->page_len,
-                             .chunks = width / 8,
-                             .keys = at->keys};
-  }
+  int64_t begin = first_key * p->heads_kv * p->dim;
+  void *k = state->gathered_k, *v = state->gathered_v;
+  if (p->page_len) describe_gathering(t, at, state, made);
+  if (!p->page_len) k = element(t->k, begin), v = element(t->v, begin);
   made->keys.b = matrices(k, at->keys, p->heads_kv, p->dim);
   made->values.b = matrices(v, at->keys, p->heads_kv, p->dim);
 }
