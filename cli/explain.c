@@ -9,7 +9,7 @@
 #include "input_arguments.h"
 #include "plan_cuda.h"
 #include "report.h"
-#include "schedule_list.h"
+#include "schedule_text.h"
 
 enum { KEY_SCHEDULE = 256 };
 
@@ -72,7 +72,7 @@ static int print_schedule(const fovea_handle *handle, const fv_input *input) {
   }
   if (!fv_schedule_list_make(&plan, &problem, &list)) return fv_cli_out_of_memory();
   putchar('\n');
-  fv_schedule_list_print(stdout, &plan, &problem, &list);
+  fv_schedule_print(stdout, &plan, &problem, &list);
   fv_schedule_list_free(&list);
   return 0;
 }

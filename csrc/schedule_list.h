@@ -3,8 +3,6 @@
 #ifndef FV_SCHEDULE_LIST_H
 #define FV_SCHEDULE_LIST_H
 
-#include <stdio.h>
-
 #include "../kernels/schedule.h"
 #include "plan.h"
 
@@ -15,6 +13,7 @@ extern "C" {
 typedef struct fv_schedule_list {
   fv_placed_tile *tiles[FV_LINES];
   fv_placed_line lines[FV_LINES];
+  int32_t rows[FV_LINES]; /* of a tile of the line, at most */
   int32_t heads, workers, chunked;
 } fv_schedule_list;
 
@@ -22,9 +21,8 @@ typedef struct fv_schedule_list {
 bool fv_schedule_list_make(const fv_plan *plan, const fv_problem *problem, fv_schedule_list *list);
 void fv_schedule_list_free(fv_schedule_list *list);
 
-/* Prints a row for every segment of every CTA, and how evenly bytes and FLOPs are shared. */
-void fv_schedule_list_print(FILE *to, const fv_plan *plan, const fv_problem *problem,
-                            const fv_schedule_list *list);
+/* A line of it, in the form that kernels/schedule.h searches. */
+fv_schedule fv_schedule_list_line(const fv_schedule_list *list, int line);
 
 #ifdef __cplusplus
 }

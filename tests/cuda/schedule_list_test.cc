@@ -3,7 +3,7 @@
 //
 // After an intended change: FOVEA_UPDATE_GOLDEN=1 build/tests/cuda/schedule_list_test, then read the
 // diff of tests/golden/schedules.txt.
-#include "schedule_list.h"
+#include "schedule_text.h"
 
 #include <gtest/gtest.h>
 
@@ -50,7 +50,7 @@ std::string schedule_text(const fovea_attention_args &args) {
   char *text = nullptr;
   size_t size = 0;
   FILE *memory = open_memstream(&text, &size);
-  fv_schedule_list_print(memory, &plan, &problem, &list);
+  fv_schedule_print(memory, &plan, &problem, &list);
   fclose(memory);
   fv_schedule_list_free(&list);
   std::string result(text, size);
