@@ -170,6 +170,18 @@ TEST(CudaPlan, NoCallWithinLimitsNeedsMoreThanTheirWorkspace) {
   EXPECT_GT(scheduled, count / 2);
 }
 
+// By Little's law a multiprocessor of an H100 (3.35 TB/s over 132, 600 to 800 ns) or an A100 (2 TB/s over
+// 108) wants some 15 to 23 KB on their way; whoever decodes has that many from every row of the table.
+TEST(CudaPlan, DecodingKeepsEnoughBytesOnTheirWay) {
+  const fv_cuda_facts devices[] = {{80, 108, 166912, 167936}, kLarge};
+  for (const fv_cuda_facts &facts : devices) {
+    for (int32_t row = 0; fv_cuda_row_at(row); ++row) {
+      EXPECT_GE(fv_cuda_bytes_in_flight(&facts, fv_cuda_row_at(row)), 23000)
+          << fv_cuda_row_at(row)->kernel.name << " on sm_" << facts.sm;
+    }
+  }
+}
+
 // What prepare loads is what some call within the limits plans: found by planning all of them.
 TEST(CudaPlan, CanChooseExactlyTheRowsThatSomeCallWithinTheLimitsPlans) {
   for (uint32_t dtype : {FOVEA_F16, FOVEA_BF16}) {
@@ -332,10 +344,19 @@ int64_t Rounded(int64_t bytes) {
   return (bytes + 255) / 256 * 256;
 }
 
+// A line of work in the workspace: its tiles, and the places for their parts.
+struct LineOf {
+  int64_t tiles, slots, slot_floats;
+};
+
 // What docs/decisions/0014 says is in the workspace, in units of 256 bytes each.
-int64_t WorkspaceOf(int64_t sequences, int64_t tiles, int64_t slots, int64_t slot_floats) {
-  return Rounded(16) + Rounded(sequences * 56) + Rounded(tiles * 40) + Rounded(slots * 4) +
-         Rounded(slots * slot_floats * 4);
+int64_t WorkspaceOf(int64_t sequences, const LineOf &wide, const LineOf &narrow) {
+  int64_t bytes = Rounded(2 * 24) + Rounded(sequences * 56);
+  bytes += Rounded((wide.slots + narrow.slots) * 4);
+  for (const LineOf &line : {wide, narrow}) {
+    bytes += Rounded(line.tiles * 40) + Rounded(line.slots * line.slot_floats * 4);
+  }
+  return bytes;
 }
 
 TEST(CudaPlan, CountsTilesPastTwoToThe32) {
@@ -358,7 +379,8 @@ TEST(CudaPlan, CountsTheWorkspaceOfManyPackedRows) {
   const int64_t tiles = (rows * 8 + 63) / 64 + sequences, workers = kLarge.sm_count * 2;
   EXPECT_EQ(plan.tiles_bound, tiles * 16);
   EXPECT_EQ(plan.workers, workers);
-  const int64_t expected = WorkspaceOf(sequences, tiles, 2 * workers, 128 * (128 / 2 + 4));
+  const int64_t expected = WorkspaceOf(sequences, {tiles, 2 * workers, 128 * (128 / 2 + 4)},
+                                       {sequences, 2 * workers, 32 * (128 / 2 + 4)});
   EXPECT_EQ(static_cast<int64_t>(plan.workspace_bytes), expected);
   EXPECT_GE(BoundOf(a, sequences, 4096), plan.workspace_bytes);
 }
@@ -369,9 +391,9 @@ TEST(CudaPlan, CountsThePlacesOfManyChunks) {
   a.reproducible = FOVEA_REPRODUCIBLE_BATCH;
   const fv_plan plan = PlanOf(a);
   const int64_t slots = sequences * 256 * 8, slot_floats = 32 * (64 / 2 + 4);
-  EXPECT_EQ(plan.schedule.slots, slots);
+  EXPECT_EQ(plan.schedule.lines[FV_NARROW].slots, slots);
   EXPECT_EQ(static_cast<int64_t>(plan.workspace_bytes),
-            WorkspaceOf(sequences, sequences, slots, slot_floats));
+            WorkspaceOf(sequences, {0, 0, 0}, {sequences, slots, slot_floats}));
   EXPECT_GE(BoundOf(a, sequences, 100000), plan.workspace_bytes);
 }
 
