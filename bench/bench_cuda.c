@@ -7,11 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench_machine.h"
+
 extern const char fv_bench_image[]; /* bench_kernels.cu, compiled; made by bench/CMakeLists.txt */
 
 static const char *const kernel_names[FV_BENCH_CUDA_KERNELS] = {
-    "fv_bench_multiply_f16", "fv_bench_multiply_bf16", "fv_bench_normalise_f16",
-    "fv_bench_normalise_bf16", "fv_bench_read_bytes"};
+    "fv_bench_multiply_f16",   "fv_bench_multiply_bf16", "fv_bench_normalise_f16",
+    "fv_bench_normalise_bf16", "fv_bench_read_bytes",    "fv_bench_gather_pages"};
 
 bool fv_bench_cuda_ok(const fv_bench_cuda *cuda, CUresult result, const char *call) {
   if (result == CUDA_SUCCESS) return true;
@@ -29,6 +31,13 @@ void *fv_bench_cuda_allocate(const fv_bench_cuda *cuda, size_t bytes) {
   return CALL(cuda, cuMemAlloc, &memory, bytes) ? (void *)memory : NULL;
 }
 
+void *fv_bench_cuda_allocate_zeros(const fv_bench_cuda *cuda, size_t bytes) {
+  void *memory = fv_bench_cuda_allocate(cuda, bytes);
+  if (!memory || CALL(cuda, cuMemsetD8, (CUdeviceptr)memory, 0, bytes)) return memory;
+  fv_bench_cuda_free(cuda, memory);
+  return NULL;
+}
+
 void fv_bench_cuda_free(const fv_bench_cuda *cuda, void *memory) {
   if (memory) CALL(cuda, cuMemFree, (CUdeviceptr)memory);
 }
@@ -41,11 +50,9 @@ static void deallocate(const fv_bench_place *place, void *memory) {
   fv_bench_cuda_free((const fv_bench_cuda *)place, memory);
 }
 
-static void *bring_one(const fv_bench_cuda *cuda, const void *host, int64_t count,
-                       fovea_dtype dtype) {
-  size_t bytes = (size_t)(count * fv_bench_dtype_bytes(dtype));
-  void *there = fv_bench_cuda_allocate(cuda, bytes);
-  if (!there || CALL(cuda, cuMemcpyHtoD, (CUdeviceptr)there, host, bytes)) return there;
+static void *bring_bytes(const fv_bench_cuda *cuda, const void *host, int64_t bytes) {
+  void *there = fv_bench_cuda_allocate(cuda, (size_t)bytes);
+  if (!there || CALL(cuda, cuMemcpyHtoD, (CUdeviceptr)there, host, (size_t)bytes)) return there;
   fv_bench_cuda_free(cuda, there);
   return NULL;
 }
@@ -53,13 +60,16 @@ static void *bring_one(const fv_bench_cuda *cuda, const void *host, int64_t coun
 static bool bring(const fv_bench_place *place, const fv_bench_tensors *host,
                   fv_bench_tensors *there) {
   const fv_bench_cuda *cuda = (const fv_bench_cuda *)place;
-  fovea_dtype dtype = host->problem.dtype;
+  int64_t element = fv_bench_dtype_bytes(host->problem.dtype), numbers = host->index.count;
+  int32_t *index = NULL;
   *there = *host;
-  there->q = bring_one(cuda, host->q, host->q_count, dtype);
-  there->k = bring_one(cuda, host->k, host->kv_count, dtype);
-  there->v = bring_one(cuda, host->v, host->kv_count, dtype);
-  there->out = bring_one(cuda, host->out, host->q_count, dtype);
-  return there->q && there->k && there->v && there->out;
+  there->q = bring_bytes(cuda, host->q, host->q_count * element);
+  there->k = bring_bytes(cuda, host->k, host->kv_count * element);
+  there->v = bring_bytes(cuda, host->v, host->kv_count * element);
+  there->out = bring_bytes(cuda, host->out, host->q_count * element);
+  if (numbers) index = bring_bytes(cuda, host->index.numbers, numbers * (int64_t)sizeof *index);
+  there->index = fv_bench_index_at(&host->problem, index);
+  return there->q && there->k && there->v && there->out && (index || !numbers);
 }
 
 static void release(const fv_bench_place *place, fv_bench_tensors *there) {
@@ -68,6 +78,7 @@ static void release(const fv_bench_place *place, fv_bench_tensors *there) {
   fv_bench_cuda_free(cuda, there->k);
   fv_bench_cuda_free(cuda, there->v);
   fv_bench_cuda_free(cuda, there->out);
+  fv_bench_cuda_free(cuda, there->index.numbers);
   fv_bench_cuda_measures_free();
 }
 
@@ -108,7 +119,8 @@ static bool measure(void *place, fv_bench_contestant *contestant, int64_t iterat
 
 bool fv_bench_cuda_launch(const fv_bench_cuda *cuda, fv_bench_kernel kernel, fovea_dtype dtype,
                           const unsigned grid[3], const unsigned block[2], void *params) {
-  int index = 2 * (int)kernel + (kernel != FV_BENCH_READ && dtype == FOVEA_BF16);
+  int index = FV_BENCH_READ + (int)kernel; /* two of each before that */
+  if (kernel < FV_BENCH_READ) index = 2 * (int)kernel + (dtype == FOVEA_BF16);
   CUlaunchConfig config = {.gridDimX = grid[0],
                            .gridDimY = grid[1],
                            .gridDimZ = grid[2],
@@ -177,6 +189,8 @@ static bool start(fv_bench_cuda *cuda, fv_bench_machine *machine) {
   }
   machine->cache_bytes = cache;
   machine->memory_bytes = (double)total;
+  /* The software GPU names a cache but has none, and takes a while to write so much. */
+  if (fv_bench_machine_is_simulated(machine)) cache = 0;
   cuda->flushed_bytes = 2 * (size_t)cache + (1 << 20);
   cuda->flushed = (CUdeviceptr)fv_bench_cuda_allocate(cuda, cuda->flushed_bytes);
   return cuda->flushed && CALL(cuda, cuEventCreate, &cuda->begin, CU_EVENT_DEFAULT) &&

@@ -17,7 +17,7 @@ typedef struct fv_bench_products {
   bool (*multiply_values)(fv_bench_cuda *cuda, const fv_bench_product *product, fovea_dtype dtype);
 } fv_bench_products;
 
-enum { FV_BENCH_CUDA_KERNELS = 5 };
+enum { FV_BENCH_CUDA_KERNELS = 6 };
 
 struct fv_bench_cuda {
   fv_bench_place place; /* first: what a session holds is this whole struct */
@@ -34,17 +34,19 @@ struct fv_bench_cuda {
 
 extern const fv_bench_products fv_bench_products_plain, fv_bench_products_cublas;
 
-/* By the order of bench_cuda.c's names. */
+/* By the order of bench_cuda.c's names: those of each dtype, then those of any. */
 typedef enum fv_bench_kernel {
   FV_BENCH_MULTIPLY,
   FV_BENCH_NORMALISE,
-  FV_BENCH_READ
+  FV_BENCH_READ,
+  FV_BENCH_GATHER
 } fv_bench_kernel;
 
 bool fv_bench_cuda_ok(const fv_bench_cuda *cuda, CUresult result, const char *call);
 
 /* NULL: out of the device's memory. */
 void *fv_bench_cuda_allocate(const fv_bench_cuda *cuda, size_t bytes);
+void *fv_bench_cuda_allocate_zeros(const fv_bench_cuda *cuda, size_t bytes);
 void fv_bench_cuda_free(const fv_bench_cuda *cuda, void *memory);
 
 /* Starts a kernel with its one struct. */

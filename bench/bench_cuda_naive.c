@@ -5,62 +5,206 @@
  *   out     = weights v          one batched product
  *
  * In decoding the query heads of a key head are the rows of one product; in prefill each query head
- * is a product of its own, and those of a group read the same keys. */
+ * is a product of its own, and those of a group read the same keys.
+ *
+ * Unequal sequences make spans, each with launches of its own. A packed prompt is a span by itself, of its
+ * exact lengths. All rows that decode are one span: cuBLAS follows no page table, so keys and values are
+ * first gathered, into pieces as long as the longest sequence's, whose rest is multiplied in vain: 256 exact products would be 512 launches. Gathering and padding are part of what attention costs
+ * without a fused kernel, and are timed. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "bench_cuda.h"
 
+/* Sequences that share launches. */
+typedef struct span {
+  int64_t first, count;
+  int64_t rows, keys; /* of each; keys as they lie in memory, padding included */
+} span;
+
+typedef struct part {
+  fv_bench_gathering gathering;
+  fv_bench_product keys, values;
+  fv_bench_score_rows softmax;
+  unsigned pages; /* of the longest sequence; 0: nothing is gathered */
+} part;
+
 typedef struct naive_state {
   fv_bench_cuda *cuda;
   fovea_dtype dtype;
-  void *scores; /* [batch, heads_q, len_q, len_kv] */
-  fv_bench_product keys, values;
-  fv_bench_rows softmax;
+  /* Of one span at a time. */
+  void *scores;     /* [count, heads_q, rows, keys] */
+  void *gathered_k; /* [count, keys, heads_kv, dim]; NULL: there are no pages */
+  void *gathered_v;
+  int64_t count;
+  part *parts;
 } naive_state;
 
-static double naive_scratch(const fv_bench_machine *machine, const fv_bench_problem *p) {
-  (void)machine;
-  return (double)(p->batch * p->heads_q * p->len_q * p->len_kv) *
-         (double)fv_bench_dtype_bytes(p->dtype);
+/* ---- Spans ---- */
+
+static int64_t round_up(int64_t number, int64_t step) {
+  return (number + step - 1) / step * step;
 }
 
-/* [batch, len, heads, dim] as matrices [len, dim]. */
-static fv_bench_matrices sequences(void *data, int64_t len, int64_t heads, int64_t dim) {
+static int64_t count_spans(const fv_bench_problem *p) {
+  if (p->kind == FV_BENCH_PACKED) return p->batch;
+  return p->kind == FV_BENCH_MIXED && p->batch > 1 ? 2 : 1;
+}
+
+/* Scores of gathered keys are as wide as those, and rows of scores a multiple of 16 bytes. */
+static int64_t longest_of(const fv_bench_problem *p, int64_t first, int64_t count) {
+  int64_t longest = 0;
+  for (int64_t s = first; s < first + count; ++s) {
+    int64_t keys = fv_bench_keys_of(p, s);
+    if (keys > longest) longest = keys;
+  }
+  return p->page_len ? round_up(longest, 8) : longest;
+}
+
+static span span_at(const fv_bench_problem *p, int64_t index) {
+  span at = {.count = p->batch};
+  if (p->kind == FV_BENCH_PACKED) at = (span){.first = index, .count = 1};
+  if (p->kind == FV_BENCH_MIXED) at = (span){.first = index, .count = index ? p->batch - 1 : 1};
+  at.rows = fv_bench_rows_of(p, at.first);
+  at.keys = longest_of(p, at.first, at.count);
+  return at;
+}
+
+static int64_t elements_of_scores(const fv_bench_problem *p, const span *at) {
+  return at->count * p->heads_q * at->rows * round_up(at->keys, 8);
+}
+
+static int64_t elements_of_keys(const fv_bench_problem *p, const span *at) {
+  return p->page_len ? at->count * at->keys * p->heads_kv * p->dim : 0;
+}
+
+/* Of the largest spans: they take turns in one place. */
+static void count_elements(const fv_bench_problem *p, int64_t *scores, int64_t *keys) {
+  *scores = *keys = 0;
+  for (int64_t i = 0; i < count_spans(p); ++i) {
+    span at = span_at(p, i);
+    int64_t of_scores = elements_of_scores(p, &at), of_keys = elements_of_keys(p, &at);
+    if (of_scores > *scores) *scores = of_scores;
+    if (of_keys > *keys) *keys = of_keys;
+  }
+}
+
+static double naive_scratch(const fv_bench_machine *machine, const fv_bench_problem *p) {
+  int64_t scores, keys;
+  (void)machine;
+  count_elements(p, &scores, &keys);
+  return (double)(scores + 2 * keys) * (double)fv_bench_dtype_bytes(p->dtype);
+}
+
+/* ---- What is launched ---- */
+
+/* All tensors here are of 16 bits. */
+static void *element(void *data, int64_t index) {
+  return (char *)data + 2 * index;
+}
+
+/* [count, len, heads, dim] as matrices [len, dim]. */
+static fv_bench_matrices matrices(void *data, int64_t len, int64_t heads, int64_t dim) {
   return (fv_bench_matrices){data, len * heads * dim, dim, heads * dim};
+}
+
+/* Keys and values of a span's sequences, from pages to where the products find them. */
+static void describe_gathering(const fv_bench_tensors *t, const span *at, const naive_state *state,
+                               part *made) {
+  const fv_bench_problem *p = &t->problem;
+  made->pages = (unsigned)((at->keys + p->page_len - 1) / p->page_len);
+  made->gathering =
+      (fv_bench_gathering){.k = t->k,
+                           .v = t->v,
+                           .k_to = state->gathered_k,
+                           .v_to = state->gathered_v,
+                           .page_ids = t->index.page_ids + at->first * t->index.row_stride,
+                           .lengths = t->index.kv_lengths + at->first,
+                           .row_stride = t->index.row_stride,
+                           .page_len = p->page_len,
+                           .chunks = p->heads_kv * p->dim / 8,
+                           .keys = at->keys};
+}
+
+/* first_key: of the span in the tensor, where there are no pages. */
+static void describe_keys(const fv_bench_tensors *t, const span *at, int64_t first_key,
+                          const naive_state *state, part *made) {
+  const fv_bench_problem *p = &t->problem;
+  int64_t begin = first_key * p->heads_kv * p->dim;
+  void *k = state->gathered_k, *v = state->gathered_v;
+  if (p->page_len) describe_gathering(t, at, state, made);
+  if (!p->page_len) k = element(t->k, begin), v = element(t->v, begin);
+  made->keys.b = matrices(k, at->keys, p->heads_kv, p->dim);
+  made->values.b = matrices(v, at->keys, p->heads_kv, p->dim);
+}
+
+static void describe_rows(const fv_bench_tensors *t, const span *at, int64_t first_row,
+                          const naive_state *state, part *made) {
+  const fv_bench_problem *p = &t->problem;
+  int64_t group = p->heads_q / p->heads_kv, row = round_up(at->keys, 8);
+  bool folded = at->rows == 1;
+  int64_t begin = first_row * p->heads_q * p->dim;
+  fv_bench_matrices q = matrices(element(t->q, begin), at->rows, p->heads_q, p->dim);
+  fv_bench_matrices weights = {state->scores, p->heads_q * at->rows * row, at->rows * row, row};
+  if (folded) q.head = group * p->dim, q.row = p->dim, weights.head = group * row;
+  fv_bench_product product = {.batch = at->count,
+                              .heads = folded ? p->heads_kv : p->heads_q,
+                              .group = folded ? 1 : group,
+                              .rows = folded ? group : at->rows,
+                              .factor = 1};
+  made->keys = made->values = product;
+  made->keys.a = q, made->keys.c = weights;
+  made->keys.columns = at->keys, made->keys.depth = p->dim, made->keys.b_transposed = 1;
+  made->keys.factor = 1 / sqrtf((float)p->dim);
+  made->values.a = weights, made->values.c = q;
+  made->values.c.data = element(t->out, begin);
+  made->values.columns = p->dim, made->values.depth = at->keys;
+  made->softmax = (fv_bench_score_rows){.scores = state->scores,
+                                        .rows = at->count * p->heads_q * at->rows,
+                                        .row = row,
+                                        .keys = at->keys,
+                                        .len_q = at->rows,
+                                        .rows_each = p->heads_q * at->rows,
+                                        .causal = p->causal};
+  if (t->index.kv_lengths) made->softmax.lengths = t->index.kv_lengths + at->first;
 }
 
 static void describe(naive_state *state, const fv_bench_tensors *t) {
   const fv_bench_problem *p = &t->problem;
-  int64_t group = p->heads_q / p->heads_kv, scores = p->len_q * p->len_kv;
-  bool folded = p->len_q == 1;
-  int64_t heads = folded ? p->heads_kv : p->heads_q, rows = folded ? group : p->len_q;
-  fv_bench_matrices q = sequences(t->q, p->len_q, p->heads_q, p->dim);
-  if (folded) q.head = group * p->dim, q.row = p->dim;
-  fv_bench_matrices out = q;
-  out.data = t->out;
-  fv_bench_matrices weights = {state->scores, p->heads_q * scores, scores, p->len_kv};
-  if (folded) weights.head = group * p->len_kv;
-  fv_bench_product product = {
-      .batch = p->batch, .heads = heads, .group = folded ? 1 : group, .rows = rows, .factor = 1};
-  state->keys = state->values = product;
-  state->keys.a = q, state->keys.c = weights;
-  state->keys.b = sequences(t->k, p->len_kv, p->heads_kv, p->dim);
-  state->keys.columns = p->len_kv, state->keys.depth = p->dim, state->keys.b_transposed = 1;
-  state->keys.factor = 1 / sqrtf((float)p->dim);
-  state->values.a = weights, state->values.c = out;
-  state->values.b = sequences(t->v, p->len_kv, p->heads_kv, p->dim);
-  state->values.columns = p->dim, state->values.depth = p->len_kv;
-  state->softmax = (fv_bench_rows){state->scores, p->batch * p->heads_q * p->len_q, p->len_kv,
-                                   p->len_q, p->causal};
+  int64_t first_row = 0, first_key = 0;
+  for (int64_t i = 0; i < state->count; ++i) {
+    span at = span_at(p, i);
+    describe_rows(t, &at, first_row, state, &state->parts[i]);
+    describe_keys(t, &at, first_key, state, &state->parts[i]);
+    first_row += at.count * at.rows;
+    first_key += at.count * at.keys;
+  }
 }
+
+/* ---- State ---- */
 
 static void close_naive(void *opaque) {
   naive_state *state = opaque;
   if (!state) return;
   fv_bench_cuda_free(state->cuda, state->scores);
+  fv_bench_cuda_free(state->cuda, state->gathered_k);
+  fv_bench_cuda_free(state->cuda, state->gathered_v);
+  free(state->parts);
   free(state);
+}
+
+/* Zeros, so that padding is made of numbers, which hidden keys' weights, 0, make 0. */
+static bool allocate(naive_state *state, const fv_bench_problem *p) {
+  int64_t scores, keys;
+  count_elements(p, &scores, &keys);
+  state->count = count_spans(p);
+  state->parts = calloc((size_t)state->count, sizeof *state->parts);
+  state->scores = fv_bench_cuda_allocate_zeros(state->cuda, 2 * (size_t)scores);
+  if (!keys) return state->parts && state->scores;
+  state->gathered_k = fv_bench_cuda_allocate_zeros(state->cuda, 2 * (size_t)keys);
+  state->gathered_v = fv_bench_cuda_allocate_zeros(state->cuda, 2 * (size_t)keys);
+  return state->parts && state->scores && state->gathered_k && state->gathered_v;
 }
 
 static void *open_naive(const fv_bench_machine *machine, const fv_bench_tensors *tensors) {
@@ -68,9 +212,7 @@ static void *open_naive(const fv_bench_machine *machine, const fv_bench_tensors 
   if (!state) return NULL;
   state->cuda = (fv_bench_cuda *)machine->place;
   state->dtype = tensors->problem.dtype;
-  size_t bytes = (size_t)naive_scratch(machine, &tensors->problem);
-  state->scores = fv_bench_cuda_allocate(state->cuda, bytes);
-  if (!state->scores) {
+  if (!allocate(state, &tensors->problem)) {
     close_naive(state);
     return NULL;
   }
@@ -78,121 +220,33 @@ static void *open_naive(const fv_bench_machine *machine, const fv_bench_tensors 
   return state;
 }
 
-static bool normalise(naive_state *state) {
-  unsigned grid[3] = {(unsigned)state->softmax.rows, 1, 1}, block[2] = {FV_BENCH_ROW_THREADS, 1};
+/* ---- The launches ---- */
+
+static bool gather(const naive_state *state, part *at) {
+  if (!at->pages) return true;
+  unsigned grid[3] = {at->pages, (unsigned)at->keys.batch, 2},
+           block[2] = {FV_BENCH_READ_THREADS, 1};
+  return fv_bench_cuda_launch(state->cuda, FV_BENCH_GATHER, state->dtype, grid, block,
+                              &at->gathering);
+}
+
+static bool normalise(const naive_state *state, part *at) {
+  unsigned grid[3] = {(unsigned)at->softmax.rows, 1, 1}, block[2] = {FV_BENCH_ROW_THREADS, 1};
   return fv_bench_cuda_launch(state->cuda, FV_BENCH_NORMALISE, state->dtype, grid, block,
-                              &state->softmax);
+                              &at->softmax);
 }
 
 static bool run_naive(void *opaque) {
   naive_state *state = opaque;
   const fv_bench_products *products = state->cuda->products;
-  return products->multiply_keys(state->cuda, &state->keys, state->dtype) && normalise(state) &&
-         products->multiply_values(state->cuda, &state->values, state->dtype);
+  bool done = true;
+  for (part *at = state->parts; done && at < state->parts + state->count; ++at) {
+    done = gather(state, at) && products->multiply_keys(state->cuda, &at->keys, state->dtype) &&
+           normalise(state, at) &&
+           products->multiply_values(state->cuda, &at->values, state->dtype);
+  }
+  return done;
 }
 
 const fv_bench_pipeline fv_bench_naive_cuda = {"cuda",    "naive",     naive_scratch, open_naive,
                                                run_naive, close_naive, true};
-
-/* ---- What the device itself can do ---- */
-
-enum { PEAK_SIDE = 8192 };
-
-typedef struct peak_state {
-  fv_bench_cuda *cuda;
-  void *memory; /* three square matrices; NULL: not measured */
-  fv_bench_product product;
-  fovea_dtype dtype;
-} peak_state;
-
-typedef struct read_state {
-  fv_bench_cuda *cuda;
-  const fv_bench_tensors *tensors;
-  void *sink;
-} read_state;
-
-/* One problem is under way at a time. */
-static peak_state peak;
-static read_state reading;
-
-static bool run_peak(void *opaque) {
-  peak_state *state = opaque;
-  return state->cuda->products->multiply_values(state->cuda, &state->product, state->dtype);
-}
-
-/* A product of plain kernels is no measure of the device. Operands are copies of the tensors, as far
- * as those reach: zeros would be multiplied with less power, and so faster. */
-static bool open_peak(fv_bench_cuda *cuda, const fv_bench_tensors *there) {
-  const size_t matrix = (size_t)2 * PEAK_SIDE * PEAK_SIDE;
-  size_t have = (size_t)there->kv_count * 2, copied = 0;
-  peak = (peak_state){.cuda = cuda, .dtype = there->problem.dtype};
-  peak.memory = fv_bench_cuda_allocate(cuda, 3 * matrix);
-  char *host = malloc(2 * matrix);
-  bool done = peak.memory && host;
-  size_t once = have < 2 * matrix ? have : 2 * matrix;
-  if (done) {
-    CUresult result = cuda->driver->cuMemcpyDtoH(host, (CUdeviceptr)there->k, once);
-    done = fv_bench_cuda_ok(cuda, result, "cuMemcpyDtoH");
-  }
-  for (copied = once; done && copied < 2 * matrix; ++copied) host[copied] = host[copied - once];
-  if (done) {
-    CUresult result = cuda->driver->cuMemcpyHtoD((CUdeviceptr)peak.memory, host, 2 * matrix);
-    done = fv_bench_cuda_ok(cuda, result, "cuMemcpyHtoD");
-  }
-  free(host);
-  char *at = peak.memory;
-  peak.product = (fv_bench_product){.a = {at, 0, 0, PEAK_SIDE},
-                                    .b = {at + matrix, 0, 0, PEAK_SIDE},
-                                    .c = {at + 2 * matrix, 0, 0, PEAK_SIDE},
-                                    .batch = 1,
-                                    .heads = 1,
-                                    .group = 1,
-                                    .rows = PEAK_SIDE,
-                                    .columns = PEAK_SIDE,
-                                    .depth = PEAK_SIDE,
-                                    .factor = 1.0f / PEAK_SIDE};
-  return done;
-}
-
-static bool read_one(const read_state *state, const void *data, int64_t bytes) {
-  fv_bench_bytes params = {data, bytes / 16, state->sink};
-  unsigned grid[3] = {(unsigned)(8 * state->cuda->multiprocessors), 1, 1};
-  unsigned block[2] = {FV_BENCH_READ_THREADS, 1};
-  return fv_bench_cuda_launch(state->cuda, FV_BENCH_READ, FOVEA_F16, grid, block, &params);
-}
-
-static bool run_read(void *opaque) {
-  const read_state *state = opaque;
-  int64_t bytes = state->tensors->kv_count * fv_bench_dtype_bytes(state->tensors->problem.dtype);
-  return read_one(state, state->tensors->k, bytes) && read_one(state, state->tensors->v, bytes);
-}
-
-void fv_bench_cuda_measures_free(void) {
-  if (peak.cuda) fv_bench_cuda_free(peak.cuda, peak.memory);
-  if (reading.cuda) fv_bench_cuda_free(reading.cuda, reading.sink);
-  peak = (peak_state){0};
-  reading = (read_state){0};
-}
-
-int fv_bench_cuda_measures(const fv_bench_place *place, const fv_bench_tensors *there,
-                           fv_bench_contestant *contestants) {
-  fv_bench_cuda *cuda = (fv_bench_cuda *)place;
-  const double side = PEAK_SIDE;
-  int count = 0;
-  if (cuda->cublas && !open_peak(cuda, there)) return -1;
-  if (cuda->cublas) {
-    contestants[count++] = (fv_bench_contestant){
-        .pipeline = "peak", .run = run_peak, .state = &peak, .flops = 2 * side * side * side};
-  }
-  if (!there->problem.decode) return count;
-  reading = (read_state){cuda, there, fv_bench_cuda_allocate(cuda, 16)};
-  if (!reading.sink) return -1;
-  contestants[count++] = (fv_bench_contestant){.pipeline = "read",
-                                               .run = run_read,
-                                               .state = &reading,
-                                               .bytes = fv_bench_kv_bytes(&there->problem)};
-  for (int i = 0; i < count; ++i) {
-    if (!contestants[i].run(contestants[i].state)) return -1;
-  }
-  return count;
-}

@@ -21,12 +21,25 @@ typedef struct fv_bench_product {
   float factor;
 } fv_bench_product;
 
-/* Softmax in place of rows [rows, keys], of which row i is at position i % len_q. */
-typedef struct fv_bench_rows {
+/* Softmax in place of rows [sequences, heads_q, len_q, row]; keys that are hidden or past the sequence's
+ * become 0. */
+typedef struct fv_bench_score_rows {
   void *scores;
-  int64_t rows, keys, len_q;
-  int64_t causal; /* bottom-right, and hidden keys become 0 */
-} fv_bench_rows;
+  int64_t rows, row;      /* of all heads of all sequences; elements of one, a multiple of 8 */
+  int64_t keys, len_q;    /* of each sequence */
+  const int32_t *lengths; /* [sequences]: keys of each; NULL: they are `keys` */
+  int64_t rows_each;      /* heads_q * len_q */
+  int64_t causal;         /* bottom-right */
+} fv_bench_score_rows;
+
+/* Keys and values, of all heads, from pages into [sequences, keys, heads, dim]. */
+typedef struct fv_bench_gathering {
+  const void *k, *v;
+  void *k_to, *v_to;
+  const int32_t *page_ids, *lengths; /* of the first sequence */
+  int64_t row_stride, page_len;      /* of the table; keys */
+  int64_t chunks, keys;              /* of 16 bytes in a key; from a sequence to the next one */
+} fv_bench_gathering;
 
 typedef struct fv_bench_bytes {
   const void *data;

@@ -2,12 +2,16 @@
  *
  * Prefill has 4096 tokens per call and 8 query heads, so that its arithmetic grows with the length
  * alone. From 4096 on that would be hours: there heads are left out, which changes no figure per
- * FLOP, as every length has more tiles than a machine has threads. */
+ * FLOP, as every length has more tiles than a machine has threads.
+ *
+ * Batches as servers have them are few: packed ones of some 4096 tokens, caches of a hundred megabytes
+ * or more, and a chunk beside 255 rows that decode, of short sequences, or 15 of long ones. */
 #include "bench_grid.h"
 
 #include <stdlib.h>
 
 enum { PREFILL_TOKENS = 4096, PREFILL_HEADS = 8, DECODE_BATCH = 4, MOST_LENGTHS = 8 };
+enum { SERVED_PAGE_LEN = 16 };
 
 /* The largest K and V that decoding is timed with: more tells nothing new about memory, and the
  * naive pipeline needs the same again, twice if it has to widen them. */
@@ -20,7 +24,8 @@ typedef struct grid_axes {
   int64_t gqa_lengths[MOST_LENGTHS];
   int64_t decode_dims[2];
   int64_t decode_lengths[MOST_LENGTHS];
-  int64_t decode_heads[2][2]; /* query and key heads */
+  int64_t decode_heads[2][2];                   /* query and key heads */
+  fv_bench_served served[FV_BENCH_MOST_SERVED]; /* up to the first without a batch */
 } grid_axes;
 
 static const grid_axes grids[] = {
@@ -29,7 +34,10 @@ static const grid_axes grids[] = {
                         .lengths = {128, 512, 1024},
                         .decode_dims = {128},
                         .decode_lengths = {1024, 4096},
-                        .decode_heads = {{32, 8}}},
+                        .decode_heads = {{32, 8}},
+                        .served = {{FV_BENCH_PACKED, 8, 8, 2, 512, 512, 64},
+                                   {FV_BENCH_PAGED, 4, 32, 8, 1, 2048, 128},
+                                   {FV_BENCH_MIXED, 16, 16, 4, 64, 1024, 128}}},
     [FV_BENCH_DEFAULT] = {.dtypes = {FOVEA_F32, FOVEA_BF16},
                           .dims = {64, 128},
                           .gqa_dims = {64, 128},
@@ -37,7 +45,12 @@ static const grid_axes grids[] = {
                           .gqa_lengths = {128, 256, 512, 1024, 2048},
                           .decode_dims = {128},
                           .decode_lengths = {1024, 2048, 4096, 8192, 16384},
-                          .decode_heads = {{32, 8}}},
+                          .decode_heads = {{32, 8}},
+                          .served = {{FV_BENCH_PACKED, 16, 8, 2, 512, 512, 128},
+                                     {FV_BENCH_PACKED, 4, 8, 2, 2048, 2048, 128},
+                                     {FV_BENCH_PAGED, 16, 32, 8, 1, 1024, 128},
+                                     {FV_BENCH_PAGED, 8, 32, 8, 1, 4096, 128},
+                                     {FV_BENCH_MIXED, 256, 8, 2, 512, 1024, 128}}},
     [FV_BENCH_FULL] = {.dtypes = {FOVEA_F32, FOVEA_F16, FOVEA_BF16},
                        .dims = {32, 64, 128, 256},
                        .gqa_dims = {32, 64, 128, 256},
@@ -45,7 +58,16 @@ static const grid_axes grids[] = {
                        .gqa_lengths = {128, 512, 2048},
                        .decode_dims = {64, 128},
                        .decode_lengths = {1024, 4096, 16384, 65536},
-                       .decode_heads = {{8, 8}, {32, 8}}},
+                       .decode_heads = {{8, 8}, {32, 8}},
+                       .served = {{FV_BENCH_PACKED, 16, 8, 2, 512, 512, 64},
+                                  {FV_BENCH_PACKED, 4, 8, 2, 2048, 2048, 64},
+                                  {FV_BENCH_PACKED, 16, 8, 2, 512, 512, 128},
+                                  {FV_BENCH_PACKED, 4, 8, 2, 2048, 2048, 128},
+                                  {FV_BENCH_PAGED, 16, 32, 8, 1, 1024, 128},
+                                  {FV_BENCH_PAGED, 8, 32, 8, 1, 4096, 128},
+                                  {FV_BENCH_PAGED, 4, 32, 8, 1, 16384, 128},
+                                  {FV_BENCH_MIXED, 256, 8, 2, 512, 1024, 128},
+                                  {FV_BENCH_MIXED, 16, 32, 8, 512, 4096, 128}}},
 };
 
 const char *fv_bench_grid_name(fv_bench_grid grid) {
@@ -115,9 +137,39 @@ static bool add_decode(fv_bench_problems *list, fovea_dtype dtype, const grid_ax
                                     .len_kv = axes->decode_lengths[n],
                                     .dim = axes->decode_dims[d],
                                     .dtype = dtype,
-                                    .decode = true};
+                                    .kind = FV_BENCH_DECODE};
         done = done && add_decode_shape(list, problem, cache_bytes);
       }
+    }
+  }
+  return done;
+}
+
+fv_bench_problem fv_bench_grid_served(const fv_bench_served *shape, fovea_dtype dtype) {
+  fv_bench_problem problem = {.batch = shape->batch,
+                              .heads_q = shape->heads_q,
+                              .heads_kv = shape->heads_kv,
+                              .len_q = shape->len_q,
+                              .len_kv = shape->len_kv,
+                              .dim = shape->dim,
+                              .dtype = dtype,
+                              .kind = shape->kind,
+                              .causal = shape->kind != FV_BENCH_PAGED};
+  if (shape->kind == FV_BENCH_PACKED) return problem;
+  problem.page_len = SERVED_PAGE_LEN;
+  problem.cold = true;
+  return problem;
+}
+
+/* Kind by kind, as the tables are. */
+static bool add_served(fv_bench_problems *list, const grid_axes *axes, fv_bench_kind kind) {
+  bool done = true;
+  for (int t = 0; t < 3 && axes->dtypes[t]; ++t) {
+    const fv_bench_served *shape = axes->served;
+    for (; shape < axes->served + FV_BENCH_MOST_SERVED && shape->batch; ++shape) {
+      if (shape->kind != kind) continue;
+      fv_bench_problem problem = fv_bench_grid_served(shape, axes->dtypes[t]);
+      done = done && append(list, &problem);
     }
   }
   return done;
@@ -134,6 +186,8 @@ fv_bench_problems fv_bench_grid_problems(fv_bench_grid grid, double cache_bytes)
   for (int t = 0; t < 3 && axes->dtypes[t]; ++t) {
     done = done && add_decode(&list, axes->dtypes[t], axes, cache_bytes);
   }
+  done = done && add_served(&list, axes, FV_BENCH_PACKED) &&
+         add_served(&list, axes, FV_BENCH_PAGED) && add_served(&list, axes, FV_BENCH_MIXED);
   if (!done) {
     free(list.at);
     list = (fv_bench_problems){0};

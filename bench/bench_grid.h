@@ -16,6 +16,18 @@ extern "C" {
 
 typedef enum fv_bench_grid { FV_BENCH_QUICK, FV_BENCH_DEFAULT, FV_BENCH_FULL } fv_bench_grid;
 
+/* A batch as servers have it, without its dtype: packed (causal), paged or mixed. */
+typedef struct fv_bench_served {
+  fv_bench_kind kind;
+  int64_t batch, heads_q, heads_kv, len_q, len_kv, dim;
+} fv_bench_served;
+
+enum { FV_BENCH_MOST_SERVED = 10 };
+
+/* In pages of 16 keys, as most servers' are, and from memory: the caches of so many sequences lie in no
+ * cache of a processor. Packed prompts have just been computed, and are warm. */
+fv_bench_problem fv_bench_grid_served(const fv_bench_served *shape, fovea_dtype dtype);
+
 typedef struct fv_bench_problems {
   fv_bench_problem *at;
   size_t count;

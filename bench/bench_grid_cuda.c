@@ -2,7 +2,7 @@
  * call, as those who publish attention's speed measure it.
  *
  * The quick grid is so small that the software GPU computes it within seconds: two problems of
- * prefill and one of decoding per dtype. */
+ * prefill, and one each of decoding, packed, paged and mixed, per dtype. */
 #include <stdlib.h>
 
 #include "bench_grid.h"
@@ -14,6 +14,7 @@ typedef struct cuda_axes {
   int64_t lengths[8];
   int64_t decode_batch, decode_heads_q, decode_heads_kv, decode_dim;
   int64_t decode_lengths[6];
+  fv_bench_served served[FV_BENCH_MOST_SERVED]; /* up to the first without a batch */
 } cuda_axes;
 
 /* Decoding of 16 sequences reads 256 MiB of keys and values from 4096 keys on: more than any cache. */
@@ -27,7 +28,10 @@ static const cuda_axes grids[] = {
                         .decode_heads_q = 4,
                         .decode_heads_kv = 1,
                         .decode_dim = 64,
-                        .decode_lengths = {256}},
+                        .decode_lengths = {256},
+                        .served = {{FV_BENCH_PACKED, 3, 4, 1, 40, 40, 64},
+                                   {FV_BENCH_PAGED, 3, 4, 1, 1, 100, 64},
+                                   {FV_BENCH_MIXED, 4, 4, 1, 20, 100, 64}}},
     [FV_BENCH_DEFAULT] = {.dtypes = {FOVEA_BF16},
                           .dims = {64, 128},
                           .tokens = 16384,
@@ -37,7 +41,12 @@ static const cuda_axes grids[] = {
                           .decode_heads_q = 32,
                           .decode_heads_kv = 8,
                           .decode_dim = 128,
-                          .decode_lengths = {4096, 16384, 65536}},
+                          .decode_lengths = {4096, 16384, 65536},
+                          .served = {{FV_BENCH_PACKED, 16, 32, 8, 2048, 2048, 128},
+                                     {FV_BENCH_PACKED, 4, 32, 8, 8192, 8192, 128},
+                                     {FV_BENCH_PAGED, 64, 32, 8, 1, 4096, 128},
+                                     {FV_BENCH_PAGED, 64, 32, 8, 1, 16384, 128},
+                                     {FV_BENCH_MIXED, 256, 32, 8, 512, 4096, 128}}},
     [FV_BENCH_FULL] = {.dtypes = {FOVEA_F16, FOVEA_BF16},
                        .dims = {64, 128},
                        .tokens = 16384,
@@ -47,10 +56,18 @@ static const cuda_axes grids[] = {
                        .decode_heads_q = 32,
                        .decode_heads_kv = 8,
                        .decode_dim = 128,
-                       .decode_lengths = {1024, 4096, 8192, 16384, 32768, 65536}},
+                       .decode_lengths = {1024, 4096, 8192, 16384, 32768, 65536},
+                       .served = {{FV_BENCH_PACKED, 64, 32, 8, 512, 512, 128},
+                                  {FV_BENCH_PACKED, 16, 32, 8, 2048, 2048, 128},
+                                  {FV_BENCH_PACKED, 4, 32, 8, 8192, 8192, 128},
+                                  {FV_BENCH_PAGED, 256, 32, 8, 1, 1024, 128},
+                                  {FV_BENCH_PAGED, 64, 32, 8, 1, 4096, 128},
+                                  {FV_BENCH_PAGED, 64, 32, 8, 1, 16384, 128},
+                                  {FV_BENCH_MIXED, 256, 32, 8, 512, 4096, 128},
+                                  {FV_BENCH_MIXED, 64, 32, 8, 2048, 16384, 128}}},
 };
 
-enum { MOST_PROBLEMS = 2 * (2 * 2 * 8 + 6) };
+enum { MOST_PROBLEMS = 2 * (2 * 2 * 8 + 6 + FV_BENCH_MOST_SERVED) };
 
 static void add_prefill(fv_bench_problems *list, const cuda_axes *axes, fovea_dtype dtype,
                         int64_t dim) {
@@ -78,8 +95,14 @@ static void add_decode(fv_bench_problems *list, const cuda_axes *axes, fovea_dty
                                                  .len_kv = axes->decode_lengths[n],
                                                  .dim = axes->decode_dim,
                                                  .dtype = dtype,
-                                                 .decode = true,
+                                                 .kind = FV_BENCH_DECODE,
                                                  .cold = true};
+  }
+}
+
+static void add_served(fv_bench_problems *list, const cuda_axes *axes, fovea_dtype dtype) {
+  for (int i = 0; i < FV_BENCH_MOST_SERVED && axes->served[i].batch; ++i) {
+    list->at[list->count++] = fv_bench_grid_served(&axes->served[i], dtype);
   }
 }
 
@@ -92,6 +115,7 @@ fv_bench_problems fv_bench_grid_cuda_problems(fv_bench_grid grid) {
       add_prefill(&list, axes, axes->dtypes[t], axes->dims[d]);
     }
     add_decode(&list, axes, axes->dtypes[t]);
+    add_served(&list, axes, axes->dtypes[t]);
   }
   return list;
 }

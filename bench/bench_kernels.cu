@@ -1,5 +1,5 @@
-// bench_kernels.cu - the naive pipeline's own kernels: softmax, a plain product where there is no
-// cuBLAS, and reading, which is what memory can do.
+// bench_kernels.cu - the naive pipeline's own kernels: softmax, gathering from pages, a plain product
+// where there is no cuBLAS; and reading, which is what memory can do.
 //
 // The product is what three loops are: an element of the result per thread. It stands in for cuBLAS
 // on the software GPU; a comparison with it says nothing about speed. The softmax is the opponent's
@@ -55,38 +55,39 @@ __device__ __forceinline__ float combine(float x, float (&warps)[4], Operation o
   return x;
 }
 
-// Rows of a multiple of eight keys are read and written in chunks of 16 bytes.
-template <class T, int WIDTH>
-struct alignas(WIDTH * 2) chunk {
-  T at[WIDTH];
+// Rows are read and written in chunks of 16 bytes: what lies behind the keys, up to a multiple of eight,
+// is part of the row.
+template <class T>
+struct alignas(16) chunk {
+  T at[8];
 };
 
-template <class T, int WIDTH>
-__device__ __forceinline__ void normalise_row(T *row, int64_t keys, int64_t visible) {
+template <class T>
+__device__ __forceinline__ void normalise_row(T *row, int64_t length, int64_t visible) {
   __shared__ float warps[FV_BENCH_ROW_THREADS / 32];
-  chunk<T, WIDTH> *chunks = reinterpret_cast<chunk<T, WIDTH> *>(row);
+  chunk<T> *chunks = reinterpret_cast<chunk<T> *>(row);
   float most = -INFINITY, sum = 0;
-  for (int64_t c = threadIdx.x; c * WIDTH < visible; c += FV_BENCH_ROW_THREADS) {
-    chunk<T, WIDTH> x = chunks[c];
+  for (int64_t c = threadIdx.x; c * 8 < visible; c += FV_BENCH_ROW_THREADS) {
+    chunk<T> x = chunks[c];
 #pragma unroll
-    for (int i = 0; i < WIDTH; ++i) {
-      if (c * WIDTH + i < visible) most = fmaxf(most, widen(x.at[i]));
+    for (int i = 0; i < 8; ++i) {
+      if (c * 8 + i < visible) most = fmaxf(most, widen(x.at[i]));
     }
   }
   most = combine(most, warps, [](float a, float b) { return fmaxf(a, b); });
-  for (int64_t c = threadIdx.x; c * WIDTH < visible; c += FV_BENCH_ROW_THREADS) {
-    chunk<T, WIDTH> x = chunks[c];
+  for (int64_t c = threadIdx.x; c * 8 < visible; c += FV_BENCH_ROW_THREADS) {
+    chunk<T> x = chunks[c];
 #pragma unroll
-    for (int i = 0; i < WIDTH; ++i) {
-      if (c * WIDTH + i < visible) sum += __expf(widen(x.at[i]) - most);
+    for (int i = 0; i < 8; ++i) {
+      if (c * 8 + i < visible) sum += __expf(widen(x.at[i]) - most);
     }
   }
   sum = combine(sum, warps, [](float a, float b) { return a + b; });
-  for (int64_t c = threadIdx.x; c * WIDTH < keys; c += FV_BENCH_ROW_THREADS) {
-    chunk<T, WIDTH> x = chunks[c];
+  for (int64_t c = threadIdx.x; c * 8 < length; c += FV_BENCH_ROW_THREADS) {
+    chunk<T> x = chunks[c];
 #pragma unroll
-    for (int i = 0; i < WIDTH; ++i) {
-      bool seen = c * WIDTH + i < visible;
+    for (int i = 0; i < 8; ++i) {
+      bool seen = c * 8 + i < visible;
       narrow(x.at[i], seen ? __expf(widen(x.at[i]) - most) / sum : 0.0f);
     }
     chunks[c] = x;
@@ -94,16 +95,11 @@ __device__ __forceinline__ void normalise_row(T *row, int64_t keys, int64_t visi
 }
 
 template <class T>
-__device__ __forceinline__ void normalise(const fv_bench_rows &p) {
-  int64_t visible = p.keys;
+__device__ __forceinline__ void normalise(const fv_bench_score_rows &p) {
+  int64_t visible = p.lengths ? p.lengths[blockIdx.x / p.rows_each] : p.keys;
   if (p.causal) visible += blockIdx.x % p.len_q + 1 - p.len_q;
   if (visible < 0) visible = 0;
-  T *row = static_cast<T *>(p.scores) + blockIdx.x * p.keys;
-  if (p.keys % 8 == 0) {
-    normalise_row<T, 8>(row, p.keys, visible);
-  } else {
-    normalise_row<T, 1>(row, p.keys, visible);
-  }
+  normalise_row(static_cast<T *>(p.scores) + blockIdx.x * p.row, p.row, visible);
 }
 
 }  // namespace
@@ -114,7 +110,7 @@ __device__ __forceinline__ void normalise(const fv_bench_rows &p) {
     multiply<type>(p);                                                                       \
   }                                                                                          \
   extern "C" __global__ void __launch_bounds__(FV_BENCH_ROW_THREADS)                         \
-      fv_bench_normalise_##name(const __grid_constant__ fv_bench_rows p) {                   \
+      fv_bench_normalise_##name(const __grid_constant__ fv_bench_score_rows p) {             \
     normalise<type>(p);                                                                      \
   }
 
@@ -134,4 +130,20 @@ extern "C" __global__ void __launch_bounds__(FV_BENCH_READ_THREADS)
     sum |= x.x ^ x.y ^ x.z ^ x.w;
   }
   if (sum == 0x5f3759df) *p.sink = sum;  // never, but the compiler cannot know
+}
+
+// A block per page and sequence, of keys or of values; blocks past a sequence's last page have nothing
+// to do.
+extern "C" __global__ void __launch_bounds__(FV_BENCH_READ_THREADS)
+    fv_bench_gather_pages(const __grid_constant__ fv_bench_gathering p) {
+  int64_t sequence = blockIdx.y, first = blockIdx.x * p.page_len;
+  int64_t keys = p.lengths[sequence] - first;
+  if (keys <= 0) return;
+  if (keys > p.page_len) keys = p.page_len;
+  int64_t page = p.page_ids[sequence * p.row_stride + blockIdx.x];
+  const uint4 *from = static_cast<const uint4 *>(blockIdx.z ? p.v : p.k);
+  uint4 *to = static_cast<uint4 *>(blockIdx.z ? p.v_to : p.k_to);
+  from += page * p.page_len * p.chunks;
+  to += (sequence * p.keys + first) * p.chunks;
+  for (int64_t i = threadIdx.x; i < keys * p.chunks; i += FV_BENCH_READ_THREADS) to[i] = from[i];
 }

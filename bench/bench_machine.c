@@ -36,6 +36,12 @@ void fv_bench_machine_close(fv_bench_machine *machine) {
   fv_pool_destroy(machine->pool);
 }
 
+bool fv_bench_machine_is_simulated(const fv_bench_machine *machine) {
+  fovea_info info = {.struct_size = sizeof info};
+  fovea_get_info(machine->handle, &info);
+  return strstr(info.name, "simgpu") != NULL;
+}
+
 static void describe_system(fv_bench_json *json) {
   struct utsname system;
   char text[256] = "", line[192];

@@ -16,6 +16,9 @@ void fv_bench_machine_close(fv_bench_machine *machine);
 /* machine, threads, isa, caches, memory, compiler, commit, BLAS, ... as lines of the context. */
 void fv_bench_machine_describe(const fv_bench_machine *machine, fv_bench_json *json);
 
+/* Is its handle's device the software GPU? */
+bool fv_bench_machine_is_simulated(const fv_bench_machine *machine);
+
 /* The resident set of this process now, and its peak since the last call of reset_peak; bytes, and 0
  * where the system does not tell. */
 double fv_bench_resident_bytes(void);

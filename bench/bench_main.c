@@ -1,5 +1,4 @@
 /* bench_main.c - the program fovea-bench. */
-#include <argp.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,23 +10,12 @@
 #include "bench_grid.h"
 #include "bench_host.h"
 #include "bench_machine.h"
+#include "bench_options.h"
 #include "bench_peak.h"
 #include "bench_plot.h"
 #include "bench_result.h"
 #include "bench_session.h"
 #include "bench_table.h"
-
-enum { EXIT_WRONG = 1, EXIT_USAGE = 2, EXIT_INPUT = 3, EXIT_DEVICE = 4, EXIT_OUTPUT = 5 };
-
-typedef struct settings {
-  fv_bench_grid grid;
-  int threads, repetitions;
-  const char *filter, *output;
-  const char *words[3]; /* a command and its operands */
-  int word_count;
-  bool break_naive;
-  bool cuda, host; /* --device cuda, --host */
-} settings;
 
 static int fail(int code, const char *what, const char *why) {
   fprintf(stderr, "fovea-bench: %s: %s\n", what, why);
@@ -36,17 +24,21 @@ static int fail(int code, const char *what, const char *why) {
 
 /* ---- Timing ---- */
 
-static bool is_wanted(const fv_bench_problem *problem, const settings *chosen, char *name) {
+static bool is_wanted(const fv_bench_problem *problem, const fv_bench_options *chosen, char *name) {
   fv_bench_row_key key = {.device = "cpu", .pipeline = "fovea", .problem = *problem};
   if (chosen->cuda) strcpy(key.device, "cuda");
   fv_bench_row_name(&key, name);
   return !chosen->filter || strstr(name, chosen->filter);
 }
 
-static fv_bench_problems make_list(const settings *chosen, const fv_bench_machine *machine) {
+static fv_bench_problems make_list(const fv_bench_options *chosen,
+                                   const fv_bench_machine *machine) {
   if (chosen->cuda) return fv_bench_grid_cuda_problems(chosen->grid);
   return fv_bench_grid_problems(chosen->grid, machine->cache_bytes);
 }
+
+/* Threads that slept take a while to be awake all at once. */
+static const double peak_seconds = 0.3;
 
 /* The peak of the widest instructions, for orientation: fovea's share is of those it uses. */
 static void describe_peaks(const fv_bench_machine *machine, fv_bench_json *json) {
@@ -58,8 +50,8 @@ static void describe_peaks(const fv_bench_machine *machine, fv_bench_json *json)
     char text[64];
     fv_bench_peak peak;
     fv_bench_peak_open(&peak, machine->pool, isas[i]);
-    double best = 0;
-    for (int round = 0; round < FV_BENCH_LEAST_REPETITIONS; ++round) {
+    double best = 0, begin = fv_bench_clock();
+    while (fv_bench_clock() - begin < peak_seconds) {
       double start = fv_bench_clock();
       fv_bench_peak_run(&peak);
       double rate = peak.flops / (fv_bench_clock() - start);
@@ -76,7 +68,8 @@ static void show_progress(size_t index, size_t count, double start, const char *
           name);
 }
 
-static int time_problems(const settings *chosen, fv_bench_machine *machine, fv_bench_json *json) {
+static int time_problems(const fv_bench_options *chosen, fv_bench_machine *machine,
+                         fv_bench_json *json) {
   fv_bench_problems list = make_list(chosen, machine);
   fv_bench_session session = {
       .machine = machine,
@@ -116,15 +109,13 @@ static int write_report(const char *path, fv_bench_json *json) {
 
 /* A simulator's times must not be taken for a GPU's. */
 static void describe_device(const fv_bench_machine *machine, fv_bench_json *json) {
-  fovea_info info = {.struct_size = sizeof info};
-  fovea_get_info(machine->handle, &info);
   fv_bench_json_context(json, "products", fv_bench_cuda_products(machine));
-  if (!strstr(info.name, "simgpu")) return;
+  if (!fv_bench_machine_is_simulated(machine)) return;
   fv_bench_json_context(json, "simulated",
                         "all times are the software GPU's and say nothing about a GPU");
 }
 
-static int run_benchmarks(const settings *chosen, int argc, char **argv) {
+static int run_benchmarks(const fv_bench_options *chosen, int argc, char **argv) {
   fv_bench_machine machine;
   if (!fv_bench_machine_open(&machine, chosen->threads)) return EXIT_OUTPUT;
   if (chosen->cuda && !fv_bench_cuda_open(&machine)) {
@@ -154,7 +145,7 @@ static int run_benchmarks(const settings *chosen, int argc, char **argv) {
 /* ---- What needs no timing ---- */
 
 /* For programs that time the same problems: name, FLOPs and bytes, separated by tabs. */
-static int list_problems(const settings *chosen) {
+static int list_problems(const fv_bench_options *chosen) {
   fv_bench_machine machine;
   if (!fv_bench_machine_open(&machine, chosen->threads)) return EXIT_OUTPUT;
   fv_bench_problems list = make_list(chosen, &machine);
@@ -182,7 +173,7 @@ static int show_host_cost(void) {
   return fflush(stdout) ? EXIT_OUTPUT : 0;
 }
 
-static int show(const settings *chosen) {
+static int show(const fv_bench_options *chosen) {
   fv_bench_result result;
   char error[256];
   if (!fv_bench_result_read(&result, chosen->words[1], error, sizeof error)) {
@@ -200,123 +191,8 @@ static int show(const settings *chosen) {
   return fflush(stdout) ? EXIT_OUTPUT : code;
 }
 
-/* ---- Arguments ---- */
-
-enum { OPT_QUICK = 700, OPT_FULL, OPT_BREAK, OPT_DEVICE, OPT_HOST };
-
-static const struct argp_option arguments[] = {
-    {"quick", OPT_QUICK, NULL, 0, "A few problems, within a minute", 0},
-    {"full", OPT_FULL, NULL, 0, "Every dtype, dim and length: some half an hour on 2 cores", 0},
-    {"device", OPT_DEVICE, "DEVICE", 0, "cpu (default) or cuda: device 0, a grid of its own", 0},
-    {"host", OPT_HOST, NULL, 0, "What a call takes on the host, on a driver that does nothing", 0},
-    {"output", 'o', "FILE", 0, "Where the JSON goes (default: fovea-bench.json)", 0},
-    {"filter", 'f', "TEXT", 0, "Only problems whose name contains TEXT", 0},
-    {"threads", 't', "N", 0, "Of each pipeline (default: as many as the process may use)", 0},
-    {"repetitions", 'r', "N", 0, "Rounds, 9 to 99 (default: 9)", 0},
-    {"break-naive", OPT_BREAK, NULL, OPTION_HIDDEN, "Spoil the naive result: the run must fail", 0},
-    {0}};
-
-static int number_of(const char *text, long least, long most, struct argp_state *state,
-                     const char *option) {
-  char *end;
-  errno = 0;
-  long number = strtol(text, &end, 10);
-  if (errno || *end || end == text || number < least || number > most) {
-    argp_error(state, "%s is a number from %ld to %ld, not '%s'", option, least, most, text);
-  }
-  return (int)number;
-}
-
-/* Each command with the number of its operands. */
-static void check_words(const settings *chosen, struct argp_state *state) {
-  static const struct {
-    const char *name;
-    int words;
-  } commands[] = {{"list", 1}, {"table", 2}, {"page", 3}, {"plot", 3}};
-  if (!chosen->word_count) return;
-  for (int i = 0; i < 4; ++i) {
-    if (strcmp(chosen->words[0], commands[i].name)) continue;
-    if (chosen->word_count != commands[i].words) {
-      argp_error(state, "%s takes %d arguments", commands[i].name, commands[i].words - 1);
-    }
-    return;
-  }
-  argp_error(state, "there is no command '%s'", chosen->words[0]);
-}
-
-static error_t parse(int key, char *value, struct argp_state *state) {
-  settings *chosen = state->input;
-  switch (key) {
-    case OPT_QUICK:
-      chosen->grid = FV_BENCH_QUICK;
-      return 0;
-    case OPT_FULL:
-      chosen->grid = FV_BENCH_FULL;
-      return 0;
-    case OPT_DEVICE:
-      chosen->cuda = !strcmp(value, "cuda");
-      if (!chosen->cuda && strcmp(value, "cpu")) argp_error(state, "--device is cpu or cuda");
-      return 0;
-    case OPT_HOST:
-      chosen->host = true;
-      return 0;
-    case OPT_BREAK:
-      chosen->break_naive = true;
-      return 0;
-    case 'o':
-      chosen->output = value;
-      return 0;
-    case 'f':
-      chosen->filter = value;
-      return 0;
-    case 't':
-      chosen->threads = number_of(value, 1, 1024, state, "--threads");
-      return 0;
-    case 'r':
-      chosen->repetitions = number_of(value, FV_BENCH_LEAST_REPETITIONS, FV_BENCH_MOST_REPETITIONS,
-                                      state, "--repetitions");
-      return 0;
-    case ARGP_KEY_ARG:
-      if (chosen->word_count == 3) argp_error(state, "too many arguments");
-      chosen->words[chosen->word_count++] = value;
-      return 0;
-    case ARGP_KEY_END:
-      check_words(chosen, state);
-      return 0;
-    default:
-      return ARGP_ERR_UNKNOWN;
-  }
-}
-
-static const char usage[] = "\nlist\ntable FILE\npage FILE FOLDER\nplot FILE FOLDER";
-
-static const char help[] =
-    "Times fovea against the naive pipeline (scores, softmax, product with the values, each in "
-    "memory; products by OpenBLAS, on a GPU by cuBLAS) on the same tensors, in turns, with the "
-    "same number of threads. "
-    "Writes Google Benchmark's JSON, which compare.py reads, and prints a table."
-    "\v"
-    "list prints the problems of the grid; table, page and plot show a report that was written "
-    "before: as text, as Markdown whose pictures lie in FOLDER, as PNG and SVG into FOLDER.\n\n"
-    "Results are compared before anything is timed; a mismatch ends the run.\n\n"
-    "Exit status: 0 done, 1 pipelines disagree or one failed, 2 usage, 3 a report is not readable, "
-    "4 there is no such device, 5 the output is not writable, memory or threads are lacking.";
-
-static const struct argp bench_argp = {arguments, parse, usage, help, NULL, NULL, NULL};
-
-static void print_version(FILE *stream, struct argp_state *state) {
-  (void)state;
-  fprintf(stream, "fovea-bench %d.%d.%d\n", FOVEA_VERSION_MAJOR, FOVEA_VERSION_MINOR,
-          FOVEA_VERSION_PATCH);
-}
-
 int main(int argc, char **argv) {
-  settings chosen = {.grid = FV_BENCH_DEFAULT,
-                     .repetitions = FV_BENCH_LEAST_REPETITIONS,
-                     .output = "fovea-bench.json"};
-  argp_err_exit_status = EXIT_USAGE;
-  argp_program_version_hook = print_version;
-  argp_parse(&bench_argp, argc, argv, 0, NULL, &chosen);
+  fv_bench_options chosen = fv_bench_options_of(argc, argv);
   if (chosen.host && !chosen.word_count) return show_host_cost();
   if (!chosen.word_count) fv_bench_blas_choose(argv);
   if (!chosen.word_count) return run_benchmarks(&chosen, argc, argv);

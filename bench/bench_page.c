@@ -1,6 +1,7 @@
 /* bench_page.c - docs/performance.md: the newest committed report as Markdown. */
 #include <string.h>
 
+#include "bench_group.h"
 #include "bench_plot.h"
 #include "bench_table.h"
 
@@ -27,6 +28,18 @@ static void print_method(FILE *stream) {
       stream);
 }
 
+static void print_batches(FILE *stream) {
+  fputs(
+      "\nPacked, paged and mixed rows are batches as servers have them: of unequal sequences,\n"
+      "from a sixteenth of the length that the table gives to all of it, evenly spread.\n"
+      "Packed prompts lie behind each other without padding. In a paged row each sequence has\n"
+      "one query row, and its keys and values lie in pages in no order. A mixed row is one\n"
+      "call for a chunk of a prompt and many rows that decode. OpenBLAS follows no page table,\n"
+      "so the naive pipeline gathers keys and values into one piece per sequence first; that\n"
+      "is in its time and in its memory.\n",
+      stream);
+}
+
 static void print_pictures(const fv_bench_result *result, const char *folder, FILE *stream) {
   fv_bench_picture pictures[FV_BENCH_MOST_PICTURES];
   int count = fv_bench_plot_pictures(result, pictures);
@@ -48,6 +61,7 @@ void fv_bench_page_print(const fv_bench_result *result, const char *folder, FILE
           fv_bench_result_context(result, "machine"), fv_bench_result_context(result, "threads"),
           fv_bench_result_context(result, "isa"), fv_bench_result_context(result, "commit"));
   print_method(stream);
+  if (fv_bench_group_any_unequal(result)) print_batches(stream);
   fputs("\n## Machine and commands\n\n```text\n", stream);
   fv_bench_machine_print(result, stream);
   fputs("```\n\nMade by `", stream);

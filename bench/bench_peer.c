@@ -37,7 +37,8 @@ static bool open_handle(int threads, const char *name) {
 void *fv_bench_peer_open(int threads, const char *row, void *q, void *k, void *v, void *out,
                          fv_bench_peer_allocate allocate_there) {
   fv_bench_row_key key;
-  if (!fv_bench_row_parse(row, &key) || !open_handle(threads, key.device)) return NULL;
+  if (!fv_bench_row_parse(row, &key) || !fv_bench_is_dense(&key.problem)) return NULL;
+  if (!open_handle(threads, key.device)) return NULL;
   peer_state *state = calloc(1, sizeof *state);
   if (!state) return NULL;
   state->tensors = (fv_bench_tensors){.problem = key.problem, .q = q, .k = k, .v = v, .out = out};

@@ -10,11 +10,11 @@
 extern "C" {
 #endif
 
-/* The state of calls on contiguous [batch, len, heads, dim] tensors; `row` is the name of a row, as
- * bench_problem.h says; on its device, where the tensors lie, on the default stream. A process stays
- * with the device of its first call. `allocate` gives memory of the device for the workspace, which
- * stays the caller's; NULL: host memory will do. NULL: it is no such name, or something could not be
- * had. */
+/* The state of calls on contiguous [batch, len, heads, dim] tensors; `row` is the name of a row of
+ * prefill or decode, as bench_problem.h says; on its device, where the tensors lie, on the default
+ * stream. A process stays with the device of its first call. `allocate` gives memory of the device for
+ * the workspace, which stays the caller's; NULL: host memory will do. NULL: it is no such name, or
+ * something could not be had. */
 typedef void *(*fv_bench_peer_allocate)(size_t bytes);
 FOVEA_API void *fv_bench_peer_open(int threads, const char *row, void *q, void *k, void *v,
                                    void *out, fv_bench_peer_allocate allocate);

@@ -13,11 +13,12 @@
 #include "bench_chart.h"
 
 static bool is_of(const fv_bench_picture *picture, const fv_bench_problem *p) {
-  return p->decode == picture->decode && p->dtype == picture->dtype &&
+  return p->kind == picture->kind && p->dtype == picture->dtype &&
          p->heads_q / p->heads_kv == picture->group;
 }
 
 static bool is_drawn(const fv_bench_row *row) {
+  if (row->key.problem.kind == FV_BENCH_MIXED) return false;
   return row->repetitions && strcmp(row->key.pipeline, "peak") && strcmp(row->key.pipeline, "read");
 }
 
@@ -29,7 +30,7 @@ int fv_bench_plot_pictures(const fv_bench_result *result,
     bool seen = !is_drawn(&result->rows[i]);
     for (int j = 0; j < count && !seen; ++j) seen = is_of(&pictures[j], p);
     if (seen || count + 2 > FV_BENCH_MOST_PICTURES) continue;
-    fv_bench_picture picture = {p->decode, p->dtype, p->heads_q / p->heads_kv, false};
+    fv_bench_picture picture = {p->kind, p->dtype, p->heads_q / p->heads_kv, false};
     pictures[count++] = picture;
     picture.speedup = true;
     pictures[count++] = picture;
@@ -40,16 +41,18 @@ int fv_bench_plot_pictures(const fv_bench_result *result,
 void fv_bench_plot_name(const fv_bench_picture *picture, char name[FV_BENCH_PICTURE_NAME]) {
   char group[32] = "";
   if (picture->group > 1) snprintf(group, sizeof group, "-group%" PRId64, picture->group);
-  snprintf(name, FV_BENCH_PICTURE_NAME, "%s-%s%s-%s", picture->decode ? "decode" : "prefill",
+  snprintf(name, FV_BENCH_PICTURE_NAME, "%s-%s%s-%s", fv_bench_kind_name(picture->kind),
            fv_bench_dtype_name(picture->dtype), group, picture->speedup ? "speedup" : "time");
 }
 
 void fv_bench_plot_title(const fv_bench_picture *picture, char *title, size_t bytes) {
+  static const char *const kinds[FV_BENCH_KINDS] = {"Prefill", "Decode", "Packed prefill",
+                                                    "Paged decode", "Mixed batch"};
   char heads[64] = "as many key as query heads";
   if (picture->group > 1) {
     snprintf(heads, sizeof heads, "%" PRId64 " query heads per key head", picture->group);
   }
-  snprintf(title, bytes, "%s, %s, %s: %s", picture->decode ? "Decode" : "Prefill",
+  snprintf(title, bytes, "%s, %s, %s: %s", kinds[picture->kind],
            fv_bench_dtype_name(picture->dtype), heads,
            picture->speedup ? "speed-up of fovea" : "time per row and head");
 }
@@ -73,7 +76,7 @@ static bool value_of(const fv_bench_result *result, const fv_bench_row *row, boo
                      double *value) {
   const fv_bench_problem *p = &row->key.problem;
   *value = speedup ? fv_bench_speedup(result, row)
-                   : row->median / (double)(p->batch * p->heads_q * p->len_q);
+                   : row->median / (double)(p->heads_q * fv_bench_rows(p));
   return *value > 0;
 }
 
@@ -88,18 +91,22 @@ static void add_point(fv_bench_series *series, double x, double y) {
   series->y[at] = y;
 }
 
+static bool is_of_decoding(const fv_bench_picture *picture) {
+  return picture->kind == FV_BENCH_DECODE || picture->kind == FV_BENCH_PAGED;
+}
+
 /* The cells of the grid that a picture's panels make: variant 1 is causal, or from memory. */
 static bool is_in_panel(const fv_bench_picture *picture, const fv_bench_problem *p, int64_t dim,
                         int variant) {
-  bool value = picture->decode ? p->cold : p->causal;
+  bool value = is_of_decoding(picture) ? p->cold : p->causal;
   return is_of(picture, p) && p->dim == dim && value == (variant == 1);
 }
 
 static void fill_panel(const fv_bench_result *result, const fv_bench_picture *picture, int64_t dim,
                        int variant, fv_bench_panel *panel) {
   const char *names[2][2] = {{"full", "causal"}, {"from cache", "from memory"}};
-  snprintf(panel->title, sizeof panel->title, "%s, dim %" PRId64, names[picture->decode][variant],
-           dim);
+  snprintf(panel->title, sizeof panel->title, "%s, dim %" PRId64,
+           names[is_of_decoding(picture)][variant], dim);
   for (int ink = 0; ink < INKS; ++ink) {
     if (picture->speedup && !strncmp(inks[ink].pipeline, "fovea", 5)) continue;
     fv_bench_series series = {.label = inks[ink].pipeline, .rgb = inks[ink].rgb};
@@ -172,17 +179,20 @@ double fv_bench_plot_ceiling(double value) {
 
 static void fill_chart(const fv_bench_result *result, const fv_bench_picture *picture,
                        fv_bench_chart *chart) {
+  static const char *const x_labels[FV_BENCH_KINDS] = {
+      "length", "keys per sequence", "length of the longest", "keys of the longest", ""};
   int64_t dims[FV_BENCH_MOST_ACROSS];
   memset(chart, 0, sizeof *chart);
   chart->across = find_dims(result, picture, dims);
   chart->log_y = !picture->speedup;
-  chart->x_label = picture->decode ? "keys per sequence" : "length";
+  chart->x_label = x_labels[picture->kind];
   fv_bench_plot_title(picture, chart->title, sizeof chart->title);
   snprintf(chart->subtitle, sizeof chart->subtitle, "%s, %s threads, %s",
            fv_bench_result_context(result, "machine"), fv_bench_result_context(result, "threads"),
            fv_bench_result_context(result, "isa"));
   for (int line = 0; line < 2; ++line) {
-    int variant = picture->decode ? 1 - line : line; /* first: full, from memory */
+    /* first: full, from memory; and what a kind has alone */
+    int variant = picture->kind == FV_BENCH_PREFILL ? line : 1 - line;
     for (int i = 0; i < chart->across; ++i) {
       fill_panel(result, picture, dims[i], variant, &chart->panels[line * chart->across + i]);
     }

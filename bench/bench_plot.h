@@ -8,22 +8,22 @@
 extern "C" {
 #endif
 
-/* One picture: the problems of a phase, a dtype and a ratio of heads; a panel per dim and mask (or
- * state of the cache). */
+/* One picture: the problems of a kind, a dtype and a ratio of heads; a panel per dim and mask (or
+ * state of the cache). Mixed batches have none: their time is of a chunk and of many lengths. */
 typedef struct fv_bench_picture {
-  bool decode;
+  fv_bench_kind kind;
   fovea_dtype dtype;
   int64_t group; /* query heads per key head */
   bool speedup;  /* else time */
 } fv_bench_picture;
 
-enum { FV_BENCH_MOST_PICTURES = 32, FV_BENCH_PICTURE_NAME = 64 };
+enum { FV_BENCH_MOST_PICTURES = 48, FV_BENCH_PICTURE_NAME = 64 };
 
 /* The pictures that a report has something for; how many. */
 int fv_bench_plot_pictures(const fv_bench_result *result,
                            fv_bench_picture pictures[FV_BENCH_MOST_PICTURES]);
 
-/* "prefill-f32-time", "decode-bf16-group4-speedup": the name of its files, without an extension. */
+/* "prefill-f32-time", "paged-bf16-group4-speedup": the name of its files, without an extension. */
 void fv_bench_plot_name(const fv_bench_picture *picture, char name[FV_BENCH_PICTURE_NAME]);
 
 /* What it shows, for people. */

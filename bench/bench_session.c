@@ -146,9 +146,9 @@ static bool enter_machine(trial *at) {
   fovea_get_info(machine->handle, &info);
   fv_bench_peak_open(&at->peak, machine->pool, info.isa);
   add(at, "peak", fv_bench_peak_run, &at->peak)->flops = at->peak.flops;
-  if (!at->tensors.problem.decode) return true;
+  if (!fv_bench_is_decoding(&at->tensors.problem)) return true;
   at->read = (fv_bench_read){machine->pool, &at->tensors};
-  add(at, "read", fv_bench_read_run, &at->read)->bytes = fv_bench_kv_bytes(&at->tensors.problem);
+  add(at, "read", fv_bench_read_run, &at->read)->bytes = fv_bench_tensors_kv_bytes(&at->tensors);
   return true;
 }
 

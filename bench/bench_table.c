@@ -4,10 +4,10 @@
  * table of a terminal or of Markdown. Columns that no row of the table fills are left out. */
 #include "bench_table.h"
 
-#include <inttypes.h>
 #include <stdarg.h>
 #include <string.h>
 
+#include "bench_group.h"
 #include "bench_text.h"
 
 enum { MOST_COLUMNS = 16, CELL = 32 };
@@ -42,10 +42,8 @@ static void print_percent(double share, char cell[CELL]) {
 /* ---- The columns ---- */
 
 static void print_shape(const fv_bench_result *result, const fv_bench_row *row, char cell[CELL]) {
-  const fv_bench_problem *p = &row->key.problem;
   (void)result;
-  snprintf(cell, CELL, "%" PRId64 " x %" PRId64 "/%" PRId64 " x %" PRId64, p->batch, p->heads_q,
-           p->heads_kv, p->len_kv);
+  fv_bench_group_shape(&row->key.problem, cell, CELL);
 }
 
 static void print_time(const fv_bench_result *result, const fv_bench_row *row, char cell[CELL]) {
@@ -115,7 +113,7 @@ static void print_naive_memory(const fv_bench_result *result, const fv_bench_row
   if (naive) print_memory(result, naive, cell);
 }
 
-static const column prefill_columns[] = {{"batch x heads x len", print_shape},
+static const column prefill_columns[] = {{NULL, print_shape}, /* titled by the kind */
                                          {"fovea", print_time},
                                          {"spread", print_spread},
                                          {"GFLOP/s", print_gflops},
@@ -128,7 +126,7 @@ static const column prefill_columns[] = {{"batch x heads x len", print_shape},
                                          {"memory", print_memory},
                                          {"naive memory", print_naive_memory}};
 
-static const column decode_columns[] = {{"batch x heads x keys", print_shape},
+static const column decode_columns[] = {{NULL, print_shape},
                                         {"fovea", print_time},
                                         {"spread", print_spread},
                                         {"GB/s", print_gbytes},
@@ -146,12 +144,6 @@ static const column decode_columns[] = {{"batch x heads x keys", print_shape},
 
 /* ---- Groups: what has a table of its own ---- */
 
-static bool is_same_group(const fv_bench_problem *a, const fv_bench_problem *b) {
-  if (a->decode != b->decode || a->dtype != b->dtype || a->dim != b->dim) return false;
-  int64_t group_a = a->heads_q / a->heads_kv, group_b = b->heads_q / b->heads_kv;
-  return group_a == group_b && a->causal == b->causal && a->cold == b->cold;
-}
-
 static bool is_ours(const fv_bench_row *row) {
   return !strcmp(row->key.pipeline, "fovea");
 }
@@ -160,18 +152,11 @@ static bool is_ours(const fv_bench_row *row) {
 static bool begins_group(const fv_bench_result *result, const fv_bench_row *row) {
   if (!is_ours(row)) return false;
   for (const fv_bench_row *before = result->rows; before < row; ++before) {
-    if (is_ours(before) && is_same_group(&before->key.problem, &row->key.problem)) return false;
+    if (is_ours(before) && fv_bench_group_same(&before->key.problem, &row->key.problem)) {
+      return false;
+    }
   }
   return true;
-}
-
-static void print_group_title(const fv_bench_problem *p, FILE *stream) {
-  int64_t group = p->heads_q / p->heads_kv;
-  fprintf(stream, "%s %s, %s, dim %" PRId64, p->decode ? "decode" : "prefill",
-          fv_bench_dtype_name(p->dtype),
-          p->decode ? (p->cold ? "from memory" : "from cache") : (p->causal ? "causal" : "full"),
-          p->dim);
-  if (group > 1) fprintf(stream, ", %" PRId64 " query heads per key head", group);
 }
 
 /* ---- Printing ---- */
@@ -186,7 +171,12 @@ typedef struct table {
 } table;
 
 static bool belongs(const table *at, const fv_bench_row *row) {
-  return is_ours(row) && is_same_group(&row->key.problem, &at->first->key.problem);
+  return is_ours(row) && fv_bench_group_same(&row->key.problem, &at->first->key.problem);
+}
+
+static const char *title_of(const table *at, int column) {
+  const char *title = at->columns[column].title;
+  return title ? title : fv_bench_group_shape_title(at->first->key.problem.kind);
 }
 
 static void measure(table *at) {
@@ -197,7 +187,7 @@ static void measure(table *at) {
     for (int c = 0; c < at->count; ++c) {
       cell[0] = '\0';
       at->columns[c].print(at->result, row, cell);
-      size_t width = strlen(cell), title = strlen(at->columns[c].title);
+      size_t width = strlen(cell), title = strlen(title_of(at, c));
       if (width && width < title) width = title;
       if (width > at->widths[c]) at->widths[c] = width;
     }
@@ -212,7 +202,7 @@ static void print_cell(const table *at, int column, const char *text, FILE *stre
 
 static void print_heads(const table *at, FILE *stream) {
   if (at->markdown) fputc('|', stream);
-  for (int c = 0; c < at->count; ++c) print_cell(at, c, at->columns[c].title, stream);
+  for (int c = 0; c < at->count; ++c) print_cell(at, c, title_of(at, c), stream);
   fputc('\n', stream);
   if (!at->markdown) return;
   fputc('|', stream);
@@ -240,10 +230,11 @@ static void print_group(table *at, FILE *stream) {
 }
 
 static void print_groups(const fv_bench_result *result, bool markdown, FILE *stream) {
+  char title[160];
   for (size_t i = 0; i < result->row_count; ++i) {
     const fv_bench_row *row = &result->rows[i];
     if (!begins_group(result, row)) continue;
-    bool decode = row->key.problem.decode;
+    bool decode = fv_bench_is_decoding(&row->key.problem);
     table at = {.result = result,
                 .first = row,
                 .columns = decode ? decode_columns : prefill_columns,
@@ -251,7 +242,8 @@ static void print_groups(const fv_bench_result *result, bool markdown, FILE *str
                                 : (int)(sizeof prefill_columns / sizeof *prefill_columns),
                 .markdown = markdown};
     fputs(markdown ? "\n### " : "\n", stream);
-    print_group_title(&row->key.problem, stream);
+    fv_bench_group_title(&row->key.problem, title, sizeof title);
+    fputs(title, stream);
     fputs(markdown ? "\n\n" : "\n", stream);
     print_group(&at, stream);
   }
@@ -291,5 +283,9 @@ void fv_bench_table_print(const fv_bench_result *result, FILE *stream) {
       "the same rounds; memory: besides the tensors; x: how many times as fast fovea is, where\n"
       "torch is compared with the fovea of its own process, fovea@torch\n",
       stream);
+  if (fv_bench_group_any_unequal(result)) {
+    fputs("packed, paged, mixed: sequences have from a sixteenth of that length to all of it\n",
+          stream);
+  }
   print_skipped(result, stream);
 }

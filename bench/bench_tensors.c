@@ -33,11 +33,19 @@ typedef struct fill_job {
 } fill_job;
 
 /* The mixing of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), applied to a counter. */
-static float random_at(uint64_t seed, int64_t index) {
+static inline uint64_t random_bits(uint64_t seed, int64_t index) {
   uint64_t z = seed + (uint64_t)index * 0x9e3779b97f4a7c15u;
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
   z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-  return (float)(int32_t)((z ^ (z >> 31)) >> 32) * 0x1p-31f;
+  return z ^ (z >> 31);
+}
+
+uint64_t fv_bench_random(uint64_t seed, int64_t index) {
+  return random_bits(seed, index);
+}
+
+static float random_at(uint64_t seed, int64_t index) {
+  return (float)(int32_t)(random_bits(seed, index) >> 32) * 0x1p-31f;
 }
 
 static void fill_chunk(void *context, int64_t index) {
@@ -62,17 +70,30 @@ static size_t bytes_of(const fv_bench_tensors *tensors, int64_t count) {
   return (size_t)(count * fv_bench_dtype_bytes(tensors->problem.dtype));
 }
 
+static bool make_index(fv_bench_tensors *tensors) {
+  const fv_bench_problem *problem = &tensors->problem;
+  tensors->index = fv_bench_index_at(problem, NULL);
+  if (!tensors->index.count) return true;
+  int32_t *numbers = fv_bench_map((size_t)tensors->index.count * sizeof *numbers);
+  tensors->index = fv_bench_index_at(problem, numbers);
+  if (numbers) fv_bench_index_fill(&tensors->index, problem);
+  return numbers != NULL;
+}
+
 bool fv_bench_tensors_make(fv_bench_tensors *tensors, const fv_bench_problem *problem,
                            fv_pool *pool) {
   fv_bench_tensors made = {.problem = *problem};
-  made.q_count = problem->batch * problem->len_q * problem->heads_q * problem->dim;
-  made.kv_count = problem->batch * problem->len_kv * problem->heads_kv * problem->dim;
+  int64_t slots =
+      problem->page_len ? fv_bench_pages(problem) * problem->page_len : fv_bench_keys(problem);
+  made.q_count = fv_bench_rows(problem) * problem->heads_q * problem->dim;
+  made.kv_count = slots * problem->heads_kv * problem->dim;
   made.q = fv_bench_map(bytes_of(&made, made.q_count));
   made.k = fv_bench_map(bytes_of(&made, made.kv_count));
   made.v = fv_bench_map(bytes_of(&made, made.kv_count));
   made.out = fv_bench_map(bytes_of(&made, made.q_count));
+  bool indexed = make_index(&made);
   *tensors = made;
-  if (!made.q || !made.k || !made.v || !made.out) {
+  if (!made.q || !made.k || !made.v || !made.out || !indexed) {
     fv_bench_tensors_free(tensors);
     return false;
   }
@@ -88,7 +109,12 @@ void fv_bench_tensors_free(fv_bench_tensors *tensors) {
   fv_bench_unmap(tensors->k, bytes_of(tensors, tensors->kv_count));
   fv_bench_unmap(tensors->v, bytes_of(tensors, tensors->kv_count));
   fv_bench_unmap(tensors->out, bytes_of(tensors, tensors->q_count));
+  fv_bench_unmap(tensors->index.numbers, (size_t)tensors->index.count * sizeof(int32_t));
   memset(tensors, 0, sizeof *tensors);
+}
+
+double fv_bench_tensors_kv_bytes(const fv_bench_tensors *tensors) {
+  return 2 * (double)bytes_of(tensors, tensors->kv_count);
 }
 
 void fv_bench_tensors_flush(const fv_bench_tensors *tensors) {

@@ -5,7 +5,7 @@
 #include <stddef.h>
 
 #include "../csrc/cpu/pool.h"
-#include "bench_problem.h"
+#include "bench_index.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -16,11 +16,13 @@ extern "C" {
 void *fv_bench_map(size_t bytes);
 void fv_bench_unmap(void *memory, size_t bytes);
 
-/* [batch, len, heads, dim], contiguous. */
+/* Contiguous: [batch, len, heads, dim]; packed [rows or keys of all, heads, dim]; a paged cache
+ * [pages, page_len, heads, dim]. */
 typedef struct fv_bench_tensors {
   fv_bench_problem problem;
   void *q, *k, *v, *out;
   int64_t q_count, kv_count; /* elements of q (and out), and of k (and v) */
+  fv_bench_index index;
 } fv_bench_tensors;
 
 /* Uniform random numbers in [-1, 1), the same on every machine: zeros would be multiplied with less
@@ -29,8 +31,14 @@ bool fv_bench_tensors_make(fv_bench_tensors *tensors, const fv_bench_problem *pr
                            fv_pool *pool);
 void fv_bench_tensors_free(fv_bench_tensors *tensors);
 
+/* Bytes that k and v have: in pages some more than those of the sequences' keys. */
+double fv_bench_tensors_kv_bytes(const fv_bench_tensors *tensors);
+
 /* Takes keys and values out of all caches of the processor. */
 void fv_bench_tensors_flush(const fv_bench_tensors *tensors);
+
+/* 64 random bits that depend on seed and index alone. */
+uint64_t fv_bench_random(uint64_t seed, int64_t index);
 
 /* Fills count elements of any dtype: element i depends on seed and i alone. */
 void fv_bench_fill(void *data, int64_t count, fovea_dtype dtype, uint64_t seed, fv_pool *pool);

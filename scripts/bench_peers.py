@@ -9,6 +9,8 @@ with), LIST what `fovea-bench list` prints. Pipelines:
   torch-folded  decoding only: the query heads of a key head as rows of one, which torch can't do itself
   fovea@torch   fovea, here: what the other two are compared with
 
+Problems of unequal sequences, packed, paged and mixed, are left out, and a line says so.
+
 All work on the same memory, PyTorch on views of it with heads before rows, in turns, with as many
 threads as the report's. Results are compared with fovea's before anything is timed.
 """
@@ -24,9 +26,9 @@ import time
 
 import torch
 
-NAME = re.compile(r"(?P<device>\w+)/\w+/(?P<phase>\w+)/batch:(?P<batch>\d+)"
+NAME = re.compile(r"(?P<device>\w+)/\w+/(?P<kind>\w+)/batch:(?P<batch>\d+)"
                   r"/heads:(?P<heads_q>\d+):(?P<heads_kv>\d+)/len:(?P<len_q>\d+):(?P<len_kv>\d+)"
-                  r"/dim:(?P<dim>\d+)/(?P<dtype>\w+)/(?P<mask>\w+)/(?P<cache>\w+)$")
+                  r"(?:/page:\d+)?/dim:(?P<dim>\d+)/(?P<dtype>\w+)/(?P<mask>\w+)/(?P<cache>\w+)$")
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 LEAST_SECONDS = 0.01  # of a sample in a warm cache, as fovea-bench's
 LONGEST_TO_PRECEDE = 0.02
@@ -43,11 +45,21 @@ class Problem:
     for key in ("batch", "heads_q", "heads_kv", "len_q", "len_kv", "dim"):
       setattr(self, key, int(fields[key]))
     self.dtype, self.causal = fields["dtype"], fields["mask"] == "causal"
-    self.decode, self.cold = fields["phase"] == "decode", fields["cache"] == "cold"
+    self.kind, self.cold = fields["kind"], fields["cache"] == "cold"
+    self.decode = self.kind == "decode"
 
   def row_name(self, pipeline):
     device, _, rest = self.name.split("/", 2)
     return f"{device}/{pipeline}/{rest}"
+
+
+def problems_of(listed):
+  """The problems that PyTorch's attention can compute, and a line on those it can't, or None."""
+  problems = [Problem(line) for line in listed.splitlines()]
+  taken = [problem for problem in problems if problem.kind in ("prefill", "decode")]
+  left = len(problems) - len(taken)
+  return taken, (f"PyTorch takes no part in {left} problems that are packed, paged or mixed: its attention "
+                 f"knows neither offsets nor page tables" if left else None)
 
 
 ALLOCATE = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_size_t)
@@ -188,7 +200,9 @@ def main():
   torch.set_num_threads(threads)
   torch.manual_seed(1)
   fovea = Fovea(library, threads)
-  problems = [Problem(line) for line in listed.read_text().splitlines()]
+  problems, left_out = problems_of(listed.read_text())
+  if left_out:
+    print(f"scripts/bench: {left_out}", file=sys.stderr)
   family = 1 + max((row["family_index"] for row in report["benchmarks"]), default=-1)
   start = time.monotonic()
   with torch.inference_mode():

@@ -94,8 +94,10 @@ def main():
   report = {"torch": torch.__version__, "device": torch.cuda.get_device_name(), "rows": []}
   failed = False
   with torch.inference_mode():
-    for line in listed.read_text().splitlines():
-      problem = bench_peers.Problem(line)
+    problems, left_out = bench_peers.problems_of(listed.read_text())
+    if left_out:
+      print(left_out, flush=True)
+    for problem in problems:
       times, refused = measure(problem, fovea, flush)
       report["rows"].append({"name": problem.name, "microseconds": times, "refused": refused})
       output.write_text(json.dumps(report, indent=1) + "\n")

@@ -20,7 +20,9 @@ static u32 allocation_count, allocation_capacity;
 // The latest large allocations that were freed, whose states do not say so.
 static struct allocation freed[4096];
 static u32 freed_count;
-static u64 cursor;  // where the search for room goes on: freed memory rests as long as possible
+static u64 cursor;  // where the search for room goes on: freed memory rests for a while
+// So far it goes before it begins again: what is known of freed memory is memory too.
+static const u64 roam = (u64)1 << 30;
 
 static void *reserve(u64 bytes) {
   void *memory =
@@ -75,6 +77,7 @@ static u64 find_room(u64 from, u64 bytes) {
 
 u64 sim_memory_allocate(u64 bytes) {
   if (bytes == 0 || bytes > SIM_GLOBAL_BYTES) return 0;
+  if (cursor > roam) cursor = 0;
   u64 offset = find_room(cursor, bytes);
   if (!offset) offset = find_room(0, bytes);
   if (!offset) return 0;

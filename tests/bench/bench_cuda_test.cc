@@ -31,7 +31,8 @@ void expect_agreement(const fv_bench_machine &machine, const fv_bench_problem &p
   std::vector<char> naive = result_of(machine, machine.place->pipelines[1], host, there);
   EXPECT_LE(fv_bench_typical_distance(fused.data(), naive.data(), host.q_count, problem.dtype),
             fv_bench_typical_allowance(&problem))
-      << problem.len_q << " " << problem.len_kv << " " << problem.heads_kv << " " << problem.causal;
+      << fv_bench_kind_name(problem.kind) << " " << problem.len_q << " " << problem.len_kv << " "
+      << problem.heads_kv << " " << problem.causal;
   machine.place->release(machine.place, &there);
   fv_bench_tensors_free(&host);
 }
@@ -45,12 +46,22 @@ TEST(BenchCuda, ThreeLaunchesAgreeWithFovea) {
   for (fovea_dtype dtype : {FOVEA_F16, FOVEA_BF16}) {
     for (int causal = 0; causal < 2; ++causal) {
       for (int64_t heads_kv : {1, 2, 4}) {
-        expect_agreement(machine, {2, 4, heads_kv, 20, 20, 32, dtype, false, causal == 1, false});
-        expect_agreement(machine, {1, 4, heads_kv, 9, 43, 64, dtype, false, causal == 1, false});
+        expect_agreement(
+            machine, {2, 4, heads_kv, 20, 20, 0, 32, dtype, FV_BENCH_PREFILL, causal == 1, false});
+        expect_agreement(
+            machine, {1, 4, heads_kv, 9, 43, 0, 64, dtype, FV_BENCH_PREFILL, causal == 1, false});
       }
     }
-    expect_agreement(machine, {3, 8, 2, 1, 77, 64, dtype, true, false, false});
-    expect_agreement(machine, {1, 4, 4, 1, 72, 64, dtype, true, false, true});
+    expect_agreement(machine, {3, 8, 2, 1, 77, 0, 64, dtype, FV_BENCH_DECODE, false, false});
+    expect_agreement(machine, {1, 4, 4, 1, 72, 0, 64, dtype, FV_BENCH_DECODE, false, true});
+    for (int64_t heads_kv : {1, 4}) {
+      expect_agreement(machine,
+                       {3, 4, heads_kv, 21, 21, 0, 32, dtype, FV_BENCH_PACKED, true, false});
+      expect_agreement(machine,
+                       {3, 4, heads_kv, 1, 43, 16, 64, dtype, FV_BENCH_PAGED, false, true});
+      expect_agreement(machine, {4, 4, heads_kv, 9, 43, 7, 32, dtype, FV_BENCH_MIXED, true, true});
+    }
+    expect_agreement(machine, {1, 4, 2, 5, 20, 16, 64, dtype, FV_BENCH_MIXED, true, true});
   }
   fv_bench_cuda_close(&machine);
   fv_bench_machine_close(&machine);

@@ -38,13 +38,32 @@ TEST(BenchNaive, AgreesWithFovea) {
   for (fovea_dtype dtype : {FOVEA_F32, FOVEA_F16, FOVEA_BF16}) {
     for (int causal = 0; causal < 2; ++causal) {
       for (int64_t heads_kv : {1, 2, 4}) {
-        expect_agreement({2, 4, heads_kv, 70, 70, 32, dtype, false, causal == 1, false});
-        expect_agreement({1, 4, heads_kv, 20, 75, 64, dtype, false, causal == 1, false});
+        expect_agreement(
+            {2, 4, heads_kv, 70, 70, 0, 32, dtype, FV_BENCH_PREFILL, causal == 1, false});
+        expect_agreement(
+            {1, 4, heads_kv, 20, 75, 0, 64, dtype, FV_BENCH_PREFILL, causal == 1, false});
       }
-      expect_agreement({1, 1, 1, 300, 300, 32, dtype, false, causal == 1, false});
+      expect_agreement({1, 1, 1, 300, 300, 0, 32, dtype, FV_BENCH_PREFILL, causal == 1, false});
     }
-    expect_agreement({3, 8, 2, 1, 333, 64, dtype, true, false, false});
-    expect_agreement({3, 4, 4, 1, 333, 64, dtype, true, false, true});
+    expect_agreement({3, 8, 2, 1, 333, 0, 64, dtype, FV_BENCH_DECODE, false, false});
+    expect_agreement({3, 4, 4, 1, 333, 0, 64, dtype, FV_BENCH_DECODE, false, true});
+  }
+}
+
+// Batches of one sequence too, prompts of one token, pages that no length fills, chunks that are all of
+// a cache and that leave many of its blocks unseen.
+TEST(BenchNaive, AgreesWithFoveaOnUnequalSequences) {
+  for (fovea_dtype dtype : {FOVEA_F32, FOVEA_F16, FOVEA_BF16}) {
+    for (int64_t heads_kv : {1, 2, 4}) {
+      for (int64_t batch : {1, 5}) {
+        expect_agreement(
+            {batch, 4, heads_kv, 150, 150, 0, 32, dtype, FV_BENCH_PACKED, true, false});
+        expect_agreement({batch, 4, heads_kv, 1, 333, 16, 64, dtype, FV_BENCH_PAGED, false, true});
+        expect_agreement({batch, 4, heads_kv, 70, 200, 7, 32, dtype, FV_BENCH_MIXED, true, true});
+      }
+    }
+    expect_agreement({40, 4, 2, 9, 9, 0, 32, dtype, FV_BENCH_PACKED, false, false});
+    expect_agreement({7, 8, 2, 30, 30, 16, 64, dtype, FV_BENCH_MIXED, true, true});
   }
 }
 

@@ -34,6 +34,22 @@ TEST(BenchPlot, HasTwoPicturesPerPhaseDtypeAndRatioOfHeads) {
   EXPECT_EQ(names_of(Report(small_report())), expected);
 }
 
+TEST(BenchPlot, PackedAndPagedBatchesHavePicturesAndMixedOnesNone) {
+  Folder folder;
+  char error[256] = "";
+  Report report(served_report());
+  std::vector<std::string> names = names_of(report);
+  std::vector<std::string> expected = {"packed-f32-group4-time", "packed-f32-group4-speedup",
+                                       "paged-f32-group4-time", "paged-f32-group4-speedup"};
+  names.erase(names.begin(), names.begin() + 4);
+  EXPECT_EQ(names, expected);
+  ASSERT_TRUE(fv_bench_plot_all(*report, folder.path().c_str(), error, sizeof error)) << error;
+  for (const std::string &name : expected) {
+    EXPECT_EQ(access(folder.file(name + ".png").c_str(), F_OK), 0) << name;
+  }
+  EXPECT_NE(text_of(folder.file("paged-f32-group4-time.svg")).find("</svg>"), std::string::npos);
+}
+
 TEST(BenchPlot, RowsOfTheMachineAloneMakeNoPicture) {
   ReportText rows;
   rows.row(prefill("peak", 128), {1}).row(decode("read", 1024), {1}).row(decode("peak", 1024), {1});

@@ -12,10 +12,13 @@
 
 #include "bench_check.h"
 #include "bench_grid.h"
+#include "bench_index.h"
 
 namespace {
 
 const char kName[] = "cpu/naive/prefill/batch:4/heads:8:2/len:64:96/dim:128/bf16/causal/warm";
+const char kServed[] =
+    "cuda/fovea/mixed/batch:4/heads:8:2/len:64:96/page:16/dim:128/f16/causal/cold";
 
 fv_bench_problem problem(int64_t len_q, int64_t len_kv, bool causal) {
   fv_bench_problem made = {};
@@ -39,7 +42,7 @@ TEST(BenchProblem, PairsAreThoseThatTheMaskLeaves) {
     for (int64_t len_kv : {1, 2, 5, 8, 13}) {
       for (bool causal : {false, true}) {
         fv_bench_problem p = problem(len_q, len_kv, causal);
-        EXPECT_EQ(fv_bench_pairs(&p), count_pairs(p)) << len_q << " x " << len_kv << causal;
+        EXPECT_EQ(fv_bench_pairs(&p, 1), count_pairs(p)) << len_q << " x " << len_kv << causal;
       }
     }
   }
@@ -48,6 +51,101 @@ TEST(BenchProblem, PairsAreThoseThatTheMaskLeaves) {
 TEST(BenchProblem, FlopsAreFourPerPairHeadAndDim) {
   fv_bench_problem p = problem(3, 3, true);
   EXPECT_EQ(fv_bench_flops(&p), 4.0 * 2 * 8 * 16 * 6);
+}
+
+fv_bench_problem served(fv_bench_kind kind, int64_t batch, int64_t len_q, int64_t len_kv) {
+  fv_bench_problem made = problem(len_q, len_kv, kind != FV_BENCH_PAGED);
+  made.batch = batch, made.kind = kind;
+  if (kind != FV_BENCH_PACKED) made.page_len = 16;
+  return made;
+}
+
+TEST(BenchProblem, UnequalSequencesBeginWithTheLongestAndAreSpreadEvenly) {
+  for (int64_t longest : {1, 15, 16, 1000, 65536}) {
+    fv_bench_problem p = served(FV_BENCH_PACKED, 256, longest, longest);
+    EXPECT_EQ(fv_bench_keys_of(&p, 0), longest);
+    int64_t longer_than_half = 0;
+    for (int64_t s = 0; s < p.batch; ++s) {
+      const int64_t keys = fv_bench_keys_of(&p, s);
+      EXPECT_GE(keys, longest < 16 ? 1 : longest / 16);
+      EXPECT_LE(keys, longest);
+      EXPECT_EQ(fv_bench_rows_of(&p, s), keys);
+      longer_than_half += 2 * keys > longest;
+    }
+    if (longest >= 1000) {
+      EXPECT_NEAR(static_cast<double>(longer_than_half), 256 * 8.0 / 15, 3);
+    }
+  }
+}
+
+TEST(BenchProblem, AChunkBelongsToTheFirstSequenceAndEachOtherHasOneRow) {
+  fv_bench_problem mixed = served(FV_BENCH_MIXED, 9, 32, 400);
+  fv_bench_problem paged = served(FV_BENCH_PAGED, 9, 1, 400);
+  EXPECT_EQ(fv_bench_rows(&mixed), 32 + 8);
+  EXPECT_EQ(fv_bench_rows(&paged), 9);
+  EXPECT_EQ(fv_bench_keys(&mixed), fv_bench_keys(&paged));
+  EXPECT_EQ(fv_bench_rows_of(&mixed, 0), 32);
+  EXPECT_EQ(fv_bench_rows_of(&mixed, 8), 1);
+}
+
+TEST(BenchProblem, WorkOfUnequalSequencesIsTheSumOfTheirs) {
+  for (fv_bench_kind kind : {FV_BENCH_PACKED, FV_BENCH_PAGED, FV_BENCH_MIXED}) {
+    const int64_t len_q = kind == FV_BENCH_PACKED ? 50 : kind == FV_BENCH_PAGED ? 1 : 20;
+    fv_bench_problem p = served(kind, 5, len_q, 50);
+    int64_t pairs = 0, keys = 0, pages = 0;
+    for (int64_t s = 0; s < 5; ++s) {
+      fv_bench_problem alone = problem(fv_bench_rows_of(&p, s), fv_bench_keys_of(&p, s), p.causal);
+      pairs += count_pairs(alone);
+      keys += alone.len_kv;
+      pages += p.page_len ? (alone.len_kv + 15) / 16 : 0;
+    }
+    EXPECT_EQ(fv_bench_flops(&p), 4.0 * 8 * 16 * static_cast<double>(pairs));
+    EXPECT_EQ(fv_bench_kv_bytes(&p), 2.0 * 2 * 16 * 4 * static_cast<double>(keys));
+    EXPECT_EQ(fv_bench_pages(&p), pages);
+  }
+}
+
+TEST(BenchIndex, EveryRowKeyAndPageBelongsToOneSequence) {
+  for (fv_bench_kind kind : {FV_BENCH_PACKED, FV_BENCH_PAGED, FV_BENCH_MIXED}) {
+    const int64_t len_q = kind == FV_BENCH_PACKED ? 300 : kind == FV_BENCH_PAGED ? 1 : 20;
+    fv_bench_problem p = served(kind, 7, len_q, 300);
+    const int64_t count = fv_bench_index_at(&p, nullptr).count;
+    std::vector<int32_t> numbers(static_cast<size_t>(count) + 1, -77);
+    fv_bench_index index = fv_bench_index_at(&p, numbers.data());
+    fv_bench_index_fill(&index, &p);
+    EXPECT_EQ(numbers.back(), -77);
+    EXPECT_EQ(index.q_offsets != nullptr, kind != FV_BENCH_PAGED);
+    EXPECT_EQ(index.kv_offsets != nullptr, kind == FV_BENCH_PACKED);
+    EXPECT_EQ(index.page_ids != nullptr, kind != FV_BENCH_PACKED);
+    std::set<int32_t> pages;
+    int64_t in_order = 0;
+    for (int64_t s = 0; s < p.batch; ++s) {
+      if (index.q_offsets) {
+        EXPECT_EQ(index.q_offsets[s + 1] - index.q_offsets[s], fv_bench_rows_of(&p, s));
+      }
+      if (index.kv_offsets) {
+        EXPECT_EQ(index.kv_offsets[s + 1] - index.kv_offsets[s], fv_bench_keys_of(&p, s));
+      }
+      if (!index.page_ids) continue;
+      EXPECT_EQ(index.kv_lengths[s], fv_bench_keys_of(&p, s));
+      for (int64_t page = 0; page < index.row_stride; ++page) {
+        const int32_t *id = &index.page_ids[s * index.row_stride + page];
+        if (page >= fv_bench_pages_of(&p, s)) {
+          EXPECT_EQ(*id, -1);
+          continue;
+        }
+        EXPECT_TRUE(*id >= 0 && *id < index.pages && pages.insert(*id).second) << *id;
+        in_order += page && id[0] == id[-1] + 1;
+      }
+    }
+    EXPECT_EQ(static_cast<int64_t>(pages.size()), fv_bench_pages(&p));
+    EXPECT_LE(in_order, index.pages / 8);
+  }
+}
+
+TEST(BenchIndex, DenseTensorsNeedNone) {
+  fv_bench_problem p = problem(1, 10, false);
+  EXPECT_EQ(fv_bench_index_at(&p, nullptr).count, 0);
 }
 
 TEST(BenchProblem, BytesAreThoseOfKeysAndValues) {
@@ -67,9 +165,30 @@ TEST(BenchProblem, NameIsReadBackAsItWasWritten) {
   EXPECT_EQ(key.problem.len_kv, 96);
   EXPECT_EQ(key.problem.dtype, FOVEA_BF16);
   EXPECT_TRUE(key.problem.causal);
-  EXPECT_FALSE(key.problem.decode || key.problem.cold);
+  EXPECT_EQ(key.problem.kind, FV_BENCH_PREFILL);
+  EXPECT_EQ(key.problem.page_len, 0);
+  EXPECT_FALSE(key.problem.cold);
   fv_bench_row_name(&key, name);
   EXPECT_STREQ(name, kName);
+  ASSERT_TRUE(fv_bench_row_parse(kServed, &key));
+  EXPECT_EQ(key.problem.kind, FV_BENCH_MIXED);
+  EXPECT_EQ(key.problem.page_len, 16);
+  EXPECT_EQ(key.problem.dtype, FOVEA_F16);
+  fv_bench_row_name(&key, name);
+  EXPECT_STREQ(name, kServed);
+}
+
+TEST(BenchProblem, RowsThatDifferInKindOrPagesAloneAreNotTheSame) {
+  fv_bench_row_key mixed, other;
+  std::string name = kServed;
+  ASSERT_TRUE(fv_bench_row_parse(kServed, &mixed));
+  name.replace(name.find("page:16"), 7, "page:32");
+  ASSERT_TRUE(fv_bench_row_parse(name.c_str(), &other));
+  EXPECT_FALSE(fv_bench_problem_same(&mixed.problem, &other.problem));
+  other = mixed;
+  EXPECT_TRUE(fv_bench_problem_same(&mixed.problem, &other.problem));
+  other.problem.kind = FV_BENCH_PAGED;
+  EXPECT_FALSE(fv_bench_problem_same(&mixed.problem, &other.problem));
 }
 
 TEST(BenchProblem, OtherNamesAreRefused) {
@@ -86,6 +205,23 @@ TEST(BenchProblem, OtherNamesAreRefused) {
   }
 }
 
+TEST(BenchProblem, NamesOfProblemsThatCannotBeAreRefused) {
+  fv_bench_row_key key;
+  const struct {
+    const char *part, *instead;
+  } changes[] = {{"/page:16", ""},       {"page:16", "page:0"},  {"page:16", "page:x"},
+                 {"page:16", "page:-1"}, {"mixed", "prefill"},   {"mixed", "decode"},
+                 {"mixed", "packed"},    {"mixed", "paged"},     {"len:64:96", "len:97:96"},
+                 {"mixed", "unequal"},   {"page:16", "page:16x"}};
+  for (const auto &change : changes) {
+    std::string bad = kServed;
+    bad.replace(bad.find(change.part), strlen(change.part), change.instead);
+    EXPECT_FALSE(fv_bench_row_parse(bad.c_str(), &key)) << bad;
+  }
+  EXPECT_FALSE(fv_bench_row_parse(
+      "cpu/fovea/packed/batch:4/heads:8:2/len:64:96/dim:128/f32/causal/warm", &key));
+}
+
 TEST(BenchGrid, HasEveryProblemOnceAndLeavesOutWarmCachesThatCannotHoldIt) {
   for (fv_bench_grid grid : {FV_BENCH_QUICK, FV_BENCH_DEFAULT, FV_BENCH_FULL}) {
     fv_bench_problems list = fv_bench_grid_problems(grid, 32 << 20);
@@ -97,9 +233,10 @@ TEST(BenchGrid, HasEveryProblemOnceAndLeavesOutWarmCachesThatCannotHoldIt) {
       char name[FV_BENCH_NAME];
       fv_bench_row_name(&key, name);
       EXPECT_TRUE(names.insert(name).second) << name;
+      EXPECT_TRUE(fv_bench_row_parse(name, &key)) << name;
       EXPECT_EQ(p.heads_q % p.heads_kv, 0) << name;
       EXPECT_LE(fv_bench_kv_bytes(&p), 1 << 30) << name;
-      if (p.decode && !p.cold) {
+      if (p.kind == FV_BENCH_DECODE && !p.cold) {
         EXPECT_LE(fv_bench_kv_bytes(&p), 16 << 20) << name;
       }
     }
@@ -114,7 +251,8 @@ TEST(BenchGrid, FullReachesWhatItPromises) {
   for (size_t i = 0; i < list.count; ++i) {
     dims.insert(list.at[i].dim);
     dtypes.insert(list.at[i].dtype);
-    (list.at[i].decode ? keys : lengths).insert(list.at[i].len_kv);
+    if (!fv_bench_is_dense(&list.at[i])) continue;
+    (list.at[i].kind == FV_BENCH_DECODE ? keys : lengths).insert(list.at[i].len_kv);
   }
   free(list.at);
   EXPECT_EQ(dims, (std::set<int64_t>{32, 64, 128, 256}));
@@ -122,6 +260,37 @@ TEST(BenchGrid, FullReachesWhatItPromises) {
   EXPECT_EQ(*lengths.begin(), 128);
   EXPECT_EQ(*lengths.rbegin(), 16384);
   EXPECT_EQ(*keys.rbegin(), 65536);
+}
+
+TEST(BenchGrid, EachHasEveryKindInEachDtype) {
+  for (fv_bench_grid grid : {FV_BENCH_QUICK, FV_BENCH_DEFAULT, FV_BENCH_FULL}) {
+    for (fv_bench_problems list :
+         {fv_bench_grid_problems(grid, 0), fv_bench_grid_cuda_problems(grid)}) {
+      std::set<int> dtypes;
+      std::set<std::pair<int, int>> both;
+      for (size_t i = 0; i < list.count; ++i) {
+        dtypes.insert(list.at[i].dtype);
+        both.insert({list.at[i].kind, list.at[i].dtype});
+      }
+      free(list.at);
+      EXPECT_EQ(both.size(), FV_BENCH_KINDS * dtypes.size());
+    }
+  }
+}
+
+TEST(BenchGrid, OfAGpuHasEveryProblemOnce) {
+  for (fv_bench_grid grid : {FV_BENCH_QUICK, FV_BENCH_DEFAULT, FV_BENCH_FULL}) {
+    fv_bench_problems list = fv_bench_grid_cuda_problems(grid);
+    std::set<std::string> names;
+    for (size_t i = 0; i < list.count; ++i) {
+      fv_bench_row_key key = {"cuda", "fovea", list.at[i]};
+      char name[FV_BENCH_NAME];
+      fv_bench_row_name(&key, name);
+      EXPECT_TRUE(names.insert(name).second) << name;
+      EXPECT_TRUE(fv_bench_row_parse(name, &key)) << name;
+    }
+    free(list.at);
+  }
 }
 
 TEST(BenchCheck, DistanceIsTheLargestAndNanIsInfinitelyFar) {

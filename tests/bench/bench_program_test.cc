@@ -3,6 +3,7 @@
 #include <jansson.h>
 #include <sys/wait.h>
 
+#include <cstring>
 #include <memory>
 #include <set>
 
@@ -85,10 +86,29 @@ TEST(BenchProgram, ListsTheProblemsOfAGridWithTheirWork) {
   for (std::string line; std::getline(lines, line); ++count) {
     fv_bench_row_key key;
     ASSERT_TRUE(fv_bench_row_parse(line.substr(0, line.find('\t')).c_str(), &key)) << line;
-    EXPECT_TRUE(key.problem.decode);
+    EXPECT_EQ(key.problem.kind, FV_BENCH_DECODE);
     EXPECT_EQ(strtod(line.c_str() + line.find('\t'), nullptr), fv_bench_flops(&key.problem));
   }
   EXPECT_GE(count, 4);
+}
+
+TEST(BenchProgram, TimesBatchesAsServersHaveThem) {
+  for (const char *kind : {"packed", "paged", "mixed"}) {
+    Folder folder;
+    const std::string wanted = std::string("--quick --filter ") + kind + " --output ";
+    Ran ran = bench(wanted + folder.file("report.json"));
+    ASSERT_EQ(ran.code, 0) << ran.out;
+    EXPECT_NE(ran.out.find("x naive"), std::string::npos) << ran.out;
+    const std::string report = text_of(folder.file("report.json"));
+    for (const char *pipeline : {"fovea", "naive", "peak", "read"}) {
+      const bool expected = strcmp(pipeline, "read") || strcmp(kind, "packed");
+      const std::string row = std::string("cpu/") + pipeline + "/" + kind + "/";
+      EXPECT_EQ(report.find(row) != std::string::npos, expected) << row;
+    }
+    ran = bench("--break-naive " + wanted + folder.file("broken.json"));
+    EXPECT_EQ(ran.code, 1) << ran.out;
+    EXPECT_NE(ran.out.find("differs from fovea's by"), std::string::npos) << ran.out;
+  }
 }
 
 TEST(BenchProgram, ShowsAReportAsTableAndPageAndPictures) {
@@ -101,9 +121,14 @@ TEST(BenchProgram, ShowsAReportAsTableAndPageAndPictures) {
   EXPECT_EQ(page.out.rfind("# Performance\n", 0), 0u) << page.out;
   EXPECT_NE(page.out.find("(../here/prefill-f32-time.png)"), std::string::npos) << page.out;
   EXPECT_NE(page.out.find("Test Processor, 2 threads"), std::string::npos) << page.out;
+  EXPECT_EQ(page.out.find("Packed, paged and mixed"), std::string::npos) << page.out;
   EXPECT_EQ(bench("plot " + path + " " + folder.path()).code, 0);
   EXPECT_EQ(access(folder.file("decode-f32-group4-time.svg").c_str(), F_OK), 0);
   EXPECT_EQ(bench("plot " + path + " /nonexistent").code, 5);
+  served_report().write(path);
+  page = bench("page " + path + " ../here");
+  EXPECT_NE(page.out.find("Packed, paged and mixed"), std::string::npos) << page.out;
+  EXPECT_NE(page.out.find("### mixed batch f32"), std::string::npos) << page.out;
 }
 
 #if defined(FOVEA_BENCH_SIMGPU)
@@ -122,8 +147,10 @@ TEST(BenchProgram, TimesTheNaivePipelineOnCudaAndCallsASimulationOne) {
   ASSERT_EQ(ran.code, 0) << ran.out;
   EXPECT_NE(ran.out.find("simulated          all times are the software GPU's"), std::string::npos);
   const std::string report = text_of(folder.file("report.json"));
-  for (const char *row : {"cuda/fovea/prefill/", "cuda/naive/prefill/", "cuda/fovea/decode/",
-                          "cuda/naive/decode/", "cuda/read/decode/"}) {
+  for (const char *row :
+       {"cuda/fovea/prefill/", "cuda/naive/prefill/", "cuda/fovea/decode/", "cuda/naive/decode/",
+        "cuda/read/decode/", "cuda/fovea/packed/", "cuda/naive/packed/", "cuda/fovea/paged/",
+        "cuda/naive/paged/", "cuda/read/paged/", "cuda/fovea/mixed/", "cuda/naive/mixed/"}) {
     EXPECT_NE(report.find(row), std::string::npos) << row;
   }
   EXPECT_EQ(broken.code, 1) << broken.out;
@@ -181,8 +208,9 @@ TEST(BenchProgram, RefusesArgumentsItDoesNotKnow) {
 TEST(BenchProgram, HelpTeachesItsCommands) {
   Ran ran = bench("--help");
   EXPECT_EQ(ran.code, 0);
-  for (const char *word : {"--quick", "--full", "--device", "--host", "--output", "--filter",
-                           "--threads", "--repetitions", "table FILE", "plot FILE FOLDER"}) {
+  for (const char *word :
+       {"--quick", "--full", "--device", "--host", "--output", "--filter", "packed", "paged",
+        "mixed", "--threads", "--repetitions", "table FILE", "plot FILE FOLDER"}) {
     EXPECT_NE(ran.out.find(word), std::string::npos) << word;
   }
   EXPECT_EQ(ran.out.find("--break-naive"), std::string::npos);

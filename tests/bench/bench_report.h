@@ -85,6 +85,23 @@ inline std::string decode(const std::string &pipeline, int keys,
          "/dim:64/f32/full/" + cache;
 }
 
+// Batches of 16 unequal sequences, with 4 query heads per key head.
+inline std::string packed(const std::string &pipeline, int longest) {
+  std::string length = std::to_string(longest);
+  return "cpu/" + pipeline + "/packed/batch:16/heads:4:1/len:" + length + ":" + length +
+         "/dim:64/f32/causal/warm";
+}
+
+inline std::string paged(const std::string &pipeline, int most_keys) {
+  return "cpu/" + pipeline + "/paged/batch:16/heads:4:1/len:1:" + std::to_string(most_keys) +
+         "/page:16/dim:64/f32/full/cold";
+}
+
+inline std::string mixed(const std::string &pipeline, int most_keys) {
+  return "cpu/" + pipeline + "/mixed/batch:16/heads:4:1/len:64:" + std::to_string(most_keys) +
+         "/page:16/dim:64/f32/causal/cold";
+}
+
 // A small report with something of everything: 2 lengths, peers, decoding, a row that was skipped.
 inline ReportText small_report() {
   const char *work = ", \"flops\": 4e9, \"bytes\": 1e9, \"peak_bytes\": 1048576";
@@ -102,6 +119,20 @@ inline ReportText small_report() {
       .row(decode("read", 1024), {10, 10, 10}, ", \"bytes\": 1e9")
       .row(decode("fovea@torch", 1024), {20, 20, 20}, work)
       .row(decode("torch-folded", 1024), {40, 40, 40}, work);
+}
+
+// The same, and batches as servers have them.
+inline ReportText served_report() {
+  const char *work = ", \"flops\": 4e9, \"bytes\": 1e9, \"peak_bytes\": 1048576";
+  return small_report()
+      .row(packed("fovea", 512), {5, 5, 5}, work)
+      .row(packed("naive", 512), {10, 10, 10}, work)
+      .row(paged("fovea", 1024), {20, 20, 20}, work)
+      .row(paged("read", 1024), {10, 10, 10}, ", \"bytes\": 1e9")
+      .row(paged("naive", 1024), {80, 80, 80}, work)
+      .row(mixed("fovea", 1024), {40, 40, 40}, work)
+      .row(mixed("read", 1024), {10, 10, 10}, ", \"bytes\": 1e9")
+      .row(mixed("naive", 1024), {60, 60, 60}, work);
 }
 
 class Report {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "bench_group.h"
 #include "bench_report.h"
 #include "bench_table.h"
 #include "bench_text.h"
@@ -120,6 +121,39 @@ TEST(BenchTable, HasALinePerProblemAndSaysWhatWasSkipped) {
   EXPECT_NE(text.find("decode f32, from memory, dim 64, 4 query heads per key head"),
             std::string::npos)
       << text;
+}
+
+TEST(BenchTable, BatchesOfUnequalSequencesHaveTablesOfTheirOwn) {
+  std::string text = printed(fv_bench_table_print, Report(served_report()));
+  for (const char *line : {
+           "packed prefill f32, causal, dim 64, 4 query heads per key head\n",
+           "batch x heads x longest    fovea",
+           "         16 x 4/1 x 512  5.00 ms   0.0 %    800.0",
+           "paged decode f32, from memory, pages of 16, dim 64, 4 query heads per key head\n",
+           "batch x heads x most keys    fovea",
+           "          16 x 4/1 x 1024  20.0 ms   0.0 %  50.0     50 %",
+           "mixed batch f32, from memory, pages of 16, dim 64, 4 query heads per key head\n",
+           "chunk + rows x heads x most keys    fovea",
+           "            64 + 15 x 4/1 x 1024  40.0 ms   0.0 %  25.0     25 %",
+           "from a sixteenth of that length to all of it\n",
+       }) {
+    EXPECT_NE(text.find(line), std::string::npos) << line << text;
+  }
+  text = printed(fv_bench_table_print, Report(small_report()));
+  EXPECT_EQ(text.find("sixteenth"), std::string::npos) << text;
+}
+
+TEST(BenchTable, RowsOfAnotherKindAreInAnotherTable) {
+  fv_bench_row_key a, b;
+  const std::string rest = "/batch:16/heads:4:1/len:64:64/dim:64/f32/causal/warm";
+  ASSERT_TRUE(fv_bench_row_parse(("cpu/fovea/packed" + rest).c_str(), &a));
+  ASSERT_TRUE(fv_bench_row_parse(("cpu/fovea/prefill" + rest).c_str(), &b));
+  EXPECT_TRUE(fv_bench_group_same(&a.problem, &a.problem));
+  EXPECT_FALSE(fv_bench_group_same(&a.problem, &b.problem));
+  ASSERT_TRUE(fv_bench_row_parse(mixed("fovea", 64).c_str(), &a));
+  b = a;
+  b.problem.page_len = 32;
+  EXPECT_FALSE(fv_bench_group_same(&a.problem, &b.problem));
 }
 
 TEST(BenchTable, LeavesOutColumnsThatNobodyFilled) {

@@ -9,6 +9,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import types
 import unittest
 
 ROOT, CASE = (pathlib.Path(name).resolve() for name in sys.argv[1:3])
@@ -17,7 +18,7 @@ del sys.argv[1:3]
 
 def load(name):
   """A script as a module."""
-  loader = importlib.machinery.SourceFileLoader(name.replace("-", "_"), str(ROOT / "scripts" / name))
+  loader = importlib.machinery.SourceFileLoader(name.replace("-", "_").replace(".py", ""), str(ROOT / "scripts" / name))
   module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
   loader.exec_module(module)
   return module
@@ -40,6 +41,29 @@ class Bench(unittest.TestCase):
       done = run(ROOT / "scripts/bench", *arguments)
       self.assertEqual(done.returncode, 2, arguments)
       self.assertIn("scripts/bench: ", done.stderr)
+
+
+class Peers(unittest.TestCase):
+  """Without PyTorch: a module of its name that has its types."""
+
+  def setUp(self):
+    sys.modules["torch"] = types.SimpleNamespace(float32=4, float16=2, bfloat16=2)
+    self.script = load("bench_peers.py")
+
+  def tearDown(self):
+    del sys.modules["torch"]
+
+  def test_take_no_part_in_unequal_sequences_and_a_line_says_so(self):
+    shapes = {"prefill": "4/heads:8:2/len:64:64", "decode": "4/heads:8:2/len:1:64",
+              "packed": "4/heads:8:2/len:64:64", "paged": "4/heads:8:2/len:1:64/page:16",
+              "mixed": "4/heads:8:2/len:8:64/page:16"}
+    listed = "".join(f"cpu/fovea/{kind}/batch:{shape}/dim:128/f32/causal/cold\t1\t2\t3\n"
+                     for kind, shape in shapes.items())
+    problems, left_out = self.script.problems_of(listed)
+    self.assertEqual([problem.kind for problem in problems], ["prefill", "decode"])
+    self.assertEqual([problem.decode for problem in problems], [False, True])
+    self.assertIn(" 3 problems that are packed, paged or mixed", left_out)
+    self.assertIsNone(self.script.problems_of(listed.splitlines()[0])[1])
 
 
 class PerformancePage(unittest.TestCase):

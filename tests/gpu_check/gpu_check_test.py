@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -46,7 +47,19 @@ class GpuCheck(unittest.TestCase):
                 "fovea_kv_append", "fovea_merge"):
       self.assertIn(f"== {row}\n", smoke)
     names = [row["name"] for row in json.loads((self.out / "bench.json").read_text())["benchmarks"]]
-    self.assertTrue(any(name.startswith("cuda/naive/prefill/") for name in names), names)
+    for kind in ("prefill", "decode", "packed", "paged", "mixed"):
+      for pipeline in ("fovea", "naive"):
+        self.assertTrue(any(name.startswith(f"cuda/{pipeline}/{kind}/") for name in names), names)
+
+  def test_the_bench_stage_measures_every_row_of_the_grid_once(self):
+    script = (ROOT / "scripts/gpu-check").read_text().replace("\\\n", " ")
+    filters = re.search(r"for filter in ([^;]*);", script).group(1).split()
+    listed = subprocess.run([BUILD / "bench/fovea-bench", "list", "--device", "cuda"], capture_output=True,
+                            text=True, check=True).stdout
+    names = [line.split("\t")[0] for line in listed.splitlines()]
+    self.assertGreater(len(names), 20)
+    for name in names:
+      self.assertEqual(sum(part in name for part in filters), 1, name)
 
   def test_without_a_device_the_kernels_stages_fail_and_say_why(self):
     done = check("--out", self.out, "--stage", "smoke", "--stage", "bench",
