@@ -184,17 +184,21 @@ std::vector<uint8_t> bytes_of(const std::vector<int32_t> &numbers) {
 
 const std::vector<int32_t> kPages = {14, 3, 7, 0, 12, 9, 1, 13, 5, 2, 11, 6, 4, 10, 8};
 
-// 3 sequences of 70 keys, 6 heads over 3, dim 32, of which one tensor is far in one dimension.
-Results attend_far(Which which, int far, const Kind &kind, bool paged, bool *is_there,
+// Plain keys are copied without a look at each.
+enum class Keys { PLAIN, MASKED, PAGED };
+
+// 3 sequences of 140 keys, 6 heads over 3, dim 32, of which one tensor is far in one dimension.
+Results attend_far(Which which, int far, const Kind &kind, Keys keys, bool *is_there,
                    const std::function<void(fovea_attention_args, int64_t)> &call) {
   const auto of = [&](Which one) { return one == which ? far : kNear; };
-  const int64_t slots = paged ? 16 : 70, places = paged ? 15 : 3;
+  const bool paged = keys == Keys::PAGED;
+  const int64_t slots = paged ? 28 : 140, places = paged ? 15 : 3;
   const DeviceTensor q(FOVEA_F16, {3, kind.len_q, 6, 32}, of(Q));
   const DeviceTensor k(FOVEA_F16, {places, slots, 3, 32}, of(K));
   const DeviceTensor v(FOVEA_F16, {places, slots, 3, 32}, of(V));
   const DeviceTensor out(FOVEA_F16, {3, kind.len_q, 6, 32}, of(OUT));
   const DeviceTensor lse(FOVEA_F32, {3, kind.len_q, 6, 1}, of(LSE));
-  const DeviceTensor mask(FOVEA_U8, {3, 1, 1, 80}, of(MASK));
+  const DeviceTensor mask(FOVEA_U8, {3, 1, 1, 140}, of(MASK));
   const DeviceTensor table(FOVEA_F32, {3, 1, 1, 5}, of(TABLE));  // of as many bytes as ids
   for (const DeviceTensor *t : {&q, &k, &v, &out, &lse, &mask, &table}) {
     *is_there &= t->memory->is_there();
@@ -203,19 +207,19 @@ Results attend_far(Which which, int far, const Kind &kind, bool paged, bool *is_
   q.put(halves(3 * kind.len_q * 6 * 32, 1));
   k.put(halves(places * slots * 3 * 32, 2));
   v.put(halves(places * slots * 3 * 32, 3));
-  std::vector<uint8_t> shown(3 * 80);
+  std::vector<uint8_t> shown(3 * 140);
   for (size_t i = 0; i < shown.size(); ++i) shown[i] = i % 7 != 3;
   mask.put(shown);
   table.put(bytes_of(kPages));
-  const Mirrored<int32_t> lengths({70, 70, 69});
+  const Mirrored<int32_t> lengths({140, 140, 139});
   fovea_attention_args a = {};
   a.q = q.view, a.k = k.view, a.v = v.view, a.out = out.view, a.lse = lse.view;
   a.reproducible = kind.level;
-  a.mask = mask.view;
+  if (keys == Keys::MASKED) a.mask = mask.view;
   a.kv_lengths = lengths.pointer();
   const int32_t *ids = static_cast<const int32_t *>(table.view.data);
   if (paged) a.pages = {ids, nullptr, nullptr, table.view.stride[0], 5};
-  call(a, paged ? 80 : 70);
+  call(a, 140);
   return {out.there(), lse.there()};
 }
 
@@ -225,12 +229,12 @@ struct Far {
 };
 
 // The bits of a call on near tensors, for each that is far in one way.
-void expect_no_difference(const std::vector<Far> &ways, bool paged, bool *is_there,
+void expect_no_difference(const std::vector<Far> &ways, Keys keys, bool *is_there,
                           const std::function<void(fovea_attention_args, int64_t)> &call) {
   for (const Kind &kind : kKinds) {
-    const Results near = attend_far(Q, kNear, kind, paged, is_there, call);
+    const Results near = attend_far(Q, kNear, kind, keys, is_there, call);
     for (const Far &far : ways) {
-      const Results other = attend_far(far.which, far.dimension, kind, paged, is_there, call);
+      const Results other = attend_far(far.which, far.dimension, kind, keys, is_there, call);
       if (!*is_there) return;
       EXPECT_TRUE(near == other) << kind.name << ", tensor " << far.which << ", dimension "
                                  << far.dimension;
@@ -240,13 +244,15 @@ void expect_no_difference(const std::vector<Far> &ways, bool paged, bool *is_the
 }
 
 TEST_F(FarKernel, AttendsToTensorsOfAnyStride) {
-  std::vector<Far> ways = {{MASK, 0}};
+  std::vector<Far> ways;
   for (Which which : {Q, K, V, OUT, LSE}) {
     for (int dimension : {0, 1, 2}) ways.push_back({which, dimension});
   }
   bool is_there = true;
   const auto call = [this](fovea_attention_args a, int64_t len_kv) { attend(a, len_kv); };
-  expect_no_difference(ways, false, &is_there, call);
+  expect_no_difference(ways, Keys::PLAIN, &is_there, call);
+  const std::vector<Far> of_keys = {{MASK, 0}, {K, 0}, {K, 1}, {K, 2}, {V, 0}, {V, 1}, {V, 2}};
+  expect_no_difference(of_keys, Keys::MASKED, &is_there, call);
   if (!is_there) GTEST_SKIP() << "the device has not so much memory";
 }
 
@@ -257,7 +263,7 @@ TEST_F(FarKernel, AttendsToPagesOfAnyStride) {
   }
   bool is_there = true;
   const auto call = [this](fovea_attention_args a, int64_t len_kv) { attend(a, len_kv); };
-  expect_no_difference(ways, true, &is_there, call);
+  expect_no_difference(ways, Keys::PAGED, &is_there, call);
   if (!is_there) GTEST_SKIP() << "the device has not so much memory";
 }
 

@@ -17,6 +17,7 @@ inline Attention feature_problem(const Feature &feature, const Way &way, uint64_
   a.heads(4, 2).dim(way.dim).dim_v(way.dim_v);
   feature.apply(a);
   if (!way.narrow) a.heads(4 * a.s.heads_q, a.s.heads_kv);
+  if (way.contiguous) a.contiguous();
   return a.reproducible(way.level).sm_count(FEW_MULTIPROCESSORS);
 }
 
@@ -51,7 +52,7 @@ inline std::vector<Feature> kernel_features() {
   std::vector<Feature> found;
   for (const auto &list : {features(), further_features()}) {
     for (const Feature &feature : list) {
-      const Way way = {"", FOVEA_F16, FOVEA_REPRODUCIBLE_RUN, true, 16, 16};
+      const Way way = {"", FOVEA_F16, FOVEA_REPRODUCIBLE_RUN, true, 16, 16, false};
       if (has_kernel(feature_problem(feature, way))) found.push_back(feature);
     }
   }

@@ -53,6 +53,9 @@ struct Way {
   uint32_t level;
   bool narrow;         // rows of a sequence fit into one narrow tile; PHASE has none
   int64_t dim, dim_v;  // which choose the row of the table, and with it the tiles of keys
+  // Rows of keys begin at multiples of 16 bytes, so that tiles without an edge are copied as they are;
+  // else wherever the layout's seed puts them.
+  bool contiguous;
 };
 
 inline void PrintTo(const Way &way, std::ostream *out) {
