@@ -20,9 +20,11 @@ static u32 allocation_count, allocation_capacity;
 // The latest large allocations that were freed, whose states do not say so.
 static struct allocation freed[4096];
 static u32 freed_count;
-static u64 cursor;  // where the search for room goes on: freed memory rests for a while
-// So far it goes before it begins again: what is known of freed memory is memory too.
-static const u64 roam = (u64)1 << 30;
+static u64 cursor;  // where the search for room goes on: freed memory rests as long as possible
+// What is known of freed memory is memory too: so far behind the cursor it is forgotten, and freed memory is
+// no longer told from memory that never was.
+static const u64 window = (u64)1 << 30;
+static u64 forgotten;
 
 static void *reserve(u64 bytes) {
   void *memory =
@@ -75,9 +77,51 @@ static u64 find_room(u64 from, u64 bytes) {
   return 0;
 }
 
+// Whole pages go back to the system; what is left of them must be cleared by hand.
+static void release_pages(u8 *start, u64 bytes) {
+  enum { PAGE = 4096 };
+  uintptr_t first = ((uintptr_t)start + PAGE - 1) / PAGE * PAGE;
+  uintptr_t end = ((uintptr_t)start + bytes) / PAGE * PAGE;
+  if (end > first) madvise((void *)first, end - first, MADV_DONTNEED);
+}
+
+static void release_all(u64 offset, u64 bytes) {
+  u64 first = offset / SIM_GRANULE, stamps = bytes / SIM_GRANULE * sizeof(u64);
+  release_pages(sim_memory.bytes + offset, bytes);
+  release_pages((u8 *)(sim_memory.write_stamps + first), stamps);
+  release_pages((u8 *)(sim_memory.read_stamps[0] + first), stamps);
+  release_pages((u8 *)(sim_memory.read_stamps[1] + first), stamps);
+}
+
+static void forget_gap(u64 begin, u64 end) {
+  if (begin >= end) return;
+  release_pages(sim_memory.state + begin, end - begin);
+  release_all(begin, end - begin);
+}
+
+// All of [begin, end) but what is allocated.
+static void forget(u64 begin, u64 end) {
+  u32 i = find_index(begin);
+  if (i > 0) {
+    u64 reached = allocations[i - 1].offset + allocations[i - 1].bytes;
+    if (reached > begin) begin = reached;
+  }
+  for (; i < allocation_count && allocations[i].offset < end; i++) {
+    forget_gap(begin, allocations[i].offset);
+    begin = allocations[i].offset + allocations[i].bytes;
+  }
+  forget_gap(begin, end);
+}
+
+static void forget_what_is_old(void) {
+  if (cursor < forgotten) forgotten = 0;
+  for (; cursor - forgotten > 2 * window; forgotten += window) {
+    forget(forgotten, forgotten + window);
+  }
+}
+
 u64 sim_memory_allocate(u64 bytes) {
   if (bytes == 0 || bytes > SIM_GLOBAL_BYTES) return 0;
-  if (cursor > roam) cursor = 0;
   u64 offset = find_room(cursor, bytes);
   if (!offset) offset = find_room(0, bytes);
   if (!offset) return 0;
@@ -89,6 +133,7 @@ u64 sim_memory_allocate(u64 bytes) {
   allocation_count++;
   if (bytes < LARGE) memset(sim_memory.state + offset, SIM_BYTE_UNINITIALISED, bytes);
   cursor = offset + bytes;
+  forget_what_is_old();
   sim_memory.used += bytes;
   return SIM_GLOBAL_BASE + offset;
 }
@@ -124,14 +169,6 @@ enum sim_byte_state sim_memory_state(u64 offset, u32 bytes) {
   return is_freed || lies_in_freed(offset) ? SIM_BYTE_FREED : SIM_BYTE_UNALLOCATED;
 }
 
-// Whole pages go back to the system; what is left of them must be cleared by hand.
-static void release_pages(u8 *start, u64 bytes) {
-  enum { PAGE = 4096 };
-  uintptr_t first = ((uintptr_t)start + PAGE - 1) / PAGE * PAGE;
-  uintptr_t end = ((uintptr_t)start + bytes) / PAGE * PAGE;
-  if (end > first) madvise((void *)first, end - first, MADV_DONTNEED);
-}
-
 static void forget_states(u64 offset, u64 bytes) {
   if (bytes < LARGE) {
     memset(sim_memory.state + offset, SIM_BYTE_FREED, bytes);
@@ -150,11 +187,7 @@ bool sim_memory_free(u64 address) {
   if (index == allocation_count || allocations[index].offset != offset) return false;
   u64 bytes = allocations[index].bytes;
   forget_states(offset, bytes);
-  release_pages(sim_memory.bytes + offset, bytes);
-  u64 first = offset / SIM_GRANULE, stamps = bytes / SIM_GRANULE * sizeof(u64);
-  release_pages((u8 *)(sim_memory.write_stamps + first), stamps);
-  release_pages((u8 *)(sim_memory.read_stamps[0] + first), stamps);
-  release_pages((u8 *)(sim_memory.read_stamps[1] + first), stamps);
+  release_all(offset, bytes);
   memmove(allocations + index, allocations + index + 1,
           sizeof *allocations * (allocation_count - index - 1));
   allocation_count--;
