@@ -154,6 +154,29 @@ TEST_F(SimgpuServing, KeepsOfALargeTensorWhatWasTouched) {
   gpu.release(to);
 }
 
+// Thousands of calls go through gigabytes of addresses. What is freed is told for a gigabyte at least, and what
+// is in use is known however old it is.
+TEST_F(SimgpuServing, KnowsOldMemoryAndForgetsWhatWasFreedLongAgo) {
+  const size_t block = 900 << 10;
+  CUdeviceptr from = gpu.allocate(4096), to = gpu.allocate(4096), gone = gpu.allocate(1 << 16);
+  gpu.upload(from, std::vector<unsigned>(32, 1).data(), 128);
+  gpu.release(gone);
+  for (size_t bytes = 0; bytes < size_t{1} << 30; bytes += block) gpu.release(gpu.allocate(block));
+  run("copy_page", 1, 32, to, gone, int64_t{1}, int64_t{8192});
+  EXPECT_EQ("use-after-free", first_kind());
+  gpu.reset();
+  for (size_t bytes = 0; bytes < size_t{3} << 30; bytes += block) gpu.release(gpu.allocate(block));
+  EXPECT_EQ(CUDA_SUCCESS, run("copy_page", 1, 32, to, from, int64_t{0}, int64_t{32}));
+  run("copy_page", 1, 32, to, from, int64_t{1}, int64_t{32});
+  EXPECT_EQ("uninitialised-read", first_kind());
+  gpu.reset();
+  run("copy_page", 1, 32, to, gone, int64_t{1}, int64_t{8192});
+  EXPECT_EQ("out-of-bounds", first_kind());
+  gpu.reset();
+  gpu.release(from);
+  gpu.release(to);
+}
+
 TEST_F(SimgpuServing, WatchesLargeTensorsToo) {
   const size_t bytes = size_t{5} << 30;
   const int64_t stride = 1 << 20, pages = bytes / 4 / stride;
