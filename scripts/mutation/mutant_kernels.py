@@ -35,8 +35,9 @@ HEADER_PROGRAMS = {"tests/shape_test.cc": "tests/shape_test",
                    "tests/schedule_test.cc": "tests/schedule_test"}
 # Of a mutant on the host: plans, and launches on a driver made for tests.
 HOST_PROGRAMS = ["tests/plan_test", CUDA + "cuda_test"]
-# And, if those see nothing, the same calls on the CPU.
-LAST_PROGRAMS = ["tests/attention/stream_test", "tests/attention/allocation_test"]
+# And, if those see nothing, the calls on the CPU.
+LAST_PROGRAMS = ["tests/append_test", "tests/merge_test"] + [
+    f"tests/attention/{name}_test" for name in ("empty_row", "weights", "allocation", "stream")]
 DEVICE_PROGRAMS = [CUDA + name for name in ("bug_trial", "append_trial", "kernel_test",
                                             "cache_kernel_test")]
 PROGRAMS = list(HEADER_PROGRAMS.values()) + HOST_PROGRAMS + LAST_PROGRAMS + DEVICE_PROGRAMS
@@ -178,6 +179,8 @@ class KernelBench(Bench):
         self.plan.host = [Test(p) for p in list(HEADER_PROGRAMS.values()) + HOST_PROGRAMS]
         self.plan.last = [Test(p) for p in LAST_PROGRAMS]
         self.plan.device = {v.name: self.list_tests_of(v) for v in VARIANTS}
+        self.plan.quick = [t for tests in self.plan.device.values() for t in tests
+                           if not t.name and t.variant.architecture == 80]
         self.plan.by_group = {}
         for test in self.plan.host + self.plan.last + sum(self.plan.device.values(), []):
             self.plan.add(test.group, test, 0)
@@ -301,6 +304,10 @@ class KernelBench(Bench):
         if host_changed and self.run(self.options.build, self.build_limit)[0] != 0:
             return {"status": "killed", "by": "the build"}
         programs = self.build if host_changed else self.unchanged.folder
+        if path.startswith("csrc"):
+            verdict = self.try_tests(self.plan.quick + self.plan.last, path, programs, [])
+            if verdict:
+                return verdict
         for variant in VARIANTS:
             ptx = self.compile_variant(variant, path)
             if ptx is None:
@@ -309,10 +316,6 @@ class KernelBench(Bench):
                 continue
             different = True
             verdict = self.try_tests(self.plan.device[variant.name], path, programs, ptx)
-            if verdict:
-                return verdict
-        if host_changed:
-            verdict = self.try_tests(self.plan.last, path, programs, [])
             if verdict:
                 return verdict
         return {"status": "survived" if different else "same object"}

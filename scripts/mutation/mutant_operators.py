@@ -61,7 +61,7 @@ def is_binary(tokens, k):
             return False
     if tokens[k].text not in ("*", "&"):
         return True
-    if tokens[k + 1].text in (")", ",", "*", "const", "restrict"):
+    if tokens[k + 1].text in (")", ",", "*", ">", "const", "restrict"):
         return False
     # `T *x = ...`: the name before the star starts a statement, so it is a type.
     starts = k < 2 or tokens[k - 2].text in ("{", "}", ";", "(")
