@@ -1,7 +1,5 @@
 // launch_edge_test.cc - launches at the edges of what they are computed from: nothing to do, as little as
 // there can be, and what a kernel is handed without asking for it.
-#include <cstring>
-
 #include "cuda/cache_call.h"
 
 namespace fovea_test {
