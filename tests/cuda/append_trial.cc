@@ -16,7 +16,7 @@ class Trial : public testing::Test {
 };
 
 TEST_F(Trial, AnyLayoutsTypesAndTables) {
-  for (uint64_t seed = 0; seed < 60; ++seed) {
+  for (uint64_t seed = 0; seed < 150; ++seed) {
     expect_as_defined(random_case(seed, FOVEA_BF16), 0, FOVEA_DEVICE_CUDA,
                       "seed " + std::to_string(seed));
   }
