@@ -62,15 +62,19 @@ static void set_schedule(const fv_plan *plan, const fv_problem *problem,
   const fv_plan_schedule *schedule = &plan->schedule;
   if (!schedule->on) return;
   fv_cuda_layout layout = fv_cuda_layout_of(problem->sequences, schedule);
+  fv_device_schedule *to = &params->schedule;
   params->flags |= schedule->cut;
-  params->schedule =
-      (fv_device_schedule){.totals = (int64_t *)(workspace + layout.totals),
-                           .sequences = (fv_placed_sequence *)(workspace + layout.sequences),
-                           .tiles = (fv_placed_tile *)(workspace + layout.tiles),
-                           .arrived = (uint32_t *)(workspace + layout.arrived),
-                           .partials = (float *)(workspace + layout.partials),
-                           .slots = schedule->slots,
-                           .slot_floats = schedule->slot_floats};
+  to->totals = (fv_placed_line *)(workspace + layout.totals);
+  to->sequences = (fv_placed_sequence *)(workspace + layout.sequences);
+  to->arrived = (uint32_t *)(workspace + layout.arrived);
+  to->workers = plan->workers;
+  for (int line = 0; line < FV_LINES; ++line) {
+    to->lines[line] = (fv_device_line){.tiles = (fv_placed_tile *)(workspace + layout.tiles[line]),
+                                       .arrived = to->arrived + to->slots,
+                                       .partials = (float *)(workspace + layout.partials[line]),
+                                       .slot_floats = schedule->lines[line].slot_floats};
+    to->slots += schedule->lines[line].slots;
+  }
 }
 
 static fv_attention_params make_params(const fv_plan *plan, const fv_problem *problem) {

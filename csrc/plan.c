@@ -206,6 +206,18 @@ static void print_features(printer *p, const fv_problem *problem) {
   print(p, "%s\n", p->length == start ? " none" : "");
 }
 
+static void print_schedule(printer *p, const fv_plan_schedule *schedule) {
+  const struct fv_plan_line *wide = &schedule->lines[0], *narrow = &schedule->lines[1];
+  print(p,
+        "schedule     made on the device; places for %" PRId64 " wide and %" PRId64
+        " narrow parts\n",
+        wide->slots, narrow->slots);
+  if (narrow->tiles) {
+    print(p, "in flight    %" PRId64 " bytes of keys or values per multiprocessor, at least\n",
+          schedule->bytes_in_flight);
+  }
+}
+
 int fv_plan_print(const fv_plan *plan, const fv_problem *problem, char *text, size_t capacity) {
   const fovea_attention_args *a = &problem->args;
   printer p = {text, capacity, 0};
@@ -225,10 +237,7 @@ int fv_plan_print(const fv_plan *plan, const fv_problem *problem, char *text, si
     print(&p, "streams      %d rows or fewer; up to %" PRId64 " are cut into chunks\n",
           FV_STREAM_ROWS, plan->streams_split);
   }
-  if (plan->schedule.on) {
-    print(&p, "schedule     made on the device; %" PRId64 " places for parts of tiles\n",
-          plan->schedule.slots);
-  }
+  if (plan->schedule.on) print_schedule(&p, &plan->schedule);
   print(&p, "workers      %d\n", plan->workers);
   print(&p, "workspace    %zu bytes (%zu per worker)\n", plan->workspace_bytes,
         plan->scratch_bytes);

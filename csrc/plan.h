@@ -32,10 +32,13 @@ typedef struct fv_kernel {
 /* Work that a CUDA device schedules, because lengths are known there alone (schedule_cuda.h). */
 typedef struct fv_plan_schedule {
   bool on;
-  uint32_t cut;        /* FV_FLAG_CHUNKS, FV_FLAG_WHOLE or neither: where tiles are cut */
-  int64_t tiles;       /* of query rows, of one kv head, at most */
-  int64_t slots;       /* places for the parts of tiles that are cut */
-  int64_t slot_floats; /* the size of one */
+  uint32_t cut; /* FV_FLAG_CHUNKS, FV_FLAG_WHOLE or neither: where tiles are cut */
+  struct fv_plan_line {
+    int64_t tiles;         /* of query rows, of one kv head, at most */
+    int64_t slots;         /* places for the parts of tiles that are cut */
+    int64_t slot_floats;   /* the size of one */
+  } lines[2];              /* FV_WIDE, FV_NARROW */
+  int64_t bytes_in_flight; /* of narrow tiles, per multiprocessor, at least */
 } fv_plan_schedule;
 
 typedef struct fv_plan {

@@ -15,19 +15,21 @@
 #define SHARED_BYTES(dim, dim_v, tile_q, tile_kv, stages) \
   (2 * ((dim) * (tile_q) + (stages) * (tile_kv) * ((dim) + (dim_v))) + FV_CONTROL_BYTES)
 
-#define FV_ATTENTION_FWD_ROW(name, dtype, dim, dim_v, tile_q, tile_kv, warps, stages) \
+#define FV_ATTENTION_FWD_ROW(name, dtype, dim, dim_v, tile_q, tile_kv, warps, stages, ctas) \
   extern const char fv_image_##name[];
 #include "../kernels/attention_fwd.def"
 #undef FV_ATTENTION_FWD_ROW
 
 static const fv_cuda_row rows[] = {
-#define FV_ATTENTION_FWD_ROW(name, dtype, dim, dim_v, tile_q, tile_kv, warps, stages) \
-  {{#name, FOVEA_DEVICE_CUDA, FV_ISA_PORTABLE, tile_q, tile_kv},                      \
-   FOVEA_##dtype,                                                                     \
-   dim,                                                                               \
-   dim_v,                                                                             \
-   (warps)*32,                                                                        \
-   SHARED_BYTES(dim, dim_v, tile_q, tile_kv, stages),                                 \
+#define FV_ATTENTION_FWD_ROW(name, dtype, dim, dim_v, tile_q, tile_kv, warps, stages, ctas) \
+  {{#name, FOVEA_DEVICE_CUDA, FV_ISA_PORTABLE, tile_q, tile_kv},                            \
+   FOVEA_##dtype,                                                                           \
+   dim,                                                                                     \
+   dim_v,                                                                                   \
+   (warps)*32,                                                                              \
+   SHARED_BYTES(dim, dim_v, tile_q, tile_kv, stages),                                       \
+   stages,                                                                                  \
+   ctas,                                                                                    \
    fv_image_##name},
 #include "../kernels/attention_fwd.def"
 #undef FV_ATTENTION_FWD_ROW

@@ -27,6 +27,8 @@ typedef struct fv_cuda_row {
   int32_t dim, dim_v;
   int32_t threads;
   int32_t shared_bytes;
+  int32_t stages;
+  int32_t ctas;      /* that a multiprocessor's registers hold */
   const void *image; /* the fatbin that holds the kernel, which is called kernel.name */
 } fv_cuda_row;
 

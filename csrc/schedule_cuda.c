@@ -10,9 +10,17 @@ enum {
   SHARED_BYTES_RESERVED = 1024 /* per CTA, of a multiprocessor's */
 };
 
-/* CTAs that a multiprocessor can hold at once: registers allow two of every row. */
+/* CTAs that a multiprocessor holds at once. */
 static int32_t ctas_of(const fv_cuda_facts *facts, const fv_cuda_row *row) {
-  return 2 * (row->shared_bytes + SHARED_BYTES_RESERVED) <= facts->shared_bytes_sm ? 2 : 1;
+  int64_t room = facts->shared_bytes_sm / (row->shared_bytes + SHARED_BYTES_RESERVED);
+  return (int32_t)fv_clamp(room, 1, row->ctas);
+}
+
+/* While a warp of a narrow tile waits for keys or computes with them its values are on their way, and
+ * the other way round: of its part of the stages at least the smaller half. */
+int64_t fv_cuda_bytes_in_flight(const fv_cuda_facts *facts, const fv_cuda_row *row) {
+  int64_t keys = (int64_t)row->stages * row->kernel.tile_kv;
+  return 2 * keys * fv_min(row->dim, row->dim_v) * ctas_of(facts, row);
 }
 
 /* Blocks go to idle multiprocessors first, so no more blocks than allowed multiprocessors use no more
@@ -44,19 +52,27 @@ static uint32_t cut_of(const fv_problem *p) {
   return p->args.reproducible == FOVEA_REPRODUCIBLE_BATCH ? FV_FLAG_CHUNKS : 0;
 }
 
-/* Tiles of one kv head never cross a sequence. A packed batch can leave one ragged tile per sequence;
- * the sum over sequences of ceil(rows_s / tile) is at most this. */
-static int64_t tiles_of(const fv_problem *p, int32_t tile_q) {
+/* ---- The lines ---- */
+
+/* Wide tiles of one kv head, which never cross a sequence. A packed batch can leave one ragged tile per
+ * sequence; the sum over sequences of ceil(rows_s / tile) is at most this. */
+static int64_t wide_tiles(const fv_problem *p, int32_t tile_q) {
   __int128 rows = (__int128)p->rows * p->group;
   __int128 tiles = (rows + tile_q - 1) / tile_q;
   return bounded(p->q_packed ? tiles + p->sequences : tiles * p->sequences);
 }
 
+/* Where rows are not packed all sequences have as many, and are all wide or all narrow. */
+static bool has_line(const fv_problem *p, int line) {
+  if (p->args.reproducible == FOVEA_REPRODUCIBLE_PHASE) return line == FV_WIDE;
+  return p->q_packed || is_narrow(p) == (line == FV_NARROW);
+}
+
 /* ---- Places for parts ---- */
 
 /* Floats of one part's O, base and sum, as kernels/parts/part.cuh lays them. */
-static int64_t floats_of_part(int32_t dim_v, bool narrow) {
-  return (narrow ? 32 : 128) * (int64_t)(dim_v / 2 + 4);
+static int64_t floats_of_part(int32_t dim_v, int line) {
+  return (line == FV_NARROW ? 32 : 128) * (int64_t)(dim_v / 2 + 4);
 }
 
 static int64_t chunks_at_most(int64_t len_kv) {
@@ -69,15 +85,23 @@ static int64_t slots_of_chunks(int64_t sequences, int64_t heads_kv, int64_t len_
   return chunks > 1 ? bounded((__int128)sequences * heads_kv * chunks) : 0;
 }
 
-static void find_slots(const fv_problem *p, const fv_cuda_row *row, int32_t workers,
-                       fv_plan_schedule *s) {
-  bool chunks = s->cut == FV_FLAG_CHUNKS;
-  s->slot_floats = floats_of_part(row->dim_v, chunks || is_narrow(p));
-  s->slots = 0;
-  if (chunks && !p->kv_packed) {
-    s->slots = slots_of_chunks(p->sequences, p->heads_kv, p->kv_room);
+/* Only narrow tiles are cut into chunks, and those of packed keys not at all. */
+static int64_t slots_of_line(const fv_problem *p, uint32_t cut, int line, int32_t workers) {
+  if (!cut) return 2 * (int64_t)workers;
+  if (cut == FV_FLAG_WHOLE || line == FV_WIDE || p->kv_packed) return 0;
+  return slots_of_chunks(p->sequences, p->heads_kv, p->kv_room);
+}
+
+static fv_plan_schedule plan_lines(const fv_problem *p, const fv_cuda_row *row, int32_t workers) {
+  fv_plan_schedule schedule = {.on = true, .cut = cut_of(p)};
+  for (int line = 0; line < FV_LINES; ++line) {
+    if (!has_line(p, line)) continue;
+    schedule.lines[line] = (struct fv_plan_line){
+        .tiles = line == FV_WIDE ? wide_tiles(p, row->kernel.tile_q) : p->sequences,
+        .slots = slots_of_line(p, schedule.cut, line, workers),
+        .slot_floats = floats_of_part(row->dim_v, line)};
   }
-  if (!s->cut) s->slots = 2 * (int64_t)workers;
+  return schedule;
 }
 
 /* ---- The workspace ---- */
@@ -90,13 +114,17 @@ static size_t place(fv_cuda_layout *layout, __int128 count, size_t size) {
 }
 
 fv_cuda_layout fv_cuda_layout_of(int64_t sequences, const fv_plan_schedule *schedule) {
+  const struct fv_plan_line *lines = schedule->lines;
   fv_cuda_layout layout = {0};
-  layout.totals = place(&layout, 2, sizeof(int64_t));
+  layout.totals = place(&layout, FV_LINES, sizeof(fv_placed_line));
   layout.sequences = place(&layout, sequences, sizeof(fv_placed_sequence));
-  layout.tiles = place(&layout, schedule->tiles, sizeof(fv_placed_tile));
-  layout.arrived = place(&layout, schedule->slots, sizeof(uint32_t));
-  layout.partials =
-      place(&layout, (__int128)schedule->slots * schedule->slot_floats, sizeof(float));
+  layout.arrived =
+      place(&layout, (__int128)lines[FV_WIDE].slots + lines[FV_NARROW].slots, sizeof(uint32_t));
+  for (int line = 0; line < FV_LINES; ++line) {
+    __int128 floats = (__int128)lines[line].slots * lines[line].slot_floats;
+    layout.tiles[line] = place(&layout, lines[line].tiles, sizeof(fv_placed_tile));
+    layout.partials[line] = place(&layout, floats, sizeof(float));
+  }
   return layout;
 }
 
@@ -109,7 +137,7 @@ static int32_t fewer_workers(const fv_problem *p, const fv_cuda_row *row, int64_
 
 void fv_schedule_cuda(const fv_cuda_facts *facts, const fv_problem *problem, const fv_cuda_row *row,
                       fv_plan *plan) {
-  int64_t tiles = tiles_of(problem, row->kernel.tile_q);
+  int64_t tiles = wide_tiles(problem, row->kernel.tile_q);
   int32_t workers = workers_of(facts, row, problem->args.sm_count);
   plan->tiles_bound = bounded((__int128)tiles * problem->heads_kv);
   plan->schedule = (fv_plan_schedule){0};
@@ -117,30 +145,38 @@ void fv_schedule_cuda(const fv_cuda_facts *facts, const fv_problem *problem, con
   plan->workers = (int32_t)fv_min(plan->tiles_bound, problem->args.sm_count ? workers : INT32_MAX);
   if (!is_scheduled(problem, plan->tiles_bound, workers)) return;
   plan->workers = fewer_workers(problem, row, plan->tiles_bound, workers);
-  plan->schedule = (fv_plan_schedule){.on = true, .cut = cut_of(problem), .tiles = tiles};
-  find_slots(problem, row, plan->workers, &plan->schedule);
+  plan->schedule = plan_lines(problem, row, plan->workers);
+  plan->schedule.bytes_in_flight = fv_cuda_bytes_in_flight(facts, row);
   plan->workspace_bytes = fv_cuda_layout_of(problem->sequences, &plan->schedule).bytes;
 }
 
-/* The larger of what calls with either kind of cut need; tiles as if one kv head had all query heads. */
-size_t fv_cuda_workspace(const fv_cuda_facts *facts, const fovea_limits *limits) {
-  size_t most = 0;
+/* What calls within the limits need at most whose tiles are cut where shares end, or into chunks; tiles
+ * as if one kv head had all query heads. */
+static fv_plan_schedule lines_within(const fovea_limits *limits, const fv_cuda_row *row,
+                                     int32_t workers, uint32_t cut) {
   __int128 rows = (__int128)limits->total_q * limits->heads_q;
   int64_t tiles = bounded((rows + FV_CUDA_TILE_Q - 1) / FV_CUDA_TILE_Q + limits->sequences);
+  int64_t chunks = slots_of_chunks(limits->sequences, limits->heads_kv, limits->len_kv);
+  int64_t shares = 2 * (int64_t)workers;
+  return (fv_plan_schedule){
+      .on = true,
+      .cut = cut,
+      .lines = {[FV_WIDE] = {tiles, cut ? 0 : shares, floats_of_part(row->dim_v, FV_WIDE)},
+                [FV_NARROW] = {limits->sequences, cut ? chunks : shares,
+                               floats_of_part(row->dim_v, FV_NARROW)}}};
+}
+
+size_t fv_cuda_workspace(const fv_cuda_facts *facts, const fovea_limits *limits) {
+  size_t most = 0;
   for (int32_t i = 0; fv_cuda_row_at(i); ++i) {
     const fv_cuda_row *row = fv_cuda_row_at(i);
     if (!fv_plan_cuda_can_choose(facts, limits, i)) continue;
-    int64_t workers = workers_of(facts, row, limits->sm_count);
-    fv_plan_schedule shares = {
-        .tiles = tiles, .slots = 2 * workers, .slot_floats = floats_of_part(row->dim_v, false)};
-    fv_plan_schedule chunks = {
-        .tiles = tiles,
-        .slots = slots_of_chunks(limits->sequences, limits->heads_kv, limits->len_kv),
-        .slot_floats = floats_of_part(row->dim_v, true)};
-    size_t of_shares = fv_cuda_layout_of(limits->sequences, &shares).bytes;
-    size_t of_chunks = fv_cuda_layout_of(limits->sequences, &chunks).bytes;
-    most = of_shares > most ? of_shares : most;
-    most = of_chunks > most ? of_chunks : most;
+    int32_t workers = workers_of(facts, row, limits->sm_count);
+    for (uint32_t cut = 0; cut <= FV_FLAG_CHUNKS; cut += FV_FLAG_CHUNKS) {
+      fv_plan_schedule lines = lines_within(limits, row, workers, cut);
+      size_t bytes = fv_cuda_layout_of(limits->sequences, &lines).bytes;
+      most = bytes > most ? bytes : most;
+    }
   }
   return most;
 }

@@ -4,6 +4,7 @@
 #ifndef FV_SCHEDULE_CUDA_H
 #define FV_SCHEDULE_CUDA_H
 
+#include "../kernels/schedule.h"
 #include "plan_cuda.h"
 
 #ifdef __cplusplus
@@ -12,7 +13,8 @@ extern "C" {
 
 /* Where the parts of the workspace begin, in bytes, and how long it is. */
 typedef struct fv_cuda_layout {
-  size_t totals, sequences, tiles, arrived, partials;
+  size_t totals, sequences, arrived;
+  size_t tiles[FV_LINES], partials[FV_LINES];
   size_t bytes;
 } fv_cuda_layout;
 
@@ -21,6 +23,10 @@ void fv_schedule_cuda(const fv_cuda_facts *facts, const fv_problem *problem, con
                       fv_plan *plan);
 
 fv_cuda_layout fv_cuda_layout_of(int64_t sequences, const fv_plan_schedule *schedule);
+
+/* Bytes of keys and values that are on their way to a multiprocessor at any time while it decodes, at
+ * least: what hides the latency of memory. */
+int64_t fv_cuda_bytes_in_flight(const fv_cuda_facts *facts, const fv_cuda_row *row);
 
 /* The workspace bound of fovea_attention_workspace, which fv_schedule_cuda stays within. */
 size_t fv_cuda_workspace(const fv_cuda_facts *facts, const fovea_limits *limits);

@@ -9,8 +9,9 @@
 using type_F16 = fv_f16;
 using type_BF16 = fv_bf16;
 
-#define FV_ATTENTION_FWD_ROW(name, dtype, dim, dim_v, tile_q, tile_kv, warps, stages) \
-  using config_##name = fv_tile_config<type_##dtype, dim, dim_v, tile_q, tile_kv, warps, stages>;
+#define FV_ATTENTION_FWD_ROW(name, dtype, dim, dim_v, tile_q, tile_kv, warps, stages, ctas) \
+  using config_##name =                                                                     \
+      fv_tile_config<type_##dtype, dim, dim_v, tile_q, tile_kv, warps, stages, ctas>;
 #include "attention_fwd.def"
 #undef FV_ATTENTION_FWD_ROW
 
@@ -25,7 +26,7 @@ static_assert(sizeof(fv_tile_memory<config>) ==
                       FV_CONTROL_BYTES,
               "shared memory is q, the stages of k and v, and what the CTA is at");
 
-extern "C" __global__ void __launch_bounds__(config::threads)
+extern "C" __global__ void __launch_bounds__(config::threads, config::ctas)
     FV_ROW(const __grid_constant__ fv_attention_params params) {
   fv_attend<config>(params);
 }

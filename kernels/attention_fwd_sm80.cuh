@@ -7,7 +7,8 @@
 //
 // K and V lie twice in shared memory: one pair is computed on while cp.async brings the next. There
 // is one barrier per key tile. Key tiles start at multiples of tile_kv, and one of which a row sees
-// nothing leaves its state as it was.
+// nothing leaves its state as it was. One loop serves tiles in which keys are hidden and those in which
+// none is: two branches per tile, alike for all threads, leave out what only the former need.
 //
 // Sequences of up to 16 rows, as in decoding, are narrow: all four warps take the same rows and divide
 // the keys, each with memory and copies of its own, and meet only at the end.
@@ -26,31 +27,29 @@
 #include "parts/store.cuh"
 #include "parts/tile.cuh"
 
-// Starts the copies of one key tile into stage `stage`, and says which of its keys are visible.
-template <class Config>
-__device__ __forceinline__ fv_visible_keys<Config::tile_kv> fv_load_stage(
-    const fv_attention_params &p, const fv_query_tile &tile, int32_t key_begin, int stage,
-    fv_tile_memory<Config> &memory) {
-  fv_key_places<Config::tile_kv> places = {};
-  auto visible = fv_find_visible<Config>(p, tile, key_begin, places);
-  fv_load_keys<Config>(p, tile, key_begin, visible, places, memory.k[stage]);
-  fv_load_values<Config>(p, tile, key_begin, visible, places, memory.v[stage]);
-  fv_copy_async_commit();
-  return visible;
-}
-
 // Scores become probabilities, and O is brought to what they are relative to.
 template <class Config>
-__device__ __forceinline__ void fv_weigh(const fv_attention_params &p, const fv_query_tile &tile,
-                                         int32_t key,
+__device__ __forceinline__ void fv_weigh(const fv_attention_params &p, int32_t key, bool whole,
                                          const fv_visible_keys<Config::tile_kv> &visible,
                                          float (&s)[fv_fragments<Config>::key_tiles][4],
                                          float (&o)[fv_fragments<Config>::dim_tiles][4],
                                          fv_row_state &state) {
   if (p.softcap_scale != 0.0f) fv_cap<Config>(s, p.softcap_scale);
-  bool common = key >= tile.common_begin && key + Config::tile_kv <= tile.common_end;
-  if (!common || !visible.all()) fv_hide<Config>(s, state, visible, key);
+  if (!whole) fv_hide<Config>(s, state, visible, key);
   fv_softmax<Config>(s, o, state, p.scale_log2e);
+}
+
+// Looks up the key tile at `begin` and starts its copies into stage `stage`.
+template <class Config>
+__device__ __forceinline__ fv_key_tile<Config> fv_load_stage(const fv_attention_params &p,
+                                                             const fv_query_tile &tile,
+                                                             uint32_t begin, int stage,
+                                                             fv_tile_memory<Config> &memory) {
+  auto keys = fv_find_keys<Config>(p, tile, begin);
+  fv_load_rows<Config, fv_key_side<Config>>(p, tile, keys, memory.k[stage]);
+  fv_load_rows<Config, fv_value_side<Config>>(p, tile, keys, memory.v[stage]);
+  fv_copy_async_commit();
+  return keys;
 }
 
 // ---- 64 rows ----
@@ -64,22 +63,24 @@ __device__ __forceinline__ void fv_attend_tile(const fv_attention_params &p,
   float o[f::dim_tiles][4] = {};  // [16][dim_v] f32, per warp
   fv_row_state state = fv_start_rows<Config>(p, tile);
 
-  int32_t key = tile.key_begin / Config::tile_kv * Config::tile_kv;
+  uint32_t key = tile.key_begin / Config::tile_kv * Config::tile_kv;
+  uint32_t key_end = tile.key_end;
   fv_load_queries<Config, Config::tile_q>(p, tile, memory.q);
-  fv_visible_keys<Config::tile_kv> next = {};
-  if (key < tile.key_end) next = fv_load_stage<Config>(p, tile, key, 0, memory);
+  fv_key_tile<Config> next = {};
+  if (key < key_end) next = fv_load_stage<Config>(p, tile, key, 0, memory);
   fv_copy_async_wait_all();
   __syncthreads();  // Q and the first key tile, copied by all, become visible to all
   fv_take_queries<Config>(q, memory.q);
 
   int stage = 0;
-  for (; key < tile.key_end; key += Config::tile_kv, stage ^= 1) {
-    auto visible = next;
-    int32_t ahead = key + Config::tile_kv;
-    if (ahead < tile.key_end) next = fv_load_stage<Config>(p, tile, ahead, stage ^ 1, memory);
+  for (; key < key_end; key += Config::tile_kv, stage ^= 1) {
+    auto visible = next.visible;
+    bool whole = next.whole;
+    uint32_t ahead = key + Config::tile_kv;
+    if (ahead < key_end) next = fv_load_stage<Config>(p, tile, ahead, stage ^ 1, memory);
     float s[f::key_tiles][4];  // [16][tile_kv] f32, per warp
     fv_score<Config>(s, q, memory.q, memory.k[stage]);
-    fv_weigh<Config>(p, tile, key, visible, s, o, state);
+    fv_weigh<Config>(p, key, whole, visible, s, o, state);
     fv_accumulate<Config>(o, s, memory.v[stage]);
     fv_copy_async_wait_all();
     __syncthreads();  // the next tile has arrived, and nobody reads this one any more
@@ -91,40 +92,23 @@ __device__ __forceinline__ void fv_attend_tile(const fv_attention_params &p,
 
 // ---- 16 rows, and each warp its own keys ----
 
-// What a warp looks up of its next tile of keys, before it copies them.
+// The warp's next tile of keys, if there is one.
 template <class Warp>
-struct fv_next_keys {
-  int32_t begin;
-  fv_visible_keys<Warp::tile_kv> visible;
-  fv_key_places<Warp::tile_kv> places;
-};
-
-template <class Warp>
-__device__ __forceinline__ fv_next_keys<Warp> fv_find_next(const fv_attention_params &p,
-                                                           const fv_query_tile &tile,
-                                                           int32_t begin) {
-  fv_next_keys<Warp> next = {};
-  next.begin = begin;
-  if (begin < tile.key_end) next.visible = fv_find_visible<Warp>(p, tile, begin, next.places);
-  return next;
+__device__ __forceinline__ fv_key_tile<Warp> fv_find_next(const fv_attention_params &p,
+                                                          const fv_query_tile &tile,
+                                                          uint32_t begin) {
+  if (begin < (uint32_t)tile.key_end) return fv_find_keys<Warp>(p, tile, begin);
+  fv_key_tile<Warp> none = {};
+  none.begin = begin;
+  return none;
 }
 
-// Copies keys, or nothing: a group is counted either way.
-template <class Warp>
-__device__ __forceinline__ void fv_start_keys(const fv_attention_params &p,
-                                              const fv_query_tile &tile,
-                                              const fv_next_keys<Warp> &next, unsigned char *to) {
-  if (next.begin < tile.key_end)
-    fv_load_keys<Warp>(p, tile, next.begin, next.visible, next.places, to);
-  fv_copy_async_commit();
-}
-
-template <class Warp>
-__device__ __forceinline__ void fv_start_values(const fv_attention_params &p,
-                                                const fv_query_tile &tile,
-                                                const fv_next_keys<Warp> &next, unsigned char *to) {
-  if (next.begin < tile.key_end)
-    fv_load_values<Warp>(p, tile, next.begin, next.visible, next.places, to);
+// Copies the tile's keys or values, or nothing: a group is counted either way.
+template <class Warp, class Side>
+__device__ __forceinline__ void fv_copy_rows(const fv_attention_params &p,
+                                             const fv_query_tile &tile,
+                                             const fv_key_tile<Warp> &next, unsigned char *to) {
+  if (next.begin < (uint32_t)tile.key_end) fv_load_rows<Warp, Side>(p, tile, next, to);
   fv_copy_async_commit();
 }
 
@@ -153,6 +137,8 @@ __device__ __forceinline__ void fv_attend_narrow(const fv_attention_params &p,
                                                  const fv_segment &segment,
                                                  fv_tile_memory<Config> &memory) {
   using Warp = fv_warp_config<Config>;
+  using Keys = fv_key_side<Warp>;
+  using Values = fv_value_side<Warp>;
   using f = fv_fragments<Warp>;
   uint32_t q[f::q_steps][4];      // A fragments of the 16 rows
   float o[f::dim_tiles][4] = {};  // [16][dim_v] f32, over this warp's keys
@@ -161,32 +147,33 @@ __device__ __forceinline__ void fv_attend_narrow(const fv_attention_params &p,
   unsigned char *k = memory.k[0] + warp * Warp::tile_kv * Config::dim * 2;
   unsigned char *v = memory.v[0] + warp * Warp::tile_kv * Config::dim_v * 2;
 
-  int32_t first = tile.key_begin / Config::tile_kv * Config::tile_kv;
+  uint32_t first = tile.key_begin / Config::tile_kv * Config::tile_kv;
   fv_load_queries<Config, FV_NARROW_ROWS>(p, tile, memory.q);
   fv_copy_async_commit();
-  fv_next_keys<Warp> next = fv_find_next<Warp>(p, tile, first + warp * Warp::tile_kv);
-  fv_start_keys<Warp>(p, tile, next, k);
-  fv_start_values<Warp>(p, tile, next, v);
+  fv_key_tile<Warp> next = fv_find_next<Warp>(p, tile, first + warp * Warp::tile_kv);
+  fv_copy_rows<Warp, Keys>(p, tile, next, k);
+  fv_copy_rows<Warp, Values>(p, tile, next, v);
   fv_copy_async_wait<2>();
   __syncthreads();  // Q, copied by all, becomes visible to all
   fv_take_queries<Warp>(q, memory.q);
 
-  constexpr int32_t step = Warp::tile_kv * Config::warps;
-  while (next.begin < tile.key_end) {
+  constexpr uint32_t step = Warp::tile_kv * Config::warps;
+  while (next.begin < (uint32_t)tile.key_end) {
     float s[f::key_tiles][4];  // [16][keys of a warp] f32
     auto visible = next.visible;
+    bool whole = next.whole;
     fv_copy_async_wait<1>();
     __syncwarp();  // the keys are there, copied by all lanes
     fv_score<Warp>(s, q, memory.q, k);
     __syncwarp();  // and read by all
     next = fv_find_next<Warp>(p, tile, next.begin + step);
-    fv_start_keys<Warp>(p, tile, next, k);
-    fv_weigh<Warp>(p, tile, next.begin - step, visible, s, o, state);
+    fv_copy_rows<Warp, Keys>(p, tile, next, k);
+    fv_weigh<Warp>(p, next.begin - step, whole, visible, s, o, state);
     fv_copy_async_wait<1>();
     __syncwarp();  // the values are there
     fv_accumulate<Warp>(o, s, v);
     __syncwarp();
-    fv_start_values<Warp>(p, tile, next, v);
+    fv_copy_rows<Warp, Values>(p, tile, next, v);
   }
   fv_copy_async_wait_all();
   fv_sum_rows(state);
@@ -198,33 +185,70 @@ __device__ __forceinline__ void fv_attend_narrow(const fv_attention_params &p,
 
 // ---- A CTA's work ----
 
-// The schedule that attention_prepare has made.
-__device__ __forceinline__ fv_schedule fv_find_schedule(const fv_attention_params &p) {
-  return {p.schedule.tiles,     p.schedule.totals[0],
-          p.schedule.totals[1], p.heads_kv,
-          (int32_t)gridDim.x,   (p.flags & (FV_FLAG_CHUNKS | FV_FLAG_WHOLE)) != 0};
+// A line of the schedule that attention_prepare has made.
+__device__ __forceinline__ fv_schedule fv_find_line(const fv_attention_params &p, int line) {
+  const fv_placed_line &placed = p.schedule.totals[line];
+  return {p.schedule.lines[line].tiles,
+          placed.tiles,
+          placed.work,
+          p.heads_kv,
+          placed.shares,
+          fv_is_chunked(p)};
 }
 
+__device__ __forceinline__ int64_t fv_own_share(int line) {
+  return fv_share_of_worker(line, blockIdx.x, gridDim.x);
+}
+
+// fv_tile_of_work by the lanes of a warp: in two rounds of loads, where one thread needs ten.
+__device__ __forceinline__ int64_t fv_tile_of_work_by_warp(const fv_schedule &s, int64_t w) {
+  int64_t low = 0, high = s.count;
+  while (high - low > 1) {
+    int64_t step = fv_ceil_div(high - low, 32), probe = low + threadIdx.x % 32 * step;
+    bool before = probe < high && s.tiles[probe].work_begin * s.heads <= w;
+    low += (__popc(__ballot_sync(0xffffffffu, before)) - 1) * step;
+    high = fv_min(high, low + step);
+  }
+  return low;
+}
+
+// One warp calls it.
 __device__ __forceinline__ void fv_begin_work(const fv_attention_params &p, fv_control &control) {
-  control.cursor.w = blockIdx.x;
-  if (!p.schedule.totals) return;
-  const fv_schedule schedule = fv_find_schedule(p);
-  control.cursor = fv_start_share(&schedule, blockIdx.x);
+  if (!p.schedule.totals) {
+    if (threadIdx.x == 0) control.cursors[FV_WIDE].w = blockIdx.x;
+    return;
+  }
+  for (int line = 0; line < FV_LINES; ++line) {
+    const fv_schedule schedule = fv_find_line(p, line);
+    fv_cursor cursor = fv_find_share(&schedule, fv_own_share(line));
+    if (cursor.w < cursor.end) cursor.tile = fv_tile_of_work_by_warp(schedule, cursor.w);
+    if (threadIdx.x == 0) control.cursors[line] = cursor;
+  }
+}
+
+__device__ __forceinline__ bool fv_next_of_line(const fv_attention_params &p, int line,
+                                                fv_control &control) {
+  control.line = line;
+  if (control.cursors[line].w >= control.cursors[line].end) return false;
+  const fv_schedule schedule = fv_find_line(p, line);
+  return fv_next_segment(&schedule, fv_own_share(line), &control.cursors[line], &control.segment);
 }
 
 // Without a schedule: the tiles b, b + grid, b + 2 grid, ...
 template <class Config>
 __device__ __forceinline__ void fv_next_work(const fv_attention_params &p, fv_control &control) {
   if (p.schedule.totals) {
-    const fv_schedule schedule = fv_find_schedule(p);
-    control.more = fv_next_segment(&schedule, blockIdx.x, &control.cursor, &control.segment);
-    if (control.more) control.tile = fv_take_tile<Config>(p, control.segment);
+    int first = fv_first_line(blockIdx.x, gridDim.x);
+    control.more = fv_next_of_line(p, first, control) ||
+                   fv_next_of_line(p, first == FV_WIDE ? FV_NARROW : FV_WIDE, control);
+    if (control.more) control.tile = fv_take_tile<Config>(p, control.line, control.segment);
     return;
   }
-  control.more = control.cursor.w < p.tiles;
+  control.line = FV_WIDE;
+  control.more = control.cursors[FV_WIDE].w < p.tiles;
   control.segment.parts = 1;
-  if (control.more) control.tile = fv_find_tile<Config>(p, control.cursor.w);
-  control.cursor.w += gridDim.x;
+  if (control.more) control.tile = fv_find_tile<Config>(p, control.cursors[FV_WIDE].w);
+  control.cursors[FV_WIDE].w += gridDim.x;
 }
 
 template <class Config>
@@ -233,12 +257,12 @@ __device__ __forceinline__ void fv_attend(const fv_attention_params &p) {
   fv_tile_memory<Config> &memory = *reinterpret_cast<fv_tile_memory<Config> *>(shared);
   fv_control &control = memory.control;
   fv_wait_for_launches_before();
-  if (threadIdx.x == 0) fv_begin_work(p, control);
+  if (threadIdx.x < 32) fv_begin_work(p, control);
   for (;;) {
     if (threadIdx.x == 0) fv_next_work<Config>(p, control);
     __syncthreads();  // all know what to do
     if (!control.more) return;
-    if (p.schedule.totals && fv_is_narrow(p, control.tile.sequence.len_q)) {
+    if (control.line == FV_NARROW) {
       fv_attend_narrow<Config>(p, control.tile, control.segment, memory);
     } else {
       fv_attend_tile<Config>(p, control.tile, control.segment, memory);

@@ -1,5 +1,6 @@
-// attention_prepare_sm80.cuh - makes the schedule of a call whose lengths only the device knows: places every
-// sequence, lists every tile of query rows with the key tiles that it meets, and empties the counters.
+// attention_prepare_sm80.cuh - makes the schedule of a call whose lengths only the device knows: places
+// every sequence, lists every tile of query rows with the key tiles that it meets, narrow ones in a line
+// of their own, and empties the counters.
 //
 // One CTA. Offsets are read through a running maximum and work is counted by running sums, so both
 // loops go through their lists in order, a CTA's width at a time.
@@ -23,11 +24,11 @@ __device__ __forceinline__ fv_range fv_packed_range(const int32_t *offsets, int6
   return range;
 }
 
-// Places sequences i of all threads, and returns how many tiles of rows each has.
-__device__ __forceinline__ int64_t fv_place_sequence(const fv_attention_params &p, int64_t i,
-                                                     bool asks, int64_t &q_reached,
-                                                     int64_t &kv_reached, int64_t *room,
-                                                     fv_placed_sequence &placed) {
+// Places sequences i of all threads.
+__device__ __forceinline__ void fv_place_sequence(const fv_attention_params &p, int64_t i,
+                                                  bool asks, int64_t &q_reached,
+                                                  int64_t &kv_reached, int64_t *room,
+                                                  fv_placed_sequence &placed) {
   uint32_t errors = 0;
   int64_t keys = p.len_kv;
   placed = {};
@@ -50,28 +51,18 @@ __device__ __forceinline__ int64_t fv_place_sequence(const fv_attention_params &
     placed.kv_begin = i * p.pages.row_stride;
     keys = fv_room_of_pages(p, p.pages.count);
   }
-  if (!asks) return 0;
+  if (!asks) return;
   fv_position_mask mask = fv_find_positions(p, i, placed.len_q, (int32_t)keys, &errors);
   placed.row_origin = mask.row_origin;
   placed.key_origin = mask.key_origin;
   placed.len_kv = (int32_t)mask.len;
   placed.first = (int32_t)mask.first;
   if (errors) fv_add_error(p, i, errors);
-  return fv_ceil_div((int64_t)placed.len_q * p.group, p.tile_q);
 }
 
-// Returns how many tiles all sequences have.
-__device__ __forceinline__ int64_t fv_place_sequences(const fv_attention_params &p, int64_t *room) {
-  int64_t q_reached = 0, kv_reached = 0, tiles = 0;
-  for (int64_t begin = 0; begin < p.sequences; begin += blockDim.x) {
-    int64_t i = begin + threadIdx.x;
-    bool asks = i < p.sequences;
-    fv_placed_sequence placed;
-    int64_t own = fv_place_sequence(p, i, asks, q_reached, kv_reached, room, placed);
-    placed.tile_begin = fv_scan<fv_sum>(own, tiles, room) - own;
-    if (asks) p.schedule.sequences[i] = placed;
-  }
-  return tiles;
+// How many of the sequence's tiles stand in the wide line.
+__device__ __forceinline__ int64_t fv_wide_tiles(const fv_attention_params &p, int32_t len_q) {
+  return fv_is_narrow(p, len_q) ? 0 : fv_ceil_div((int64_t)len_q * p.group, p.tile_q);
 }
 
 // The last sequence that begins at tile `tile` or before: the ones after it without tiles begin later.
@@ -89,12 +80,11 @@ __device__ __forceinline__ int64_t fv_sequence_of_tile(const fv_attention_params
 }
 
 __device__ __forceinline__ fv_placed_tile fv_place_tile(const fv_attention_params &p,
-                                                        int64_t number) {
+                                                        int64_t sequence, int64_t row_tile) {
   fv_placed_tile placed = {};
-  placed.sequence = (int32_t)fv_sequence_of_tile(p, number);
-  placed.row_tile = (int32_t)(number - p.schedule.sequences[placed.sequence].tile_begin);
-  fv_query_tile tile =
-      fv_make_tile(p, fv_take_sequence(p, placed.sequence), 0, placed.row_tile, p.tile_q);
+  placed.sequence = (int32_t)sequence;
+  placed.row_tile = (int32_t)row_tile;
+  fv_query_tile tile = fv_make_tile(p, fv_take_sequence(p, sequence), 0, row_tile, p.tile_q);
   placed.key_tile = tile.key_begin / p.tile_kv;
   int64_t end = fv_ceil_div(tile.key_end, p.tile_kv);
   placed.key_tiles = (int32_t)fv_max(end - placed.key_tile, 1);
@@ -104,22 +94,70 @@ __device__ __forceinline__ fv_placed_tile fv_place_tile(const fv_attention_param
   return placed;
 }
 
-// Returns how many units of work one kv head has.
-__device__ __forceinline__ int64_t fv_place_tiles(const fv_attention_params &p, int64_t tiles,
-                                                  int64_t *room) {
-  int64_t work = 0, slots = 0;
+// What a line has come to.
+struct fv_listed {
+  int64_t tiles, work, slots;
+  int64_t longest;  // units of a tile, at most
+};
+
+// Appends to a line the tiles of those threads that have one, in the order of threads. All call it.
+__device__ __forceinline__ void fv_list_tiles(const fv_attention_params &p, int line, bool has,
+                                              int64_t sequence, int64_t row_tile, fv_listed &listed,
+                                              int64_t *room) {
+  fv_placed_tile placed = {};
+  int32_t chunks = 0;
+  if (has) {
+    placed = fv_place_tile(p, sequence, row_tile);
+    chunks = fv_chunks_of(placed.key_tile, placed.key_tiles, placed.chunk);
+  }
+  int64_t places = chunks > 1 ? (int64_t)chunks * p.heads_kv : 0;
+  int64_t number = fv_scan<fv_sum>(has, listed.tiles, room) - has;
+  placed.work_begin = fv_scan<fv_sum>(placed.key_tiles, listed.work, room) - placed.key_tiles;
+  placed.slot_begin = fv_scan<fv_sum>(places, listed.slots, room) - places;
+  fv_scan<fv_maximum>(placed.key_tiles, listed.longest, room);
+  if (has) p.schedule.lines[line].tiles[number] = placed;
+}
+
+// Where tiles are not cut at shares, nothing is joined at their ends.
+__device__ __forceinline__ void fv_close_line(const fv_attention_params &p, int line,
+                                              const fv_listed &listed) {
+  if (threadIdx.x) return;
+  int64_t longest = fv_is_chunked(p) ? 1 : listed.longest;
+  int32_t shares =
+      fv_shares_of_line(listed.work * p.heads_kv, longest, (int32_t)p.schedule.workers);
+  p.schedule.totals[line] = {listed.tiles, listed.work, shares, 0};
+}
+
+// Places all sequences, and lists the tiles of the narrow ones: one each. Returns how many tiles the
+// wide ones have.
+__device__ __forceinline__ int64_t fv_place_sequences(const fv_attention_params &p, int64_t *room) {
+  int64_t q_reached = 0, kv_reached = 0, wide_tiles = 0;
+  fv_listed narrow = {};
+  for (int64_t begin = 0; begin < p.sequences; begin += blockDim.x) {
+    int64_t i = begin + threadIdx.x;
+    bool asks = i < p.sequences;
+    fv_placed_sequence placed;
+    fv_place_sequence(p, i, asks, q_reached, kv_reached, room, placed);
+    int64_t own = asks ? fv_wide_tiles(p, placed.len_q) : 0;
+    placed.tile_begin = fv_scan<fv_sum>(own, wide_tiles, room) - own;
+    if (asks) p.schedule.sequences[i] = placed;
+    fv_list_tiles(p, FV_NARROW, asks && placed.len_q && !own, i, 0, narrow, room);
+  }
+  fv_close_line(p, FV_NARROW, narrow);
+  return wide_tiles;
+}
+
+__device__ __forceinline__ void fv_list_wide_tiles(const fv_attention_params &p, int64_t tiles,
+                                                   int64_t *room) {
+  fv_listed wide = {};
   for (int64_t begin = 0; begin < tiles; begin += blockDim.x) {
     int64_t number = begin + threadIdx.x;
     bool asks = number < tiles;
-    fv_placed_tile placed = {};
-    if (asks) placed = fv_place_tile(p, number);
-    int32_t chunks = asks ? fv_chunks_of(placed.key_tile, placed.key_tiles, placed.chunk) : 0;
-    int64_t places = chunks > 1 ? (int64_t)chunks * p.heads_kv : 0;
-    placed.work_begin = fv_scan<fv_sum>(placed.key_tiles, work, room) - placed.key_tiles;
-    placed.slot_begin = fv_scan<fv_sum>(places, slots, room) - places;
-    if (asks) p.schedule.tiles[number] = placed;
+    int64_t sequence = asks ? fv_sequence_of_tile(p, number) : 0;
+    int64_t row_tile = number - p.schedule.sequences[sequence].tile_begin;
+    fv_list_tiles(p, FV_WIDE, asks, sequence, row_tile, wide, room);
   }
-  return work;
+  fv_close_line(p, FV_WIDE, wide);
 }
 
 __device__ __forceinline__ void fv_prepare(const fv_attention_params &p) {
@@ -127,13 +165,9 @@ __device__ __forceinline__ void fv_prepare(const fv_attention_params &p) {
   fv_wait_for_launches_before();
   fv_allow_next_launch();
   for (int64_t i = threadIdx.x; i < p.schedule.slots; i += blockDim.x) p.schedule.arrived[i] = 0;
-  int64_t tiles = fv_place_sequences(p, room);
+  int64_t wide_tiles = fv_place_sequences(p, room);
   __syncthreads();  // all sequences are placed before tiles look for theirs
-  int64_t work = fv_place_tiles(p, tiles, room);
-  if (threadIdx.x == 0) {
-    p.schedule.totals[0] = tiles;
-    p.schedule.totals[1] = work;
-  }
+  fv_list_wide_tiles(p, wide_tiles, room);
 }
 
 #endif  // FV_ATTENTION_PREPARE_SM80_CUH

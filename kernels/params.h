@@ -49,16 +49,23 @@ typedef struct fv_device_pages {
   int32_t page_len;
 } fv_device_pages;
 
+/* A line of work, and the places for the parts of its tiles. */
+typedef struct fv_device_line {
+  fv_placed_tile *tiles;
+  uint32_t *arrived; /* [slots]: how many parts of a tile are there, at its first slot */
+  float *partials;   /* [slots][slot_floats] */
+  int64_t slot_floats;
+} fv_device_line;
+
 /* The part of the workspace that a call with a schedule uses: written by attention_prepare, which runs
  * before, but for the partial results. */
 typedef struct fv_device_schedule {
-  int64_t *totals;               /* [2]: tiles, units of work of one kv head; NULL: no schedule */
+  fv_placed_line *totals;        /* [FV_LINES]; NULL: no schedule */
   fv_placed_sequence *sequences; /* [sequences] */
-  fv_placed_tile *tiles;         /* [tiles, at most] */
-  uint32_t *arrived; /* [slots]: how many parts of a tile are there, at its first slot */
-  float *partials;   /* [slots][slot_floats] */
+  uint32_t *arrived;             /* [slots]: of all lines, one behind the other */
   int64_t slots;
-  int64_t slot_floats;
+  int64_t workers; /* CTAs of the launch that follows */
+  fv_device_line lines[FV_LINES];
 } fv_device_schedule;
 
 /* Threads of attention_prepare's only CTA. */
@@ -104,6 +111,7 @@ typedef struct fv_attention_params {
 FV_PARAMS_ASSERT(sizeof(fv_device_view) == 32, "fv_device_view has another size on this side");
 FV_PARAMS_ASSERT(sizeof(fv_placed_sequence) == 56, "fv_placed_sequence has another size here");
 FV_PARAMS_ASSERT(sizeof(fv_placed_tile) == 40, "fv_placed_tile has another size on this side");
-FV_PARAMS_ASSERT(sizeof(fv_attention_params) == 456, "fv_attention_params has another size here");
+FV_PARAMS_ASSERT(sizeof(fv_placed_line) == 24, "fv_placed_line has another size on this side");
+FV_PARAMS_ASSERT(sizeof(fv_attention_params) == 504, "fv_attention_params has another size here");
 
 #endif /* FV_PARAMS_H */

@@ -2,11 +2,15 @@
  * is: lengths and offsets are data. Plain C: the kernels, the host's tests and printed plans share it.
  *
  * A tile is a tile of query rows of one sequence. It meets, once for each kv head, the key tiles that
- * its rows see; one key tile is one unit of work. All units of a call stand in one line, ordered by
- * tile, kv head and key. The line is cut into shares of equal length, one for each CTA, and what a
- * share cuts through is merged from parts, in the order of keys.
+ * its rows see; one key tile is one unit of work. Units stand in lines, ordered by tile, kv head and
+ * key. A line is cut into shares of equal length, and what a share cuts through is merged from parts,
+ * in the order of keys.
  *
- * Where a row's bits must not depend on other sequences the line is not cut anywhere, but only where a
+ * There are two lines, as there are two kinds of tiles: wide ones keep a device's tensor cores busy,
+ * narrow ones, of few rows, its memory. Each CTA takes a share of both, so both are in use to the end
+ * whatever a unit of the one costs beside a unit of the other.
+ *
+ * Where a row's bits must not depend on other sequences a line is not cut anywhere, but only where a
  * chunk begins: chunks are ranges of keys that depend on the length of the sequence alone, every chunk
  * is a part, and a share takes the chunks that begin in it. */
 #ifndef FV_SCHEDULE_H
@@ -35,13 +39,24 @@ typedef struct fv_placed_tile {
   int32_t reserved;
 } fv_placed_tile;
 
-/* The list of tiles in a form that searches it. */
+/* The lines. */
+enum { FV_WIDE = 0, FV_NARROW = 1, FV_LINES = 2 };
+
+/* What there is in a line. */
+typedef struct fv_placed_line {
+  int64_t tiles;
+  int64_t work;   /* units of one kv head */
+  int32_t shares; /* CTAs that have one */
+  int32_t reserved;
+} fv_placed_line;
+
+/* A line in a form that searches it. */
 typedef struct fv_schedule {
   const fv_placed_tile *tiles;
   int64_t count;
   int64_t work;    /* units of one kv head */
   int32_t heads;   /* kv heads */
-  int32_t shares;  /* CTAs */
+  int32_t shares;  /* CTAs that have one */
   int32_t chunked; /* shares take whole chunks */
 } fv_schedule;
 
@@ -72,6 +87,27 @@ FV_SHAPE int32_t fv_chunks_of(int32_t first, int32_t count, int32_t chunk) {
 
 /* ---- Shares ---- */
 
+/* How many shares a line of `work` units has for `workers` CTAs. To join a part takes about as long as
+ * to compute a unit: so a tile of n units is done soonest in parts of about sqrt(n), and shares are no
+ * shorter than that for the longest tile. */
+FV_SHAPE int32_t fv_shares_of_line(int64_t work, int64_t longest, int32_t workers) {
+  int64_t least = 1;
+  while (least * least < longest) least *= 2;
+  return (int32_t)fv_clamp(fv_ceil_div(work, least), 1, workers);
+}
+
+/* Which share of a line is a CTA's. Those of the narrow line are counted from the other end: where there
+ * are fewer shares than CTAs, one CTA has this and another has that. */
+FV_SHAPE int64_t fv_share_of_worker(int line, int64_t worker, int64_t workers) {
+  return line == FV_WIDE ? worker : workers - 1 - worker;
+}
+
+/* The line that a CTA begins with: one half this, the other half that, so that both halves of a device
+ * are in use at any time. CTAs that share a multiprocessor are half of all CTAs apart. */
+FV_SHAPE int fv_first_line(int64_t worker, int64_t workers) {
+  return 2 * worker < workers ? FV_WIDE : FV_NARROW;
+}
+
 /* Where share i of `shares` begins in a line of `work` units: lengths differ by one at most. */
 FV_SHAPE int64_t fv_share_begin(int64_t work, int64_t shares, int64_t i) {
   return work / shares * i + fv_min(i, work % shares);
@@ -84,7 +120,7 @@ FV_SHAPE int64_t fv_share_of(int64_t work, int64_t shares, int64_t w) {
   return w < edge ? w / (shorter + 1) : longer + (w - edge) / shorter;
 }
 
-/* The tile that unit w (counted over all heads) belongs to, from `low` on. */
+/* The tile that unit w (counted over all heads) belongs to. */
 FV_SHAPE int64_t fv_tile_of_work(const fv_schedule *s, int64_t w) {
   int64_t low = 0, high = s->count;
   while (high - low > 1) {
@@ -103,10 +139,9 @@ FV_SHAPE int64_t fv_slot_of_share(int64_t first_share, int32_t part) {
   return part ? 2 * (first_share + part) : 2 * first_share + 1;
 }
 
-/* The place of part `part` of a segment's tile. */
-FV_SHAPE int64_t fv_slot_of_part(const fv_schedule *s, const fv_segment *segment, int32_t part) {
-  if (s->chunked) return segment->first_slot + part;
-  return fv_slot_of_share((segment->first_slot - 1) / 2, part);
+/* The place of part `part` of the tile whose first part is at first_slot. */
+FV_SHAPE int64_t fv_slot_of_part(int chunked, int64_t first_slot, int32_t part) {
+  return chunked ? first_slot + part : fv_slot_of_share((first_slot - 1) / 2, part);
 }
 
 /* Where a share stands: unit w of the line, in tile `tile`. */
@@ -115,10 +150,19 @@ typedef struct fv_cursor {
   int64_t tile;
 } fv_cursor;
 
-FV_SHAPE fv_cursor fv_start_share(const fv_schedule *s, int64_t share) {
+/* The share's units; whoever asks looks up the first one's tile. */
+FV_SHAPE fv_cursor fv_find_share(const fv_schedule *s, int64_t share) {
   int64_t work = s->work * s->heads;
-  fv_cursor cursor = {fv_share_begin(work, s->shares, share),
-                      fv_share_begin(work, s->shares, share + 1), 0};
+  fv_cursor cursor = {0, 0, 0};
+  if (share < s->shares) {
+    cursor.w = fv_share_begin(work, s->shares, share);
+    cursor.end = fv_share_begin(work, s->shares, share + 1);
+  }
+  return cursor;
+}
+
+FV_SHAPE fv_cursor fv_start_share(const fv_schedule *s, int64_t share) {
+  fv_cursor cursor = fv_find_share(s, share);
   if (cursor.w < cursor.end) cursor.tile = fv_tile_of_work(s, cursor.w);
   return cursor;
 }

@@ -102,7 +102,7 @@ TEST(Schedule, EveryPartHasAPlaceOfItsOwnThatTheLastToComeFinds) {
         ASSERT_TRUE(slots.insert(segment.slot).second);
         ASSERT_EQ(segment.first_slot, list.at(0).slot);
         for (const auto &[other, its] : list) {
-          ASSERT_EQ(fv_slot_of_part(&work.schedule, &segment, other), its.slot);
+          ASSERT_EQ(fv_slot_of_part(work.schedule.chunked, segment.first_slot, other), its.slot);
         }
       }
     }
@@ -177,36 +177,96 @@ TEST(Schedule, ShareOfAUnitIsTheOneThatHoldsIt) {
   EXPECT_EQ(fv_share_of(much, 264, fv_share_begin(much, 264, 263)), 263);
 }
 
-// What the balance is for: a chunk of prefill beside rows that decode.
-TEST(Schedule, BalancesAServingStep) {
-  Choices choices(5);
+// Parts are neither so few that most CTAs wait, nor so many that the last to come joins for long.
+TEST(Schedule, SharesAreLongEnoughToBeWorthJoining) {
+  EXPECT_EQ(fv_shares_of_line(0, 0, 264), 1);
+  EXPECT_EQ(fv_shares_of_line(264, 1, 264), 264);
+  EXPECT_EQ(fv_shares_of_line(100000, 1024, 264), 264);
+  EXPECT_EQ(fv_shares_of_line(64, 64, 264), 8);
+  EXPECT_EQ(fv_shares_of_line(65, 65, 264), 5);
+  EXPECT_EQ(fv_shares_of_line(int64_t{1} << 55, int64_t{1} << 26, 264), 264);
+}
+
+TEST(Schedule, EveryWorkerHasAnotherShareOfEachLine) {
+  for (int64_t workers : {1, 2, 7, 264}) {
+    int64_t wide_first = 0;
+    for (int line = 0; line < FV_LINES; ++line) {
+      std::set<int64_t> shares;
+      for (int64_t i = 0; i < workers; ++i) {
+        shares.insert(fv_share_of_worker(line, i, workers));
+        wide_first += fv_first_line(i, workers) == FV_WIDE;
+      }
+      ASSERT_EQ(static_cast<int64_t>(shares.size()), workers);
+      ASSERT_EQ(*shares.begin(), 0);
+      ASSERT_EQ(*shares.rbegin(), workers - 1);
+    }
+    EXPECT_EQ(wide_first, 2 * ((workers + 1) / 2));
+  }
+  // Where there are two shares in all, they are not one CTA's.
+  EXPECT_NE(fv_share_of_worker(FV_WIDE, 0, 7), fv_share_of_worker(FV_NARROW, 0, 7));
+}
+
+// Lines of 8 kv heads, for 264 CTAs.
+enum { HEADS = 8, WORKERS = 264 };
+
+struct Line {
   Work work;
-  work.schedule.heads = 8;
-  work.schedule.shares = 264;
-  for (int n = 0; n < 255; ++n) {  // lengths from 100 to 8000 keys, one row each
+  int64_t longest = 0;
+  explicit Line() { work.schedule.heads = HEADS; }
+  void add(int64_t keys) {
     fv_placed_tile tile{};
     tile.work_begin = work.schedule.work;
-    tile.key_tiles = static_cast<int32_t>(fv_ceil_div(100 + choices.below(7900), 64));
+    tile.key_tiles = static_cast<int32_t>(fv_ceil_div(keys, 64));
+    longest = std::max<int64_t>(longest, tile.key_tiles);
     work.schedule.work += tile.key_tiles;
     work.tiles.push_back(tile);
   }
-  for (int n = 0; n < 32; ++n) {  // 512 rows of 4 heads after 3584 keys
-    fv_placed_tile tile{};
-    tile.work_begin = work.schedule.work;
-    tile.key_tiles = static_cast<int32_t>(fv_ceil_div(3584 + (n + 1) * 16, 64));
-    work.schedule.work += tile.key_tiles;
-    work.tiles.push_back(tile);
+  std::vector<double> units_of_workers(int line) {
+    work.schedule.tiles = work.tiles.data();
+    work.schedule.count = static_cast<int64_t>(work.tiles.size());
+    work.schedule.shares = fv_shares_of_line(work.schedule.work * HEADS, longest, WORKERS);
+    std::vector<double> units;
+    for (int64_t worker = 0; worker < WORKERS; ++worker) {
+      const int64_t share = fv_share_of_worker(line, worker, WORKERS);
+      fv_cursor cursor = fv_start_share(&work.schedule, share);
+      units.push_back(static_cast<double>(cursor.end - cursor.w));
+    }
+    return units;
   }
-  work.schedule.count = static_cast<int64_t>(work.tiles.size());
-  work.schedule.tiles = work.tiles.data();
-  int64_t most = 0, all = 0;
-  for (const auto &share : shares_of(work)) {
-    int64_t units = 0;
-    for (const fv_segment &s : share) units += s.end - s.first;
-    most = std::max(most, units);
-    all += units;
+};
+
+// A narrow tile has a quarter of a wide one's products, and as many keys to read.
+void expect_balance(Line *wide, Line *narrow, const char *mix) {
+  const auto of_wide = wide->units_of_workers(FV_WIDE);
+  const auto of_narrow = narrow->units_of_workers(FV_NARROW);
+  double bytes = 0, most_bytes = 0, flops = 0, most_flops = 0;
+  for (size_t i = 0; i < WORKERS; ++i) {
+    bytes += of_wide[i] + of_narrow[i];
+    most_bytes = std::max(most_bytes, of_wide[i] + of_narrow[i]);
+    flops += 4 * of_wide[i] + of_narrow[i];
+    most_flops = std::max(most_flops, 4 * of_wide[i] + of_narrow[i]);
   }
-  EXPECT_LE(static_cast<double>(most) * 264, 1.01 * static_cast<double>(all));
+  EXPECT_LE(most_bytes * WORKERS, 1.05 * bytes) << mix;
+  EXPECT_LE(most_flops * WORKERS, 1.05 * flops) << mix;
+}
+
+// What the balance is for: chunks of prefill beside rows that decode.
+TEST(Schedule, BalancesServingSteps) {
+  Choices choices(5);
+  Line wide, narrow, none, one_long, prefills;
+  for (int n = 0; n < 255; ++n) narrow.add(100 + choices.below(7900));  // a row each
+  for (int n = 0; n < 32; ++n) wide.add(3584 + (n + 1) * 16);           // 512 rows of 4 heads
+  for (int n = 0; n < 63; ++n) one_long.add(100 + choices.below(1900));
+  one_long.add(131072);
+  for (int n = 0; n < 5; ++n) {
+    const int64_t rows = 300 + choices.below(3000);
+    for (int64_t row = 16; row <= rows; row += 16) prefills.add(row);
+  }
+  expect_balance(&wide, &narrow, "a chunk of prefill and 255 rows");
+  expect_balance(&none, &narrow, "255 rows");
+  expect_balance(&none, &one_long, "64 rows, one after 131072 keys");
+  expect_balance(&wide, &one_long, "the same beside a chunk of prefill");
+  expect_balance(&prefills, &none, "five prompts");
 }
 
 }  // namespace

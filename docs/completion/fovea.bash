@@ -30,7 +30,7 @@ _fovea() {
   case $command in
     '') options='run validate map info explain --help --version' ;;
     run) options="$problem --output --json --help" ;;
-    explain) options="$problem --help" ;;
+    explain) options="$problem --schedule --help" ;;
     validate) options='--device --cases --seed --case --filter --threads --json --help' ;;
     map) options="$problem --batch --head --all-heads --output --help" ;;
     info) options='--json --help' ;;

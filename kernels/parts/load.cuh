@@ -3,6 +3,10 @@
 // What is not there becomes zeros: rows past the last query, keys that nobody in the tile sees,
 // columns past dim. The weight of a hidden key is 0, but 0 * NaN is NaN, so memory that nobody sees
 // must not reach the tile of values.
+//
+// Keys come in one of two ways. Of a plain tile all keys are seen by all rows and lie at even steps:
+// nothing is looked up, and each copy is an addition and the copy. Elsewhere the lanes of a warp look
+// up a key each, whether it is seen and where it lies, and tell each other.
 #ifndef FV_LOAD_CUH
 #define FV_LOAD_CUH
 
@@ -14,20 +18,32 @@ template <int KEYS>
 struct fv_visible_keys {
   static constexpr int words = (KEYS + 31) / 32;
   uint32_t word[words];
-  __device__ __forceinline__ bool has(int32_t key) const {
-    // A choice and not an index: an indexed word would live in local memory.
-    return (key < 32 ? word[0] : word[words - 1]) >> (key & 31) & 1;
+  // `near` is some key of the same word: where the compiler knows it, the choice of the word is made.
+  // A choice and not an index: an indexed word would live in local memory.
+  __device__ __forceinline__ bool has(int32_t key, int32_t near) const {
+    return (near < 32 ? word[0] : word[words - 1]) >> (key & 31) & 1;
   }
   __device__ __forceinline__ bool all() const {
     return (word[0] & word[words - 1]) == 0xffffffffu >> (KEYS < 32 ? 32 - KEYS : 0);
   }
 };
 
-// Where the keys of a tile lie in a paged cache: this lane knows keys `lane` and 32 + `lane`.
+// How far the keys and values of a tile lie from the head's first, in bytes: this lane knows keys
+// `lane` and 32 + `lane`.
 template <int KEYS>
 struct fv_key_places {
   static constexpr int words = (KEYS + 31) / 32;
-  int32_t k_page[words], v_page[words], slot[words];
+  int64_t k[words], v[words];
+};
+
+// A tile of keys that is to be loaded.
+template <class Config>
+struct fv_key_tile {
+  uint32_t begin;  // unsigned: one step past the last key may be past 2^31
+  bool whole;      // all rows see all keys
+  bool plain;      // and nothing has been looked up, since nothing need be
+  fv_visible_keys<Config::tile_kv> visible;
+  fv_key_places<Config::tile_kv> places;
 };
 
 // Whether the mask shows the key. Past its end keys are hidden, and that is an error of the data.
@@ -43,38 +59,57 @@ __device__ __forceinline__ bool fv_mask_shows(const fv_attention_params &p, int6
   return row[key * p.mask.seq] != 0;
 }
 
-// Looks the key's page up. False: an id outside the cache, which is an error of the data.
+// Finds out where the key lies. False: its page's id is outside the cache, an error of the data.
 template <int KEYS>
 __device__ __forceinline__ bool fv_find_place(const fv_attention_params &p, const fv_sequence &s,
                                               int32_t key, int word, fv_key_places<KEYS> &places) {
+  if (!p.pages.k_ids) {
+    int64_t at = s.kv_begin + key;
+    places.k[word] = 2 * (s.kv_batch * p.k.batch + at * p.k.seq);
+    places.v[word] = 2 * (s.kv_batch * p.v.batch + at * p.v.seq);
+    return true;
+  }
   int64_t page = s.kv_begin + (uint32_t)key / (uint32_t)p.pages.page_len;
-  places.slot[word] = (uint32_t)key % (uint32_t)p.pages.page_len;
-  places.k_page[word] = p.pages.k_ids[page];
-  places.v_page[word] = p.pages.v_ids[page];
-  bool good = (uint32_t)places.k_page[word] < (uint32_t)p.pages.pages &&
-              (uint32_t)places.v_page[word] < (uint32_t)p.pages.pages;
+  int32_t slot = (uint32_t)key % (uint32_t)p.pages.page_len;
+  int32_t k_page = p.pages.k_ids[page], v_page = p.pages.v_ids[page];
+  bool good =
+      (uint32_t)k_page < (uint32_t)p.pages.pages && (uint32_t)v_page < (uint32_t)p.pages.pages;
   if (!good) fv_add_error(p, s.index, FV_ERROR_PAGE);
+  places.k[word] = 2 * (k_page * p.k.batch + slot * p.k.seq);
+  places.v[word] = 2 * (v_page * p.v.batch + slot * p.v.seq);
   return good;
 }
 
 // Every warp finds out for itself: votes cost less than a barrier.
 template <class Config>
-__device__ __forceinline__ fv_visible_keys<Config::tile_kv> fv_find_visible(
-    const fv_attention_params &p, const fv_query_tile &tile, int32_t key_begin,
-    fv_key_places<Config::tile_kv> &places) {
-  fv_visible_keys<Config::tile_kv> visible;
+__device__ __forceinline__ void fv_look_up_keys(const fv_attention_params &p,
+                                                const fv_query_tile &tile,
+                                                fv_key_tile<Config> &keys) {
 #pragma unroll
   for (int w = 0; w < fv_visible_keys<Config::tile_kv>::words; ++w) {
-    int32_t place = w * 32 + threadIdx.x % 32, key = key_begin + place;
+    int32_t place = w * 32 + threadIdx.x % 32, key = (int32_t)keys.begin + place;
     bool shown = place < Config::tile_kv && key >= tile.key_begin && key < tile.key_end &&
                  fv_mask_shows(p, tile.sequence.index, key);
-    if (p.pages.k_ids) {
-      places.k_page[w] = places.v_page[w] = places.slot[w] = 0;
-      shown = shown && fv_find_place(p, tile.sequence, key, w, places);
-    }
-    visible.word[w] = __ballot_sync(0xffffffffu, shown);
+    keys.places.k[w] = keys.places.v[w] = 0;
+    shown = shown && fv_find_place(p, tile.sequence, key, w, keys.places);
+    keys.visible.word[w] = __ballot_sync(0xffffffffu, shown);
   }
-  return visible;
+}
+
+// What there is to know of the tile of keys at `begin`, which is not past the last.
+template <class Config>
+__device__ __forceinline__ fv_key_tile<Config> fv_find_keys(const fv_attention_params &p,
+                                                            const fv_query_tile &tile,
+                                                            uint32_t begin) {
+  fv_key_tile<Config> keys = {};
+  keys.begin = begin;
+  keys.plain = begin - tile.plain_begin < tile.plain_size;
+  keys.whole = keys.plain;
+  if (keys.plain) return keys;
+  fv_look_up_keys(p, tile, keys);
+  keys.whole = (int32_t)begin >= tile.common_begin &&
+               (int64_t)begin + Config::tile_kv <= tile.common_end && keys.visible.all();
+  return keys;
 }
 
 // The whole CTA brings the first ROWS rows of the tile.
@@ -91,70 +126,110 @@ __device__ __forceinline__ void fv_load_queries(const fv_attention_params &p,
   }
 }
 
-// Which page and slot another lane found for key `key` of the tile. All lanes of the warp ask.
-template <int WORDS>
-__device__ __forceinline__ int32_t fv_place_of(const int32_t (&found)[WORDS], int32_t key) {
-  int32_t low = __shfl_sync(0xffffffffu, found[0], key % 32);
-  if (WORDS == 1) return low;
-  int32_t high = __shfl_sync(0xffffffffu, found[WORDS - 1], key % 32);
-  return key < 32 ? low : high;
-}
+// Keys and values: what differs.
+template <class Config>
+struct fv_key_side {
+  static constexpr int chunks = Config::chunks;
+  static constexpr uint32_t aligned = FV_ALIGNED_K;
+  using places = fv_key_places<Config::tile_kv>;
+  static __device__ __forceinline__ const fv_device_view &view(const fv_attention_params &p) {
+    return p.k;
+  }
+  static __device__ __forceinline__ int32_t dim(const fv_attention_params &p) { return p.dim; }
+  static __device__ __forceinline__ int64_t place(const places &at, int32_t key) {
+    return key < 32 ? at.k[0] : at.k[places::words - 1];
+  }
+};
 
-// Keys, or values: rows [key_begin, key_begin + tile_kv) of the view. `page` is whose the pages are.
-template <class Config, int CHUNKS, bool PAGED>
-__device__ __forceinline__ void fv_load_rows(
-    const fv_device_view &view, const fv_query_tile &tile, int32_t key_begin,
-    const fv_visible_keys<Config::tile_kv> &visible,
-    const int32_t (&page)[fv_key_places<Config::tile_kv>::words],
-    const int32_t (&slot)[fv_key_places<Config::tile_kv>::words], int32_t dim, bool aligned,
-    unsigned char *to) {
-  static_assert(Config::tile_kv * CHUNKS % Config::threads == 0, "every thread copies alike");
-  const unsigned char *base = PAGED
-                                  ? fv_row_begin(view, 0, 0, tile.kv_head)
-                                  : fv_row_begin(view, tile.sequence.kv_batch,
-                                                 tile.sequence.kv_begin + key_begin, tile.kv_head);
-#pragma unroll 8
-  for (int n = 0; n < Config::tile_kv * CHUNKS / Config::threads; ++n) {
-    int32_t i = n * Config::threads + Config::thread();
-    int32_t row = i / CHUNKS, chunk = i % CHUNKS;
-    int64_t offset = PAGED ? fv_place_of(page, row) * view.batch + fv_place_of(slot, row) * view.seq
-                           : row * view.seq;
-    bool wanted = visible.has(row) && chunk * 8 < dim;
-    const unsigned char *from =
-        wanted ? base + 2 * offset + chunk * 16 : static_cast<const unsigned char *>(view.data);
-    fv_load_chunk(to + 16 * fv_swizzled_chunk(row, chunk, CHUNKS), from, wanted, aligned);
+template <class Config>
+struct fv_value_side {
+  static constexpr int chunks = Config::chunks_v;
+  static constexpr uint32_t aligned = FV_ALIGNED_V;
+  using places = fv_key_places<Config::tile_kv>;
+  static __device__ __forceinline__ const fv_device_view &view(const fv_attention_params &p) {
+    return p.v;
+  }
+  static __device__ __forceinline__ int32_t dim(const fv_attention_params &p) { return p.dim_v; }
+  static __device__ __forceinline__ int64_t place(const places &at, int32_t key) {
+    return key < 32 ? at.v[0] : at.v[places::words - 1];
+  }
+};
+
+// How the threads that share a tile of keys divide it: `across` lanes take a row, and come back `steps`
+// times for another. Powers of two all, so that a step's rows belong to one word of visible keys.
+template <class Config, int CHUNKS>
+struct fv_row_lanes {
+  static constexpr int across = CHUNKS % 32 == 0   ? 32
+                                : CHUNKS % 16 == 0 ? 16
+                                : CHUNKS % 8 == 0  ? 8
+                                                   : 4;
+  static constexpr int chunks = CHUNKS / across;  // of a lane in a row
+  static constexpr int rows = Config::threads / across;
+  static constexpr int steps = Config::tile_kv / rows;
+  static_assert(CHUNKS % across == 0 && Config::tile_kv % rows == 0, "every thread copies alike");
+  static __device__ __forceinline__ int row() { return Config::thread() / across; }
+  static __device__ __forceinline__ int column() { return Config::thread() % across; }
+};
+
+template <class Config, class Side>
+__device__ __forceinline__ void fv_load_plain_rows(const fv_attention_params &p,
+                                                   const fv_query_tile &tile, uint32_t begin,
+                                                   unsigned char *to) {
+  using lanes = fv_row_lanes<Config, Side::chunks>;
+  const fv_device_view &view = Side::view(p);
+  int row = lanes::row(), column = lanes::column();
+  const unsigned char *from = fv_row_begin(view, tile.sequence.kv_batch,
+                                           tile.sequence.kv_begin + begin + row, tile.kv_head) +
+                              16 * column;
+#pragma unroll
+  for (int n = 0; n < lanes::steps; ++n) {
+#pragma unroll
+    for (int c = 0; c < lanes::chunks; ++c) {
+      int32_t chunk = column + c * lanes::across;
+      bool wanted = chunk * 8 < Side::dim(p);
+      int32_t place = fv_swizzled_chunk(row + n * lanes::rows, chunk, Side::chunks);
+      fv_copy_async_16(fv_shared_address(to + 16 * place), from + 16 * c * lanes::across,
+                       wanted ? 16 : 0);
+    }
+    from += 2 * lanes::rows * view.seq;
   }
 }
 
-template <class Config>
-__device__ __forceinline__ void fv_load_keys(const fv_attention_params &p,
-                                             const fv_query_tile &tile, int32_t key_begin,
-                                             const fv_visible_keys<Config::tile_kv> &visible,
-                                             const fv_key_places<Config::tile_kv> &places,
-                                             unsigned char *to) {
-  bool aligned = p.aligned & FV_ALIGNED_K;
-  if (p.pages.k_ids) {
-    fv_load_rows<Config, Config::chunks, true>(p.k, tile, key_begin, visible, places.k_page,
-                                               places.slot, p.dim, aligned, to);
-  } else {
-    fv_load_rows<Config, Config::chunks, false>(p.k, tile, key_begin, visible, places.k_page,
-                                                places.slot, p.dim, aligned, to);
+// Elements that are copied one by one are rare, and a loop of them long enough as it is.
+template <class Config, class Side, bool ALIGNED>
+__device__ __forceinline__ void fv_load_placed_rows(const fv_attention_params &p,
+                                                    const fv_query_tile &tile,
+                                                    const fv_key_tile<Config> &keys,
+                                                    unsigned char *to) {
+  using lanes = fv_row_lanes<Config, Side::chunks>;
+  int column = lanes::column();
+  const unsigned char *base = fv_row_begin(Side::view(p), 0, 0, tile.kv_head) + 16 * column;
+#pragma unroll(ALIGNED ? lanes::steps : 1)
+  for (int n = 0; n < lanes::steps; ++n) {
+    int row = lanes::row() + n * lanes::rows;
+    int64_t place = Side::place(keys.places, n * lanes::rows);
+    place = __shfl_sync(0xffffffffu, place, row % 32);
+#pragma unroll
+    for (int c = 0; c < lanes::chunks; ++c) {
+      int32_t chunk = column + c * lanes::across;
+      bool wanted = keys.visible.has(row, n * lanes::rows) && chunk * 8 < Side::dim(p);
+      fv_load_chunk(to + 16 * fv_swizzled_chunk(row, chunk, Side::chunks),
+                    base + place + 16 * c * lanes::across, wanted, ALIGNED);
+    }
   }
 }
 
-template <class Config>
-__device__ __forceinline__ void fv_load_values(const fv_attention_params &p,
-                                               const fv_query_tile &tile, int32_t key_begin,
-                                               const fv_visible_keys<Config::tile_kv> &visible,
-                                               const fv_key_places<Config::tile_kv> &places,
-                                               unsigned char *to) {
-  bool aligned = p.aligned & FV_ALIGNED_V;
-  if (p.pages.k_ids) {
-    fv_load_rows<Config, Config::chunks_v, true>(p.v, tile, key_begin, visible, places.v_page,
-                                                 places.slot, p.dim_v, aligned, to);
+// Starts the copies of a tile of keys, or of values. All threads that share the tile call it.
+template <class Config, class Side>
+__device__ __forceinline__ void fv_load_rows(const fv_attention_params &p,
+                                             const fv_query_tile &tile,
+                                             const fv_key_tile<Config> &keys, unsigned char *to) {
+  if (keys.plain) {
+    fv_load_plain_rows<Config, Side>(p, tile, keys.begin, to);
+  } else if (p.aligned & Side::aligned) {
+    fv_load_placed_rows<Config, Side, true>(p, tile, keys, to);
   } else {
-    fv_load_rows<Config, Config::chunks_v, false>(p.v, tile, key_begin, visible, places.v_page,
-                                                  places.slot, p.dim_v, aligned, to);
+    fv_load_placed_rows<Config, Side, false>(p, tile, keys, to);
   }
 }
 

@@ -74,7 +74,7 @@ __device__ __forceinline__ void fv_hide(float (&s)[fv_fragments<Config>::key_til
 #pragma unroll
     for (int c = 0; c < 4; ++c) {
       int32_t place = n * 8 + threadIdx.x % 4 * 2 + c % 2, key = key_begin + place;
-      bool seen = visible.has(place) && key >= state.begin[c / 2] && key < state.end[c / 2];
+      bool seen = visible.has(place, n * 8) && key >= state.begin[c / 2] && key < state.end[c / 2];
       if (!seen) s[n][c] = -INFINITY;
     }
   }

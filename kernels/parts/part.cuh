@@ -108,15 +108,13 @@ __device__ __forceinline__ bool fv_join_tile(const fv_attention_params &p,
                                              const fv_segment &segment,
                                              float (&o)[fv_fragments<Config>::dim_tiles][4],
                                              fv_row_state &state) {
-  const fv_device_schedule &s = p.schedule;
-  fv_put_part<Config>(s.partials + segment.slot * s.slot_floats, o, state);
-  if (!fv_arrive<Config>(s.arrived + segment.first_slot, segment.parts)) return false;
+  const fv_device_line &line = p.schedule.lines[Config::line];
+  fv_put_part<Config>(line.partials + segment.slot * line.slot_floats, o, state);
+  if (!fv_arrive<Config>(line.arrived + segment.first_slot, segment.parts)) return false;
   state.sum[0] = state.sum[1] = 0.0f;
   for (int32_t part = 0; part < segment.parts; ++part) {
-    int64_t slot = p.flags & (FV_FLAG_CHUNKS | FV_FLAG_WHOLE)
-                       ? segment.first_slot + part
-                       : fv_slot_of_share((segment.first_slot - 1) / 2, part);
-    fv_join_part<Config, true>(s.partials + slot * s.slot_floats, o, state);
+    int64_t slot = fv_slot_of_part(fv_is_chunked(p), segment.first_slot, part);
+    fv_join_part<Config, true>(line.partials + slot * line.slot_floats, o, state);
   }
   return true;
 }

@@ -8,11 +8,12 @@
 #include "sequence_place.cuh"
 
 // What distinguishes the rows of attention_fwd.def. Knobs change speed, never results.
-template <class Type, int DIM, int DIM_V, int TILE_Q, int TILE_KV, int WARPS, int STAGES>
+template <class Type, int DIM, int DIM_V, int TILE_Q, int TILE_KV, int WARPS, int STAGES, int CTAS>
 struct fv_tile_config {
   using type = Type;  // fv_f16 or fv_bf16
   static constexpr int dim = DIM, dim_v = DIM_V, tile_q = TILE_Q, tile_kv = TILE_KV;
   static constexpr int warps = WARPS, threads = WARPS * 32, stages = STAGES;
+  static constexpr int ctas = CTAS;
   static constexpr int chunks = DIM / 8, chunks_v = DIM_V / 8;  // of 8 elements, 16 bytes
   // Wider queries are read from shared memory again for each tile: O takes their registers.
   static constexpr bool q_in_registers = DIM + DIM_V <= 320;
@@ -20,6 +21,7 @@ struct fv_tile_config {
   static_assert(TILE_KV == 32 || TILE_KV == 64, "visible keys are one word, or two");
   static_assert(STAGES == 2, "the loop loads one tile ahead");
   static_assert(DIM_V <= DIM, "the output is staged where the queries were");
+  static constexpr int line = FV_WIDE;  // of work, that its tiles stand in
   // What a thread is among those that share a tile, and which 16 of the tile's rows its warp owns.
   static __device__ __forceinline__ int thread() { return threadIdx.x; }
   static __device__ __forceinline__ int row_block() { return threadIdx.x / 32; }
@@ -30,6 +32,7 @@ template <class Config>
 struct fv_warp_config : Config {
   static constexpr int tile_q = FV_NARROW_ROWS, warps = 1, threads = 32, stages = 1;
   static constexpr int tile_kv = Config::stages * Config::tile_kv / Config::warps;
+  static constexpr int line = FV_NARROW;
   static __device__ __forceinline__ int thread() { return threadIdx.x % 32; }
   static __device__ __forceinline__ int row_block() { return 0; }
 };
@@ -43,15 +46,18 @@ struct fv_query_tile {
   int32_t rows;                      // that exist
   int32_t key_begin, key_end;        // other keys are seen by no row of the tile
   int32_t common_begin, common_end;  // these are seen by all, as far as positions decide
+  // Key tiles that begin in this range are plain: seen whole by all rows, and they lie at even steps.
+  uint32_t plain_begin, plain_size;
 };
 
 // What a CTA is at. One thread writes it, between two barriers; the others read, and keep in registers
 // no more of it than they need.
 struct fv_control {
-  fv_cursor cursor;
+  fv_cursor cursors[FV_LINES];  // without a schedule the first one's w is the next tile's number
   fv_segment segment;
   fv_query_tile tile;
-  bool more;  // there is something to do
+  int32_t line;  // whose the segment is
+  bool more;     // there is something to do
 };
 
 // Shared memory of a CTA; the host asks for sizeof.
@@ -105,11 +111,20 @@ __device__ __forceinline__ void fv_set_keys(const fv_attention_params &p, fv_que
   tile.key_end = some.begin < some.end ? (int32_t)some.end : 0;
   tile.common_begin = (int32_t)all.begin;
   tile.common_end = (int32_t)all.end;
+  const uint32_t both = FV_ALIGNED_K | FV_ALIGNED_V;
+  bool even = !p.mask.data && !p.pages.k_ids && (p.aligned & both) == both;
+  tile.plain_begin = tile.common_begin;
+  tile.plain_size = even ? (uint32_t)fv_max(all.end - all.begin - p.tile_kv + 1, 0) : 0;
 }
 
 // Whether the sequence's rows fit into one narrow tile.
 __device__ __forceinline__ bool fv_is_narrow(const fv_attention_params &p, int32_t len_q) {
   return !(p.flags & FV_FLAG_WHOLE) && (int64_t)len_q * p.group <= FV_NARROW_ROWS;
+}
+
+// Whether tiles are cut at chunks, if anywhere.
+__device__ __forceinline__ bool fv_is_chunked(const fv_attention_params &p) {
+  return p.flags & (FV_FLAG_CHUNKS | FV_FLAG_WHOLE);
 }
 
 // Tile `row_tile` of the sequence's rows.
@@ -142,9 +157,9 @@ __device__ __forceinline__ fv_query_tile fv_find_tile(const fv_attention_params 
 
 // The tile of a segment, and of its keys those that are the segment's.
 template <class Config>
-__device__ __forceinline__ fv_query_tile fv_take_tile(const fv_attention_params &p,
+__device__ __forceinline__ fv_query_tile fv_take_tile(const fv_attention_params &p, int line,
                                                       const fv_segment &segment) {
-  const fv_placed_tile &placed = p.schedule.tiles[segment.tile];
+  const fv_placed_tile &placed = p.schedule.lines[line].tiles[segment.tile];
   fv_query_tile tile = fv_make_tile(p, fv_take_sequence(p, placed.sequence), segment.head,
                                     placed.row_tile, Config::tile_q);
   int64_t begin = ((int64_t)placed.key_tile + segment.first) * Config::tile_kv;

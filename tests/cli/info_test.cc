@@ -56,6 +56,14 @@ TEST(Explain, PrintsThePlanThatRunFollows) {
   EXPECT_NE(fovea({"explain", file}).out.find(kernel), std::string::npos);
 }
 
+// What there is to see of one is the software GPU's to show (tests/cuda).
+TEST(Explain, SaysThatACpuHasNoSchedule) {
+  Ran plan =
+      fovea({"explain", example("alice-layer2.safetensors"), "--device", "cpu", "--schedule"});
+  ASSERT_EQ(plan.code, 0) << plan.err;
+  EXPECT_NE(plan.out.find("no schedule"), std::string::npos) << plan.out;
+}
+
 TEST(Explain, ComputesNothing) {
   Directory directory;
   MadeFile wrong = plain_file();

@@ -1,14 +1,19 @@
 // attention_graph_test.cc - one captured graph of fovea_attention serves every step: offsets, lengths,
-// positions and page tables are read on the device, and so is how much work there is.
+// positions and page tables are read on the device, and so is how much work there is. What the device
+// has made of them is compared with the schedule that the host would print.
 #include <gtest/gtest.h>
 
 #include <cstring>
 
 #include "append_case.h"
+#include "check.h"
 #include "cuda/driver_call.h"
 #include "cuda/mirrored.h"
 #include "handle.h"
 #include "handle_of.h"
+#include "plan_cuda.h"
+#include "schedule_cuda.h"
+#include "schedule_list.h"
 
 namespace fovea_test {
 namespace {
@@ -103,6 +108,39 @@ CUgraphExec capture(fovea_handle *handle, const fovea_attention_args &args, CUst
   return ready;
 }
 
+// The line's tiles that lie in the workspace, as the host would list them.
+void expect_line(const std::vector<uint8_t> &workspace, const fv_cuda_layout &layout, int line,
+                 const fv_schedule_list &list) {
+  fv_placed_line there[FV_LINES];
+  std::memcpy(there, &workspace[layout.totals], sizeof there);
+  const fv_placed_line &expected = list.lines[line];
+  ASSERT_EQ(there[line].tiles, expected.tiles);
+  ASSERT_EQ(there[line].work, expected.work);
+  ASSERT_EQ(there[line].shares, expected.shares);
+  for (int64_t i = 0; i < expected.tiles; ++i) {
+    fv_placed_tile tile;
+    std::memcpy(&tile, &workspace[layout.tiles[line] + static_cast<size_t>(i) * sizeof tile],
+                sizeof tile);
+    ASSERT_EQ(std::memcmp(&tile, &list.tiles[line][i], sizeof tile), 0) << line << " " << i;
+  }
+}
+
+void expect_schedule(const fovea_handle *handle, Batch *batch, fovea_attention_args args) {
+  fv_problem problem;
+  fv_plan plan;
+  fv_schedule_list list;
+  args.q_offsets = batch->offsets.host.data();
+  args.kv_lengths = batch->lengths.host.data();
+  args.q_position = batch->positions.host.data();
+  ASSERT_EQ(fv_check_attention_shape(&args, &problem), FOVEA_OK) << fovea_error_detail();
+  ASSERT_EQ(fv_plan_cuda(&handle->cuda.facts, &problem, &plan), FOVEA_OK) << fovea_error_detail();
+  ASSERT_TRUE(fv_schedule_list_make(&plan, &problem, &list));
+  const fv_cuda_layout layout = fv_cuda_layout_of(SEQUENCES, &plan.schedule);
+  const std::vector<uint8_t> workspace = batch->workspace.there();
+  for (int line = 0; line < FV_LINES; ++line) expect_line(workspace, layout, line, list);
+  fv_schedule_list_free(&list);
+}
+
 class AttentionGraph : public testing::TestWithParam<uint32_t> {
  protected:
   void SetUp() override {
@@ -156,6 +194,7 @@ TEST_P(AttentionGraph, ServesEveryStepWithTheBitsOfACallOfItsOwn) {
       ASSERT_EQ(replayed.out, called.out) << "step " << i;
       ASSERT_EQ(replayed.errors, called.errors) << "step " << i;
       ASSERT_NE(replayed.out, batch.out.host);  // something was computed
+      expect_schedule(handle, &batch, args);
       for (uint32_t bits : called.errors) met |= bits;
     }
     EXPECT_EQ(met, uint32_t{FOVEA_BAD_PAGE | FOVEA_BAD_LENGTH | FOVEA_BAD_OFFSET});

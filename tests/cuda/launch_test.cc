@@ -244,11 +244,27 @@ TEST(Launch, PreparesASchedule) {
     EXPECT_EQ(p.sequences, 3);
     EXPECT_EQ(p.tile_q, 64);
     EXPECT_EQ(p.tile_kv, 64);
-    EXPECT_EQ(p.schedule.slots, 64);
+    EXPECT_EQ(p.schedule.workers, 32);
     EXPECT_EQ(static_cast<void *>(p.schedule.totals), call.args.workspace);
-    EXPECT_GE(
-        reinterpret_cast<char *>(p.schedule.partials + p.schedule.slots * p.schedule.slot_floats),
-        reinterpret_cast<char *>(p.schedule.arrived + p.schedule.slots));
+    // Two parts of a CTA's share in each line, and nothing over anything else.
+    const fv_device_line &wide = p.schedule.lines[FV_WIDE], &narrow = p.schedule.lines[FV_NARROW];
+    EXPECT_EQ(p.schedule.slots, 2 * 2 * 32);
+    EXPECT_EQ(wide.arrived, p.schedule.arrived);
+    EXPECT_EQ(narrow.arrived, wide.arrived + 2 * 32);
+    EXPECT_EQ(wide.slot_floats, 4 * narrow.slot_floats);
+    const void *const places[] = {p.schedule.totals,
+                                  p.schedule.sequences,
+                                  p.schedule.sequences + 3,
+                                  p.schedule.arrived,
+                                  p.schedule.arrived + p.schedule.slots,
+                                  wide.tiles,
+                                  wide.partials,
+                                  wide.partials + 64 * wide.slot_floats,
+                                  narrow.tiles,
+                                  narrow.tiles + 3,
+                                  narrow.partials,
+                                  narrow.partials + 64 * narrow.slot_floats};
+    EXPECT_TRUE(std::is_sorted(std::begin(places), std::end(places)));
     call.args.flags = FOVEA_ALLOW_DEPENDENT_LAUNCH;
     ASSERT_EQ(fovea_attention(handle, &call.args, nullptr), FOVEA_OK);
     EXPECT_EQ(fake->launches[2].config.numAttrs, 1u);

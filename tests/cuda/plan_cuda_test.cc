@@ -159,6 +159,18 @@ TEST(CudaPlan, NoCallWithinLimitsNeedsMoreThanTheirWorkspace) {
   EXPECT_GT(scheduled, 50000);
 }
 
+// By Little's law a multiprocessor of an H100 (3.35 TB/s over 132, 600 to 800 ns) or an A100 (2 TB/s over
+// 108) wants some 15 to 23 KB on their way; whoever decodes has that many from every row of the table.
+TEST(CudaPlan, DecodingKeepsEnoughBytesOnTheirWay) {
+  const fv_cuda_facts devices[] = {{80, 108, 166912, 167936}, kLarge};
+  for (const fv_cuda_facts &facts : devices) {
+    for (int32_t row = 0; fv_cuda_row_at(row); ++row) {
+      EXPECT_GE(fv_cuda_bytes_in_flight(&facts, fv_cuda_row_at(row)), 23000)
+          << fv_cuda_row_at(row)->kernel.name << " on sm_" << facts.sm;
+    }
+  }
+}
+
 // What prepare loads is what some call within the limits plans: found by planning all of them.
 TEST(CudaPlan, CanChooseExactlyTheRowsThatSomeCallWithinTheLimitsPlans) {
   for (uint32_t dtype : {FOVEA_F16, FOVEA_BF16}) {
