@@ -253,7 +253,9 @@ class KernelBench(Bench):
             failed = FAILED_TEST.search(output)
             kinds = sorted(set(REPORT.findall(output)))
             by = left[group].name or (failed[1] if failed else group)
-            return {"status": "timeout" if status in OVER_TIME else "killed", "group": group,
+            # What runs on after a report was killed by the report.
+            late = status in OVER_TIME and not kinds
+            return {"status": "timeout" if late else "killed", "group": group,
                     "by": by + (f" ({', '.join(kinds)})" if kinds else "")}
         return None
 
