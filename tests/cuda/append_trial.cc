@@ -87,6 +87,19 @@ TEST_F(Trial, MoreThanACtaLooksUpAtATime) {
   expect_as_defined(long_case(), 0, FOVEA_DEVICE_CUDA, "long");
 }
 
+// As many rows for each: a CTA goes round twice for sequences, and twice for the tokens of the first 256.
+TEST_F(Trial, ManySequencesThatAreNotPacked) {
+  Draw draw(5);
+  Case c;
+  c.fixed.k_new = view(FOVEA_F16, 300, 2, 1, 8);
+  c.fixed.k_cache = view(FOVEA_F16, 300, 4, 1, 8);
+  c.k_new = draw.fill(c.fixed.k_new);
+  c.cache.assign(300 * 4 * 8 * 2, kCanary);
+  for (int s = 0; s < 300; ++s) c.kv_lengths.push_back(static_cast<int32_t>(draw.upto(3)));
+  c.errors.assign(300, 0);
+  expect_as_defined(c, 0, FOVEA_DEVICE_CUDA, "not packed");
+}
+
 // Slots of a cache of six tokens, of which many are given more than once: the later token wins.
 TEST_F(Trial, TokensThatMeet) {
   Draw draw(4);
