@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 // The whole file and a NUL; NULL when it cannot be read.
 static char *read_text(const char *path) {
@@ -34,10 +35,17 @@ static struct sim_module *load_file(const char *path, u32 device_sm, char *error
 
 struct sim_module *sim_replace(struct sim_module *module, u32 device_sm, char *error,
                                size_t error_bytes) {
-  const char *path = getenv("FOVEA_SIMGPU_PTX");
-  if (!path || !*path || !module->kernels) return module;
-  struct sim_module *other = load_file(path, device_sm, error, error_bytes);
-  bool replaces = !other || sim_module_find(other, module->kernels->name);
-  sim_module_unload(replaces ? module : other);
-  return replaces ? other : module;
+  const char *given = getenv("FOVEA_SIMGPU_PTX");
+  if (!given || !*given || !module->kernels) return module;
+  char *paths = strdup(given), *rest = NULL;
+  for (char *path = strtok_r(paths, ":", &rest); path; path = strtok_r(NULL, ":", &rest)) {
+    struct sim_module *other = load_file(path, device_sm, error, error_bytes);
+    bool replaces = !other || sim_module_find(other, module->kernels->name);
+    sim_module_unload(replaces ? module : other);
+    if (!replaces) continue;
+    module = other;
+    break;
+  }
+  free(paths);
+  return module;
 }

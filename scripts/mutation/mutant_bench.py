@@ -162,13 +162,19 @@ class Bench:
         self.write(path, self.texts[path])
         os.utime(os.path.join(self.tree, path), ns=(self.dates[path], self.dates[path]))
 
+    def make(self, command):
+        status, output = self.run(command, 7200)
+        if status != 0:
+            raise BenchError(f"the unchanged tree does not build: {command}\n{output[-4000:]}")
+
+    def configure(self):
+        self.make(self.options.configure)
+
     def prepare(self):
         """Configures, builds and remembers the objects."""
-        for command in (self.options.configure, self.options.build):
-            started = time.monotonic()
-            status, output = self.run(command, 7200)
-            if status != 0:
-                raise BenchError(f"the unchanged tree does not build: {command}\n{output[-4000:]}")
+        self.configure()
+        started = time.monotonic()
+        self.make(self.options.build)
         self.build_limit = max(BUILD_SECONDS_MIN, 3 * (time.monotonic() - started))
         for path in glob.glob(os.path.join(self.build, "**", "*.o"), recursive=True):
             copy = os.path.join(self.saved, os.path.relpath(path, self.build))

@@ -42,7 +42,7 @@ def is_declaration(tokens, k):
     """True if a declaration starts at `k`: `int x`, `const T *x`, `T x`, `T *x`."""
     if tokens[k].is_type():
         return True
-    if tokens[k].kind != "ident" or tokens[k].text in CONTROL_WORDS:
+    if tokens[k].kind != "ident" or tokens[k].text in CONTROL_WORDS or tokens[k].text == "asm":
         return False
     stars = k + 1
     while stars < len(tokens) and tokens[stars].text in ("*", "const", "&"):
@@ -61,7 +61,7 @@ def is_binary(tokens, k):
             return False
     if tokens[k].text not in ("*", "&"):
         return True
-    if tokens[k + 1].text in (")", ",", "*", "const", "restrict"):
+    if tokens[k + 1].text in (")", ",", "*", ">", "const", "restrict"):
         return False
     # `T *x = ...`: the name before the star starts a statement, so it is a type.
     starts = k < 2 or tokens[k - 2].text in ("{", "}", ";", "(")
@@ -101,7 +101,14 @@ def replace(token, text):
     return token.start, token.end, text
 
 
+def is_angle_bracket(text, token):
+    """True for the brackets of `f<Config>(x)`: around comparisons clang-format leaves spaces."""
+    return token.text in ("<", ">", ">>") and not text[token.start - 1].isspace()
+
+
 def relational(text, tokens, k):
+    if is_angle_bracket(text, tokens[k]):
+        return
     if tokens[k].text in RELATIONAL and is_binary(tokens, k):
         for other in RELATIONAL[tokens[k].text]:
             yield replace(tokens[k], other)
@@ -119,7 +126,7 @@ def arithmetic(text, tokens, k):
 
 
 def bitwise(text, tokens, k):
-    if tokens[k].text in BITWISE and is_binary(tokens, k):
+    if tokens[k].text in BITWISE and is_binary(tokens, k) and not is_angle_bracket(text, tokens[k]):
         yield replace(tokens[k], BITWISE[tokens[k].text])
     elif tokens[k].text == "~":
         yield replace(tokens[k], "")

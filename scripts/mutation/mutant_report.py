@@ -51,7 +51,7 @@ class Results:
 class Explanations:
     """Survivors that a person has proved equivalent, by what the mutant does to which text."""
 
-    def __init__(self, path, mutants, texts):
+    def __init__(self, path, mutants, texts, root):
         self.proofs, self.complaints = {}, []
         if not os.path.exists(path):
             return
@@ -59,6 +59,9 @@ class Explanations:
         with open(path) as file:
             entries = json.load(file)
         for number, entry in enumerate(entries, 1):
+            if entry.get("file") not in texts and os.path.exists(
+                    os.path.join(root, str(entry.get("file")))):
+                continue  # of sources that are not looked at
             fault = self.fault(entry, places)
             if fault:
                 self.complaints.append(f"{path}, entry {number}: {fault}")

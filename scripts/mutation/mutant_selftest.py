@@ -93,6 +93,8 @@ SNIPPET = """int f(int a, const int *b, int min) {
   a = b[a] ? -a : a / 4;
   T *p = g(x_q, x_k);
   int n[4];
+  run<wide<long>>(a);
+  asm volatile("wait;");
 }
 """
 SNIPPET_SITES = """
@@ -108,6 +110,8 @@ SNIPPET_SITES = """
 4 arithmetic '/' -> '*' | 4 scale ' / 4' -> '' | 4 constant '4' -> '(4 + 1)'
 4 constant '4' -> '(4 - 1)' | 5 index 'x_q' -> 'x_k' | 5 index 'x_k' -> 'x_q'
 6 constant '4' -> '(4 + 1)' | 6 constant '4' -> '(4 - 1)'
+7 statement 'run<wide<long>>(a);' -> ';' | 7 index 'a' -> 'b'
+8 statement 'asm volatile("wait;");' -> ';'
 """
 
 

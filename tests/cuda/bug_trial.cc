@@ -1,27 +1,14 @@
-// bug_trial.cc - the problems on which bugs planted in the attention kernel are tried: few and small,
+// bug_trial.cc - the problems on which bugs planted in the attention kernels are tried: few and small,
 // for each bug runs all of them twice (planted_bugs.py), and together they reach every branch of the
-// kernel. All are for the row bf16_d32 of kernels/attention_fwd.def.
+// kernels. All are for the row bf16_d32 of kernels/attention_fwd.def.
 #include <gtest/gtest.h>
 
-#include "mirror.h"
-#include "support/attention_builder.h"
+#include <vector>
+
+#include "cuda/kernel_call.h"
 
 namespace fovea_test {
 namespace {
-
-fovea_status call_on_device(fovea_handle *handle, const fovea_attention_args *args) {
-  double seconds = 0;
-  return fv_mirror_attention(handle, args, &seconds);
-}
-
-Device cuda_device() {
-  Device device;
-  device.name = "cuda";
-  device.kind = FOVEA_DEVICE_CUDA;
-  device.threads = 0;
-  device.exact_probabilities = false;  // tensor cores take them in q's type
-  return device;
-}
 
 const Device kCuda = cuda_device();
 
@@ -37,6 +24,11 @@ class Trial : public testing::Test {
   // The same, shared by a schedule.
   Attention shared(int64_t len_q, int64_t len_kv) {
     return dense(len_q, len_kv).reproducible(FOVEA_REPRODUCIBLE_RUN);
+  }
+  // In any layout, shared by a schedule.
+  Attention loose(int64_t len_q, int64_t len_kv) {
+    Attention a = Attention().on(kCuda).type(FOVEA_BF16).dim(32).len_q(len_q).len_kv(len_kv);
+    return a.reproducible(FOVEA_REPRODUCIBLE_RUN);
   }
 };
 
@@ -91,6 +83,69 @@ TEST_F(Trial, SharesThatCutThroughTiles) {
 
 TEST_F(Trial, SequencesOfFewRows) {
   shared(2, 500).heads(4, 2).batch(2).lengths({500, 77}).expect_matches_oracle();
+}
+
+TEST_F(Trial, PositionsAndWindows) {
+  Attention a = dense(20, 100).batch(2).window(30, 5).kv_first({3, 64});
+  a.q_position({10, 90}).kv_position({0, -3}, 2).expect_matches_oracle();
+}
+
+TEST_F(Trial, SoftcapAndSinks) {
+  dense(9, 80).heads(4, 2).softcap(5).sinks().expect_matches_oracle();
+}
+
+// ---- Schedules: what attention_prepare makes, and what is joined from parts ----
+
+TEST_F(Trial, PackedRowsOverPages) {
+  Attention a = shared(0, 200).heads(4, 2).rows({1, 40, 0, 3}).causal().paged(16);
+  a.lengths({200, 90, 64, 5}).expect_matches_oracle();
+}
+
+TEST_F(Trial, PackedKeysInAnyLayout) {
+  Attention a = loose(0, 0).heads(2, 1).rows({3, 0, 40, 1}).keys({70, 9, 100, 0}).causal();
+  a.expect_matches_oracle();
+  a.reproducible(FOVEA_REPRODUCIBLE_PHASE).expect_matches_oracle();
+}
+
+TEST_F(Trial, PagesInATableWithOffsetsAndValuesInTheirOwn) {
+  Attention a = loose(3, 130).batch(3).heads(4, 2).paged(24, true, true);
+  a.lengths({130, 0, 50}).causal().expect_matches_oracle();
+}
+
+TEST_F(Trial, ChunksOfLongSequences) {
+  Attention a = loose(1, 700).heads(4, 2).batch(2).lengths({700, 300});
+  a.reproducible(FOVEA_REPRODUCIBLE_BATCH).expect_matches_oracle();
+}
+
+TEST_F(Trial, LengthsGoodAndBadInASchedule) {
+  Attention a = loose(2, 100).batch(5).lengths({-1, 70, 0, 1000, 100}).causal();
+  a.kv_first({0, 64, 0, 3, 200}).expect_matches_oracle();
+}
+
+TEST_F(Trial, OffsetsThatFallAndLeaveTheTensor) {
+  Case problem(loose(0, 0).heads(2, 1).rows({3, 4, 5}).keys({20, 70, 9}).s);
+  const int32_t backwards[4] = {0, 7, 3, 1000000};
+  problem.args.q_offsets = backwards;
+  expect_matches(problem, kCuda, "offsets of rows");
+}
+
+TEST_F(Trial, PagesThatAreNone) {
+  Attention a = shared(2, 100).batch(2).paged(16).lengths({100, 90});
+  Case problem(a.s);
+  const fovea_pages &pages = problem.args.pages;
+  std::vector<int32_t> ids(pages.ids, pages.ids + pages.row_stride * 2);
+  ids[1] = -1;
+  ids[static_cast<size_t>(pages.row_stride) + 2] = static_cast<int32_t>(problem.args.k.shape[0]);
+  problem.args.pages.ids = ids.data();
+  expect_matches(problem, kCuda, "pages");
+}
+
+TEST_F(Trial, MoreSequencesThanThreadsThatPlaceThem) {
+  Ints rows(260);
+  rows[3] = 2;
+  rows[257] = 1;
+  rows[259] = 20;
+  shared(0, 40).heads(1, 1).rows(rows).expect_matches_oracle();
 }
 
 TEST_F(Trial, LseLeftOut) {

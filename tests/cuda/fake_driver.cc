@@ -183,6 +183,9 @@ static void *keep_params(const std::string &kernel, const void *params,
     const auto *merge = static_cast<const fv_merge_params *>(params);
     launch->merge = merge->head;
     launch->parts.assign(merge->parts, merge->parts + merge->head.count);
+    const int room = std::stoi(kernel.substr(kernel.rfind('p') + 1));  // fovea_merge_sm80_p8
+    launch->unused.assign(reinterpret_cast<const char *>(merge->parts + merge->head.count),
+                          reinterpret_cast<const char *>(merge->parts + room));
     return launch->merge.merged.out.data;
   }
   std::memcpy(&launch->params, params, sizeof launch->params);

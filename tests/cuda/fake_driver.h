@@ -40,6 +40,7 @@ struct FakeLaunch {
   fv_append_params append;     // of fovea_kv_append
   fv_merge_head merge;         // of fovea_merge, its parts
   std::vector<fv_merge_part> parts;
+  std::string unused;  // the bytes of the parts that the kernel has room for beyond them
 };
 
 struct FakeDriver {

@@ -274,6 +274,7 @@ INSTANTIATE_TEST_SUITE_P(Between, Kernel,
                          name_of);
 INSTANTIATE_TEST_SUITE_P(Rows, Serving,
                          testing::Values(std::make_tuple(FOVEA_F16, 64),
+                                         std::make_tuple(FOVEA_BF16, 32),
                                          std::make_tuple(FOVEA_BF16, 128),
                                          std::make_tuple(FOVEA_BF16, 256)),
                          name_of);

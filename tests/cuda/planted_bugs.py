@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Plants bugs in the attention kernel, and says what finds them.
+"""Plants bugs in the library's kernels, and says what finds them.
 
-usage: planted_bugs.py --nvcc NVCC --trial PROGRAM --driver LIBRARY [--renew] [--every N] [--only TEXT]
+usage: planted_bugs.py --nvcc NVCC --trials FOLDER --driver LIBRARY [--renew] [--every N] [--only TEXT]
        planted_bugs.py --plant
 
-Each bug of planted_bugs.txt is planted in a copy of kernels/, compiled to PTX, and tried twice on the
-software GPU by PROGRAM (bug_trial): with all checks, which says what is reported, and as hardware often
-is, with quick copies and warps in step, which says whether a comparison with the oracle would have found
-it. The kernel as it is must be silent and right both ways. The table in docs/simgpu.md must say the same;
---renew writes it.
+Each bug of planted_bugs.txt is planted in a copy of kernels/, and what it is part of is compiled to PTX and
+tried twice on the software GPU by programs of FOLDER (bug_trial, append_trial): with all checks, which says
+what is reported, and as hardware often is, with quick copies and warps in step, which says whether a
+comparison with the oracle would have found it. The kernels as they are must be silent and right both ways.
+The table in docs/simgpu.md must say the same; --renew writes it.
 
 --every takes each Nth bug, and compares their lines alone; --only takes the bugs whose name contains TEXT,
 and just prints their lines. Whether all patterns are there is always looked at first; --plant does no
@@ -22,22 +22,31 @@ import concurrent.futures
 import os
 import pathlib
 import re
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "scripts/mutation"))
+
+from mutant_kernels import included_by, ptx_command  # noqa: E402
+
 LIST = pathlib.Path(__file__).with_name("planted_bugs.txt")
 PAGE = ROOT / "docs/simgpu.md"
 BEGIN = "<!-- %s: written by tests/cuda/planted_bugs.py --renew -->"
 END = "<!-- end of %s -->"
-ROW = "fovea_attention_fwd_sm80_bf16_d32"
+# What is compiled, and the program that runs it.
+KERNELS = [("fovea_attention_fwd_sm80_bf16_d32", "attention_fwd_sm80.cu", "bug_trial"),
+           ("fovea_attention_prepare_sm80", "attention_prepare_sm80.cu", "bug_trial"),
+           ("fovea_kv_append_sm80", "kv_append_sm80.cu", "append_trial")]
 
 # What is asked of the list and of the tool.
-LEAST = {"bugs": 40, "right": 25, "global": 6}
+LEAST = {"bugs": 120, "right": 50, "global": 20}
 LEAST_SHARE = 0.85
-SECONDS = 60  # of one trial; it takes less than one
+SECONDS = 20  # of processor time that one trial may take; it takes less than two
 
 REPORT = re.compile(r"^simgpu: ([a-z-]+): \S+: .*, PTX line \d+ \((\S+)\), block", re.MULTILINE)
 
@@ -95,30 +104,44 @@ def check_patterns(bugs):
       yield from plant(bug, kernels)
 
 
-def compile_ptx(nvcc, kernels):
-  ptx = kernels.parent / "kernel.ptx"
-  done = subprocess.run(
-    [nvcc, "-std=c++17", "-O3", "-lineinfo", "-ptx", "-arch=compute_80", "-w", f"-DFV_ROW={ROW}",
-     "-o", str(ptx), str(kernels / "attention_fwd_sm80.cu")],
-    capture_output=True, text=True, check=False)
-  return (ptx, None) if done.returncode == 0 else (None, done.stdout + done.stderr)
+def kernels_with(files):
+  """The kernels that one of the files is part of; all of them without a file."""
+  return [kernel for kernel in KERNELS
+          if not files or files & included_by(str(ROOT / "kernels"), kernel[1])]
 
 
-def attempt(arguments, ptx, **settings):
+def changed_files(kernels):
+  return {str(path.relative_to(kernels)) for path in sources(kernels)
+          if path.read_text() != (ROOT / "kernels" / path.relative_to(kernels)).read_text()}
+
+
+def compile_ptx(nvcc, kernels, wanted):
+  """([PTX files], fault)"""
+  files = []
+  for row, source, _ in wanted:
+    files.append(kernels.parent / f"{row}.ptx")
+    done = subprocess.run(ptx_command(nvcc, kernels, row, source, files[-1], more=["-lineinfo"]),
+                          capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+      return [], done.stdout + done.stderr
+  return files, None
+
+
+def attempt(arguments, program, ptx, **settings):
   """(kinds, whether global memory is concerned, whether the numbers are right) of one trial."""
   environment = dict(os.environ, FOVEA_SIMGPU="1", FOVEA_CUDA_DRIVER=arguments.driver,
                      FOVEA_SIMGPU_THREADS="1", FOVEA_SIMGPU_SEED="1", FOVEA_SIMGPU_GO_ON="1",
-                     FOVEA_SIMGPU_PTX=str(ptx), **settings)
+                     FOVEA_SIMGPU_PTX=":".join(map(str, ptx)), **settings)
   environment.pop("FOVEA_SIMGPU_DEVICE", None)
-  try:
-    done = subprocess.run([arguments.trial, "--gtest_brief=1"], env=environment, text=True,
-                          capture_output=True, errors="replace", timeout=SECONDS, check=False)
-  except subprocess.TimeoutExpired:
-    return ["endless"], False, False
+  done = subprocess.run([os.path.join(arguments.trials, program), "--gtest_brief=1"], env=environment,
+                        text=True, capture_output=True, errors="replace", check=False,
+                        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1)))
+  if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+    return {"endless"}, False, False
   found = REPORT.findall(done.stderr)
   in_global = any(kind in ("global-race", "use-after-free") or ".global" in opcode and
                   kind in ("out-of-bounds", "uninitialised-read") for kind, opcode in found)
-  return sorted({kind for kind, _ in found}), in_global, done.returncode == 0
+  return {kind for kind, _ in found}, in_global, done.returncode == 0
 
 
 class Result:
@@ -142,11 +165,19 @@ def try_bug(arguments, bug):
     result.fault = "\n".join(plant(bug, kernels))
     if result.fault:
       return result
-    ptx, result.fault = compile_ptx(arguments.nvcc, kernels)
+    wanted = kernels_with(changed_files(kernels))
+    ptx, result.fault = compile_ptx(arguments.nvcc, kernels, wanted)
     if result.fault:
       return result
-    result.kinds, result.in_global, result.compared = attempt(arguments, ptx)
-    _, _, result.right = attempt(arguments, ptx, FOVEA_SIMGPU_EAGER="1")
+    kinds = set()
+    for program in sorted({kernel[2] for kernel in wanted}):
+      found, in_global, compared = attempt(arguments, program, ptx)
+      _, _, right = attempt(arguments, program, ptx, FOVEA_SIMGPU_EAGER="1")
+      kinds |= found
+      result.in_global |= in_global
+      result.compared &= compared
+      result.right &= right
+    result.kinds = sorted(kinds)
   return result
 
 
@@ -171,7 +202,7 @@ def totals(page, results):
   bugs, reported = n["bugs"] + len(others), n["reported"] + sum(kinds != "-" for kinds, _ in others)
   found = n["found"] + sum((kinds, numbers) != ("-", "right") for kinds, numbers in others)
   right = n["right"] + sum(numbers == "right" for _, numbers in others)
-  return (f"{bugs} bugs in all, {len(others)} in kernels made for it and {n['bugs']} in the attention kernel: "
+  return (f"{bugs} bugs in all, {len(others)} in kernels made for it and {n['bugs']} in the library's: "
           f"{reported} are named by\na report, {found - reported} by a comparison alone, "
           f"{bugs - found} by nothing. {right} leave the numbers right.")
 
@@ -219,17 +250,17 @@ def compare_lines(results):
 
 
 def parse_arguments():
-  parser = argparse.ArgumentParser(description="Plants bugs in the kernel, and says what finds them.")
+  parser = argparse.ArgumentParser(description="Plants bugs in kernels, and says what finds them.")
   parser.add_argument("--nvcc")
-  parser.add_argument("--trial", metavar="PROGRAM")
+  parser.add_argument("--trials", metavar="FOLDER")
   parser.add_argument("--driver", metavar="LIBRARY")
   parser.add_argument("--plant", action="store_true", help="compile and run nothing")
   parser.add_argument("--renew", action="store_true", help="write the table into docs/simgpu.md")
   parser.add_argument("--every", type=int, default=1, metavar="N", help="each Nth bug alone")
   parser.add_argument("--only", metavar="TEXT", help="bugs whose name contains TEXT; prints their lines")
   arguments = parser.parse_args()
-  if not arguments.plant and not (arguments.nvcc and arguments.trial and arguments.driver):
-    parser.error("--nvcc, --trial and --driver are needed")
+  if not arguments.plant and not (arguments.nvcc and arguments.trials and arguments.driver):
+    parser.error("--nvcc, --trials and --driver are needed")
   return arguments
 
 

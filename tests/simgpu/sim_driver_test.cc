@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <fstream>
+#include <string>
 
 #include "simgpu/gpu.h"
 
@@ -54,6 +56,25 @@ TEST_F(SimgpuDriver, WorkWaitsUntilSomebodySynchronises) {
   call<CUstream>("cuStreamSynchronize", stream);
   EXPECT_EQ(2u, first());
   call<CUstream>("cuStreamDestroy_v2", stream);
+}
+
+// A kernel of a file takes the place of that of its name, whatever files stand before it.
+TEST_F(SimgpuDriver, KernelsOfFilesTakeThePlaceOfThoseOfTheirNames) {
+  const std::string folder = testing::TempDir(), other = folder + "sim_other.ptx",
+                    same = folder + "sim_same.ptx";
+  std::string text = INCREMENT;
+  text.replace(text.find("%r1, 1;"), 7, "%r1, 7;");
+  std::ofstream(same) << text;
+  std::ofstream(other) << text.replace(text.find("increment"), 9, "other");
+  setenv("FOVEA_SIMGPU_PTX", (other + ":" + same).c_str(), 1);
+  kernel = gpu.find(gpu.load(INCREMENT), "increment");
+  launch(nullptr);
+  EXPECT_EQ(7u, first());
+  setenv("FOVEA_SIMGPU_PTX", other.c_str(), 1);
+  kernel = gpu.find(gpu.load(INCREMENT), "increment");
+  launch(nullptr);
+  EXPECT_EQ(8u, first());
+  unsetenv("FOVEA_SIMGPU_PTX");
 }
 
 TEST_F(SimgpuDriver, TheLegacyStreamWaitsForBlockingOnes) {

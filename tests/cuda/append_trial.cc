@@ -1,0 +1,117 @@
+// append_trial.cc - the calls on which bugs planted in the kernel that appends are tried: few and small, for
+// each bug runs all of them twice (planted_bugs.py), and together they reach every branch of the kernel.
+#include <gtest/gtest.h>
+
+#include <climits>
+
+#include "append_case.h"
+#include "mirror.h"
+
+namespace fovea_test {
+namespace {
+
+class Trial : public testing::Test {
+ protected:
+  static void SetUpTestSuite() { append_call = fv_mirror_append; }
+};
+
+TEST_F(Trial, AnyLayoutsTypesAndTables) {
+  for (uint64_t seed = 0; seed < 150; ++seed) {
+    expect_as_defined(random_case(seed, FOVEA_BF16), 0, FOVEA_DEVICE_CUDA,
+                      "seed " + std::to_string(seed));
+  }
+}
+
+// Five tokens of two heads at the end of a cache of seven, rotated in `pairs` pairs. In f32 every bit of
+// what is computed is stored.
+Case rotated_case(uint32_t to, int64_t dim, int64_t pairs, uint32_t style) {
+  Draw draw(7);
+  Case c;
+  c.fixed.k_new = view(FOVEA_F32, 1, 5, 2, dim);
+  c.fixed.k_cache = view(to, 1, 7, 2, dim);
+  c.k_new = draw.fill(c.fixed.k_new);
+  c.cache.assign(static_cast<size_t>(7 * 2 * dim) * size_of(to), kCanary);
+  c.kv_lengths = {2};
+  c.errors = {0};
+  c.fixed.rope.positions = 7;
+  c.fixed.rope.rotary_dim = static_cast<int32_t>(2 * pairs);
+  c.fixed.rope.stride = pairs;
+  c.fixed.rope.style = style;
+  for (int64_t i = 0; i < 7 * pairs; ++i) {
+    c.cos.push_back(draw.number());
+    c.sin.push_back(draw.number());
+  }
+  return c;
+}
+
+TEST_F(Trial, RowsThatAWarpTakesInOneRoundAndInTwo) {
+  for (uint32_t style : {FOVEA_ROPE_HALF_SPLIT, FOVEA_ROPE_INTERLEAVED}) {
+    for (int64_t pairs : {4, 20, 126, 160}) {
+      const int64_t dim = pairs < 100 ? 64 : 320;
+      for (uint32_t to : {FOVEA_F32, FOVEA_BF16}) {
+        expect_as_defined(rotated_case(to, dim, pairs, style), 0, FOVEA_DEVICE_CUDA,
+                          std::to_string(pairs) + " pairs");
+      }
+    }
+  }
+}
+
+// More sequences and more tokens than a CTA looks up at a time, pages by offsets, bad data among them.
+Case long_case() {
+  Draw draw(3);
+  Case c;
+  const int64_t sequences = 300, total = 320, pages = 40;
+  c.fixed.sequences = sequences;
+  c.fixed.k_new = c.fixed.v_new = view(FOVEA_F16, 1, total, 1, 8);
+  c.fixed.k_cache = c.fixed.v_cache = view(FOVEA_F16, pages, 3, 1, 8);
+  place_caches(&draw, &c);
+  c.k_new = draw.fill(c.fixed.k_new);
+  c.v_new = draw.fill(c.fixed.v_new);
+  c.fixed.pages.count = 500;
+  int32_t row = 0, page = 0;
+  for (int64_t s = 0; s <= sequences; ++s) {
+    c.new_offsets.push_back(draw.chance(30) ? draw.of<int32_t>({INT_MIN, 0, row / 2}) : row);
+    c.page_offsets.push_back(draw.chance(30) ? draw.of<int32_t>({-1, page / 2}) : page);
+    row += static_cast<int32_t>(draw.upto(2));
+    page += static_cast<int32_t>(draw.upto(3));
+    if (s < sequences) c.kv_lengths.push_back(static_cast<int32_t>(draw.between(-1, 4)));
+  }
+  for (int64_t i = 0; i < c.fixed.pages.count; ++i) {
+    c.ids.push_back(static_cast<int32_t>(draw.between(-1, pages)));
+  }
+  c.errors.assign(sequences, 0);
+  return c;
+}
+
+TEST_F(Trial, MoreThanACtaLooksUpAtATime) {
+  expect_as_defined(long_case(), 0, FOVEA_DEVICE_CUDA, "long");
+}
+
+// As many rows for each: a CTA goes round twice for sequences, and twice for the tokens of the first 256.
+TEST_F(Trial, ManySequencesThatAreNotPacked) {
+  Draw draw(5);
+  Case c;
+  c.fixed.k_new = view(FOVEA_F16, 300, 2, 1, 8);
+  c.fixed.k_cache = view(FOVEA_F16, 300, 4, 1, 8);
+  c.k_new = draw.fill(c.fixed.k_new);
+  c.cache.assign(300 * 4 * 8 * 2, kCanary);
+  for (int s = 0; s < 300; ++s) c.kv_lengths.push_back(static_cast<int32_t>(draw.upto(3)));
+  c.errors.assign(300, 0);
+  expect_as_defined(c, 0, FOVEA_DEVICE_CUDA, "not packed");
+}
+
+// Slots of a cache of six tokens, of which many are given more than once: the later token wins.
+TEST_F(Trial, TokensThatMeet) {
+  Draw draw(4);
+  Case c;
+  c.fixed.k_new = view(FOVEA_BF16, 1, 70, 2, 64);
+  c.fixed.k_cache = view(FOVEA_BF16, 3, 2, 2, 64);
+  c.k_new = draw.fill(c.fixed.k_new);
+  c.cache.assign(3 * 2 * 2 * 64 * 2, kCanary);
+  for (int i = 0; i < 70; ++i) c.slots.push_back(draw.between(-1, 6));
+  c.errors = {0};
+  expect_as_defined(c, 0, FOVEA_DEVICE_CUDA, "slots");
+}
+
+}  // namespace
+}  // namespace fovea_test

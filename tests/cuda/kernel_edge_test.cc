@@ -1,0 +1,122 @@
+// kernel_edge_test.cc - the CUDA kernels where a small mistake would show: at the edges of what a loop
+// covers and of what a word holds. Each case is the one that tells some broken kernel from ours, all in
+// the row bf16_d32, where they are cheapest; tiles are 64 rows by 64 keys.
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "cuda/kernel_call.h"
+#include "driver.h"
+#include "handle.h"
+
+namespace fovea_test {
+namespace {
+
+const Device kCuda = cuda_device();
+
+class KernelEdge : public testing::Test {
+ protected:
+  static void SetUpTestSuite() { attention_call = call_on_device; }
+  void SetUp() override {
+    try {
+      handle_of(kCuda);
+    } catch (const std::exception &why) {
+      GTEST_SKIP() << why.what();
+    }
+  }
+  Attention problem(int64_t len_q, int64_t len_kv) {
+    return Attention().on(kCuda).type(FOVEA_BF16).dim(32).len_q(len_q).len_kv(len_kv);
+  }
+};
+
+// The kernel that prepares a schedule goes through sequences and through tiles 256 at a time.
+TEST_F(KernelEdge, MoreTilesThanThreadsThatListThem) {
+  problem(0, 3).heads(1, 1).rows(Ints(258, 1)).lengths(Ints(258, 2)).expect_matches_oracle();
+}
+
+TEST_F(KernelEdge, LooksAtThePageIdsOfKeysAndOfValues) {
+  for (bool of_values : {false, true}) {
+    Attention a = problem(2, 100).batch(2).paged(16, false, true).lengths({100, 90});
+    Case one(a.s);
+    const int32_t *&table = of_values ? one.args.pages.v_ids : one.args.pages.ids;
+    std::vector<int32_t> ids(table, table + 2 * one.args.pages.row_stride);
+    ids[1] = static_cast<int32_t>(one.args.k.shape[0]);
+    table = ids.data();
+    expect_matches(one, kCuda, of_values ? "a bad id of values" : "a bad id of keys");
+  }
+}
+
+// ---- Memory that is not there ----------------------------------------------------------------
+
+// Keys of [1, gone + 10, 1, 32] of which only the last ten have been written.
+class LateKeys {
+ public:
+  LateKeys(const fv_driver *driver, int64_t gone) : driver_(driver), gone_(gone) {
+    std::vector<uint16_t> numbers(10 * 32);
+    for (size_t i = 0; i < numbers.size(); ++i) {
+      numbers[i] = static_cast<uint16_t>(0x3f00 + i * 37 % 256);  // from 1/2 to 2
+    }
+    EXPECT_EQ(driver_->cuMemAlloc(&memory_, static_cast<size_t>(gone + 10) * 64), CUDA_SUCCESS);
+    EXPECT_EQ(driver_->cuMemcpyHtoD(first(), numbers.data(), numbers.size() * 2), CUDA_SUCCESS);
+  }
+  ~LateKeys() { driver_->cuMemFree(memory_); }
+  LateKeys(const LateKeys &) = delete;
+  LateKeys &operator=(const LateKeys &) = delete;
+
+  CUdeviceptr first() const { return memory_ + static_cast<CUdeviceptr>(gone_) * 64; }
+  fovea_tensor all() const { return view(memory_, gone_ + 10); }
+  fovea_tensor late() const { return view(first(), 10); }
+
+ private:
+  static fovea_tensor view(CUdeviceptr at, int64_t keys) {
+    return fovea_contiguous(reinterpret_cast<void *>(at), FOVEA_BF16, 1, keys, 1, 32);
+  }
+  const fv_driver *driver_;
+  int64_t gone_;
+  CUdeviceptr memory_ = 0;
+};
+
+// Keys before kv_first are gone, and so may their contents be: a simulated device reports whoever reads
+// what nobody has written, be it a byte and without effect.
+TEST_F(KernelEdge, ReadsNothingOfKeysThatAreGone) {
+  fovea_handle *handle = handle_of(kCuda);
+  const fv_driver *driver = nullptr;
+  CUcontext context = nullptr;
+  ASSERT_EQ(fv_driver_open(&driver), FOVEA_OK);
+  ASSERT_EQ(driver->cuCtxPushCurrent(handle->cuda.primary), CUDA_SUCCESS);
+  {
+    const LateKeys k(driver, 128), v(driver, 128), few(driver, 0);
+    CUdeviceptr first = 0, out = 0;
+    const int32_t gone = 128;
+    ASSERT_EQ(driver->cuMemAlloc(&first, sizeof gone), CUDA_SUCCESS);
+    ASSERT_EQ(driver->cuMemcpyHtoD(first, &gone, sizeof gone), CUDA_SUCCESS);
+    ASSERT_EQ(driver->cuMemAlloc(&out, 3 * 64), CUDA_SUCCESS);
+    fovea_attention_args a = {};
+    a.struct_size = sizeof a;
+    a.reproducible = FOVEA_REPRODUCIBLE_PHASE;
+    a.q = few.late();
+    a.q.shape[1] = 3;
+    a.out = a.q;
+    a.out.data = reinterpret_cast<void *>(out);
+    const auto result = [&] {
+      std::vector<uint16_t> values(3 * 32);
+      EXPECT_EQ(fovea_attention(handle, &a, nullptr), FOVEA_OK) << fovea_error_detail();
+      EXPECT_EQ(driver->cuStreamSynchronize(nullptr), CUDA_SUCCESS);
+      EXPECT_EQ(driver->cuMemcpyDtoH(values.data(), out, values.size() * 2), CUDA_SUCCESS);
+      return values;
+    };
+    a.k = k.late();
+    a.v = v.late();
+    const std::vector<uint16_t> alone = result();
+    a.k = k.all();
+    a.v = v.all();
+    a.kv_first = reinterpret_cast<const int32_t *>(first);
+    EXPECT_EQ(result(), alone);
+    driver->cuMemFree(first);
+    driver->cuMemFree(out);
+  }
+  driver->cuCtxPopCurrent(&context);
+}
+
+}  // namespace
+}  // namespace fovea_test
