@@ -88,10 +88,11 @@ __device__ __forceinline__ void fv_look_up_keys(const fv_attention_params &p,
 #pragma unroll
   for (int w = 0; w < fv_visible_keys<Config::tile_kv>::words; ++w) {
     int32_t place = w * 32 + threadIdx.x % 32, key = (int32_t)keys.begin + place;
-    bool shown = place < Config::tile_kv && key >= tile.key_begin && key < tile.key_end &&
-                 fv_mask_shows(p, tile.sequence.index, key);
+    bool shown = place < Config::tile_kv && key >= tile.key_begin && key < tile.key_end;
     keys.places.k[w] = keys.places.v[w] = 0;
-    shown = shown && fv_find_place(p, tile.sequence, key, w, keys.places);
+    // A bad page is one even where a mask hides its keys.
+    shown = shown && fv_find_place(p, tile.sequence, key, w, keys.places) &&
+            fv_mask_shows(p, tile.sequence.index, key);
     keys.visible.word[w] = __ballot_sync(0xffffffffu, shown);
   }
 }

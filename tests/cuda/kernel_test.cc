@@ -173,6 +173,18 @@ TEST_P(Serving, ReportsOffsetsThatAreNone) {
   expect_matches(problem_case, kCuda, "offsets that fall and then leave the tensor");
 }
 
+TEST_P(Serving, ReportsABadPageWhoseKeysAMaskHides) {
+  Attention a = problem(3, 64).heads(2, 1).paged(16).mask(0.3, "sk");
+  a.fill("mask", [](const At &at) { return at.i / 16 == 1 ? 0.0 : 1.0; });
+  Case problem_case(a.s);
+  std::vector<int32_t> ids(problem_case.args.pages.ids, problem_case.args.pages.ids + 4);
+  ids[1] = 1000000;
+  problem_case.args.pages.ids = ids.data();
+  problem_case.args.pages.count = problem_case.args.pages.row_stride = 4;
+  expect_matches(problem_case, kCuda, "a bad page that is hidden");
+  EXPECT_EQ(problem_case.run(kCuda).errors[0] & FOVEA_BAD_PAGE, uint32_t{FOVEA_BAD_PAGE});
+}
+
 TEST_P(Kernel, HasDimsOfValuesThatDifferFromThoseOfKeys) {
   for (int64_t dim_v : {8, 24, 64, 120, 128, 200}) {
     problem(9, 70).dim_v(dim_v).expect_matches_oracle();
