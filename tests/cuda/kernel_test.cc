@@ -175,7 +175,7 @@ TEST_P(Serving, ReportsOffsetsThatAreNone) {
 
 TEST_P(Serving, ReportsABadPageWhoseKeysAMaskHides) {
   Attention a = problem(3, 64).heads(2, 1).paged(16).mask(0.3, "sk");
-  a.fill("mask", [](const At &at) { return at.i / 16 == 1 ? 0.0 : 1.0; });
+  a.fill("mask", [](const At &at) { return at.d / 16 == 1 ? 0.0 : 1.0; });
   Case problem_case(a.s);
   std::vector<int32_t> ids(problem_case.args.pages.ids, problem_case.args.pages.ids + 4);
   ids[1] = 1000000;
