@@ -5,12 +5,10 @@
 
 #include <vector>
 
-#include "cuda/kernel_call.h"
+#include "kernel_device.h"
 
 namespace fovea_test {
 namespace {
-
-const Device kCuda = cuda_device();
 
 // A tile is 64 rows (position, head of the group) by 64 keys.
 class Trial : public testing::Test {

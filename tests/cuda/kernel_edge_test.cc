@@ -5,25 +5,15 @@
 
 #include <vector>
 
-#include "cuda/kernel_call.h"
 #include "driver.h"
 #include "handle.h"
+#include "kernel_device.h"
 
 namespace fovea_test {
 namespace {
 
-const Device kCuda = cuda_device();
-
-class KernelEdge : public testing::Test {
+class KernelEdge : public OnCuda<testing::Test> {
  protected:
-  static void SetUpTestSuite() { attention_call = call_on_device; }
-  void SetUp() override {
-    try {
-      handle_of(kCuda);
-    } catch (const std::exception &why) {
-      GTEST_SKIP() << why.what();
-    }
-  }
   Attention problem(int64_t len_q, int64_t len_kv) {
     return Attention().on(kCuda).type(FOVEA_BF16).dim(32).len_q(len_q).len_kv(len_kv);
   }
