@@ -7,6 +7,7 @@
 
 #include <map>
 #include <memory>
+#include <string>
 #include <utility>
 
 namespace fovea_test {
@@ -28,6 +29,17 @@ inline fovea_handle *handle_of(fovea_device device, int threads) {
     handle.reset(opened);
   }
   return handle.get();
+}
+
+// Why the device cannot be opened here; "" if it can. For tests that are skipped then.
+inline std::string why_there_is_no(fovea_device device) {
+  fovea_options options = {};
+  options.struct_size = sizeof options;
+  options.device = device;
+  fovea_handle *handle = nullptr;
+  if (fovea_create(&options, &handle) != FOVEA_OK) return fovea_error_detail();
+  fovea_destroy(handle);
+  return "";
 }
 
 }  // namespace fovea_test

@@ -14,12 +14,8 @@ namespace {
 class CacheGraph : public testing::Test {
  protected:
   void SetUp() override {
-    fovea_options options = {};
-    options.struct_size = sizeof options;
-    options.device = FOVEA_DEVICE_CUDA;
-    fovea_handle *handle = nullptr;
-    if (fovea_create(&options, &handle) != FOVEA_OK) GTEST_SKIP() << fovea_error_detail();
-    fovea_destroy(handle);
+    const std::string why = why_there_is_no(FOVEA_DEVICE_CUDA);
+    if (!why.empty()) GTEST_SKIP() << why;
   }
 };
 

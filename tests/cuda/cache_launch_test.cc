@@ -18,13 +18,6 @@ const Names kCalls = {"cuCtxGetCurrent",    "cuStreamGetCtx",       "cuCtxPushCu
                       "cuLibraryGetKernel", "cuKernelSetAttribute", "cuLaunchKernelEx",
                       "cuCtxPopCurrent"};
 
-fovea_handle *open_device(FakeDriver *fake) {
-  fovea_handle *handle = nullptr;
-  EXPECT_EQ(create(&handle), FOVEA_OK) << fovea_error_detail();
-  fake->calls.clear();
-  return handle;
-}
-
 fovea_limits any_limits() {
   fovea_limits limits{};
   limits.struct_size = sizeof limits;

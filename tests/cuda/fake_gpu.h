@@ -49,6 +49,14 @@ inline fovea_status create(fovea_handle **handle, int32_t ordinal = 0) {
   return fovea_create(&options, handle);
 }
 
+// Opens the device and forgets what that took.
+inline fovea_handle *open_device(FakeDriver *fake, int32_t ordinal = 0) {
+  fovea_handle *handle = nullptr;
+  EXPECT_EQ(create(&handle, ordinal), FOVEA_OK) << fovea_error_detail();
+  fake->calls.clear();
+  return handle;
+}
+
 // More than any call here needs, and never touched.
 inline void *some_workspace(size_t *bytes) {
   alignas(256) static unsigned char room[64 << 20];

@@ -5,13 +5,6 @@
 namespace fovea_test {
 namespace {
 
-fovea_handle *open_device(FakeDriver *fake) {
-  fovea_handle *handle = nullptr;
-  EXPECT_EQ(create(&handle), FOVEA_OK) << fovea_error_detail();
-  fake->calls.clear();
-  return handle;
-}
-
 TEST(AppendLaunch, IsOneCtaForOneHead) {
   in_fresh_process([] {
     FakeDriver *fake = use_fake_driver();

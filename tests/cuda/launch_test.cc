@@ -9,14 +9,6 @@ namespace {
 
 using Names = std::vector<std::string>;
 
-// Opens device 0 and forgets what that took.
-fovea_handle *open_device(FakeDriver *fake, int32_t ordinal = 0) {
-  fovea_handle *handle = nullptr;
-  EXPECT_EQ(create(&handle, ordinal), FOVEA_OK) << fovea_error_detail();
-  fake->calls.clear();
-  return handle;
-}
-
 TEST(Launch, IsOneLaunchWithoutWaitingAllocatingOrCopying) {
   in_fresh_process([] {
     FakeDriver *fake = use_fake_driver();

@@ -18,12 +18,8 @@ class MergeKernel : public testing::Test {
   void SetUp() override {
     usual_ = merge_call;
     merge_call = fv_mirror_merge;
-    fovea_options options = {};
-    options.struct_size = sizeof options;
-    options.device = FOVEA_DEVICE_CUDA;
-    fovea_handle *handle = nullptr;
-    if (fovea_create(&options, &handle) != FOVEA_OK) GTEST_SKIP() << fovea_error_detail();
-    fovea_destroy(handle);
+    const std::string why = why_there_is_no(FOVEA_DEVICE_CUDA);
+    if (!why.empty()) GTEST_SKIP() << why;
   }
   void TearDown() override { merge_call = usual_; }
 
