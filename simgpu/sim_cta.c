@@ -7,11 +7,12 @@
 #include "sim_copy.h"
 #include "sim_profile.h"
 #include "sim_race.h"
+#include "sim_room.h"
 
-enum { ALIGNMENT = 64 };
+enum { POISON = 0x7f };  // NaN in every float format
 
 static size_t round_up(size_t bytes) {
-  return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+  return (bytes + SIM_ROOM_ALIGN - 1) / SIM_ROOM_ALIGN * SIM_ROOM_ALIGN;
 }
 
 static u32 special_value(const struct sim_cta *cta, const struct sim_warp *warp, u32 lane,
@@ -93,6 +94,7 @@ static void start_warp(struct sim_cta *cta, u32 index) {
   warp->clock[index] = 1;
   memcpy(warp->registers, kernel->constants, kernel->constant_bytes);
   fill_specials(cta, warp);
+  memset(warp->local, POISON, (size_t)kernel->local_bytes * SIM_LANES);
 }
 
 // One block: shared memory, its states and planes, then registers and local memory per warp.
@@ -104,7 +106,7 @@ static bool lay_out(struct sim_cta *cta) {
   size_t warps = round_up(sizeof *cta->warps * cta->warp_count);
   cta->memory_bytes =
       shared * (5 + cta->warp_count) + warps + (registers + local) * cta->warp_count;
-  cta->memory = aligned_alloc(ALIGNMENT, cta->memory_bytes);
+  cta->memory = sim_room_take(&cta->memory_bytes);
   if (!cta->memory) return false;
   u8 *at = cta->memory;
   memset(at, 0, shared * (5 + cta->warp_count) + warps);
@@ -142,7 +144,6 @@ struct sim_cta *sim_cta_start(struct sim_launch *launch, u32 number) {
     return NULL;
   }
   cta->random = launch->seed * 0x9e3779b97f4a7c15u + number;
-  enum { POISON = 0x7f };  // NaN in every float format
   memset(cta->shared, POISON, cta->shared_end);
   memset(cta->state, SIM_BYTE_UNINITIALISED, cta->shared_end);
   if (launch->counts) cta->counts = calloc(launch->kernel->code_count, sizeof *cta->counts);
@@ -178,6 +179,6 @@ void sim_cta_end(struct sim_cta *cta) {
     sim_known_free(&cta->barriers[i].released_here);
   }
   sim_sync_table_free(cta->shared_sync);
-  free(cta->memory);
+  sim_room_give(cta->memory, cta->memory_bytes);
   free(cta);
 }

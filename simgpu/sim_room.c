@@ -1,0 +1,54 @@
+// Memory that CTAs leave to each other: see sim_room.h.
+#include "sim_room.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+struct room {
+  void *memory;
+  size_t bytes;
+};
+
+// Two or three for each thread that runs CTAs; the one given longest ago leaves first.
+enum { MOST_KEPT = 16, MOST_BYTES = 16 << 20 };
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct room kept[MOST_KEPT];
+static unsigned oldest;
+
+// One that is large enough and not twice as large.
+static struct room kept_room(size_t bytes) {
+  struct room found = {0};
+  pthread_mutex_lock(&lock);
+  for (unsigned i = 0; i < MOST_KEPT && !found.memory; i++) {
+    if (!kept[i].memory || kept[i].bytes < bytes || kept[i].bytes / 2 > bytes) continue;
+    found = kept[i];
+    kept[i] = (struct room){0};
+  }
+  pthread_mutex_unlock(&lock);
+  return found;
+}
+
+void *sim_room_take(size_t *bytes) {
+  struct room found = kept_room(*bytes);
+  if (!found.memory) return aligned_alloc(SIM_ROOM_ALIGN, *bytes);
+  *bytes = found.bytes;
+  return found.memory;
+}
+
+void sim_room_give(void *room, size_t bytes) {
+  if (bytes > MOST_BYTES) {
+    free(room);
+    return;
+  }
+  pthread_mutex_lock(&lock);
+  unsigned place = oldest;
+  for (unsigned i = 0; i < MOST_KEPT; i++) {
+    if (!kept[i].memory) place = i;
+  }
+  void *leaves = kept[place].memory;
+  kept[place] = (struct room){room, bytes};
+  if (leaves) oldest = (oldest + 1) % MOST_KEPT;
+  pthread_mutex_unlock(&lock);
+  free(leaves);
+}
