@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "sim_alu.h"
+#include "sim_slots.h"
 
 struct sim_constant {
   u64 bits;
@@ -318,16 +319,11 @@ static void place_local(struct sim_decode *decode, const struct sim_symbol *symb
   kernel->local_bytes += (u32)symbol->bytes;
 }
 
-static void place_symbols(struct sim_decode *decode) {
+static void place_locals(struct sim_decode *decode) {
   const struct sim_function *function = decode->instance->function;
   for (const struct sim_symbol *symbol = function->symbols; symbol; symbol = symbol->next) {
     if (symbol->kind == SIM_SYMBOL_LOCAL || symbol->kind == SIM_SYMBOL_PARAM) {
       place_local(decode, symbol);
-    }
-    if (symbol->kind != SIM_SYMBOL_REGISTERS) continue;
-    for (u32 i = 0; i < symbol->register_count; i++) {
-      decode->instance->slots[symbol->first_register + i] =
-          sim_scratch_slot(decode, symbol->register_bytes);
     }
   }
 }
@@ -381,7 +377,8 @@ static void expand(struct sim_decode *decode, const struct sim_function *functio
   instance->slots = sim_pool_take(decode->pool, sizeof(u32) * (function->register_count + 1));
   instance->statement_starts =
       sim_pool_take(decode->pool, sizeof(u32) * (function->statement_count + 1));
-  place_symbols(decode);
+  place_locals(decode);
+  sim_place_registers(decode, function, instance->slots);
   for (u32 i = 0; i < function->statement_count; i++) {
     instance->statement_starts[i] = decode->kernel->code_count;
     decode_statement(decode, &function->statements[i]);
