@@ -65,3 +65,12 @@ const char *fv_features_exclude(fv_feature a, fv_feature b) {
   }
   return NULL;
 }
+
+uint64_t fv_features_of_kind(fv_feature feature) {
+  uint64_t all = UINT64_C(1) << feature;
+  for (int i = 0; i < KINDS; ++i) {
+    if (!of_kind(feature, &kinds[i])) continue;
+    for (int f = kinds[i].first; f <= (int)kinds[i].last; ++f) all |= UINT64_C(1) << f;
+  }
+  return all;
+}

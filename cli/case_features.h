@@ -40,4 +40,10 @@ const char *fv_feature_name(fv_feature feature);
  */
 const char *fv_features_exclude(fv_feature a, fv_feature b);
 
+/* The features that are a tensor's dtype: a problem has one of each tensor's. */
+#define FV_DTYPES ((UINT64_C(2) << FV_FEATURE_OUT_E4M3) - 1)
+
+/* The feature and the others of its kind, of which a problem has no second: bit f is feature f. */
+uint64_t fv_features_of_kind(fv_feature feature);
+
 #endif /* FV_CASE_FEATURES_H */

@@ -707,6 +707,18 @@ uint64_t fv_case_find_features(fovea_handle *handle) {
   return found;
 }
 
+uint64_t fv_case_find_company(fovea_handle *handle, uint64_t features, fv_feature feature) {
+  uint64_t dtypes = features & FV_DTYPES;
+  if (!(bit(feature) & FV_DTYPES)) return features;
+  for (int f = 0; f < FV_FEATURE_COUNT; ++f) {
+    uint64_t pair = bit(f) | bit(feature);
+    uint64_t others = dtypes & ~fv_features_of_kind((fv_feature)f) & ~fv_features_of_kind(feature);
+    if (f == (int)feature || !(dtypes & bit(f))) continue;
+    if (!meets(handle, others | pair, pair)) features &= ~bit(f);
+  }
+  return features;
+}
+
 int64_t fv_case_draw_supported(uint64_t seed, uint64_t index, fovea_handle *handle,
                                uint64_t features, fv_case *c) {
   for (uint64_t left_out = 0;; ++left_out) {

@@ -36,6 +36,10 @@ void fv_case_draw(uint64_t seed, uint64_t index, fv_case *c);
 /* The features that the handle's device has in some call, each by itself: found by asking it. */
 uint64_t fv_case_find_features(fovea_handle *handle);
 
+/* Those of `features` that the device has in some call together with `feature`. Dtypes of two tensors
+ * are asked about; whatever else it has it is taken to have together. */
+uint64_t fv_case_find_company(fovea_handle *handle, uint64_t features, fv_feature feature);
+
 /* Draws until the device supports the case, from `features` alone. Returns how many it left out. What
  * is drawn follows from the seed, the index and the answers of the device. */
 int64_t fv_case_draw_supported(uint64_t seed, uint64_t index, fovea_handle *handle,

@@ -45,8 +45,9 @@ typedef struct kernel_record {
 typedef struct totals {
   fv_verdict verdict;
   int64_t run, skipped, failed, beyond, long_keys;
-  int64_t left_out;  /* drawn, but not supported by the device */
-  uint64_t features; /* that are drawn */
+  int64_t left_out;                   /* drawn, but not supported by the device */
+  uint64_t features;                  /* that are drawn */
+  uint64_t company[FV_FEATURE_COUNT]; /* of each, those that it is drawn with */
   int64_t coverage[FV_FEATURE_COUNT];
   int64_t pairs[FV_FEATURE_COUNT][FV_FEATURE_COUNT];
   kernel_record kernels[MAX_KERNELS];
@@ -236,7 +237,7 @@ static int64_t empty_cells(const totals *t, int64_t least, bool print) {
   int64_t cells = 0;
   for (int a = 0; a < FV_FEATURE_COUNT; ++a) {
     for (int b = a; b < FV_FEATURE_COUNT; ++b) {
-      if (!(drawn >> a & drawn >> b & 1)) continue;
+      if (!(drawn >> a & t->company[a] >> b & 1)) continue;
       int64_t met = a == b ? t->coverage[a] : t->pairs[a][b];
       if (met >= least || (a != b && fv_features_exclude((fv_feature)a, (fv_feature)b))) continue;
       if (print && cells < 20) {
@@ -247,6 +248,18 @@ static int64_t empty_cells(const totals *t, int64_t least, bool print) {
     }
   }
   return cells;
+}
+
+/* Pairs that are not drawn although both of the pair are, and may meet. */
+static int pairs_left_out(const totals *t) {
+  int pairs = 0;
+  for (int a = 0; a < FV_FEATURE_COUNT; ++a) {
+    uint64_t missing = t->features >> a & 1 ? t->features & ~t->company[a] : 0;
+    for (int b = a + 1; b < FV_FEATURE_COUNT; ++b) {
+      pairs += missing >> b & 1 && !fv_features_exclude((fv_feature)a, (fv_feature)b);
+    }
+  }
+  return pairs;
 }
 
 /* Whether the run was large enough to be held to its coverage. */
@@ -330,10 +343,9 @@ static void print_coverage(const validate_options *o, const totals *t) {
          drawn, (long long)t->beyond, (long long)t->long_keys);
   if (drawn < FV_FEATURE_COUNT) {
     printf(
-        "           %d features, weights and appends to 8-bit caches left out, and %lld cases "
-        "drawn: "
-        "not supported\n",
-        FV_FEATURE_COUNT - drawn, (long long)t->left_out);
+        "           %d features, %d pairs of dtypes, weights and appends to 8-bit caches left out, "
+        "and %lld cases drawn: not supported\n",
+        FV_FEATURE_COUNT - drawn, pairs_left_out(t), (long long)t->left_out);
   }
   printf("           %lld merges, %lld weights, %lld appends\n", (long long)t->special[0],
          (long long)t->special[1], (long long)t->special[2]);
@@ -458,6 +470,16 @@ static const char help[] =
 
 static const struct argp validate_argp = {arguments, parse, NULL, help, NULL, NULL, NULL};
 
+static void find_features(run *r, fovea_handle *handle) {
+  totals *t = &r->totals;
+  t->features = (UINT64_C(1) << FV_FEATURE_COUNT) - 1;
+  if (r->limited) t->features = fv_case_find_features(handle);
+  for (int f = 0; f < FV_FEATURE_COUNT; ++f) {
+    t->company[f] = t->features;
+    if (r->limited) t->company[f] = fv_case_find_company(handle, t->features, (fv_feature)f);
+  }
+}
+
 /* The name of the kernel that a plain problem runs on the device; and for one that lacks features,
  * those it has. */
 static int look_at_device(const validate_options *o, run *r, fovea_support *support) {
@@ -469,8 +491,7 @@ static int look_at_device(const validate_options *o, run *r, fovea_support *supp
   if (status != FOVEA_OK) return fv_cli_fail_call("opening the device", status);
   fovea_get_info(handle, &info);
   r->limited = info.device == FOVEA_DEVICE_CUDA;
-  r->totals.features = (UINT64_C(1) << FV_FEATURE_COUNT) - 1;
-  if (r->limited) r->totals.features = fv_case_find_features(handle);
+  find_features(r, handle);
   fovea_dtype dtype = r->limited ? FOVEA_BF16 : FOVEA_F32;
   fovea_attention_args args = {.struct_size = sizeof args};
   args.q = args.k = args.v = fovea_contiguous(data, dtype, 1, 1, 1, 64);

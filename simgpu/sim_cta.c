@@ -97,6 +97,10 @@ static void start_warp(struct sim_cta *cta, u32 index) {
   memset(warp->local, POISON, (size_t)kernel->local_bytes * SIM_LANES);
 }
 
+enum {
+  PLANES = 6
+};  // as large as shared memory: it, its states, and what there is once for all warps
+
 // One block: shared memory, its states and planes, then registers and local memory per warp.
 static bool lay_out(struct sim_cta *cta) {
   const struct sim_kernel *kernel = cta->launch->kernel;
@@ -105,19 +109,20 @@ static bool lay_out(struct sim_cta *cta) {
   size_t local = round_up((size_t)kernel->local_bytes * SIM_LANES);
   size_t warps = round_up(sizeof *cta->warps * cta->warp_count);
   cta->memory_bytes =
-      shared * (5 + cta->warp_count) + warps + (registers + local) * cta->warp_count;
+      shared * (PLANES + cta->warp_count) + warps + (registers + local) * cta->warp_count;
   cta->memory = sim_room_take(&cta->memory_bytes);
   if (!cta->memory) return false;
   u8 *at = cta->memory;
-  memset(at, 0, shared * (5 + cta->warp_count) + warps);
+  memset(at, 0, shared * (PLANES + cta->warp_count) + warps);
   cta->shared = at;
   cta->state = at + shared;
   cta->write_clock = (u16 *)(void *)(at + 2 * shared);
   cta->write_agent = (u16 *)(void *)(at + 3 * shared);
   cta->write_lane = (u16 *)(void *)(at + 4 * shared);
-  cta->read_clock = (u16 *)(void *)(at + 5 * shared);
+  cta->read_lane = (u16 *)(void *)(at + 5 * shared);
+  cta->read_clock = (u16 *)(void *)(at + PLANES * shared);
   cta->plane_items = shared / sizeof(u16);
-  at += shared * (5 + cta->warp_count);
+  at += shared * (PLANES + cta->warp_count);
   cta->warps = (struct sim_warp *)(void *)at;
   at += warps;
   for (u32 i = 0; i < cta->warp_count; i++) {

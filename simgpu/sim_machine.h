@@ -69,6 +69,7 @@ struct sim_cta {
   u32 shared_end;                               // first address past the end
   u8 *state;                                    // of each byte: enum sim_byte_state
   u16 *write_clock, *write_agent, *write_lane;  // of each 2 bytes, indexed by address / 2
+  u16 *read_lane;                               // of the last read, too
   u16 *read_clock;                              // [warp][address / 2]
   size_t plane_items;
   u8 *memory;  // what all of the above lies in

@@ -3,7 +3,7 @@
 // Happens-before by vector clocks, so what is found does not depend on the schedule: every access
 // leaves the clock of its warp; a later one by another warp must know that clock. Barriers join
 // clocks. Shared memory has planes of 16 bits per 2 bytes, each exactly as large as the memory
-// itself: the last writer, its clock, and per warp the clock of its last read. An access of n bytes
+// itself: the last writer, its clock, per warp the clock of its last read, and the lanes of both. An access of n bytes
 // fills n bytes. One-byte accesses share a granule with their neighbour, so they are judged against
 // wider ones only.
 #include "sim_race.h"
@@ -58,7 +58,7 @@ static u32 granules(u32 bytes) {
   return bytes < 2 ? 1 : bytes / 2;
 }
 
-// Who wrote within the warp: lane and epoch. An epoch that does not fit is not judged.
+// Who wrote or read within the warp: lane and epoch. An epoch that does not fit is not judged.
 enum { LANE_BITS = 5, EPOCH_LIMIT = 1 << 11 };
 
 static u16 lane_mark(const struct sim_warp *warp, u32 lane) {
@@ -66,7 +66,7 @@ static u16 lane_mark(const struct sim_warp *warp, u32 lane) {
   return (u16)(epoch << LANE_BITS | lane);
 }
 
-// A write of the same warp, by another lane, with no .sync instruction since.
+// An access of the same warp, by another lane, with no .sync instruction since.
 static bool is_lane_race(const struct sim_warp *warp, u32 lane, u16 clock, u16 mark) {
   u16 mine = lane_mark(warp, lane);
   return clock == warp->clock[warp->index] && mine >> LANE_BITS && mark != mine &&
@@ -112,6 +112,22 @@ static bool follows_reads(struct sim_warp *warp, const struct sim_inst *inst, u3
   return true;
 }
 
+// Of the lanes that read since the last .sync instruction the plane knows one, the last: of two that do,
+// one's write goes unnoticed.
+static bool follows_own_reads(struct sim_warp *warp, const struct sim_inst *inst, u32 lane,
+                              u32 address, u32 bytes) {
+  const struct sim_cta *cta = warp->cta;
+  const u16 *clock = cta->read_clock + warp->index * cta->plane_items + address / 2;
+  const u16 *mark = cta->read_lane + address / 2;
+  for (u32 i = 0; i < granules(bytes); i++) {
+    if (!is_lane_race(warp, lane, clock[i], mark[i])) continue;
+    sim_report_access(warp, inst, lane, address, SIM_REPORT_SHARED_RACE,
+                      "another lane of the warp read this: a __syncwarp is missing");
+    return false;
+  }
+  return true;
+}
+
 static void fill(u16 *plane, u16 value, u32 bytes) {
   for (u32 i = 0; i < granules(bytes); i++) plane[i] = value;
 }
@@ -125,11 +141,12 @@ bool sim_shared_read(struct sim_warp *warp, const struct sim_inst *inst, u32 lan
   }
   if (cta->clocks_full) return true;
   // A strong read is not remembered: an atomic write by another warp may follow it at any time.
+  bool is_plain = inst->convergence == SIM_CONVERGE_NONE;  // ldmatrix itself brings lanes together
   if (bytes > 1 && !inst->is_strong) {
     u16 *mine = cta->read_clock + warp->index * cta->plane_items + address / 2;
     fill(mine, warp->clock[warp->index], bytes);
+    fill(cta->read_lane + address / 2, is_plain ? lane_mark(warp, lane) : 0, bytes);
   }
-  bool is_plain = inst->convergence == SIM_CONVERGE_NONE;  // ldmatrix itself brings lanes together
   return follows_writes(warp, inst, lane, address, bytes, is_plain);
 }
 
@@ -142,7 +159,9 @@ bool sim_shared_write(struct sim_warp *warp, const struct sim_inst *inst, u32 la
   memset(cta->state + address, SIM_BYTE_READY, bytes);
   if (cta->clocks_full) return true;
   bool ordered = follows_writes(warp, inst, lane, address, bytes, false) &&
-                 (bytes == 1 || follows_reads(warp, inst, lane, address, bytes));
+                 (bytes == 1 || (follows_reads(warp, inst, lane, address, bytes) &&
+                                 (inst->convergence != SIM_CONVERGE_NONE ||
+                                  follows_own_reads(warp, inst, lane, address, bytes))));
   u16 agent = (u16)(warp->index | (bytes == 1 ? NARROW : 0) | (inst->is_strong ? STRONG : 0));
   fill(cta->write_agent + address / 2, agent, bytes);
   fill(cta->write_clock + address / 2, warp->clock[warp->index], bytes);

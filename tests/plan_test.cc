@@ -122,12 +122,30 @@ TEST(Plan, EqualsTheCommittedPlans) {
 
 TEST(Plan, ChoosesTheBestKernelThatTheProcessorCanRun) {
   fovea_attention_args args = Base(FOVEA_F32, 1, 8, 8, 1, 1, 8, 8);
-  EXPECT_NE(PlanText({FOVEA_DEVICE_CPU, FV_ISA_AVX512, 1}, args).find("fovea_attention_cpu_avx512"),
-            std::string::npos);
+  const std::string best = PlanText({FOVEA_DEVICE_CPU, FV_ISA_AVX512, 1}, args);
+  EXPECT_NE(best.find("fovea_attention_cpu_avx512"), std::string::npos);
+  EXPECT_NE(best.find("instruction set avx512"), std::string::npos);
   EXPECT_NE(PlanText({FOVEA_DEVICE_CPU, FV_ISA_AVX2, 1}, args).find("fovea_attention_cpu_avx2"),
             std::string::npos);
   EXPECT_NE(PlanText({FOVEA_DEVICE_CPU, FV_ISA_PORTABLE, 1}, args).find("cpu_portable"),
             std::string::npos);
+}
+
+TEST(Plan, StreamsGroupsOfAsManyHeadsAsAStreamHasRows) {
+  for (int64_t heads = FV_STREAM_ROWS; heads <= FV_STREAM_ROWS + 1; ++heads) {
+    const std::string text =
+        PlanText({FOVEA_DEVICE_CPU, FV_ISA_AVX2, 4}, Base(FOVEA_F32, 1, 1, 4096, heads, 1, 64, 64));
+    EXPECT_EQ(text.find("\nstreams ") != std::string::npos, heads == FV_STREAM_ROWS) << text;
+  }
+}
+
+TEST(Plan, NamesBothSidesOfAWindow) {
+  fovea_attention_args args = Base(FOVEA_F32, 1, 8, 8, 1, 1, 8, 8);
+  args.window_left = {FOVEA_WINDOW_LIMITED, 5};
+  args.window_right = {FOVEA_WINDOW_LIMITED, 0};
+  EXPECT_NE(
+      PlanText({FOVEA_DEVICE_CPU, FV_ISA_AVX2, 1}, args).find(" window-left=5 window-right=0"),
+      std::string::npos);
 }
 
 // Each instruction set needs all of its features: without any one of them it is the one before.

@@ -17,6 +17,12 @@ __device__ __forceinline__ int64_t fv_type_bytes(uint32_t type) {
   return type == FV_TYPE_F32 ? 4 : 2;
 }
 
+__device__ __forceinline__ uint32_t fv_read_element(const unsigned char *from, uint32_t type,
+                                                    int i) {
+  if (type == FV_TYPE_F32) return reinterpret_cast<const uint32_t *>(from)[i];
+  return reinterpret_cast<const uint16_t *>(from)[i];
+}
+
 // Elements [first, first + count) of the row; what lies past count is 0.
 __device__ __forceinline__ void fv_read_run(const void *row, uint32_t type, int32_t first,
                                             int32_t count, bool aligned, uint32_t (&bits)[FV_RUN]) {
@@ -37,10 +43,7 @@ __device__ __forceinline__ void fv_read_run(const void *row, uint32_t type, int3
   }
 #pragma unroll
   for (int i = 0; i < FV_RUN; ++i) {
-    bits[i] = 0;
-    if (i >= count) continue;
-    bits[i] = type == FV_TYPE_F32 ? reinterpret_cast<const uint32_t *>(from)[i]
-                                  : reinterpret_cast<const uint16_t *>(from)[i];
+    bits[i] = i < count ? fv_read_element(from, type, i) : 0;
   }
 }
 

@@ -24,6 +24,19 @@ TEST_F(KernelEdge, MoreTilesThanThreadsThatListThem) {
   problem(0, 3).heads(1, 1).rows(Ints(258, 1)).lengths(Ints(258, 2)).expect_matches_oracle();
 }
 
+// Past dim there are zeros, and not some small number: it would be the whole logit, which the LSE of a single
+// key is. Rows that lie anywhere are read element by element: with gaps of any size some do.
+TEST_F(KernelEdge, ZeroQueriesHaveTheLogitZero) {
+  for (int64_t rows : {1, 64}) {
+    for (uint64_t layout : {1, 2, 3, 4, 5, 6}) {
+      Attention a = problem(rows, 1).type(FOVEA_F16).dim(16).batch(3).layout_seed(layout);
+      for (uint32_t bits : a.fill("q", [](const At &) { return 0.0; }).run().lse) {
+        ASSERT_EQ(bits, 0u) << rows << " " << layout;
+      }
+    }
+  }
+}
+
 TEST_F(KernelEdge, LooksAtThePageIdsOfKeysAndOfValues) {
   for (bool of_values : {false, true}) {
     Attention a = problem(2, 100).batch(2).paged(16, false, true).lengths({100, 90});

@@ -35,6 +35,23 @@ TEST(AppendLaunch, CountsHeadsOfBothSidesOrOfOne) {
   });
 }
 
+// Rows of one element are rows, and there may be values without keys.
+TEST(AppendLaunch, CountsHeadsOfAnyDimThatIsNotNone) {
+  in_fresh_process([] {
+    FakeDriver *fake = use_fake_driver();
+    fovea_handle *handle = open_device(fake);
+    AppendCall call;
+    call.args.rope = fovea_rope{};
+    call.args.k_new.shape[1] = call.args.v_new.shape[1] = 2;
+    call.args.v_new.shape[3] = call.args.v_cache.shape[3] = 1;
+    ASSERT_EQ(call.call(handle, nullptr), FOVEA_OK) << fovea_error_detail();
+    EXPECT_EQ(fake->launches.back().config.gridDimX, 4u);  // 4 tokens, 4 heads, 2 sides: 32 warps
+    call.args.k_new.shape[3] = call.args.k_cache.shape[3] = 0;
+    ASSERT_EQ(call.call(handle, nullptr), FOVEA_OK) << fovea_error_detail();
+    EXPECT_EQ(fake->launches.back().config.gridDimX, 2u);
+  });
+}
+
 // No row, or neither elements nor an LSE to write; a row without elements has its LSE.
 TEST(MergeLaunch, IsNoneWhereThereIsNothingToWrite) {
   in_fresh_process([] {

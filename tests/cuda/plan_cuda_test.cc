@@ -182,6 +182,28 @@ TEST(CudaPlan, DecodingKeepsEnoughBytesOnTheirWay) {
   }
 }
 
+// A caller of small heads pays for no part of a large one.
+TEST(CudaPlan, BoundsTheWorkspaceByTheRowsThatTheLimitsAllow) {
+  fovea_limits limits = {};
+  limits.struct_size = sizeof limits;
+  limits.heads_q = limits.heads_kv = limits.sequences = 8;
+  limits.total_q = limits.len_kv = 1000;
+  limits.dim = limits.dim_v = 64;
+  const size_t small = fv_cuda_workspace(&kLarge, &limits);
+  limits.dim = limits.dim_v = 256;
+  EXPECT_LT(small, fv_cuda_workspace(&kLarge, &limits));
+}
+
+// The hardware keeps 1 KB of shared memory for itself per CTA (CUDA programming guide, 8.0 and later).
+TEST(CudaPlan, CountsACtaWhereItsMemoryFitsExactly) {
+  const fv_cuda_row *row = fv_cuda_row_at(0);
+  fv_cuda_facts facts = kLarge;
+  facts.shared_bytes_sm = 2 * (row->shared_bytes + 1024);
+  const int64_t two = fv_cuda_bytes_in_flight(&facts, row);
+  facts.shared_bytes_sm -= 1;
+  EXPECT_EQ(two, 2 * fv_cuda_bytes_in_flight(&facts, row));
+}
+
 // What prepare loads is what some call within the limits plans: found by planning all of them.
 TEST(CudaPlan, CanChooseExactlyTheRowsThatSomeCallWithinTheLimitsPlans) {
   for (uint32_t dtype : {FOVEA_F16, FOVEA_BF16}) {
@@ -383,6 +405,18 @@ TEST(CudaPlan, CountsTheWorkspaceOfManyPackedRows) {
                                        {sequences, 2 * workers, 32 * (128 / 2 + 4)});
   EXPECT_EQ(static_cast<int64_t>(plan.workspace_bytes), expected);
   EXPECT_GE(BoundOf(a, sequences, 4096), plan.workspace_bytes);
+}
+
+// A row of PHASE has the bits of prefill: few rows are wide tiles, too.
+TEST(CudaPlan, ListsWideTilesAloneForPhase) {
+  fovea_attention_args a = Request(FOVEA_F16, 1, 3000, 4096, 128, 16, 128);
+  a.k.shape[0] = a.v.shape[0] = 100;
+  a.q_offsets = any_ints;
+  a.sequences = 100;
+  a.reproducible = FOVEA_REPRODUCIBLE_PHASE;
+  const fv_plan plan = PlanOf(a);
+  EXPECT_EQ(plan.schedule.lines[FV_WIDE].tiles, 3000 * 8 / 64 + 100);
+  EXPECT_EQ(plan.schedule.lines[FV_NARROW].tiles, 0);
 }
 
 TEST(CudaPlan, CountsThePlacesOfManyChunks) {

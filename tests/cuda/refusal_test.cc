@@ -129,6 +129,7 @@ TEST(CudaSupport, NamesEveryFeatureThatTheKernelsLeaveOut) {
            a.q.dtype = a.k.dtype = a.v.dtype = a.out.dtype = FOVEA_F32;
          }},
         {"another dtype", [](fovea_attention_args &a) { a.out.dtype = FOVEA_F16; }},
+        {"another dtype", [](fovea_attention_args &a) { a.q.dtype = FOVEA_F16; }},
         {"another dtype", [](fovea_attention_args &a) { a.k.dtype = FOVEA_I8; }},
         {"prefix_lengths", [](fovea_attention_args &a) { a.prefix_lengths = ints; }},
         {"between rows or heads",

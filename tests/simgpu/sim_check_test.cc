@@ -91,3 +91,36 @@ TEST(SimgpuRace, AtomicsRaceWithPlainAccessesOnly) {
     }
   }
 }
+
+// One warp: each lane does one thing to its own word of shared memory and another to its neighbour's.
+static std::vector<Report> run_lanes(const char *first, const char *between, const char *second) {
+  std::string text =
+      std::string(
+          ".version 9.0\n.target sm_90\n.address_size 64\n.visible .entry lanes() {\n"
+          ".shared .align 16 .b8 tile[256];\n.reg .b32 %l, %v, %a, %b;\n"
+          "mov.u32 %l, %tid.x; shl.b32 %b, %l, 2; mov.u32 %a, tile; add.s32 %a, %a, %b;\n"
+          "add.s32 %b, %l, 1; and.b32 %b, %b, 31; shl.b32 %b, %b, 2; mov.u32 %v, tile;\n"
+          "add.s32 %b, %b, %v; st.shared.u32 [%a], %l; bar.warp.sync -1;\n") +
+      first + between + second + "ret;\n}\n";
+  Gpu &gpu = Gpu::instance();
+  gpu.reset();
+  CUmodule module = gpu.load(text);
+  gpu.run(gpu.find(module, "lanes"), Gpu::Shape());
+  std::vector<Report> reports = gpu.reports();
+  gpu.reset();
+  gpu.unload(module);
+  return reports;
+}
+
+TEST(SimgpuRace, LanesWaitForWhatOtherLanesWriteAndRead) {
+  const char *load = "ld.shared.u32 %v, [%b];\n", *store = "st.shared.u32 [%a], %l;\n";
+  const char *wait = "bar.warp.sync -1;\n";
+  const std::vector<Report> read = run_lanes(store, "", load), written = run_lanes(load, "", store);
+  ASSERT_EQ(1u, read.size());
+  EXPECT_NE(std::string::npos, read[0].detail.find("another lane of the warp wrote this"));
+  ASSERT_EQ(1u, written.size());
+  EXPECT_NE(std::string::npos, written[0].detail.find("another lane of the warp read this"));
+  EXPECT_TRUE(run_lanes(store, wait, load).empty());
+  EXPECT_TRUE(run_lanes(load, wait, store).empty());
+  EXPECT_TRUE(run_lanes("ld.shared.u32 %v, [%a];\n", "", store).empty()) << "its own word";
+}
