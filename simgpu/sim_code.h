@@ -67,6 +67,7 @@ struct sim_inst {
   u8 instruction_class;
   u8 space, element_bytes, element_count;
   bool is_signed, is_strong, is_acquire, is_release, is_uniform;
+  bool orders_lanes;  // bar.warp.sync: what the members did to memory before it, all see behind it
   u8 scope, variant;
   u64 immediate;  // the constant part of an address, or what a form's decoder put there
   u32 target;

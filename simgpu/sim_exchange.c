@@ -181,7 +181,8 @@ static void activemask(struct sim_warp *warp, const struct sim_inst *inst, u32 m
   SIM_EACH_LANE(lane, mask) out[lane] = mask;
 }
 
-// bar.warp.sync only brings its members together; they run in step anyhow.
+// bar.warp.sync brings its members together, and orders what they do to memory: the one instruction of a
+// warp that does (PTX ISA, bar.warp.sync). Shuffles and votes bring lanes together and order nothing.
 static void warp_barrier(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
   (void)warp;
   (void)inst;
@@ -195,6 +196,7 @@ static void decode_warp_barrier(struct sim_decode *decode, const struct sim_stat
   inst->slot[0] = sim_bind_source(decode, sim_operand_at(decode, 0), 4);
   inst->convergence = SIM_CONVERGE_MEMBERS;
   inst->members = 0;
+  inst->orders_lanes = true;
 }
 
 #define CLASS SIM_CLASS_WARP

@@ -33,7 +33,7 @@ struct sim_warp {
   u32 fragment_count;
   u32 carry;  // of add.cc and its kin, by lane
   u64 steps;
-  u32 epoch;  // .sync instructions since the clock last ticked: order among the warp's own lanes
+  u32 epoch;  // bar.warp.sync since the clock last ticked: order among the warp's own lanes
   // Vector clock: the latest event of each warp of the CTA that happened before now (sim_race.c).
   u16 clock[SIM_MAX_WARPS];
   // What it knows of other CTAs; what fences released and what is to be acquired, for all of the

@@ -66,10 +66,13 @@ static u16 lane_mark(const struct sim_warp *warp, u32 lane) {
   return (u16)(epoch << LANE_BITS | lane);
 }
 
-// An access of the same warp, by another lane, with no .sync instruction since.
-static bool is_lane_race(const struct sim_warp *warp, u32 lane, u16 clock, u16 mark) {
+// An access of the same warp, by another lane, with no bar.warp.sync since. What ldmatrix reads at one
+// lane's address goes to all lanes.
+static bool is_lane_race(const struct sim_warp *warp, const struct sim_inst *inst, u32 lane,
+                         u16 clock, u16 mark) {
   u16 mine = lane_mark(warp, lane);
-  return clock == warp->clock[warp->index] && mine >> LANE_BITS && mark != mine &&
+  bool is_another = inst->convergence != SIM_CONVERGE_NONE || mark != mine;
+  return clock == warp->clock[warp->index] && mine >> LANE_BITS && is_another &&
          mark >> LANE_BITS == mine >> LANE_BITS;
 }
 
@@ -84,7 +87,7 @@ static bool follows_writes(struct sim_warp *warp, const struct sim_inst *inst, u
     if (bytes == 1 && (writer[i] & NARROW)) continue;
     if (inst->is_strong && (writer[i] & STRONG)) continue;
     if (other == warp->index) {
-      if (!is_read || !is_lane_race(warp, lane, clock[i], mark[i])) continue;
+      if (!is_read || !is_lane_race(warp, inst, lane, clock[i], mark[i])) continue;
       sim_report_access(warp, inst, lane, address, SIM_REPORT_SHARED_RACE,
                         "another lane of the warp wrote this: a __syncwarp is missing");
       return false;
@@ -112,7 +115,7 @@ static bool follows_reads(struct sim_warp *warp, const struct sim_inst *inst, u3
   return true;
 }
 
-// Of the lanes that read since the last .sync instruction the plane knows one, the last: of two that do,
+// Of the lanes that read since the last bar.warp.sync the plane knows one, the last: of two that do,
 // one's write goes unnoticed.
 static bool follows_own_reads(struct sim_warp *warp, const struct sim_inst *inst, u32 lane,
                               u32 address, u32 bytes) {
@@ -120,7 +123,7 @@ static bool follows_own_reads(struct sim_warp *warp, const struct sim_inst *inst
   const u16 *clock = cta->read_clock + warp->index * cta->plane_items + address / 2;
   const u16 *mark = cta->read_lane + address / 2;
   for (u32 i = 0; i < granules(bytes); i++) {
-    if (!is_lane_race(warp, lane, clock[i], mark[i])) continue;
+    if (!is_lane_race(warp, inst, lane, clock[i], mark[i])) continue;
     sim_report_access(warp, inst, lane, address, SIM_REPORT_SHARED_RACE,
                       "another lane of the warp read this: a __syncwarp is missing");
     return false;
@@ -141,13 +144,14 @@ bool sim_shared_read(struct sim_warp *warp, const struct sim_inst *inst, u32 lan
   }
   if (cta->clocks_full) return true;
   // A strong read is not remembered: an atomic write by another warp may follow it at any time.
-  bool is_plain = inst->convergence == SIM_CONVERGE_NONE;  // ldmatrix itself brings lanes together
   if (bytes > 1 && !inst->is_strong) {
     u16 *mine = cta->read_clock + warp->index * cta->plane_items + address / 2;
     fill(mine, warp->clock[warp->index], bytes);
-    fill(cta->read_lane + address / 2, is_plain ? lane_mark(warp, lane) : 0, bytes);
+    // No lane is past an ldmatrix before all have read.
+    bool is_alone = inst->convergence == SIM_CONVERGE_NONE;
+    fill(cta->read_lane + address / 2, is_alone ? lane_mark(warp, lane) : 0, bytes);
   }
-  return follows_writes(warp, inst, lane, address, bytes, is_plain);
+  return follows_writes(warp, inst, lane, address, bytes, true);
 }
 
 bool sim_shared_write(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u32 address,

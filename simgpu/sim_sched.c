@@ -189,7 +189,7 @@ static void run_fragment(struct sim_warp *warp, u32 index, u32 *share) {
         fragment->state = SIM_FRAGMENT_CONVERGING;
         return;
       }
-      warp->epoch++;
+      warp->epoch += inst->orders_lanes;
     }
     --*share;
     warp->steps++;

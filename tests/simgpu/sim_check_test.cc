@@ -124,3 +124,17 @@ TEST(SimgpuRace, LanesWaitForWhatOtherLanesWriteAndRead) {
   EXPECT_TRUE(run_lanes(load, wait, store).empty());
   EXPECT_TRUE(run_lanes("ld.shared.u32 %v, [%a];\n", "", store).empty()) << "its own word";
 }
+
+// Lanes that meet have not for that seen each other's memory, and matrices are for all lanes.
+TEST(SimgpuRace, OnlyABarrierOrdersTheLanesOfAWarp) {
+  const char *store = "st.shared.u32 [%a], %l;\n", *wait = "bar.warp.sync -1;\n";
+  const char *shuffle = "shfl.sync.bfly.b32 %v, %l, 1, 31, -1;\n";
+  const char *rows =
+      "and.b32 %b, %l, 7; shl.b32 %b, %b, 4; mov.u32 %a, tile; add.s32 %b, %b, %a;\n"
+      "ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%v}, [%b];\n";
+  EXPECT_EQ(1u, run_lanes(store, shuffle, "ld.shared.u32 %v, [%b];\n").size());
+  EXPECT_EQ(1u, run_lanes(store, "", rows).size());
+  EXPECT_EQ(1u, run_lanes(store, shuffle, rows).size());
+  EXPECT_TRUE(run_lanes(store, wait, rows).empty());
+  EXPECT_TRUE(run_lanes(rows, "", store).empty()) << "all have read before any writes";
+}
