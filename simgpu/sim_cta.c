@@ -97,9 +97,8 @@ static void start_warp(struct sim_cta *cta, u32 index) {
   memset(warp->local, POISON, (size_t)kernel->local_bytes * SIM_LANES);
 }
 
-enum {
-  PLANES = 6
-};  // as large as shared memory: it, its states, and what there is once for all warps
+// As large as shared memory: it, its states, and what there is once for all warps.
+enum { PLANES = 6 };
 
 // One block: shared memory, its states and planes, then registers and local memory per warp.
 static bool lay_out(struct sim_cta *cta) {

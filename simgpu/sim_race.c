@@ -3,9 +3,9 @@
 // Happens-before by vector clocks, so what is found does not depend on the schedule: every access
 // leaves the clock of its warp; a later one by another warp must know that clock. Barriers join
 // clocks. Shared memory has planes of 16 bits per 2 bytes, each exactly as large as the memory
-// itself: the last writer, its clock, per warp the clock of its last read, and the lanes of both. An access of n bytes
-// fills n bytes. One-byte accesses share a granule with their neighbour, so they are judged against
-// wider ones only.
+// itself: the last writer, its clock, per warp the clock of its last read, and the lanes of both. An
+// access of n bytes fills n bytes. One-byte accesses share a granule with their neighbour, so they are
+// judged against wider ones only.
 #include "sim_race.h"
 
 #include <stdio.h>
@@ -122,6 +122,7 @@ static bool follows_own_reads(struct sim_warp *warp, const struct sim_inst *inst
   const struct sim_cta *cta = warp->cta;
   const u16 *clock = cta->read_clock + warp->index * cta->plane_items + address / 2;
   const u16 *mark = cta->read_lane + address / 2;
+  if (inst->convergence != SIM_CONVERGE_NONE) return true;
   for (u32 i = 0; i < granules(bytes); i++) {
     if (!is_lane_race(warp, inst, lane, clock[i], mark[i])) continue;
     sim_report_access(warp, inst, lane, address, SIM_REPORT_SHARED_RACE,
@@ -164,8 +165,7 @@ bool sim_shared_write(struct sim_warp *warp, const struct sim_inst *inst, u32 la
   if (cta->clocks_full) return true;
   bool ordered = follows_writes(warp, inst, lane, address, bytes, false) &&
                  (bytes == 1 || (follows_reads(warp, inst, lane, address, bytes) &&
-                                 (inst->convergence != SIM_CONVERGE_NONE ||
-                                  follows_own_reads(warp, inst, lane, address, bytes))));
+                                 follows_own_reads(warp, inst, lane, address, bytes)));
   u16 agent = (u16)(warp->index | (bytes == 1 ? NARROW : 0) | (inst->is_strong ? STRONG : 0));
   fill(cta->write_agent + address / 2, agent, bytes);
   fill(cta->write_clock + address / 2, warp->clock[warp->index], bytes);

@@ -9,12 +9,12 @@ struct room {
   size_t bytes;
 };
 
-// Two or three for each thread that runs CTAs; the one given longest ago leaves first.
+// Enough for the threads of one launch; of more, places are given up in turn.
 enum { MOST_KEPT = 16, MOST_BYTES = 16 << 20 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct room kept[MOST_KEPT];
-static unsigned oldest;
+static unsigned next_given_up;
 
 // One that is large enough and not twice as large.
 static struct room kept_room(size_t bytes) {
@@ -42,13 +42,13 @@ void sim_room_give(void *room, size_t bytes) {
     return;
   }
   pthread_mutex_lock(&lock);
-  unsigned place = oldest;
+  unsigned place = next_given_up;
   for (unsigned i = 0; i < MOST_KEPT; i++) {
     if (!kept[i].memory) place = i;
   }
   void *leaves = kept[place].memory;
   kept[place] = (struct room){room, bytes};
-  if (leaves) oldest = (oldest + 1) % MOST_KEPT;
+  if (leaves) next_given_up = (place + 1) % MOST_KEPT;
   pthread_mutex_unlock(&lock);
   free(leaves);
 }

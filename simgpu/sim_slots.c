@@ -13,8 +13,8 @@
 enum { WIDTHS = 5 };  // predicates; up to 2, 4, 8 and 16 bytes
 
 struct life {
-  u32 first, last;  // statements
-  u32 region;       // of the first; regions are counted by labels
+  u32 last;    // statement that mentions it
+  u32 region;  // of the first mention; regions are counted by labels
   bool is_met, is_local, is_placed;
 };
 
@@ -54,8 +54,7 @@ static void visit_statement(struct placing *placing, const struct sim_statement 
 static void note_mention(struct placing *placing, const struct sim_operand *reg) {
   struct life *life = &placing->lives[reg->register_index];
   if (!life->is_met) {
-    *life = (struct life){.first = placing->statement,
-                          .region = placing->region,
+    *life = (struct life){.region = placing->region,
                           .is_met = true,
                           .is_local = placing->in_target && !placing->is_guarded};
   }
