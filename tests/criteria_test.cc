@@ -75,6 +75,9 @@ TEST_P(EachFeature, GivesTheReferenceTheMagnitudesOfTheOracle) {
     const bool all_matter = problem.args.alibi_slopes == nullptr && problem.args.scale <= 1;
     const double most = all_matter ? expected.size : INFINITY;
     EXPECT_LE(got.logit, most * (1 + kSame));
+    EXPECT_GE(got.dot, expected.dot * (1 - kSame));
+    EXPECT_LE(got.dot, (all_matter ? expected.dot : INFINITY) * (1 + kSame));
+    EXPECT_EQ(got.visible, expected.keys);
     EXPECT_NEAR(got.sum, expected.lhat, kSame * expected.lhat);
     for (int64_t d = 0; d < truth.dim_v; ++d) {
       const size_t at = n * static_cast<size_t>(truth.dim_v) + static_cast<size_t>(d);
@@ -83,6 +86,8 @@ TEST_P(EachFeature, GivesTheReferenceTheMagnitudesOfTheOracle) {
       EXPECT_NEAR(got.magnitude[d], size, kSame * size) << d;
       EXPECT_NEAR(got.noise[d], truth.noise[at], kSame * size) << d;
       EXPECT_NEAR(got.spread[d], truth.sum_abs_v[at], kSame * truth.sum_abs_v[at]) << d;
+      EXPECT_EQ(got.lowest[d], truth.lowest[at]) << d;
+      EXPECT_EQ(got.highest[d], truth.highest[at]) << d;
     }
   }
 }
@@ -132,7 +137,29 @@ class Table {
     if (args_.lse.dtype == FOVEA_NONE || row.empty) return;
     const double got = element(args_.lse, row.batch, row.row, row.h, 0);
     ratios.note(FV_C4, std::fabs(got - row.lse),
-                0x1p-24 * (8 * (1 + row.size) + 4 * std::fabs(row.lse)));
+                0x1p-24 * (of_logits(row) + of_sums(row) + 4 * std::fabs(row.lse)));
+  }
+
+  // sum(n, blocks), L and N of criteria.h.
+  static double of_sum(int64_t terms, int64_t blocks) {
+    return 2 + static_cast<double>(std::min(terms + 1, 64 + blocks) + 4) / 4;
+  }
+  double of_logits(const Row &row) const {
+    return std::max(8 * row.size, of_sum(truth_.dim, 9) * row.dot);
+  }
+  static double of_sums(const Row &row) { return std::max(8.0, of_sum(row.keys, 8)); }
+
+  void add_hull(const Row &row, size_t at, double got, double scale, double lost) {
+    double low = truth_.lowest[at], high = truth_.highest[at];
+    const double size = std::max(std::fabs(low), std::fabs(high));
+    const double mean =
+        (2 * 0x1p-24 * of_sums(row) + (weights_ == FOVEA_F32 ? 0 : unit_roundoff(weights_))) * size;
+    if (args_.out.dtype == FOVEA_E4M3) {
+      low = std::clamp(low, -448 * std::fabs(scale), 448 * std::fabs(scale));
+      high = std::clamp(high, -448 * std::fabs(scale), 448 * std::fabs(scale));
+    }
+    ratios.note(FV_C10, std::max({0.0, low - got, got - high}),
+                mean + unit_roundoff(args_.out.dtype) * (size + mean) + lost);
   }
 
   // Returns what underflow takes.
@@ -146,12 +173,13 @@ class Table {
       o = std::clamp(o, -448 * std::fabs(scale), 448 * std::fabs(scale));
     }
     const double a = truth_.condition[at], r = truth_.noise[at], size = std::fabs(o);
-    const double f = 8 * 0x1p-24 * (1 + row.size) * a;
+    const double f = 0x1p-24 * (of_logits(row) + of_sums(row)) * a;
     const double step = half_step(args_.out.dtype) * std::fabs(scale);
     const double lost =
         step + (row.empty ? 0 : half_step(weights_) * truth_.sum_abs_v[at] / row.lhat);
     const double e = std::fabs(got - o);
     const double c1 = 2 * u_ * a + f + lost, c1s = u_ * size + 4 * u_ * r + f + lost;
+    add_hull(row, at, got, scale, lost);
     ratios.note(FV_C1, e, c1);
     ratios.note(FV_C1S, e, c1s);
     if (weights_ == FOVEA_F32) {
@@ -194,6 +222,7 @@ Truth truth_for_the_judge(const Case &problem, uint32_t weights_type) {
   for (size_t n = 0; n < rows.size(); ++n) {
     std::copy_n(rows[n].noise, width, truth.noise.begin() + static_cast<ptrdiff_t>(n * width));
     truth.rows[n].size = rows[n].logit;
+    truth.rows[n].dot = rows[n].dot;
   }
   return truth;
 }
