@@ -86,8 +86,9 @@ typedef struct fv_tile_kernels {
 
   /* out = out * rescale + weights [panel_rows][begin..end) times v, for panel_rows rows of out
    * [panel_rows][stride], rescale [panel_rows] and `columns` columns, padded: blocks of FV_BLOCK_KEYS
-   * from zero in the order of keys, added in order. begin and end are any. Without rescale (NULL) out
-   * is not read, but taken for 0. */
+   * from zero in the order of keys, added in order. begin and end are any; a key before or after them
+   * that makes their numbers even is there with a weight of 0. Without rescale (NULL) out is not
+   * read, but taken for 0. */
   void (*accumulate)(double *out, int32_t stride, const double *rescale, const float *weights,
                      const float *v, int32_t tile_kv, int32_t begin, int32_t end, int32_t columns);
 
