@@ -204,7 +204,11 @@ static void judge_out(judge *j, const fv_sequence *s, int64_t i, int64_t head) {
     e.got = fv_load(a->out.dtype, a->out.data, offset + d) * e.scale;
     e.expected = j->row.out[d];
     e.underflow = j->out.underflow * fabs(e.scale);
-    if (j->row.sum > 0) e.underflow += j->weights.underflow * j->row.spread[d] / j->row.sum;
+    if (j->row.sum > 0) {
+      double weights = j->weights.underflow * j->row.spread[d];
+      double products = 0x1p-150 * (double)j->row.visible;
+      e.underflow += (weights + products) / j->row.sum;
+    }
     if (file) { /* itself rounded once */
       e.expected =
           fv_load(file->dtype, file->data, fv_row_offset(file, e.index[0], e.index[1], head) + d);

@@ -26,7 +26,8 @@
  *   C10  hull            each element lies between the least and the largest v of its column, + H
  *
  * To every bound on elements comes what underflow takes: half the smallest step of the output's
- * type, and half the smallest step of the probabilities' type for every key, times sum_j |v_j| / z.
+ * type; half the smallest step of the probabilities' type for every key, times sum_j |v_j| / z; and
+ * half that of f32 for every key's product, n 2^-150 / z.
  *
  * Sums. Whatever the number of terms, f32 adds up blocks of at most 64 from zero, and at most 8 (of
  * keys) or 9 (of dims) such blocks; what is joined beyond that is joined in double precision. An
