@@ -37,6 +37,14 @@ static format format_of(uint32_t dtype) {
   }
 }
 
+/* Probabilities in f16 have 15 binades of room above 1. Kernels put the largest of a row into the
+ * upper 4 of them, at 2^11 or above, so that underflow begins so much further below it. */
+static format weights_format(uint32_t dtype) {
+  format f = format_of(dtype);
+  if (dtype == FOVEA_F16) f.underflow *= 0x1p-11;
+  return f;
+}
+
 /* ---- Ratios ---- */
 
 void fv_verdict_note(fv_verdict *verdict, fv_criterion criterion, double error, double bound,
@@ -281,7 +289,7 @@ void fv_judge_attention(const fv_problem *problem, const fv_judge_options *optio
                         fv_verdict *verdict, uint32_t *errors) {
   judge j = {.problem = problem, .options = options, .verdict = verdict};
   j.out = format_of(problem->args.out.dtype);
-  j.weights = format_of(options->weights_dtype);
+  j.weights = weights_format(options->weights_dtype);
   j.u = fmax(j.out.roundoff, j.weights.roundoff);
   j.strict = options->weights_dtype == FOVEA_F32;
 

@@ -26,8 +26,9 @@
  *   C10  hull            each element lies between the least and the largest v of its column, + H
  *
  * To every bound on elements comes what underflow takes: half the smallest step of the output's
- * type; half the smallest step of the probabilities' type for every key, times sum_j |v_j| / z; and
- * half that of f32 for every key's product, n 2^-150 / z.
+ * type; half the smallest step of the probabilities' type for every key, times sum_j |v_j| / z, with
+ * f16 as if it had 11 more binades, for there a row's largest probability is stored as 2^11 or more;
+ * and half the smallest step of f32 for every key's product, n 2^-150 / z.
  *
  * Sums. Whatever the number of terms, f32 adds up blocks of at most 64 from zero, and at most 8 (of
  * keys) or 9 (of dims) such blocks; what is joined beyond that is joined in double precision. An

@@ -59,7 +59,8 @@ TEST_P(EachFeature, GivesTheReferenceTheMagnitudesOfTheOracle) {
   Case problem(base_of(GetParam(), judged_device()).s);
   const Truth truth = attend(problem.args);
   const uint32_t type = probability_type(problem.args);
-  const auto rows = reference_rows(checked(problem), half_step(type) / unit_roundoff(type));
+  const auto rows =
+      reference_rows(checked(problem), half_step_of_weights(type) / unit_roundoff(type));
   ASSERT_EQ(rows.size(), truth.rows.size());
   for (size_t n = 0; n < rows.size(); ++n) {
     const Row &expected = truth.rows[n];
@@ -177,7 +178,7 @@ class Table {
     const double f = 0x1p-24 * (of_logits(row) + of_sums(row)) * a;
     const double step = half_step(args_.out.dtype) * std::fabs(scale);
     const double lost = step + (row.empty ? 0
-                                          : (half_step(weights_) * truth_.sum_abs_v[at] +
+                                          : (half_step_of_weights(weights_) * truth_.sum_abs_v[at] +
                                              0x1p-150 * static_cast<double>(row.keys)) /
                                                 row.lhat);
     const double e = std::fabs(got - o);
@@ -213,7 +214,9 @@ class Table {
 };
 
 double floor_of(uint32_t weights_type) {
-  return weights_type == FOVEA_F32 ? 0 : half_step(weights_type) / unit_roundoff(weights_type);
+  return weights_type == FOVEA_F32
+             ? 0
+             : half_step_of_weights(weights_type) / unit_roundoff(weights_type);
 }
 
 // The oracle's R knows only the types of q, where here the type is the judge's option, and its S

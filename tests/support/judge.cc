@@ -63,7 +63,7 @@ Element element_at(const Truth &truth, const Observed &observed, size_t n, int64
   e.u = unit_roundoff(observed.out_dtype);
   e.eta = half_step(observed.out_dtype);
   e.coarse_u = coarser_roundoff(observed);
-  e.eta_p = is_16_bit(observed.q_dtype) ? half_step(observed.q_dtype) : 0.0;
+  e.eta_p = is_16_bit(observed.q_dtype) ? half_step_of_weights(observed.q_dtype) : 0.0;
   const double shrink = 1.0 / std::fabs(divisor);
   e.a = truth.condition[at] * shrink;
   e.r = truth.noise[at] * shrink;

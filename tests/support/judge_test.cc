@@ -219,6 +219,7 @@ struct Known {
   }
   double u() const { return unit_roundoff(observed.out_dtype); }
   double eta() const { return half_step(observed.out_dtype); }
+  double eta_p() const { return half_step_of_weights(observed.q_dtype); }
   double f() const { return 8.0 * 0x1p-24 * (1.0 + 7.0) * 5.0 + 0x1p-126 * 100.0; }
 };
 
@@ -239,7 +240,7 @@ class Limit : public testing::TestWithParam<uint32_t> {};
 
 TEST_P(Limit, OfC1IsTwoRoundingsOfTheConditionAndTheArithmetic) {
   const Known known(GetParam());
-  expect_limit(known, 2 * known.u() * 5 + known.f() + known.eta() * 100 / 4 + known.eta(),
+  expect_limit(known, 2 * known.u() * 5 + known.f() + known.eta_p() * 100 / 4 + known.eta(),
                judge_c1);
 }
 
@@ -388,7 +389,7 @@ TEST(Judging, AsksEachCriterionThatAppliesToTheTypes) {
 
 TEST(Judging, NamesTheFirstFailureOrElseTheWorstRatio) {
   Known known(FOVEA_F16, 4);
-  const double limit = 2 * known.u() * 5 + known.f() + known.eta() * 100 / 4 + known.eta();
+  const double limit = 2 * known.u() * 5 + known.f() + known.eta_p() * 100 / 4 + known.eta();
   const auto off_by = [&](std::vector<double> limits) {
     for (size_t d = 0; d < 4; ++d) known.observed.out[d] = 1.0 + limits[d] * limit;
     return judge_c1(known.truth, known.observed).d;

@@ -160,7 +160,7 @@ struct Rounding {
 Rounding rounding_of(const fovea_attention_args &args) {
   const bool narrow = args.q.dtype == FOVEA_F16 || args.q.dtype == FOVEA_BF16;
   const uint32_t dtype = narrow ? args.q.dtype : static_cast<uint32_t>(FOVEA_F32);
-  return {unit_roundoff(dtype), half_step(dtype)};
+  return {unit_roundoff(dtype), half_step_of_weights(dtype)};
 }
 
 void accumulate(const Cache &cache, const std::vector<Logit> &logits,
