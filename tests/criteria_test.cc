@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "attention/features.h"
@@ -382,6 +383,35 @@ TEST(Hull, HasNoKeyWhoseWeightIsZeroWhateverTheErrorsOfLogits) {
   row.sink = -106;
   row.judged(&found);
   EXPECT_EQ(found.lowest[0], 1);
+}
+
+// One key, q and k of ones: S = M = sqrt(dim), one term, A = 1.
+TEST(Dots, OfOneSignMayBeOffByMoreTheMoreDimsThereAre) {
+  for (const auto &[dim, units] : std::vector<std::pair<int64_t, double>>{
+           {8, 8.0}, {16, 8.0}, {64, 19.25}, {128, 21.25}, {576, 21.25}}) {
+    OneRow row(FOVEA_F32, 1, dim, 8);
+    std::fill(row.q.begin(), row.q.end(), 1.0f);
+    std::fill(row.k.begin(), row.k.end(), 1.0f);
+    std::fill(row.v.begin(), row.v.end(), 1.0f);
+    std::fill(row.out.begin(), row.out.end(), 1 + 0x1p-10f);
+    const double size = std::sqrt(static_cast<double>(dim));
+    const double expected = 0x1p-10 / (0x1p-24 * (units * size + 8));
+    EXPECT_NEAR(row.judged().worst[FV_C5], expected, 1e-6 * expected) << dim;
+  }
+}
+
+TEST(Classes, AreEitherWhereRoundingDecides) {
+  OneRow row(FOVEA_F16, 1, 8, 8);
+  std::fill(row.out.begin(), row.out.end(), INFINITY);
+  std::fill(row.v.begin(), row.v.end(), 65504.0f);  // infinity begins at 65520
+  const fv_verdict near = row.judged();
+  EXPECT_TRUE(fv_verdict_passes(&near));
+  std::fill(row.v.begin(), row.v.end(), 65000.0f);
+  const fv_verdict far = row.judged();
+  EXPECT_FALSE(fv_verdict_passes(&far));
+  std::fill(row.v.begin(), row.v.end(), -65504.0f);
+  const fv_verdict opposite = row.judged();
+  EXPECT_FALSE(fv_verdict_passes(&opposite));
 }
 
 // The most that sums of equal terms are off by in f32, added in blocks of 64 and tiles of 8 of them,
