@@ -6,6 +6,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* X(identifier, name). Names are what --filter looks for. */
 // clang-format off
 #define FV_FEATURE_MAP(X) \
@@ -62,5 +66,9 @@ const char *fv_features_exclude(fv_feature a, fv_feature b);
 
 /* The feature and the others of its kind, of which a problem has no second. */
 fv_feature_set fv_features_of_kind(fv_feature feature);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif /* FV_CASE_FEATURES_H */

@@ -10,6 +10,10 @@
 #include "case_features.h"
 #include "random_source.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum { FV_CASE_BLOCKS = 64 };
 
 /* Memory of an output: which of its bytes the call may write. */
@@ -56,5 +60,9 @@ int64_t fv_case_broken_canary(const fv_case_output *output);
 static inline bool fv_case_has(const fv_case *c, fv_feature feature) {
   return fv_feature_in(c->features, feature);
 }
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif /* FV_DRAW_CASE_H */

@@ -6,6 +6,10 @@
 #include "cpu/row_mask.h"
 #include "draw_case.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum { FV_SKETCH_CANARY = 0xc5, FV_SKETCH_NOTHING = 0xff, FV_SKETCH_SEQUENCES = 5 };
 
 typedef struct fv_sketch {
@@ -84,5 +88,9 @@ void fv_sketch_draw_distributions(fv_sketch *s);
 float fv_sketch_query(const fv_sketch_row *row, int64_t d);
 float fv_sketch_key(const fv_sketch_row *row, int64_t d);
 float fv_sketch_value(const fv_sketch_row *row, int64_t d);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif /* FV_DRAW_SKETCH_H */

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 #include <utility>
 #include <vector>
@@ -298,7 +299,8 @@ struct OneRow {
   uint32_t dtype;
   int64_t keys, dim, dim_v;
   std::vector<float> q, k, v, out;
-  float lse = 0, sink = -std::numeric_limits<float>::infinity();
+  float sink = -std::numeric_limits<float>::infinity();
+  float out_scale = 0;  // none
 
   OneRow(uint32_t type, int64_t len, int64_t width, int64_t width_v)
       : dtype(type),
@@ -329,6 +331,7 @@ struct OneRow {
     args.v = fovea_contiguous(vs.data(), type, 1, keys, 1, dim_v);
     args.out = fovea_contiguous(outs.data(), type, 1, 1, 1, dim_v);
     args.sinks = &sink;
+    if (out_scale != 0) args.out_scale = fovea_contiguous(&out_scale, FOVEA_F32, 1, 1, 1, 1);
     fv_problem problem;
     EXPECT_EQ(fv_check_attention(&args, &problem), FOVEA_OK) << fovea_error_detail();
     fv_judge_options options = {};
@@ -359,6 +362,18 @@ TEST(Hull, ConvictsZerosWhereHugeLogitsLetEveryOtherBoundPass) {
   std::fill(row.out.begin(), row.out.end(), 1.5f);
   const fv_verdict right = row.judged();
   EXPECT_TRUE(fv_verdict_passes(&right));
+}
+
+TEST(Hull, EndsWhereAnOutputSaturates) {
+  OneRow row(FOVEA_E4M3, 2, 16, 8);
+  row.out_scale = 0.5f;  // nothing above 224 can be stored
+  for (const float sign : {1.0f, -1.0f}) {
+    std::fill(row.v.begin(), row.v.end(), sign * 448);
+    std::fill(row.out.begin(), row.out.end(), sign * 448);
+    const fv_verdict verdict = row.judged();
+    EXPECT_TRUE(fv_verdict_passes(&verdict));
+    EXPECT_EQ(verdict.worst[FV_C10], 0);
+  }
 }
 
 TEST(Hull, HasNoKeyWhoseWeightIsZeroWhateverTheErrorsOfLogits) {
@@ -412,6 +427,17 @@ TEST(Classes, AreEitherWhereRoundingDecides) {
   std::fill(row.v.begin(), row.v.end(), -65504.0f);
   const fv_verdict opposite = row.judged();
   EXPECT_FALSE(fv_verdict_passes(&opposite));
+}
+
+// Half a step of f32 for the result, and half a step of every product's, here one of eight.
+TEST(Underflow, TakesHalfAStepOfEveryProduct) {
+  OneRow row(FOVEA_F32, 8, 8, 8);
+  std::fill(row.v.begin(), row.v.end(), 5 * 0x1p-149f);
+  for (const int steps : {-2, -1, 0, 1, 2}) {
+    std::fill(row.out.begin(), row.out.end(), static_cast<float>(5 + steps) * 0x1p-149f);
+    const fv_verdict verdict = row.judged();
+    EXPECT_EQ(fv_verdict_passes(&verdict), std::abs(steps) < 2) << steps;
+  }
 }
 
 // The most that sums of equal terms are off by in f32, added in blocks of 64 and tiles of 8 of them,
