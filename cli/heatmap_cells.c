@@ -95,19 +95,15 @@ double fv_heatmap_cells_level(fv_heatmap_scale scale, double weight, double top)
   return scale == FV_HEATMAP_SCALE_ROOT ? sqrt(level) : level;
 }
 
-/* The number is what the scale is read with: where both do not fit, the title is cut. */
 void fv_heatmap_cells_title(const fv_heatmap *map, const fv_heatmap_range *range, size_t panel,
                             size_t max_columns, bool ascii, fv_heatmap_label *label) {
-  char top[32] = "";
-  if (fv_heatmap_cells_apart(map)) {
-    snprintf(top, sizeof top, " (%.2g)", fv_heatmap_cells_top(map, range, panel));
-  }
-  size_t columns = strlen(top);
-  if (columns >= max_columns) columns = 0;
-  fv_heatmap_label_clean(label, map->panels[panel].title, panel, max_columns - columns, ascii);
-  if (columns == 0) return;
-  strcat(label->text, top); /* a title of max_columns leaves far more room than that */
-  label->columns += columns;
+  char top[32];
+  fv_heatmap_label_clean(label, map->panels[panel].title, panel, max_columns, ascii);
+  if (!fv_heatmap_cells_apart(map)) return;
+  int columns = snprintf(top, sizeof top, " (%.2g)", fv_heatmap_cells_top(map, range, panel));
+  if (label->columns + (size_t)columns > max_columns) return;
+  strncat(label->text, top, sizeof label->text - strlen(label->text) - 1);
+  label->columns += (size_t)columns;
 }
 
 void fv_heatmap_cells_reduction(const fv_heatmap *map, const fv_heatmap_blocks *blocks,

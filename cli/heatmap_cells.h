@@ -52,7 +52,7 @@ double fv_heatmap_cells_top(const fv_heatmap *map, const fv_heatmap_range *range
 /* Where a weight of 0..top lies along the scale, 0..1. */
 double fv_heatmap_cells_level(fv_heatmap_scale scale, double weight, double top);
 
-/* A panel's title, with its largest weight in brackets where it has a scale of its own. */
+/* A panel's title; its largest weight in brackets where it has a scale of its own and both fit. */
 void fv_heatmap_cells_title(const fv_heatmap *map, const fv_heatmap_range *range, size_t panel,
                             size_t max_columns, bool ascii, fv_heatmap_label *label);
 

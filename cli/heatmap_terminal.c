@@ -334,7 +334,7 @@ static void put_legend(const drawing *draw) {
   bool apart = fv_heatmap_cells_apart(draw->map);
   if (apart) fprintf(draw->stream, "%c\n", edge(draw));
   if (!apart) fprintf(draw->stream, "%c %.3g\n", edge(draw), draw->range.top);
-  if (apart) put_text_line(draw, indent + 3, "each head to its largest, in brackets");
+  if (apart) put_text_line(draw, indent + 3, "each head to its largest weight");
   if (draw->map->scale == FV_HEATMAP_SCALE_ROOT) {
     put_text_line(draw, indent + 3, "root scale: shades by square root");
   }
