@@ -188,8 +188,8 @@ static const char *scale_caption(const fv_heatmap *map) {
   if (!fv_heatmap_cells_apart(map)) {
     return root ? "attention weight, root scale" : "attention weight";
   }
-  return root ? "of the head's largest weight (in brackets), root scale"
-              : "of the head's largest weight (in brackets)";
+  return root ? "share of the head's largest weight (in brackets), root scale"
+              : "share of the head's largest weight (in brackets)";
 }
 
 /* One line under the scale: what is no weight, a swatch each, and the reduction, as a reader who

@@ -39,7 +39,8 @@ static void append_mask(text *to, const fv_input *input, int64_t batch) {
   int64_t keys = input->args.k.shape[1], hidden = 0;
   if (!input->mask) return;
   for (int64_t j = 0; j < keys; ++j) hidden += !input->mask[batch * keys + j];
-  append(to, ", mask hides %lld of %lld keys", (long long)hidden, (long long)keys);
+  if (hidden) append(to, ", mask hides %lld of %lld keys", (long long)hidden, (long long)keys);
+  if (!hidden) append(to, ", mask hides no key");
 }
 
 /* -1 is no limit, as on the command line. */

@@ -337,8 +337,12 @@ TEST(MapLimit, AStackOfSixteenKilobytesIsEnough) {
   EXPECT_EQ(directory.names(), (std::vector<std::string>{"o.pdf", "o.png", "o.svg"}));
   Ran ran = shell("ulimit -s 16; exec \"$FOVEA\" map " + path);
   EXPECT_EQ(ran.out, fovea({"map", path}).out);
-  ran = shell("ulimit -s 16; exec \"$FOVEA\" map --help");
-  EXPECT_EQ(ran.code, 0);
+  for (const char *others : {"map --help", "run ", "explain ", "info"}) {
+    std::string words = others;
+    if (words.back() == ' ') words += path;
+    ran = shell("ulimit -s 16; exec \"$FOVEA\" " + words);
+    EXPECT_EQ(ran.code, 0) << words << " " << ran.signal << " " << ran.err;
+  }
 }
 
 #endif
