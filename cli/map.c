@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "command.h"
@@ -47,17 +46,16 @@ static int64_t real_keys(const fv_input *input, int64_t batch) {
   return keys;
 }
 
-/* How far it is, on a terminal, once a second; work of less than that shows nothing, and the line is
- * gone at the end. */
-static void show_progress(int64_t done, int64_t rows) {
-  static time_t first, shown;
-  time_t now = time(NULL);
-  if (!first) first = shown = now;
-  if (!isatty(STDERR_FILENO)) return;
-  if (done == rows && shown != first) fputs("\r\033[K", stderr);
-  if (done == rows || now == shown) return;
-  fprintf(stderr, "\rfovea map: %d %% ", (int)(100.0 * (double)done / (double)rows));
-  shown = now;
+/* 2^26 weights take the CPU about half a second: from there on one wants to know how far it is. */
+static const int64_t long_work = INT64_C(1) << 26;
+
+/* On a terminal, after each band; the line is gone at the end. */
+static void show_progress(const map_data *map, int64_t done) {
+  int64_t rows = map->heads * map->rows;
+  if (rows < long_work / map->keys || !isatty(STDERR_FILENO)) return;
+  if (done < rows)
+    fprintf(stderr, "\rfovea map: %d %%", (int)(100.0 * (double)done / (double)rows));
+  if (done == rows) fputs("\r\033[K", stderr);
 }
 
 static int compute_head(fv_weight_bands *bands, map_data *map, int64_t h) {
@@ -70,7 +68,7 @@ static int compute_head(fv_weight_bands *bands, map_data *map, int64_t h) {
       fv_heatmap_grid_add(&map->grid, (size_t)h, (size_t)(begin + r),
                           bands->weights + r * bands->pitch);
     }
-    show_progress(h * map->rows + begin + count, map->heads * map->rows);
+    show_progress(map, h * map->rows + begin + count);
   }
   return FV_EXIT_OK;
 }

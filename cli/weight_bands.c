@@ -81,7 +81,11 @@ int fv_weight_bands_open(fv_weight_bands *b, fovea_handle *handle, const fv_inpu
   if (b->band_rows < 1) b->band_rows = 1;
   fovea_status status = fv_check_attention_shape(&input->args, &b->problem);
   if (status != FOVEA_OK || !find_sequence(b)) return fv_cli_fail_call(input->label, status);
-  if (!allocate(b)) return fv_cli_out_of_memory();
+  if (!allocate(b)) {
+    return fv_cli_fail(FV_EXIT_OUTPUT,
+                       "%s: out of memory: %lld x %lld weights at a time; free some", input->label,
+                       (long long)b->band_rows, (long long)b->pitch);
+  }
   memset(b->live, 1, (size_t)keys);
   for (size_t i = 0; i < BLOCK_KEYS; ++i) b->units[i * BLOCK_KEYS + i] = 1;
   return b->by_attention ? allocate_workspace(b) : FV_EXIT_OK;

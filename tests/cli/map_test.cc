@@ -287,6 +287,21 @@ TEST(Map, GroupedHeadsAndManyKeysAreDrawnAlikeToo) {
 
 // ---- Sizes and limits ----
 
+TEST(MapSize, ATerminalIsToldHowFarLongWorkIs) {
+  Directory directory;
+  MadeFile file;
+  for (const char *name : {"q", "k", "v"}) {
+    file.tensor(name, FV_FILE_DTYPE_BF16, {1, 1, 8192, 8}, [](int64_t) { return 0.0; });
+  }
+  Launch how{{"map", file.write(directory)}};
+  how.messages = true;
+  std::string text = on_terminal(how);
+  EXPECT_TRUE(has(text, "\rfovea map: 50 %\r")) << text;
+  EXPECT_TRUE(has(text, "\r\033[Kin.safetensors")) << text;
+  how.arguments[1] = diagonal_file().write(directory);
+  EXPECT_FALSE(has(on_terminal(how), "fovea map:")) << "a moment's work";
+}
+
 #ifndef FOVEA_TESTS_SANITIZED  // sanitizers need more addresses and more stack
 
 // 2 heads of 8192 x 8192 weights are 540 MB; the file has 0.8 MB.
@@ -301,6 +316,19 @@ TEST(MapSize, MemoryDoesNotGrowWithTheNumberOfWeights) {
       shell("ulimit -v 400000; \"$FOVEA\" map " + path + " --all-heads --threads 2 -o " + output);
   EXPECT_EQ(ran.code, 0) << ran.err;
   EXPECT_TRUE(has(read_file(output), "each cell shows the largest of 16 \xC3\x97 16 weights"));
+}
+
+// 1024 rows of 16384 keys are a band of 64 MiB: more than the program finds beside itself.
+TEST(MapSize, WithoutMemoryForABandTheMapIsRefused) {
+  Directory directory;
+  MadeFile file;
+  auto zero = [](int64_t) { return 0.0; };
+  file.tensor("q", FV_FILE_DTYPE_BF16, {1, 1, 1024, 8}, zero);
+  file.tensor("k", FV_FILE_DTYPE_BF16, {1, 1, 16384, 8}, zero);
+  file.tensor("v", FV_FILE_DTYPE_BF16, {1, 1, 16384, 8}, zero);
+  std::string path = file.write(directory);
+  Ran ran = shell("ulimit -v 70000; \"$FOVEA\" map " + path + " --threads 1");
+  EXPECT_TRUE(fails(ran, 5, {path, "out of memory", "1024 x 16384 weights at a time"}));
 }
 
 TEST(MapLimit, AFileThatMayNotGrowIsAnErrorAndLeavesNothing) {
