@@ -97,7 +97,7 @@ TEST(RunInput, ShapesThatDoNotFitNameTensorAndExtent) {
       {"q", {1, 3, 3, 8}, "tensor q has 3 heads, must be a multiple of tensor k's 2"},
       {"v", {1, 2, 3, 12}, "tensor v has dim 12, must be a multiple of 8"},
       {"v", {1, 2, 3, 0}, "tensor v has dim 0, must be a multiple of 8"},
-      {"v", {1, 2, 3, 520}, "tensor v has dim 520, must be a multiple of 8 up to 512"},
+      {"v", {1, 2, 3, 520}, "tensor v has dim 520, must be a multiple of 8 from 8 to 512"},
   };
   for (const auto &row : rows) {
     SCOPED_TRACE(row.says);
