@@ -202,7 +202,7 @@ static void spoil_table(fv_sketch *s, int32_t *table, int64_t row_stride, const 
 static void draw_pages(fv_sketch *s, bool csr) {
   static const int64_t page_lens[] = {1, 2, 3, 5, 8, 16, 16, 17, 32, 64, 100};
   fovea_pages *pages = &s->c->args.pages;
-  int64_t total = 0, widest = 0, slots[FV_SKETCH_SEQUENCES];
+  int64_t total = 0, widest = 0, slots[FV_SKETCH_SEQUENCES] = {0};
   s->page_len = page_lens[fv_random_between(s->random, 0, 10)];
   for (int64_t i = 0; i < s->sequences; ++i) {
     int64_t used = (s->len_kv[i] + s->page_len - 1) / s->page_len;
@@ -210,6 +210,7 @@ static void draw_pages(fv_sketch *s, bool csr) {
     slots[i] = used + fv_random_between(s->random, 0, 2);
     widest = slots[i] > widest ? slots[i] : widest;
   }
+  if (!widest) slots[0] = widest = 1; /* a table has an id at least */
   int64_t in_cache = total + fv_random_between(s->random, 1, 3);
   if (csr) {
     pages->offsets = draw_offsets(s, slots, &pages->count);

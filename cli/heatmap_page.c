@@ -29,12 +29,25 @@ enum { LABEL_COLUMNS = 20, TITLE_COLUMNS = 110 };
 /* Cells smaller than this are drawn without lines between them: the lines would be all one sees. */
 static const double least_cell_with_grid = 7;
 
+/* ---- texts ---- */
+
+static void draw_text(const fv_heatmap_canvas *canvas, const char *text, double x, double y,
+                      double size, fv_heatmap_anchor anchor, uint32_t rgb) {
+  fv_heatmap_text mark = {text, x, y, 0, size, anchor, false, rgb};
+  if (text[0] != 0) canvas->text(canvas->state, &mark);
+}
+
+static void draw_small(const fv_heatmap_canvas *canvas, const char *text, double x, double y,
+                       uint32_t rgb) {
+  draw_text(canvas, text, x, y, small_size, FV_HEATMAP_ANCHOR_START, rgb);
+}
+
 /* ---- layout ---- */
 
-/* The most blocks a panel may have along one side, so that the whole page stays below 10000 units.
- */
-static size_t panel_limit(size_t panels) {
-  if (panels == 1) return 2048;
+/* The whole page stays below 10000 units, and one with a single panel fits a screen: a page that its
+ * viewer has to shrink loses the cells that matter, as viewers shrink by averages. */
+size_t fv_heatmap_most_cells(size_t panels) {
+  if (panels == 1) return 1024;
   return panels <= 16 ? 512 : panels <= 64 ? 256 : 128;
 }
 
@@ -101,7 +114,7 @@ static double longest_label(const fv_heatmap_page *page, const fv_heatmap *map, 
                             const fv_heatmap_canvas *canvas) {
   const char *const *labels = row ? map->row_labels : map->col_labels;
   size_t blocks = row ? page->blocks.rows : page->blocks.cols;
-  size_t per_block = row ? page->blocks.rows_per_block : page->blocks.cols_per_block;
+  size_t per_block = row ? page->rows_per_block : page->cols_per_block;
   size_t step = row ? page->row_step : page->col_step;
   double longest = 0;
   for (size_t block = 0; block < blocks; block += step) {
@@ -133,8 +146,7 @@ static void axis_text(fv_heatmap_label *label, const fv_heatmap *map, bool rows)
   strcat(label->text, rows ? " \xE2\x86\x93" : " \xE2\x86\x92"); /* cleaned to far below the room */
 }
 
-/* The title falls back to the only panel's; the subtitle grows a word on reduction, as a reader
- * who counts cells must not be misled. */
+/* The title falls back to the only panel's. */
 static void set_texts(fv_heatmap_page *page, const fv_heatmap *map) {
   fv_heatmap_label label;
   const char *title = map->title;
@@ -143,14 +155,7 @@ static void set_texts(fv_heatmap_page *page, const fv_heatmap *map) {
   snprintf(page->title, sizeof page->title, "%s", label.text);
   fv_heatmap_label_clean(&label, map->subtitle == NULL ? "" : map->subtitle, 0, TITLE_COLUMNS,
                          false);
-  size_t down = page->blocks.rows_per_block, across = page->blocks.cols_per_block;
-  if (down * across == 1) {
-    snprintf(page->subtitle, sizeof page->subtitle, "%s", label.text);
-  } else {
-    snprintf(page->subtitle, sizeof page->subtitle,
-             "%s%seach cell shows the largest of %zu \xC3\x97 %zu weights", label.text,
-             label.text[0] == 0 ? "" : " \xC2\xB7 ", down, across);
-  }
+  snprintf(page->subtitle, sizeof page->subtitle, "%s", label.text);
 }
 
 /* From the top down; returns how far labels at 45 degrees lean out to the right. */
@@ -178,12 +183,50 @@ static double place_panels(fv_heatmap_page *page, const fv_heatmap *map,
   return lean;
 }
 
+static const char *scale_caption(const fv_heatmap *map) {
+  bool root = map->scale == FV_HEATMAP_SCALE_ROOT;
+  if (!fv_heatmap_cells_apart(map)) {
+    return root ? "attention weight, root scale" : "attention weight";
+  }
+  return root ? "share of the head's largest weight (in brackets), root scale"
+              : "share of the head's largest weight (in brackets)";
+}
+
+/* One line under the scale: what is no weight, a swatch each, and the reduction, as a reader who
+ * counts cells must not be misled. Without a ramp it is only measured. Returns where it ends. */
+static double put_notes(const fv_heatmap_page *page, const fv_heatmap *map,
+                        const fv_heatmap_canvas *canvas, const fv_heatmap_ramp *ramp) {
+  const double between = 3 * label_gap;
+  double x = page->bar.x, y = page->bar.y + bar_height + 30;
+  char text[96];
+  for (int kind = FV_HEATMAP_KINDS - 1; kind >= 0; kind--) {
+    fv_heatmap_cells_note(map, &page->range, (fv_heatmap_kind)kind, text, sizeof text);
+    if (text[0] == 0) continue;
+    fv_heatmap_cell cell = {(fv_heatmap_kind)kind, 0};
+    if (ramp) {
+      canvas->rectangle(canvas->state, (fv_heatmap_box){x, y, bar_height, bar_height},
+                        fv_heatmap_cells_color(ramp, cell));
+    }
+    x += bar_height + label_gap;
+    if (ramp) draw_small(canvas, text, x, y + bar_height / 2, INK_LABEL);
+    x += canvas->measure(canvas->state, text, small_size, false) + between;
+  }
+  if (page->rows_per_block * page->cols_per_block > 1) {
+    snprintf(text, sizeof text, "each cell shows the largest of %zu \xC3\x97 %zu weights",
+             page->rows_per_block, page->cols_per_block);
+    if (ramp) draw_small(canvas, text, x, y + bar_height / 2, INK_LABEL);
+    x += canvas->measure(canvas->state, text, small_size, false) + between;
+  }
+  return x > page->bar.x ? x - between : x;
+}
+
 void fv_heatmap_page_layout(fv_heatmap_page *page, const fv_heatmap *map,
                             const fv_heatmap_canvas *canvas) {
   memset(page, 0, sizeof *page);
-  size_t limit = panel_limit(map->panel_count);
+  size_t limit = fv_heatmap_most_cells(map->panel_count);
   page->range = fv_heatmap_cells_range(map);
   page->blocks = fv_heatmap_cells_blocks(map, limit, limit);
+  fv_heatmap_cells_reduction(map, &page->blocks, &page->rows_per_block, &page->cols_per_block);
   size_cells(page, map->panel_count == 1);
   page->panels_across = panels_across(page, map->panel_count);
   page->panels_down = (map->panel_count + page->panels_across - 1) / page->panels_across;
@@ -194,15 +237,15 @@ void fv_heatmap_page_layout(fv_heatmap_page *page, const fv_heatmap *map,
   double maps_width = page->pitch_x * (double)page->panels_across - panel_gap;
   double maps_end = page->map_y + page->pitch_y * (double)page->panels_down;
   page->bar = (fv_heatmap_box){page->map_x, maps_end + 2, bar_width, bar_height};
-  double caption = canvas->measure(canvas->state, "attention weight", small_size, false);
+  double caption = canvas->measure(canvas->state, scale_caption(map), small_size, false);
   double right = page->map_x + fmax(maps_width + lean, page->bar.width + 4 * label_gap + caption);
   right = fmax(right, margin + canvas->measure(canvas->state, page->title, title_size, true));
   right =
       fmax(right, margin + canvas->measure(canvas->state, page->subtitle, subtitle_size, false));
-  page->width = ceil(right + margin);
-  bool notes =
-      page->range.counts[FV_HEATMAP_KIND_WEIGHT] < map->panel_count * map->rows * map->cols;
-  page->height = ceil(page->bar.y + bar_height + 22 + (notes ? 24 : 0) + margin * 0.75);
+  double notes = put_notes(page, map, canvas, NULL);
+  page->width = ceil(fmax(right, notes) + margin);
+  page->height =
+      ceil(page->bar.y + bar_height + 22 + (notes > page->bar.x ? 24 : 0) + margin * 0.75);
 }
 
 fv_heatmap_box fv_heatmap_page_panel(const fv_heatmap_page *page, size_t panel) {
@@ -213,12 +256,6 @@ fv_heatmap_box fv_heatmap_page_panel(const fv_heatmap_page *page, size_t panel) 
 }
 
 /* ---- drawing ---- */
-
-static void draw_text(const fv_heatmap_canvas *canvas, const char *text, double x, double y,
-                      double size, fv_heatmap_anchor anchor, uint32_t rgb) {
-  fv_heatmap_text mark = {text, x, y, 0, size, anchor, false, rgb};
-  if (text[0] != 0) canvas->text(canvas->state, &mark);
-}
 
 static void draw_head(const fv_heatmap_page *page, const fv_heatmap *map,
                       const fv_heatmap_canvas *canvas) {
@@ -247,10 +284,10 @@ static void draw_head(const fv_heatmap_page *page, const fv_heatmap *map,
  * panels have the same tokens. */
 static void draw_row_labels(const fv_heatmap_page *page, const fv_heatmap *map,
                             const fv_heatmap_canvas *canvas, double top) {
-  bool thinned = page->row_step * page->blocks.rows_per_block > 1;
+  bool thinned = page->row_step * page->rows_per_block > 1;
   for (size_t block = 0; block < page->blocks.rows; block += page->row_step) {
     fv_heatmap_label label;
-    block_label(&label, map->row_labels, block * page->blocks.rows_per_block, thinned, true);
+    block_label(&label, map->row_labels, block * page->rows_per_block, thinned, true);
     double y = top + page->cell_height * ((double)block + 0.5);
     draw_text(canvas, label.text, page->map_x - label_gap - (thinned ? tick_length : 0), y,
               page->label_size, FV_HEATMAP_ANCHOR_END, INK_LABEL);
@@ -261,10 +298,10 @@ static void draw_row_labels(const fv_heatmap_page *page, const fv_heatmap *map,
 
 static void draw_col_labels(const fv_heatmap_page *page, const fv_heatmap *map,
                             const fv_heatmap_canvas *canvas, double left) {
-  bool thinned = page->col_step * page->blocks.cols_per_block > 1;
+  bool thinned = page->col_step * page->cols_per_block > 1;
   for (size_t block = 0; block < page->blocks.cols; block += page->col_step) {
     fv_heatmap_label label;
-    block_label(&label, map->col_labels, block * page->blocks.cols_per_block, thinned, false);
+    block_label(&label, map->col_labels, block * page->cols_per_block, thinned, false);
     double x = left + page->cell_width * ((double)block + 0.5);
     fv_heatmap_text mark = {label.text,
                             x,
@@ -286,14 +323,14 @@ typedef struct cell_source {
   const fv_heatmap *map;
   const fv_heatmap_ramp *ramp;
   size_t panel;
+  double top; /* of the panel's scale */
 } cell_source;
 
 static uint32_t cell_color(const void *source, size_t row, size_t col) {
   const cell_source *from = source;
   const fv_heatmap_page *page = from->page;
   return fv_heatmap_cells_color(
-      from->ramp,
-      fv_heatmap_cells_at(from->map, &page->range, &page->blocks, from->panel, row, col));
+      from->ramp, fv_heatmap_cells_at(from->map, from->top, &page->blocks, from->panel, row, col));
 }
 
 static uint32_t ramp_color(const void *source, size_t row, size_t col) {
@@ -304,7 +341,7 @@ static uint32_t ramp_color(const void *source, size_t row, size_t col) {
 
 static void draw_cells(const fv_heatmap_page *page, const fv_heatmap *map,
                        const fv_heatmap_canvas *canvas, const fv_heatmap_ramp *ramp, size_t panel) {
-  cell_source source = {page, map, ramp, panel};
+  cell_source source = {page, map, ramp, panel, fv_heatmap_cells_top(map, &page->range, panel)};
   fv_heatmap_image image = {page->blocks.rows, page->blocks.cols, cell_color, &source};
   fv_heatmap_box box = fv_heatmap_page_panel(page, panel);
   canvas->image(canvas->state, box, &image);
@@ -319,9 +356,9 @@ static void draw_panel(const fv_heatmap_page *page, const fv_heatmap *map,
   fv_heatmap_box box = fv_heatmap_page_panel(page, panel);
   if (panel % page->panels_across == 0) draw_row_labels(page, map, canvas, box.y);
   if (panel < page->panels_across) draw_col_labels(page, map, canvas, box.x);
-  if (map->panel_count > 1 && map->panels[panel].title != NULL) {
+  if (map->panel_count > 1) {
     fv_heatmap_label label;
-    fv_heatmap_label_clean(&label, map->panels[panel].title, 0, LABEL_COLUMNS, false);
+    fv_heatmap_cells_title(map, &page->range, panel, LABEL_COLUMNS, false, &label);
     draw_text(canvas, label.text, box.x + box.width / 2, box.y + box.height + small_size + 2,
               small_size, FV_HEATMAP_ANCHOR_MIDDLE, INK_LABEL);
   }
@@ -340,10 +377,12 @@ typedef struct tick {
   double x, width;
 } tick;
 
-static tick tick_at(const fv_heatmap_page *page, const fv_heatmap_canvas *canvas, double value) {
+static tick tick_at(const fv_heatmap_page *page, const fv_heatmap *map,
+                    const fv_heatmap_canvas *canvas, double value) {
   tick at;
   snprintf(at.text, sizeof at.text, "%.3g", value);
-  at.x = page->bar.x + page->bar.width * (value / page->range.top);
+  double level = fv_heatmap_cells_level(map->scale, value, page->range.top);
+  at.x = page->bar.x + page->bar.width * level;
   at.width = canvas->measure(canvas->state, at.text, small_size, false);
   return at;
 }
@@ -356,39 +395,45 @@ static void draw_tick(const fv_heatmap_page *page, const fv_heatmap_canvas *canv
             FV_HEATMAP_ANCHOR_MIDDLE, INK_LABEL);
 }
 
-static void draw_scale(const fv_heatmap_page *page, const fv_heatmap_canvas *canvas,
-                       const fv_heatmap_ramp *ramp) {
-  fv_heatmap_image image = {1, FV_HEATMAP_RAMP_LEVELS, ramp_color, ramp};
-  canvas->image(canvas->state, page->bar, &image);
-  tick last = tick_at(page, canvas, page->range.top);
-  draw_tick(page, canvas, &last);
-  /* A top of at most 7.5 intervals bounds the loop, whatever its size; what comes too near to the
-   * top's own number yields to it. */
-  double interval = tick_interval(page->range.top);
-  for (int i = 0; i < 8; i++) {
-    tick at = tick_at(page, canvas, interval * i);
-    if (at.x + at.width / 2 + label_gap > last.x - last.width / 2) break;
-    draw_tick(page, canvas, &at);
+/* The values of the scale's ticks below its top, at most MOST_TICKS. A root scale shows small weights
+ * apart, so its ticks are 1, 2, 5 of each power of ten, from where its first hundredth lies. */
+enum { MOST_TICKS = 16 };
+static size_t tick_values(const fv_heatmap *map, double top, double values[MOST_TICKS]) {
+  static const double digits[] = {1, 2, 5};
+  size_t count = 0;
+  values[count++] = 0;
+  if (map->scale != FV_HEATMAP_SCALE_ROOT) {
+    double interval = tick_interval(top); /* the top is at most 7.5 of them */
+    for (int i = 1; i < 8; i++) values[count++] = interval * i;
+    return count;
   }
-  draw_text(canvas, "attention weight", page->bar.x + page->bar.width + 4 * label_gap,
-            page->bar.y + bar_height / 2, small_size, FV_HEATMAP_ANCHOR_START, INK_FAINT);
+  double power = pow(10, floor(log10(top)) - 3);
+  for (int i = 0; i < 12; i++) {
+    double value = power * digits[i % 3];
+    if (value < top) values[count++] = value;
+    if (i % 3 == 2) power *= 10;
+  }
+  return count;
 }
 
-/* One line under the scale for values that are no weights: a swatch and how many there are. */
-static void draw_notes(const fv_heatmap_page *page, const fv_heatmap_canvas *canvas,
-                       const fv_heatmap_ramp *ramp) {
-  double x = page->bar.x, y = page->bar.y + bar_height + 30;
-  for (fv_heatmap_kind kind = FV_HEATMAP_KINDS - 1; kind > FV_HEATMAP_KIND_WEIGHT; kind--) {
-    char text[64];
-    fv_heatmap_cells_note(&page->range, kind, text, sizeof text);
-    if (text[0] == 0) continue;
-    fv_heatmap_cell cell = {kind, 0};
-    canvas->rectangle(canvas->state, (fv_heatmap_box){x, y, bar_height, bar_height},
-                      fv_heatmap_cells_color(ramp, cell));
-    x += bar_height + label_gap;
-    draw_text(canvas, text, x, y + bar_height / 2, small_size, FV_HEATMAP_ANCHOR_START, INK_LABEL);
-    x += canvas->measure(canvas->state, text, small_size, false) + 3 * label_gap;
+/* What comes too near to the number before it, or to the top's own, is left out. */
+static void draw_scale(const fv_heatmap_page *page, const fv_heatmap *map,
+                       const fv_heatmap_canvas *canvas, const fv_heatmap_ramp *ramp) {
+  fv_heatmap_image image = {1, FV_HEATMAP_RAMP_LEVELS, ramp_color, ramp};
+  canvas->image(canvas->state, page->bar, &image);
+  tick last = tick_at(page, map, canvas, page->range.top);
+  draw_tick(page, canvas, &last);
+  double values[MOST_TICKS], reached = -INFINITY;
+  size_t count = tick_values(map, page->range.top, values);
+  for (size_t i = 0; i < count; i++) {
+    tick at = tick_at(page, map, canvas, values[i]);
+    if (at.x + at.width / 2 + label_gap > last.x - last.width / 2) break;
+    if (at.x - at.width / 2 < reached) continue;
+    draw_tick(page, canvas, &at);
+    reached = at.x + at.width / 2 + label_gap;
   }
+  draw_small(canvas, scale_caption(map), page->bar.x + page->bar.width + 4 * label_gap,
+             page->bar.y + bar_height / 2, INK_FAINT);
 }
 
 void fv_heatmap_page_draw(const fv_heatmap_page *page, const fv_heatmap *map,
@@ -400,6 +445,6 @@ void fv_heatmap_page_draw(const fv_heatmap_page *page, const fv_heatmap *map,
   for (size_t panel = 0; panel < map->panel_count; panel++) {
     draw_panel(page, map, canvas, &ramp, panel);
   }
-  draw_scale(page, canvas, &ramp);
-  draw_notes(page, canvas, &ramp);
+  draw_scale(page, map, canvas, &ramp);
+  put_notes(page, map, canvas, &ramp);
 }

@@ -55,6 +55,7 @@ typedef struct fv_heatmap_page {
   double width, height;
   fv_heatmap_range range;
   fv_heatmap_blocks blocks;
+  size_t rows_per_block, cols_per_block; /* in weights, not in cells that were reduced before */
   double cell_width, cell_height;
   size_t panels_across, panels_down;
   double map_x, map_y;       /* the first panel's first cell */
@@ -64,7 +65,7 @@ typedef struct fv_heatmap_page {
   double col_angle;          /* 45 or 90 degrees */
   fv_heatmap_box bar;        /* the colour scale */
   char title[FV_HEATMAP_LABEL_BYTES];
-  char subtitle[FV_HEATMAP_LABEL_BYTES + 96]; /* with a word on reduction */
+  char subtitle[FV_HEATMAP_LABEL_BYTES];
 } fv_heatmap_page;
 
 /* Only canvas->measure is called. The map must have passed fv_heatmap_cells_complaint. */

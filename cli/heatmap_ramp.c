@@ -25,6 +25,9 @@ static const lab control[CONTROL_POINTS] = {
     {0.500, 0.230, -0.010}, {0.340, 0.090, -0.170}, {0.200, 0.015, -0.070},
 };
 
+/* A cool grey, darker than the paper of a weight of 0 and lighter than any grey of ink. */
+static const uint32_t hidden_on_paper = 0xD6D8E0;
+
 static lab mix(lab from, lab to, double t) {
   lab at = {from.l + (to.l - from.l) * t, from.a + (to.a - from.a) * t,
             from.b + (to.b - from.b) * t};
@@ -89,6 +92,7 @@ void fv_heatmap_ramp_fill(fv_heatmap_ramp *ramp) {
     walked += step;
     at = next;
   }
+  ramp->hidden = hidden_on_paper;
   /* The last entry is the curve's end, whatever the sum's rounding says. */
   while (entry <= last) ramp->rgb[entry++] = encode(at);
 }

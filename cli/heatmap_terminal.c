@@ -11,6 +11,7 @@
  * the other way round than on paper: most terminals are dark, and no weight should look like
  * nothing. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "heatmap.h"
@@ -33,14 +34,16 @@ typedef struct drawing {
   FILE *stream;
   fv_heatmap_terminal_options options;
   fv_heatmap_range range;
+  double *tops;         /* [panels]: of their scales */
   fv_heatmap_ramp ramp; /* dark to light */
   fv_heatmap_blocks blocks;
-  size_t width;           /* of the terminal, in columns */
-  size_t label_columns;   /* left of the cells */
-  size_t characters;      /* per cell across: 1 or 2 */
-  size_t rows_per_line;   /* 2 with half blocks */
-  size_t col_step;        /* blocks from one column label to the next */
-  size_t panels_per_band; /* side by side */
+  size_t rows_per_block, cols_per_block; /* in weights */
+  size_t width;                          /* of the terminal, in columns */
+  size_t label_columns;                  /* left of the cells */
+  size_t characters;                     /* per cell across: 1 or 2 */
+  size_t rows_per_line;                  /* 2 with half blocks */
+  size_t col_step;                       /* blocks from one column label to the next */
+  size_t panels_per_band;                /* side by side */
 } drawing;
 
 /* Colours are sent only when they change: that is a third of the bytes. */
@@ -77,11 +80,11 @@ static bool has_half_blocks(const drawing *draw) {
 
 /* Stops at the limit, so that 100000 tokens are not all measured when the first few are long. */
 static size_t longest_label(const drawing *draw, const char *const *labels, size_t count,
-                            size_t max_columns) {
+                            size_t step, size_t max_columns) {
   size_t longest = 0;
   for (size_t i = 0; i < count; i++) {
     fv_heatmap_label label;
-    fv_heatmap_label_clean(&label, labels == NULL ? NULL : labels[i], i, max_columns,
+    fv_heatmap_label_clean(&label, labels == NULL ? NULL : labels[i * step], i * step, max_columns,
                            !draw->options.unicode);
     if (label.columns > longest) longest = label.columns;
     if (longest >= max_columns) break;
@@ -107,13 +110,16 @@ static void lay_out(drawing *draw) {
   if (width < LEAST_WIDTH) width = LEAST_WIDTH;
   draw->width = width;
   size_t most = width / 4 < LABEL_COLUMNS ? width / 4 : LABEL_COLUMNS;
-  draw->label_columns = longest_label(draw, map->row_labels, map->rows, most);
+  size_t rows, cols; /* of weights in a cell as given */
+  fv_heatmap_cells_reduction(map, NULL, &rows, &cols);
+  draw->label_columns = longest_label(draw, map->row_labels, map->rows, rows, most);
   if (draw->label_columns == 0) draw->label_columns = 1; /* all labels are empty */
   size_t room = width - draw->label_columns - 3;         /* a space and two bars */
   bool two_fit = map->cols <= room / 2 && map->panel_count == 1;
   draw->characters = two_fit ? 2 : 1;
   draw->rows_per_line = !two_fit && has_half_blocks(draw) ? 2 : 1;
   lay_out_rows(draw, room / draw->characters);
+  fv_heatmap_cells_reduction(map, &draw->blocks, &draw->rows_per_block, &draw->cols_per_block);
   size_t panel = draw->blocks.cols * draw->characters + PANEL_GAP;
   draw->panels_per_band = (room + PANEL_GAP) / panel;
   if (draw->panels_per_band == 0) draw->panels_per_band = 1;
@@ -126,7 +132,7 @@ static void lay_out(drawing *draw) {
 static void clean_block_label(const drawing *draw, fv_heatmap_label *label, bool row, size_t block,
                               size_t max_columns) {
   const char *const *labels = row ? draw->map->row_labels : draw->map->col_labels;
-  size_t index = block * (row ? draw->blocks.rows_per_block : draw->blocks.cols_per_block);
+  size_t index = block * (row ? draw->rows_per_block : draw->cols_per_block);
   fv_heatmap_label_clean(label, labels == NULL ? NULL : labels[index], index, max_columns,
                          !draw->options.unicode);
 }
@@ -184,7 +190,7 @@ static void put_row_label(const drawing *draw, size_t row) {
 /* ---- cells ---- */
 
 static fv_heatmap_cell cell_at(const drawing *draw, size_t panel, size_t row, size_t col) {
-  return fv_heatmap_cells_at(draw->map, &draw->range, &draw->blocks, panel, row, col);
+  return fv_heatmap_cells_at(draw->map, draw->tops[panel], &draw->blocks, panel, row, col);
 }
 
 static void put_cells(const drawing *draw, color_pen *pen, size_t panel, size_t row) {
@@ -194,7 +200,7 @@ static void put_cells(const drawing *draw, color_pen *pen, size_t panel, size_t 
     if (draw->options.color) {
       uint32_t color = fv_heatmap_cells_color(&draw->ramp, cell);
       put_color(pen, 0, color);
-      if (cell.kind == FV_HEATMAP_KIND_WEIGHT) mark = ' ';
+      if (cell.kind <= FV_HEATMAP_KIND_WEIGHT) mark = ' ';
     }
     putc(mark, draw->stream);
     if (draw->characters == 2) putc(draw->options.color ? ' ' : mark, draw->stream);
@@ -240,8 +246,7 @@ static void put_panel_titles(const drawing *draw, size_t first, size_t last) {
   put_spaces(draw->stream, draw->label_columns + 2);
   for (size_t panel = first; panel < last; panel++) {
     fv_heatmap_label label;
-    const char *title = draw->map->panels[panel].title;
-    fv_heatmap_label_clean(&label, title, panel, width, !draw->options.unicode);
+    fv_heatmap_cells_title(draw->map, &draw->range, panel, width, !draw->options.unicode, &label);
     fputs(label.text, draw->stream);
     if (panel + 1 < last) put_spaces(draw->stream, width + PANEL_GAP - label.columns);
   }
@@ -278,6 +283,41 @@ static void put_text_line(const drawing *draw, size_t indent, const char *text) 
   fprintf(draw->stream, "%s\n", label.text);
 }
 
+/* A text of any number of lines, broken at spaces: what it ends with must not be lost. */
+static void put_text(const drawing *draw, const char *text) {
+  enum { MOST = 160 }; /* bytes and so columns of a line; more is cut */
+  while (text != NULL && *text != 0) {
+    char line[MOST + 1];
+    size_t most = draw->width < MOST ? draw->width : MOST, length = strlen(text);
+    if (length > most) {
+      length = most;
+      while (length > 0 && text[length] != ' ') length--;
+      if (length == 0) length = strcspn(text, " "); /* one word, which is too long */
+    }
+    snprintf(line, sizeof line, "%.*s", (int)length, text);
+    put_text_line(draw, 0, line);
+    text += length;
+    text += strspn(text, " ");
+  }
+}
+
+/* A line under the scale for keys that are not seen and for values that are no weights. */
+static void put_note(const drawing *draw, fv_heatmap_kind kind, size_t indent) {
+  color_pen pen = {draw->stream, 0, 0, false};
+  char note[64];
+  fv_heatmap_cells_note(draw->map, &draw->range, kind, note, sizeof note);
+  fv_heatmap_cell cell = {kind, 0};
+  if (note[0] == 0) return;
+  size_t columns = strlen(note) + 2; /* the swatch, a space and the note */
+  size_t spare = columns < draw->width ? draw->width - columns : 0;
+  put_spaces(draw->stream, indent < spare ? indent : spare);
+  if (draw->options.color) put_color(&pen, 0, fv_heatmap_cells_color(&draw->ramp, cell));
+  bool plain = draw->options.color && kind == FV_HEATMAP_KIND_HIDDEN;
+  putc(plain ? ' ' : fv_heatmap_cells_character(cell), draw->stream);
+  put_plain(&pen);
+  fprintf(draw->stream, " %s\n", note);
+}
+
 /* Ten steps, for the ASCII ramp has ten characters; marks that do occur get a line each. */
 static void put_legend(const drawing *draw) {
   color_pen pen = {draw->stream, 0, 0, false};
@@ -291,29 +331,28 @@ static void put_legend(const drawing *draw) {
     putc(draw->options.color ? ' ' : fv_heatmap_cells_character(cell), draw->stream);
   }
   put_plain(&pen);
-  fprintf(draw->stream, "%c %.3g\n", edge(draw), draw->range.top);
-  for (fv_heatmap_kind kind = FV_HEATMAP_KINDS - 1; kind > FV_HEATMAP_KIND_WEIGHT; kind--) {
-    char note[64];
-    fv_heatmap_cells_note(&draw->range, kind, note, sizeof note);
-    fv_heatmap_cell cell = {kind, 0};
-    if (note[0] == 0) continue;
-    size_t columns = strlen(note) + 2; /* the swatch, a space and the note */
-    size_t spare = columns < draw->width ? draw->width - columns : 0;
-    put_spaces(draw->stream, indent + 3 < spare ? indent + 3 : spare);
-    if (draw->options.color) put_color(&pen, 0, fv_heatmap_cells_color(&draw->ramp, cell));
-    putc(fv_heatmap_cells_character(cell), draw->stream);
-    put_plain(&pen);
-    fprintf(draw->stream, " %s\n", note);
+  bool apart = fv_heatmap_cells_apart(draw->map);
+  if (apart) fprintf(draw->stream, "%c\n", edge(draw));
+  if (!apart) fprintf(draw->stream, "%c %.3g\n", edge(draw), draw->range.top);
+  if (apart) put_text_line(draw, indent + 3, "each head to its largest weight");
+  if (draw->map->scale == FV_HEATMAP_SCALE_ROOT) {
+    put_text_line(draw, indent + 3, "root scale: shades by square root");
+  }
+  for (int kind = FV_HEATMAP_KINDS - 1; kind >= 0; kind--) {
+    put_note(draw, (fv_heatmap_kind)kind, indent + 3);
   }
 }
 
 static void put_reduction(const drawing *draw) {
-  size_t down = draw->blocks.rows_per_block, across = draw->blocks.cols_per_block;
+  size_t down = draw->rows_per_block, across = draw->cols_per_block;
   char text[80];
   if (down * across == 1) return;
   snprintf(text, sizeof text, "each cell: the largest of %zu x %zu", down, across);
   put_text_line(draw, draw->label_columns + 2, text);
 }
+
+/* Lighter than the ink of a weight of 0, and without its hue. */
+static const uint32_t hidden_on_screen = 0x5A5C64;
 
 /* On a dark screen light stands for much. */
 static void fill_ramp(fv_heatmap_ramp *ramp) {
@@ -322,6 +361,7 @@ static void fill_ramp(fv_heatmap_ramp *ramp) {
   for (int i = 0; i < FV_HEATMAP_RAMP_LEVELS; i++) {
     ramp->rgb[i] = paper.rgb[FV_HEATMAP_RAMP_LEVELS - 1 - i];
   }
+  ramp->hidden = hidden_on_screen;
 }
 
 fv_heatmap_status fv_heatmap_terminal(const fv_heatmap *map, FILE *stream,
@@ -329,16 +369,22 @@ fv_heatmap_status fv_heatmap_terminal(const fv_heatmap *map, FILE *stream,
   if (fv_heatmap_cells_complaint(map) != NULL) return FV_HEATMAP_BAD_MAP;
   drawing draw = {.map = map, .stream = stream};
   if (options != NULL) draw.options = *options;
+  draw.tops = calloc(map->panel_count, sizeof *draw.tops);
+  if (draw.tops == NULL) return FV_HEATMAP_NO_MEMORY;
   draw.range = fv_heatmap_cells_range(map);
+  for (size_t panel = 0; panel < map->panel_count; panel++) {
+    draw.tops[panel] = fv_heatmap_cells_top(map, &draw.range, panel);
+  }
   fill_ramp(&draw.ramp);
   lay_out(&draw);
-  put_text_line(&draw, 0, map->title);
-  put_text_line(&draw, 0, map->subtitle);
+  put_text(&draw, map->title);
+  put_text(&draw, map->subtitle);
   for (size_t first = 0; first < map->panel_count; first += draw.panels_per_band) {
     size_t last = first + draw.panels_per_band;
     put_band(&draw, first, last < map->panel_count ? last : map->panel_count);
   }
   put_reduction(&draw);
   put_legend(&draw);
+  free(draw.tops);
   return fflush(stream) != 0 || ferror(stream) ? FV_HEATMAP_NOT_WRITABLE : FV_HEATMAP_OK;
 }

@@ -10,6 +10,7 @@
 #include "error.h"
 #include "interrupt.h"
 #include "report.h"
+#include "roomy_stack.h"
 
 typedef struct command {
   const char *name;
@@ -90,5 +91,5 @@ int main(int argc, char **argv) {
   if (!chosen) {
     return fv_cli_fail(FV_EXIT_USAGE, "no command '%s'; fovea --help lists them", argv[1]);
   }
-  return chosen->main(argc - 1, argv + 1);
+  return fv_call_on_roomy_stack(chosen->main, argc - 1, argv + 1);
 }

@@ -33,23 +33,31 @@ static fovea_status check_window(const char *name, const fovea_window *window) {
   if (window->kind == FOVEA_WINDOW_LIMITED && window->count < 0)
     return fv_fail(FOVEA_BAD_ARGUMENT, "%s.count is %d, must be at least 0; kind 0 has no limit",
                    name, (int)window->count);
+  if (window->kind == FOVEA_WINDOW_UNLIMITED && window->count != 0)
+    return fv_fail(FOVEA_BAD_ARGUMENT,
+                   "%s.count is %d, must be 0 while kind is FOVEA_WINDOW_UNLIMITED; a window needs "
+                   "kind FOVEA_WINDOW_LIMITED",
+                   name, (int)window->count);
   return FOVEA_OK;
 }
 
 static fovea_status check_fields(const fovea_attention_args *args) {
   FV_REQUIRE_FLAGS(args->flags, FOVEA_ALLOW_DEPENDENT_LAUNCH);
-  FV_REQUIRE(args->reproducible, <=, FOVEA_REPRODUCIBLE_PHASE, "");
+  FV_REQUIRE_ONE_OF(args->reproducible, FOVEA_REPRODUCIBLE_RUN, FOVEA_REPRODUCIBLE_BATCH,
+                    FOVEA_REPRODUCIBLE_PHASE);
   FV_REQUIRE_FACTOR(args->scale);
   FV_REQUIRE_FACTOR(args->softcap);
   FV_REQUIRE(args->max_len_q, >=, 0, "");
   FV_REQUIRE(args->max_len_kv, >=, 0, "");
-  FV_REQUIRE(args->causal, <=, 1, "");
-  FV_REQUIRE(args->alignment, <=, FOVEA_ALIGN_TOP_LEFT, "");
+  FV_REQUIRE_ONE_OF(args->causal, 0, 1);
+  FV_REQUIRE_ONE_OF(args->alignment, FOVEA_ALIGN_BOTTOM_RIGHT, FOVEA_ALIGN_TOP_LEFT);
   FV_TRY(check_window("window_left", &args->window_left));
   FV_TRY(check_window("window_right", &args->window_right));
   FV_REQUIRE(args->kv_position_stride, >=, 0, "");
   FV_REQUIRE(args->reserved, ==, 0, "");
   FV_REQUIRE(args->alibi_stride, >=, 0, "");
+  if (args->alibi_slopes == NULL)
+    FV_REQUIRE(args->alibi_stride, ==, 0, "without alibi_slopes there is no ALiBi");
   FV_REQUIRE(args->sm_count, >=, 0, "");
   FV_REQUIRE(args->reserved2, ==, 0, "");
   return FOVEA_OK;
@@ -113,17 +121,20 @@ static fovea_status check_outputs(const fovea_attention_args *args) {
   return FOVEA_OK;
 }
 
+/* Zeros add nothing to a dot product; the default of scale counts them all the same. */
+#define PAD_Q_AND_K "pad q and k with zeros, and give scale = 1/sqrt(the dim before padding)"
+
 static fovea_status check_shapes(const fovea_attention_args *args, purpose use) {
-  FV_REQUIRE(args->q.shape[3], >=, FV_DIM_STEP, "");
+  FV_REQUIRE(args->q.shape[3], >=, FV_DIM_STEP, PAD_Q_AND_K);
   FV_REQUIRE(args->q.shape[3], <=, FV_DIM_LAST, "");
-  FV_REQUIRE_MULTIPLE(args->q.shape[3], FV_DIM_STEP, "pad q and k with zeros");
+  FV_REQUIRE_MULTIPLE(args->q.shape[3], FV_DIM_STEP, PAD_Q_AND_K);
   FV_REQUIRE(args->k.shape[3], ==, args->q.shape[3], "");
   FV_REQUIRE_MULTIPLE(args->q.shape[2], args->k.shape[2], "");
   if (use == USE_WEIGHTS) return FOVEA_OK;
   FV_REQUIRE(args->v.shape[0], ==, args->k.shape[0], "");
   FV_REQUIRE(args->v.shape[1], ==, args->k.shape[1], "");
   FV_REQUIRE(args->v.shape[2], ==, args->k.shape[2], "");
-  FV_REQUIRE(args->v.shape[3], >=, FV_DIM_STEP, "");
+  FV_REQUIRE(args->v.shape[3], >=, FV_DIM_STEP, "pad v with zeros");
   FV_REQUIRE(args->v.shape[3], <=, FV_DIM_V_LAST, "");
   FV_REQUIRE_MULTIPLE(args->v.shape[3], FV_DIM_STEP, "pad v with zeros");
   return check_outputs(args);
@@ -161,7 +172,7 @@ static fovea_status check_sequences(const fovea_attention_args *args, fv_problem
 }
 
 static fovea_status check_pages(const fovea_attention_args *args, const fv_problem *problem) {
-  FV_TRY(fv_view_check_pages(&args->pages, problem->sequences));
+  FV_TRY(fv_view_check_pages(&args->pages, problem->sequences, &args->k));
   if (!problem->paged) return FOVEA_OK;
   FV_REQUIRE_GIVEN(args->kv_lengths, "with pages.ids");
   FV_REQUIRE_ABSENT(args->kv_offsets, "with pages.ids");
@@ -174,6 +185,7 @@ static fovea_status check_tree(const fovea_attention_args *args) {
   if (args->tree.bits != NULL) return FOVEA_OK;
   FV_REQUIRE_ABSENT(args->tree.lengths, "without tree.bits");
   FV_REQUIRE_ABSENT(args->tree.starts, "without tree.bits");
+  FV_REQUIRE(args->tree.words, ==, 0, "without tree.bits there is no tree");
   return FOVEA_OK;
 }
 

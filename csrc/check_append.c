@@ -18,7 +18,7 @@ static fovea_status check_fields(const fovea_kv_append_args *args) {
   FV_REQUIRE(args->rope.positions, >=, 0, "");
   FV_REQUIRE(args->rope.stride, >=, 0, "");
   FV_REQUIRE(args->rope.rotary_dim, >=, 0, "");
-  FV_REQUIRE(args->rope.style, <=, FOVEA_ROPE_INTERLEAVED, "");
+  FV_REQUIRE_ONE_OF(args->rope.style, FOVEA_ROPE_HALF_SPLIT, FOVEA_ROPE_INTERLEAVED);
   return FOVEA_OK;
 }
 
@@ -94,7 +94,7 @@ static fovea_status check_destination(const fovea_kv_append_args *args,
   const fovea_tensor *cache = has_k ? &args->k_cache : &args->v_cache;
   const int64_t sequences = problem->sequences;
   problem->paged = args->pages.ids != NULL;
-  FV_TRY(fv_view_check_pages(&args->pages, sequences));
+  FV_TRY(fv_view_check_pages(&args->pages, sequences, cache));
   if (args->slots != NULL) {
     FV_REQUIRE_ABSENT(args->kv_lengths, "with slots");
     FV_REQUIRE_ABSENT(args->pages.ids, "with slots");
@@ -113,6 +113,8 @@ static fovea_status check_rope(const fovea_kv_append_args *args) {
   const fovea_rope *rope = &args->rope;
   if (rope->cos == NULL) {
     FV_REQUIRE_ABSENT(rope->sin, "without rope.cos");
+    FV_REQUIRE(rope->positions, ==, 0, "without rope.cos nothing is rotated");
+    FV_REQUIRE(rope->rotary_dim, ==, 0, "without rope.cos nothing is rotated");
     return FOVEA_OK;
   }
   FV_REQUIRE_GIVEN(rope->sin, "with rope.cos");

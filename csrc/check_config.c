@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "check.h"
-#include "check_rule.h"
+#include "check_view.h"
 
 /* Rows of all sequences: at most so many sequences of at most so many rows each. */
 static const int64_t total_last = (int64_t)INT32_MAX * INT32_MAX;
@@ -12,12 +12,12 @@ static int64_t at_most(int64_t value, int64_t last) {
 }
 
 static fovea_status check_dtypes(const fovea_limits *args) {
-  /* 0 means any, so that every dtype below the one named is allowed. */
-  FV_REQUIRE(args->q_dtype, <=, FOVEA_E4M3, "");
-  FV_REQUIRE(args->k_dtype, <=, FOVEA_I8, "");
-  FV_REQUIRE(args->v_dtype, <=, FOVEA_I8, "");
-  FV_REQUIRE(args->out_dtype, <=, FOVEA_E4M3, "");
-  return FOVEA_OK;
+  static const char any[] = "any (0)";
+  static const fv_name q = {"q", -1}, k = {"k", -1}, v = {"v", -1}, out = {"out", -1};
+  FV_TRY(fv_view_check_dtype(q, "_dtype", FV_DTYPES_QUERY, any, args->q_dtype));
+  FV_TRY(fv_view_check_dtype(k, "_dtype", FV_DTYPES_CACHE, any, args->k_dtype));
+  FV_TRY(fv_view_check_dtype(v, "_dtype", FV_DTYPES_CACHE, any, args->v_dtype));
+  return fv_view_check_dtype(out, "_dtype", FV_DTYPES_QUERY, any, args->out_dtype);
 }
 
 fovea_status fv_check_limits(const fovea_limits *limits, fovea_limits *copy) {
@@ -47,11 +47,13 @@ fovea_status fv_check_options(const fovea_options *options, fovea_options *copy)
   static const fovea_options defaults = {sizeof defaults, 0, 0, 0, 0, NULL, NULL, NULL, NULL};
   fovea_options *args = copy;
   FV_TRY(FV_COPY_STRUCT(args, options == NULL ? &defaults : options, fovea_options, log_user));
-  FV_REQUIRE(args->device, <=, FOVEA_DEVICE_CUDA, "");
+  FV_REQUIRE_ONE_OF(args->device, FOVEA_DEVICE_AUTO, FOVEA_DEVICE_CPU, FOVEA_DEVICE_REFERENCE,
+                    FOVEA_DEVICE_CUDA);
   FV_REQUIRE(args->ordinal, >=, 0, "");
   if (args->device == FOVEA_DEVICE_CPU || args->device == FOVEA_DEVICE_REFERENCE)
     FV_REQUIRE(args->ordinal, ==, 0, "only CUDA devices are numbered");
   FV_REQUIRE(args->threads, >=, 0, "0 takes as many as the process may use");
+  FV_REQUIRE(args->threads, <=, FV_THREADS_LAST, "0 takes as many as the process may use");
   FV_REQUIRE(args->reserved, ==, 0, "");
   return FOVEA_OK;
 }

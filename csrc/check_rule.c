@@ -4,7 +4,6 @@
  * takes the tokens of the condition apart and looks the words of the dimensions up in a table. */
 #include "check_rule.h"
 
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -86,11 +85,11 @@ const char *fv_name_text(fv_name name, char *buffer) {
   return buffer;
 }
 
-/* Whether a bound's name says something to the caller: a field, a public name or a word, but not
- * a number or a constant of ours. Bounds are the text of C expressions: only the small letters that
- * names begin with come after 'a'. */
+/* Whether a bound's name says something to the caller: a field or a word, but not a number or a
+ * constant of ours. Bounds are the text of C expressions: only the small letters that names begin
+ * with come after 'a'. */
 static bool is_telling(const char *bound) {
-  return bound[0] >= 'a' || strncmp(bound, "FOVEA_", 6) == 0;
+  return bound[0] >= 'a';
 }
 
 fovea_status fv_rule_broken(const fv_rule *rule) {
@@ -143,6 +142,12 @@ fovea_status fv_rule_broken_flags(const char *field, uint32_t value, const char 
   char text[FIELD_BYTES];
   return fv_fail(FOVEA_BAD_ARGUMENT, "%s is 0x%x, must have no bit but those of %s",
                  field_text(field, text), (unsigned)value, allowed);
+}
+
+fovea_status fv_rule_broken_choice(const char *field, uint32_t value, const char *choices) {
+  char text[FIELD_BYTES];
+  return fv_fail(FOVEA_BAD_ARGUMENT, "%s is %u, must be one of: %s", field_text(field, text),
+                 (unsigned)value, choices);
 }
 
 fovea_status fv_rule_copy_struct(void *copy, size_t bytes, size_t first, const void *args,

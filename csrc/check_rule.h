@@ -12,13 +12,16 @@
 #ifndef FV_CHECK_RULE_H
 #define FV_CHECK_RULE_H
 
+#include <stdbool.h>
+
 #include "status.h"
 
-/* The header's limits on dimensions. */
+/* The header's limits. */
 enum {
   FV_DIM_STEP = 8, /* 16 bytes of a 16-bit type: one vector load */
   FV_DIM_LAST = 576,
-  FV_DIM_V_LAST = 512
+  FV_DIM_V_LAST = 512,
+  FV_THREADS_LAST = 4096 /* twice the processors of the largest machines with one memory */
 };
 
 /* A caller who forgot struct_size leaves any number there, and every byte up to it would be read. No
@@ -54,6 +57,7 @@ fovea_status fv_rule_broken_given(const char *field, const char *why);
 fovea_status fv_rule_broken_absent(const char *field, const char *why);
 fovea_status fv_rule_broken_factor(const char *field, double value);
 fovea_status fv_rule_broken_flags(const char *field, uint32_t value, const char *allowed);
+fovea_status fv_rule_broken_choice(const char *field, uint32_t value, const char *choices);
 
 /* Copies a struct of arguments of any release into this library's, zero-extended. `first` is the
  * size that the struct had in its first release, `type` its name. */
@@ -105,6 +109,17 @@ fovea_status fv_rule_copy_struct(void *copy, size_t bytes, size_t first, const v
 #define FV_REQUIRE_FACTOR(field)                                                               \
   do {                                                                                         \
     if (!((field) >= 0.0f && (field) <= FLT_MAX)) return fv_rule_broken_factor(#field, field); \
+  } while (0)
+
+/* A word that has one of the values named. Numbers of an enum mean nothing by their order, so that
+ * the text lists names. */
+#define FV_REQUIRE_ONE_OF(field, ...)                                         \
+  do {                                                                        \
+    const uint32_t fv_choices[] = {__VA_ARGS__};                              \
+    bool fv_found = false;                                                    \
+    for (size_t i = 0; i < sizeof fv_choices / sizeof fv_choices[0]; ++i)     \
+      fv_found |= fv_choices[i] == (field);                                   \
+    if (!fv_found) return fv_rule_broken_choice(#field, field, #__VA_ARGS__); \
   } while (0)
 
 /* A word of flags that has only bits of `allowed`. */

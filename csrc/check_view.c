@@ -23,16 +23,24 @@ bool fv_view_is_8bit(const fovea_tensor *view) {
 
 /* ---- One tensor ---------------------------------------------------------------------------- */
 
-static fovea_status broken_dtype(fv_name name, const fv_view_rule *rule, uint32_t dtype) {
+static fovea_status broken_dtype(fv_name name, const char *field, uint32_t dtypes, const char *zero,
+                                 uint32_t dtype) {
   char text[FV_NAME_BYTES], allowed[80] = "";
   size_t length = 0;
-  for (uint32_t i = rule->optional ? 0 : 1; i < DTYPES; ++i) {
-    if (i != 0 && (rule->dtypes & FV_DTYPE_BIT(i)) == 0) continue;
+  if (zero) length += (size_t)snprintf(allowed, sizeof allowed, " %s", zero);
+  for (uint32_t i = 1; i < DTYPES; ++i) {
+    if ((dtypes & FV_DTYPE_BIT(i)) == 0) continue;
     length += (size_t)snprintf(allowed + length, sizeof allowed - length, " %s", dtype_names[i]);
   }
-  return fv_fail(FOVEA_BAD_ARGUMENT, "%s.dtype is %u (%s), must be one of:%s",
-                 fv_name_text(name, text), (unsigned)dtype,
-                 dtype < DTYPES ? dtype_names[dtype] : "unknown", allowed);
+  return fv_fail(FOVEA_BAD_ARGUMENT, "%s%s is %u (%s), must be one of:%s", fv_name_text(name, text),
+                 field, (unsigned)dtype, dtype < DTYPES ? dtype_names[dtype] : "unknown", allowed);
+}
+
+fovea_status fv_view_check_dtype(fv_name name, const char *field, uint32_t dtypes, const char *zero,
+                                 uint32_t dtype) {
+  if (dtype == FOVEA_NONE && zero) return FOVEA_OK;
+  if (dtype < DTYPES && (dtypes & FV_DTYPE_BIT(dtype)) != 0) return FOVEA_OK;
+  return broken_dtype(name, field, dtypes, zero, dtype);
 }
 
 static bool has_zero_extent(const fovea_tensor *view) {
@@ -58,7 +66,7 @@ static fovea_status check_extents(fv_name name, const fovea_tensor *view) {
 
 static fovea_status check_strides(fv_name name, fv_view_last last, const fovea_tensor *view) {
   for (int i = 0; i < 4; ++i) FV_REQUIRE_AT(name, view, stride, i, >=, 0, "");
-  if (view->shape[3] <= 1 || last == FV_LAST_ANY) return FOVEA_OK;
+  if (view->shape[3] == 1 || last == FV_LAST_ANY) return FOVEA_OK;
   if (last == FV_LAST_UNIT_OR_ZERO) {
     FV_REQUIRE_AT(name, view, stride, 3, <=, 1, "");
     return FOVEA_OK;
@@ -114,12 +122,14 @@ fovea_status fv_view_check(fv_name name, const fv_view_rule *rule, fovea_tensor 
     memset(view, 0, sizeof *view);
     return FOVEA_OK;
   }
-  if (view->dtype >= DTYPES || (rule->dtypes & FV_DTYPE_BIT(view->dtype)) == 0)
-    return broken_dtype(name, rule, view->dtype);
+  FV_TRY(fv_view_check_dtype(name, ".dtype", rule->dtypes, rule->optional ? "none" : NULL,
+                             view->dtype));
   FV_TRY(check_extents(name, view));
-  FV_TRY(check_strides(name, rule->last, view));
+  /* numpy gives arrays without elements strides of all kinds: no element is reached by them. */
+  const bool none = has_zero_extent(view);
+  if (!none) FV_TRY(check_strides(name, rule->last, view));
   for (int i = 0; i < 4; ++i)
-    if (view->shape[i] <= 1) view->stride[i] = 0;
+    if (none || view->shape[i] == 1) view->stride[i] = 0;
   const fv_wide bytes = spanned_bytes(view);
   if (bytes > INT64_MAX)
     return fv_fail(FOVEA_BAD_ARGUMENT, "%s.stride spans 2^63 bytes or more with %s.shape",
@@ -178,16 +188,22 @@ fovea_status fv_view_check_arrays(const fv_array *arrays, int count, bool addres
   return FOVEA_OK;
 }
 
-fovea_status fv_view_check_pages(const fovea_pages *pages, int64_t sequences) {
+fovea_status fv_view_check_pages(const fovea_pages *pages, int64_t sequences,
+                                 const fovea_tensor *cache) {
   FV_REQUIRE(pages->row_stride, >=, 0, "");
   FV_REQUIRE(pages->count, >=, 0, "");
   FV_REQUIRE(pages->count, <=, INT32_MAX, "");
   if (pages->ids == NULL) {
     FV_REQUIRE_ABSENT(pages->v_ids, "without pages.ids");
     FV_REQUIRE_ABSENT(pages->offsets, "without pages.ids");
-  } else if (pages->offsets == NULL && sequences > 1) {
-    FV_REQUIRE(pages->row_stride, >=, pages->count, "each sequence has a row of ids");
+    FV_REQUIRE(pages->row_stride, ==, 0, "without pages.ids nothing is paged");
+    FV_REQUIRE(pages->count, ==, 0, "without pages.ids nothing is paged");
+    return FOVEA_OK;
   }
+  if (sequences > 0 && cache->shape[0] > 0)
+    FV_REQUIRE(pages->count, >=, 1, "it counts the ids of a sequence, or with offsets all ids");
+  if (pages->offsets == NULL && sequences > 1)
+    FV_REQUIRE(pages->row_stride, >=, pages->count, "each sequence has a row of ids");
   return FOVEA_OK;
 }
 

@@ -49,6 +49,11 @@ typedef struct fv_array {
   size_t size;
 } fv_array;
 
+/* That dtype is one of `dtypes`; `zero` is what FOVEA_NONE means where it is allowed, else NULL.
+ * field: of `name`, such as ".dtype". */
+fovea_status fv_view_check_dtype(fv_name name, const char *field, uint32_t dtypes, const char *zero,
+                                 uint32_t dtype);
+
 /* Bytes of one element; 0 for FOVEA_NONE and numbers that are no dtype. */
 int64_t fv_view_element_bytes(uint32_t dtype);
 
@@ -56,7 +61,8 @@ int64_t fv_view_element_bytes(uint32_t dtype);
 bool fv_view_is_8bit(const fovea_tensor *view);
 
 /* Proves the rules of the header's "Tensors" for one tensor and normalises it: the stride of an
- * extent of 1 or 0 becomes 0, an absent tensor all zeros. `addresses`: data is to be looked at. */
+ * extent of 1 becomes 0, and so do all strides where an extent is 0; an absent tensor becomes all
+ * zeros. `addresses`: data is to be looked at. */
 fovea_status fv_view_check(fv_name name, const fv_view_rule *rule, fovea_tensor *view,
                            bool addresses);
 
@@ -73,8 +79,9 @@ static inline fv_wide fv_view_row_elements(int64_t rows, int64_t stride, int64_t
   return rows == 0 ? 0 : (fv_wide)(rows - 1) * stride + length;
 }
 
-/* The rules of a page table by itself, and how many ids it has. */
-fovea_status fv_view_check_pages(const fovea_pages *pages, int64_t sequences);
+/* The rules of a page table into the pages of `cache`, and how many ids it has. */
+fovea_status fv_view_check_pages(const fovea_pages *pages, int64_t sequences,
+                                 const fovea_tensor *cache);
 fv_wide fv_view_page_ids(const fovea_pages *pages, int64_t sequences);
 
 /* Of a tensor that fv_view_check has passed. */

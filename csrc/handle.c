@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "check_rule.h"
 #include "processor.h"
 #include "status.h"
 
@@ -58,6 +59,7 @@ static void pool_for(void *user, int64_t count, fovea_task task, void *context) 
 
 static fovea_status start_threads(fovea_handle *handle, const fovea_options *options) {
   int32_t threads = options->threads ? options->threads : fv_pool_default_threads();
+  if (threads > FV_THREADS_LAST) threads = FV_THREADS_LAST;
   handle->facts.threads = threads;
   handle->parallel = (fv_parallel){options->parallel_for, options->parallel_for_user, threads};
   if (options->parallel_for || threads == 1) return FOVEA_OK;

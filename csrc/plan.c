@@ -67,11 +67,14 @@ static int32_t tile_of_rows(const fv_kernel *kernel, __int128 rows) {
   return tile < kernel->tile_q ? (int32_t)tile : kernel->tile_q;
 }
 
+/* Of many rows there are this many in a tile at least: a twelfth of 576, the tile of all CPU kernels. */
+enum { TILE_Q_LEAST = 48 };
+
 /* The largest tile that still gives every thread some pieces to even out: keys are packed once per
  * tile. Each candidate is a multiple of FV_PANEL_ROWS_MOST. */
 static int32_t choose_tile_q(const fv_facts *facts, const fv_kernel *kernel,
                              const fv_problem *problem) {
-  static const int32_t parts[] = {1, 2, 3, 6, 12};
+  static const int32_t parts[] = {1, 2, 3, 6, 12}; /* tile_q / 12 is TILE_Q_LEAST */
   __int128 rows = (__int128)problem->rows * problem->group;
   int64_t sequences = problem->q_packed ? 1 : problem->sequences;
   if (kernel->device != FOVEA_DEVICE_CPU) return kernel->tile_q;
@@ -94,6 +97,35 @@ static void size_scratch(const fv_problem *problem, fv_plan *plan) {
       fv_tile_scratch_bytes(plan->tile_q, plan->tile_kv, problem->dim, problem->dim_v);
 }
 
+/* What a call can consist of, at most, whatever its lengths are. */
+typedef struct work_bound {
+  __int128 rows;    /* of all sequences and query heads */
+  __int128 streams; /* of keys: sequences with rows, times kv heads */
+  __int128 tiles;   /* of query rows; streams that are not cut count as tiles */
+} work_bound;
+
+static __int128 least(__int128 a, __int128 b) {
+  return a < b ? a : b;
+}
+
+static work_bound work_of_problem(const fv_problem *problem, int64_t tiles) {
+  __int128 total = (__int128)problem->rows * (problem->q_packed ? 1 : problem->sequences);
+  work_bound work = {.rows = total * problem->heads_q};
+  work.streams = least(problem->sequences, total) * problem->heads_kv;
+  work.tiles = least(tiles, work.rows);
+  return work;
+}
+
+/* Of all problems within the limits. Where a tile has fewer rows than TILE_Q_LEAST it holds all that
+ * its sequence and kv head have. */
+static work_bound work_of_limits(const fovea_limits *limits) {
+  work_bound work = {.rows = (__int128)limits->total_q * limits->heads_q};
+  __int128 ragged = ((__int128)limits->sequences + 1) * limits->heads_kv;
+  work.streams = least(limits->sequences, limits->total_q) * limits->heads_kv;
+  work.tiles = least((work.rows + TILE_Q_LEAST - 1) / TILE_Q_LEAST + ragged, work.rows);
+  return work;
+}
+
 /* Room for cutting streams: how many of them, and how large a chunk's result is. No stream is cut
  * where there are FV_SPLIT_PIECES for every thread, or but one thread. */
 typedef struct split_room {
@@ -101,28 +133,45 @@ typedef struct split_room {
   size_t slot_bytes;
 } split_room;
 
-static split_room split_room_for(const fv_facts *facts, int64_t sequences, int64_t heads_kv,
-                                 __int128 rows, int32_t dim_v) {
+static split_room split_room_for(const fv_facts *facts, const work_bound *work, __int128 rows,
+                                 int32_t dim_v) {
   int64_t most = facts->threads > 1 ? (int64_t)FV_SPLIT_PIECES * facts->threads - 1 : 0;
+<<<<<<< HEAD
   __int128 streams = (__int128)sequences * heads_kv;
   int32_t stream_rows = rows < FV_STREAM_ROWS ? (int32_t)rows : FV_STREAM_ROWS;
   return (split_room){streams < most ? (int64_t)streams : most, fv_slot_bytes(stream_rows, dim_v)};
+=======
+  int32_t stream_rows = (int32_t)least(rows, FV_STREAM_ROWS);
+  return (split_room){(int64_t)least(work->streams, most),
+                      fv_slot_floats(stream_rows, dim_v) * sizeof(float)};
+>>>>>>> w-trap
 }
 
 static size_t split_bytes(split_room room) {
   return (size_t)room.streams * FV_STREAM_CHUNKS * room.slot_bytes;
 }
 
+/* No more threads than there can be pieces at a time: tiles, and in place of each stream that is cut
+ * its chunks. */
+static int32_t workers_for(const fv_facts *facts, const work_bound *work, int64_t streams_split) {
+  __int128 pieces = work->tiles + (__int128)streams_split * (FV_STREAM_CHUNKS - 1);
+  return (int32_t)least(facts->threads, pieces > 0 ? pieces : 1);
+}
+
 /* PHASE does without streams. A batch that is not packed has rows of one number, which is known. */
 static void plan_streams(const fv_facts *facts, const fv_problem *problem, fv_plan *plan) {
   __int128 rows = (__int128)problem->rows * problem->group;
+  work_bound work = work_of_problem(problem, plan->tiles_bound);
   bool none = plan->kernel->device != FOVEA_DEVICE_CPU ||
               problem->args.reproducible == FOVEA_REPRODUCIBLE_PHASE ||
               problem->group > FV_STREAM_ROWS || (!problem->q_packed && rows > FV_STREAM_ROWS);
-  split_room room =
-      split_room_for(facts, problem->sequences, problem->heads_kv, rows, problem->dim_v);
+  split_room room = split_room_for(facts, &work, rows, problem->dim_v);
   plan->streams_split = none ? 0 : room.streams;
   plan->slot_bytes = room.slot_bytes;
+  plan->workers = facts->threads;
+  if (plan->kernel->device == FOVEA_DEVICE_CPU) {
+    plan->workers = workers_for(facts, &work, plan->streams_split);
+  }
   plan->workspace_bytes = plan->scratch_bytes * (size_t)plan->workers;
   if (!none) plan->workspace_bytes += split_bytes(room);
 }
@@ -134,7 +183,6 @@ fovea_status fv_plan_attention(const fv_facts *facts, const fv_problem *problem,
   plan->schedule = (fv_plan_schedule){0};
   plan->tile_q = choose_tile_q(facts, kernel, problem);
   plan->tiles_bound = tiles_bound(problem, plan->tile_q);
-  plan->workers = facts->threads;
   size_scratch(problem, plan);
   plan_streams(facts, problem, plan);
   explain_choice(facts, problem, plan);
@@ -144,13 +192,12 @@ fovea_status fv_plan_attention(const fv_facts *facts, const fv_problem *problem,
 size_t fv_plan_workspace(const fv_facts *facts, const fovea_limits *limits) {
   const fv_kernel *kernel = choose_kernel(facts);
   if (!kernel || kernel->device != FOVEA_DEVICE_CPU) return 0;
-  /* Rows make no difference: a packed q may be longer than all its sequences, and its shape is what
-   * the plan of the call knows. */
-  split_room room =
-      split_room_for(facts, limits->sequences, limits->heads_kv, FV_STREAM_ROWS, limits->dim_v);
-  return fv_tile_scratch_bound(kernel->tile_q, limits->dim, limits->dim_v) *
-             (size_t)facts->threads +
-         split_bytes(room);
+  /* All query heads may share one kv head, so that a tile may hold all rows that there are. */
+  work_bound work = work_of_limits(limits);
+  split_room room = split_room_for(facts, &work, work.rows, limits->dim_v);
+  size_t scratch_bytes =
+      fv_tile_scratch_bound(tile_of_rows(kernel, work.rows), limits->dim, limits->dim_v);
+  return scratch_bytes * (size_t)workers_for(facts, &work, room.streams) + split_bytes(room);
 }
 
 /* ---- The plan as text ---- */

@@ -46,7 +46,7 @@ typedef struct fv_plan {
   int32_t tile_q;        /* rows of a tile at most; no result depends on it */
   int32_t tile_kv;       /* keys of a tile */
   int64_t tiles_bound;   /* tiles of query rows, at most; the lengths decide how many there are */
-  int32_t workers;       /* tasks that share them */
+  int32_t workers;       /* tasks that share them: no more than there can be pieces of work */
   size_t scratch_bytes;  /* workspace of each worker */
   int64_t streams_split; /* so few streams of keys are cut into chunks, to occupy all threads */
   size_t slot_bytes;     /* workspace of each chunk's result */

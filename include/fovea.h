@@ -107,9 +107,10 @@ typedef enum fovea_dtype {
  * stride[1] < stride[2].
  *
  *   shape    extents >= 0, each below 2^31
- *   stride   in elements, >= 0; stride[3] = 1 unless said otherwise. The stride of an extent of 1
- * is never used. In inputs a stride of 0 repeats (broadcasts) the dimension. data     aligned to
- * the element. May be NULL only if an extent is 0.
+ *   stride   in elements, >= 0; stride[3] = 1 unless said otherwise. In inputs a stride of 0 repeats
+ *            (broadcasts) the dimension. The stride of an extent of 1 is never looked at, nor any
+ *            stride of a tensor that has an extent of 0.
+ *   data     aligned to the element. May be NULL only if an extent is 0.
  *
  * This struct is frozen: it never grows. */
 typedef struct fovea_tensor {
@@ -165,7 +166,8 @@ typedef struct fovea_options {
   size_t struct_size;
   uint32_t device;   /* fovea_device */
   int32_t ordinal;   /* which CUDA device; 0 otherwise */
-  int32_t threads;   /* CPU threads, the caller's included; 0: as many as the process may use */
+  int32_t threads;   /* CPU threads, the caller's included, 4096 at most; 0: as many as the process
+                      * may use */
   uint32_t reserved; /* 0 */
   fovea_parallel_for parallel_for; /* NULL: the handle's own threads */
   void *parallel_for_user;
@@ -230,7 +232,8 @@ typedef enum fovea_alignment {
 
 enum { FOVEA_ALLOW_DEPENDENT_LAUNCH = 1u }; /* flags: CUDA programmatic dependent launch */
 
-/* A side of the window. kind 0: unlimited. kind 1: at most `count` positions away, count >= 0. */
+/* A side of the window. kind 0: unlimited, and count is 0. kind 1: at most `count` positions away,
+ * count >= 0. */
 enum { FOVEA_WINDOW_UNLIMITED = 0, FOVEA_WINDOW_LIMITED = 1 };
 typedef struct fovea_window {
   uint32_t kind;
@@ -244,7 +247,8 @@ typedef struct fovea_window {
  *   CSR     offsets i32 [sequences + 1]:  id(s, p) = ids[offsets[s] + p],  p < offsets[s+1] -
  *           offsets[s]; count is the number of ids
  *
- * v_ids is v's own table of the same form; NULL: k's. Any page_len >= 1 will do. */
+ * count is at least 1 unless there are no sequences or no pages. Without ids all is 0. v_ids is v's
+ * own table of the same form; NULL: k's. Any page_len >= 1 will do. */
 typedef struct fovea_pages {
   const int32_t *ids; /* NULL: the cache is not paged */
   const int32_t *v_ids;
@@ -260,7 +264,7 @@ typedef struct fovea_pages {
  * invisible, and so are all those of a row that begins before `bits`: FOVEA_BAD_MASK. */
 typedef struct fovea_tree_mask {
   const uint32_t *bits; /* NULL: no tree */
-  int64_t words;        /* how many words lie behind bits */
+  int64_t words;        /* how many words lie behind bits; 0 without bits */
   const int32_t *lengths;
   const int32_t *starts;
 } fovea_tree_mask;
@@ -310,7 +314,8 @@ typedef struct fovea_attention_args {
 
   /* Logits */
   const float *alibi_slopes; /* [heads_q], or one such row per sequence */
-  int64_t alibi_stride;      /* elements from one sequence's slopes to the next; 0: shared */
+  int64_t alibi_stride;      /* elements from one sequence's slopes to the next; 0: shared, or
+                              * without slopes */
   const float *sinks;        /* [heads_q] */
   fovea_tensor bias;
 
@@ -338,7 +343,8 @@ typedef struct fovea_attention_args {
  *
  * Shapes      dim is a multiple of 8 from 8 to 576, dim_v one from 8 to 512. heads_q is a multiple
  *             of heads_kv. Any other extent of q, and len_kv, may be 0. scale and softcap are not
- *             negative.
+ *             negative. Another dim is padded with zeros in q and k, and then scale is given as
+ *             1 / sqrt(the dim before padding): the default would count the zeros.
  * Scales      Only for 8-bit tensors. The value of an element is data * scale; out is stored as
  *             value / out_scale. Extents 0 to 2 of a scale equal its tensor's, or are 1 and then
  *             broadcast; extent 3 divides the tensor's dim: element d takes block
@@ -436,7 +442,8 @@ typedef struct fovea_limits {
 } fovea_limits;
 
 /* The workspace that suffices for every fovea_attention call on this handle within the limits.
- * A closed form that never falls when a limit rises.
+ * A closed form that never falls when a limit rises. On the CPU it has room for as many threads as
+ * total_q, sequences and the heads can keep busy.
  *
  * Returns     FOVEA_OK and *bytes (0 is possible), or FOVEA_BAD_ARGUMENT. */
 FOVEA_API fovea_status fovea_attention_workspace(fovea_handle *handle, const fovea_limits *limits,
@@ -557,7 +564,8 @@ typedef struct fovea_kv_append_args {
  *             the cache, or slot n % page_len of page id(s, n / page_len). Or, with slots, to
  *             flat slot f = slots[token]: [f / shape[1], f % shape[1]] of the cache; negative:
  *             skip. token counts rows of k_new: s * len_new + t, or the packed row.
- * RoPE        With rope.cos, sin and k_new must be there, and with slots positions too. For pair
+ * RoPE        With rope.cos, sin and k_new must be there, and with slots positions too; without it
+ *             rope.positions and rope.rotary_dim are 0. For pair
  *             (x, y) of a key and the table's (c, s) at the token's position, in f32,
  *             every operation rounded by itself (no fused multiply-add):
  *             x' = x*c - y*s       y' = y*c + x*s

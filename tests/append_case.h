@@ -72,6 +72,9 @@ struct Case {
     a.slots = pointer(slots);
     a.rope.cos = pointer(cos);
     a.rope.sin = pointer(sin);
+    // Numbers without their arrays are refused.
+    if (ids.empty()) a.pages = {};
+    if (cos.empty()) a.rope = {};
     a.errors = errors.empty() ? nullptr : errors.data();
     return a;
   }

@@ -51,6 +51,12 @@ class Map {
     scale_ = scale;
     return *this;
   }
+  // The weights given are the largest of so many each.
+  Map &reduced(size_t rows_per_cell, size_t cols_per_cell) {
+    rows_per_cell_ = rows_per_cell;
+    cols_per_cell_ = cols_per_cell;
+    return *this;
+  }
   float &at(size_t row, size_t col, size_t panel = 0) {
     return weights_[panel][row * stride_ + col];
   }
@@ -68,6 +74,8 @@ class Map {
     map_.panel_count = panels_.size();
     map_.rows = rows_;
     map_.cols = cols_;
+    map_.rows_per_cell = rows_per_cell_;
+    map_.cols_per_cell = cols_per_cell_;
     map_.row_labels = row_labels_.empty() ? nullptr : row_pointers_.data();
     map_.col_labels = col_labels_.empty() ? nullptr : col_pointers_.data();
     map_.title = title_;
@@ -77,7 +85,7 @@ class Map {
   }
 
  private:
-  size_t rows_, cols_, stride_;
+  size_t rows_, cols_, stride_, rows_per_cell_ = 0, cols_per_cell_ = 0;
   std::vector<std::vector<float>> weights_;
   std::vector<std::string> titles_, row_labels_, col_labels_;
   std::vector<const char *> row_pointers_, col_pointers_;

@@ -204,6 +204,35 @@ TEST(HeatmapLayout, NumbersOfTheScaleNeverTouchWhateverItsTop) {
   }
 }
 
+TEST(HeatmapLayout, NumbersOfARootScaleNeverTouchEither) {
+  for (float top : {1.0f, 0.993f, 0.11f, 0.1f, 2.1e-5f, 7.77e-30f, 1e-45f, FLT_MAX}) {
+    SCOPED_TRACE(top);
+    Map map(2, 2);
+    map.scale(FV_HEATMAP_SCALE_ROOT).at(0, 0) = top;
+    expect_no_overlap_and_margins_kept(map);
+  }
+}
+
+TEST(HeatmapLayout, TheLineUnderTheScaleFitsThePage) {
+  Map map(2, 2, 2);
+  map.scale(FV_HEATMAP_SCALE_PANEL).at(0, 0) = kNaN;
+  map.at(0, 1) = -1, map.at(1, 0) = kInfinity, map.at(1, 1) = FV_HEATMAP_HIDDEN;
+  map.reduced(100, 100000);
+  expect_no_overlap_and_margins_kept(map);
+}
+
+TEST(HeatmapLayout, LabelsOfAMapReducedBeforeAreThoseOfItsWeights) {
+  Map map(2, 3);
+  map.reduced(10, 7);
+  fv_heatmap_page page;
+  Recording drawn = record(map, &page);
+  for (const char *label : {"0", "10", "7", "14"}) {
+    size_t seen = 0;
+    for (const Mark &mark : drawn.texts) seen += mark.text == label;
+    EXPECT_GE(seen, 1u) << label;
+  }
+}
+
 TEST(HeatmapLayout, EveryTokenHasALabelUpToSixtyFour) {
   for (size_t size = 1; size <= 64; size++) {
     Map map(size, size);

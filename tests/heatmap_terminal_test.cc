@@ -56,6 +56,39 @@ TEST(HeatmapTerminal, ShowsNanNegativeAndTooLargeByMarksAndCountsThem) {
             "   > 1 above 1\n");
 }
 
+TEST(HeatmapTerminal, HatchesHiddenCellsAndSaysWhatItMeans) {
+  Map map(2, 2);
+  map.values({1.0f, FV_HEATMAP_HIDDEN, 0.0f, 0.5f});
+  EXPECT_EQ(terminal(map, 80, false, false),
+            "   0 1 \n"
+            "0 |@@//|\n"
+            "1 |  ++|\n"
+            "0 | .:-=+*#%@| 1\n"
+            "   / hidden from the query\n");
+}
+
+TEST(HeatmapTerminal, NamesTheScaleThatIsNotTheUsualOne) {
+  Map map(1, 13, 2);
+  map.at(0, 0, 0) = 0.5f, map.at(0, 12, 1) = 0.01f;
+  map.scale(FV_HEATMAP_SCALE_PANEL);
+  std::string text = terminal(map, 80, false, false);
+  EXPECT_NE(text.find("head 0 (0.5)   head 1 (0.01)\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("0 |@            ||            @|\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("each head to its largest weight\n"), std::string::npos) << text;
+  Map root(1, 2);
+  root.values({1.0f, 0.25f}).scale(FV_HEATMAP_SCALE_ROOT);
+  text = terminal(root, 80, false, false);
+  EXPECT_NE(text.find("0 |@@++|\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("root scale: shades by square root\n"), std::string::npos) << text;
+}
+
+TEST(HeatmapTerminal, BreaksALongSubtitleAtSpacesAndLosesNothing) {
+  Map map(1, 1);
+  map.texts("title", "a model, batch row 0, causal top-left, softcap 30");
+  EXPECT_EQ(terminal(map, 32, false, false).substr(0, 56),
+            "title\na model, batch row 0, causal\ntop-left, softcap 30\n");
+}
+
 TEST(HeatmapTerminal, ReadsRowsByTheirStrideAndNothingBetween) {
   Map map(2, 2);
   map.stride(3).values({1.0f, 0.0f, kNaN, 0.0f, 1.0f});
@@ -92,6 +125,14 @@ TEST(HeatmapTerminal, BlocksAtTheEdgesReadNothingBeyondTheMap) {
   std::string text = terminal(map, 32, false, false, 3);
   EXPECT_NE(text.find("each cell: the largest of 2 x 2"), std::string::npos) << text;
   EXPECT_EQ(text.find('!'), std::string::npos) << text;
+}
+
+TEST(HeatmapTerminal, ABlockIsHiddenOnlyIfAllOfItIs) {
+  Map map(1, 140);
+  for (size_t col = 0; col < 140; col++) map.at(0, col) = FV_HEATMAP_HIDDEN;
+  map.at(0, 1) = 0.0f, map.at(0, 7) = 1.0f;
+  std::string text = terminal(map, 39, false, false);  // blocks of 4
+  EXPECT_NE(text.find("0 | @/////"), std::string::npos) << text;
 }
 
 // What a terminal shows: per line, the colours and the character of each column.
@@ -151,6 +192,20 @@ TEST(HeatmapTerminal, HalfBlocksPutTwoRowsOfExactColorIntoOneLine) {
     }
     long below = lines[top + (rows - 1) / 2][3].back;
     EXPECT_EQ(below == -1, rows == 5) << "a last row without a partner has nothing below it";
+  }
+}
+
+TEST(HeatmapTerminal, HiddenCellsHaveAColorThatNoWeightHas) {
+  Map map(1, 2);
+  map.values({FV_HEATMAP_HIDDEN, 1.0f});
+  long hidden = screen(terminal(map, 80, true, true))[1][3].back;
+  for (int level = 0; level < 256; level++) {
+    long color = terminal_color(level / 255.0);
+    int far = 0;
+    for (int shift = 0; shift < 24; shift += 8) {
+      far = std::max(far, std::abs(int(hidden >> shift & 0xFF) - int(color >> shift & 0xFF)));
+    }
+    EXPECT_GE(far, 24) << level;  // as on paper
   }
 }
 

@@ -290,6 +290,89 @@ TEST(Plan, MakesRoomForTheChunksOfFewStreamsAlone) {
   EXPECT_EQ(split(2, 1, 4, 4, FOVEA_REPRODUCIBLE_RUN), 0);
 }
 
+// A call of any form: packed or not, with tight limits around it.
+struct Bounded {
+  fovea_attention_args args;
+  fovea_limits limits = {};
+  fv_facts facts = {FOVEA_DEVICE_CPU, FV_ISA_AVX2, 1};
+
+  explicit Bounded(std::mt19937 *random) {
+    const auto up_to = [&](int64_t most) { return (int64_t)(1 + (*random)() % most); };
+    const auto skewed = [&](int64_t most) { return up_to(up_to(most)); };
+    const int64_t dim = 8 * up_to(72), dim_v = 8 * up_to(64), heads_kv = skewed(40),
+                  group = skewed(40), batch = skewed(300), rows = skewed(2000);
+    const bool packed = (*random)() % 2;
+    args = Base(FOVEA_F32, packed ? 1 : batch, rows, 99, heads_kv * group, heads_kv, dim, dim_v);
+    args.k.shape[0] = args.v.shape[0] = batch;
+    if (packed) args.q_offsets = Array<int32_t>(6), args.sequences = batch;
+    args.reproducible = (uint32_t)((*random)() % 3);
+    facts.threads = (int32_t)skewed((*random)() % 2 ? 4096 : 16);
+    limits.sequences = batch;
+    limits.total_q = args.q.shape[0] * rows;
+    limits.heads_q = (int32_t)(heads_kv * group), limits.heads_kv = (int32_t)heads_kv;
+    limits.len_kv = 99;
+    limits.dim = (int32_t)dim, limits.dim_v = (int32_t)dim_v;
+  }
+};
+
+TEST(Plan, WorkspaceOfACallOfAnyFormIsWithinTheBoundOfTightLimits) {
+  std::mt19937 random(5);
+  for (int i = 0; i < 100000; ++i) {
+    Bounded call(&random);
+    fv_problem problem;
+    fv_plan plan;
+    ASSERT_EQ(fv_check_attention_shape(&call.args, &problem), FOVEA_OK) << fovea_error_detail();
+    ASSERT_EQ(fv_plan_attention(&call.facts, &problem, &plan), FOVEA_OK);
+    const size_t bound = fv_plan_workspace(&call.facts, &call.limits);
+    ASSERT_LE(plan.workspace_bytes, bound) << "call " << i;
+    ASSERT_GE(plan.workers, 1);
+    // Each limit by itself, and more threads: never less.
+    fovea_limits raised[7];
+    for (fovea_limits &limits : raised) limits = call.limits;
+    raised[0].sequences += random() % 50, raised[1].total_q += random() % 500;
+    raised[2].heads_q += random() % 50, raised[3].heads_kv += random() % 50;
+    raised[4].len_kv += random() % 500;
+    raised[5].dim = 576, raised[6].dim_v = 512;
+    for (int n = 0; n < 7; ++n) {
+      ASSERT_GE(fv_plan_workspace(&call.facts, &raised[n]), bound)
+          << "call " << i << " limit " << n;
+    }
+    call.facts.threads += 1;
+    ASSERT_GE(fv_plan_workspace(&call.facts, &call.limits), bound) << "call " << i;
+  }
+}
+
+// One query of one row keeps no more threads busy than its keys have chunks.
+TEST(Plan, WorkspaceIsBoundedByTheWorkNotByTheThreads) {
+  fovea_limits limits = {};
+  limits.sequences = limits.total_q = limits.heads_q = limits.heads_kv = 1;
+  limits.len_kv = 1 << 20;
+  limits.dim = 576, limits.dim_v = 512;
+  const fv_facts facts = {FOVEA_DEVICE_CPU, FV_ISA_AVX2, 256};
+  EXPECT_LT(fv_plan_workspace(&facts, &limits), size_t{32} << 20);
+  const fv_facts all = {FOVEA_DEVICE_CPU, FV_ISA_AVX2, 4096};
+  EXPECT_EQ(fv_plan_workspace(&all, &limits), fv_plan_workspace(&facts, &limits));
+
+  const auto workers = [&](const fovea_attention_args &args) {
+    fv_problem problem;
+    fv_plan plan;
+    EXPECT_EQ(fv_check_attention_shape(&args, &problem), FOVEA_OK);
+    EXPECT_EQ(fv_plan_attention(&facts, &problem, &plan), FOVEA_OK);
+    return plan.workers;
+  };
+  fovea_attention_args row = Base(FOVEA_F32, 1, 1, 4096, 1, 1, 64, 64);
+  EXPECT_EQ(workers(row), 16);
+  row.reproducible = FOVEA_REPRODUCIBLE_PHASE;
+  EXPECT_EQ(workers(row), 1);
+  EXPECT_EQ(workers(Base(FOVEA_F32, 3, 100, 64, 2, 2, 64, 64)), 3 * 3 * 2);  // tiles of 48
+  EXPECT_EQ(workers(Base(FOVEA_F32, 4, 1, 4096, 32, 8, 64, 64)), 256);
+  // Packed: an owner for each row at most, however many sequences there are.
+  fovea_attention_args packed = Base(FOVEA_F32, 1, 2, 64, 1, 1, 64, 64);
+  packed.k.shape[0] = packed.v.shape[0] = packed.sequences = 1000;
+  packed.q_offsets = Array<int32_t>(6);
+  EXPECT_EQ(workers(packed), 2 * 16);
+}
+
 TEST(Plan, WorkspaceOfACallIsWithinTheBoundOfAnyLimitsThatHoldIt) {
   std::mt19937 random(7);
   for (int i = 0; i < 20000; ++i) {
@@ -309,7 +392,8 @@ TEST(Plan, WorkspaceOfACallIsWithinTheBoundOfAnyLimitsThatHoldIt) {
     limits.dim = random() % 4 ? (int32_t)(dim + random() % 3) : 576;
     limits.dim_v = random() % 4 ? (int32_t)(dim_v + random() % 3) : 512;
     EXPECT_LE(plan.workspace_bytes, fv_plan_workspace(&facts, &limits));
-    EXPECT_EQ(plan.workspace_bytes, plan.scratch_bytes * (size_t)facts.threads +
+    EXPECT_LE(plan.workers, facts.threads);
+    EXPECT_EQ(plan.workspace_bytes, plan.scratch_bytes * (size_t)plan.workers +
                                         plan.streams_split * 16 * plan.slot_bytes);
   }
 }

@@ -399,11 +399,11 @@ TEST_F(ThreadPool, DoesWithoutThreadsThatTheSystemRefuses) {
   }
 }
 
-TEST_F(ThreadPool, AsksForAtMost1024Threads) {
+TEST_F(ThreadPool, AsksForAtMost4096Threads) {
   thread_budget = 0;
   Pool pool(INT_MAX);
   ASSERT_EQ(pool.error(), 0);
-  EXPECT_EQ(pool.threads(), 1024);
+  EXPECT_EQ(pool.threads(), 4096);
   EXPECT_TRUE(covers(pool, 100));
 }
 

@@ -33,7 +33,7 @@
 #include <unistd.h>
 
 enum {
-  max_threads = 1024,  // a bound on mistakes; more processors than that don't share one job well
+  max_threads = 4096,  // a bound on mistakes, and what the header lets a handle have
   spin_ns = 30000,
   spins_per_clock = 16,  // 16 pauses are 0.2 to 1 us: the clock is then a small part of spinning
   cache_line = 64,

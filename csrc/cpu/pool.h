@@ -18,7 +18,7 @@ typedef void (*fv_task)(void *context, int64_t index);
 // Makes a pool of `threads` threads, the caller of fv_pool_run being one of them; 0 means one for
 // each processor that this process may use (its affinity, and its cgroup's quota). A thread that
 // the system refuses to start is done without: the pool is slower, never broken. Returns 0, EINVAL
-// (threads < 0) or ENOMEM, with *pool = NULL then. More than 1024 threads are not started.
+// (threads < 0) or ENOMEM, with *pool = NULL then. More than 4096 threads are not started.
 int fv_pool_create(fv_pool **pool, int threads);
 
 // Ends and joins the workers; NULL is allowed. No fv_pool_run may be under way. When no pool is

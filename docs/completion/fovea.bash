@@ -18,6 +18,7 @@ _fovea() {
     --dtype) mapfile -t COMPREPLY < <(compgen -W 'f32 f16 bf16' -- "$current"); return ;;
     --layout) mapfile -t COMPREPLY < <(compgen -W 'bhsd bshd' -- "$current"); return ;;
     --causal) mapfile -t COMPREPLY < <(compgen -W 'top-left bottom-right' -- "$current"); return ;;
+    --colors) mapfile -t COMPREPLY < <(compgen -W 'head shared root' -- "$current"); return ;;
     --q | --k | --v) _fovea_files npy "$current"; return ;;
     --output)
       if [ "$command" = map ]; then _fovea_files 'png|svg|pdf' "$current"
@@ -32,7 +33,7 @@ _fovea() {
     run) options="$problem --output --json --help" ;;
     explain) options="$problem --schedule --help" ;;
     validate) options='--device --cases --seed --case --filter --threads --json --help' ;;
-    map) options="$problem --batch --head --all-heads --output --help" ;;
+    map) options="$problem --batch --head --all-heads --colors --output --help" ;;
     info) options='--json --help' ;;
   esac
   if [ -z "$command" ] || [[ $current == -* ]]; then

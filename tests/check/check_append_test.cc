@@ -71,8 +71,8 @@ INSTANTIATE_TEST_SUITE_P(
         {SET(flags), {0, FOVEA_ALLOW_DEPENDENT_LAUNCH}, {2, 3, kU32Most}},
         {SET(reserved), {0}, {1, kU32Most}},
         {SET(sequences), {0, 2}, {1, 3, -1, kLeast, kExtents, kMost}},
-        {SET(pages.row_stride), {0, 1, kMost}, {-1, kLeast}},
-        {SET(pages.count), {0, 1, kExtents - 1}, {-1, kLeast, kExtents, kMost}},
+        {SET(pages.row_stride), {0}, {1, -1, kLeast, kMost}},
+        {SET(pages.count), {0}, {1, -1, kLeast, kExtents - 1, kExtents, kMost}},
         {SET(rope.positions), {0, 1, 2, kExtents}, {-1, kLeast}},
         {SET(rope.stride), {4, 5, 1000}, {0, 3, -1, kLeast}},
         {SET(rope.rotary_dim), {2, 4, 6, 8}, {0, 1, 3, 5, -1, -2, 18, INT32_MAX, INT32_MIN}},
@@ -307,8 +307,9 @@ TEST(AppendDestination, IsARowOfTheCachePerSequence) {
     args.slots = nullptr;
     args.kv_lengths = at<int32_t>(region(6));
     args.pages.ids = at<int32_t>(region(22));
+    args.pages.row_stride = args.pages.count = 1;
     EXPECT_THAT(Append(args), Passes()) << "so do pages";
-    args.pages.ids = nullptr;
+    args.pages = {};
     args.k_new.dtype = args.k_cache.dtype = FOVEA_NONE;
     args.rope = {};
     EXPECT_THAT(Append(args), Refuses("v_cache.shape[0] (batch)"));
@@ -355,6 +356,33 @@ TEST(AppendPages, HaveARowOfIdsPerSequenceWhenDense) {
   EXPECT_THAT(Append(args), Refuses("pages.offsets", "without pages.ids"));
   args.pages.v_ids = at<int32_t>(region(24));
   EXPECT_THAT(Append(args), Refuses("pages.v_ids", "without pages.ids"));
+}
+
+TEST(AppendPages, AreCountedWhereThereIsSomethingToLookUp) {
+  for (bool csr : {false, true}) {
+    Args args = packed_and_paged_append();
+    if (csr) args.pages.offsets = at<int32_t>(region(23));
+    args.pages.count = 0;
+    EXPECT_THAT(Append(args), Refuses("pages.count", "at least 1")) << csr;
+    args.sequences = 0;
+    EXPECT_THAT(Append(args), Passes()) << "no sequences";
+    args.sequences = 3;
+    args.k_scale.dtype = args.v_scale.dtype = FOVEA_NONE;
+    args.k_cache.shape[0] = args.v_cache.shape[0] = 0;
+    EXPECT_THAT(Append(args), Passes()) << "no pages";
+  }
+}
+
+TEST(AppendTensors, HaveAnyStridesIfAnExtentIsZero) {
+  Args args = append();
+  args.k_new.shape[1] = args.v_new.shape[1] = 0;
+  args.k_cache.shape[1] = args.v_cache.shape[1] = args.k_scale.shape[1] = args.v_scale.shape[1] = 0;
+  for (fovea_tensor *t : {&args.k_new, &args.v_new, &args.k_cache, &args.v_cache, &args.k_scale})
+    for (int i = 0; i < 4; ++i) t->stride[i] = i == 2 ? -1 : 0;
+  Append checked(args);
+  ASSERT_THAT(checked, Passes());
+  EXPECT_TRUE(checked.problem.empty);
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(checked.problem.args.k_cache.stride[i], 0);
 }
 
 // ---- RoPE ------------------------------------------------------------------------------------
@@ -408,15 +436,22 @@ TEST(AppendRope, NeedsPositionsWithSlots) {
 
 TEST(AppendRope, KeepsItsRangesEvenWithoutTables) {
   Args args = append();
-  args.rope.cos = args.rope.sin = nullptr;
-  args.rope.stride = 0;
+  args.rope = {};
   EXPECT_THAT(Append(args), Passes());
   args.rope.stride = -1;
   EXPECT_THAT(Append(args), Refuses("rope.stride", "at least 0"));
   args.rope.stride = 0;
   args.rope.rotary_dim = -1;
   EXPECT_THAT(Append(args), Refuses("rope.rotary_dim", "at least 0"));
-  args.rope.rotary_dim = 3;
+}
+
+TEST(AppendRope, IsNotAskedForByNumbersAlone) {
+  Args args = append();
+  args.rope.cos = args.rope.sin = nullptr;
+  EXPECT_THAT(Append(args), Refuses("rope.positions", "without rope.cos"));
+  args.rope.positions = 0;
+  EXPECT_THAT(Append(args), Refuses("rope.rotary_dim", "without rope.cos"));
+  args.rope.rotary_dim = 0;
   EXPECT_THAT(Append(args), Passes());
 }
 

@@ -1,5 +1,6 @@
 // The rules of fovea_attention: every field of the arguments over values at and past its limits.
 // Rules on memory are in check_overlap_test.cc.
+#include <algorithm>
 #include <cfloat>
 #include <cmath>
 #include <limits>
@@ -55,19 +56,20 @@ INSTANTIATE_TEST_SUITE_P(
         {SET(sequences), {0, 2}, {1, 3, -1, kLeast, kExtents, kMost}},
         {SET(max_len_q), {0, 1, kMost}, {-1, kLeast}},
         {SET(max_len_kv), {0, 1, kMost}, {-1, kLeast}},
-        {SET(pages.row_stride), {0, 1, kMost}, {-1, kLeast}},
-        {SET(pages.count), {0, 1, kExtents - 1}, {-1, kLeast, kExtents, kMost}},
+        // Without page ids their number says that somebody lost them.
+        {SET(pages.row_stride), {0}, {1, -1, kLeast, kMost}},
+        {SET(pages.count), {0}, {1, -1, kLeast, kExtents - 1, kExtents, kMost}},
         {SET(causal), {0, 1}, {2, kU32Most}},
         {SET(alignment), {0, 1}, {2, 3, kU32Most}},
         {SET(window_left.kind), {0, 1}, {2, 3, kU32Most}},
         {SET(window_right.kind), {0, 1}, {2, 3, kU32Most}},
-        // Without a kind a count has no meaning.
-        {SET(window_left.count), {0, 1, -1, kI32Least, kI32Most}, {}},
-        {SET(window_right.count), {0, 1, -1, kI32Least, kI32Most}, {}},
+        // A count without a kind is a window that somebody takes for one.
+        {SET(window_left.count), {0}, {1, -1, kI32Least, kI32Most}},
+        {SET(window_right.count), {0}, {1, -1, kI32Least, kI32Most}},
         {SET(kv_position_stride), {0, 1, 2, kI32Most}, {-1, kI32Least}},
         {SET(reserved), {0}, {1, 2, kU32Most}},
-        {SET(alibi_stride), {0, 1, 4, int64_t{1} << 30}, {-1, kLeast}},
-        {SET(tree.words), {0, 1, int64_t{1} << 30}, {-1, kLeast}},
+        {SET(alibi_stride), {0}, {-1, kLeast}},
+        {SET(tree.words), {0}, {-1, kLeast}},
         {SET(sm_count), {0, 1, kI32Most}, {-1, kI32Least}},
         {SET(reserved2), {0}, {1, 2, kU32Most}},
         {SET(max_len_q), {0}, {}},
@@ -94,11 +96,26 @@ TEST(AttentionWindow, CountsFromZeroOnceLimited) {
 }
 
 TEST(AttentionWindow, IsMinusOneInTheProblemWhenUnlimited) {
-  Args args = attention();
-  args.window_left.count = 5;
-  Attention checked(args);
+  Attention checked(attention());
   EXPECT_EQ(checked.problem.window_left, -1);
   EXPECT_EQ(checked.problem.window_right, -1);
+}
+
+TEST(AttentionOptions, AreRefusedWithoutTheArrayThatTheySpeakOf) {
+  Args args = attention();
+  for (int64_t value : {int64_t{0}, int64_t{1}, int64_t{4}, int64_t{1} << 30}) {
+    args.alibi_stride = args.tree.words = value;
+    EXPECT_THAT(Attention(args), Passes()) << value;
+  }
+  args.alibi_slopes = nullptr;
+  EXPECT_THAT(Attention(args), Refuses("alibi_stride", "without alibi_slopes"));
+  args.alibi_stride = 0;
+  EXPECT_THAT(Attention(args), Passes());
+  args.tree.bits = nullptr;
+  args.tree.lengths = args.tree.starts = nullptr;
+  EXPECT_THAT(Attention(args), Refuses("tree.words", "without tree.bits"));
+  args.tree.words = 0;
+  EXPECT_THAT(Attention(args), Passes());
 }
 
 TEST(AttentionFactor, IsFiniteAndNotNegative) {
@@ -242,6 +259,25 @@ TEST_P(AttentionTensor, HasTheLastStrideOfTheTable) {
       EXPECT_THAT(Attention(args), Passes()) << value;
     else
       EXPECT_THAT(Attention(args), Refuses(last)) << value;
+  }
+}
+
+// numpy gives each array without elements strides of its own: zeros, or those of other extents.
+TEST_P(AttentionTensor, HasAnyStridesIfAnExtentIsZero) {
+  const int64_t strides[][4] = {
+      {0, 0, 0, 0}, {kLeast, -1, -2, -3}, {kMost, kMost, kMost, kMost}, {1, 1, 1, 2}};
+  for (const auto &stride : strides) {
+    Args args = attention();
+    for (fovea_tensor *t : {&args.q, &args.out, &args.lse, &args.q_scale, &args.out_scale})
+      t->shape[1] = 0;
+    for (fovea_tensor *t : {&args.k, &args.v, &args.k_scale, &args.v_scale}) t->shape[1] = 0;
+    args.mask.shape[3] = args.bias.shape[3] = 0;
+    Of(args).data = nullptr;
+    std::copy(stride, stride + 4, Of(args).stride);
+    EXPECT_THAT(Shape(args), Passes()) << stride[3];
+    Attention checked(args);
+    EXPECT_THAT(checked, Passes()) << stride[3];
+    for (int i = 0; i < 4; ++i) EXPECT_EQ(Of(checked.problem.args).stride[i], 0);
   }
 }
 

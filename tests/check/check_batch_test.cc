@@ -125,6 +125,21 @@ TEST(AttentionPages, MayBeNone) {
   EXPECT_EQ(checked.problem.kv_room, 0);
 }
 
+TEST(AttentionPages, AreCountedWhereThereIsSomethingToLookUp) {
+  for (bool csr : {false, true}) {
+    Args args = packed_and_paged();
+    if (csr) args.pages.offsets = at<int32_t>(region(14));
+    args.pages.count = 0;
+    EXPECT_THAT(Attention(args), Refuses("pages.count", "at least 1")) << csr;
+    EXPECT_THAT(Shape(args), Refuses("pages.count", "at least 1")) << csr;
+    args.sequences = 0;
+    EXPECT_THAT(Attention(args), Passes()) << "no sequences";
+    args.sequences = 3;
+    args.pages.count = 1;
+    EXPECT_THAT(Attention(args), Passes()) << csr;
+  }
+}
+
 TEST(AttentionPages, HaveARowOfIdsPerSequenceWhenDense) {
   Args args = packed_and_paged();
   args.pages.row_stride = 4;

@@ -117,7 +117,7 @@ TEST(Options, LieInTheirRanges) {
   const std::vector<Field<fovea_options>> fields = {
       {SET(fovea_options, device), {0, 1, 2, 3}, {4, 5, u32}},
       {SET(fovea_options, ordinal), {0, 1, i32}, {-1, low}},
-      {SET(fovea_options, threads), {0, 1, i32}, {-1, low}},
+      {SET(fovea_options, threads), {0, 1, 1024, 4096}, {-1, low, 4097, i32}},
       {SET(fovea_options, reserved), {0}, {1, u32}},
   };
   for (const auto &field : fields) {
@@ -284,6 +284,30 @@ TEST(RuleText, CutsALongNameInsteadOfOverrunningIt) {
               testing::EndsWith(" is 1, must equal q.shape[0] (batch), which is 2"));
 }
 
+// The order of an enum is no rule: 5 and 6 are e5m2 and i8, which k may be and q may not.
+TEST(RuleText, NamesTheChoicesOfAWord) {
+  fovea_limits limit = limits();
+  limit.q_dtype = FOVEA_E5M2;
+  EXPECT_EQ(Limits(limit).detail, "q_dtype is 5 (e5m2), must be one of: any (0) f32 f16 bf16 e4m3");
+  limit = limits();
+  limit.v_dtype = 77;
+  EXPECT_EQ(Limits(limit).detail,
+            "v_dtype is 77 (unknown), must be one of: any (0) f32 f16 bf16 e4m3 e5m2 i8");
+  fovea_options option = options();
+  option.device = 4;
+  EXPECT_EQ(Options(option).detail,
+            "device is 4, must be one of: FOVEA_DEVICE_AUTO, FOVEA_DEVICE_CPU, "
+            "FOVEA_DEVICE_REFERENCE, FOVEA_DEVICE_CUDA");
+  option = options();
+  option.threads = INT32_MAX;
+  EXPECT_EQ(Options(option).detail,
+            "threads is 2147483647, must be at most 4096; 0 takes as many as the process may use");
+  fovea_kv_append_args appended = append();
+  appended.rope.style = 2;
+  EXPECT_EQ(Append(appended).detail,
+            "rope.style is 2, must be one of: FOVEA_ROPE_HALF_SPLIT, FOVEA_ROPE_INTERLEAVED");
+}
+
 TEST(ElementBytes, AreThoseOfTheFormats) {
   const int64_t bytes[] = {0, 4, 2, 2, 1, 1, 1, 1, 0, 0};
   for (uint32_t dtype = 0; dtype < 10; ++dtype)
@@ -294,8 +318,15 @@ TEST(ElementBytes, AreThoseOfTheFormats) {
 TEST(RuleText, SaysFieldValueRuleAndRemedy) {
   fovea_attention_args args = plain_attention();
   args.q.shape[3] = 60;
+  EXPECT_EQ(
+      Attention(args).detail,
+      "q.shape[3] (dim) is 60, must be a multiple of 8; pad q and k with zeros, and give scale "
+      "= 1/sqrt(the dim before padding)");
+  args = plain_attention();
+  args.q.shape[3] = 4;
   EXPECT_EQ(Attention(args).detail,
-            "q.shape[3] (dim) is 60, must be a multiple of 8; pad q and k with zeros");
+            "q.shape[3] (dim) is 4, must be at least 8; pad q and k with zeros, and give scale = "
+            "1/sqrt(the dim before padding)");
   args = plain_attention();
   args.k.shape[3] = 24;
   EXPECT_EQ(Attention(args).detail,
@@ -303,7 +334,10 @@ TEST(RuleText, SaysFieldValueRuleAndRemedy) {
   args = plain_attention();
   args.alignment = 2;
   EXPECT_EQ(Attention(args).detail,
-            "alignment is 2, must be at most FOVEA_ALIGN_TOP_LEFT, which is 1");
+            "alignment is 2, must be one of: FOVEA_ALIGN_BOTTOM_RIGHT, FOVEA_ALIGN_TOP_LEFT");
+  args = plain_attention();
+  args.causal = 2;
+  EXPECT_EQ(Attention(args).detail, "causal is 2, must be one of: 0, 1");
   args = plain_attention();
   args.max_len_q = -4;
   EXPECT_EQ(Attention(args).detail, "max_len_q is -4, must be at least 0");
@@ -337,6 +371,16 @@ TEST(RuleText, SaysFieldValueRuleAndRemedy) {
   args.window_left = {FOVEA_WINDOW_LIMITED, -1};
   EXPECT_EQ(Attention(args).detail,
             "window_left.count is -1, must be at least 0; kind 0 has no limit");
+  args.window_left = {FOVEA_WINDOW_UNLIMITED, 128};
+  EXPECT_EQ(Attention(args).detail,
+            "window_left.count is 128, must be 0 while kind is FOVEA_WINDOW_UNLIMITED; a window "
+            "needs kind FOVEA_WINDOW_LIMITED");
+  args = packed_and_paged();
+  args.pages.count = 0;
+  EXPECT_EQ(
+      Attention(args).detail,
+      "pages.count is 0, must be at least 1; it counts the ids of a sequence, or with offsets "
+      "all ids");
   args = packed_and_paged();
   args.kv_lengths = nullptr;
   EXPECT_EQ(Attention(args).detail, "kv_lengths is NULL, must be given with pages.ids");

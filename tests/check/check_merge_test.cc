@@ -66,6 +66,19 @@ TEST(MergeArgs, HaveNoReservedBitsAndBothArrays) {
   EXPECT_THAT(Merge(args), Refuses("lses", "aligned"));
 }
 
+TEST(MergeTensors, HaveAnyStridesIfAnExtentIsZero) {
+  Case test;
+  std::vector<fovea_tensor *> all = {&test.args.out, &test.args.lse};
+  for (fovea_tensor &part : test.outs) all.push_back(&part);
+  for (fovea_tensor &part : test.lses) all.push_back(&part);
+  int64_t any = -3;
+  for (fovea_tensor *tensor : all) {
+    tensor->shape[1] = 0;
+    for (int64_t &stride : tensor->stride) stride = any++;
+  }
+  EXPECT_THAT(test.Check(), Passes());
+}
+
 TEST(MergeTensors, HaveDtypesOfTheTable) {
   for (uint32_t dtype = 0; dtype <= 33; ++dtype) {
     const bool plain = dtype == FOVEA_F32 || dtype == FOVEA_F16 || dtype == FOVEA_BF16;

@@ -110,6 +110,15 @@ TEST(WeightsTensor, KeepsTheRulesOfAnOutput) {
   EXPECT_THAT(data.Check(), Refuses("weights.data"));
 }
 
+TEST(WeightsTensor, HasAnyStridesIfAnExtentIsZero) {
+  for (int i = 0; i < 4; ++i) {
+    Case test;
+    test.args.weights.shape[i] = 0;
+    for (int64_t &stride : test.args.weights.stride) stride = -1;
+    EXPECT_THAT(test.Check(), Passes());
+  }
+}
+
 TEST(WeightsTensor, MayHaveAnyExtents) {
   Case test;
   test.args.weights = view(40, FOVEA_F32, 9, 8, 7, 99);

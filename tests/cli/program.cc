@@ -150,7 +150,8 @@ std::string on_terminal(const Launch &how) {
   command.insert(command.end(), how.arguments.begin(), how.arguments.end());
   Actions actions;
   posix_spawn_file_actions_adddup2(&actions.list, program, 1);
-  posix_spawn_file_actions_addopen(&actions.list, 2, "/dev/null", O_WRONLY, 0);
+  if (how.messages) posix_spawn_file_actions_adddup2(&actions.list, program, 2);
+  if (!how.messages) posix_spawn_file_actions_addopen(&actions.list, 2, "/dev/null", O_WRONLY, 0);
   pid_t process = spawn(command, how.environment, &actions.list);
   close(program);
   std::string text;

@@ -44,6 +44,7 @@ struct Launch {
   std::map<std::string, std::string> environment = {};
   std::string directory = "";  // to run in; "": the test's
   std::string out_path = "";   // where stdout goes instead; "-": closed
+  bool messages = false;       // on_terminal: stderr is the terminal too
 };
 
 Ran run(const Launch &how);

@@ -97,7 +97,7 @@ TEST(RunInput, ShapesThatDoNotFitNameTensorAndExtent) {
       {"q", {1, 3, 3, 8}, "tensor q has 3 heads, must be a multiple of tensor k's 2"},
       {"v", {1, 2, 3, 12}, "tensor v has dim 12, must be a multiple of 8"},
       {"v", {1, 2, 3, 0}, "tensor v has dim 0, must be a multiple of 8"},
-      {"v", {1, 2, 3, 520}, "tensor v has dim 520, must be a multiple of 8 up to 512"},
+      {"v", {1, 2, 3, 520}, "tensor v has dim 520, must be a multiple of 8 from 8 to 512"},
   };
   for (const auto &row : rows) {
     SCOPED_TRACE(row.says);
@@ -121,8 +121,25 @@ TEST(RunInput, ADimThatNoKernelEverHasIsRefused) {
     for (const char *name : {"q", "k"}) {
       file.tensor(name, FV_FILE_DTYPE_F32, {1, 2, 3, dim}, zero);
     }
-    expect_refused(file, {"tensor q has dim " + std::to_string(dim), "pad it"});
+    expect_refused(file,
+                   {"tensor q has dim " + std::to_string(dim), "a multiple of 8 from 8 to 576"});
   }
+}
+
+// Padding changes the default of the scale, so that who pads must give the true dim's.
+TEST(RunInput, ADimThatZerosCanFillUpIsRefusedWithTheScaleToGive) {
+  MadeFile file = plain_file();
+  for (const char *name : {"q", "k"}) file.tensor(name, FV_FILE_DTYPE_F32, {1, 2, 3, 12}, zero);
+  const std::string scale =
+      "; pad q and k with zeros and give --scale 0.288675135, which is 1/sqrt(12)";
+  expect_refused(file, {"tensor q has dim 12", scale});
+  file.metadata("scale", "0.5");
+  Directory directory;
+  EXPECT_TRUE(fails(fovea({"run", file.write(directory)}), 3, {"; pad q and k with zeros\n"}))
+      << "the scale is given already";
+  MadeFile values = plain_file();
+  values.tensor("v", FV_FILE_DTYPE_F32, {1, 2, 3, 12}, zero);
+  expect_refused(values, {"tensor v has dim 12", "from 8 to 512; pad v with zeros\n"});
 }
 
 // Nothing but extents of 0 makes these files small: no memory may be asked for by their shapes.

@@ -181,10 +181,12 @@ void Case::make_tables() {
   const Settings &s = settings;
   const Ints rooms = key_rooms();
   Ints offsets = {0};
-  const int64_t width = largest_of(rooms, 0) + (s.contiguous ? 0 : choices_.below(3));
+  // A table has an id at least.
+  const int64_t width =
+      std::max<int64_t>(largest_of(rooms, 0) + (s.contiguous ? 0 : choices_.below(3)), 1);
   const int64_t row_stride = width + (s.contiguous ? 0 : choices_.below(3));
   for (int64_t pages : rooms) offsets.push_back(offsets.back() + pages);
-  const int64_t slots = s.csr ? offsets.back() : row_stride * sequences_;
+  const int64_t slots = s.csr ? std::max<int64_t>(offsets.back(), 1) : row_stride * sequences_;
   const int64_t pool = args.k.shape[0];
   for (int table = 0; table < (s.v_table ? 2 : 1); ++table) {
     Ints ids(static_cast<size_t>(pool));
