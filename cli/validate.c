@@ -91,7 +91,7 @@ static int open_handles(const validate_options *options, fovea_handle **handles)
                           .ordinal = options->ordinal,
                           .threads = i + 1};
     fovea_status status = fovea_create(&wish, &handles[i]);
-    if (status != FOVEA_OK) return fv_cli_fail_call("opening the device", status);
+    if (status != FOVEA_OK) return fv_cli_fail_open(status);
   }
   return FV_EXIT_OK;
 }
@@ -401,14 +401,14 @@ static const struct argp_option arguments[] = {
     {"json", OPT_JSON, NULL, 0, "Report as JSON", 0},
     {0}};
 
-static int64_t parse_number(const char *text, const char *name, int64_t low,
+static int64_t parse_number(const char *text, const char *name, int64_t low, int64_t high,
                             struct argp_state *state) {
   char *end;
   errno = 0;
   long long value = strtoll(text, &end, 10);
-  if (end == text || *end || errno || value < low) {
-    argp_error(state, "--%s: '%s' is not valid; write a number from %lld", name, text,
-               (long long)low);
+  if (end == text || *end || errno || value < low || value > high) {
+    argp_error(state, "--%s: '%s' is not valid; write a number from %lld to %lld", name, text,
+               (long long)low, (long long)high);
   }
   return value;
 }
@@ -423,20 +423,20 @@ static error_t parse(int key, char *value, struct argp_state *state) {
       }
       return 0;
     case OPT_CASES:
-      o->cases = parse_number(value, "cases", 1, state);
+      o->cases = parse_number(value, "cases", 1, INT64_MAX, state);
       return 0;
     case OPT_SEED:
-      o->seed = (uint64_t)parse_number(value, "seed", 0, state);
+      o->seed = (uint64_t)parse_number(value, "seed", 0, INT64_MAX, state);
       return 0;
     case OPT_FILTER:
       o->filter = value;
       return 0;
     case OPT_CASE:
-      o->only = parse_number(value, "case", 0, state);
+      o->only = parse_number(value, "case", 0, INT64_MAX, state);
       o->cases = 1;
       return 0;
     case OPT_THREADS:
-      o->workers = (int32_t)parse_number(value, "threads", 1, state);
+      o->workers = (int32_t)parse_number(value, "threads", 1, 4096, state);
       if (o->workers > MAX_WORKERS) o->workers = MAX_WORKERS;
       return 0;
     case OPT_JSON:
@@ -488,7 +488,7 @@ static int look_at_device(const validate_options *o, run *r, fovea_support *supp
   fovea_info info = {.struct_size = sizeof info};
   fovea_handle *handle;
   fovea_status status = fovea_create(&wish, &handle);
-  if (status != FOVEA_OK) return fv_cli_fail_call("opening the device", status);
+  if (status != FOVEA_OK) return fv_cli_fail_open(status);
   fovea_get_info(handle, &info);
   r->limited = info.device == FOVEA_DEVICE_CUDA;
   find_features(r, handle);
@@ -523,6 +523,10 @@ int fv_command_validate(int argc, char **argv) {
   code = run_all(&r);
   if (code) return code;
   double seconds = now() - start;
+  if (interrupted && !r.totals.failed) { /* what is not known has no verdict */
+    return fv_cli_fail(FV_EXIT_INTERRUPTED, "interrupted after %lld cases, none of them wrong",
+                       (long long)r.totals.run);
+  }
   code = options.json ? report_json(&options, &r.totals, seconds, support.kernel)
                       : report_text(&options, &r.totals, seconds, support.kernel);
   if (code) return code;

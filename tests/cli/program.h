@@ -53,8 +53,8 @@ Ran shell(const std::string &line);
 // Starts it without waiting, stdout and stderr to `log`.
 pid_t start(const std::vector<std::string> &command, const std::string &log);
 Ran wait_for(pid_t process);
-// What a terminal would have received: stdout is one, 80 columns wide.
-std::string on_terminal(const Launch &how);
+// What a terminal would have received: stdout or stderr is one, 80 columns wide, the other nowhere.
+std::string on_terminal(const Launch &how, int descriptor = 1);
 
 struct JsonRelease {
   void operator()(json_t *json) const { json_decref(json); }
