@@ -166,6 +166,41 @@ TEST(RunCheck, FindsOneWrongResultInTheFileOutsideTheSample) {
   }
 }
 
+// The ratios of rows outside the sample are smaller: their bounds are wider.
+TEST(RunCheck, NeverHoldsRowsOutsideTheSampleToNarrowerBounds) {
+  const std::vector<std::vector<std::string>> problems = {
+      {}, {"--causal", "top-left"}, {"--window", "3,0"}, {"--softcap", "0.5"}, {"--scale", "9"}};
+  for (fv_file_dtype dtype : {FV_FILE_DTYPE_F32, FV_FILE_DTYPE_F16, FV_FILE_DTYPE_BF16}) {
+    for (const auto &problem : problems) {
+      Directory directory;
+      std::string output = directory.file("o.safetensors");
+      MadeFile file;
+      for (const char *name : {"q", "k", "v"}) file.tensor(name, dtype, {1, 2, 70, 8}, noise);
+      std::vector<std::string> command = {"run", file.write(directory)};
+      command.insert(command.end(), problem.begin(), problem.end());
+      std::vector<std::string> reference = command;
+      reference.insert(reference.end(), {"--device", "reference", "--output", output});
+      ASSERT_EQ(fovea(reference).code, 0);
+      for (const char *name : {"out", "lse"}) {
+        ReadTensor made = read_tensor(output, name);
+        file.tensor(name, made.dtype, made.shape, made.values);
+      }
+      file.write(directory);
+      command.insert(command.end(), {"-t", "1", "--check"});
+      std::vector<std::string> whole = command, sampled = command;
+      whole.push_back("all");
+      sampled.push_back("rows=1");
+      Json all = report_of(whole, 0), one = report_of(sampled, 0);
+      const char *criterion;
+      json_t *ratio;
+      json_object_foreach(json_object_get(one.get(), "worst"), criterion, ratio) {
+        json_t *exact = json_object_get(json_object_get(all.get(), "worst"), criterion);
+        EXPECT_LE(json_number_value(ratio), json_number_value(exact)) << criterion;
+      }
+    }
+  }
+}
+
 // A NaN among the keys has no magnitude: the rows of its head are left to the reference.
 TEST(RunCheck, LeavesRowsWithoutBoundsToTheReference) {
   Directory directory;
