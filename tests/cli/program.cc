@@ -139,7 +139,7 @@ pid_t start(const std::vector<std::string> &command, const std::string &log) {
   return spawn(command, {}, &actions.list);
 }
 
-std::string on_terminal(const Launch &how, int descriptor) {
+std::string on_terminal(const Launch &how) {
   int terminal, program;
   struct winsize size = {24, 80, 0, 0};
   if (openpty(&terminal, &program, nullptr, nullptr, &size) != 0) {
@@ -149,8 +149,9 @@ std::string on_terminal(const Launch &how, int descriptor) {
   std::vector<std::string> command = {FOVEA_PROGRAM};
   command.insert(command.end(), how.arguments.begin(), how.arguments.end());
   Actions actions;
-  posix_spawn_file_actions_adddup2(&actions.list, program, descriptor);
-  posix_spawn_file_actions_addopen(&actions.list, 3 - descriptor, "/dev/null", O_WRONLY, 0);
+  posix_spawn_file_actions_adddup2(&actions.list, program, 1);
+  if (how.messages) posix_spawn_file_actions_adddup2(&actions.list, program, 2);
+  if (!how.messages) posix_spawn_file_actions_addopen(&actions.list, 2, "/dev/null", O_WRONLY, 0);
   pid_t process = spawn(command, how.environment, &actions.list);
   close(program);
   std::string text;

@@ -44,6 +44,7 @@ struct Launch {
   std::map<std::string, std::string> environment = {};
   std::string directory = "";  // to run in; "": the test's
   std::string out_path = "";   // where stdout goes instead; "-": closed
+  bool messages = false;       // on_terminal: stderr is the terminal too
 };
 
 Ran run(const Launch &how);
@@ -53,8 +54,8 @@ Ran shell(const std::string &line);
 // Starts it without waiting, stdout and stderr to `log`.
 pid_t start(const std::vector<std::string> &command, const std::string &log);
 Ran wait_for(pid_t process);
-// What a terminal would have received: stdout or stderr is one, 80 columns wide, the other nowhere.
-std::string on_terminal(const Launch &how, int descriptor = 1);
+// What a terminal would have received: stdout is one, 80 columns wide.
+std::string on_terminal(const Launch &how);
 
 struct JsonRelease {
   void operator()(json_t *json) const { json_decref(json); }
