@@ -166,6 +166,19 @@ static void judge_element(judge *j, int64_t d, element *e, norms *row) {
   add_norms(row, &mine);
 }
 
+/* What the row is judged by: the reference, or bounds, or nothing, and false. */
+static bool look_at_row(judge *j, const fv_sequence *s, int64_t i, int64_t head,
+                        double floor_weight, uint32_t *errors) {
+  const fv_judge_options *o = j->options;
+  fv_row_judgement how = FV_ROW_BY_REFERENCE;
+  if (o->choose) how = o->choose(o->context, s, i, head, floor_weight, &j->row);
+  j->by_bounds = how == FV_ROW_BY_BOUNDS;
+  if (how == FV_ROW_BY_REFERENCE) {
+    fv_reference_attend(j->problem, s, i, head, floor_weight, &j->row, errors);
+  }
+  return how != FV_ROW_SKIPPED;
+}
+
 static void judge_out(judge *j, const fv_sequence *s, int64_t i, int64_t head) {
   const fovea_attention_args *a = &j->problem->args;
   const fovea_tensor *file = j->options->expected_out;
@@ -212,19 +225,6 @@ static void judge_lse(judge *j, const fv_sequence *s, int64_t i, int64_t head) {
   fv_verdict_note(j->verdict, FV_C4, same ? 0 : fabs(got - expected), bound, "lse", index, got,
                   expected);
   ++j->verdict->compared;
-}
-
-/* What the row is judged by: the reference, or bounds, or nothing, and false. */
-static bool look_at_row(judge *j, const fv_sequence *s, int64_t i, int64_t head,
-                        double floor_weight, uint32_t *errors) {
-  const fv_judge_options *o = j->options;
-  fv_row_judgement how = FV_ROW_BY_REFERENCE;
-  if (o->choose) how = o->choose(o->context, s, i, head, floor_weight, &j->row);
-  j->by_bounds = how == FV_ROW_BY_BOUNDS;
-  if (how == FV_ROW_BY_REFERENCE) {
-    fv_reference_attend(j->problem, s, i, head, floor_weight, &j->row, errors);
-  }
-  return how != FV_ROW_SKIPPED;
 }
 
 static void judge_row(judge *j, const fv_sequence *s, int64_t i, int64_t head, uint32_t *errors) {
