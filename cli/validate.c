@@ -45,9 +45,9 @@ typedef struct kernel_record {
 typedef struct totals {
   fv_verdict verdict;
   int64_t run, skipped, failed, beyond, long_keys;
-  int64_t left_out;                   /* drawn, but not supported by the device */
-  uint64_t features;                  /* that are drawn */
-  uint64_t company[FV_FEATURE_COUNT]; /* of each, those that it is drawn with */
+  int64_t left_out;                         /* drawn, but not supported by the device */
+  fv_feature_set features;                  /* that are drawn */
+  fv_feature_set company[FV_FEATURE_COUNT]; /* of each, those that it is drawn with */
   int64_t coverage[FV_FEATURE_COUNT];
   int64_t pairs[FV_FEATURE_COUNT][FV_FEATURE_COUNT];
   kernel_record kernels[MAX_KERNELS];
@@ -100,21 +100,22 @@ static void close_handles(fovea_handle **handles) {
   for (int i = 0; i < FV_CASE_HANDLES; ++i) fovea_destroy(handles[i]);
 }
 
-static void count_features(totals *t, uint64_t features) {
+static void count_features(totals *t, fv_feature_set features) {
   for (int a = 0; a < FV_FEATURE_COUNT; ++a) {
-    if (!(features >> a & 1)) continue;
+    if (!fv_feature_in(features, a)) continue;
     ++t->coverage[a];
-    for (int b = a + 1; b < FV_FEATURE_COUNT; ++b) t->pairs[a][b] += features >> b & 1;
+    for (int b = a + 1; b < FV_FEATURE_COUNT; ++b) t->pairs[a][b] += fv_feature_in(features, b);
   }
 }
 
-static void count_kernel(totals *t, const char *name, uint64_t features) {
+static void count_kernel(totals *t, const char *name, fv_feature_set features) {
   int i = 0;
   while (i < t->kernel_count && strcmp(t->kernels[i].name, name)) ++i;
   if (!*name || i == MAX_KERNELS) return;
   if (i == t->kernel_count) strcpy(t->kernels[t->kernel_count++].name, name);
   ++t->kernels[i].cases;
-  for (int f = 0; f < FV_FEATURE_COUNT; ++f) t->kernels[i].coverage[f] += features >> f & 1;
+  for (int f = 0; f < FV_FEATURE_COUNT; ++f)
+    t->kernels[i].coverage[f] += fv_feature_in(features, f);
 }
 
 static void note_failure(totals *t, int64_t index, const fv_case *c, const fv_case_result *r) {
@@ -233,11 +234,10 @@ static int run_all(run *r) {
 
 /* Counts the features and pairs met too rarely; prints the first of them. */
 static int64_t empty_cells(const totals *t, int64_t least, bool print) {
-  const uint64_t drawn = t->features;
   int64_t cells = 0;
   for (int a = 0; a < FV_FEATURE_COUNT; ++a) {
     for (int b = a; b < FV_FEATURE_COUNT; ++b) {
-      if (!(drawn >> a & t->company[a] >> b & 1)) continue;
+      if (!fv_feature_in(t->features, a) || !fv_feature_in(t->company[a], b)) continue;
       int64_t met = a == b ? t->coverage[a] : t->pairs[a][b];
       if (met >= least || (a != b && fv_features_exclude((fv_feature)a, (fv_feature)b))) continue;
       if (print && cells < 20) {
@@ -254,9 +254,9 @@ static int64_t empty_cells(const totals *t, int64_t least, bool print) {
 static int pairs_left_out(const totals *t) {
   int pairs = 0;
   for (int a = 0; a < FV_FEATURE_COUNT; ++a) {
-    uint64_t missing = t->features >> a & 1 ? t->features & ~t->company[a] : 0;
+    fv_feature_set missing = fv_feature_in(t->features, a) ? t->features & ~t->company[a] : 0;
     for (int b = a + 1; b < FV_FEATURE_COUNT; ++b) {
-      pairs += missing >> b & 1 && !fv_features_exclude((fv_feature)a, (fv_feature)b);
+      pairs += fv_feature_in(missing, b) && !fv_features_exclude((fv_feature)a, (fv_feature)b);
     }
   }
   return pairs;
@@ -344,7 +344,8 @@ static int report_json(const validate_options *o, const totals *t, double second
 
 static void print_coverage(const validate_options *o, const totals *t) {
   int64_t cells = empty_cells(t, COVERAGE_LEAST, false);
-  int drawn = __builtin_popcountll(t->features);
+  int drawn = 0;
+  for (int f = 0; f < FV_FEATURE_COUNT; ++f) drawn += fv_feature_in(t->features, f);
   printf("coverage   %d features, %lld cases beyond two tiles, %lld with 4096 keys or more\n",
          drawn, (long long)t->beyond, (long long)t->long_keys);
   if (drawn < FV_FEATURE_COUNT) {
@@ -478,7 +479,7 @@ static const struct argp validate_argp = {arguments, parse, NULL, help, NULL, NU
 
 static void find_features(run *r, fovea_handle *handle) {
   totals *t = &r->totals;
-  t->features = (UINT64_C(1) << FV_FEATURE_COUNT) - 1;
+  t->features = fv_feature_bit(FV_FEATURE_COUNT) - 1;
   if (r->limited) t->features = fv_case_find_features(handle);
   for (int f = 0; f < FV_FEATURE_COUNT; ++f) {
     t->company[f] = t->features;

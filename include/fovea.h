@@ -365,16 +365,23 @@ typedef struct fovea_attention_args {
  * Mask, bias  Extents 0 and 2 equal sequences and heads_q; 1 and 3 reach at least the number of
  *             rows and keys (which the device checks where only it knows them); any extent may be
  *             1 and then broadcasts. stride[3] is 0 or 1. A padding mask [batch, len_kv] is the
- *             view {batch, 1, 1, len_kv} of it.
+ *             view {batch, 1, 1, len_kv} of it. To hide a key use the mask, or a bias of -inf: the
+ *             least finite f16, -65504, only makes its weight small, and a row that sees nothing
+ *             else gets logits rounded to 1/256.
  * Empty row   A row that sees no key, or only logits of -inf: out = 0 and lse = -inf; with a sink
  *             out = 0 and lse = the sink.
  * Hostile     A key that no query row of its sequence sees never changes a bit, whatever lies
  * memory      there. An infinity or NaN in a key or value that some row sees may make any row of
  *             that sequence and kv head non-finite. Bad lengths, offsets and ids never lead
  *             outside the tensors; they set bits in errors.
- * Numerics    Logits, softmax and sums in f32 (double by the reference); probabilities may be
- *             rounded to q's type if that is 16-bit; one rounding to out's type, nearest even;
- *             e4m3 saturates. Logits of +inf give NaN. lse is the natural logarithm.
+ * Numerics    Logits and softmax in f32 (double by the reference); probabilities may be rounded to
+ *             q's type if that is 16-bit; one rounding to out's type, nearest even; e4m3 saturates.
+ *             Logits of +inf give NaN. lse is the natural logarithm.
+ * Sums        Over keys: in f32 within short blocks, each from zero; blocks are joined so that the
+ *             error does not grow with the number of keys, be they 10^6.
+ * Range       Every finite logit is right, however large. Two sums must stay within the range of
+ *             f32, or out is infinite or NaN: sum_d |q k|, before the scale, and
+ *             sum_j exp(t[j] - max t) |v[j]|. With f16 both always do.
  * Overlap     The bytes spanned by out, by lse and by the workspace meet each other's nowhere, nor
  *             any input's, nor any array's. out and lse must not meet themselves: in the order of
  *             strides, each reaches past all that the smaller ones span.
@@ -493,8 +500,9 @@ typedef struct fovea_merge_args {
  * In place    out may be exactly one of outs and lse exactly one of lses (same data, strides and
  *             dtype); otherwise outputs overlap nothing.
  * Empty row   A part with lse = -inf adds nothing, whatever its out holds. If all are: 0, -inf.
- * Numerics    f32 throughout, one rounding; the result depends on the order of parts alone. A NaN
- *             or +inf lse gives NaN.
+ * Numerics    exp in f32, both sums, quotient and logarithm in double or as exact, results rounded
+ *             to f32 and then to their type. The order of parts alone decides on the bits. A NaN or
+ *             +inf lse gives NaN.
  * Sinks       Give the sink to one part only: lse includes it.
  * Stream      As fovea_attention; needs no workspace.
  * Returns     FOVEA_OK, FOVEA_BAD_ARGUMENT, FOVEA_UNSUPPORTED or a CUDA status. */

@@ -1,4 +1,4 @@
-// merge_case.h - cases of fovea_merge, the call, and what judges it: its own order of f32 operations
+// merge_case.h - cases of fovea_merge, the call, and what judges it: its own order of operations
 // written down element by element (same bits), and the formula in double precision (a derived bound).
 #ifndef FOVEA_TESTS_MERGE_CASE_H
 #define FOVEA_TESTS_MERGE_CASE_H

@@ -22,8 +22,8 @@ typedef struct fv_attend_job {
   bool row_masks;     /* rows look at keys one by one: any of these, ALiBi, or a prefix */
   bool split;         /* chunks of a stream are pieces of their own */
   int64_t together;   /* kv heads of a stream's piece, at most */
-  float *partials;    /* where they leave their results, a slot each */
-  size_t slot_floats;
+  double *partials;   /* where they leave their results, a slot each */
+  size_t slot_doubles;
   atomic_llong next; /* the next piece of work */
 } fv_attend_job;
 
@@ -63,13 +63,13 @@ void fv_attend_stream(fv_attend_worker *worker, int32_t heads);
 
 /* The same in two steps: chunk `index` of each head into a slot, `slots_per_head` apart; then the
  * slots [heads][chunks] into the results. */
-void fv_attend_chunk(fv_attend_worker *worker, int32_t heads, int64_t index, float *slots,
+void fv_attend_chunk(fv_attend_worker *worker, int32_t heads, int64_t index, double *slots,
                      int64_t slots_per_head);
-void fv_merge_chunks(fv_attend_worker *worker, int32_t heads, const float *slots);
+void fv_merge_chunks(fv_attend_worker *worker, int32_t heads, const double *slots);
 
 /* Adds the sink, divides by the sum and writes out and lse of a row. */
 void fv_store_result(const fv_attend_job *job, const fv_sequence *sequence, int64_t position,
-                     int64_t head, fv_row_state state, float *out);
+                     int64_t head, fv_row_state state, const double *out);
 
 /* The keys that every row sees whatever its window. */
 static inline fv_range fv_prefix_keys(const fv_position_mask *mask) {

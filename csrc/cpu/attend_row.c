@@ -51,13 +51,18 @@ void fv_mask_scores(fv_attend_worker *w, const fv_row_mask *mask, fv_range windo
 
 /* ---- Results ---- */
 
+/* A row's sum, relative to exp(maximum), which is a natural logit. */
+typedef struct row_total {
+  double maximum, sum;
+} row_total;
+
 /* The sink joins the sum as one more logit without a value. Returns the factor for out. */
-static float add_sink(float sink, fv_row_state *state) {
-  float next = sink > state->maximum ? sink : state->maximum;
+static double add_sink(double sink, row_total *total) {
+  double next = sink > total->maximum ? sink : total->maximum;
   if (next == -INFINITY) return 1;
-  float rescale = expf(state->maximum - next);
-  state->sum = state->sum * rescale + expf(sink - next);
-  state->maximum = next;
+  double rescale = exp(total->maximum - next);
+  total->sum = total->sum * rescale + exp(sink - next);
+  total->maximum = next;
   return rescale;
 }
 
@@ -67,17 +72,18 @@ static void divide_by_scales(const fv_problem *p, fv_place place, int64_t head, 
   }
 }
 
-/* values * rescale / sum, in memory. */
-static void store_out(const fv_attend_job *job, fv_place place, int64_t head, float *values,
-                      float rescale, float sum) {
+/* sums * factor, in memory. */
+static void store_out(const fv_attend_job *job, fv_place place, int64_t head, const double *sums,
+                      double factor) {
   const fovea_tensor *out = &job->problem->args.out;
   int32_t dim_v = job->problem->dim_v;
   int64_t offset = fv_row_offset(out, place.outer, place.inner, head);
   if (out->dtype == FOVEA_F32 && !job->problem->args.out_scale.dtype) {
-    job->kernels->divide((float *)out->data + offset, values, rescale, sum, dim_v);
+    job->kernels->scale_sums((float *)out->data + offset, sums, factor, dim_v);
     return;
   }
-  job->kernels->divide(values, values, rescale, sum, dim_v);
+  float values[FV_LARGEST_DIM_V];
+  job->kernels->scale_sums(values, sums, factor, dim_v);
   if (job->problem->args.out_scale.dtype) divide_by_scales(job->problem, place, head, values);
   if (fv_reads_in_place(out->dtype)) {
     char *to = (char *)out->data + offset * fv_dtype_bytes(out->dtype);
@@ -88,22 +94,22 @@ static void store_out(const fv_attend_job *job, fv_place place, int64_t head, fl
 }
 
 void fv_store_result(const fv_attend_job *job, const fv_sequence *sequence, int64_t position,
-                     int64_t head, fv_row_state state, float *out) {
+                     int64_t head, fv_row_state state, const double *out) {
   const fv_problem *p = job->problem;
   const fovea_tensor *lse = &p->args.lse;
   fv_place place = {sequence->q_batch, sequence->q_begin + position};
-  float rescale = 1;
-  if (!job->natural) state.maximum *= p->scale;
-  if (p->args.sinks) rescale = add_sink(p->args.sinks[head], &state);
+  row_total total = {state.maximum, state.sum};
+  double rescale = 1;
+  if (!job->natural) total.maximum *= p->scale;
+  if (p->args.sinks) rescale = add_sink(p->args.sinks[head], &total);
 
   /* A row of nothing but NaN has the maximum -inf too, since NaN is never larger; its sum is NaN.
    */
-  bool empty = state.maximum == -INFINITY && state.sum == 0;
-  if (empty) memset(out, 0, (size_t)p->dim_v * sizeof *out);
-  /* The division makes an 0 of -0, which tells how sums of nothing but underflows came about. */
-  store_out(job, place, head, out, rescale, empty ? 1 : state.sum);
+  static const double nothing[FV_LARGEST_DIM_V];
+  bool empty = total.maximum == -INFINITY && total.sum == 0;
+  store_out(job, place, head, empty ? nothing : out, empty ? 1 : rescale / total.sum);
   if (lse->dtype) {
-    float value = empty ? -INFINITY : state.maximum + logf(state.sum);
-    ((float *)lse->data)[fv_row_offset(lse, place.outer, place.inner, head)] = value;
+    double value = empty ? -INFINITY : total.maximum + log(total.sum);
+    ((float *)lse->data)[fv_row_offset(lse, place.outer, place.inner, head)] = (float)value;
   }
 }

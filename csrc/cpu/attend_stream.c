@@ -24,7 +24,8 @@ typedef struct stream {
   const fv_problem *problem;
   int64_t first_head;
   int32_t heads, rows, columns;     /* rows: of each head */
-  float *q, *out;                   /* [heads][rows][dim], [heads][rows][columns] */
+  float *q;                         /* [heads][rows][dim] */
+  double *out;                      /* [heads][rows][columns] */
   fv_row_mask *masks;               /* [heads][rows] */
   float *k, *v, *scores;            /* of the head at hand */
   fv_range window, prefix;          /* keys that some row sees */
@@ -85,15 +86,15 @@ static stream start_stream(fv_attend_worker *worker, int32_t heads) {
   s.k = worker->scratch + layout->k;
   s.v = worker->scratch + layout->v;
   s.scores = worker->scratch + layout->scores;
-  s.out = worker->scratch + layout->out;
+  s.out = (double *)(worker->scratch + layout->out);
   s.masks = (fv_row_mask *)(worker->scratch + layout->masks);
   start_rows(&s);
   return s;
 }
 
-static void clear_states(const stream *s, fv_row_state *states, float *out) {
+static void clear_states(const stream *s, fv_row_state *states, double *out) {
   int32_t rows = s->heads * s->rows;
-  for (int32_t r = 0; r < rows; ++r) states[r] = (fv_row_state){-INFINITY, 0};
+  for (int32_t r = 0; r < rows; ++r) states[r] = (fv_row_state){0, -INFINITY};
   memset(out, 0, (size_t)rows * (size_t)s->columns * sizeof *out);
 }
 
@@ -111,7 +112,7 @@ static void find_tile(const stream *s, int64_t begin, int32_t head, fv_key_tile 
 }
 
 /* Scores, masked, to weights; the factors for what was summed before go to rescale [rows]. */
-static void weigh_keys(stream *s, int32_t head, float *rescale) {
+static void weigh_keys(stream *s, int32_t head, double *rescale) {
   const fv_tile_kernels *kernels = s->job->kernels;
   const fv_key_tile *tile = s->worker->keys;
   bool as_it_is = !s->job->row_masks && !s->job->natural && tile->whole &&
@@ -138,7 +139,7 @@ static void attend_tile(stream *s, int32_t head, const fv_key_tile *next) {
   int32_t from = tile->from, count = tile->to - from, first = head * s->rows;
   uint32_t k_dtype = a->k.dtype, v_dtype = a->v.dtype;
   bool ahead = next && next->from <= from && next->to >= tile->to;
-  float rescale[FV_STREAM_ROWS];
+  double rescale[FV_STREAM_ROWS];
   if (s->job->element_masks) fv_hide_unseen(w, s->masks + first, s->rows);
   if (!fv_reads_in_place(k_dtype)) {
     fv_key_tile_widen_k(&w->source, kernels, tile, from, tile->to, s->k);
@@ -183,18 +184,17 @@ static void attend_keys(stream *s, int64_t begin, int64_t end) {
 
 /* Adds a chunk's state and out to the row's. A chunk that saw nothing changes no bit. */
 static void merge_row(const fv_attend_job *job, int32_t columns, fv_row_state chunk,
-                      const float *chunk_out, fv_row_state *state, float *out) {
+                      const double *chunk_out, fv_row_state *state, double *out) {
   float next = chunk.maximum > state->maximum ? chunk.maximum : state->maximum;
-  float base = next == -INFINITY ? 0.0f : next; /* neither saw a key: -inf - -inf would be NaN */
-  float old = job->kernels->power((state->maximum - base) * job->score_factor);
-  float added = job->kernels->power((chunk.maximum - base) * job->score_factor);
+  double old = fv_rescale(state->maximum, next, job->score_factor);
+  double added = fv_rescale(chunk.maximum, next, job->score_factor);
   for (int32_t d = 0; d < columns; ++d) out[d] = out[d] * old + chunk_out[d] * added;
   state->sum = state->sum * old + chunk.sum * added;
   state->maximum = next;
 }
 
 static void merge_rows(const stream *s, int32_t head, const fv_row_state *chunk,
-                       const float *chunk_out, fv_row_state *states, float *out) {
+                       const double *chunk_out, fv_row_state *states, double *out) {
   for (int32_t r = 0; r < s->rows; ++r) {
     int64_t row = (int64_t)r * s->columns;
     merge_row(s->job, s->columns, chunk[r], chunk_out + row, &states[head * s->rows + r],
@@ -202,7 +202,7 @@ static void merge_rows(const stream *s, int32_t head, const fv_row_state *chunk,
   }
 }
 
-static void store_rows(const stream *s, const fv_row_state *states, float *out) {
+static void store_rows(const stream *s, const fv_row_state *states, const double *out) {
   for (int32_t head = 0; head < s->heads; ++head) {
     for (int32_t r = 0; r < s->rows; ++r) {
       int32_t row = head * s->rows + r;
@@ -214,7 +214,7 @@ static void store_rows(const stream *s, const fv_row_state *states, float *out) 
 
 void fv_attend_stream(fv_attend_worker *worker, int32_t heads) {
   stream s = start_stream(worker, heads);
-  float *sums = worker->scratch + worker->job->layout.stream;
+  double *sums = (double *)(worker->scratch + worker->job->layout.stream);
   fv_row_state states[FV_BLOCK_ROWS];
   int64_t chunk = fv_chunk_keys(worker->source.sequence->mask.len);
   for (int32_t head = 0; head < heads; ++head) start_head(&s, head);
@@ -230,28 +230,28 @@ void fv_attend_stream(fv_attend_worker *worker, int32_t heads) {
 }
 
 /* A slot is out [rows][columns], then the states. */
-void fv_attend_chunk(fv_attend_worker *worker, int32_t heads, int64_t index, float *slots,
+void fv_attend_chunk(fv_attend_worker *worker, int32_t heads, int64_t index, double *slots,
                      int64_t slots_per_head) {
   stream s = start_stream(worker, heads);
   int64_t chunk = fv_chunk_keys(worker->source.sequence->mask.len);
   for (int32_t head = 0; head < heads; ++head) start_head(&s, head);
   attend_keys(&s, index * chunk, (index + 1) * chunk);
-  size_t rows = (size_t)s.rows, floats = rows * (size_t)s.columns;
+  size_t rows = (size_t)s.rows, doubles = rows * (size_t)s.columns;
   for (int32_t head = 0; head < heads; ++head) {
-    float *slot = slots + head * slots_per_head * (int64_t)s.job->slot_floats;
-    memcpy(slot, s.out + (size_t)head * floats, floats * sizeof *slot);
-    memcpy(slot + floats, s.states + (size_t)head * rows, rows * sizeof *s.states);
+    double *slot = slots + head * slots_per_head * (int64_t)s.job->slot_doubles;
+    memcpy(slot, s.out + (size_t)head * doubles, doubles * sizeof *slot);
+    memcpy(slot + doubles, s.states + (size_t)head * rows, rows * sizeof *s.states);
   }
 }
 
-void fv_merge_chunks(fv_attend_worker *worker, int32_t heads, const float *slots) {
+void fv_merge_chunks(fv_attend_worker *worker, int32_t heads, const double *slots) {
   stream s = start_stream(worker, heads);
-  float *sums = worker->scratch + worker->job->layout.stream;
+  double *sums = (double *)(worker->scratch + worker->job->layout.stream);
   fv_row_state states[FV_BLOCK_ROWS], chunk[FV_STREAM_ROWS];
   int64_t chunks = fv_chunk_count(worker->source.sequence->mask.len);
   clear_states(&s, states, sums);
   for (int32_t head = 0; head < heads; ++head) {
-    for (int64_t index = 0; index < chunks; ++index, slots += s.job->slot_floats) {
+    for (int64_t index = 0; index < chunks; ++index, slots += s.job->slot_doubles) {
       memcpy(chunk, slots + (size_t)s.rows * (size_t)s.columns, (size_t)s.rows * sizeof *chunk);
       merge_rows(&s, head, chunk, slots, states, sums);
     }

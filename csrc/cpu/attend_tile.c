@@ -31,8 +31,9 @@ typedef struct tile {
   const fv_problem *problem;
   int64_t row_begin;
   int32_t rows, panels;
-  float *q, *k, *v, *scores, *out, *widened;
-  float *panel_out; /* in place of out for panels that see one tile of keys */
+  float *q, *k, *v, *scores, *widened;
+  double *out;
+  double *panel_out; /* in place of out for panels that see one tile of keys */
   fv_row_mask *masks;
   fv_range window, prefix; /* keys that some row of the tile sees */
   panel_keys keys[PANELS_MOST];
@@ -90,7 +91,7 @@ static void start_rows(tile *t) {
     t->started[panel] = t->stored[panel] = false;
   }
   for (int32_t r = 0; r < t->panels * panel_rows; ++r) {
-    t->states[r] = (fv_row_state){-INFINITY, 0};
+    t->states[r] = (fv_row_state){0, -INFINITY};
   }
   for (int32_t r = 0; r < t->rows && t->job->row_masks; ++r) {
     t->masks[r] = fv_row_mask_for(t->problem, s, position_of(t, r), head_of(t, r));
@@ -134,7 +135,7 @@ static void pack_values(tile *t) {
 
 /* ---- Results ---- */
 
-static void store_panel(tile *t, int32_t panel, int32_t count, float *out) {
+static void store_panel(tile *t, int32_t panel, int32_t count, double *out) {
   int32_t first = panel * t->job->kernels->panel_rows;
   for (int32_t r = first; r < first + count; ++r, out += fv_padded_dim(t->problem->dim_v)) {
     fv_store_result(t->job, t->worker->source.sequence, position_of(t, r), head_of(t, r),
@@ -148,7 +149,7 @@ static void store_panel(tile *t, int32_t panel, int32_t count, float *out) {
 static void store_others(tile *t) {
   int32_t columns = fv_padded_dim(t->problem->dim_v);
   for (int32_t panel = 0; panel < t->panels; ++panel) {
-    float *out = t->out + (int64_t)panel * t->job->kernels->panel_rows * columns;
+    double *out = t->out + (int64_t)panel * t->job->kernels->panel_rows * columns;
     int32_t count = rows_of(t, panel);
     if (t->stored[panel]) continue;
     if (!t->started[panel]) memset(out, 0, (size_t)count * (size_t)columns * sizeof *out);
@@ -208,8 +209,9 @@ static void attend_panel(tile *t, int32_t panel) {
           to = (int32_t)((end + lanes - 1) / lanes * lanes);
   int32_t count = rows_of(t, panel);
   bool last = some.end <= keys->begin + t->job->plan->tile_kv;
-  float *out = last && !t->started[panel] ? t->panel_out : t->out + (int64_t)first * columns;
-  float maxima[FV_PANEL_ROWS_MOST], rescale[FV_PANEL_ROWS_MOST] = {0};
+  double *out = last && !t->started[panel] ? t->panel_out : t->out + (int64_t)first * columns;
+  float maxima[FV_PANEL_ROWS_MOST];
+  double rescale[FV_PANEL_ROWS_MOST] = {0};
   score_panel(t, panel, count, from, to, maxima);
   kernels->softmax(t->scores, count, from, to, maxima, t->job->score_factor, t->states + first,
                    rescale);
@@ -241,8 +243,8 @@ static void lay_out(tile *t) {
   t->k = scratch + layout->k;
   t->v = scratch + layout->v;
   t->scores = scratch + layout->scores;
-  t->out = scratch + layout->out;
-  t->panel_out = scratch + layout->stream;
+  t->out = (double *)(scratch + layout->out);
+  t->panel_out = (double *)(scratch + layout->stream);
   t->widened = scratch + layout->rows;
   t->masks = (fv_row_mask *)(scratch + layout->masks);
 }

@@ -86,7 +86,7 @@ static void attend(fv_attend_worker *worker, const pieces *p, int64_t number, in
   if (job->split) {
     int64_t head = worker->source.kv_head, chunk = number % p->parts;
     fv_attend_chunk(worker, heads, chunk,
-                    job->partials + (slot + head * p->parts + chunk) * job->slot_floats, p->parts);
+                    job->partials + (slot + head * p->parts + chunk) * job->slot_doubles, p->parts);
   } else {
     fv_attend_stream(worker, heads);
   }
@@ -97,7 +97,7 @@ static void merge(fv_attend_worker *worker, const pieces *p, int64_t number, int
   if (!p->stream || number % p->parts) return;
   int32_t heads = take_heads(worker, p, number);
   int64_t first = slot + worker->source.kv_head * p->parts;
-  fv_merge_chunks(worker, heads, job->partials + first * job->slot_floats);
+  fv_merge_chunks(worker, heads, job->partials + first * job->slot_doubles);
 }
 
 static void take_pieces(fv_attend_job *job, int64_t index, attend_piece attend_one) {
@@ -171,8 +171,8 @@ static void start_job(const fv_problem *problem, const fv_plan *plan, fv_attend_
   job->element_masks = a->mask.dtype || a->bias.dtype || a->tree.bits;
   job->row_masks = job->element_masks || a->alibi_slopes || a->prefix_lengths;
   job->score_factor = job->natural ? log2_e : problem->scale * log2_e;
-  job->slot_floats = plan->slot_bytes / sizeof(float);
-  job->partials = (float *)((char *)a->workspace + plan->scratch_bytes * (size_t)plan->workers);
+  job->slot_doubles = plan->slot_bytes / sizeof(double);
+  job->partials = (double *)((char *)a->workspace + plan->scratch_bytes * (size_t)plan->workers);
   job->split = false;
   job->together = 1;
   atomic_init(&job->next, 0);

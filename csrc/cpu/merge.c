@@ -3,16 +3,17 @@
  * Per row (batch, query row, head), with parts n in the order in which they were given:
  *
  *   m = max_n lse_n                                  NaN if one is NaN
- *   z = 0;  z = z + w_n                              w_n = expf(lse_n - m)
- *   a = 0;  a = a + w_n * out_n                      per element, the product rounded by itself
- *   out = a / z, rounded once to its type            lse = m + logf(z)
+ *   z = 0;  z = z + w_n                              w_n = expf(lse_n - m), f32
+ *   a = 0;  a = a + w_n * out_n                      per element
+ *   out = a / z, rounded to f32, then to its type    lse = m + log(z), rounded to f32
  *
- * Parts with lse = -inf are left out of both sums: they may hold NaN. All is f32, single
- * operations in this order (compile with -ffp-contract=off), so the order of the parts alone
+ * Parts with lse = -inf are left out of both sums: they may hold NaN. Sums, quotient and logarithm are
+ * in double, so that no number of parts adds to the error of one; a product of two f32 is exact there.
+ * Single operations in this order (compile with -ffp-contract=off): the order of the parts alone
  * decides on the bits. If one part is not empty it comes back unchanged: w = z = 1.
  *
  * m is the largest, so every w is in [0, 1], one of them is 1, and z lies in [1, count]: nothing
- * overflows that the outs themselves don't. */
+ * overflows. */
 #include "merge.h"
 
 #include <math.h>
@@ -20,7 +21,7 @@
 
 #include "element_run.h"
 
-/* Elements of a row summed at a time: the sums and one part's values are 1 KiB of stack. */
+/* Elements of a row summed at a time: the sums and one part's values are 1.5 KiB of stack. */
 enum { CHUNK = 128 };
 
 /* Below so many rows a task costs more than it saves: waking a thread takes some 10 us, 16 rows of
@@ -40,7 +41,7 @@ typedef struct place {
 /* What the parts' lse say of a row. */
 typedef struct total {
   float m;
-  float z;
+  double z;
 } total;
 
 static char *element(const fovea_tensor *tensor, place at) {
@@ -72,19 +73,19 @@ static total sum_weights(const fovea_merge_args *args, place at) {
  * one of them. */
 static void merge_chunk(const fovea_merge_args *args, place at, total sum, int64_t first,
                         int64_t count) {
-  float a[CHUNK] = {0}, x[CHUNK];
+  double a[CHUNK] = {0};
+  float x[CHUNK];
   for (int32_t n = 0; n < args->count; ++n) {
     float lse = part_lse(args, n, at);
     if (lse == -INFINITY) continue;
-    float w = expf(lse - sum.m);
+    double w = expf(lse - sum.m);
     fv_load_run(element(&args->outs[n], at), args->outs[n].dtype, first, count, x);
     for (int64_t i = 0; i < count; ++i) a[i] = a[i] + w * x[i];
   }
   /* z = 0: no part saw a key, and a is 0 already. */
-  if (sum.z != 0) {
-    for (int64_t i = 0; i < count; ++i) a[i] = a[i] / sum.z;
-  }
-  fv_store_run(element(&args->out, at), args->out.dtype, first, count, a);
+  double z = sum.z != 0 ? sum.z : 1;
+  for (int64_t i = 0; i < count; ++i) x[i] = (float)(a[i] / z);
+  fv_store_run(element(&args->out, at), args->out.dtype, first, count, x);
 }
 
 static void merge_row(const fovea_merge_args *args, place at) {
@@ -95,7 +96,7 @@ static void merge_row(const fovea_merge_args *args, place at) {
   }
   /* Last, as it may be one of the lses that the chunks have read. Of empty parts: -inf + log(0). */
   if (args->lse.dtype != FOVEA_NONE) {
-    *(float *)element(&args->lse, at) = fv_f32_canonical(sum.m + logf(sum.z));
+    *(float *)element(&args->lse, at) = fv_f32_canonical((float)(sum.m + log(sum.z)));
   }
 }
 

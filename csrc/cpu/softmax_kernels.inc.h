@@ -49,10 +49,6 @@ ALWAYS_INLINE f32v power_gradual(f32v d, f32v factor) {
   return (f32v)(~vanishes & (u32v)result);
 }
 
-static float power_of_one(float x) {
-  return power_gradual(splat(x), splat(1.0f))[0];
-}
-
 /* ---- Softmax ---- */
 
 static float largest(const float *scores, int32_t begin, int32_t end) {
@@ -101,32 +97,18 @@ ALWAYS_INLINE float weigh_row(float *scores, int32_t begin, int32_t end, f32v ba
   return sum_lanes(totals[0] + totals[1]);
 }
 
-/* The new maxima, and how far the old ones lie below them. For a row that has seen nothing yet the
- * latter is -inf: -inf - -inf would be NaN. */
-ALWAYS_INLINE void raise_maxima(fv_row_state *states, const float *largest, int32_t rows,
-                                float *bases, float *distances) {
-  for (int32_t r = 0; r < rows; ++r) {
-    float next = largest[r] > states[r].maximum ? largest[r] : states[r].maximum;
-    bases[r] = next == -INFINITY ? 0.0f : next;
-    distances[r] = states[r].maximum - bases[r];
-    states[r].maximum = next;
-  }
-}
-
 static void softmax(float *scores, int32_t rows, int32_t begin, int32_t end, const float *largest,
-                    float factor, fv_row_state *states, float *rescale) {
-  enum { ROOM = (FV_PANEL_ROWS_MOST + FV_LANES - 1) / FV_LANES * FV_LANES };
-  float bases[ROOM], factors[ROOM] = {0};
+                    float factor, fv_row_state *states, double *rescale) {
   f32v each = splat(factor), lowest = splat(lowest_within_range(factor));
-  raise_maxima(states, largest, rows, bases, factors);
-  for (int32_t r = 0; r < ROOM; r += FV_LANES) {
-    store(factors + r, power_gradual(load(factors + r), each));
-  }
   for (int32_t r = 0; r < rows; ++r) {
+    fv_row_state *state = &states[r];
+    float next = largest[r] > state->maximum ? largest[r] : state->maximum;
+    float base = next == -INFINITY ? 0.0f : next; /* no key yet: -inf - -inf would be NaN */
     float sum =
-        weigh_row(scores + (int64_t)r * FV_SCORE_STRIDE, begin, end, splat(bases[r]), each, lowest);
-    rescale[r] = factors[r];
-    states[r].sum = states[r].sum * factors[r] + sum;
+        weigh_row(scores + (int64_t)r * FV_SCORE_STRIDE, begin, end, splat(base), each, lowest);
+    rescale[r] = fv_rescale(state->maximum, next, factor);
+    state->sum = state->sum * rescale[r] + sum;
+    state->maximum = next;
   }
 }
 

@@ -118,20 +118,24 @@ static void stream_scores(float *scores, const float *q, const void *const *k,
 
 enum { VALUE_KEYS = 8 }; /* panel_columns is a multiple of it */
 
-/* One block of out [rows][vectors] from column `column` on; !whole: one vector, half of it zeros. It
- * fetches the same columns of the rows ahead: all of them at once would fill the queues. */
-ALWAYS_INLINE void value_block(float *out, int32_t stride, const float *weights,
+/* From row to row of sums. */
+enum { SUMS_STRIDE = (FV_LARGEST_DIM_V + FV_ROW_LANES - 1) / FV_ROW_LANES * FV_ROW_LANES };
+
+/* One block of sums [rows][vectors] from column `column` on, which begin with the first keys; !whole:
+ * one vector, half of it zeros. It fetches the same columns of the rows ahead: all of them at once
+ * would fill the queues. */
+ALWAYS_INLINE void value_block(float *sums, bool first_keys, const float *weights,
                                const void *const *v, const void *const *ahead, const uint32_t dtype,
                                int32_t column, const bool whole, const int rows,
                                const int vectors) {
   const int32_t size = dtype == FOVEA_F32 ? 4 : 2;
   const int32_t first = (column * size + 63) / 64 * 64, bytes = FV_ROW_LANES * vectors * size;
   const int32_t lines = bytes % 64 ? (column * size + bytes + 63 - first) / 64 : bytes / 64;
-  f32r acc[4][8];
-  out += column;
-  for (int r = 0; r < rows; ++r) {
+  f32r acc[4][8] = {{{0}}};
+  sums += column;
+  for (int r = 0; !first_keys && r < rows; ++r) {
     for (int c = 0; c < vectors; ++c) {
-      acc[r][c] = load_row(out + (int64_t)r * stride + FV_ROW_LANES * c);
+      acc[r][c] = load_row(sums + r * SUMS_STRIDE + FV_ROW_LANES * c);
     }
   }
   for (int32_t j = 0; j < VALUE_KEYS; ++j) {
@@ -149,43 +153,43 @@ ALWAYS_INLINE void value_block(float *out, int32_t stride, const float *weights,
   }
   for (int r = 0; r < rows; ++r) {
     for (int c = 0; c < vectors; ++c) {
-      store_row(out + (int64_t)r * stride + FV_ROW_LANES * c, acc[r][c]);
+      store_row(sums + r * SUMS_STRIDE + FV_ROW_LANES * c, acc[r][c]);
     }
   }
 }
 
 /* All columns of some rows, `most` vectors at a time as long as there are so many. out is padded to
  * whole vectors. */
-ALWAYS_INLINE void value_rows(float *out, int32_t stride, const float *rescale,
+ALWAYS_INLINE void value_rows(double *out, int32_t stride, const double *rescale,
                               const float *weights, const void *const *v, const void *const *ahead,
                               const uint32_t dtype, int32_t keys, int32_t dim_v, const int rows,
                               const int most) {
   const int32_t wide = FV_ROW_LANES * most, narrow = FV_ROW_LANES * 2;
-  for (int r = 0; r < rows; ++r) {
-    float *row = out + (int64_t)r * stride;
-    for (int32_t d = 0; d < dim_v; d += FV_ROW_LANES) {
-      store_row(row + d, load_row(row + d) * splat_row(rescale[r]));
-    }
-  }
+  float sums[4 * SUMS_STRIDE];
   for (int32_t j = 0; j < keys; j += VALUE_KEYS) {
     const void *const *next = ahead ? ahead + j : NULL;
     int32_t d = 0;
     for (; d + wide <= dim_v; d += wide) {
-      value_block(out, stride, weights + j, v + j, next, dtype, d, true, rows, most);
+      value_block(sums, j == 0, weights + j, v + j, next, dtype, d, true, rows, most);
     }
     for (; d + narrow <= dim_v; d += narrow) {
-      value_block(out, stride, weights + j, v + j, next, dtype, d, true, rows, 2);
+      value_block(sums, j == 0, weights + j, v + j, next, dtype, d, true, rows, 2);
     }
     for (; d + FV_ROW_LANES <= dim_v; d += FV_ROW_LANES) {
-      value_block(out, stride, weights + j, v + j, next, dtype, d, true, rows, 1);
+      value_block(sums, j == 0, weights + j, v + j, next, dtype, d, true, rows, 1);
     }
     if (FV_ROW_LANES > 8 && d < dim_v) {
-      value_block(out, stride, weights + j, v + j, next, dtype, d, false, rows, 1);
+      value_block(sums, j == 0, weights + j, v + j, next, dtype, d, false, rows, 1);
+    }
+  }
+  for (int r = 0; r < rows; ++r) {
+    for (int32_t d = 0; d < dim_v; d += FV_LANES) {
+      join(out + (int64_t)r * stride + d, rescale + r, load(sums + r * SUMS_STRIDE + d));
     }
   }
 }
 
-ALWAYS_INLINE void stream_values_typed(float *out, int32_t stride, const float *rescale,
+ALWAYS_INLINE void stream_values_typed(double *out, int32_t stride, const double *rescale,
                                        const float *weights, const void *const *v,
                                        const void *const *ahead, const uint32_t dtype, int32_t rows,
                                        int32_t keys, int32_t dim_v) {
@@ -206,7 +210,7 @@ ALWAYS_INLINE void stream_values_typed(float *out, int32_t stride, const float *
   }
 }
 
-static void stream_values(float *out, int32_t stride, const float *rescale, const float *weights,
+static void stream_values(double *out, int32_t stride, const double *rescale, const float *weights,
                           const void *const *v, const void *const *ahead, uint32_t dtype,
                           int32_t rows, int32_t keys, int32_t dim_v) {
   if (dtype == FOVEA_F32) {

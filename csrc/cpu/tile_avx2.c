@@ -18,6 +18,13 @@
 #define fv_smaller(a, b) ((f32v)_mm256_min_ps((__m256)(a), (__m256)(b)))
 #define fv_any(mask) (_mm256_movemask_ps((__m256)(mask)) != 0)
 
+#define fv_multiply_add_wide(a, b, c) \
+  ((f64v)_mm256_fmadd_pd((__m256d)(a), (__m256d)(b), (__m256d)(c)))
+#define fv_low_half(x) ((f64v)_mm256_cvtps_pd(_mm256_castps256_ps128((__m256)(x))))
+#define fv_high_half(x) ((f64v)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)(x), 1)))
+#define fv_narrow_halves(low, high) \
+  ((f32v)_mm256_set_m128(_mm256_cvtpd_ps((__m256d)(high)), _mm256_cvtpd_ps((__m256d)(low))))
+
 #include "tile_x86.inc.h"
 
 static inline __attribute__((always_inline)) f32x4 sum_four(f32r a, f32r b, f32r c, f32r d) {

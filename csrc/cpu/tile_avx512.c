@@ -19,6 +19,14 @@
 #define fv_smaller(a, b) ((f32v)_mm512_min_ps((__m512)(a), (__m512)(b)))
 #define fv_any(mask) (_mm512_test_epi32_mask((__m512i)(mask), (__m512i)(mask)) != 0)
 
+#define fv_multiply_add_wide(a, b, c) \
+  ((f64v)_mm512_fmadd_pd((__m512d)(a), (__m512d)(b), (__m512d)(c)))
+#define fv_low_half(x) ((f64v)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)(x))))
+#define fv_high_half(x) ((f64v)_mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)(x), 1)))
+#define fv_narrow_halves(low, high)                                                  \
+  ((f32v)_mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps((__m512d)(low))), \
+                            _mm512_cvtpd_ps((__m512d)(high)), 1))
+
 #include "tile_x86.inc.h"
 
 static inline __attribute__((always_inline)) f32r load_lanes(const void *from, uint32_t dtype,

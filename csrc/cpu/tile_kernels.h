@@ -7,6 +7,7 @@
 #ifndef FV_TILE_KERNELS_H
 #define FV_TILE_KERNELS_H
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -17,6 +18,8 @@ extern "C" {
 enum {
   FV_TILE_KV_MOST = 512,      /* keys per tile at most */
   FV_STREAM_KEYS = 64,        /* keys per tile of a stream: k and v of 128 dims are 64 KiB */
+  FV_BLOCK_KEYS = 64,         /* keys whose products are summed from zero in f32 */
+  FV_BLOCK_DIMS = 64,         /* dims likewise, in a score */
   FV_PANEL_ROWS_MOST = 12,    /* every panel_rows divides it */
   FV_PANEL_COLUMNS_MOST = 32, /* every panel_columns divides it */
   /* From row to row of scores. The 16 beyond a tile keep rows off each other's cache sets. */
@@ -25,9 +28,18 @@ enum {
 
 /* A row's state of online softmax. */
 typedef struct fv_row_state {
+  double sum;
   float maximum; /* of the scores, or of logits if the job is natural */
-  float sum;
 } fv_row_state;
+
+/* What sums relative to one maximum are multiplied by to be relative to the next. In double: where
+ * the maximum creeps up from tile to tile, thousands of these follow each other, and an f32 would be
+ * off in the same direction each time. */
+static inline double fv_rescale(float before, float after, float factor) {
+  if (before == after) return 1;
+  if (before == -INFINITY) return 0; /* there are no sums yet */
+  return exp2(((double)before - (double)after) * (double)factor);
+}
 
 /* What a panel of rows sees of a tile's keys. */
 typedef struct fv_panel_window {
@@ -45,8 +57,8 @@ typedef struct fv_tile_kernels {
    * numeric.h names. count is a multiple of 8. */
   void (*narrow)(void *to, const float *from, uint32_t dtype, int64_t count);
 
-  /* to[i] = from[i] * rescale / sum + 0, which makes -0 an 0. count is a multiple of 8. */
-  void (*divide)(float *to, const float *from, float rescale, float sum, int32_t count);
+  /* to[i] = from[i] * factor, rounded, + 0, which makes -0 an 0. count is a multiple of 8. */
+  void (*scale_sums)(float *to, const double *from, double factor, int32_t count);
 
   /* to [dim][panel_columns] = rows [panel_columns][dim] transposed; dtype is f32, f16 or bf16. */
   void (*pack_keys)(float *to, const void *const *rows, uint32_t dtype, int32_t dim);
@@ -55,9 +67,9 @@ typedef struct fv_tile_kernels {
   void (*pack_values)(float *v, const void *const *rows, uint32_t dtype, int32_t tile_kv,
                       int32_t begin, int32_t end, int32_t dim_v);
 
-  /* scores [panel_rows][begin..end) = q [panel_rows][dim] times k, summed in the order of d, and -inf
-   * outside the rows' windows (NULL: they see all); maxima [panel_rows] receives each row's largest.
-   * begin is a multiple of panel_columns, end of lanes. */
+  /* scores [panel_rows][begin..end) = q [panel_rows][dim] times k, blocks of FV_BLOCK_DIMS from zero
+   * in the order of d, added in order, and -inf outside the rows' windows (NULL: they see all); maxima
+   * [panel_rows] receives each row's largest. begin is a multiple of panel_columns, end of lanes. */
   void (*score)(float *scores, float *maxima, const float *q, const float *k, int32_t dim,
                 int32_t begin, int32_t end, const fv_panel_window *window);
 
@@ -70,15 +82,14 @@ typedef struct fv_tile_kernels {
    * -inf; states [rows] are brought up to date; rescale [rows] receives what earlier sums and
    * outputs are to be multiplied by. */
   void (*softmax)(float *scores, int32_t rows, int32_t begin, int32_t end, const float *largest,
-                  float factor, fv_row_state *states, float *rescale);
+                  float factor, fv_row_state *states, double *rescale);
 
-  /* 2^x for x <= 0, as softmax computes it. */
-  float (*power)(float x);
-
-  /* out = out * rescale + weights [panel_rows][begin..end) times v, keys in order, for panel_rows
-   * rows of out [panel_rows][stride], rescale [panel_rows] and `columns` columns, padded. begin and
-   * end are any. Without rescale (NULL) out is not read, but taken for 0. */
-  void (*accumulate)(float *out, int32_t stride, const float *rescale, const float *weights,
+  /* out = out * rescale + weights [panel_rows][begin..end) times v, for panel_rows rows of out
+   * [panel_rows][stride], rescale [panel_rows] and `columns` columns, padded: blocks of FV_BLOCK_KEYS
+   * from zero in the order of keys, added in order. begin and end are any; a key before or after them
+   * that makes their numbers even is there with a weight of 0. Without rescale (NULL) out is not
+   * read, but taken for 0. */
+  void (*accumulate)(double *out, int32_t stride, const double *rescale, const float *weights,
                      const float *v, int32_t tile_kv, int32_t begin, int32_t end, int32_t columns);
 
   /* scores[0..count) become softcap * tanh(scores * scale / softcap), or without a softcap (0)
@@ -92,8 +103,9 @@ typedef struct fv_tile_kernels {
                         const void *const *ahead, uint32_t dtype, int32_t rows, int32_t keys,
                         int32_t dim);
 
-  /* out [rows][stride] = out * rescale + weights [rows][keys] times v, keys in order. */
-  void (*stream_values)(float *out, int32_t stride, const float *rescale, const float *weights,
+  /* out [rows][stride] = out * rescale + weights [rows][keys] times v, from zero in the order of
+   * keys. */
+  void (*stream_values)(double *out, int32_t stride, const double *rescale, const float *weights,
                         const void *const *v, const void *const *ahead, uint32_t dtype,
                         int32_t rows, int32_t keys, int32_t dim_v);
 } fv_tile_kernels;

@@ -8,6 +8,8 @@
  *   fv_larger(a, b)            a > b ? a : b on f32v
  *   fv_smaller(a, b)           a < b ? a : b on f32v
  *   fv_any(mask)               whether a lane of the comparison is true
+ *   fv_low_half(x), fv_high_half(x), fv_narrow_halves(low, high)  of f32v, as f64v, and back
+ *   fv_multiply_add_wide(a, b, c)  as fv_multiply_add on f64v
  *   fv_scale(a, b)             a * 2^b, rounded once: if the processor can, else undefined
  *   fv_multiply_add_row(a, b, c)  as fv_multiply_add on f32r
  *   FV_ROW_LANES, FV_ROW_KEYS, FV_ROW_VECTORS  floats of f32r; keys and vectors of values that 4
@@ -24,6 +26,7 @@
 
 #include "element.h"
 #include "tile_kernels.h"
+#include "tile_scratch.h"
 
 enum { PANEL_ROWS = FV_PANEL_ROWS, PANEL_COLUMNS = 2 * FV_LANES };
 
@@ -37,6 +40,26 @@ ALWAYS_INLINE f32v load(const float *from) {
 }
 ALWAYS_INLINE void store(float *to, f32v x) {
   *(f32v_unaligned *)to = x;
+}
+ALWAYS_INLINE f64v splat_wide(double x) {
+  return x - (f64v){0};
+}
+ALWAYS_INLINE f64v load_wide(const double *from) {
+  return *(const f64v_unaligned *)from;
+}
+ALWAYS_INLINE void store_wide(double *to, f64v x) {
+  *(f64v_unaligned *)to = x;
+}
+
+/* to = to * rescale + x; a rescale of NULL takes `to` for 0. */
+ALWAYS_INLINE void join(double *to, const double *rescale, f32v x) {
+  f64v low = fv_low_half(x), high = fv_high_half(x);
+  if (rescale) {
+    low = fv_multiply_add_wide(load_wide(to), splat_wide(*rescale), low);
+    high = fv_multiply_add_wide(load_wide(to + FV_LANES / 2), splat_wide(*rescale), high);
+  }
+  store_wide(to, low);
+  store_wide(to + FV_LANES / 2, high);
 }
 
 /* ---- Across lanes ---- */
@@ -170,19 +193,45 @@ static void pack_values(float *v, const void *const *rows, uint32_t dtype, int32
 
 /* ---- Products ---- */
 
-/* acc [PANEL_ROWS][vectors] += a [PANEL_ROWS][depth] times b [depth][PANEL_COLUMNS], whose first
- * `vectors` vectors count; row r of a begins at a + r * a_row. Rows are addressed in threes, as base,
- * base + row and base + 2 rows, to take few registers. */
-ALWAYS_INLINE void multiply_panel(f32v acc[][2], const float *a, const int64_t a_row,
-                                  const float *b, int64_t depth, const int vectors) {
+/* acc [PANEL_ROWS][vectors] += a [PANEL_ROWS] times b [PANEL_COLUMNS], a column of a and a row of b.
+ * Rows of a are addressed in threes, as base, base + row and base + 2 rows, to take few registers. */
+ALWAYS_INLINE void multiply_step(f32v acc[][2], const float *const *base, const int64_t a_row,
+                                 const float *b, int64_t d, const int vectors) {
+  f32v x[2];
+  for (int c = 0; c < vectors; ++c) x[c] = load(b + d * PANEL_COLUMNS + c * FV_LANES);
+  for (int r = 0; r < PANEL_ROWS; ++r) {
+    f32v factor = splat(base[r / 3][d + r % 3 * a_row]);
+    for (int c = 0; c < vectors; ++c) acc[r][c] = fv_multiply_add(factor, x[c], acc[r][c]);
+  }
+}
+
+/* acc [PANEL_ROWS][vectors] = a [PANEL_ROWS][begin..end) times b [begin..end)[PANEL_COLUMNS], whose
+ * first `vectors` vectors count, from zero in order; row r of a begins at a + r * a_row. There is an
+ * even number of steps: to count every one would take a tenth of the instructions. */
+ALWAYS_INLINE void multiply_block(f32v acc[][2], const float *a, const int64_t a_row,
+                                  const float *b, int64_t begin, int64_t end, const int vectors) {
   const float *base[PANEL_ROWS / 3];
   for (int i = 0; i < PANEL_ROWS / 3; ++i) base[i] = a + 3 * i * a_row;
-  for (int64_t d = 0; d < depth; ++d, b += PANEL_COLUMNS) {
-    f32v x[2];
-    for (int c = 0; c < vectors; ++c) x[c] = load(b + c * FV_LANES);
+  for (int r = 0; r < PANEL_ROWS; ++r) acc[r][0] = acc[r][1] = (f32v){0};
+  for (int64_t d = begin; d < end; d += 2) {
+    multiply_step(acc, base, a_row, b, d, vectors);
+    multiply_step(acc, base, a_row, b, d + 1, vectors);
+  }
+}
+
+/* The same in blocks that end at multiples of `size` and are added in order: a chain of `size` terms
+ * rounds little, where one of thousands loses the small ones. */
+ALWAYS_INLINE void multiply_panel(f32v acc[][2], const float *a, const int64_t a_row,
+                                  const float *b, int64_t begin, int64_t end, const int size,
+                                  const int vectors) {
+  int64_t next = (begin / size + 1) * size;
+  multiply_block(acc, a, a_row, b, begin, next < end ? next : end, vectors);
+  for (; next < end; next += size) {
+    f32v sums[PANEL_ROWS][2];
+    memcpy(sums, acc, sizeof sums);
+    multiply_block(acc, a, a_row, b, next, next + size < end ? next + size : end, vectors);
     for (int r = 0; r < PANEL_ROWS; ++r) {
-      f32v factor = splat(base[r / 3][d + r % 3 * a_row]);
-      for (int c = 0; c < vectors; ++c) acc[r][c] = fv_multiply_add(factor, x[c], acc[r][c]);
+      for (int c = 0; c < vectors; ++c) acc[r][c] += sums[r][c];
     }
   }
 }
@@ -198,8 +247,7 @@ ALWAYS_INLINE void score_columns(float *scores, f32v *best, const float *q, cons
                                  int32_t dim, int32_t column, const int vectors,
                                  const fv_panel_window *window) {
   f32v acc[PANEL_ROWS][2];
-  for (int r = 0; r < PANEL_ROWS; ++r) acc[r][0] = acc[r][1] = (f32v){0};
-  multiply_panel(acc, q, dim, k + (int64_t)column * dim, dim, vectors);
+  multiply_panel(acc, q, dim, k + (int64_t)column * dim, 0, dim, FV_BLOCK_DIMS, vectors);
   i32v index = {0};
   for (int lane = 0; window && lane < FV_LANES; ++lane) index[lane] = column + lane;
   for (int r = 0; r < PANEL_ROWS; ++r) {
@@ -237,44 +285,44 @@ static void score(float *scores, float *maxima, const float *q, const float *k, 
   for (int r = 0; r < PANEL_ROWS; ++r) maxima[r] = largest_lane(best[r]);
 }
 
-ALWAYS_INLINE void accumulate_columns(float *out, int32_t stride, const float *rescale,
-                                      const float *weights, const float *v, int64_t depth,
-                                      const int vectors) {
+ALWAYS_INLINE void accumulate_columns(double *out, int32_t stride, const double *rescale,
+                                      const float *weights, const float *v, int32_t begin,
+                                      int32_t end, const int vectors) {
   f32v acc[PANEL_ROWS][2];
+  begin = begin / 2 * 2;
+  end = (end + 1) / 2 * 2;
+  multiply_panel(acc, weights, FV_SCORE_STRIDE, v, begin, end, FV_BLOCK_KEYS, vectors);
   for (int r = 0; r < PANEL_ROWS; ++r) {
     for (int c = 0; c < vectors; ++c) {
-      const float *from = out + (int64_t)r * stride + c * FV_LANES;
-      acc[r][c] = rescale ? load(from) * splat(rescale[r]) : (f32v){0};
-    }
-  }
-  multiply_panel(acc, weights, FV_SCORE_STRIDE, v, depth, vectors);
-  for (int r = 0; r < PANEL_ROWS; ++r) {
-    for (int c = 0; c < vectors; ++c) {
-      store(out + (int64_t)r * stride + c * FV_LANES, acc[r][c]);
+      join(out + (int64_t)r * stride + c * FV_LANES, rescale ? rescale + r : NULL, acc[r][c]);
     }
   }
 }
 
-static void accumulate(float *out, int32_t stride, const float *rescale, const float *weights,
+static void accumulate(double *out, int32_t stride, const double *rescale, const float *weights,
                        const float *v, int32_t tile_kv, int32_t begin, int32_t end,
                        int32_t columns) {
-  weights += begin;
-  v += (int64_t)begin * PANEL_COLUMNS;
   int32_t column = 0;
   for (; column + FV_LANES < columns; column += PANEL_COLUMNS) {
-    accumulate_columns(out + column, stride, rescale, weights, v + (int64_t)column * tile_kv,
-                       end - begin, 2);
+    accumulate_columns(out + column, stride, rescale, weights, v + (int64_t)column * tile_kv, begin,
+                       end, 2);
   }
   if (column < columns) {
-    accumulate_columns(out + column, stride, rescale, weights, v + (int64_t)column * tile_kv,
-                       end - begin, 1);
+    accumulate_columns(out + column, stride, rescale, weights, v + (int64_t)column * tile_kv, begin,
+                       end, 1);
   }
 }
 
 /* ---- Results ---- */
 
-static void divide(float *to, const float *from, float rescale, float sum, int32_t count) {
-  for (int32_t d = 0; d < count; ++d) to[d] = from[d] * rescale / sum + 0.0f;
+static void scale_sums(float *to, const double *from, double factor, int32_t count) {
+  f64v factors = splat_wide(factor);
+  int32_t d = 0;
+  for (; d + FV_LANES <= count; d += FV_LANES) {
+    f64v low = load_wide(from + d), high = load_wide(from + d + FV_LANES / 2);
+    store(to + d, fv_narrow_halves(low * factors, high * factors) + splat(0.0f));
+  }
+  for (; d < count; ++d) to[d] = (float)(from[d] * factor) + 0.0f;
 }
 
 #include "softmax_kernels.inc.h"
@@ -286,13 +334,12 @@ const fv_tile_kernels FV_TILE_TABLE = {
     .lanes = FV_LANES,
     .widen = widen,
     .narrow = narrow,
-    .divide = divide,
+    .scale_sums = scale_sums,
     .pack_keys = pack_keys,
     .pack_values = pack_values,
     .score = score,
     .largest = largest,
     .softmax = softmax,
-    .power = power_of_one,
     .accumulate = accumulate,
     .scale_scores = scale_scores,
     .stream_scores = stream_scores,

@@ -16,6 +16,17 @@
 #define fv_multiply_add(a, b, c) ((a) * (b) + (c))
 
 #define fv_multiply_add_row fv_multiply_add
+#define fv_multiply_add_wide fv_multiply_add
+
+static inline __attribute__((always_inline)) f64v fv_low_half(f32v x) {
+  return (f64v){x[0], x[1]};
+}
+static inline __attribute__((always_inline)) f64v fv_high_half(f32v x) {
+  return (f64v){x[2], x[3]};
+}
+static inline __attribute__((always_inline)) f32v fv_narrow_halves(f64v low, f64v high) {
+  return (f32v){(float)low[0], (float)low[1], (float)high[0], (float)high[1]};
+}
 
 static inline __attribute__((always_inline)) f32v fv_choose(i32v mask, f32v yes, f32v no) {
   return (f32v)(((u32v)mask & (u32v)yes) | (~(u32v)mask & (u32v)no));

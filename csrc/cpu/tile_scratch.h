@@ -54,8 +54,8 @@ typedef struct fv_tile_layout {
   size_t k;      /* [panels of keys][dim][panel_columns] */
   size_t v;      /* [panels of columns][tile_kv][panel_columns] */
   size_t scores; /* [panel_rows][FV_SCORE_STRIDE], one panel of rows at a time */
-  size_t out;    /* [rows][padded dim_v] */
-  size_t stream; /* [FV_BLOCK_ROWS][padded dim_v], streams' sums over the chunks so far */
+  size_t out;    /* double [rows][padded dim_v] */
+  size_t stream; /* double [FV_BLOCK_ROWS][padded dim_v], streams' sums over the chunks so far */
   size_t rows;   /* [FV_PANEL_COLUMNS_MOST][max(dim, padded dim_v)], widened rows */
   size_t masks;  /* fv_row_mask [rows], for problems that look at masks key by key */
   size_t floats; /* in all, a whole number of cache lines */
@@ -77,8 +77,8 @@ static inline fv_tile_layout fv_tile_layout_for(int32_t tile_q, int32_t tile_kv,
   l.v = l.k + (size_t)dim * (size_t)tile_kv;
   l.scores = l.v + (size_t)tile_kv * columns;
   l.out = l.scores + (size_t)FV_PANEL_ROWS_MOST * FV_SCORE_STRIDE;
-  l.stream = l.out + rows * columns;
-  l.rows = l.stream + FV_BLOCK_ROWS * columns;
+  l.stream = l.out + 2 * rows * columns;
+  l.rows = l.stream + 2 * FV_BLOCK_ROWS * columns;
   l.masks = l.rows + fv_round_floats(FV_PANEL_COLUMNS_MOST * widest);
   l.floats = l.masks + fv_round_floats(rows * sizeof(fv_row_mask) / sizeof(float));
   return l;
@@ -101,9 +101,11 @@ static inline size_t fv_tile_scratch_bound(int32_t tile_q, int32_t dim, int32_t 
   return most;
 }
 
-/* What a chunk leaves behind: out [rows][padded dim_v], and rows of (maximum, sum). */
-static inline size_t fv_slot_floats(int32_t rows, int32_t dim_v) {
-  return fv_round_floats((size_t)rows * ((size_t)fv_padded_dim(dim_v) + 2));
+/* What a chunk leaves behind, in whole cache lines: double out [rows][padded dim_v], and the rows'
+ * states. */
+static inline size_t fv_slot_bytes(int32_t rows, int32_t dim_v) {
+  size_t row = (size_t)fv_padded_dim(dim_v) * sizeof(double) + sizeof(fv_row_state);
+  return ((size_t)rows * row + FV_CACHE_LINE - 1) / FV_CACHE_LINE * FV_CACHE_LINE;
 }
 
 #endif /* FV_TILE_SCRATCH_H */

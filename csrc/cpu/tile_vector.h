@@ -9,6 +9,10 @@ typedef float f32v __attribute__((vector_size(4 * FV_LANES)));
 typedef uint32_t u32v __attribute__((vector_size(4 * FV_LANES)));
 typedef int32_t i32v __attribute__((vector_size(4 * FV_LANES)));
 
+/* Half as many doubles: sums over blocks of keys. */
+typedef double f64v __attribute__((vector_size(4 * FV_LANES)));
+typedef double f64v_unaligned __attribute__((vector_size(4 * FV_LANES), aligned(8), may_alias));
+
 /* For memory: elements aligned, vectors not. */
 typedef float f32v_unaligned __attribute__((vector_size(4 * FV_LANES), aligned(4), may_alias));
 
