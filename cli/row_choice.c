@@ -107,13 +107,15 @@ static bool bound_row(fv_row_choice *c, const fv_sequence *s, int64_t i, int64_t
   memset(row, 0, sizeof *row);
   row->finite = true;
   row->visible = p->kv_room;
-  row->logit = fabs((double)p->scale) * dot;
+  row->logit = row->dot = fabs((double)p->scale) * dot;
   row->sum = 1;
   double noise = 1 + weight_floor * sqrt((double)p->kv_room);
   for (int64_t d = 0; d < p->dim_v; ++d) {
     row->magnitude[d] = v[d];
     row->noise[d] = noise * v[d];
     row->spread[d] = v_sum[d];
+    row->lowest[d] = -v[d]; /* wide enough for 0, the result of a row that sees nothing */
+    row->highest[d] = v[d];
   }
   return true;
 }

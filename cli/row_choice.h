@@ -5,12 +5,13 @@
  * rows, so that every head and every stretch of a sequence is met.
  *
  * Results in a file are compared whole all the same. For a row that is not in the sample, the
- * criteria's magnitudes A, R and S are replaced by bounds from above that hold for any weights:
+ * criteria's magnitudes A, R, S and M are replaced by bounds from above that hold for any weights:
  *
  *   A, R <= max_j |v_j|                          the weights sum to 1 at most
- *   S    <= |scale| sum_d |q_d| max_j |k_jd|
+ *   S, M <= |scale| sum_d |q_d| max_j |k_jd|
  *
- * over all keys of the head. All criteria grow with A, R and S: a right result meets them. */
+ * over all keys of the head. All criteria grow with these: a right result meets them. The
+ * hull is that of all keys' magnitudes. */
 #ifndef FV_ROW_CHOICE_H
 #define FV_ROW_CHOICE_H
 
