@@ -24,6 +24,8 @@ static const kind kinds[] = {
     {FV_FEATURE_V_F32, FV_FEATURE_V_I8, "v has one dtype"},
     {FV_FEATURE_OUT_F32, FV_FEATURE_OUT_E4M3, "out has one dtype"},
     {FV_FEATURE_BIAS_F32, FV_FEATURE_BIAS_BF16, "bias has one dtype"},
+    {FV_FEATURE_LOGITS_EQUAL, FV_FEATURE_LOGITS_HUGE, "q and k are distributed in one way"},
+    {FV_FEATURE_VALUES_ONE_SIGN, FV_FEATURE_VALUES_HUGE, "v is distributed in one way"},
     {FV_FEATURE_KV_PACKED, FV_FEATURE_PAGED_CSR, "pages exclude kv_offsets, and CSR a dense table"},
 };
 
@@ -66,11 +68,11 @@ const char *fv_features_exclude(fv_feature a, fv_feature b) {
   return NULL;
 }
 
-uint64_t fv_features_of_kind(fv_feature feature) {
-  uint64_t all = UINT64_C(1) << feature;
+fv_feature_set fv_features_of_kind(fv_feature feature) {
+  fv_feature_set all = fv_feature_bit(feature);
   for (int i = 0; i < KINDS; ++i) {
     if (!of_kind(feature, &kinds[i])) continue;
-    for (int f = kinds[i].first; f <= (int)kinds[i].last; ++f) all |= UINT64_C(1) << f;
+    for (int f = kinds[i].first; f <= (int)kinds[i].last; ++f) all |= fv_feature_bit(f);
   }
   return all;
 }

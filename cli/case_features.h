@@ -24,7 +24,13 @@
   X(KV_POSITION, "kv_position") X(MASK, "mask") X(MASK_ROWS, "mask_rows") X(TREE, "tree")     \
   X(BIAS_F32, "bias=f32") X(BIAS_F16, "bias=f16") X(BIAS_BF16, "bias=bf16") X(ALIBI, "alibi") \
   X(SINKS, "sinks") X(SOFTCAP, "softcap") X(SCALE, "scale") X(NO_LSE, "no_lse")               \
-  X(BEYOND_TWO_TILES, "beyond_two_tiles")
+  X(BEYOND_TWO_TILES, "beyond_two_tiles")                                                     \
+  X(LOGITS_EQUAL, "logits=equal") X(LOGITS_KEY, "logits=dominant_key")                        \
+  X(LOGITS_SINK, "logits=dominant_sink") X(LOGITS_CREEPING, "logits=creeping")                \
+  X(LOGITS_DIAGONAL, "logits=diagonal") X(LOGITS_ONE_SIGN, "logits=one_sign")                 \
+  X(LOGITS_TINY, "logits=tiny") X(LOGITS_HUGE, "logits=huge")                                 \
+  X(VALUES_ONE_SIGN, "values=one_sign") X(VALUES_SHIFTED, "values=shifted")                   \
+  X(VALUES_EQUAL, "values=equal") X(VALUES_TINY, "values=tiny") X(VALUES_HUGE, "values=huge")
 // clang-format on
 
 typedef enum fv_feature {
@@ -34,6 +40,17 @@ typedef enum fv_feature {
       FV_FEATURE_COUNT
 } fv_feature;
 
+/* Bit f: feature f. There are more than 64. */
+__extension__ typedef unsigned __int128 fv_feature_set;
+
+static inline fv_feature_set fv_feature_bit(int feature) {
+  return (fv_feature_set)1 << feature;
+}
+
+static inline bool fv_feature_in(fv_feature_set set, int feature) {
+  return set >> feature & 1;
+}
+
 const char *fv_feature_name(fv_feature feature);
 
 /* Why two features cannot meet in one problem: the header's rule that they break. NULL: they can.
@@ -41,9 +58,9 @@ const char *fv_feature_name(fv_feature feature);
 const char *fv_features_exclude(fv_feature a, fv_feature b);
 
 /* The features that are a tensor's dtype: a problem has one of each tensor's. */
-#define FV_DTYPES ((UINT64_C(2) << FV_FEATURE_OUT_E4M3) - 1)
+#define FV_DTYPES (((fv_feature_set)2 << FV_FEATURE_OUT_E4M3) - 1)
 
-/* The feature and the others of its kind, of which a problem has no second: bit f is feature f. */
-uint64_t fv_features_of_kind(fv_feature feature);
+/* The feature and the others of its kind, of which a problem has no second. */
+fv_feature_set fv_features_of_kind(fv_feature feature);
 
 #endif /* FV_CASE_FEATURES_H */

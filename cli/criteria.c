@@ -12,7 +12,8 @@
 static const double u32 = 0x1p-24;
 
 const char *fv_criterion_name(fv_criterion criterion) {
-  static const char *const names[] = {"C1", "C1s", "C2", "C3", "C4", "C5", "C6", "C7", "C8", "C9"};
+  static const char *const names[] = {"C1", "C1s", "C2", "C3", "C4", "C5",
+                                      "C6", "C7",  "C8", "C9", "C10"};
   return names[criterion];
 }
 
@@ -34,6 +35,14 @@ static format format_of(uint32_t dtype) {
     default:
       return (format){0x1p-24, 0x1p-150, 0x1.fffffep127};
   }
+}
+
+/* Probabilities in f16 have 15 binades of room above 1. Kernels put the largest of a row into the
+ * upper 4 of them, at 2^11 or above, so that underflow begins so much further below it. */
+static format weights_format(uint32_t dtype) {
+  format f = format_of(dtype);
+  if (dtype == FOVEA_F16) f.underflow *= 0x1p-11;
+  return f;
 }
 
 /* ---- Ratios ---- */
@@ -83,7 +92,10 @@ typedef struct judge {
   format out, weights;
   double u;    /* the coarser roundoff of the two */
   bool strict; /* probabilities stay in f32 */
+  double sums; /* u32 N of the row */
+  double f32;  /* u32 (L + N) of the row */
   norms tensor;
+  bool by_bounds; /* row holds bounds, and no results to compare with */
   fv_reference_row row;
 } judge;
 
@@ -115,15 +127,19 @@ static void note(judge *j, fv_criterion criterion, const element *e, double boun
 }
 
 /* Infinities and NaN must be where the reference has them. Values beyond the type's largest become
- * infinities, or the largest (e4m3): then the expected value does too. Returns whether there are
- * numbers left to compare. */
-static bool compare_class(judge *j, element *e) {
-  double largest = j->out.largest * e->scale;
+ * infinities from half a unit beyond it, give or take the error that C1 allows, or the largest
+ * (e4m3): then the expected value does too. Returns whether there are numbers left to compare. */
+static bool compare_class(judge *j, element *e, double allowed) {
+  double largest = j->out.largest * fabs(e->scale), size = fabs(e->expected);
+  double limit = largest + ldexp(j->out.roundoff, ilogb(j->out.largest)) * fabs(e->scale);
   bool saturates = j->problem->args.out.dtype == FOVEA_E4M3;
-  if (fabs(e->expected) > largest && !(saturates && isnan(e->expected))) {
-    double beyond = saturates ? largest : INFINITY;
-    bool rounds_down = !saturates && fabs(e->expected) < largest * (1 + j->u);
-    e->expected = copysign(rounds_down ? largest : beyond, e->expected);
+  bool either = fabs(size - limit) <= allowed;
+  if (saturates && size > largest) {
+    e->expected = copysign(largest, e->expected);
+  } else if (size > largest || either) {
+    bool infinite = either ? isinf(e->got) : size >= limit;
+    if (infinite || size > largest)
+      e->expected = copysign(infinite ? INFINITY : largest, e->expected);
   }
   if (isfinite(e->got) && isfinite(e->expected)) return true;
   bool same = isnan(e->got) ? isnan(e->expected) : e->got == e->expected;
@@ -142,12 +158,31 @@ static void judge_f32_error(judge *j, const element *e, double size) {
                   e->expected);
 }
 
+/* C10: how far outside the hull. An output that saturates does so at its type's largest. */
+static void judge_hull(judge *j, int64_t d, const element *e) {
+  double low = j->row.lowest[d], high = j->row.highest[d];
+  double size = fmax(fabs(low), fabs(high));
+  double weights = j->strict ? 0 : j->weights.roundoff;
+  double mean = (2 * j->sums + weights) * size;
+  if (j->problem->args.out.dtype == FOVEA_E4M3) {
+    double largest = j->out.largest * fabs(e->scale);
+    low = fmin(fmax(low, -largest), largest);
+    high = fmin(fmax(high, -largest), largest);
+  }
+  double outside = fmax(0, fmax(low - e->got, e->got - high));
+  fv_verdict_note(j->verdict, FV_C10, outside,
+                  mean + j->out.roundoff * (size + mean) + e->underflow, "out", e->index, e->got,
+                  e->got < low ? low : high);
+}
+
 static void judge_element(judge *j, int64_t d, element *e, norms *row) {
   const fv_reference_row *r = &j->row;
-  double a = r->magnitude[d], noise = r->noise[d], size = fabs(e->expected);
-  if (!compare_class(j, e)) return;
-  e->f32 = 8 * u32 * (1 + r->logit) * a;
+  double a = r->magnitude[d], noise = r->noise[d];
+  e->f32 = j->f32 * a;
   double c1 = 2 * j->u * a + e->f32 + e->underflow;
+  if (!compare_class(j, e, c1)) return;
+  double size = fabs(e->expected);
+  judge_hull(j, d, e);
   double c1s = j->u * size + 4 * j->u * noise + e->f32 + e->underflow;
   note(j, FV_C1, e, c1);
   note(j, FV_C1S, e, c1s);
@@ -165,11 +200,25 @@ static void judge_element(judge *j, int64_t d, element *e, norms *row) {
   add_norms(row, &mine);
 }
 
+/* What the row is judged by: the reference, or bounds, or nothing, and false. */
+static bool look_at_row(judge *j, const fv_sequence *s, int64_t i, int64_t head,
+                        double floor_weight, uint32_t *errors) {
+  const fv_judge_options *o = j->options;
+  fv_row_judgement how = FV_ROW_BY_REFERENCE;
+  if (o->choose) how = o->choose(o->context, s, i, head, floor_weight, &j->row);
+  j->by_bounds = how == FV_ROW_BY_BOUNDS;
+  if (how == FV_ROW_BY_REFERENCE) {
+    fv_reference_attend(j->problem, s, i, head, floor_weight, &j->row, errors);
+  }
+  return how != FV_ROW_SKIPPED;
+}
+
 static void judge_out(judge *j, const fv_sequence *s, int64_t i, int64_t head) {
   const fovea_attention_args *a = &j->problem->args;
   const fovea_tensor *file = j->options->expected_out;
   element e = {.index = {s->q_batch, s->q_begin + i, head, 0}};
   norms row = {0};
+  if (j->by_bounds && !file) return;
   int64_t offset = fv_row_offset(&a->out, e.index[0], e.index[1], head);
   double underflow = 0;
   for (int64_t d = 0; d < j->problem->dim_v; ++d) {
@@ -178,7 +227,11 @@ static void judge_out(judge *j, const fv_sequence *s, int64_t i, int64_t head) {
     e.got = fv_load(a->out.dtype, a->out.data, offset + d) * e.scale;
     e.expected = j->row.out[d];
     e.underflow = j->out.underflow * fabs(e.scale);
-    if (j->row.sum > 0) e.underflow += j->weights.underflow * j->row.spread[d] / j->row.sum;
+    if (j->row.sum > 0) {
+      double weights = j->weights.underflow * j->row.spread[d];
+      double products = 0x1p-150 * (double)j->row.visible;
+      e.underflow += (weights + products) / j->row.sum;
+    }
     if (file) { /* itself rounded once */
       e.expected =
           fv_load(file->dtype, file->data, fv_row_offset(file, e.index[0], e.index[1], head) + d);
@@ -199,27 +252,35 @@ static void judge_lse(judge *j, const fv_sequence *s, int64_t i, int64_t head) {
   const fovea_tensor *lse = &j->problem->args.lse;
   const fovea_tensor *file = j->options->expected_lse;
   int64_t index[4] = {s->q_batch, s->q_begin + i, head, 0};
-  if (!lse->dtype) return;
+  if (!lse->dtype || (j->by_bounds && !file)) return;
   double got = fv_load(FOVEA_F32, lse->data, fv_row_offset(lse, index[0], index[1], head));
   double expected = j->row.lse;
   if (file)
     expected = fv_load(FOVEA_F32, file->data, fv_row_offset(file, index[0], index[1], head));
   bool same = isnan(expected) ? isnan(got) : got == expected;
-  double bound = u32 * (8 * (1 + j->row.logit) + 4 * fabs(expected));
+  double bound = j->f32 + 4 * u32 * fabs(expected);
   if (!isfinite(expected) || !isfinite(got)) bound = 1;
   fv_verdict_note(j->verdict, FV_C4, same ? 0 : fabs(got - expected), bound, "lse", index, got,
                   expected);
   ++j->verdict->compared;
 }
 
+/* sum(n, blocks) of criteria.h. */
+static double sum_error(int64_t terms, int64_t blocks) {
+  return 2 + ((double)fv_min(terms + 1, 64 + blocks) + 4) / 4;
+}
+
 static void judge_row(judge *j, const fv_sequence *s, int64_t i, int64_t head, uint32_t *errors) {
   double floor_weight = j->weights.underflow / j->weights.roundoff;
   if (j->strict) floor_weight = 0;
-  fv_reference_attend(j->problem, s, i, head, floor_weight, &j->row, errors);
+  if (!look_at_row(j, s, i, head, floor_weight, errors)) return;
   if (!j->row.finite) {
     j->verdict->exempt += j->problem->dim_v;
     return;
   }
+  double dots = sum_error(j->problem->dim, 9) * j->row.dot;
+  j->sums = u32 * fmax(8, sum_error(j->row.visible, 8));
+  j->f32 = j->sums + u32 * fmax(8 * j->row.logit, dots);
   judge_out(j, s, i, head);
   judge_lse(j, s, i, head);
 }
@@ -243,7 +304,7 @@ void fv_judge_attention(const fv_problem *problem, const fv_judge_options *optio
                         fv_verdict *verdict, uint32_t *errors) {
   judge j = {.problem = problem, .options = options, .verdict = verdict};
   j.out = format_of(problem->args.out.dtype);
-  j.weights = format_of(options->weights_dtype);
+  j.weights = weights_format(options->weights_dtype);
   j.u = fmax(j.out.roundoff, j.weights.roundoff);
   j.strict = options->weights_dtype == FOVEA_F32;
 

@@ -21,8 +21,8 @@ typedef struct fv_case_output {
 
 typedef struct fv_case {
   fovea_attention_args args; /* complete but for the workspace */
-  uint64_t features;         /* bit f: fv_feature f */
-  char text[640];            /* all of it in words */
+  fv_feature_set features;
+  char text[768]; /* all of it in words */
   int64_t keys_longest;
   int64_t rows_at_most; /* rows per sequence and head that fit the judge's budget; 0: all */
   fv_case_output out, lse;
@@ -34,16 +34,17 @@ typedef struct fv_case {
 void fv_case_draw(uint64_t seed, uint64_t index, fv_case *c);
 
 /* The features that the handle's device has in some call, each by itself: found by asking it. */
-uint64_t fv_case_find_features(fovea_handle *handle);
+fv_feature_set fv_case_find_features(fovea_handle *handle);
 
 /* Those of `features` that the device has in some call together with `feature`. Dtypes of two tensors
  * are asked about; whatever else it has it is taken to have together. */
-uint64_t fv_case_find_company(fovea_handle *handle, uint64_t features, fv_feature feature);
+fv_feature_set fv_case_find_company(fovea_handle *handle, fv_feature_set features,
+                                    fv_feature feature);
 
 /* Draws until the device supports the case, from `features` alone. Returns how many it left out. What
  * is drawn follows from the seed, the index and the answers of the device. */
 int64_t fv_case_draw_supported(uint64_t seed, uint64_t index, fovea_handle *handle,
-                               uint64_t features, fv_case *c);
+                               fv_feature_set features, fv_case *c);
 void fv_case_free(fv_case *c);
 
 /* Presets the outputs again. */
@@ -53,7 +54,7 @@ void fv_case_reset_outputs(fv_case *c);
 int64_t fv_case_broken_canary(const fv_case_output *output);
 
 static inline bool fv_case_has(const fv_case *c, fv_feature feature) {
-  return c->features >> feature & 1;
+  return fv_feature_in(c->features, feature);
 }
 
 #endif /* FV_DRAW_CASE_H */

@@ -35,7 +35,8 @@ static inline bool fv_random_percent(fv_random *random, int percent) {
 }
 
 static inline float fv_random_uniform(fv_random *random, float low, float high) {
-  return low + (high - low) * (float)(fv_random_bits(random) >> 40) * 0x1p-24f;
+  float part = (float)(fv_random_bits(random) >> 40) * 0x1p-24f; /* first: no range overflows */
+  return low + (high - low) * part;
 }
 
 #endif /* FV_RANDOM_SOURCE_H */

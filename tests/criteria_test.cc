@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "attention/features.h"
 #include "check.h"
@@ -58,7 +59,8 @@ TEST_P(EachFeature, GivesTheReferenceTheMagnitudesOfTheOracle) {
   Case problem(base_of(GetParam(), judged_device()).s);
   const Truth truth = attend(problem.args);
   const uint32_t type = probability_type(problem.args);
-  const auto rows = reference_rows(checked(problem), half_step(type) / unit_roundoff(type));
+  const auto rows =
+      reference_rows(checked(problem), half_step_of_weights(type) / unit_roundoff(type));
   ASSERT_EQ(rows.size(), truth.rows.size());
   for (size_t n = 0; n < rows.size(); ++n) {
     const Row &expected = truth.rows[n];
@@ -75,6 +77,9 @@ TEST_P(EachFeature, GivesTheReferenceTheMagnitudesOfTheOracle) {
     const bool all_matter = problem.args.alibi_slopes == nullptr && problem.args.scale <= 1;
     const double most = all_matter ? expected.size : INFINITY;
     EXPECT_LE(got.logit, most * (1 + kSame));
+    EXPECT_GE(got.dot, expected.dot * (1 - kSame));
+    EXPECT_LE(got.dot, (all_matter ? expected.dot : INFINITY) * (1 + kSame));
+    EXPECT_EQ(got.visible, expected.keys);
     EXPECT_NEAR(got.sum, expected.lhat, kSame * expected.lhat);
     for (int64_t d = 0; d < truth.dim_v; ++d) {
       const size_t at = n * static_cast<size_t>(truth.dim_v) + static_cast<size_t>(d);
@@ -83,6 +88,8 @@ TEST_P(EachFeature, GivesTheReferenceTheMagnitudesOfTheOracle) {
       EXPECT_NEAR(got.magnitude[d], size, kSame * size) << d;
       EXPECT_NEAR(got.noise[d], truth.noise[at], kSame * size) << d;
       EXPECT_NEAR(got.spread[d], truth.sum_abs_v[at], kSame * truth.sum_abs_v[at]) << d;
+      EXPECT_EQ(got.lowest[d], truth.lowest[at]) << d;
+      EXPECT_EQ(got.highest[d], truth.highest[at]) << d;
     }
   }
 }
@@ -132,7 +139,29 @@ class Table {
     if (args_.lse.dtype == FOVEA_NONE || row.empty) return;
     const double got = element(args_.lse, row.batch, row.row, row.h, 0);
     ratios.note(FV_C4, std::fabs(got - row.lse),
-                0x1p-24 * (8 * (1 + row.size) + 4 * std::fabs(row.lse)));
+                0x1p-24 * (of_logits(row) + of_sums(row) + 4 * std::fabs(row.lse)));
+  }
+
+  // sum(n, blocks), L and N of criteria.h.
+  static double of_sum(int64_t terms, int64_t blocks) {
+    return 2 + static_cast<double>(std::min(terms + 1, 64 + blocks) + 4) / 4;
+  }
+  double of_logits(const Row &row) const {
+    return std::max(8 * row.size, of_sum(truth_.dim, 9) * row.dot);
+  }
+  static double of_sums(const Row &row) { return std::max(8.0, of_sum(row.keys, 8)); }
+
+  void add_hull(const Row &row, size_t at, double got, double scale, double lost) {
+    double low = truth_.lowest[at], high = truth_.highest[at];
+    const double size = std::max(std::fabs(low), std::fabs(high));
+    const double mean =
+        (2 * 0x1p-24 * of_sums(row) + (weights_ == FOVEA_F32 ? 0 : unit_roundoff(weights_))) * size;
+    if (args_.out.dtype == FOVEA_E4M3) {
+      low = std::clamp(low, -448 * std::fabs(scale), 448 * std::fabs(scale));
+      high = std::clamp(high, -448 * std::fabs(scale), 448 * std::fabs(scale));
+    }
+    ratios.note(FV_C10, std::max({0.0, low - got, got - high}),
+                mean + unit_roundoff(args_.out.dtype) * (size + mean) + lost);
   }
 
   // Returns what underflow takes.
@@ -146,12 +175,15 @@ class Table {
       o = std::clamp(o, -448 * std::fabs(scale), 448 * std::fabs(scale));
     }
     const double a = truth_.condition[at], r = truth_.noise[at], size = std::fabs(o);
-    const double f = 8 * 0x1p-24 * (1 + row.size) * a;
+    const double f = 0x1p-24 * (of_logits(row) + of_sums(row)) * a;
     const double step = half_step(args_.out.dtype) * std::fabs(scale);
-    const double lost =
-        step + (row.empty ? 0 : half_step(weights_) * truth_.sum_abs_v[at] / row.lhat);
+    const double lost = step + (row.empty ? 0
+                                          : (half_step_of_weights(weights_) * truth_.sum_abs_v[at] +
+                                             0x1p-150 * static_cast<double>(row.keys)) /
+                                                row.lhat);
     const double e = std::fabs(got - o);
     const double c1 = 2 * u_ * a + f + lost, c1s = u_ * size + 4 * u_ * r + f + lost;
+    add_hull(row, at, got, scale, lost);
     ratios.note(FV_C1, e, c1);
     ratios.note(FV_C1S, e, c1s);
     if (weights_ == FOVEA_F32) {
@@ -182,7 +214,9 @@ class Table {
 };
 
 double floor_of(uint32_t weights_type) {
-  return weights_type == FOVEA_F32 ? 0 : half_step(weights_type) / unit_roundoff(weights_type);
+  return weights_type == FOVEA_F32
+             ? 0
+             : half_step_of_weights(weights_type) / unit_roundoff(weights_type);
 }
 
 // The oracle's R knows only the types of q, where here the type is the judge's option, and its S
@@ -194,6 +228,7 @@ Truth truth_for_the_judge(const Case &problem, uint32_t weights_type) {
   for (size_t n = 0; n < rows.size(); ++n) {
     std::copy_n(rows[n].noise, width, truth.noise.begin() + static_cast<ptrdiff_t>(n * width));
     truth.rows[n].size = rows[n].logit;
+    truth.rows[n].dot = rows[n].dot;
   }
   return truth;
 }
@@ -254,6 +289,146 @@ TEST_P(EachFeature, IsJudgedByTheRatiosOfTheTableWhenNumbersAreOff) {
 
 INSTANTIATE_TEST_SUITE_P(Criteria, EachFeature, testing::ValuesIn(features()),
                          [](const auto &info) { return info.param.name; });
+
+// ---- Problems written out ----
+
+// One row of one head over `keys` keys, contiguous; q, k and v are constants unless set.
+struct OneRow {
+  uint32_t dtype;
+  int64_t keys, dim, dim_v;
+  std::vector<float> q, k, v, out;
+  float lse = 0, sink = -std::numeric_limits<float>::infinity();
+
+  OneRow(uint32_t type, int64_t len, int64_t width, int64_t width_v)
+      : dtype(type),
+        keys(len),
+        dim(width),
+        dim_v(width_v),
+        q(static_cast<size_t>(width)),
+        k(static_cast<size_t>(len * width)),
+        v(static_cast<size_t>(len * width_v)),
+        out(static_cast<size_t>(width_v)) {}
+
+  // The numbers that f32 has, as `dtype` stores them.
+  std::vector<uint16_t> stored(const std::vector<float> &from) const {
+    std::vector<uint16_t> to(2 * from.size());
+    for (size_t i = 0; i < from.size(); ++i) {
+      fv_store_f32(dtype, to.data(), static_cast<int64_t>(i), from[i]);
+    }
+    return to;
+  }
+
+  fv_verdict judged(fv_reference_row *row = nullptr) {
+    std::vector<uint16_t> qs = stored(q), ks = stored(k), vs = stored(v), outs = stored(out);
+    const auto type = static_cast<fovea_dtype>(dtype);
+    fovea_attention_args args = {};
+    args.struct_size = sizeof args;
+    args.q = fovea_contiguous(qs.data(), type, 1, 1, 1, dim);
+    args.k = fovea_contiguous(ks.data(), type, 1, keys, 1, dim);
+    args.v = fovea_contiguous(vs.data(), type, 1, keys, 1, dim_v);
+    args.out = fovea_contiguous(outs.data(), type, 1, 1, 1, dim_v);
+    args.sinks = &sink;
+    fv_problem problem;
+    EXPECT_EQ(fv_check_attention(&args, &problem), FOVEA_OK) << fovea_error_detail();
+    fv_judge_options options = {};
+    options.weights_dtype = dtype;
+    fv_verdict verdict = {};
+    fv_judge_attention(&problem, &options, &verdict, nullptr);
+    fv_sequence_cursor cursor = {};
+    fv_sequence sequence;
+    uint32_t errors = 0;
+    if (row != nullptr && fv_sequence_next(&problem, &cursor, &sequence)) {
+      fv_reference_attend(&problem, &sequence, 0, 0, 0, row, &errors);
+    }
+    return verdict;
+  }
+};
+
+TEST(Hull, ConvictsZerosWhereHugeLogitsLetEveryOtherBoundPass) {
+  OneRow row(FOVEA_F16, 8, 128, 8);
+  std::fill(row.q.begin(), row.q.end(), 8704.0f);
+  std::fill(row.k.begin(), row.k.end(), 8704.0f);
+  std::fill(row.v.begin(), row.v.end(), 1.5f);
+  const fv_verdict zeros = row.judged();
+  EXPECT_LE(zeros.worst[FV_C1], 1);
+  EXPECT_GT(zeros.worst[FV_C10], 100);
+  EXPECT_FALSE(fv_verdict_passes(&zeros));
+  EXPECT_EQ(zeros.first_bad.criterion, FV_C10);
+  EXPECT_EQ(zeros.first_bad.expected, 1.5);
+  std::fill(row.out.begin(), row.out.end(), 1.5f);
+  const fv_verdict right = row.judged();
+  EXPECT_TRUE(fv_verdict_passes(&right));
+}
+
+TEST(Hull, HasNoKeyWhoseWeightIsZeroWhateverTheErrorsOfLogits) {
+  fv_reference_row found;
+  OneRow row(FOVEA_F32, 3, 16, 8);
+  row.q[0] = 4;  // the scale is 1/4: logits are k
+  for (size_t d = 0; d < 8; ++d) {
+    row.v[d] = 1;
+    row.v[8 + d] = 2;
+    row.v[16 + d] = 50;
+  }
+  row.k[16] = -1;
+  for (const float depth : {103.0f, 106.0f}) {
+    row.k[32] = -depth;
+    row.judged(&found);
+    EXPECT_EQ(found.lowest[0], 1);
+    EXPECT_EQ(found.highest[0], depth < 104 ? 50 : 2) << depth;
+  }
+  row.sink = -103;
+  row.judged(&found);
+  EXPECT_EQ(found.lowest[0], 0);
+  row.sink = -106;
+  row.judged(&found);
+  EXPECT_EQ(found.lowest[0], 1);
+}
+
+// The most that sums of equal terms are off by in f32, added in blocks of 64 and tiles of 8 of them,
+// and what a chain that is not cut is off by: 512 mantissas, one per column.
+class EqualTerms : public testing::Test {
+ protected:
+  static constexpr int64_t kKeys = 1024;
+  OneRow row{FOVEA_F32, kKeys, 8, 512};
+  void SetUp() override {
+    Choices choices(5);
+    for (int64_t d = 0; d < row.dim_v; ++d) {
+      const auto mantissa = static_cast<float>(choices.below(1 << 23));
+      const float value = d == 0 ? 0x1.04f0d2p0f : 1 + mantissa * 0x1p-23f;
+      for (int64_t j = 0; j < kKeys; ++j) row.v[static_cast<size_t>(j * row.dim_v + d)] = value;
+    }
+  }
+  // Sums in f32 of `block` terms from zero, `blocks` of which are added in f32 and the rest in double.
+  void add_up(int64_t block, int64_t blocks) {
+    for (size_t d = 0; d < row.out.size(); ++d) {
+      double sum = 0;
+      for (int64_t j = 0; j < kKeys; j += block * blocks) {
+        float tile = 0;
+        for (int64_t b = j; b < std::min(kKeys, j + block * blocks); b += block) {
+          float part = 0;
+          for (int64_t n = b; n < std::min(kKeys, b + block); ++n) part += row.v[d];
+          tile += part;
+        }
+        sum += tile;
+      }
+      row.out[d] = static_cast<float>(sum / kKeys);
+    }
+  }
+};
+
+TEST_F(EqualTerms, StayWithinC5InBlocksOf64AndNearlyReachIt) {
+  add_up(64, 8);
+  const fv_verdict verdict = row.judged();
+  EXPECT_LE(verdict.worst[FV_C5], 1);
+  EXPECT_GT(verdict.worst[FV_C5], 0.7);
+}
+
+TEST_F(EqualTerms, PassC5InAChainThatIsNotCut) {
+  add_up(kKeys, 1);
+  EXPECT_GT(row.judged().worst[FV_C5], 5);
+  add_up(128, 1);
+  EXPECT_GT(row.judged().worst[FV_C5], 1);
+}
 
 TEST(LargestDifference, LooksAtTheElementsAndAtNothingBetweenThem) {
   const float far = std::numeric_limits<float>::quiet_NaN();

@@ -36,9 +36,15 @@ static void load_row(const fovea_tensor *t, const fovea_tensor *scale, fv_place 
   }
 }
 
-/* t[j], or false if the row does not see key j. *size receives the sum of the magnitudes of all
- * that is added up in it: the scale of its rounding errors. */
-static bool logit(const row_context *row, int64_t key, double *value, double *size) {
+/* The logit of one key, and the scale of its rounding errors. */
+typedef struct key_logit {
+  double value; /* t[j] */
+  double size;  /* the sum of the magnitudes of all that is added up in it */
+  double dot;   /* |scale * q.k| */
+} key_logit;
+
+/* False if the row does not see the key. */
+static bool logit(const row_context *row, int64_t key, key_logit *result) {
   const fv_problem *p = row->problem;
   const fovea_attention_args *a = &p->args;
   fv_place place, v_place;
@@ -58,31 +64,40 @@ static bool logit(const row_context *row, int64_t key, double *value, double *si
     dot_size += fabs(row->q[d] * k[d]);
   }
   double t = p->scale * dot;
+  result->dot = fabs(t);
   if (a->softcap > 0) t = a->softcap * tanh(t / a->softcap);
   double alibi = (double)row->mask.slope * (double)fv_distance(&row->mask, key);
-  *value = t - alibi + bias;
-  *size = p->scale * dot_size + fabs(alibi) + fabs((double)bias);
+  result->value = t - alibi + bias;
+  result->size = p->scale * dot_size + fabs(alibi) + fabs((double)bias);
   return true;
 }
 
 /* The first pass: the largest logit, the sink among them. */
 static double row_maximum(const row_context *row, double sink, fv_reference_row *result) {
   double maximum = sink;
-  result->logit = 0;
+  result->logit = result->dot = 0;
   result->visible = 0;
   for (int64_t key = row->mask.first; key < row->mask.len; ++key) {
-    double t, size;
-    if (!logit(row, key, &t, &size)) continue;
+    key_logit t;
+    if (!logit(row, key, &t)) continue;
     ++result->visible;
-    if (!(t <= maximum)) maximum = t; /* a NaN stays */
+    if (!(t.value <= maximum)) maximum = t.value; /* a NaN stays */
     if (isnan(maximum)) break;
-    if (size > result->logit) result->logit = size;
+    if (t.size > result->logit) result->logit = t.size;
+    if (t.dot > result->dot) result->dot = t.dot;
   }
   return maximum;
 }
 
-static void add_value(const row_context *row, int64_t key, double weight, double floor_weight,
-                      fv_reference_row *result) {
+static void widen_hull(const double *v, int64_t dim_v, fv_reference_row *result) {
+  for (int64_t d = 0; d < dim_v; ++d) {
+    if (v[d] < result->lowest[d]) result->lowest[d] = v[d];
+    if (v[d] > result->highest[d]) result->highest[d] = v[d];
+  }
+}
+
+static void add_value(const row_context *row, int64_t key, double weight, bool weighs,
+                      double floor_weight, fv_reference_row *result) {
   const fv_problem *p = row->problem;
   fv_place place;
   double v[FV_MAX_DIM_V];
@@ -95,6 +110,20 @@ static void add_value(const row_context *row, int64_t key, double weight, double
     result->noise[d] += noisy * noisy * v[d] * v[d];
     result->spread[d] += fabs(v[d]);
     if (!isfinite(v[d])) result->finite = false;
+  }
+  if (weighs) widen_hull(v, p->dim_v, result);
+}
+
+/* How far below the largest logit a weight is 0 in f32, whatever the errors of both: exp(-104) is
+ * below 2^-150, and a logit is off by at most 24 u32 (1 + S) (criteria.h). */
+static double hull_depth(const fv_reference_row *result) {
+  return 104 + 2 * 24 * 0x1p-24 * (1 + result->logit);
+}
+
+static void start_hull(bool has_sink, int64_t dim_v, fv_reference_row *result) {
+  for (int64_t d = 0; d < dim_v; ++d) {
+    result->lowest[d] = has_sink ? 0 : INFINITY;
+    result->highest[d] = has_sink ? 0 : -INFINITY;
   }
 }
 
@@ -138,13 +167,15 @@ void fv_reference_attend(const fv_problem *problem, const fv_sequence *sequence,
     return;
   }
   result->sum = exp(sink - maximum);
+  double least = maximum - hull_depth(result);
+  start_hull(sink >= least, problem->dim_v, result);
   for (int64_t key = context.mask.first; key < context.mask.len; ++key) {
-    double t, size;
-    if (!logit(&context, key, &t, &size)) continue;
-    double weight = exp(t - maximum);
-    if (!isfinite(t)) result->finite = false;
+    key_logit t;
+    if (!logit(&context, key, &t)) continue;
+    double weight = exp(t.value - maximum);
+    if (!isfinite(t.value)) result->finite = false;
     result->sum += weight;
-    add_value(&context, key, weight, weight_floor, result);
+    add_value(&context, key, weight, t.value >= least, weight_floor, result);
   }
   finish_row(maximum, problem->dim_v, result);
 }
@@ -215,13 +246,15 @@ static void write_weights(const fv_weights_problem *w, const fv_sequence *sequen
   start_row(p, sequence, row, head, &errors, &context);
   double sink = sink_of(p, head);
   double maximum = row_maximum(&context, sink, &result);
-  double t, size, sum = exp(sink - maximum);
+  double sum = exp(sink - maximum);
+  key_logit t;
   for (int64_t key = context.mask.first; key < context.mask.len; ++key) {
-    if (logit(&context, key, &t, &size)) sum += exp(t - maximum);
+    if (logit(&context, key, &t)) sum += exp(t.value - maximum);
   }
   for (int64_t key = 0; key < weights->shape[3]; ++key) {
-    bool seen = maximum != -INFINITY && logit(&context, key, &t, &size);
-    fv_store_f64(weights->dtype, weights->data, offset + key, seen ? exp(t - maximum) / sum : 0);
+    bool seen = maximum != -INFINITY && logit(&context, key, &t);
+    double weight = seen ? exp(t.value - maximum) / sum : 0;
+    fv_store_f64(weights->dtype, weights->data, offset + key, weight);
   }
   fv_report_errors(p, sequence->index, errors);
 }

@@ -18,13 +18,20 @@ typedef struct fv_reference_row {
   double magnitude[FV_MAX_DIM_V]; /* sum_j w_j |v_j| */
   double noise[FV_MAX_DIM_V];     /* sqrt(sum_j max(w_j, floor)^2 v_j^2) */
   double spread[FV_MAX_DIM_V];    /* sum_j |v_j| over visible keys */
+  double lowest[FV_MAX_DIM_V];    /* the least v that may weigh something: see below */
+  double highest[FV_MAX_DIM_V];   /* the largest */
   double logit;                   /* the largest sum of magnitudes behind a visible logit */
+  double dot;                     /* the largest |scale * q.k| of a visible key */
   double sum;                     /* sum_j exp(t_j - max_j t_j), the sink included */
   int64_t visible;                /* keys seen */
   bool finite;                    /* every key and value seen is finite */
 } fv_reference_row;
 
-/* Computes row i of query head h. weight_floor: the least weight that rounds like a normal number
+/* out lies between lowest and highest: those of the v of all visible keys whose weight in f32 need
+ * not be 0, and 0 if there is a sink. Keys whose logits, as far as f32 can err, lie more than 104
+ * below the largest have weights below 2^-150. Both are 0 if the row sees nothing.
+ *
+ * Computes row i of query head h. weight_floor: the least weight that rounds like a normal number
  * in the type that probabilities are rounded to (for `noise`); 0 if none. *errors collects bits. */
 void fv_reference_attend(const fv_problem *problem, const fv_sequence *sequence, int64_t row,
                          int64_t head, double weight_floor, fv_reference_row *result,

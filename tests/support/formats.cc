@@ -138,6 +138,11 @@ double unit_roundoff(uint32_t dtype) {
   return std::ldexp(1.0, -format_of(dtype).mantissa_bits - 1);
 }
 
+// A row's largest probability is stored as 2^11 or more in f16, which ends at 2^16.
+double half_step_of_weights(uint32_t dtype) {
+  return dtype == FOVEA_F16 ? 0x1p-36 : half_step(dtype);
+}
+
 double half_step(uint32_t dtype) {
   const Format &f = format_of(dtype);
   return std::ldexp(1.0, lowest_exponent(f) - f.mantissa_bits - 1);

@@ -29,6 +29,7 @@ uint32_t poison_bits(uint32_t dtype);
 
 double unit_roundoff(uint32_t dtype);  // 2^-(digits): relative error of one rounding
 double half_step(uint32_t dtype);      // absolute error of one rounding below the normal range
+double half_step_of_weights(uint32_t dtype);  // the same of a probability, relative to the largest
 double largest(uint32_t dtype);
 double round_to(uint32_t dtype, double value);
 double ulp(uint32_t dtype, double value);  // distance of the neighbours around value

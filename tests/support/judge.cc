@@ -1,6 +1,7 @@
 // judge.cc - see judge.h. Each criterion is one limit; one loop compares them all.
 #include "judge.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <limits>
@@ -31,7 +32,21 @@ struct Element {
   double coarse_u;  // of out's type or the probabilities'
   double eta_p;     // of the probabilities' type
   double a, r, sum_abs_v, f;
+  double lowest, highest;
+  double sums;  // u32 N
 };
+
+double sum_error(int64_t terms, int64_t blocks) {
+  return 2.0 + static_cast<double>(std::min(terms + 1, 64 + blocks) + 4) / 4.0;
+}
+
+double error_of_sums(const Row &row) {
+  return std::fmax(8.0, sum_error(row.keys, 8));
+}
+
+double error_of_logits(const Row &row, int64_t dim) {
+  return std::fmax(8.0 * row.size, sum_error(dim, 9) * row.dot);
+}
 
 Element element_at(const Truth &truth, const Observed &observed, size_t n, int64_t d) {
   const size_t at = n * static_cast<size_t>(truth.dim_v) + static_cast<size_t>(d);
@@ -48,12 +63,16 @@ Element element_at(const Truth &truth, const Observed &observed, size_t n, int64
   e.u = unit_roundoff(observed.out_dtype);
   e.eta = half_step(observed.out_dtype);
   e.coarse_u = coarser_roundoff(observed);
-  e.eta_p = is_16_bit(observed.q_dtype) ? half_step(observed.q_dtype) : 0.0;
+  e.eta_p = is_16_bit(observed.q_dtype) ? half_step_of_weights(observed.q_dtype) : 0.0;
   const double shrink = 1.0 / std::fabs(divisor);
   e.a = truth.condition[at] * shrink;
   e.r = truth.noise[at] * shrink;
   e.sum_abs_v = truth.sum_abs_v[at] * shrink;
-  e.f = 8.0 * observed.work * (1.0 + row.size) * e.a + kFlush * e.sum_abs_v;
+  e.sums = observed.work * error_of_sums(row);
+  const double arithmetic = observed.work * error_of_logits(row, truth.dim) + e.sums;
+  e.f = arithmetic * e.a + kFlush * e.sum_abs_v;
+  e.lowest = std::fmin(truth.lowest[at] / divisor, truth.highest[at] / divisor);
+  e.highest = std::fmax(truth.lowest[at] / divisor, truth.highest[at] / divisor);
   return e;
 }
 
@@ -206,8 +225,9 @@ Finding judge_c4(const Truth &truth, const Observed &observed) {
       compare(&finding, row, -1, got, row.lse, got == row.lse ? 0.0 : 1.0, 0.0);
     } else if (std::isfinite(row.lse) && std::isfinite(got)) {
       // The result is stored in f32, whatever the arithmetic.
-      const double limit = observed.work * (8.0 * (1.0 + row.size) + 4.0 * std::fabs(row.lse)) +
-                           0x1p-24 * std::fabs(row.lse);
+      const double units =
+          error_of_logits(row, truth.dim) + error_of_sums(row) + 4.0 * std::fabs(row.lse);
+      const double limit = observed.work * units + 0x1p-24 * std::fabs(row.lse);
       compare(&finding, row, -1, got, row.lse, std::fabs(got - row.lse), limit);
     }
   }
@@ -246,9 +266,31 @@ Finding judge_c8(const Truth &truth, const Observed &observed) {
   });
 }
 
+Finding judge_c10(const Truth &truth, const Observed &observed) {
+  Finding finding;
+  finding.criterion = "C10";
+  const bool narrow = is_16_bit(observed.q_dtype);
+  const double u_p = narrow ? unit_roundoff(observed.q_dtype) : 0.0;
+  const double most = observed.out_dtype == FOVEA_E4M3 ? largest(observed.out_dtype) : INFINITY;
+  for (size_t n = 0; n < truth.rows.size(); ++n) {
+    for (int64_t d = 0; d < truth.dim_v; ++d) {
+      const Element e = element_at(truth, observed, n, d);
+      if (!is_judged(e)) continue;
+      const double size = std::fmax(std::fabs(e.lowest), std::fabs(e.highest));
+      const double mean = (2.0 * e.sums + u_p) * size;
+      double limit = mean + e.u * (size + mean) + e.eta;
+      if (!e.row->empty) limit += (e.eta_p + kFlush) * e.sum_abs_v / e.row->lhat;
+      const double nearest =
+          std::fmin(std::fmax(e.got, std::fmax(e.lowest, -most)), std::fmin(e.highest, most));
+      compare(&finding, *e.row, d, e.got, nearest, std::fabs(e.got - nearest), limit);
+    }
+  }
+  return finding;
+}
+
 std::vector<Finding> judge(const Truth &truth, const Observed &observed, bool exact_probabilities) {
   std::vector<Finding> findings = {judge_class(truth, observed), judge_c4(truth, observed),
-                                   judge_c8(truth, observed)};
+                                   judge_c8(truth, observed), judge_c10(truth, observed)};
   const bool narrow = is_16_bit(observed.out_dtype) ||
                       (observed.out_dtype == FOVEA_F32 && is_16_bit(observed.q_dtype));
   if (narrow) {

@@ -1,20 +1,28 @@
 // judge.h - how far a result may lie from the truth, and where it lies farther.
 //
 // u is the unit roundoff of out's type, u32 that of the arithmetic (2^-24 for kernels in single
-// precision, 2^-52 for the reference), A, R, S, lhat the magnitudes of oracle.h, and
-// F = 8 u32 (1 + S) A all effects of the arithmetic. e is the error of one element, eta half the
-// smallest step of out, eta_p that of the probabilities' type.
+// precision, 2^-52 for the reference), A, R, S, M, lhat the magnitudes of oracle.h, n the visible
+// keys, and F = u32 (L + N) A all effects of the arithmetic, with
+//
+//   sum(n, blocks) = 2 + (min(n + 1, 64 + blocks) + 4) / 4    sums in blocks of 64 terms
+//   L = max(8 S, sum(dim, 9) M)                                logits
+//   N = max(8, sum(n, 8))                                      weights, and sums over keys
+//
+// which cli/criteria.h derives. e is the error of one element, eta half the smallest step of out,
+// eta_p that of the probabilities' type.
 //
 //   class  NaN and infinities are where the truth has them
 //   C1     |e| <= 2u A + F + eta_p sum|v| / lhat + eta            16-bit
 //   C1s    |e| <= u |O| + 4u R + F + eta                          16-bit, statistical
 //   C2     norm(e) <= 1.5 (u sqrt(norm(O)^2 + norm(R)^2) + norm(F) + norm(eta))  rows, dim_v >= 64
 //   C3     C2 with 0.8 over the tensor, from 4096 elements on
-//   C4     |lse error| <= u32 (8 (1 + S) + 4 |lse|); exact in empty rows
+//   C4     |lse error| <= u32 (L + N + 4 |lse|); exact in empty rows
 //   C5     |e| <= u |O| + eta + F                  probabilities are never rounded (CPU, f32)
 //   C6     |e| <= u A + F + eta, and relative norm <= 0.04        e4m3 out
 //   C7     8-bit caches are judged as what they decode to: nothing of its own
 //   C8     |e| <= 2 ulp where every value has one sign (A = |O|) and F <= u A
+//   C10    lowest - H <= value <= highest + H, with V the larger of both in magnitude and
+//          H = (2 u32 N + u_p) V + u (V + that) + eta_p sum|v| / lhat + eta, u_p of 16-bit q, else 0
 //
 // Errors are compared as stored, that is, after the division by out's scale. F also holds what
 // single precision loses below its normal range: 2^-126 sum|v|.
@@ -56,6 +64,7 @@ Finding judge_c4(const Truth &truth, const Observed &observed);
 Finding judge_c5(const Truth &truth, const Observed &observed);
 Finding judge_c6(const Truth &truth, const Observed &observed);
 Finding judge_c8(const Truth &truth, const Observed &observed);
+Finding judge_c10(const Truth &truth, const Observed &observed);
 
 // Every criterion that applies to the types. `exact_probabilities` adds C5 for all types.
 std::vector<Finding> judge(const Truth &truth, const Observed &observed, bool exact_probabilities);

@@ -200,6 +200,8 @@ struct Known {
     row.lse = 3.0;
     row.lhat = 4.0;
     row.size = 7.0;
+    row.keys = 5;
+    truth.dim = 64;
     truth.dim_v = columns;
     truth.rows.assign(static_cast<size_t>(rows), row);
     const size_t count = static_cast<size_t>(rows * columns);
@@ -207,6 +209,8 @@ struct Known {
     truth.condition.assign(count, 5.0);  // A
     truth.noise.assign(count, 3.0);      // R
     truth.sum_abs_v.assign(count, 100.0);
+    truth.lowest.assign(count, 0.5);
+    truth.highest.assign(count, 2.0);
     truth.out_scale.assign(count, 1.0);
     observed.out = truth.out;
     observed.lse.assign(static_cast<size_t>(rows), 3.0);
@@ -215,6 +219,7 @@ struct Known {
   }
   double u() const { return unit_roundoff(observed.out_dtype); }
   double eta() const { return half_step(observed.out_dtype); }
+  double eta_p() const { return half_step_of_weights(observed.q_dtype); }
   double f() const { return 8.0 * 0x1p-24 * (1.0 + 7.0) * 5.0 + 0x1p-126 * 100.0; }
 };
 
@@ -235,7 +240,7 @@ class Limit : public testing::TestWithParam<uint32_t> {};
 
 TEST_P(Limit, OfC1IsTwoRoundingsOfTheConditionAndTheArithmetic) {
   const Known known(GetParam());
-  expect_limit(known, 2 * known.u() * 5 + known.f() + known.eta() * 100 / 4 + known.eta(),
+  expect_limit(known, 2 * known.u() * 5 + known.f() + known.eta_p() * 100 / 4 + known.eta(),
                judge_c1);
 }
 
@@ -292,6 +297,55 @@ TEST(Limits, OfC4GrowWithLogitsAndLse) {
   }
 }
 
+// Equal terms need 2 + (min(n, 71) + 5) / 4 units where that is more than 8, that is from 20 keys on.
+TEST(Limits, GrowWithTheNumberOfKeysUpToATile) {
+  for (const auto &[keys, units] : std::vector<std::pair<int64_t, double>>{
+           {1, 8}, {19, 8}, {20, 8.25}, {64, 19.25}, {71, 21}, {1000000, 21}}) {
+    Known known(FOVEA_F32);
+    known.truth.rows[0].keys = keys;
+    known.truth.sum_abs_v = {0.0};
+    const double f = 0x1p-24 * (8 * 7.0 + units) * 5.0;
+    expect_limit(known, known.u() * 1 + known.eta() + f, judge_c5);
+  }
+}
+
+TEST(Limits, GrowWithDotsOfOneSignAndTheirDim) {
+  for (const auto &[dim, units] :
+       std::vector<std::pair<int64_t, double>>{{8, 8.0}, {64, 19.25}, {128, 21.25}, {576, 21.25}}) {
+    Known known(FOVEA_F32);
+    known.truth.rows[0].dot = 7.0;  // as much as S: one sign
+    known.truth.sum_abs_v = {0.0};
+    known.truth.dim = dim;
+    const double f = 0x1p-24 * (units * 7.0 + 8) * 5.0;
+    expect_limit(known, known.u() * 1 + known.eta() + f, judge_c5);
+    const double limit = 0x1p-24 * (units * 7.0 + 8 + 4 * 3.0 + 3.0);
+    known.observed.lse[0] = 3.0 + limit * 0.9999;
+    EXPECT_FALSE(judge_c4(known.truth, known.observed).failed);
+    known.observed.lse[0] = 3.0 + limit * 1.0001;
+    EXPECT_TRUE(judge_c4(known.truth, known.observed).failed);
+  }
+}
+
+TEST(Limits, OfC10AreTheLeastAndTheLargestValueToRounding) {
+  for (const uint32_t dtype : {FOVEA_F32, FOVEA_F16, FOVEA_BF16}) {
+    Known known(dtype);
+    known.truth.rows[0].size = 1e9;  // whatever logits became
+    known.truth.sum_abs_v = {0.0};
+    const double u_p = dtype == FOVEA_F32 ? 0.0 : known.u();
+    const double mean = (2 * 0x1p-24 * 8 + u_p) * 2.0;
+    const double limit = mean + known.u() * (2.0 + mean) + known.eta();
+    const auto fails = [&](double got) {
+      known.observed.out = {got};
+      return judge_c10(known.truth, known.observed).failed;
+    };
+    EXPECT_FALSE(fails(1.0));
+    EXPECT_FALSE(fails(0.5 - 0.9999 * limit));
+    EXPECT_TRUE(fails(0.5 - 1.0001 * limit));
+    EXPECT_FALSE(fails(2.0 + 0.9999 * limit));
+    EXPECT_TRUE(fails(2.0 + 1.0001 * limit));
+  }
+}
+
 TEST(Limits, TakeTheCoarserTypeOfOutAndProbabilities) {
   Known known(FOVEA_F32);
   known.observed.q_dtype = FOVEA_BF16;
@@ -305,6 +359,7 @@ TEST(Limits, ShrinkWithTheScaleOfOut) {
   known.truth.out = {4.0};
   known.truth.condition = {20.0};
   known.truth.sum_abs_v = {400.0};
+  known.truth.highest = {8.0};
   expect_limit(known, known.u() * 5 + known.f() + known.eta(), judge_c6);
 }
 
@@ -325,16 +380,16 @@ TEST(Judging, AsksEachCriterionThatAppliesToTheTypes) {
     for (const Finding &f : judge(known.truth, known.observed, exact)) text += f.criterion + " ";
     return text;
   };
-  EXPECT_EQ(names(FOVEA_F16, FOVEA_F16, false), "class C4 C8 C1 C1s C2 C3 ");
-  EXPECT_EQ(names(FOVEA_BF16, FOVEA_BF16, true), "class C4 C8 C1 C1s C2 C3 C5 ");
-  EXPECT_EQ(names(FOVEA_F32, FOVEA_F32, false), "class C4 C8 C5 ");
-  EXPECT_EQ(names(FOVEA_BF16, FOVEA_F32, false), "class C4 C8 C1 C1s C2 C3 ");
-  EXPECT_EQ(names(FOVEA_E4M3, FOVEA_E4M3, false), "class C4 C8 C6 ");
+  EXPECT_EQ(names(FOVEA_F16, FOVEA_F16, false), "class C4 C8 C10 C1 C1s C2 C3 ");
+  EXPECT_EQ(names(FOVEA_BF16, FOVEA_BF16, true), "class C4 C8 C10 C1 C1s C2 C3 C5 ");
+  EXPECT_EQ(names(FOVEA_F32, FOVEA_F32, false), "class C4 C8 C10 C5 ");
+  EXPECT_EQ(names(FOVEA_BF16, FOVEA_F32, false), "class C4 C8 C10 C1 C1s C2 C3 ");
+  EXPECT_EQ(names(FOVEA_E4M3, FOVEA_E4M3, false), "class C4 C8 C10 C6 ");
 }
 
 TEST(Judging, NamesTheFirstFailureOrElseTheWorstRatio) {
   Known known(FOVEA_F16, 4);
-  const double limit = 2 * known.u() * 5 + known.f() + known.eta() * 100 / 4 + known.eta();
+  const double limit = 2 * known.u() * 5 + known.f() + known.eta_p() * 100 / 4 + known.eta();
   const auto off_by = [&](std::vector<double> limits) {
     for (size_t d = 0; d < 4; ++d) known.observed.out[d] = 1.0 + limits[d] * limit;
     return judge_c1(known.truth, known.observed).d;

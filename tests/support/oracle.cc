@@ -34,6 +34,7 @@ struct Logit {
   int64_t key;
   double value;
   double size;  // sum of the magnitudes that were added up
+  double dot;   // |scale * q.k|
 };
 
 bool key_is_seen(const Geometry &geometry, const Sequence &s, int64_t g, int64_t j) {
@@ -99,6 +100,7 @@ std::vector<Logit> logits_of(const Geometry &geometry, const Sequence &s, int64_
       size += std::fabs(q[d] * k[d]);
     }
     double t = scale * sum;
+    const double dot = std::fabs(t);
     size *= std::fabs(scale);
     if (softcap > 0.0) t = softcap * std::tanh(t / softcap);
     const double distance =
@@ -106,20 +108,20 @@ std::vector<Logit> logits_of(const Geometry &geometry, const Sequence &s, int64_
     const double bias = geometry.bias_at(s, i, h, j);
     if (args.alibi_slopes != nullptr) t -= slope * distance;
     t += bias;
-    logits.push_back({j, t, size + std::fabs(slope * distance) + std::fabs(bias)});
+    logits.push_back({j, t, size + std::fabs(slope * distance) + std::fabs(bias), dot});
   }
   return logits;
 }
 
-// S of the row: the largest magnitude among the keys that can matter. A key whose logit, with its
-// own error on top, stays 40 below the maximum adds less than e^-40 and cannot.
-double size_of_row(const std::vector<Logit> &logits, double maximum) {
-  double size = 0.0;
+// S and M of the row: the largest magnitudes among the keys that can matter. A key whose logit, with
+// its own error on top, stays 40 below the maximum adds less than e^-40 and cannot.
+void measure_row(const std::vector<Logit> &logits, Row *row) {
   for (const Logit &logit : logits) {
-    const double error = 8.0 * kU32 * (1.0 + logit.size);
-    if (!(logit.value + error < maximum - 40.0)) size = std::max(size, logit.size);
+    const double error = 22.0 * kU32 * (1.0 + logit.size);
+    if (logit.value + error < row->max - 40.0) continue;
+    row->size = std::max(row->size, logit.size);
+    row->dot = std::max(row->dot, logit.dot);
   }
-  return size;
 }
 
 // Fills in max, lhat, lse, size and empty; returns the weights, one per logit.
@@ -144,7 +146,8 @@ std::vector<double> soften(const Geometry &geometry, const std::vector<Logit> &l
   }
   for (double &weight : weights) weight /= row->lhat;
   row->lse = row->max + std::log(row->lhat);
-  row->size = size_of_row(logits, row->max);
+  row->keys = static_cast<int64_t>(logits.size());
+  measure_row(logits, row);
   return weights;
 }
 
@@ -157,7 +160,7 @@ struct Rounding {
 Rounding rounding_of(const fovea_attention_args &args) {
   const bool narrow = args.q.dtype == FOVEA_F16 || args.q.dtype == FOVEA_BF16;
   const uint32_t dtype = narrow ? args.q.dtype : static_cast<uint32_t>(FOVEA_F32);
-  return {unit_roundoff(dtype), half_step(dtype)};
+  return {unit_roundoff(dtype), half_step_of_weights(dtype)};
 }
 
 void accumulate(const Cache &cache, const std::vector<Logit> &logits,
@@ -177,6 +180,27 @@ void accumulate(const Cache &cache, const std::vector<Logit> &logits,
   }
 }
 
+// The hull: weights below 2^-150, e^-104 and less, are 0 in f32; 48 u32 (1 + S) is what two logits are
+// off by at most (judge.h).
+void span_values(const Cache &cache, const std::vector<Logit> &logits, double maximum, double sink,
+                 int64_t dim_v, double *lowest, double *highest) {
+  double size = std::isfinite(sink) ? std::fabs(sink) : 0.0;
+  for (const Logit &logit : logits) size = std::max(size, logit.size);
+  const double least = maximum - 104.0 - 48.0 * kU32 * (1.0 + size);
+  for (int64_t d = 0; d < dim_v; ++d) {
+    std::vector<double> values;
+    if (sink >= least) values.push_back(0.0);
+    for (const Logit &logit : logits) {
+      if (logit.value >= least) {
+        values.push_back(cache.v[static_cast<size_t>(logit.key * dim_v + d)]);
+      }
+    }
+    if (values.empty()) continue;  // a NaN among the logits
+    lowest[d] = *std::min_element(values.begin(), values.end());
+    highest[d] = *std::max_element(values.begin(), values.end());
+  }
+}
+
 void attend_row(const Geometry &geometry, const Sequence &s, const Cache &cache, Row row,
                 Truth *truth) {
   const fovea_attention_args &args = geometry.args();
@@ -189,13 +213,17 @@ void attend_row(const Geometry &geometry, const Sequence &s, const Cache &cache,
   row.exempt = !cache.finite || (finite && !(row.size <= kLargestF32));
   const size_t width = static_cast<size_t>(truth->dim_v);
   const size_t at = truth->out.size();
-  for (auto *field : {&truth->out, &truth->condition, &truth->noise, &truth->sum_abs_v}) {
+  for (auto *field : {&truth->out, &truth->condition, &truth->noise, &truth->sum_abs_v,
+                      &truth->lowest, &truth->highest}) {
     field->resize(at + width, 0.0);
   }
   double *sums[4] = {truth->out.data() + at, truth->condition.data() + at, truth->noise.data() + at,
                      truth->sum_abs_v.data() + at};
   if (!row.empty) {
     accumulate(cache, logits, weights, rounding_of(args), row.lhat, truth->dim_v, sums);
+    const double sink = args.sinks != nullptr ? static_cast<double>(args.sinks[row.h]) : -kInfinity;
+    span_values(cache, logits, row.max, sink, truth->dim_v, truth->lowest.data() + at,
+                truth->highest.data() + at);
   }
   for (int64_t d = 0; d < truth->dim_v; ++d) {
     sums[2][d] = std::sqrt(sums[2][d]);
@@ -238,6 +266,7 @@ void expect_errors(const Geometry &geometry, const Sequence &s, Truth *truth) {
 Truth attend(const fovea_attention_args &args) {
   const Geometry geometry(args);
   Truth truth;
+  truth.dim = args.q.shape[3];
   truth.dim_v = args.v.shape[3];
   for (const Sequence &s : geometry.sequences()) {
     for (int64_t g = 0; g < geometry.heads_kv(); ++g) {

@@ -60,19 +60,23 @@ struct Row {
   bool empty = true;           // sees no key, or only logits of -inf
   bool exempt = false;         // sees a sequence with NaN or infinities: anything may come out
   double lse = 0;
-  double max = 0;   // of the logits
-  double lhat = 0;  // sum exp(t - max), the sink included
-  double size = 0;  // S: the largest sum of magnitudes that went into a logit which can matter
+  double max = 0;    // of the logits
+  double lhat = 0;   // sum exp(t - max), the sink included
+  double size = 0;   // S: the largest sum of magnitudes that went into a logit which can matter
+  double dot = 0;    // M: the largest |scale * q.k| of a key which can matter
+  int64_t keys = 0;  // visible
 };
 
 // Flat arrays hold [row of `rows`][dim_v].
 struct Truth {
   std::vector<Row> rows;
-  int64_t dim_v = 0;
+  int64_t dim = 0, dim_v = 0;
   std::vector<double> out;
   std::vector<double> condition;          // A = sum p |v|
   std::vector<double> noise;              // R = sqrt(sum max(p, eta / (u lhat))^2 v^2)
   std::vector<double> sum_abs_v;          // over the visible keys
+  std::vector<double> lowest;             // v of the keys whose weight in f32 need not be 0, and
+  std::vector<double> highest;            // 0 if there is a sink; 0 in rows that see nothing
   std::vector<double> out_scale;          // what stored values are divided by; 1 without a scale
   std::vector<uint32_t> errors_required;  // bits that must be set, per sequence
   std::vector<uint32_t> errors_allowed;   // bits that may be set
