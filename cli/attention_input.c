@@ -57,20 +57,25 @@ static uint32_t library_dtype(fv_file_dtype dtype) {
   }
 }
 
+typedef fv_file_status open_function(const char *path, const char *name, fv_tensor_file **file,
+                                     fv_file_error *error);
+
 static int open_files(fv_input *input, const fv_input_options *options) {
   const char *paths[] = {options->q, options->k, options->v};
+  open_function *open_any = input->shapes_only ? fv_tensor_file_open_header : fv_tensor_file_open;
+  open_function *open_npy = input->shapes_only ? fv_npy_open_header : fv_npy_open;
   fv_file_error error;
   input->label = options->file ? options->file : options->q;
   if (options->file) {
     input->paths[0] = options->file;
     input->file_count = 1;
-    if (fv_tensor_file_open(options->file, "q", &input->files[0], &error) == FV_FILE_OK) {
+    if (open_any(options->file, "q", &input->files[0], &error) == FV_FILE_OK) {
       return FV_EXIT_OK;
     }
     return fv_cli_fail_file(&error);
   }
   for (int i = 0; i < 3; ++i) {
-    if (fv_npy_open(paths[i], tensor_names[i], &input->files[i], &error) != FV_FILE_OK) {
+    if (open_npy(paths[i], tensor_names[i], &input->files[i], &error) != FV_FILE_OK) {
       return fv_cli_fail_file(&error);
     }
     input->paths[i] = paths[i];
@@ -135,6 +140,25 @@ static const fovea_tensor *view_at(const fv_input *input, int which) {
   return views[which];
 }
 
+/* Whether k, v and q would fit each other were heads and sequence the other way round. */
+static bool fits_other_layout(const fv_input *input) {
+  const int64_t *q = input->args.q.shape, *k = input->args.k.shape, *v = input->args.v.shape;
+  bool heads_fit = k[1] ? q[1] % k[1] == 0 : q[1] == 0;
+  return k[0] == q[0] && v[0] == k[0] && v[1] == k[1] && v[2] == k[2] && k[3] == q[3] && heads_fit;
+}
+
+/* What to do about extents that do not fit; a flag may not contradict the metadata. */
+static const char *layout_hint(const fv_input *input) {
+  bool stored = fv_tensor_file_metadata(input->files[0], "layout") != NULL;
+  if (!fits_other_layout(input)) {
+    return input->heads_first ? "they were read as [batch, heads, seq, dim]; check the tensors"
+                              : "they were read as [batch, seq, heads, dim]; check the tensors";
+  }
+  if (stored) return "the layout in the file's metadata may be wrong: correct it there";
+  return input->heads_first ? "if they are [batch, seq, heads, dim], try --layout bshd"
+                            : "if they are [batch, heads, seq, dim], try --layout bhsd";
+}
+
 /* The library names extents by its own order of dimensions, which need not be the file's: what
  * files get wrong is told here, in words. */
 static int check_equal_extents(const fv_input *input) {
@@ -150,10 +174,10 @@ static int check_equal_extents(const fv_input *input) {
     long long mine = view_at(input, rules[i].tensor)->shape[rules[i].axis];
     long long other = view_at(input, rules[i].other)->shape[rules[i].axis];
     if (mine == other) continue;
-    return fv_cli_fail(
-        FV_EXIT_INPUT, "%s: tensor %s has %s %lld, must have tensor %s's, %lld; is the layout %s?",
-        path_of(input, rules[i].tensor), tensor_names[rules[i].tensor], rules[i].what, mine,
-        tensor_names[rules[i].other], other, input->heads_first ? "bhsd" : "bshd");
+    return fv_cli_fail(FV_EXIT_INPUT, "%s: tensor %s has %s %lld, must have tensor %s's, %lld; %s",
+                       path_of(input, rules[i].tensor), tensor_names[rules[i].tensor],
+                       rules[i].what, mine, tensor_names[rules[i].other], other,
+                       layout_hint(input));
   }
   return FV_EXIT_OK;
 }
@@ -187,9 +211,8 @@ static int check_extents(const fv_input *input) {
   long long heads_q = input->args.q.shape[2], heads_kv = input->args.k.shape[2];
   if (heads_kv ? heads_q % heads_kv == 0 : heads_q == 0) return FV_EXIT_OK;
   return fv_cli_fail(FV_EXIT_INPUT,
-                     "%s: tensor q has %lld heads, must be a multiple of tensor k's %lld; is the "
-                     "layout %s?",
-                     path_of(input, Q), heads_q, heads_kv, input->heads_first ? "bhsd" : "bshd");
+                     "%s: tensor q has %lld heads, must be a multiple of tensor k's %lld; %s",
+                     path_of(input, Q), heads_q, heads_kv, layout_hint(input));
 }
 
 /* What is left to break is the library's to say; it is the file that is wrong. */
@@ -201,6 +224,12 @@ static int check_problem(const fv_input *input) {
 
 /* ---- Conversion ---- */
 
+/* Where only shapes are wanted: an address that is not NULL, aligned like a tensor's, never read. */
+static void *no_data(void) {
+  static _Alignas(256) unsigned char nowhere[256];
+  return nowhere;
+}
+
 static void *allocate(int64_t elements, int64_t element_bytes) {
   size_t bytes = ((size_t)elements * (size_t)element_bytes + 255) / 256 * 256;
   return aligned_alloc(256, bytes ? bytes : 256);
@@ -210,7 +239,9 @@ static void *allocate(int64_t elements, int64_t element_bytes) {
 static int convert(fv_input *input, int which, const fv_file_tensor *tensor, fovea_tensor *view) {
   uint32_t from = library_dtype(tensor->dtype);
   void *data = (void *)(uintptr_t)tensor->data; /* only read: the view of an input */
-  if (from != input->dtype) {
+  if (input->shapes_only) {
+    data = no_data();
+  } else if (from != input->dtype) {
     int64_t count = (int64_t)tensor->bytes / fv_dtype_bytes(from);
     data = input->buffers[which] = allocate(count, fv_dtype_bytes(input->dtype));
     if (!data) return fv_cli_out_of_memory();
@@ -239,23 +270,31 @@ static int read_qkv(fv_input *input, const fv_input_options *options) {
   return FV_EXIT_OK;
 }
 
-/* out in the layout of the file, and lse [batch, heads, seq]. */
-static int make_outputs(fv_input *input) {
+static int allocate_outputs(fv_input *input) {
   const fovea_tensor *q = &input->args.q;
   int64_t dim_v = input->args.v.shape[3];
   __int128 rows = (__int128)q->shape[0] * q->shape[1] * q->shape[2];
   if (rows * (dim_v + 1) > INT64_MAX / 8) return fv_cli_out_of_memory();
   input->buffers[OUT] = allocate((int64_t)rows * dim_v, fv_dtype_bytes(input->dtype));
   input->buffers[LSE] = allocate((int64_t)rows, 4);
-  if (!input->buffers[OUT] || !input->buffers[LSE]) return fv_cli_out_of_memory();
+  return input->buffers[OUT] && input->buffers[LSE] ? FV_EXIT_OK : fv_cli_out_of_memory();
+}
+
+/* out in the layout of the file, and lse [batch, heads, seq]. */
+static int make_outputs(fv_input *input) {
+  const fovea_tensor *q = &input->args.q;
+  int64_t dim_v = input->args.v.shape[3];
+  int code = input->shapes_only ? FV_EXIT_OK : allocate_outputs(input);
+  if (code) return code;
+  void *out = input->shapes_only ? no_data() : input->buffers[OUT];
+  void *lse = input->shapes_only ? no_data() : input->buffers[LSE];
   int64_t shape[4] = {q->shape[0], q->shape[1], q->shape[2], dim_v};
   if (input->heads_first) {
     shape[1] = q->shape[2];
     shape[2] = q->shape[1];
   }
-  input->args.out = view_of(input, input->buffers[OUT], input->dtype, shape);
-  input->args.lse =
-      fovea_contiguous(input->buffers[LSE], FOVEA_F32, q->shape[0], q->shape[1], q->shape[2], 1);
+  input->args.out = view_of(input, out, input->dtype, shape);
+  input->args.lse = fovea_contiguous(lse, FOVEA_F32, q->shape[0], q->shape[1], q->shape[2], 1);
   input->args.lse.stride[0] = q->shape[1] * q->shape[2];
   input->args.lse.stride[1] = 1;
   input->args.lse.stride[2] = q->shape[1];
@@ -283,6 +322,10 @@ static int read_mask(fv_input *input) {
   }
   if (!is_integer(tensor->dtype)) {
     return fail(input, "tensor attention_mask must hold integers or booleans, 0 = hidden");
+  }
+  if (input->shapes_only) {
+    input->args.mask = fovea_contiguous(no_data(), FOVEA_U8, batch, 1, 1, keys);
+    return FV_EXIT_OK;
   }
   int64_t count = batch * keys;
   input->mask = allocate(count, 1);
@@ -322,6 +365,7 @@ static int read_expected(fv_input *input) {
 int fv_input_open(const fv_input_options *options, fv_input *input) {
   memset(input, 0, sizeof *input);
   input->args.struct_size = sizeof input->args;
+  input->shapes_only = options->shapes_only;
   int code = open_files(input, options);
   if (!code) code = fv_input_read_settings(input, options);
   if (!code) code = read_qkv(input, options);
@@ -351,5 +395,5 @@ int fv_input_device(const fv_input_options *options, fovea_handle **handle) {
                         .ordinal = options->ordinal,
                         .threads = options->threads};
   fovea_status status = fovea_create(&wish, handle);
-  return status == FOVEA_OK ? FV_EXIT_OK : fv_cli_fail_call("opening the device", status);
+  return status == FOVEA_OK ? FV_EXIT_OK : fv_cli_fail_open(status);
 }

@@ -16,6 +16,7 @@ typedef struct fv_input_options {
   uint32_t device;          /* fovea_device */
   int32_t ordinal, threads; /* 0: default */
   uint32_t dtype;           /* FOVEA_NONE: the file's */
+  bool shapes_only;         /* nothing is read but headers; addresses stand for tensors */
   bool has_causal, has_window, has_scale, has_softcap;
   uint32_t alignment;                /* with has_causal */
   int32_t window_left, window_right; /* -1: no limit */
@@ -27,6 +28,7 @@ typedef struct fv_input {
   const char *paths[3]; /* of the files */
   fv_tensor_file *files[3];
   int file_count;
+  bool shapes_only;    /* as in the options */
   bool heads_first;    /* bhsd */
   uint32_t file_dtype; /* of q, k and v; F32 if they differ */
   uint32_t dtype;      /* of the computation */

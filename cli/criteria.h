@@ -98,6 +98,23 @@ typedef struct fv_verdict {
   fv_bad_element first_bad;
 } fv_verdict;
 
+/* How a row is judged: not at all; by the reference; or, against expected tensors only, with
+ * magnitudes that bound the row's own from above. */
+typedef enum fv_row_judgement {
+  FV_ROW_SKIPPED,
+  FV_ROW_BY_REFERENCE,
+  FV_ROW_BY_BOUNDS
+} fv_row_judgement;
+
+struct fv_sequence;
+struct fv_reference_row;
+
+/* Asked before each row, in order of sequence, row and head. For FV_ROW_BY_BOUNDS it fills in
+ * *bounds; weight_floor is as in fv_reference_attend. */
+typedef fv_row_judgement fv_choose_row(void *context, const struct fv_sequence *sequence,
+                                       int64_t row, int64_t head, double weight_floor,
+                                       struct fv_reference_row *bounds);
+
 /* How the kernel under judgement rounds probabilities, and how much of a problem to look at. */
 typedef struct fv_judge_options {
   uint32_t weights_dtype; /* FOVEA_F32 on the CPU; what the kernel table says elsewhere */
@@ -105,6 +122,8 @@ typedef struct fv_judge_options {
   int64_t first_row;      /* with rows_at_most: where the spread begins, modulo its step */
   const fovea_tensor *expected_out; /* judge against these instead of the reference's out: */
   const fovea_tensor *expected_lse; /* f32, f16 or bf16, and f32; may be NULL */
+  fv_choose_row *choose;            /* NULL: every row by the reference */
+  void *context;
 } fv_judge_options;
 
 /* Judges args.out and args.lse of a problem that was computed. The verdict is added to *verdict,

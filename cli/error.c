@@ -29,6 +29,11 @@ int fv_cli_fail_call(const char *call, fovea_status status) {
   return fv_cli_fail(code, "%s: %s: %s", call, fovea_status_text(status), fovea_error_detail());
 }
 
+int fv_cli_fail_open(fovea_status status) {
+  if (status != FOVEA_BAD_ARGUMENT) return fv_cli_fail_call("opening the device", status);
+  return fv_cli_fail(FV_EXIT_USAGE, "opening the device: %s", fovea_error_detail());
+}
+
 int fv_cli_out_of_memory(void) {
   return fv_cli_fail(FV_EXIT_OUTPUT, "out of memory");
 }

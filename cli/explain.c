@@ -1,21 +1,23 @@
 /* explain.c - `fovea explain`: which kernel would run on an input, how, and why. */
 #include <argp.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "check.h"
 #include "command.h"
 #include "error.h"
 #include "handle.h"
 #include "input_arguments.h"
+#include "plan.h"
 #include "plan_cuda.h"
 #include "report.h"
 #include "schedule_text.h"
 
-enum { KEY_SCHEDULE = 256 };
+enum { KEY_SCHEDULE = 256, KEY_JSON };
 
 typedef struct explain_options {
   fv_input_options input;
-  bool schedule;
+  bool schedule, json;
 } explain_options;
 
 static error_t parse(int key, char *value, struct argp_state *state) {
@@ -28,73 +30,147 @@ static error_t parse(int key, char *value, struct argp_state *state) {
     case KEY_SCHEDULE:
       options->schedule = true;
       return 0;
+    case KEY_JSON:
+      options->json = true;
+      return 0;
     default:
       return ARGP_ERR_UNKNOWN;
   }
 }
 
 static const struct argp_option flags[] = {
+    {NULL, 0, NULL, 0, "Output:", 4},
     {"schedule", KEY_SCHEDULE, NULL, 0,
-     "On CUDA: also what each CTA does, and how evenly they share it", 0},
+     "On CUDA: also what each CTA does, and how evenly they share it", 4},
+    {"json", KEY_JSON, NULL, 0, "Report as JSON", 4},
     {0}};
 
 static const struct argp_child children[] = {{&fv_input_argp, 0, NULL, 0}, {0}};
 
 static const char help[] =
     "Prints the plan of an attention call: kernel, tiles, workspace, and the reason. Nothing is "
-    "computed."
+    "computed, and of the files only the headers are read."
     "\v"
     "Examples:\n"
     "  fovea explain examples/data/alice-layer2.safetensors\n"
     "  fovea explain alice.safetensors --dtype bf16 --causal bottom-right --window 128,0\n"
     "  fovea explain alice.safetensors --dtype bf16 --device cuda --schedule\n"
+    "  fovea explain alice.safetensors --json\n"
     "\n"
     "Exit status: 0 explained, 2 usage, 3 input missing or invalid, 4 no such device or kernel.";
 
 static const struct argp explain_argp = {flags, parse, "FILE.safetensors", help, children,
                                          NULL,  NULL};
 
+/* What there is to say about a call. */
+typedef struct explanation {
+  fovea_info info;
+  fovea_support support;
+  char plan[4096];        /* "" if there is none */
+  size_t workspace_bytes; /* of this call */
+  char *schedule;         /* NULL: not wanted */
+} explanation;
+
 /* Nothing to say where every CTA simply takes the next tile. */
-static int print_schedule(const fovea_handle *handle, const fv_input *input) {
-  fv_problem problem;
-  fv_plan plan;
+static int write_schedule(FILE *stream, const fovea_handle *handle, const fv_plan *plan,
+                          const fv_problem *problem) {
   fv_schedule_list list;
   if (handle->facts.device != FOVEA_DEVICE_CUDA) {
-    printf("\nno schedule: the threads of a CPU take tiles as they become free\n");
-    return 0;
+    fprintf(stream, "no schedule: the threads of a CPU take tiles as they become free\n");
+    return FV_EXIT_OK;
   }
-  fovea_status status = fv_check_attention_shape(&input->args, &problem);
-  if (status == FOVEA_OK) status = fv_plan_cuda(&handle->cuda.facts, &problem, &plan);
-  if (status != FOVEA_OK) return fv_cli_fail_call(input->label, status);
-  if (!plan.schedule.on) {
-    printf("\nno schedule: tiles are in number, and each CTA takes every %dth\n", plan.workers);
-    return 0;
+  if (!plan->schedule.on) {
+    fprintf(stream, "no schedule: tiles are in number, and each CTA takes every %dth\n",
+            plan->workers);
+    return FV_EXIT_OK;
   }
-  if (!fv_schedule_list_make(&plan, &problem, &list)) return fv_cli_out_of_memory();
-  putchar('\n');
-  fv_schedule_print(stdout, &plan, &problem, &list);
+  if (!fv_schedule_list_make(plan, problem, &list)) return fv_cli_out_of_memory();
+  fv_schedule_print(stream, plan, problem, &list);
   fv_schedule_list_free(&list);
-  return 0;
+  return FV_EXIT_OK;
+}
+
+static int make_schedule(const fovea_handle *handle, const fv_plan *plan, const fv_problem *problem,
+                         char **text) {
+  size_t size;
+  FILE *stream = open_memstream(text, &size);
+  if (!stream) return fv_cli_out_of_memory();
+  int code = write_schedule(stream, handle, plan, problem);
+  if (fclose(stream) && !code) code = fv_cli_out_of_memory();
+  return code;
+}
+
+static int look(const explain_options *options, fovea_handle *handle, const fv_input *input,
+                explanation *found) {
+  fv_problem problem;
+  fv_plan plan;
+  found->info.struct_size = sizeof found->info;
+  found->support.struct_size = sizeof found->support;
+  fovea_get_info(handle, &found->info);
+  fovea_status status = fovea_attention_support(handle, &input->args, &found->support);
+  if (status == FOVEA_OK && !found->support.supported) return FV_EXIT_OK;
+  if (status == FOVEA_OK) {
+    status = fovea_attention_explain(handle, &input->args, found->plan, sizeof found->plan);
+  }
+  if (status == FOVEA_OK) status = fv_check_attention_shape(&input->args, &problem);
+  if (status == FOVEA_OK) {
+    status = handle->facts.device == FOVEA_DEVICE_CUDA
+                 ? fv_plan_cuda(&handle->cuda.facts, &problem, &plan)
+                 : fv_plan_attention(&handle->facts, &problem, &plan);
+  }
+  if (status != FOVEA_OK) return fv_cli_fail_call(input->label, status);
+  found->workspace_bytes = plan.workspace_bytes;
+  if (!options->schedule) return FV_EXIT_OK;
+  return make_schedule(handle, &plan, &problem, &found->schedule);
+}
+
+/* ---- Reports ---- */
+
+static const char *device_name(uint32_t device) {
+  static const char *const names[] = {"auto", "cpu", "reference", "cuda"};
+  return names[device];
+}
+
+static json_t *text_or_null(const char *text) {
+  return text && *text ? fv_report_string(text) : json_null();
+}
+
+static int report_json(const fv_input *input, const explanation *found) {
+  bool supported = found->support.supported;
+  json_t *workspace = supported ? json_integer((json_int_t)found->workspace_bytes) : json_null();
+  return fv_report_write(
+      json_pack("{s:i, s:s, s:o, s:s, s:s, s:b, s:o, s:s, s:o, s:o, s:o}", "schema",
+                FV_REPORT_SCHEMA, "command", "explain", "file", fv_report_string(input->label),
+                "device", device_name(found->info.device), "dtype", fv_dtype_name(input->dtype),
+                "supported", (int)supported, "kernel", text_or_null(found->support.kernel),
+                "reason", found->support.reason, "workspace_bytes", workspace, "plan",
+                text_or_null(found->plan), "schedule", text_or_null(found->schedule)));
+}
+
+static int report_text(const fv_input *input, const explanation *found) {
+  if (!found->support.supported) {
+    return fv_cli_fail(FV_EXIT_DEVICE, "%s: no kernel: %s", input->label, found->support.reason);
+  }
+  fputs(found->plan, stdout);
+  if (found->schedule) printf("\n%s", found->schedule);
+  return fv_report_finish();
 }
 
 static int explain(const explain_options *options, const fv_input *input) {
-  char text[4096];
+  explanation found = {0};
   fovea_handle *handle;
   int code = fv_input_device(&options->input, &handle);
   if (code) return code;
-  fovea_status status = fovea_attention_explain(handle, &input->args, text, sizeof text);
-  if (status != FOVEA_OK) {
-    fovea_destroy(handle);
-    return fv_cli_fail_call(input->label, status);
-  }
-  fputs(text, stdout);
-  if (options->schedule) code = print_schedule(handle, input);
+  code = look(options, handle, input, &found);
+  if (!code) code = options->json ? report_json(input, &found) : report_text(input, &found);
+  if (!code && !found.support.supported) code = FV_EXIT_DEVICE;
+  free(found.schedule);
   fovea_destroy(handle);
-  return code ? code : fv_report_finish();
+  return code;
 }
 
 int fv_command_explain(int argc, char **argv) {
-  explain_options options = {.input = {.window_left = -1, .window_right = -1}};
+  explain_options options = {.input = {.shapes_only = true, .window_left = -1, .window_right = -1}};
   fv_input input;
   char name[] = "fovea explain";
   argv[0] = name;

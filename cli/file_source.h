@@ -13,6 +13,7 @@ typedef struct fv_file_source {
   int fd;               /* -1 if the bytes are in memory */
   const uint8_t *bytes; /* NULL if they are in a file */
   uint64_t size;
+  bool header_only; /* elements are not wanted: data stays NULL */
 } fv_file_source;
 
 /* Opens a regular file. Never blocks: a FIFO without a writer is refused, not waited for. */

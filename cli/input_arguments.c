@@ -61,10 +61,12 @@ static bool parse_causal(const char *text, uint32_t *alignment) {
   return true;
 }
 
-/* 1024: more threads than any machine has a use for here. */
+/* More threads than any machine has a use for here. */
+enum { THREADS_MOST = 4096 };
+
 static bool parse_threads(const char *text, int32_t *threads) {
   int64_t count;
-  if (!fv_parse_count(text, 1, 1024, &count)) return false;
+  if (!fv_parse_count(text, 1, THREADS_MOST, &count)) return false;
   *threads = (int32_t)count;
   return true;
 }
@@ -112,7 +114,21 @@ static const char *option_name(int key) {
   return "?";
 }
 
+/* What an option takes, in words and with its range. */
 static const char *option_values(int key) {
+  switch (key) {
+    case OPT_WINDOW:
+      return "L,R, each a number from -1 (no limit) to 2147483647";
+    case OPT_SCALE:
+    case OPT_SOFTCAP:
+      return "a decimal number above 0, from 1.4e-45 to 3.4e38";
+    case 'd':
+      return "auto|cpu|reference|cuda[:N], N from 0 to 9999";
+    case 't':
+      return "a number from 1 to 4096";
+    default:
+      break;
+  }
   for (const struct argp_option *o = options; o->name || o->doc; ++o) {
     if (o->name && o->key == key) return o->arg;
   }

@@ -7,19 +7,30 @@
 #include "error.h"
 
 /* Not exit(): the handler may have come in the middle of malloc or stdio. The library's threads
- * block all signals, so this runs in the main thread, which holds them back while it writes. */
+ * block all signals, so this runs in the main thread, which holds them back while it writes. The
+ * first bytes erase a line of progress, and are only for terminals. A SIGTERM ends the program as
+ * it would have without a handler, so that who sent it sees that it did. */
 static void on_interrupt(int number) {
-  (void)number;
-  _exit(FV_EXIT_INTERRUPTED);
+  static const char text[] = "\r\033[Kfovea: interrupted\n";
+  const size_t erasing = 4, skipped = isatty(STDERR_FILENO) ? 0 : erasing;
+  ssize_t written = write(STDERR_FILENO, text + skipped, sizeof text - 1 - skipped);
+  (void)written; /* nothing is left to be done about it */
+  if (number == SIGINT) _exit(FV_EXIT_INTERRUPTED);
+  raise(number); /* SA_RESETHAND: by the default action, when this handler returns */
+}
+
+/* Who started the program with the signal ignored, as nohup does, wants it ignored. */
+static void catch_unless_ignored(int number) {
+  struct sigaction before, action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
+  if (sigaction(number, NULL, &before) || before.sa_handler == SIG_IGN) return;
+  sigaction(number, &action, NULL);
 }
 
 void fv_interrupt_setup(void) {
-  struct sigaction before, action = {.sa_handler = on_interrupt};
-  if (!sigaction(SIGINT, NULL, &before) && before.sa_handler != SIG_IGN) {
-    sigaction(SIGINT, &action, NULL);
-  }
-  action.sa_handler = SIG_IGN;
-  sigaction(SIGPIPE, &action, NULL);
+  struct sigaction ignore = {.sa_handler = SIG_IGN};
+  catch_unless_ignored(SIGINT);
+  catch_unless_ignored(SIGTERM);
+  sigaction(SIGPIPE, &ignore, NULL);
 }
 
 void fv_interrupt_hold(sigset_t *before) {
@@ -29,6 +40,19 @@ void fv_interrupt_hold(sigset_t *before) {
   sigaddset(&held, SIGTERM);
   sigaddset(&held, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &held, before);
+}
+
+bool fv_interrupt_is_waiting(void) {
+  static const int ending[] = {SIGINT, SIGTERM, SIGHUP};
+  sigset_t pending;
+  if (sigpending(&pending)) return false;
+  for (size_t i = 0; i < sizeof ending / sizeof ending[0]; ++i) {
+    struct sigaction action;
+    if (sigismember(&pending, ending[i]) != 1) continue;
+    /* A signal that is blocked becomes pending although it is ignored. */
+    if (!sigaction(ending[i], NULL, &action) && action.sa_handler != SIG_IGN) return true;
+  }
+  return false;
 }
 
 void fv_interrupt_release(const sigset_t *before) {

@@ -178,7 +178,8 @@ static const struct argp_option arguments[] = {
 static int64_t parse_index(const char *text, const char *name, struct argp_state *state) {
   int64_t index;
   if (!fv_parse_count(text, 0, INT32_MAX, &index)) {
-    argp_error(state, "--%s: '%s' is not valid; write a number from 0", name, text);
+    argp_error(state, "--%s: '%s' is not valid; write a number from 0 to %d", name, text,
+               INT32_MAX);
   }
   return index;
 }
@@ -248,12 +249,12 @@ static const struct argp map_argp = {arguments, parse, "FILE.safetensors", help,
 static int choose_part(const map_options *options, const fv_input *input, map_data *map) {
   const fovea_tensor *q = &input->args.q;
   if (options->batch >= q->shape[0]) {
-    return fv_cli_fail(FV_EXIT_USAGE, "--batch %lld: %s has %lld batch rows",
+    return fv_cli_fail(FV_EXIT_USAGE, "--batch %lld: %s has %lld batch rows, counted from 0",
                        (long long)options->batch, input->label, (long long)q->shape[0]);
   }
   if (options->one_head && options->head >= q->shape[2]) {
-    return fv_cli_fail(FV_EXIT_USAGE, "--head %lld: %s has %lld heads", (long long)options->head,
-                       input->label, (long long)q->shape[2]);
+    return fv_cli_fail(FV_EXIT_USAGE, "--head %lld: %s has %lld heads, counted from 0",
+                       (long long)options->head, input->label, (long long)q->shape[2]);
   }
   map->keys = real_keys(input, options->batch);
   /* Self-attention pads queries like keys. Queries with tokens of their own are others. */

@@ -1,37 +1,20 @@
 /* run.c - `fovea run`: attention on tensors from files, timed, judged, and written if wanted. */
 #include <argp.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "check.h"
 #include "command.h"
-#include "criteria.h"
+#include "cpu/element.h"
 #include "error.h"
+#include "flag_value.h"
 #include "input_arguments.h"
 #include "mirror.h"
 #include "output_path.h"
 #include "report.h"
-
-typedef struct run_options {
-  fv_input_options input;
-  const char *output;
-  bool json;
-  char *repeat; /* the command line */
-} run_options;
-
-typedef struct run_result {
-  double seconds;
-  fovea_info info;
-  fovea_support support;
-  fv_verdict verdict;
-  uint32_t weights_dtype; /* that probabilities were rounded to */
-  bool against_file;
-  bool has_distance; /* the file has results, but in another dtype than ours */
-  double distance;   /* the largest difference to them */
-  float scale;       /* as used: no default */
-  bool passes;
-} run_result;
+#include "run_report.h"
 
 /* ---- Computing ---- */
 
@@ -53,7 +36,7 @@ static int add_workspace(fovea_handle *handle, fovea_attention_args *args, void 
   return FV_EXIT_OK;
 }
 
-static int compute(fovea_handle *handle, fv_input *input, run_result *result) {
+static int compute(fovea_handle *handle, fv_input *input, fv_run_result *result) {
   void *workspace = NULL;
   result->info.struct_size = sizeof result->info;
   result->support.struct_size = sizeof result->support;
@@ -85,28 +68,115 @@ static void index_as_in_file(const fv_input *input, fv_bad_element *bad) {
   bad->index[2] = heads_first ? seq : head;
 }
 
+static void note_strange(fv_not_finite *strange, const char *tensor, const int64_t index[4],
+                         double value) {
+  if (strange->count++) return;
+  strange->first = (fv_bad_element){.any = true, .tensor = tensor, .got = value};
+  memcpy(strange->first.index, index, sizeof strange->first.index);
+}
+
+static void find_strange_in_row(const fv_input *input, int64_t at[4], fv_not_finite *strange) {
+  const fovea_tensor *out = &input->args.out, *lse = &input->args.lse;
+  int64_t offset = fv_row_offset(out, at[0], at[1], at[2]);
+  for (at[3] = 0; at[3] < out->shape[3]; ++at[3]) {
+    float value = fv_load(out->dtype, out->data, offset + at[3]);
+    if (!isfinite(value)) note_strange(strange, "out", at, (double)value);
+  }
+  at[3] = 0;
+  float sum = fv_load(FOVEA_F32, lse->data, fv_row_offset(lse, at[0], at[1], at[2]));
+  if (!isfinite(sum) && sum != -INFINITY) note_strange(strange, "lse", at, (double)sum);
+}
+
+/* In the order of the file. */
+static void find_strange(const fv_input *input, fv_not_finite *strange) {
+  const int64_t *shape = input->args.out.shape;
+  const int outer = input->heads_first ? 2 : 1, inner = 3 - outer;
+  int64_t at[4] = {0};
+  for (at[0] = 0; at[0] < shape[0]; ++at[0]) {
+    for (at[outer] = 0; at[outer] < shape[outer]; ++at[outer]) {
+      for (at[inner] = 0; at[inner] < shape[inner]; ++at[inner]) {
+        find_strange_in_row(input, at, strange);
+      }
+    }
+  }
+  index_as_in_file(input, &strange->first);
+}
+
+/* Why nothing is judged, or NULL. */
+static const char *why_not(const fv_run_options *options, const fv_run_result *result) {
+  if (!result->rows) return "no rows: nothing to compute";
+  if (options->check == FV_CHECK_NONE) return "nothing, as --check none says";
+  if (result->info.device == FOVEA_DEVICE_REFERENCE && !result->against_file) {
+    return "nothing: the reference is the judge, and judges others";
+  }
+  return NULL;
+}
+
+/* Completes the command line that repeats this run. */
+static int add_to_repeat(fv_run_options *options, int64_t rows) {
+  size_t room = strlen(options->repeat) + sizeof " --check rows=" + 20; /* digits of 2^63 */
+  char *text = malloc(room);
+  if (!text) return fv_cli_out_of_memory();
+  snprintf(text, room, "%s --check rows=%lld", options->repeat, (long long)rows);
+  free(options->repeat);
+  options->repeat = text;
+  return FV_EXIT_OK;
+}
+
+/* As many rows as take the reference about as long as the computation took. The reference's own
+ * results are not computed again but for few rows. */
+static int64_t rows_to_judge(const fv_run_options *options, const fv_problem *problem,
+                             const fv_run_result *result) {
+  if (options->check == FV_CHECK_ROWS && options->rows < result->rows) return options->rows;
+  if (options->check != FV_CHECK_AUTO || fv_rows_are_few(problem)) return result->rows;
+  bool again = result->info.device == FOVEA_DEVICE_REFERENCE;
+  return fv_rows_in_seconds(problem, again ? 0 : result->seconds);
+}
+
+static int judge_rows(fv_run_options *options, const fv_input *input, const fv_problem *problem,
+                      fv_run_result *result) {
+  fv_judge_options judge = {.weights_dtype = result->weights_dtype};
+  fv_row_choice choice;
+  if (result->against_file && input->expected_out.dtype) judge.expected_out = &input->expected_out;
+  if (result->against_file && input->expected_lse.dtype) judge.expected_lse = &input->expected_lse;
+  int64_t rows = rows_to_judge(options, problem, result);
+  if (!fv_judge_rows(problem, &judge, rows, (uint64_t)options->seed, result->against_file, &choice,
+                     &result->verdict)) {
+    return fv_cli_out_of_memory();
+  }
+  result->judged = choice.referenced;
+  result->bounded = choice.compared_by_bounds;
+  index_as_in_file(input, &result->verdict.first_bad);
+  if (fv_verdict_passes(&result->verdict)) {
+    result->outcome = FV_RUN_RIGHT;
+  } else if (result->verdict.compared || !result->verdict.exempt) {
+    result->outcome = FV_RUN_WRONG;
+  } else {
+    result->why_not = "nothing: every row sees NaN or infinities";
+  }
+  /* How many rows it was depends on the machine: who repeats it wants the same. */
+  bool sampled = options->check == FV_CHECK_AUTO && rows < result->rows;
+  return sampled ? add_to_repeat(options, rows) : FV_EXIT_OK;
+}
+
 /* Results in the file decide only in the file's own dtype: in another one the inputs were rounded,
  * and the exact answer for them is another. */
-static int judge(const fv_input *input, run_result *result) {
+static int judge(fv_run_options *options, const fv_input *input, fv_run_result *result) {
   fv_problem problem;
-  fv_judge_options options = {.weights_dtype = result->weights_dtype};
   fovea_status status = fv_check_attention_shape(&input->args, &problem);
   if (status != FOVEA_OK) return fv_cli_fail_call(input->label, status);
   bool has_results = input->expected_out.dtype || input->expected_lse.dtype;
   result->against_file = has_results && input->dtype == input->file_dtype;
-  if (input->expected_out.dtype) options.expected_out = &input->expected_out;
-  if (input->expected_lse.dtype) options.expected_lse = &input->expected_lse;
-  fv_judge_options reference_only = {.weights_dtype = result->weights_dtype};
-  fv_judge_attention(&problem, result->against_file ? &options : &reference_only, &result->verdict,
-                     NULL);
-  index_as_in_file(input, &result->verdict.first_bad);
+  result->rows = fv_row_count(&problem);
   result->scale = problem.scale;
-  result->passes = problem.empty || fv_verdict_passes(&result->verdict);
+  result->why_not = why_not(options, result);
+  result->outcome = result->rows ? FV_RUN_NOT_CHECKED : FV_RUN_RIGHT;
+  find_strange(input, &result->strange);
   if (input->expected_out.dtype) {
     result->has_distance = true;
     result->distance = fv_largest_difference(&input->args.out, &input->expected_out);
   }
-  return FV_EXIT_OK;
+  return result->why_not ? FV_EXIT_OK : judge_rows(options, input, &problem, result);
 }
 
 /* ---- Output ---- */
@@ -121,16 +191,30 @@ static void describe(fv_file_tensor *tensor, const char *name, fv_file_dtype dty
   }
 }
 
-static int write_output(const char *path, const fv_input *input, float used_scale) {
+static fv_file_dtype output_dtype(const fv_input *input) {
   static const fv_file_dtype dtypes[] = {[FOVEA_F32] = FV_FILE_DTYPE_F32,
                                          [FOVEA_F16] = FV_FILE_DTYPE_F16,
                                          [FOVEA_BF16] = FV_FILE_DTYPE_BF16};
+  return dtypes[input->dtype];
+}
+
+/* Asked before the work, not after it. */
+static int check_output(const char *path, const fv_input *input) {
+  if (fv_run_output_is_npy(path) && !fv_npy_has(output_dtype(input))) {
+    return fv_cli_fail(FV_EXIT_USAGE,
+                       "--output %s: .npy has no %s; write .safetensors, or compute in --dtype f32",
+                       path, fv_dtype_name(input->dtype));
+  }
+  return fv_output_path_check(path, input);
+}
+
+static int write_output(const char *path, const fv_input *input, float used_scale) {
   const fovea_attention_args *a = &input->args;
   const int64_t *s = a->out.shape;
   int64_t heads_first[4] = {s[0], s[2], s[1], s[3]};
   fv_file_tensor tensors[2];
   char scale[32], softcap[32], window[32];
-  describe(&tensors[0], "out", dtypes[input->dtype], a->out.data,
+  describe(&tensors[0], "out", output_dtype(input), a->out.data,
            input->heads_first ? heads_first : s, 4);
   describe(&tensors[1], "lse", FV_FILE_DTYPE_F32, a->lse.data, heads_first, 3);
   snprintf(scale, sizeof scale, "%.9g", (double)used_scale);
@@ -144,76 +228,62 @@ static int write_output(const char *path, const fv_input *input, float used_scal
                                   {"causal", input->causal_name ? input->causal_name : "none"},
                                   {"tokens", input->tokens}};
   fv_file_error error;
-  if (fv_safetensors_write(path, tensors, 2, metadata, input->tokens ? 6 : 5, &error) ==
-      FV_FILE_OK) {
-    return FV_EXIT_OK;
-  }
+  fv_file_status status =
+      fv_run_output_is_npy(path)
+          ? fv_npy_write(path, &tensors[0], &error)
+          : fv_safetensors_write(path, tensors, 2, metadata, input->tokens ? 6 : 5, &error);
+  if (status == FV_FILE_OK) return FV_EXIT_OK;
   return fv_cli_fail(FV_EXIT_OUTPUT, "%s", error.text);
-}
-
-/* ---- Reports ---- */
-
-static const char *device_name(uint32_t device) {
-  static const char *const names[] = {"auto", "cpu", "reference", "cuda"};
-  return names[device];
-}
-
-static const char *compared_with(const run_result *result) {
-  return result->against_file ? "file" : "reference";
-}
-
-static int report_json(const run_options *options, const fv_input *input,
-                       const run_result *result) {
-  json_t *report = fv_report_json("run", device_name(result->info.device), result->support.kernel,
-                                  fv_dtype_name(input->dtype), result->seconds, &result->verdict,
-                                  options->repeat);
-  if (report) {
-    json_object_set_new(report, "pass", json_boolean(result->passes));
-    json_object_set_new(report, "compared_with", json_string(compared_with(result)));
-    json_object_set_new(report, "file", fv_report_string(input->label));
-    json_t *distance = result->has_distance ? json_real(result->distance) : NULL;
-    if (!distance) distance = json_null(); /* there is none, or it is NaN or infinite */
-    json_object_set_new(report, "distance_to_file", distance);
-  }
-  return fv_report_write(report);
-}
-
-static int report_text(const run_options *options, const fv_input *input,
-                       const run_result *result) {
-  const fovea_tensor *q = &input->args.q, *k = &input->args.k;
-  printf("file       %s\n", input->label);
-  printf("shape      batch %lld, heads %lld/%lld, len %lld x %lld, dim %lld/%lld\n",
-         (long long)q->shape[0], (long long)q->shape[2], (long long)k->shape[2],
-         (long long)q->shape[1], (long long)k->shape[1], (long long)q->shape[3],
-         (long long)input->args.v.shape[3]);
-  printf("device     %s (%s), %s\n", device_name(result->info.device), result->info.name,
-         result->support.kernel);
-  printf("dtype      %s\n", fv_dtype_name(input->dtype));
-  printf("time       %.3f ms\n", result->seconds * 1e3);
-  printf("against    %s\n",
-         result->against_file ? "the results in the file" : "the double precision reference");
-  if (result->has_distance)
-    printf("distance   %.3g at most from out in the file\n", result->distance);
-  fv_report_print_verdict(&result->verdict, options->repeat);
-  printf("verdict    %s\n", result->passes ? "right" : "WRONG");
-  return fv_report_finish();
 }
 
 /* ---- The command ---- */
 
-enum { OPT_OUTPUT = 'o', OPT_JSON = 600 };
+enum { OPT_OUTPUT = 'o', OPT_SEED = 's', OPT_JSON = 600, OPT_CHECK };
 
 static const struct argp_option arguments[] = {
-    {NULL, 0, NULL, 0, "Output:", 4},
-    {"output", OPT_OUTPUT, "OUT.safetensors", 0, "Write out and lse there", 4},
-    {"json", OPT_JSON, NULL, 0, "Report as JSON", 4},
+    {NULL, 0, NULL, 0, "Checking:", 4},
+    {"check", OPT_CHECK, "all|rows=N|none", 0,
+     "How many rows the reference computes to judge them (default: about as many as take it the "
+     "time of the computation, 16 at least; all if the problem is small)",
+     4},
+    {"seed", OPT_SEED, "S", 0, "Another sample of rows (default: 1)", 4},
+    {NULL, 0, NULL, 0, "Output:", 5},
+    {"output", OPT_OUTPUT, "OUT.safetensors|npy", 0,
+     "Write out and lse there; into .npy, out alone", 5},
+    {"json", OPT_JSON, NULL, 0, "Report as JSON", 5},
     {0}};
 
+static bool parse_check(const char *text, fv_run_options *options) {
+  static const char rows[] = "rows=";
+  if (!strcmp(text, "all")) {
+    options->check = FV_CHECK_ALL;
+  } else if (!strcmp(text, "none")) {
+    options->check = FV_CHECK_NONE;
+  } else {
+    options->check = FV_CHECK_ROWS;
+    return !strncmp(text, rows, strlen(rows)) &&
+           fv_parse_count(text + strlen(rows), 1, INT64_MAX, &options->rows);
+  }
+  return true;
+}
+
 static error_t parse(int key, char *value, struct argp_state *state) {
-  run_options *options = state->input;
+  fv_run_options *options = state->input;
   switch (key) {
     case ARGP_KEY_INIT:
       state->child_inputs[0] = &options->input;
+      return 0;
+    case OPT_CHECK:
+      if (!parse_check(value, options)) {
+        argp_error(state, "--check: '%s' is not valid; write all, none or rows=N, N from 1 to %lld",
+                   value, (long long)INT64_MAX);
+      }
+      return 0;
+    case OPT_SEED:
+      if (!fv_parse_count(value, 0, INT64_MAX, &options->seed)) {
+        argp_error(state, "--seed: '%s' is not valid; write a number from 0 to %lld", value,
+                   (long long)INT64_MAX);
+      }
       return 0;
     case OPT_OUTPUT:
       options->output = value;
@@ -235,6 +305,7 @@ static const char help[] =
     "  fovea run examples/data/street-layer3.safetensors\n"
     "  fovea run street.safetensors --dtype bf16 --causal bottom-right --output out.safetensors\n"
     "  fovea run --q q.npy --k k.npy --v v.npy --layout bshd --json\n"
+    "  fovea run long.safetensors --check rows=1000 --seed 7\n"
     "\n"
     "q, k and v have rank 4. Optional in FILE: attention_mask [batch, len_kv], 0 = a key that "
     "nobody "
@@ -242,35 +313,40 @@ static const char help[] =
     "window.\n"
     "\n"
     "The results in the file decide if the computation is in the file's own dtype; otherwise the "
-    "double precision reference on the rounded inputs does.\n"
+    "double precision reference on the rounded inputs does. Each number in the file is compared, "
+    "whatever --check says but none: in the rows of the sample under the bounds that the reference "
+    "gives, in the others under wider ones, which need only the largest magnitudes of k and v. The "
+    "reference does not judge its own results: with --device reference, only results in the file "
+    "do, and without them nothing is checked.\n"
     "\n"
-    "Exit status: 0 right, 1 wrong, 2 usage, 3 input missing or invalid, 4 no such device or "
+    "Exit status: 0 right or not checked, 1 wrong, 2 usage, 3 input missing or invalid, 4 no such "
+    "device or "
     "kernel, "
     "5 output not writable or out of memory, 130 interrupted.";
 
 static const struct argp run_argp = {arguments, parse, "FILE.safetensors", help, children,
                                      NULL,      NULL};
 
-static int run(const run_options *options, fv_input *input) {
-  run_result result = {0};
+static int run(fv_run_options *options, fv_input *input) {
+  fv_run_result result = {0};
   fovea_handle *handle;
-  int code = options->output ? fv_output_path_check(options->output, input) : FV_EXIT_OK;
+  int code = options->output ? check_output(options->output, input) : FV_EXIT_OK;
   if (!code) code = fv_input_device(&options->input, &handle);
   if (code) return code;
   code = compute(handle, input, &result);
   fovea_destroy(handle);
-  if (!code) code = judge(input, &result);
+  if (!code) code = judge(options, input, &result);
   if (!code && options->output) code = write_output(options->output, input, result.scale);
   if (!code) {
-    code =
-        options->json ? report_json(options, input, &result) : report_text(options, input, &result);
+    code = options->json ? fv_run_report_json(options, input, &result)
+                         : fv_run_report_text(options, input, &result);
   }
   if (code) return code;
-  return result.passes ? FV_EXIT_OK : FV_EXIT_MISMATCH;
+  return result.outcome == FV_RUN_WRONG ? FV_EXIT_MISMATCH : FV_EXIT_OK;
 }
 
 int fv_command_run(int argc, char **argv) {
-  run_options options = {.input = {.window_left = -1, .window_right = -1}};
+  fv_run_options options = {.input = {.window_left = -1, .window_right = -1}, .seed = 1};
   fv_input input;
   options.repeat = fv_report_repeat(argc, argv); /* before argp sorts the arguments */
   if (!options.repeat) return fv_cli_out_of_memory();

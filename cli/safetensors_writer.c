@@ -1,31 +1,16 @@
-/* safetensors_writer.c - writes .safetensors files, completely or not at all.
- *
- * The bytes go to a temporary file in the target's directory (a rename cannot cross file systems),
- * are flushed to the disk, and then take the target's name in one step. Whoever looks at the target
- * sees the old file, or none, or the whole new one. On any failure the temporary file is removed;
- * signals that would end the program in between are held back until that is settled.
+/* safetensors_writer.c - writes .safetensors files, completely or not at all (atomic_file.h).
  *
  * The header is produced twice by the same function, first without a buffer, to learn its length.
  */
-#define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
 
+#include "atomic_file.h"
 #include "tensor_table.h"
 #include "utf8.h"
 
 enum { LENGTH_BYTES = 8, NAME_SHOWN = 128, HEADER_ALIGNMENT = 8 };
-
-/* Names tried for the temporary file: so many writers may be at work in one directory at once. */
-enum { TEMPORARY_NAMES = 100, TEMPORARY_NAME_BYTES = 64 };
 
 typedef struct output {
   const char *path; /* the target */
@@ -34,8 +19,6 @@ typedef struct output {
   const fv_file_metadata *metadata;
   size_t metadata_count;
   fv_file_error *error;
-  int fd;
-  char *temporary; /* its path */
 } output;
 
 /* --- What may be written ------------------------------------------------------------------- */
@@ -216,105 +199,19 @@ static fv_file_status make_header(const output *out, header_text *text) {
 
 /* --- The file ------------------------------------------------------------------------------ */
 
-static fv_file_status fail_to_write(const output *out, const char *what, int number) {
-  return fv_file_fail(out->path, out->error, FV_FILE_NOT_WRITTEN, FV_FILE_NO_OFFSET,
-                      "%s (%s); check the directory, its permissions and the free space", what,
-                      fv_errno_text(number));
-}
-
-/* Not derived from the target's name, which may be as long as the file system allows. O_EXCL
- * neither follows a link nor opens a file that somebody left there. */
-static fv_file_status create_temporary(output *out) {
-  const char *slash = strrchr(out->path, '/');
-  size_t directory_bytes = slash != NULL ? (size_t)(slash - out->path) + 1 : 0;
-  size_t room = directory_bytes + TEMPORARY_NAME_BYTES;
-  out->temporary = (char *)malloc(room);
-  if (out->temporary == NULL) {
-    return fv_fail_out_of_memory(out->path, out->error, room, "its temporary name");
+static fv_file_status write_pieces(const output *out, const header_text *header) {
+  size_t count = out->tensor_count + 1;
+  fv_file_piece *pieces = (fv_file_piece *)calloc(count, sizeof *pieces);
+  if (pieces == NULL) {
+    return fv_fail_out_of_memory(out->path, out->error, count * sizeof *pieces,
+                                 "the list of its tensors");
   }
-  memcpy(out->temporary, out->path, directory_bytes);
-  int number = EEXIST;
-  for (int i = 0; i < TEMPORARY_NAMES && (number == EEXIST || number == EINTR); i++) {
-    snprintf(out->temporary + directory_bytes, TEMPORARY_NAME_BYTES, ".fovea-%ld-%d.tmp",
-             (long)getpid(), i);
-    out->fd = open(out->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
-    if (out->fd >= 0) return FV_FILE_OK;
-    number = errno;
+  pieces[0] = (fv_file_piece){header->bytes, header->size};
+  for (size_t i = 1; i < count; i++) {
+    pieces[i] = (fv_file_piece){out->tensors[i - 1]->data, out->tensors[i - 1]->bytes};
   }
-  return fail_to_write(out, "a temporary file cannot be created beside it", number);
-}
-
-static fv_file_status write_all(const output *out, const void *bytes, uint64_t size) {
-  const uint8_t *from = (const uint8_t *)bytes;
-  while (size > 0) {
-    ssize_t done = write(out->fd, from, (size_t)size);
-    if (done < 0 && errno == EINTR) continue;
-    /* 0 for a chunk that is not empty: nothing says it ever would be more. */
-    if (done <= 0) return fail_to_write(out, "writing failed", done < 0 ? errno : ENOSPC);
-    from += done;
-    size -= (uint64_t)done;
-  }
-  return FV_FILE_OK;
-}
-
-static fv_file_status flush(const output *out) {
-  int result;
-  do {
-    result = fsync(out->fd);
-  } while (result != 0 && errno == EINTR);
-  return result == 0 ? FV_FILE_OK : fail_to_write(out, "flushing to the disk failed", errno);
-}
-
-static fv_file_status fill(const output *out, const header_text *header) {
-  fv_file_status status = write_all(out, header->bytes, header->size);
-  for (size_t i = 0; i < out->tensor_count && status == FV_FILE_OK; i++) {
-    status = write_all(out, out->tensors[i]->data, out->tensors[i]->bytes);
-  }
-  return status == FV_FILE_OK ? flush(out) : status;
-}
-
-/* Closes the file in any case; an earlier failure stays the one that is told. An interrupted close
- * has closed, and fsync has spoken for the data. */
-static fv_file_status close_file(output *out, fv_file_status status) {
-  int result = close(out->fd);
-  if (status != FV_FILE_OK || result == 0 || errno == EINTR) return status;
-  return fail_to_write(out, "closing failed", errno);
-}
-
-static fv_file_status write_and_rename(output *out, const header_text *header) {
-  fv_file_status status = create_temporary(out);
-  if (status == FV_FILE_OK) {
-    status = close_file(out, fill(out, header));
-    if (status == FV_FILE_OK && rename(out->temporary, out->path) != 0) {
-      status = fail_to_write(out, "it cannot take its name", errno);
-    }
-    if (status != FV_FILE_OK) (void)unlink(out->temporary); /* the failure before it is told */
-  }
-  free(out->temporary);
-  return status;
-}
-
-/* Holds back what would end the program with the temporary file left behind. SIGXFSZ, raised by a
- * write beyond the user's file size limit, has by then been reported as that write's error: it is
- * taken back, unless it was pending before. */
-static fv_file_status write_undisturbed(output *out, const header_text *header) {
-  sigset_t held, before, pending, size_exceeded;
-  sigemptyset(&held);
-  sigemptyset(&pending);
-  sigemptyset(&size_exceeded);
-  sigaddset(&size_exceeded, SIGXFSZ);
-  static const int ending[] = {SIGINT, SIGTERM, SIGHUP, SIGXFSZ};
-  for (size_t i = 0; i < sizeof ending / sizeof ending[0]; i++) sigaddset(&held, ending[i]);
-  pthread_sigmask(SIG_BLOCK, &held, &before);
-  sigpending(&pending);
-
-  fv_file_status status = write_and_rename(out, header);
-
-  if (status != FV_FILE_OK && !sigismember(&pending, SIGXFSZ)) {
-    const struct timespec at_once = {0, 0};
-    (void)sigtimedwait(&size_exceeded, NULL, &at_once); /* none is pending as a rule */
-  }
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  fv_file_status status = fv_atomic_file_write(out->path, pieces, count, out->error);
+  free(pieces);
   return status;
 }
 
@@ -344,11 +241,11 @@ fv_file_status fv_safetensors_write(const char *path, const fv_file_tensor *tens
                                  "the list of its tensors");
   }
   order_by_width(tensors, tensor_count, ordered);
-  output out = {path, ordered, tensor_count, metadata, metadata_count, error, -1, NULL};
+  output out = {path, ordered, tensor_count, metadata, metadata_count, error};
   header_text header = {NULL, 0};
   fv_file_status status = check_contents(&out);
   if (status == FV_FILE_OK) status = make_header(&out, &header);
-  if (status == FV_FILE_OK) status = write_undisturbed(&out, &header);
+  if (status == FV_FILE_OK) status = write_pieces(&out, &header);
   free(header.bytes);
   free(ordered);
   return status;

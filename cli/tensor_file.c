@@ -58,13 +58,14 @@ static fv_file_status read_either(const fv_file_source *source, const char *name
   return fv_safetensors_read(source, name, file, error);
 }
 
-static fv_file_status read_path(fv_reader *reader, const char *path, const char *name,
-                                fv_tensor_file **file, fv_file_error *error) {
+static fv_file_status read_path(fv_reader *reader, bool header_only, const char *path,
+                                const char *name, fv_tensor_file **file, fv_file_error *error) {
   *file = NULL;
   if (error != NULL) *error = (fv_file_error){FV_FILE_OK, FV_FILE_NO_OFFSET, ""};
   fv_file_source source;
   fv_file_status status = fv_source_open(path, &source, error);
   if (status != FV_FILE_OK) return status;
+  source.header_only = header_only;
   status = reader(&source, name, file, error);
   fv_source_close(&source);
   return status;
@@ -82,12 +83,22 @@ static fv_file_status read_memory(fv_reader *reader, const void *bytes, size_t s
 
 fv_file_status fv_tensor_file_open(const char *path, const char *name, fv_tensor_file **file,
                                    fv_file_error *error) {
-  return read_path(read_either, path, name, file, error);
+  return read_path(read_either, false, path, name, file, error);
 }
 
 fv_file_status fv_npy_open(const char *path, const char *name, fv_tensor_file **file,
                            fv_file_error *error) {
-  return read_path(fv_npy_read, path, name, file, error);
+  return read_path(fv_npy_read, false, path, name, file, error);
+}
+
+fv_file_status fv_tensor_file_open_header(const char *path, const char *name, fv_tensor_file **file,
+                                          fv_file_error *error) {
+  return read_path(read_either, true, path, name, file, error);
+}
+
+fv_file_status fv_npy_open_header(const char *path, const char *name, fv_tensor_file **file,
+                                  fv_file_error *error) {
+  return read_path(fv_npy_read, true, path, name, file, error);
 }
 
 fv_file_status fv_npy_parse(const void *bytes, size_t size, const char *label, const char *name,
@@ -96,7 +107,7 @@ fv_file_status fv_npy_parse(const void *bytes, size_t size, const char *label, c
 }
 
 fv_file_status fv_safetensors_open(const char *path, fv_tensor_file **file, fv_file_error *error) {
-  return read_path(fv_safetensors_read, path, NULL, file, error);
+  return read_path(fv_safetensors_read, false, path, NULL, file, error);
 }
 
 fv_file_status fv_safetensors_parse(const void *bytes, size_t size, const char *label,

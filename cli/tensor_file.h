@@ -16,6 +16,7 @@
 #ifndef FOVEA_CLI_TENSOR_FILE_H
 #define FOVEA_CLI_TENSOR_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -117,7 +118,14 @@ fv_file_status fv_npy_open(const char *path, const char *name, fv_tensor_file **
                            fv_file_error *error);
 fv_file_status fv_safetensors_open(const char *path, fv_tensor_file **file, fv_file_error *error);
 
-/* The same from memory. `label` stands in for the path in messages; bytes are copied. */
+/* The same without the elements, which are not read: `data` is NULL in every tensor. What is checked
+ * is the same, and takes as long for a file of any size. */
+fv_file_status fv_tensor_file_open_header(const char *path, const char *name, fv_tensor_file **file,
+                                          fv_file_error *error);
+fv_file_status fv_npy_open_header(const char *path, const char *name, fv_tensor_file **file,
+                                  fv_file_error *error);
+
+/* Files that lie in memory. `label` stands in for the path in messages; bytes are copied. */
 fv_file_status fv_npy_parse(const void *bytes, size_t size, const char *label, const char *name,
                             fv_tensor_file **file, fv_file_error *error);
 fv_file_status fv_safetensors_parse(const void *bytes, size_t size, const char *label,
@@ -135,13 +143,18 @@ const char *fv_tensor_file_metadata(const fv_tensor_file *file, const char *key)
 
 /* Writes a .safetensors file, or nothing: the bytes go to a temporary file beside `path`, reach the
  * disk, and only then take the name. A symbolic link at `path` is replaced, not followed. SIGINT,
- * SIGTERM, SIGHUP and SIGXFSZ wait until the call is over, so that none leaves the temporary file.
+ * SIGTERM, SIGHUP and SIGXFSZ end the call early and leave no temporary file.
  * Tensors are stored widest type first, which keeps each aligned to its element for readers that
  * map the file. name, dtype, rank, shape, data, bytes are read of each; bytes must fit the shape.
  */
 fv_file_status fv_safetensors_write(const char *path, const fv_file_tensor *tensors,
                                     size_t tensor_count, const fv_file_metadata *metadata,
                                     size_t metadata_count, fv_file_error *error);
+
+/* The same for one tensor as an .npy file, which has no name and no metadata. BAD_ARGUMENT: .npy has
+ * no such type, or the bytes do not fit the shape. */
+fv_file_status fv_npy_write(const char *path, const fv_file_tensor *tensor, fv_file_error *error);
+bool fv_npy_has(fv_file_dtype dtype);
 
 const char *fv_file_status_name(fv_file_status status); /* "FORTRAN_ORDER" */
 const char *fv_file_status_text(fv_file_status status); /* "Fortran (column-major) order" */

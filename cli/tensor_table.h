@@ -24,7 +24,8 @@ fv_file_status fv_table_create(const fv_file_source *source, uint64_t tensor_cou
                                uint64_t metadata_count, char *text, fv_tensor_file **file,
                                fv_file_error *error);
 
-/* Allocates the data and reads it, tensor by tensor, from file_offset. Sets each data pointer. */
+/* Allocates the data and reads it, tensor by tensor, from file_offset. Sets each data pointer. Does
+ * nothing if only the header is wanted. */
 fv_file_status fv_table_load(const fv_file_source *source, fv_tensor_file *file,
                              fv_file_error *error);
 

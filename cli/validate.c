@@ -91,7 +91,7 @@ static int open_handles(const validate_options *options, fovea_handle **handles)
                           .ordinal = options->ordinal,
                           .threads = i + 1};
     fovea_status status = fovea_create(&wish, &handles[i]);
-    if (status != FOVEA_OK) return fv_cli_fail_call("opening the device", status);
+    if (status != FOVEA_OK) return fv_cli_fail_open(status);
   }
   return FV_EXIT_OK;
 }
@@ -299,6 +299,11 @@ static json_t *coverage_json(const int64_t coverage[FV_FEATURE_COUNT]) {
   return object;
 }
 
+/* Cases that were right so far say nothing about those that were left out. */
+static bool has_verdict(const totals *t) {
+  return !interrupted || t->failed;
+}
+
 static json_t *kernels_json(const totals *t) {
   json_t *object = json_object();
   for (int i = 0; i < t->kernel_count; ++i) {
@@ -319,7 +324,8 @@ static int report_json(const validate_options *o, const totals *t, double second
   json_t *report =
       fv_report_json("validate", device_text(o), kernel, "all", seconds, &verdict, repeat);
   if (report) {
-    json_object_set_new(report, "pass", json_boolean(passes(o, t)));
+    json_t *pass = has_verdict(t) ? json_boolean(passes(o, t)) : json_null();
+    json_object_set_new(report, "pass", pass);
     json_object_set_new(report, "cases", json_integer(t->run));
     json_object_set_new(report, "failed", json_integer(t->failed));
     json_object_set_new(report, "seed", json_integer((json_int_t)o->seed));
@@ -376,7 +382,7 @@ static int report_text(const validate_options *o, const totals *t, double second
     if (!t->first_bad.any) printf("repeat     %s\n", repeat); /* else it stands below "first bad" */
   }
   if (!t->run) printf("nothing was run: no case matches the filter\n");
-  printf("verdict    %s\n", passes(o, t) ? "right" : "WRONG");
+  if (has_verdict(t)) printf("verdict    %s\n", passes(o, t) ? "right" : "WRONG");
   return fv_report_finish();
 }
 
@@ -402,14 +408,14 @@ static const struct argp_option arguments[] = {
     {"json", OPT_JSON, NULL, 0, "Report as JSON", 0},
     {0}};
 
-static int64_t parse_number(const char *text, const char *name, int64_t low,
+static int64_t parse_number(const char *text, const char *name, int64_t low, int64_t high,
                             struct argp_state *state) {
   char *end;
   errno = 0;
   long long value = strtoll(text, &end, 10);
-  if (end == text || *end || errno || value < low) {
-    argp_error(state, "--%s: '%s' is not valid; write a number from %lld", name, text,
-               (long long)low);
+  if (end == text || *end || errno || value < low || value > high) {
+    argp_error(state, "--%s: '%s' is not valid; write a number from %lld to %lld", name, text,
+               (long long)low, (long long)high);
   }
   return value;
 }
@@ -424,20 +430,20 @@ static error_t parse(int key, char *value, struct argp_state *state) {
       }
       return 0;
     case OPT_CASES:
-      o->cases = parse_number(value, "cases", 1, state);
+      o->cases = parse_number(value, "cases", 1, INT64_MAX, state);
       return 0;
     case OPT_SEED:
-      o->seed = (uint64_t)parse_number(value, "seed", 0, state);
+      o->seed = (uint64_t)parse_number(value, "seed", 0, INT64_MAX, state);
       return 0;
     case OPT_FILTER:
       o->filter = value;
       return 0;
     case OPT_CASE:
-      o->only = parse_number(value, "case", 0, state);
+      o->only = parse_number(value, "case", 0, INT64_MAX, state);
       o->cases = 1;
       return 0;
     case OPT_THREADS:
-      o->workers = (int32_t)parse_number(value, "threads", 1, state);
+      o->workers = (int32_t)parse_number(value, "threads", 1, 4096, state);
       if (o->workers > MAX_WORKERS) o->workers = MAX_WORKERS;
       return 0;
     case OPT_JSON:
@@ -489,7 +495,7 @@ static int look_at_device(const validate_options *o, run *r, fovea_support *supp
   fovea_info info = {.struct_size = sizeof info};
   fovea_handle *handle;
   fovea_status status = fovea_create(&wish, &handle);
-  if (status != FOVEA_OK) return fv_cli_fail_call("opening the device", status);
+  if (status != FOVEA_OK) return fv_cli_fail_open(status);
   fovea_get_info(handle, &info);
   r->limited = info.device == FOVEA_DEVICE_CUDA;
   find_features(r, handle);
@@ -527,7 +533,7 @@ int fv_command_validate(int argc, char **argv) {
   code = options.json ? report_json(&options, &r.totals, seconds, support.kernel)
                       : report_text(&options, &r.totals, seconds, support.kernel);
   if (code) return code;
-  if (interrupted) return FV_EXIT_INTERRUPTED;
+  if (interrupted) return fv_cli_fail(FV_EXIT_INTERRUPTED, "interrupted");
   if (r.totals.out_of_memory) return fv_cli_out_of_memory();
   return passes(&options, &r.totals) ? FV_EXIT_OK : FV_EXIT_MISMATCH;
 }

@@ -136,15 +136,8 @@ typedef struct split_room {
 static split_room split_room_for(const fv_facts *facts, const work_bound *work, __int128 rows,
                                  int32_t dim_v) {
   int64_t most = facts->threads > 1 ? (int64_t)FV_SPLIT_PIECES * facts->threads - 1 : 0;
-<<<<<<< HEAD
-  __int128 streams = (__int128)sequences * heads_kv;
-  int32_t stream_rows = rows < FV_STREAM_ROWS ? (int32_t)rows : FV_STREAM_ROWS;
-  return (split_room){streams < most ? (int64_t)streams : most, fv_slot_bytes(stream_rows, dim_v)};
-=======
   int32_t stream_rows = (int32_t)least(rows, FV_STREAM_ROWS);
-  return (split_room){(int64_t)least(work->streams, most),
-                      fv_slot_floats(stream_rows, dim_v) * sizeof(float)};
->>>>>>> w-trap
+  return (split_room){(int64_t)least(work->streams, most), fv_slot_bytes(stream_rows, dim_v)};
 }
 
 static size_t split_bytes(split_room room) {

@@ -20,9 +20,10 @@ _fovea() {
     --causal) mapfile -t COMPREPLY < <(compgen -W 'top-left bottom-right' -- "$current"); return ;;
     --colors) mapfile -t COMPREPLY < <(compgen -W 'head shared root' -- "$current"); return ;;
     --q | --k | --v) _fovea_files npy "$current"; return ;;
+    --check) mapfile -t COMPREPLY < <(compgen -W 'all rows= none' -- "$current"); return ;;
     --output)
       if [ "$command" = map ]; then _fovea_files 'png|svg|pdf' "$current"
-      else _fovea_files safetensors "$current"; fi
+      else _fovea_files 'safetensors|npy' "$current"; fi
       return ;;
     --threads | --window | --scale | --softcap | --cases | --case | --seed | --filter | --batch | --head) return ;;
   esac
@@ -30,8 +31,8 @@ _fovea() {
   local problem='--q --k --v --layout --device --threads --dtype --causal --window --scale --softcap'
   case $command in
     '') options='run validate map info explain --help --version' ;;
-    run) options="$problem --output --json --help" ;;
-    explain) options="$problem --schedule --help" ;;
+    run) options="$problem --check --seed --output --json --help" ;;
+    explain) options="$problem --schedule --json --help" ;;
     validate) options='--device --cases --seed --case --filter --threads --json --help' ;;
     map) options="$problem --batch --head --all-heads --colors --output --help" ;;
     info) options='--json --help' ;;

@@ -1,4 +1,4 @@
-// interrupt_test.cc - an interrupted program ends with 130 and leaves nothing behind.
+// interrupt_test.cc - an interrupted program says so, ends with 130 and leaves nothing behind.
 #include <signal.h>
 #include <time.h>
 
@@ -46,7 +46,7 @@ TEST(Interrupt, EndsARunWith130AndLeavesNoOutput) {
   ASSERT_TRUE(is_ready(process));
   kill(process, SIGINT);
   EXPECT_EQ(wait_for(process).code, 130);
-  EXPECT_EQ(read_file(logs.file("log")), "");
+  EXPECT_EQ(read_file(logs.file("log")), "fovea: interrupted\n");
   EXPECT_EQ(directory.names(), std::vector<std::string>{"in.safetensors"});
 }
 
@@ -68,6 +68,19 @@ TEST(Interrupt, EndsAValidationWith130) {
   ASSERT_TRUE(is_ready(process));
   kill(process, SIGINT);
   EXPECT_EQ(wait_for(process).code, 130);
+  std::string said = read_file(logs.file("log"));
+  EXPECT_NE(said.find("interrupted"), std::string::npos) << said;
+  EXPECT_EQ(said.find("verdict"), std::string::npos) << said;
+}
+
+TEST(Interrupt, BySigtermSaysSoAndEndsByThatSignal) {
+  Directory directory, logs;
+  pid_t process = start({FOVEA_PROGRAM, "run", long_input(directory), "--device", "reference"},
+                        logs.file("log"));
+  ASSERT_TRUE(is_ready(process));
+  kill(process, SIGTERM);
+  EXPECT_EQ(wait_for(process).signal, SIGTERM);
+  EXPECT_EQ(read_file(logs.file("log")), "fovea: interrupted\n");
 }
 
 // As a shell starts commands in the background, or nohup: who ignores a signal wants it ignored.

@@ -112,7 +112,25 @@ TEST(RunInput, TheLayoutDecidesWhichExtentMustFit) {
   std::string path = file.write(directory);
   EXPECT_EQ(fovea({"run", path, "--layout", "bhsd"}).code, 0);
   EXPECT_TRUE(fails(fovea({"run", path, "--layout", "bshd"}), 3,
-                    {"tensor q has 5 heads", "is the layout bshd?"}));
+                    {"tensor q has 5 heads", "try --layout bhsd"}));
+}
+
+// [batch, seq, heads, dim] with 5 queries, 3 keys and 2 heads, read as if heads came first.
+TEST(RunInput, TheOtherLayoutIsProposedOnlyIfItWouldFit) {
+  auto shaped = [](int64_t heads_v) {
+    MadeFile file;
+    file.tensor("q", FV_FILE_DTYPE_F32, {1, 5, 2, 8}, zero);
+    file.tensor("k", FV_FILE_DTYPE_F32, {1, 3, 2, 8}, zero);
+    file.tensor("v", FV_FILE_DTYPE_F32, {1, 3, heads_v, 8}, zero);
+    return file;
+  };
+  expect_refused(shaped(2), {"tensor q has 5 heads", "try --layout bshd"});
+  MadeFile stored = shaped(2);
+  expect_refused(stored.metadata("layout", "bhsd"), {"tensor q has 5 heads", "metadata"});
+  Directory directory;
+  Ran ran = fovea({"run", shaped(4).write(directory)});
+  EXPECT_TRUE(fails(ran, 3, {"tensor v has len_kv 4", "read as [batch, heads, seq, dim]"}));
+  EXPECT_EQ(ran.err.find("--layout"), std::string::npos) << ran.err;
 }
 
 TEST(RunInput, ADimThatNoKernelEverHasIsRefused) {

@@ -59,6 +59,33 @@ TEST(RunOutput, IsWhatTheSameRunExpects) {
   }
 }
 
+// numpy.save writes the same bytes.
+TEST(RunOutput, NamedNpyIsAnNpyFileOfOutAlone) {
+  Directory directory;
+  std::string input = plain_file().write(directory), output = directory.file("o.npy");
+  for (const char *dtype : {"f32", "f16"}) {
+    Ran ran = fovea({"run", input, "--output", output, "--dtype", dtype});
+    EXPECT_EQ(ran.code, 0) << ran.err;
+    EXPECT_NE(ran.out.find("written    out alone"), std::string::npos) << ran.out;
+    const char *type = dtype[1] == '3' ? "<f4" : "<f2";
+    std::string dictionary =
+        std::string("{'descr': '") + type + "', 'fortran_order': False, 'shape': (1, 2, 3, 8), }";
+    std::string data(2 * 3 * 8 * (dtype[1] == '3' ? 4 : 2), '\0');
+    std::string expected = std::string("\x93NUMPY\x01\x00\x76\x00", 10) + dictionary;
+    expected += std::string(127 - expected.size(), ' ') + "\n" + data;
+    EXPECT_EQ(read_file(output), expected);
+  }
+  EXPECT_EQ(directory.names(), (Names{"in.safetensors", "o.npy"}));
+}
+
+TEST(RunOutput, OfATypeThatNpyLacksIsRefusedBeforeTheWork) {
+  Directory directory;
+  std::string input = plain_file().write(directory), output = directory.file("o.npy");
+  EXPECT_TRUE(fails(fovea({"run", input, "-o", output, "--dtype", "bf16"}), 2,
+                    {output, "bf16", ".safetensors", "--dtype f32"}));
+  EXPECT_EQ(directory.names(), (Names{"in.safetensors"}));
+}
+
 TEST(RunOutput, ReplacesAnOldFileAndLeavesNothingElse) {
   Directory directory;
   std::string output = directory.file("o.safetensors");

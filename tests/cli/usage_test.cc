@@ -65,13 +65,23 @@ TEST(Usage, ValuesThatAnOptionDoesNotTakeAreNamedWithThoseItTakes) {
     const char *takes;
   } rows[] = {
       {"--layout", {"", "sbhd", "BHSD"}, "bhsd|bshd"},
-      {"--device", {"", "gpu", "CPU", "cuda:", "cuda:-1", "cuda:x", "cuda:99999"}, "cuda[:N]"},
+      {"--device",
+       {"", "gpu", "CPU", "cuda:", "cuda:-1", "cuda:x", "cuda:99999"},
+       "cuda[:N], N from 0 to 9999"},
       {"--dtype", {"", "f64", "fp16", "BF16", "e4m3"}, "f32|f16|bf16"},
       {"--causal", {"", "yes", "top_left", "none"}, "top-left|bottom-right"},
-      {"--window", {"", "1", "1,2,3", "-2,0", " 1,2", "1,+2", "1,2 ", "2147483648,0"}, "L,R"},
-      {"--scale", {"", "0", "-1", "nan", "inf", "1e99", "0x8", " 1", "1e-60"}, "X"},
-      {"--softcap", {"", "0", "-1", "nan", "infinity", "1x"}, "C"},
-      {"--threads", {"", "0", "-1", "1025", "2x", " 2", "99999999999999999999"}, "N"},
+      {"--window",
+       {"", "1", "1,2,3", "-2,0", " 1,2", "1,+2", "1,2 ", "2147483648,0"},
+       "L,R, each a number from -1 (no limit) to 2147483647"},
+      {"--scale",
+       {"", "0", "-1", "nan", "inf", "1e99", "0x8", " 1", "1e-60"},
+       "above 0, from 1.4e-45 to 3.4e38"},
+      {"--softcap", {"", "0", "-1", "nan", "infinity", "1x"}, "above 0, from 1.4e-45 to 3.4e38"},
+      {"--threads", {"", "0", "-1", "4097", "2x", " 2", "99999999999999999999"}, "from 1 to 4096"},
+      {"--seed", {"", "-1", "x", "9223372036854775808"}, "from 0 to 9223372036854775807"},
+      {"--check",
+       {"", "some", "rows", "rows=", "rows=0", "rows=-1", "rows=x", "ALL", "all "},
+       "all, none or rows=N, N from 1 to 9223372036854775807"},
   };
   for (const auto &row : rows) {
     for (const char *value : row.values) {
@@ -79,6 +89,40 @@ TEST(Usage, ValuesThatAnOptionDoesNotTakeAreNamedWithThoseItTakes) {
       EXPECT_TRUE(fails(fovea({"run", "x.safetensors", std::string(row.option) + "=" + value}), 2,
                         {std::string(row.option) + ": '" + value + "'", row.takes}));
     }
+  }
+}
+
+TEST(Usage, CountsOfTheOtherCommandsNameTheirRangeToo) {
+  std::string file = example("street-layer0.safetensors");
+  const struct {
+    std::vector<std::string> arguments;
+    const char *says;
+  } rows[] = {
+      {{"validate", "--cases=0"},
+       "--cases: '0' is not valid; write a number from 1 to 92233720368"},
+      {{"validate", "--seed=-1"},
+       "--seed: '-1' is not valid; write a number from 0 to 92233720368"},
+      {{"validate", "--case=x"}, "--case: 'x' is not valid; write a number from 0 to 922337203685"},
+      {{"validate", "--threads=4097"},
+       "--threads: '4097' is not valid; write a number from 1 to 4096"},
+      {{"map", file, "--head=-1"},
+       "--head: '-1' is not valid; write a number from 0 to 2147483647"},
+      {{"map", file, "--head=12"}, "12 heads, counted from 0"},
+      {{"map", file, "--batch=1"}, "1 batch rows, counted from 0"},
+  };
+  for (const auto &row : rows) {
+    EXPECT_TRUE(fails(fovea(row.arguments), 2, {row.says}));
+  }
+}
+
+// Of the machine's making, not of the input's: like a flag that is wrong.
+TEST(Usage, AnInstructionSetThatDoesNotExistIsRefused) {
+  std::string file = example("street-layer0.safetensors");
+  for (const std::vector<std::string> &command :
+       {std::vector<std::string>{"run", file}, {"map", file}, {"explain", file}, {"validate"}}) {
+    Launch how{command};
+    how.environment = {{"FOVEA_CPU_ISA", "bogus"}};
+    EXPECT_TRUE(fails(run(how), 2, {"FOVEA_CPU_ISA", "portable, avx2 or avx512"})) << command[0];
   }
 }
 

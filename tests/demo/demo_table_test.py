@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""usage: demo_table_test.py ROOT. The table of scripts/demo passes only what is right and complete."""
+"""usage: demo_table_test.py ROOT. The table of scripts/demo passes only what is right and complete,
+and the script says how long it takes."""
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -66,6 +68,19 @@ class DemoTable(unittest.TestCase):
 
   def test_no_inputs_are_no_pass(self):
     self.assertEqual(self.table()[0], 1)
+
+
+class Demo(unittest.TestCase):
+  def test_says_how_long_it_takes_before_it_does_anything(self):
+    with tempfile.TemporaryDirectory() as folder:
+      scripts = pathlib.Path(folder, "scripts")
+      scripts.mkdir()
+      shutil.copy(ROOT / "scripts/demo", scripts)
+      (scripts / "setup").write_text("#!/bin/sh\nexit 1\n")
+      (scripts / "setup").chmod(0o755)
+      done = subprocess.run([scripts / "demo"], capture_output=True, text=True, check=False)
+      self.assertEqual(done.returncode, 1)
+      self.assertRegex(done.stderr, r"^scripts/demo: some \d+ minutes on two cores")
 
 
 if __name__ == "__main__":

@@ -119,6 +119,27 @@ TEST_P(ReadFaults, ReadsOfOneByteGiveTheSameTensors) {
   EXPECT_EQ(open(), FV_FILE_OK) << error_.text;
 }
 
+// A signal waits for the end of a read: of gigabytes at once, for seconds.
+TEST_P(ReadFaults, LargeTensorsAreReadInPieces) {
+  std::string data(9 << 20, 'x'), bytes = std::to_string(data.size());
+  std::string header =
+      "{\"q\":{\"dtype\":\"I8\",\"shape\":[" + bytes + "],\"data_offsets\":[0," + bytes + "]}}";
+  std::string dict = "{'descr': '|i1', 'fortran_order': False, 'shape': (" + bytes + ",), }";
+  write_bytes(path_, GetParam() == Format::kNpy ? npy(dict, data) : safetensors(header, data));
+  fv_tensor_file *file = nullptr;
+  ASSERT_EQ(fv_tensor_file_open_header(path_.c_str(), "q", &file, &error_), FV_FILE_OK);
+  long for_header = faults().calls[static_cast<int>(Call::kPread)];
+  EXPECT_EQ(fv_tensor_file_find(file, "q")->data, nullptr);
+  EXPECT_EQ(fv_tensor_file_find(file, "q")->bytes, data.size());
+  EXPECT_LT(faults().peak_bytes, size_t{1} << 20) << "only the header is read";
+  fv_tensor_file_close(file);
+  reset_faults();
+  ASSERT_EQ(fv_tensor_file_open(path_.c_str(), "q", &file, &error_), FV_FILE_OK);
+  EXPECT_GE(faults().calls[static_cast<int>(Call::kPread)], for_header + 3);
+  EXPECT_EQ(data_of(fv_tensor_file_find(file, "q")), data);
+  fv_tensor_file_close(file);
+}
+
 TEST_P(ReadFaults, InterruptedCallsAreRepeated) {
   faults().interrupt = true;
   faults().max_transfer = 3;

@@ -261,9 +261,16 @@ extern "C" void look_at_directory(int) {
   *seen_by_handler = watched->names();
 }
 
-TEST(SafetensorsWriter, AnInterruptWaitsUntilTheFileHasItsName) {
-  // Another process interrupts while the data are written; what its handler then sees is the
-  // result.
+// With the signal pending from the start, so that there is no race with the write.
+void block_interrupt(sigset_t *before) {
+  sigset_t interrupt;
+  sigemptyset(&interrupt);
+  sigaddset(&interrupt, SIGINT);
+  sigprocmask(SIG_BLOCK, &interrupt, before);
+  raise(SIGINT);
+}
+
+TEST(SafetensorsWriter, AnInterruptEndsTheWriteAndItsHandlerFindsNothingLeft) {
   TemporaryDirectory directory;
   std::vector<std::string> seen = {"handler did not run"};
   seen_by_handler = &seen;
@@ -272,17 +279,65 @@ TEST(SafetensorsWriter, AnInterruptWaitsUntilTheFileHasItsName) {
   }, before;
   action.sa_handler = look_at_directory;
   ASSERT_EQ(sigaction(SIGINT, &action, &before), 0);
-  sigset_t interrupt, mask;
-  sigemptyset(&interrupt);
-  sigaddset(&interrupt, SIGINT);
-  sigprocmask(SIG_BLOCK, &interrupt, &mask);  // pending from the start, so no race with the write
-  raise(SIGINT);
-  Written written = write(directory.file("x"), {});
+  sigset_t mask;
+  block_interrupt(&mask);
+  std::string data = bytes_of<float>({1});
+  Written written = write(directory.file("x"), {tensor("out", FV_FILE_DTYPE_F32, {1}, data)});
   EXPECT_EQ(seen[0], "handler did not run");  // the caller's own mask is what was restored
   sigprocmask(SIG_SETMASK, &mask, nullptr);
   sigaction(SIGINT, &before, nullptr);
-  EXPECT_EQ(written.status, FV_FILE_OK);
-  EXPECT_EQ(seen, (std::vector<std::string>{"x"}));
+  EXPECT_EQ(written.status, FV_FILE_NOT_WRITTEN);
+  EXPECT_EQ(seen, std::vector<std::string>());
+}
+
+// Blocked, it becomes pending all the same.
+TEST(SafetensorsWriter, AnInterruptThatIsIgnoredEndsNothing) {
+  TemporaryDirectory directory;
+  struct sigaction action {
+  }, before;
+  action.sa_handler = SIG_IGN;
+  ASSERT_EQ(sigaction(SIGINT, &action, &before), 0);
+  sigset_t mask;
+  block_interrupt(&mask);
+  Written written = write(directory.file("x"), {});
+  sigprocmask(SIG_SETMASK, &mask, nullptr);
+  sigaction(SIGINT, &before, nullptr);
+  EXPECT_EQ(written.status, FV_FILE_OK) << written.error.text;
+}
+
+// ---- .npy ----
+
+TEST(NpyWriter, WhatIsWrittenReadsBackTheSame) {
+  TemporaryDirectory directory;
+  std::string data = bytes_of<float>({1, -2, 3.5f, 4, 5, 6}), one = bytes_of<double>({-9});
+  const int64_t most = FV_FILE_MAX_DIM;
+  for (const fv_file_tensor &want :
+       {tensor("q", FV_FILE_DTYPE_F32, {1, 2, 3}, data), tensor("q", FV_FILE_DTYPE_F32, {6}, data),
+        tensor("q", FV_FILE_DTYPE_F64, {}, one), tensor("q", FV_FILE_DTYPE_F16, {2, 6}, data),
+        tensor("q", FV_FILE_DTYPE_I8, {0, most, 0, 1, 1, 1, 1, 1}, "")}) {
+    fv_file_error error;
+    ASSERT_EQ(fv_npy_write(directory.file("x").c_str(), &want, &error), FV_FILE_OK) << error.text;
+    std::string bytes = read_bytes(directory.file("x"));
+    Outcome outcome = parse(Format::kNpy, bytes);
+    ASSERT_EQ(outcome.status, FV_FILE_OK) << outcome.error.text;
+    const fv_file_tensor *got = fv_tensor_file_find(outcome.file.get(), "q");
+    EXPECT_EQ(got->dtype, want.dtype);
+    EXPECT_EQ(shape_of(got), shape_of(&want));
+    EXPECT_EQ(data_of(got), data_of(&want));
+    EXPECT_EQ((bytes.size() - want.bytes) % 64, 0u) << "data are aligned, as numpy has them";
+  }
+}
+
+TEST(NpyWriter, RefusesWhatTheFormatCannotHold) {
+  TemporaryDirectory directory;
+  std::string data(4, 'x');
+  fv_file_error error;
+  fv_file_tensor bf16 = tensor("q", FV_FILE_DTYPE_BF16, {2}, data);
+  EXPECT_EQ(fv_npy_write(directory.file("x").c_str(), &bf16, &error), FV_FILE_BAD_ARGUMENT);
+  EXPECT_NE(std::string(error.text).find(".npy has no type for BF16"), std::string::npos);
+  fv_file_tensor wrong = tensor("q", FV_FILE_DTYPE_F32, {2}, data);
+  EXPECT_EQ(fv_npy_write(directory.file("x").c_str(), &wrong, &error), FV_FILE_BAD_ARGUMENT);
+  EXPECT_TRUE(directory.names().empty());
 }
 
 }  // namespace
