@@ -179,9 +179,10 @@ __device__ __forceinline__ void fv_load_plain_rows(const fv_attention_params &p,
   using lanes = fv_row_lanes<Config, Side::chunks>;
   const fv_device_view &view = Side::view(p);
   int row = lanes::row(), column = lanes::column();
-  const unsigned char *from = fv_row_begin(view, tile.sequence.kv_batch,
-                                           tile.sequence.kv_begin + begin + row, tile.kv_head) +
-                              16 * column;
+  const unsigned char *from =
+      fv_row_begin(view, tile.sequence.kv_batch, tile.sequence.kv_begin + (begin + (uint32_t)row),
+                   tile.kv_head) +
+      16 * column;
 #pragma unroll
   for (int n = 0; n < lanes::steps; ++n) {
 #pragma unroll

@@ -112,8 +112,9 @@ __device__ __forceinline__ void fv_hide(float (&s)[fv_fragments<Config>::key_til
                                         const fv_key_range *ranges,
                                         const fv_visible_keys<Config::tile_kv> &visible,
                                         int32_t key_begin) {
-  const fv_key_range range[2] = {ranges[fv_range_place(threadIdx.x, 0)],
-                                 ranges[fv_range_place(threadIdx.x, 1)]};
+  int thread = fv_thread_here();
+  const fv_key_range range[2] = {ranges[fv_range_place(thread, 0)],
+                                 ranges[fv_range_place(thread, 1)]};
 #pragma unroll
   for (int n = 0; n < fv_fragments<Config>::key_tiles; ++n) {
 #pragma unroll
