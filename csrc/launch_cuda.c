@@ -60,8 +60,10 @@ static void set_schedule(const fv_plan *plan, const fv_problem *problem,
                          fv_attention_params *params) {
   char *workspace = problem->args.workspace;
   const fv_plan_schedule *schedule = &plan->schedule;
-  if (!schedule->on) return;
   fv_cuda_layout layout = fv_cuda_layout_of(problem->sequences, schedule);
+  params->park_mask = schedule->parked_floats ? FV_PARK_KEYS - 1 : UINT32_MAX;
+  if (schedule->parked_floats) params->parked = (float *)(workspace + layout.parked);
+  if (!schedule->on) return;
   fv_device_schedule *to = &params->schedule;
   params->flags |= schedule->cut;
   to->totals = (fv_placed_line *)(workspace + layout.totals);

@@ -39,6 +39,7 @@ typedef struct fv_plan_schedule {
     int64_t slot_floats;   /* the size of one */
   } lines[2];              /* FV_WIDE, FV_NARROW */
   int64_t bytes_in_flight; /* of narrow tiles, per multiprocessor, at least */
+  int64_t parked_floats; /* room for what the CTAs park of long rows, with a schedule or without */
 } fv_plan_schedule;
 
 typedef struct fv_plan {

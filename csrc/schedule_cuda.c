@@ -70,9 +70,14 @@ static bool has_line(const fv_problem *p, int line) {
 
 /* ---- Places for parts ---- */
 
-/* Floats of one part's O, base and sum, as kernels/parts/part.cuh lays them. */
+/* Floats of one part's O and of what else it knows of its rows, as kernels/parts/part.cuh lays them. */
 static int64_t floats_of_part(int32_t dim_v, int line) {
-  return (line == FV_NARROW ? 32 : 128) * (int64_t)(dim_v / 2 + 4);
+  return (line == FV_NARROW ? 32 : 128) * (int64_t)(dim_v / 2 + 8);
+}
+
+/* A CTA parks a wide part, or each of its warps a narrow one. */
+static int64_t floats_parked(const fv_cuda_row *row, int32_t workers) {
+  return workers * floats_of_part(row->dim_v, FV_WIDE);
 }
 
 static int64_t chunks_at_most(int64_t len_kv) {
@@ -116,6 +121,8 @@ static size_t place(fv_cuda_layout *layout, __int128 count, size_t size) {
 fv_cuda_layout fv_cuda_layout_of(int64_t sequences, const fv_plan_schedule *schedule) {
   const struct fv_plan_line *lines = schedule->lines;
   fv_cuda_layout layout = {0};
+  layout.parked = place(&layout, schedule->parked_floats, sizeof(float));
+  if (!schedule->on) return layout;
   layout.totals = place(&layout, FV_LINES, sizeof(fv_placed_line));
   layout.sequences = place(&layout, sequences, sizeof(fv_placed_sequence));
   layout.arrived =
@@ -142,16 +149,20 @@ void fv_schedule_cuda(const fv_cuda_facts *facts, const fv_problem *problem, con
   plan->tiles_bound = bounded((__int128)tiles * problem->heads_kv);
   plan->schedule = (fv_plan_schedule){0};
   plan->workspace_bytes = 0;
-  plan->workers = (int32_t)fv_min(plan->tiles_bound, problem->args.sm_count ? workers : INT32_MAX);
-  if (!is_scheduled(problem, plan->tiles_bound, workers)) return;
-  plan->workers = fewer_workers(problem, row, plan->tiles_bound, workers);
-  plan->schedule = plan_lines(problem, row, plan->workers);
-  plan->schedule.bytes_in_flight = fv_cuda_bytes_in_flight(facts, row);
+  bool parks = problem->kv_room > FV_PARK_KEYS, limited = problem->args.sm_count || parks;
+  plan->workers = (int32_t)fv_min(plan->tiles_bound, limited ? workers : INT32_MAX);
+  if (is_scheduled(problem, plan->tiles_bound, workers)) {
+    plan->workers = fewer_workers(problem, row, plan->tiles_bound, workers);
+    plan->schedule = plan_lines(problem, row, plan->workers);
+    plan->schedule.bytes_in_flight = fv_cuda_bytes_in_flight(facts, row);
+  }
+  if (parks) plan->schedule.parked_floats = floats_parked(row, plan->workers);
   plan->workspace_bytes = fv_cuda_layout_of(problem->sequences, &plan->schedule).bytes;
 }
 
 /* What calls within the limits need at most whose tiles are cut where shares end, or into chunks; tiles
- * as if one kv head had all query heads. */
+ * as if one kv head had all query heads. Packed keys may be more than the limit of a sequence, and the
+ * host does not know whose they are: a row may be long whatever the limits say. */
 static fv_plan_schedule lines_within(const fovea_limits *limits, const fv_cuda_row *row,
                                      int32_t workers, uint32_t cut) {
   __int128 rows = (__int128)limits->total_q * limits->heads_q;
@@ -161,6 +172,7 @@ static fv_plan_schedule lines_within(const fovea_limits *limits, const fv_cuda_r
   return (fv_plan_schedule){
       .on = true,
       .cut = cut,
+      .parked_floats = floats_parked(row, workers),
       .lines = {[FV_WIDE] = {tiles, cut ? 0 : shares, floats_of_part(row->dim_v, FV_WIDE)},
                 [FV_NARROW] = {limits->sequences, cut ? chunks : shares,
                                floats_of_part(row->dim_v, FV_NARROW)}}};

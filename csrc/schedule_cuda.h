@@ -15,6 +15,7 @@ extern "C" {
 typedef struct fv_cuda_layout {
   size_t totals, sequences, arrived;
   size_t tiles[FV_LINES], partials[FV_LINES];
+  size_t parked;
   size_t bytes;
 } fv_cuda_layout;
 

@@ -27,16 +27,14 @@
 #include "parts/store.cuh"
 #include "parts/tile.cuh"
 
-// Scores become probabilities, and O is brought to what they are relative to.
+// Scores as far as they are not hidden, under the softcap if there is one.
 template <class Config>
-__device__ __forceinline__ void fv_weigh(const fv_attention_params &p, int32_t key, bool whole,
-                                         const fv_visible_keys<Config::tile_kv> &visible,
-                                         float (&s)[fv_fragments<Config>::key_tiles][4],
-                                         float (&o)[fv_fragments<Config>::dim_tiles][4],
-                                         fv_row_state &state) {
+__device__ __forceinline__ void fv_cap_and_hide(const fv_attention_params &p,
+                                                const fv_control &control, int32_t key, bool whole,
+                                                const fv_visible_keys<Config::tile_kv> &visible,
+                                                float (&s)[fv_fragments<Config>::key_tiles][4]) {
   if (p.softcap_scale != 0.0f) fv_cap<Config>(s, p.softcap_scale);
-  if (!whole) fv_hide<Config>(s, state, visible, key);
-  fv_softmax<Config>(s, o, state, p.scale_log2e);
+  if (!whole) fv_hide<Config>(s, control.ranges, visible, key);
 }
 
 // Looks up the key tile at `begin` and starts its copies into stage `stage`.
@@ -61,29 +59,39 @@ __device__ __forceinline__ void fv_attend_tile(const fv_attention_params &p,
   using f = fv_fragments<Config>;
   uint32_t q[f::q_steps][4];      // A fragments of 16 rows, per warp
   float o[f::dim_tiles][4] = {};  // [16][dim_v] f32, per warp
-  fv_row_state state = fv_start_rows<Config>(p, tile);
+  fv_row_state state;
+  fv_empty_rows(state);
+  fv_start_rows<Config>(p, tile, memory.control.ranges);
 
-  uint32_t key = tile.key_begin / Config::tile_kv * Config::tile_kv;
-  uint32_t key_end = tile.key_end;
+  uint32_t key = fv_first_key<Config>(tile);
   fv_load_queries<Config, Config::tile_q>(p, tile, memory.q);
   fv_key_tile<Config> next = {};
-  if (key < key_end) next = fv_load_stage<Config>(p, tile, key, 0, memory);
+  bool more = key < (uint32_t)tile.key_end;
+  if (more) next = fv_load_stage<Config>(p, tile, key, 0, memory);
   fv_copy_async_wait_all();
   __syncthreads();  // Q and the first key tile, copied by all, become visible to all
   fv_take_queries<Config>(q, memory.q);
 
   int stage = 0;
-  for (; key < key_end; key += Config::tile_kv, stage ^= 1) {
+  for (; more; key += Config::tile_kv, stage ^= 1) {
     auto visible = next.visible;
     bool whole = next.whole;
     uint32_t ahead = key + Config::tile_kv;
-    if (ahead < key_end) next = fv_load_stage<Config>(p, tile, ahead, stage ^ 1, memory);
+    more = ahead < (uint32_t)tile.key_end;
+    if (more) next = fv_load_stage<Config>(p, tile, ahead, stage ^ 1, memory);
     float s[f::key_tiles][4];  // [16][tile_kv] f32, per warp
     fv_score<Config>(s, q, memory.q, memory.k[stage]);
-    fv_weigh<Config>(p, key, whole, visible, s, o, state);
-    fv_accumulate<Config>(o, s, memory.v[stage]);
+    fv_cap_and_hide<Config>(p, memory.control, key, whole, visible, s);
+    fv_softmax<Config>(s, o, state, p.scale_log2e);
+    fv_accumulate<Config>(o, state.weight, s, memory.v[stage]);
     fv_copy_async_wait_all();
     __syncthreads();  // the next tile has arrived, and nobody reads this one any more
+    if ((ahead & p.park_mask) == 0) {
+      fv_park<Config>(p, memory.control, o, state, fv_first_key<Config>(tile), ahead);
+    }
+  }
+  if (fv_is_parked(p, fv_first_key<Config>(tile), key)) {
+    fv_join_part<Config, false>(p, fv_parked_part<Config>(memory.control), o, state);
   }
   fv_sum_rows(state);
   if (segment.parts > 1 && !fv_join_tile<Config>(p, segment, o, state)) return;
@@ -114,7 +122,8 @@ __device__ __forceinline__ void fv_copy_rows(const fv_attention_params &p,
 
 // The first warp joins what the others have found; they lay it where the keys were.
 template <class Config, class Warp>
-__device__ __forceinline__ void fv_join_warps(fv_tile_memory<Config> &memory,
+__device__ __forceinline__ void fv_join_warps(const fv_attention_params &p,
+                                              fv_tile_memory<Config> &memory,
                                               float (&o)[fv_fragments<Warp>::dim_tiles][4],
                                               fv_row_state &state) {
   constexpr int floats = fv_part<Warp>::values * 32;
@@ -127,7 +136,7 @@ __device__ __forceinline__ void fv_join_warps(fv_tile_memory<Config> &memory,
   __syncthreads();  // all parts are there
   if (warp) return;
   for (int other = 1; other < Config::warps; ++other) {
-    fv_join_part<Warp, false>(parts + (other - 1) * floats, o, state);
+    fv_join_part<Warp, false>(p, parts + (other - 1) * floats, o, state);
   }
 }
 
@@ -142,15 +151,16 @@ __device__ __forceinline__ void fv_attend_narrow(const fv_attention_params &p,
   using f = fv_fragments<Warp>;
   uint32_t q[f::q_steps][4];      // A fragments of the 16 rows
   float o[f::dim_tiles][4] = {};  // [16][dim_v] f32, over this warp's keys
-  fv_row_state state = fv_start_rows<Warp>(p, tile);
+  fv_row_state state;
+  fv_empty_rows(state);
+  fv_start_rows<Warp>(p, tile, memory.control.ranges);
   int warp = threadIdx.x / 32;
   unsigned char *k = memory.k[0] + warp * Warp::tile_kv * Config::dim * 2;
   unsigned char *v = memory.v[0] + warp * Warp::tile_kv * Config::dim_v * 2;
 
-  uint32_t first = tile.key_begin / Config::tile_kv * Config::tile_kv;
   fv_load_queries<Config, FV_NARROW_ROWS>(p, tile, memory.q);
   fv_copy_async_commit();
-  fv_key_tile<Warp> next = fv_find_next<Warp>(p, tile, first + warp * Warp::tile_kv);
+  fv_key_tile<Warp> next = fv_find_next<Warp>(p, tile, fv_first_key<Warp>(tile));
   fv_copy_rows<Warp, Keys>(p, tile, next, k);
   fv_copy_rows<Warp, Values>(p, tile, next, v);
   fv_copy_async_wait<2>();
@@ -160,24 +170,29 @@ __device__ __forceinline__ void fv_attend_narrow(const fv_attention_params &p,
   constexpr uint32_t step = Warp::tile_kv * Config::warps;
   while (next.begin < (uint32_t)tile.key_end) {
     float s[f::key_tiles][4];  // [16][keys of a warp] f32
-    auto visible = next.visible;
-    bool whole = next.whole;
     fv_copy_async_wait<1>();
     __syncwarp();  // the keys are there, copied by all lanes
     fv_score<Warp>(s, q, memory.q, k);
     __syncwarp();  // and read by all
+    fv_cap_and_hide<Warp>(p, memory.control, next.begin, next.whole, next.visible, s);
     next = fv_find_next<Warp>(p, tile, next.begin + step);
     fv_copy_rows<Warp, Keys>(p, tile, next, k);
-    fv_weigh<Warp>(p, next.begin - step, whole, visible, s, o, state);
+    fv_softmax<Warp>(s, o, state, p.scale_log2e);
     fv_copy_async_wait<1>();
     __syncwarp();  // the values are there
-    fv_accumulate<Warp>(o, s, v);
+    fv_accumulate<Warp>(o, state.weight, s, v);
     __syncwarp();
     fv_copy_rows<Warp, Values>(p, tile, next, v);
+    if ((next.begin & p.park_mask) < step) {
+      fv_park<Warp>(p, memory.control, o, state, fv_first_key<Warp>(tile), next.begin - step + 1);
+    }
+  }
+  if (fv_is_parked(p, fv_first_key<Warp>(tile), next.begin)) {
+    fv_join_part<Warp, false>(p, fv_parked_part<Warp>(memory.control), o, state);
   }
   fv_copy_async_wait_all();
   fv_sum_rows(state);
-  fv_join_warps<Config, Warp>(memory, o, state);
+  fv_join_warps<Config, Warp>(p, memory, o, state);
   if (warp) return;
   if (segment.parts > 1 && !fv_join_tile<Warp>(p, segment, o, state)) return;
   fv_store<Warp>(p, tile, o, state, memory.q);
@@ -213,7 +228,11 @@ __device__ __forceinline__ int64_t fv_tile_of_work_by_warp(const fv_schedule &s,
 }
 
 // One warp calls it.
+template <class Config>
 __device__ __forceinline__ void fv_begin_work(const fv_attention_params &p, fv_control &control) {
+  if (threadIdx.x == 0) {
+    control.parked = p.parked + (int64_t)blockIdx.x * (fv_part<Config>::values * Config::threads);
+  }
   if (!p.schedule.totals) {
     if (threadIdx.x == 0) control.cursors[FV_WIDE].w = blockIdx.x;
     return;
@@ -257,7 +276,7 @@ __device__ __forceinline__ void fv_attend(const fv_attention_params &p) {
   fv_tile_memory<Config> &memory = *reinterpret_cast<fv_tile_memory<Config> *>(shared);
   fv_control &control = memory.control;
   fv_wait_for_launches_before();
-  if (threadIdx.x < 32) fv_begin_work(p, control);
+  if (threadIdx.x < 32) fv_begin_work<Config>(p, control);
   for (;;) {
     if (threadIdx.x == 0) fv_next_work<Config>(p, control);
     __syncthreads();  // all know what to do

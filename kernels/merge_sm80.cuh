@@ -3,10 +3,14 @@
 // Per row (batch, query row, head), with parts n in the order in which they were given:
 //
 //   m = max_n lse_n        z = 0;  z = z + w_n          w_n = expf(lse_n - m)
-//   a = 0;  a = a + w_n * out_n      out = a / z        lse = m + logf(z)
+//   a = 0;  a = a + w_n * out_n      out = a / z        lse = m + log(z)
 //
-// The steps of csrc/cpu/merge.c in its order, each rounded by itself; expf and logf are CUDA's, so that
-// the bits may differ from the CPU's. Parts with lse = -inf are left out: they may hold NaN.
+// Weights are f32, sums double, whose results are rounded to f32 and from there to out's type: hundreds
+// of parts lose nothing in f32's last places, and parts near the end of their type no sum beyond it.
+// The steps of csrc/cpu/merge.c in its order; expf is CUDA's, so that the bits may differ from the
+// CPU's. Parts with lse = -inf are left out: they may hold NaN. Where doubles are slow (sm_86, sm_89,
+// sm_120) they and not memory are what a merge waits for; pairs of f32 would not, and reach no further
+// than f32 at either end.
 //
 // A row belongs to `lanes` lanes of one warp, eight elements a lane at a time. The results may lie where
 // a part does: a lane reads its elements of all parts before it writes them, and the LSE is written
@@ -30,7 +34,8 @@ struct fv_merge_row {
 };
 
 struct fv_merge_total {
-  float m, z;
+  float m;
+  double z;
 };
 
 __device__ __forceinline__ int64_t fv_merge_offset(const fv_device_view &view,
@@ -60,7 +65,7 @@ __device__ __forceinline__ fv_merge_total fv_sum_weights(const fv_merge_few<PART
   }
   for (int32_t n = 0; n < p.head.count; ++n) {
     const float lse = *fv_merge_lse(p.parts[n], row);
-    if (lse != -INFINITY) sum.z = __fadd_rn(sum.z, expf(__fsub_rn(lse, sum.m)));
+    if (lse != -INFINITY) sum.z += expf(__fsub_rn(lse, sum.m));
   }
   return sum;
 }
@@ -70,24 +75,24 @@ template <int PARTS>
 __device__ __forceinline__ void fv_merge_chunk(const fv_merge_few<PARTS> &p,
                                                const fv_merge_row &row, fv_merge_total sum,
                                                int32_t first, int32_t count) {
-  float a[FV_RUN] = {};
+  double a[FV_RUN] = {};
   for (int32_t n = 0; n < p.head.count; ++n) {
     const fv_merge_part &part = p.parts[n];
     const float lse = *fv_merge_lse(part, row);
     if (lse == -INFINITY) continue;
-    const float w = expf(__fsub_rn(lse, sum.m));
+    const double w = expf(__fsub_rn(lse, sum.m));
     float x[FV_RUN];
     fv_load_run(fv_merge_out(part, row), part.type, first, count, part.aligned, x);
 #pragma unroll
-    for (int i = 0; i < FV_RUN; ++i) a[i] = __fadd_rn(a[i], __fmul_rn(w, x[i]));
+    for (int i = 0; i < FV_RUN; ++i) a[i] = fma(w, (double)x[i], a[i]);
   }
+  // z = 0: no part saw a key, and a is 0 already.
+  const double factor = sum.z != 0 ? 1 / sum.z : 1;
+  float merged[FV_RUN];
 #pragma unroll
-  for (int i = 0; i < FV_RUN; ++i) {
-    // z = 0: no part saw a key, and a is 0 already.
-    if (sum.z != 0) a[i] = __fdiv_rn(a[i], sum.z);
-  }
+  for (int i = 0; i < FV_RUN; ++i) merged[i] = (float)(a[i] * factor);
   fv_store_run(fv_merge_out(p.head.merged, row), p.head.merged.type, first, count,
-               p.head.merged.aligned, a);
+               p.head.merged.aligned, merged);
 }
 
 template <int PARTS>
@@ -109,7 +114,7 @@ __device__ __forceinline__ void fv_merge(const fv_merge_few<PARTS> &p) {
     __syncwarp();  // all lanes have read the LSEs of their row: one may be where the result goes
     if (exists && lane == 0 && p.head.merged.lse.data) {
       // Of empty parts: -inf + log(0).
-      const float lse = __fadd_rn(sum.m, logf(sum.z));
+      const float lse = (float)(sum.m + log(sum.z));
       *fv_merge_lse(p.head.merged, row) = __uint_as_float(fv_narrow(lse, FV_TYPE_F32));
     }
   }

@@ -71,12 +71,19 @@ typedef struct fv_device_schedule {
 /* Threads of attention_prepare's only CTA. */
 enum { FV_PREPARE_THREADS = 256 };
 
+/* Rows of a wide tile, in every row of the table. */
+enum { FV_CTA_ROWS = 64 };
+
 /* Shared memory in which the threads of a CTA tell each other what it is at. */
-enum { FV_CONTROL_BYTES = 320 };
+enum { FV_CONTROL_BYTES = 832 };
 
 /* A sequence with so few rows (positions times group) is narrow: a CTA's warps share one row of 16-row
  * products and divide the keys. */
 enum { FV_NARROW_ROWS = 16 };
+
+/* The sums of a row are parked each time that a multiple of so many keys is reached, so that none has
+ * more than a few hundred terms: 128 tiles of 64 keys, and 122 groups at a million keys. */
+enum { FV_PARK_KEYS = 8192 };
 
 typedef struct fv_attention_params {
   fv_device_view q, k, v, out;
@@ -92,6 +99,7 @@ typedef struct fv_attention_params {
   const int32_t *kv_position; /* [sequences]; NULL: 0 */
   const float *sinks;         /* [heads_q]; NULL: none */
   uint32_t *errors;           /* [sequences]; NULL: not wanted */
+  float *parked;              /* room for a wide part of every CTA; NULL: no row is long */
   int64_t sequences;
   int64_t tiles;           /* without a schedule: row_tiles * heads_kv * sequences */
   int64_t row_tiles;       /* tiles of query rows per sequence and kv head */
@@ -103,6 +111,7 @@ typedef struct fv_attention_params {
   int32_t tile_q, tile_kv; /* the row's */
   int32_t mask_keys;       /* keys that the mask reaches */
   int32_t key_stride;      /* positions from key to key, >= 1 */
+  uint32_t park_mask;      /* FV_PARK_KEYS - 1; all ones where nothing is parked */
   uint32_t flags, aligned; /* FV_FLAG_..., FV_ALIGNED_... */
   float scale_log2e;       /* base-2 logits per unit of q.k, or of what softcap makes of it */
   float softcap_scale;     /* 0: no softcap; else 2 log2(e) * scale / softcap */
@@ -112,6 +121,6 @@ FV_PARAMS_ASSERT(sizeof(fv_device_view) == 32, "fv_device_view has another size 
 FV_PARAMS_ASSERT(sizeof(fv_placed_sequence) == 56, "fv_placed_sequence has another size here");
 FV_PARAMS_ASSERT(sizeof(fv_placed_tile) == 40, "fv_placed_tile has another size on this side");
 FV_PARAMS_ASSERT(sizeof(fv_placed_line) == 24, "fv_placed_line has another size on this side");
-FV_PARAMS_ASSERT(sizeof(fv_attention_params) == 504, "fv_attention_params has another size here");
+FV_PARAMS_ASSERT(sizeof(fv_attention_params) == 520, "fv_attention_params has another size here");
 
 #endif /* FV_PARAMS_H */

@@ -71,14 +71,27 @@ __device__ __forceinline__ float fv_reciprocal(float x) {
   return y;
 }
 
+// mov.u32 d, %tid.x; per thread. threadIdx.x, where a compiler must not compute from it in advance what
+// one tile in thousands of instructions needs once: such values would occupy registers from tile to tile.
+__device__ __forceinline__ int fv_thread_here() {
+  int thread;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+  return thread;
+}
+
 // No instruction: loads after it in the source are not moved before it, where they would only occupy
 // registers.
 __device__ __forceinline__ void fv_load_later() {
   asm volatile("" ::: "memory");
 }
 
-// The 16-bit types: how two f32 become a pair, and how fragments are multiplied.
+// The 16-bit types: how two f32 become a pair, and how fragments are multiplied. Weights are at most
+// 2^weight_exponent: f16 has room above 1 and needs it below, for 2^-25 is nothing; bf16 reaches as far
+// down as f32, and weights above 1 would only bring sums nearer to its end.
 struct fv_f16 {
+  static constexpr int weight_exponent = 15;
+  static constexpr uint32_t ones = 0x3c003c00;  // a pair of 1
+
   // cvt.rn.f16x2.f32 d, high, low; per thread, nearest even.
   static __device__ __forceinline__ uint32_t pack(float low, float high) {
     uint32_t pair;
@@ -98,6 +111,9 @@ struct fv_f16 {
 };
 
 struct fv_bf16 {
+  static constexpr int weight_exponent = 0;
+  static constexpr uint32_t ones = 0x3f803f80;  // a pair of 1
+
   // cvt.rn.bf16x2.f32 d, high, low; per thread, nearest even.
   static __device__ __forceinline__ uint32_t pack(float low, float high) {
     uint32_t pair;

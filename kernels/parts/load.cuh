@@ -118,7 +118,7 @@ template <class Config, int ROWS>
 __device__ __forceinline__ void fv_load_queries(const fv_attention_params &p,
                                                 const fv_query_tile &tile, unsigned char *to) {
   bool aligned = p.aligned & FV_ALIGNED_Q;
-  for (int i = threadIdx.x; i < ROWS * Config::chunks; i += Config::threads) {
+  for (int i = fv_thread_here(); i < ROWS * Config::chunks; i += Config::threads) {
     int32_t row = i / Config::chunks, chunk = i % Config::chunks;
     bool wanted = row < tile.rows && chunk * 8 < p.dim;
     const unsigned char *from = static_cast<const unsigned char *>(p.q.data);
@@ -179,9 +179,10 @@ __device__ __forceinline__ void fv_load_plain_rows(const fv_attention_params &p,
   using lanes = fv_row_lanes<Config, Side::chunks>;
   const fv_device_view &view = Side::view(p);
   int row = lanes::row(), column = lanes::column();
-  const unsigned char *from = fv_row_begin(view, tile.sequence.kv_batch,
-                                           tile.sequence.kv_begin + begin + row, tile.kv_head) +
-                              16 * column;
+  const unsigned char *from =
+      fv_row_begin(view, tile.sequence.kv_batch, tile.sequence.kv_begin + (begin + (uint32_t)row),
+                   tile.kv_head) +
+      16 * column;
 #pragma unroll
   for (int n = 0; n < lanes::steps; ++n) {
 #pragma unroll
@@ -209,7 +210,7 @@ __device__ __forceinline__ void fv_load_placed_rows(const fv_attention_params &p
   for (int n = 0; n < lanes::steps; ++n) {
     int row = lanes::row() + n * lanes::rows;
     int64_t place = Side::place(keys.places, n * lanes::rows);
-    place = __shfl_sync(0xffffffffu, place, row % 32);
+    place = __shfl_sync(0xffffffffu, place, row);  // of lane row % 32
 #pragma unroll
     for (int c = 0; c < lanes::chunks; ++c) {
       int32_t chunk = column + c * lanes::across;

@@ -8,10 +8,11 @@
 
 #include "online_softmax.cuh"
 
-// Values that a thread keeps of a part: O, and base and sum of its two rows.
+// Values that a thread keeps of a part: O, and of its two rows the four below.
 template <class Config>
 struct fv_part {
-  static constexpr int values = fv_fragments<Config>::dim_tiles * 4 + 4;
+  static constexpr int rows = fv_fragments<Config>::dim_tiles * 4, values = rows + 8;
+  static constexpr int base = rows, shift = rows + 2, sum = rows + 4, weight = rows + 6;
 };
 
 // Each lane has summed its own columns: now all four have the row's sum.
@@ -24,17 +25,19 @@ template <class Config>
 __device__ __forceinline__ void fv_put_part(float *to,
                                             const float (&o)[fv_fragments<Config>::dim_tiles][4],
                                             const fv_row_state &state) {
-  using f = fv_fragments<Config>;
-  to += Config::thread();
+  using part = fv_part<Config>;
+  to += fv_thread_here() % Config::threads;
 #pragma unroll
-  for (int n = 0; n < f::dim_tiles; ++n) {
+  for (int n = 0; n < fv_fragments<Config>::dim_tiles; ++n) {
 #pragma unroll
     for (int c = 0; c < 4; ++c) to[(n * 4 + c) * Config::threads] = o[n][c];
   }
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    to[(f::dim_tiles * 4 + r) * Config::threads] = state.base[r];
-    to[(f::dim_tiles * 4 + 2 + r) * Config::threads] = state.sum[r];
+    to[(part::base + r) * Config::threads] = state.base[r];
+    to[(part::shift + r) * Config::threads] = state.shift[r];
+    to[(part::sum + r) * Config::threads] = state.sum[r];
+    to[(part::weight + r) * Config::threads] = state.weight[r];
   }
 }
 
@@ -45,28 +48,35 @@ __device__ __forceinline__ float fv_read_part(const float *from) {
   return GLOBAL ? __ldcg(from) : *from;
 }
 
-// Joins the part at `from`, whose keys come after those of `o` and `state`. A part of which a row has
-// seen nothing leaves the row as it was, whatever its O holds.
+// Joins the part at `from` to `o` and `state`. A part of which a row has seen nothing leaves the row as
+// it was, whatever its O holds. Whichever base is above the other's becomes that of both.
 template <class Config, bool GLOBAL>
-__device__ __forceinline__ void fv_join_part(const float *from,
+__device__ __forceinline__ void fv_join_part(const fv_attention_params &p, const float *from,
                                              float (&o)[fv_fragments<Config>::dim_tiles][4],
                                              fv_row_state &state) {
-  using f = fv_fragments<Config>;
-  from += Config::thread();
+  using part = fv_part<Config>;
+  from += fv_thread_here() % Config::threads;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    float base = fv_read_part<GLOBAL>(from + (f::dim_tiles * 4 + r) * Config::threads);
-    float sum = fv_read_part<GLOBAL>(from + (f::dim_tiles * 4 + 2 + r) * Config::threads);
-    if (sum == 0.0f) continue;
-    bool first = state.sum[r] == 0.0f;
-    float both = first ? base : fmaxf(state.base[r], base);
-    float old_factor = first ? 0.0f : fv_exp2(state.base[r] - both);
-    float factor = fv_exp2(base - both);
-    state.base[r] = both;
+    float base = fv_read_part<GLOBAL>(from + (part::base + r) * Config::threads);
+    float shift = fv_read_part<GLOBAL>(from + (part::shift + r) * Config::threads);
+    float sum = fv_read_part<GLOBAL>(from + (part::sum + r) * Config::threads);
+    float weight = fv_read_part<GLOBAL>(from + (part::weight + r) * Config::threads);
+    if (fv_is_unseen(shift, weight)) continue;
+    bool first = fv_is_unseen(state.shift[r], state.weight[r]);
+    float above = fv_base_above(shift, base, state.shift[r], state.base[r], p.scale_log2e);
+    bool rises = first || above > 0.0f;
+    float old_factor = first ? 0.0f : rises ? fv_exp2(-above) : 1.0f;
+    float factor = rises ? 1.0f : fv_exp2(above);
+    if (rises) {
+      state.base[r] = base;
+      state.shift[r] = shift;
+    }
     state.sum[r] = fmaf(state.sum[r], old_factor, sum * factor);
+    state.weight[r] = fmaf(state.weight[r], old_factor, weight * factor);
 #pragma unroll
-    for (int n = 0; n < f::dim_tiles; ++n) {
-      if (n % 8 == 0) fv_load_later();
+    for (int n = 0; n < fv_fragments<Config>::dim_tiles; ++n) {
+      if (n % 2 == 0) fv_load_later();
 #pragma unroll
       for (int c = 2 * r; c < 2 * r + 2; ++c) {
         float old = first ? 0.0f : o[n][c] * old_factor;
@@ -75,6 +85,44 @@ __device__ __forceinline__ void fv_join_part(const float *from,
     }
   }
 }
+
+// ---- Long rows ----
+
+// Where this warp, or this CTA, parks rows: no other thread touches what a thread has put there.
+template <class Config>
+__device__ __forceinline__ float *fv_parked_part(const fv_control &control) {
+  int warp = Config::threads == 32 ? fv_thread_here() / 32 : 0;
+  return control.parked + warp * (fv_part<Config>::values * Config::threads);
+}
+
+// Whether something is parked by who began at key `first` and has come to `key`: no register need
+// remember it.
+__device__ __forceinline__ bool fv_is_parked(const fv_attention_params &p, uint32_t first,
+                                             uint32_t key) {
+  return (key & ~p.park_mask) > (first & ~p.park_mask);
+}
+
+// Parks what the rows have come to, with what was parked before, and goes on from zero, relative to the
+// same bases. Each addition in f32 loses a little, to one side where terms are alike: in groups, sums
+// are a hundred or two terms long however many keys there are. Groups end at multiples of
+// FV_PARK_KEYS, so that a row's bits don't depend on which tile it stands in.
+template <class Config>
+__device__ __forceinline__ void fv_park(const fv_attention_params &p, const fv_control &control,
+                                        float (&o)[fv_fragments<Config>::dim_tiles][4],
+                                        fv_row_state &state, uint32_t first, uint32_t key) {
+  float *place = fv_parked_part<Config>(control);
+  if (fv_is_parked(p, first, key - 1)) fv_join_part<Config, false>(p, place, o, state);
+  fv_put_part<Config>(place, o, state);
+#pragma unroll
+  for (int n = 0; n < fv_fragments<Config>::dim_tiles; ++n) {
+#pragma unroll
+    for (int c = 0; c < 4; ++c) o[n][c] = 0.0f;
+  }
+#pragma unroll
+  for (int r = 0; r < 2; ++r) state.sum[r] = state.weight[r] = 0.0f;
+}
+
+// ---- Parts of several CTAs ----
 
 // Counts one thread's arrival for all those that it has met at a barrier before: what they wrote is
 // released, and what the others wrote is acquired, for whoever it meets at the next one.
@@ -111,10 +159,10 @@ __device__ __forceinline__ bool fv_join_tile(const fv_attention_params &p,
   const fv_device_line &line = p.schedule.lines[Config::line];
   fv_put_part<Config>(line.partials + segment.slot * line.slot_floats, o, state);
   if (!fv_arrive<Config>(line.arrived + segment.first_slot, segment.parts)) return false;
-  state.sum[0] = state.sum[1] = 0.0f;
+  fv_empty_rows(state);
   for (int32_t part = 0; part < segment.parts; ++part) {
     int64_t slot = fv_slot_of_part(fv_is_chunked(p), segment.first_slot, part);
-    fv_join_part<Config, true>(line.partials + slot * line.slot_floats, o, state);
+    fv_join_part<Config, true>(p, line.partials + slot * line.slot_floats, o, state);
   }
   return true;
 }

@@ -69,27 +69,60 @@ __device__ __forceinline__ void fv_score(
   }
 }
 
-// O += P V, where s holds the probabilities.
+// Probabilities as they are multiplied: rounded and paired. p[step] is the A operand of keys 16 step on.
+template <class Config>
+__device__ __forceinline__ void fv_pack_weights(
+    uint32_t (&p)[fv_fragments<Config>::key_steps][4],
+    const float (&s)[fv_fragments<Config>::key_tiles][4]) {
+  using type = typename Config::type;
+#pragma unroll
+  for (int step = 0; step < fv_fragments<Config>::key_steps; ++step) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float(&half)[4] = s[2 * step + i / 2];
+      p[step][i] = type::pack(half[i % 2 * 2], half[i % 2 * 2 + 1]);
+    }
+  }
+}
+
+// O += P V, where s holds the probabilities; and weight += P 1, the sums of the rows of P as rounded.
+//
+// A tile's product begins at zero and is added to O as a whole: tensor cores cut off what is small
+// beside the sum that they add to (Fasi et al. 2021), which over many tiles leans to one side. O divided
+// by the weights that it is made of lies between the least and the largest value, however they were
+// rounded.
 template <class Config>
 __device__ __forceinline__ void fv_accumulate(
     float (&o)[fv_fragments<Config>::dim_tiles][4],  // [16][dim_v] f32, per warp
-    const float (&s)[fv_fragments<Config>::key_tiles][4], const unsigned char *v_tile) {
+    float (&weight)[2], const float (&s)[fv_fragments<Config>::key_tiles][4],
+    const unsigned char *v_tile) {
   using f = fv_fragments<Config>;
   using type = typename Config::type;
   int lane = threadIdx.x % 32;
+  uint32_t p[f::key_steps][4];
+  fv_pack_weights<Config>(p, s);
+  float sums[4] = {};  // [16][8] f32, per warp: all columns are alike
 #pragma unroll
   for (int step = 0; step < f::key_steps; ++step) {
-    const float(&left)[4] = s[2 * step];
-    const float(&right)[4] = s[2 * step + 1];
-    const uint32_t p[4] = {type::pack(left[0], left[1]), type::pack(left[2], left[3]),
-                           type::pack(right[0], right[1]), type::pack(right[2], right[3])};
+    type::multiply_add(sums, p[step], type::ones, type::ones);
+  }
+  weight[0] += sums[0];
+  weight[1] += sums[2];
 #pragma unroll
-    for (int n = 0; n < f::dim_tiles; n += 2) {
-      uint32_t v[4];  // B fragments of columns 8 n and 8 n + 8
+  for (int n = 0; n < f::dim_tiles; n += 2) {
+    float left[4] = {}, right[4] = {};  // columns 8 n and 8 n + 8 of the tile's product
+#pragma unroll
+    for (int step = 0; step < f::key_steps; ++step) {
+      uint32_t v[4];  // B fragments of both
       int32_t chunk = fv_swizzled_chunk(step * 16 + lane % 16, n + lane / 16, Config::chunks_v);
       fv_load_matrices_transposed(v, fv_shared_address(v_tile + 16 * chunk));
-      type::multiply_add(o[n], p, v[0], v[1]);
-      type::multiply_add(o[n + 1], p, v[2], v[3]);
+      type::multiply_add(left, p[step], v[0], v[1]);
+      type::multiply_add(right, p[step], v[2], v[3]);
+    }
+#pragma unroll
+    for (int c = 0; c < 4; ++c) {
+      o[n][c] += left[c];
+      o[n + 1][c] += right[c];
     }
   }
 }

@@ -13,39 +13,52 @@ struct fv_row_end {
   float lse[2];
 };
 
-__device__ __forceinline__ float fv_natural_log(float base, float sum) {
-  const float log_2 = 0.693147181f;
-  // base counts factors of 2, and the sum is relative to it: what base was rounded by cancels.
-  return fmaf(base, log_2, logf(sum));
+template <int N>
+constexpr float fv_two_to = N < 0 ? 1.0f / (1 << (N < 0 ? -N : 0)) : 1 << (N < 0 ? 0 : N);
+
+// The logarithm of a sum of weights. What base was rounded by is in the sum and cancels; the headroom
+// is a power of two, and leaves both exactly.
+template <class Config>
+__device__ __forceinline__ float fv_natural_log(const fv_attention_params &p, float shift,
+                                                float base, float sum) {
+  constexpr float room = fv_headroom<Config>, log_2 = 0.693147181f;
+  float rest = fmaf(base + room, log_2, logf(sum * fv_two_to<-fv_headroom<Config>>));
+  return fmaf(shift, p.scale_log2e * log_2, rest);
 }
 
 // A row without a visible key has the sum 0, NaN is no such row. A sink is one more logit, without a
-// value.
+// value: where it stands above the row's base, all is brought to it. A finite sink may be beyond f32 in
+// base 2, and close to a large logit: the difference is taken in double precision.
 template <class Config>
 __device__ __forceinline__ fv_row_end fv_end_rows(const fv_attention_params &p,
                                                   const fv_query_tile &tile,
-                                                  const fv_row_state &state,
-                                                  const float (&sum)[2]) {
-  const float log2_e = 1.44269504f;
+                                                  const fv_row_state &state) {
+  const double log2_e = 1.4426950408889634;
   fv_row_end end;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     float sink = -INFINITY;
     int32_t row = fv_own_row<Config>(r);
     if (p.sinks && row < tile.rows) sink = p.sinks[fv_row_of(p, tile, row).head];
-    if (sum[r] == 0.0f) {
+    float sum = state.sum[r], weight = state.weight[r], shift = state.shift[r],
+          base = state.base[r];
+    if (sum == 0.0f) {
       end.factor[r] = 0.0f;
       end.lse[r] = sink;
-    } else if (sink == -INFINITY) {
-      end.factor[r] = 1.0f / sum[r];
-      end.lse[r] = fv_natural_log(state.base[r], sum[r]);
+      continue;
+    }
+    float above = -INFINITY;  // by how much the sink stands above what weights are relative to
+    if (sink != -INFINITY) {
+      above = (float)(sink * log2_e - fma((double)shift, (double)p.scale_log2e, (double)base));
+    }
+    if (above > 0.0f) {
+      float rescale = fv_exp2(-above), own = 1.0f + (sink - sink);  // NaN where the sink is +inf
+      end.factor[r] = rescale / fmaf(weight, rescale, own);
+      end.lse[r] = sink + logf(fmaf(sum, rescale, own));
     } else {
-      sink *= log2_e;  // rounded here once, and relative to itself below: a huge sink is 1, not inf
-      float base = fmaxf(state.base[r], sink);
-      float rescale = fv_exp2(state.base[r] - base);
-      float all = fmaf(sum[r], rescale, fv_exp2(sink - base));
-      end.factor[r] = rescale / all;
-      end.lse[r] = fv_natural_log(base, all);
+      float own = fv_exp2(above);
+      end.factor[r] = 1.0f / (weight + own);
+      end.lse[r] = fv_natural_log<Config>(p, shift, base, sum + own);
     }
   }
   return end;
@@ -56,16 +69,17 @@ template <class Config>
 __device__ __forceinline__ void fv_stage_output(
     const float (&o)[fv_fragments<Config>::dim_tiles][4], const float (&factor)[2],
     unsigned char *tile) {
-  int lane = threadIdx.x % 32;
+  int lane = fv_thread_here() % 32;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     bool empty = factor[r] == 0.0f;
+    int32_t row = fv_own_row<Config>(r);
 #pragma unroll
     for (int n = 0; n < fv_fragments<Config>::dim_tiles; ++n) {
       // An empty row may have met 0 * inf in the product. Adding 0 turns -0 into 0.
       float low = empty ? 0.0f : o[n][2 * r] * factor[r] + 0.0f;
       float high = empty ? 0.0f : o[n][2 * r + 1] * factor[r] + 0.0f;
-      int32_t chunk = fv_swizzled_chunk(fv_own_row<Config>(r), n, Config::chunks);
+      int32_t chunk = fv_swizzled_chunk(row, n, Config::chunks);
       *reinterpret_cast<uint32_t *>(tile + 16 * chunk + lane % 4 * 4) =
           Config::type::pack(low, high);
     }
@@ -77,9 +91,10 @@ __device__ __forceinline__ void fv_write_output(const fv_attention_params &p,
                                                 const fv_query_tile &tile,
                                                 const unsigned char *staged) {
   bool aligned = p.aligned & FV_ALIGNED_OUT;
+  int thread = fv_thread_here(), block = Config::threads == 32 ? 0 : thread / 32;
 #pragma unroll 1
-  for (int i = threadIdx.x % 32; i < 16 * Config::chunks_v; i += 32) {
-    int32_t row = Config::row_block() * 16 + i / Config::chunks_v, chunk = i % Config::chunks_v;
+  for (int i = thread % 32; i < 16 * Config::chunks_v; i += 32) {
+    int32_t row = block * 16 + i / Config::chunks_v, chunk = i % Config::chunks_v;
     if (row >= tile.rows || chunk * 8 >= p.dim_v) continue;
     unsigned char *to = const_cast<unsigned char *>(fv_query_begin(p, p.out, tile, row));
     uint4 value = *reinterpret_cast<const uint4 *>(
@@ -91,7 +106,7 @@ __device__ __forceinline__ void fv_write_output(const fv_attention_params &p,
 template <class Config>
 __device__ __forceinline__ void fv_write_lse(const fv_attention_params &p,
                                              const fv_query_tile &tile, const float (&lse)[2]) {
-  if (!p.lse.data || threadIdx.x % 4) return;
+  if (!p.lse.data || fv_thread_here() % 4) return;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     int32_t row = fv_own_row<Config>(r);
@@ -108,7 +123,7 @@ template <class Config>
 __device__ __forceinline__ void fv_store(const fv_attention_params &p, const fv_query_tile &tile,
                                          const float (&o)[fv_fragments<Config>::dim_tiles][4],
                                          const fv_row_state &state, unsigned char *staging) {
-  fv_row_end end = fv_end_rows<Config>(p, tile, state, state.sum);
+  fv_row_end end = fv_end_rows<Config>(p, tile, state);
   fv_stage_output<Config>(o, end.factor, staging);
   __syncwarp();  // the warp's rows are whole before its lanes read each other's columns
   fv_write_output<Config>(p, tile, staging);

@@ -5,6 +5,7 @@
 #ifndef FV_TILE_CUH
 #define FV_TILE_CUH
 
+#include "../arch/sm80.cuh"
 #include "sequence_place.cuh"
 
 // What distinguishes the rows of attention_fwd.def. Knobs change speed, never results.
@@ -17,10 +18,11 @@ struct fv_tile_config {
   static constexpr int chunks = DIM / 8, chunks_v = DIM_V / 8;  // of 8 elements, 16 bytes
   // Wider queries are read from shared memory again for each tile: O takes their registers.
   static constexpr bool q_in_registers = DIM + DIM_V <= 320;
-  static_assert(TILE_Q == WARPS * 16, "a warp owns 16 rows");
+  static_assert(TILE_Q == WARPS * 16 && TILE_Q == FV_CTA_ROWS, "a warp owns 16 rows");
   static_assert(TILE_KV == 32 || TILE_KV == 64, "visible keys are one word, or two");
   static_assert(STAGES == 2, "the loop loads one tile ahead");
   static_assert(DIM_V <= DIM, "the output is staged where the queries were");
+  static constexpr int wide_kv = TILE_KV;
   static constexpr int line = FV_WIDE;  // of work, that its tiles stand in
   // What a thread is among those that share a tile, and which 16 of the tile's rows its warp owns.
   static __device__ __forceinline__ int thread() { return threadIdx.x; }
@@ -50,14 +52,21 @@ struct fv_query_tile {
   uint32_t plain_begin, plain_size;
 };
 
+// The keys that a row sees by position.
+struct fv_key_range {
+  int32_t begin, end;
+};
+
 // What a CTA is at. One thread writes it, between two barriers; the others read, and keep in registers
 // no more of it than they need.
 struct fv_control {
   fv_cursor cursors[FV_LINES];  // without a schedule the first one's w is the next tile's number
   fv_segment segment;
   fv_query_tile tile;
-  int32_t line;  // whose the segment is
-  bool more;     // there is something to do
+  float *parked;                     // the CTA's place for what long rows have come to
+  int32_t line;                      // whose the segment is
+  bool more;                         // there is something to do
+  fv_key_range ranges[FV_CTA_ROWS];  // of the tile's rows: each warp its own, for itself
 };
 
 // Shared memory of a CTA; the host asks for sizeof.
@@ -167,6 +176,13 @@ __device__ __forceinline__ fv_query_tile fv_take_tile(const fv_attention_params 
   tile.key_begin = (int32_t)fv_max(tile.key_begin, begin);
   tile.key_end = (int32_t)fv_min(tile.key_end, end);
   return tile;
+}
+
+// The first key that the threads of a tile look at: a narrow tile's warps begin one behind the other.
+template <class Config>
+__device__ __forceinline__ uint32_t fv_first_key(const fv_query_tile &tile) {
+  uint32_t first = tile.key_begin / Config::wide_kv * Config::wide_kv;
+  return Config::threads == 32 ? first + fv_thread_here() / 32 * Config::tile_kv : first;
 }
 
 #endif  // FV_TILE_CUH
