@@ -197,7 +197,8 @@ __device__ __forceinline__ void fv_load_plain_rows(const fv_attention_params &p,
   }
 }
 
-// Elements that are copied one by one are rare, and a loop of them long enough as it is.
+// Elements that are copied one by one are rare, and a loop of them long enough as it is. All steps at once
+// would need more registers than a CTA of dim 64 has.
 template <class Config, class Side, bool ALIGNED>
 __device__ __forceinline__ void fv_load_placed_rows(const fv_attention_params &p,
                                                     const fv_query_tile &tile,
@@ -206,7 +207,7 @@ __device__ __forceinline__ void fv_load_placed_rows(const fv_attention_params &p
   using lanes = fv_row_lanes<Config, Side::chunks>;
   int column = lanes::column();
   const unsigned char *base = fv_row_begin(Side::view(p), 0, 0, tile.kv_head) + 16 * column;
-#pragma unroll(ALIGNED ? lanes::steps : 1)
+#pragma unroll(ALIGNED ? 2 : 1)
   for (int n = 0; n < lanes::steps; ++n) {
     int row = lanes::row() + n * lanes::rows;
     int64_t place = Side::place(keys.places, n * lanes::rows);
