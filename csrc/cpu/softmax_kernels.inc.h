@@ -69,12 +69,13 @@ ALWAYS_INLINE float lowest_within_range(float factor) {
   return lowest > -0x1p126f ? lowest : -0x1p126f;
 }
 
-/* Scores [begin..end), of panels without the last half of one, become weights; totals receives their
- * sums by lane. */
+/* Scores of a block become weights; totals receives their sums by lane. The last panel may be half of
+ * one. */
 ALWAYS_INLINE void weigh_block(float *scores, int32_t begin, int32_t end, f32v base, f32v factors,
                                f32v lowest, f32v *totals) {
+  int32_t j = begin;
   totals[0] = totals[1] = (f32v){0};
-  for (int32_t j = begin; j + PANEL_COLUMNS <= end; j += PANEL_COLUMNS) {
+  for (; j + PANEL_COLUMNS <= end; j += PANEL_COLUMNS) {
     f32v left = load(scores + j) - base, right = load(scores + j + FV_LANES) - base;
     if (__builtin_expect(fv_any(fv_smaller(left, right) < lowest), 0)) {
       left = power_gradual(left, factors);
@@ -88,25 +89,24 @@ ALWAYS_INLINE void weigh_block(float *scores, int32_t begin, int32_t end, f32v b
     totals[0] += left;
     totals[1] += right;
   }
+  if (j < end) {
+    f32v left = power_gradual(load(scores + j) - base, factors);
+    store(scores + j, left);
+    totals[0] += left;
+  }
 }
 
 /* Scores of a row become weights; returns their sum, of blocks like those of the products. Keys that
- * panels leave out on the right would add zeros to it: the order of the others does not depend on
- * `end`. */
+ * panels leave out on the right would add zeros to their block: the order of the others does not depend
+ * on `end`. */
 ALWAYS_INLINE float weigh_row(float *scores, int32_t begin, int32_t end, f32v base, f32v factors,
                               f32v lowest) {
   f32v sums[2] = {{0}, {0}}, totals[2];
-  int32_t whole = end / PANEL_COLUMNS * PANEL_COLUMNS, next;
-  for (int32_t j = begin; j < whole; j = next) {
+  for (int32_t j = begin, next; j < end; j = next) {
     next = (j / FV_BLOCK_KEYS + 1) * FV_BLOCK_KEYS;
-    weigh_block(scores, j, next < whole ? next : whole, base, factors, lowest, totals);
+    weigh_block(scores, j, next < end ? next : end, base, factors, lowest, totals);
     sums[0] += totals[0];
     sums[1] += totals[1];
-  }
-  if (whole < end) {
-    f32v left = power_gradual(load(scores + whole) - base, factors);
-    store(scores + whole, left);
-    sums[0] += left;
   }
   return sum_lanes(sums[0] + sums[1]);
 }
