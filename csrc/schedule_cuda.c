@@ -72,7 +72,7 @@ static bool has_line(const fv_problem *p, int line) {
 
 /* Floats of one part's O and of what else it knows of its rows, as kernels/parts/part.cuh lays them. */
 static int64_t floats_of_part(int32_t dim_v, int line) {
-  return (line == FV_NARROW ? 32 : 128) * (int64_t)(dim_v / 2 + 6);
+  return (line == FV_NARROW ? 32 : 128) * (int64_t)(dim_v / 2 + 8);
 }
 
 /* A CTA parks a wide part, or each of its warps a narrow one. */

@@ -83,7 +83,7 @@ __device__ __forceinline__ void fv_attend_tile(const fv_attention_params &p,
     fv_score<Config>(s, q, memory.q, memory.k[stage]);
     fv_cap_and_hide<Config>(p, memory.control, key, whole, visible, s);
     fv_softmax<Config>(s, o, state, p.scale_log2e);
-    fv_accumulate<Config>(o, s, memory.v[stage]);
+    fv_accumulate<Config>(o, state.weight, s, memory.v[stage]);
     fv_copy_async_wait_all();
     __syncthreads();  // the next tile has arrived, and nobody reads this one any more
     if ((ahead & p.park_mask) == 0) {
@@ -180,7 +180,7 @@ __device__ __forceinline__ void fv_attend_narrow(const fv_attention_params &p,
     fv_softmax<Warp>(s, o, state, p.scale_log2e);
     fv_copy_async_wait<1>();
     __syncwarp();  // the values are there
-    fv_accumulate<Warp>(o, s, v);
+    fv_accumulate<Warp>(o, state.weight, s, v);
     __syncwarp();
     fv_copy_rows<Warp, Values>(p, tile, next, v);
     if ((next.begin & p.park_mask) < step) {

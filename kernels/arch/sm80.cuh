@@ -90,6 +90,7 @@ __device__ __forceinline__ void fv_load_later() {
 // down as f32, and weights above 1 would only bring sums nearer to its end.
 struct fv_f16 {
   static constexpr int weight_exponent = 15;
+  static constexpr uint32_t ones = 0x3c003c00;  // a pair of 1
 
   // cvt.rn.f16x2.f32 d, high, low; per thread, nearest even.
   static __device__ __forceinline__ uint32_t pack(float low, float high) {
@@ -111,6 +112,7 @@ struct fv_f16 {
 
 struct fv_bf16 {
   static constexpr int weight_exponent = 0;
+  static constexpr uint32_t ones = 0x3f803f80;  // a pair of 1
 
   // cvt.rn.bf16x2.f32 d, high, low; per thread, nearest even.
   static __device__ __forceinline__ uint32_t pack(float low, float high) {

@@ -28,12 +28,13 @@ constexpr int fv_headroom = Config::type::weight_exponent - FV_LAZY_RISE;
 // columns.
 struct fv_row_state {
   float base[2], shift[2];  // what weights are relative to; shift is -inf where none was seen yet
-  float sum[2];             // this lane's part of the weights
+  float sum[2];             // this lane's part of the weights, for the LSE
+  float weight[2];          // the row's weights as rounded, which O is divided by
 };
 
 // Neither a finite logit nor a NaN was seen.
-__device__ __forceinline__ bool fv_is_unseen(float shift, float sum) {
-  return shift == -INFINITY && sum == 0.0f;
+__device__ __forceinline__ bool fv_is_unseen(float shift, float weight) {
+  return shift == -INFINITY && weight == 0.0f;
 }
 
 // Leaves the rows as if no key had been seen.
@@ -42,7 +43,7 @@ __device__ __forceinline__ void fv_empty_rows(fv_row_state &state) {
   for (int r = 0; r < 2; ++r) {
     state.base[r] = 0.0f;
     state.shift[r] = -INFINITY;
-    state.sum[r] = 0.0f;
+    state.sum[r] = state.weight[r] = 0.0f;
   }
 }
 
@@ -174,6 +175,7 @@ __device__ __forceinline__ void fv_move_rows(float (&s)[fv_fragments<Config>::ke
     bool rises = largest != -INFINITY && !(above <= Config::type::weight_exponent);
     float rescale = rises ? fv_set_base<Config>(state, r, largest, scale_log2e) : 1.0f;
     state.sum[r] *= rescale;
+    state.weight[r] *= rescale;
 #pragma unroll
     for (int n = 0; n < f::dim_tiles; ++n) {
       o[n][2 * r] *= rescale;
@@ -189,7 +191,7 @@ __device__ __forceinline__ void fv_move_rows(float (&s)[fv_fragments<Config>::ke
   }
 }
 
-// Scores become probabilities; sum and O are brought to what they are relative to.
+// Scores become probabilities; sum, weight and O are brought to what they are relative to.
 template <class Config>
 __device__ __forceinline__ void fv_softmax(float (&s)[fv_fragments<Config>::key_tiles][4],
                                            float (&o)[fv_fragments<Config>::dim_tiles][4],

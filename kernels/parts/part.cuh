@@ -8,11 +8,11 @@
 
 #include "online_softmax.cuh"
 
-// Values that a thread keeps of a part: O, and of its two rows the three below.
+// Values that a thread keeps of a part: O, and of its two rows the four below.
 template <class Config>
 struct fv_part {
-  static constexpr int rows = fv_fragments<Config>::dim_tiles * 4, values = rows + 6;
-  static constexpr int base = rows, shift = rows + 2, sum = rows + 4;
+  static constexpr int rows = fv_fragments<Config>::dim_tiles * 4, values = rows + 8;
+  static constexpr int base = rows, shift = rows + 2, sum = rows + 4, weight = rows + 6;
 };
 
 // Each lane has summed its own columns: now all four have the row's sum.
@@ -37,6 +37,7 @@ __device__ __forceinline__ void fv_put_part(float *to,
     to[(part::base + r) * Config::threads] = state.base[r];
     to[(part::shift + r) * Config::threads] = state.shift[r];
     to[(part::sum + r) * Config::threads] = state.sum[r];
+    to[(part::weight + r) * Config::threads] = state.weight[r];
   }
 }
 
@@ -60,8 +61,9 @@ __device__ __forceinline__ void fv_join_part(const fv_attention_params &p, const
     float base = fv_read_part<GLOBAL>(from + (part::base + r) * Config::threads);
     float shift = fv_read_part<GLOBAL>(from + (part::shift + r) * Config::threads);
     float sum = fv_read_part<GLOBAL>(from + (part::sum + r) * Config::threads);
-    if (fv_is_unseen(shift, sum)) continue;
-    bool first = fv_is_unseen(state.shift[r], state.sum[r]);
+    float weight = fv_read_part<GLOBAL>(from + (part::weight + r) * Config::threads);
+    if (fv_is_unseen(shift, weight)) continue;
+    bool first = fv_is_unseen(state.shift[r], state.weight[r]);
     float above = fv_base_above(shift, base, state.shift[r], state.base[r], p.scale_log2e);
     bool rises = first || above > 0.0f;
     float old_factor = first ? 0.0f : rises ? fv_exp2(-above) : 1.0f;
@@ -71,6 +73,7 @@ __device__ __forceinline__ void fv_join_part(const fv_attention_params &p, const
       state.shift[r] = shift;
     }
     state.sum[r] = fmaf(state.sum[r], old_factor, sum * factor);
+    state.weight[r] = fmaf(state.weight[r], old_factor, weight * factor);
 #pragma unroll
     for (int n = 0; n < fv_fragments<Config>::dim_tiles; ++n) {
       if (n % 2 == 0) fv_load_later();
@@ -116,7 +119,7 @@ __device__ __forceinline__ void fv_park(const fv_attention_params &p, const fv_c
     for (int c = 0; c < 4; ++c) o[n][c] = 0.0f;
   }
 #pragma unroll
-  for (int r = 0; r < 2; ++r) state.sum[r] = 0.0f;
+  for (int r = 0; r < 2; ++r) state.sum[r] = state.weight[r] = 0.0f;
 }
 
 // ---- Parts of several CTAs ----

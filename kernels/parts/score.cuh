@@ -85,19 +85,29 @@ __device__ __forceinline__ void fv_pack_weights(
   }
 }
 
-// O += P V, where s holds the probabilities.
+// O += P V, where s holds the probabilities; and weight += P 1, the sums of the rows of P as rounded.
 //
 // A tile's product begins at zero and is added to O as a whole: tensor cores cut off what is small
-// beside the sum that they add to (Fasi et al. 2021), which over many tiles leans to one side.
+// beside the sum that they add to (Fasi et al. 2021), which over many tiles leans to one side. O divided
+// by the weights that it is made of lies between the least and the largest value, however they were
+// rounded.
 template <class Config>
 __device__ __forceinline__ void fv_accumulate(
     float (&o)[fv_fragments<Config>::dim_tiles][4],  // [16][dim_v] f32, per warp
-    const float (&s)[fv_fragments<Config>::key_tiles][4], const unsigned char *v_tile) {
+    float (&weight)[2], const float (&s)[fv_fragments<Config>::key_tiles][4],
+    const unsigned char *v_tile) {
   using f = fv_fragments<Config>;
   using type = typename Config::type;
   int lane = threadIdx.x % 32;
   uint32_t p[f::key_steps][4];
   fv_pack_weights<Config>(p, s);
+  float sums[4] = {};  // [16][8] f32, per warp: all columns are alike
+#pragma unroll
+  for (int step = 0; step < f::key_steps; ++step) {
+    type::multiply_add(sums, p[step], type::ones, type::ones);
+  }
+  weight[0] += sums[0];
+  weight[1] += sums[2];
 #pragma unroll
   for (int n = 0; n < f::dim_tiles; n += 2) {
     float left[4] = {}, right[4] = {};  // columns 8 n and 8 n + 8 of the tile's product

@@ -40,7 +40,8 @@ __device__ __forceinline__ fv_row_end fv_end_rows(const fv_attention_params &p,
     float sink = -INFINITY;
     int32_t row = fv_own_row<Config>(r);
     if (p.sinks && row < tile.rows) sink = p.sinks[fv_row_of(p, tile, row).head];
-    float sum = state.sum[r], shift = state.shift[r], base = state.base[r];
+    float sum = state.sum[r], weight = state.weight[r], shift = state.shift[r],
+          base = state.base[r];
     if (sum == 0.0f) {
       end.factor[r] = 0.0f;
       end.lse[r] = sink;
@@ -52,13 +53,12 @@ __device__ __forceinline__ fv_row_end fv_end_rows(const fv_attention_params &p,
     }
     if (above > 0.0f) {
       float rescale = fv_exp2(-above), own = 1.0f + (sink - sink);  // NaN where the sink is +inf
-      sum = fmaf(sum, rescale, own);
-      end.factor[r] = rescale / sum;
-      end.lse[r] = sink + logf(sum);
+      end.factor[r] = rescale / fmaf(weight, rescale, own);
+      end.lse[r] = sink + logf(fmaf(sum, rescale, own));
     } else {
-      sum += fv_exp2(above);
-      end.factor[r] = 1.0f / sum;
-      end.lse[r] = fv_natural_log<Config>(p, shift, base, sum);
+      float own = fv_exp2(above);
+      end.factor[r] = 1.0f / (weight + own);
+      end.lse[r] = fv_natural_log<Config>(p, shift, base, sum + own);
     }
   }
   return end;

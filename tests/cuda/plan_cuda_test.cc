@@ -401,8 +401,8 @@ TEST(CudaPlan, CountsTheWorkspaceOfManyPackedRows) {
   const int64_t tiles = (rows * 8 + 63) / 64 + sequences, workers = kLarge.sm_count * 2;
   EXPECT_EQ(plan.tiles_bound, tiles * 16);
   EXPECT_EQ(plan.workers, workers);
-  const int64_t expected = WorkspaceOf(sequences, {tiles, 2 * workers, 128 * (128 / 2 + 6)},
-                                       {sequences, 2 * workers, 32 * (128 / 2 + 6)});
+  const int64_t expected = WorkspaceOf(sequences, {tiles, 2 * workers, 128 * (128 / 2 + 8)},
+                                       {sequences, 2 * workers, 32 * (128 / 2 + 8)});
   EXPECT_EQ(static_cast<int64_t>(plan.workspace_bytes), expected);
   EXPECT_GE(BoundOf(a, sequences, 4096), plan.workspace_bytes);
 }
@@ -424,7 +424,7 @@ TEST(CudaPlan, CountsThePlacesOfManyChunks) {
   fovea_attention_args a = Request(FOVEA_BF16, sequences, 1, 100000, 256, 256, 64);
   a.reproducible = FOVEA_REPRODUCIBLE_BATCH;
   const fv_plan plan = PlanOf(a);
-  const int64_t slots = sequences * 256 * 8, slot_floats = 32 * (64 / 2 + 6);
+  const int64_t slots = sequences * 256 * 8, slot_floats = 32 * (64 / 2 + 8);
   EXPECT_EQ(plan.schedule.lines[FV_NARROW].slots, slots);
   EXPECT_EQ(static_cast<int64_t>(plan.workspace_bytes),
             WorkspaceOf(sequences, {0, 0, 0}, {sequences, slots, slot_floats}) +

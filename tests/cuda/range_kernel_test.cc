@@ -111,6 +111,15 @@ TEST_P(RangeKernel, AddsUpFaintWeights) {
   }
 }
 
+// Weights that have no number of their own in 16 bits: each is rounded alike, and so is their sum.
+TEST_P(RangeKernel, GivesTheValueThatAllHaveWhateverTheirWeightsAreRoundedTo) {
+  Attention a = problem(500).fill("k", first([](int64_t key) { return key < 3 ? 1.375 : 0.0; }));
+  a.scale(0.83f);
+  for (double value : {1.0, -1.3828125, 0.109375}) {
+    expect_all(Attention(a).fill("v", [=](const At &) { return value; }).run(), value, 0, "equal");
+  }
+}
+
 TEST_P(RangeKernel, StaysFiniteWhereValuesAreTheLargestOfTheirType) {
   const double largest = dtype() == FOVEA_F16 ? 65504 : 0x1.fep127;
   Attention a = problem(dtype() == FOVEA_F16 ? 200 : 12).fill("k", [](const At &) { return 0.0; });
