@@ -385,8 +385,8 @@ typedef struct fovea_attention_args {
  *             Logits of +inf give NaN. lse is the natural logarithm.
  * Sums        Over keys: in f32 within short blocks, each from zero; blocks are joined so that the
  *             error does not grow with the number of keys, be they 10^6.
- * Range       Every finite logit is right, however large. Two sums must stay within the range of
- *             f32, or out is infinite or NaN: sum_d |q k|, before the scale, and
+ * Range       Every finite logit is right, however large. Two sums must stay below 2^127, or out may
+ *             be wrong, infinite or NaN: sum_d |q k|, before the scale, and
  *             sum_j exp(t[j] - max t) |v[j]|. With f16 both always do.
  * Overlap     The bytes spanned by out, by lse and by the workspace meet each other's nowhere, nor
  *             any input's, nor any array's. out and lse must not meet themselves: in the order of
