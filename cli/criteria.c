@@ -163,7 +163,8 @@ static void judge_hull(judge *j, int64_t d, const element *e) {
   double low = j->row.lowest[d], high = j->row.highest[d];
   double size = fmax(fabs(low), fabs(high));
   double weights = j->strict ? 0 : j->weights.roundoff;
-  double mean = (2 * j->sums + weights) * size;
+  double additions = 2 * (double)fv_min(j->row.visible, 64 + 8) + 3;
+  double mean = (u32 * additions + weights) * size;
   if (j->problem->args.out.dtype == FOVEA_E4M3) {
     double largest = j->out.largest * fabs(e->scale);
     low = fmin(fmax(low, -largest), largest);

@@ -48,9 +48,12 @@
  *
  * The hull. out is a weighted mean of v, whatever logits became: only the sums over keys, of weights
  * and of products, and the rounding of weights for one of them are left, relative to the largest |v|
- * of the column, V:  H = (2 u32 N + u') V + u (V + that), u' and u of the weights' and the output's
- * types, u' = 0 where weights stay in f32. For large S, F is above V and only this is left. Keys
- * whose weight is certainly 0 do not count; 0 does where there is a sink.
+ * of the column, V:  H = (u32 (2 T + 3) + u') V + u (V + that), u' and u of the weights' and the
+ * output's types, u' = 0 where weights stay in f32. T = min(n, 72) additions at most, each off by u32
+ * of what has come together: here logits may be as far apart as they like, and a block in which one
+ * key's weight stands before 63 that vanish beside it is off by all of them. (Where S is that large, F
+ * has room for it.) For large S, F is above V and only this is left. Keys whose weight is certainly 0
+ * do not count; 0 does where there is a sink.
  *
  * A softmax's rounding errors are analysed in Blanchard, Higham and Higham, IMA J. Numer. Anal.
  * 2021. The constants 2, 4, 1.5, 0.8 and 8 were fitted to emulated kernels, where the worst ratio

@@ -156,8 +156,9 @@ class Table {
   void add_hull(const Row &row, size_t at, double got, double scale, double lost) {
     double low = truth_.lowest[at], high = truth_.highest[at];
     const double size = std::max(std::fabs(low), std::fabs(high));
+    const double additions = 2 * static_cast<double>(std::min<int64_t>(row.keys, 72)) + 3;
     const double mean =
-        (2 * 0x1p-24 * of_sums(row) + (weights_ == FOVEA_F32 ? 0 : unit_roundoff(weights_))) * size;
+        (0x1p-24 * additions + (weights_ == FOVEA_F32 ? 0 : unit_roundoff(weights_))) * size;
     if (args_.out.dtype == FOVEA_E4M3) {
       low = std::clamp(low, -448 * std::fabs(scale), 448 * std::fabs(scale));
       high = std::clamp(high, -448 * std::fabs(scale), 448 * std::fabs(scale));

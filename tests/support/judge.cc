@@ -33,7 +33,6 @@ struct Element {
   double eta_p;     // of the probabilities' type
   double a, r, sum_abs_v, f;
   double lowest, highest;
-  double sums;  // u32 N
 };
 
 double sum_error(int64_t terms, int64_t blocks) {
@@ -68,8 +67,7 @@ Element element_at(const Truth &truth, const Observed &observed, size_t n, int64
   e.a = truth.condition[at] * shrink;
   e.r = truth.noise[at] * shrink;
   e.sum_abs_v = truth.sum_abs_v[at] * shrink;
-  e.sums = observed.work * error_of_sums(row);
-  const double arithmetic = observed.work * error_of_logits(row, truth.dim) + e.sums;
+  const double arithmetic = observed.work * (error_of_logits(row, truth.dim) + error_of_sums(row));
   e.f = arithmetic * e.a + kFlush * e.sum_abs_v;
   e.lowest = std::fmin(truth.lowest[at] / divisor, truth.highest[at] / divisor);
   e.highest = std::fmax(truth.lowest[at] / divisor, truth.highest[at] / divisor);
@@ -277,7 +275,8 @@ Finding judge_c10(const Truth &truth, const Observed &observed) {
       const Element e = element_at(truth, observed, n, d);
       if (!is_judged(e)) continue;
       const double size = std::fmax(std::fabs(e.lowest), std::fabs(e.highest));
-      const double mean = (2.0 * e.sums + u_p) * size;
+      const double additions = 2.0 * static_cast<double>(std::min<int64_t>(e.row->keys, 72)) + 3.0;
+      const double mean = (observed.work * additions + u_p) * size;
       double limit = mean + e.u * (size + mean) + e.eta;
       if (!e.row->empty) limit += (e.eta_p + kFlush) * e.sum_abs_v / e.row->lhat;
       const double nearest =

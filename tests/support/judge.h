@@ -22,7 +22,8 @@
 //   C7     8-bit caches are judged as what they decode to: nothing of its own
 //   C8     |e| <= 2 ulp where every value has one sign (A = |O|) and F <= u A
 //   C10    lowest - H <= value <= highest + H, with V the larger of both in magnitude and
-//          H = (2 u32 N + u_p) V + u (V + that) + eta_p sum|v| / lhat + eta, u_p of 16-bit q, else 0
+//          H = (u32 (2 min(keys, 72) + 3) + u_p) V + u (V + that) + eta_p sum|v| / lhat + eta,
+//          u_p of 16-bit q, else 0
 //
 // Errors are compared as stored, that is, after the division by out's scale. F also holds what
 // single precision loses below its normal range: 2^-126 sum|v|.

@@ -331,8 +331,9 @@ TEST(Limits, OfC10AreTheLeastAndTheLargestValueToRounding) {
     Known known(dtype);
     known.truth.rows[0].size = 1e9;  // whatever logits became
     known.truth.sum_abs_v = {0.0};
+    known.truth.rows[0].keys = dtype == FOVEA_F32 ? 500 : 40;
     const double u_p = dtype == FOVEA_F32 ? 0.0 : known.u();
-    const double mean = (2 * 0x1p-24 * 8 + u_p) * 2.0;
+    const double mean = (0x1p-24 * (dtype == FOVEA_F32 ? 147 : 83) + u_p) * 2.0;
     const double limit = mean + known.u() * (2.0 + mean) + known.eta();
     const auto fails = [&](double got) {
       known.observed.out = {got};
