@@ -294,15 +294,22 @@ TEST(RunCheck, WithoutRowsItSaysSo) {
 
 // ---- Progress ----
 
-// 2 x 1600 x 1600 logits: above half a second of the reference on any machine.
+// The line appears after half a second of checking. How much work that is depends on the machine, so
+// the rows are doubled, and the time with them fourfold, until it is enough: 1600 rows were not on a
+// fast one, and 12,800 take tens of seconds on any.
 TEST(RunCheck, ShowsProgressOnATerminalOnly) {
   Directory directory;
-  std::string path = noise_file(2, 1600).write(directory);
-  Launch how{{"run", path, "--check", "all"}};
-  how.messages = true;
-  std::string seen = on_terminal(how);
+  std::string path, seen;
+  int64_t rows = 800;
+  do {
+    rows *= 2;
+    path = noise_file(2, rows).write(directory);
+    Launch how{{"run", path, "--check", "all"}};
+    how.messages = true;
+    seen = on_terminal(how);
+  } while (rows < 12800 && seen.find("\rchecking: ") == std::string::npos);
   EXPECT_NE(seen.find("\rchecking: "), std::string::npos) << seen;
-  EXPECT_NE(seen.find(" of 3200 rows"), std::string::npos) << seen;
+  EXPECT_NE(seen.find(" of " + std::to_string(2 * rows) + " rows"), std::string::npos) << seen;
   EXPECT_NE(seen.find("\r\033[Kfile "), std::string::npos) << "nothing is left of it: " << seen;
   EXPECT_EQ(fovea({"run", path, "--check", "all"}).err, "");
 }
