@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "command.h"
+#include "digest.h"
 #include "error.h"
 #include "input_arguments.h"
 #include "report.h"
@@ -45,6 +46,7 @@ typedef struct kernel_record {
 typedef struct totals {
   fv_verdict verdict;
   int64_t run, skipped, failed, beyond, long_keys;
+  uint64_t digest;                          /* the sum of the cases': their order is nothing */
   int64_t left_out;                         /* drawn, but not supported by the device */
   fv_feature_set features;                  /* that are drawn */
   fv_feature_set company[FV_FEATURE_COUNT]; /* of each, those that it is drawn with */
@@ -134,6 +136,7 @@ static void add_result(run *r, int64_t index, const fv_case *c, const fv_case_re
   fv_verdict_add(&t->verdict, &result->verdict);
   ++t->run;
   t->left_out += result->left_out;
+  t->digest += fv_digest_word(result->digest, (uint64_t)index);
   t->out_of_memory |= result->out_of_memory || c->out_of_memory;
   if (special >= 0) ++t->special[special];
   if (special != 0 && special != 2) {
@@ -317,7 +320,7 @@ static json_t *kernels_json(const totals *t) {
 
 static int report_json(const validate_options *o, const totals *t, double seconds,
                        const char *kernel) {
-  char repeat[128];
+  char repeat[128], digest[17];
   repeat_line(o, t, repeat, sizeof repeat);
   fv_verdict verdict = t->verdict;
   verdict.first_bad = t->first_bad;
@@ -328,6 +331,8 @@ static int report_json(const validate_options *o, const totals *t, double second
     json_object_set_new(report, "pass", pass);
     json_object_set_new(report, "cases", json_integer(t->run));
     json_object_set_new(report, "failed", json_integer(t->failed));
+    snprintf(digest, sizeof digest, "%016llx", (unsigned long long)t->digest);
+    json_object_set_new(report, "digest", json_string(digest));
     json_object_set_new(report, "seed", json_integer((json_int_t)o->seed));
     json_object_set_new(report, "empty_cells", json_integer(empty_cells(t, COVERAGE_LEAST, false)));
     json_object_set_new(report, "left_out", json_integer(t->left_out));
@@ -373,6 +378,7 @@ static int report_text(const validate_options *o, const totals *t, double second
   printf("device     %s, %s\n", device_text(o), kernel);
   printf("cases      %lld in %.1f s, seed %llu, %lld failed\n", (long long)t->run, seconds,
          (unsigned long long)o->seed, (long long)t->failed);
+  printf("digest     %016llx\n", (unsigned long long)t->digest);
   print_coverage(o, t);
   fv_verdict verdict = t->verdict;
   verdict.first_bad = t->first_bad;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "digest.h"
 #include "mirror.h"
 #include "validate_case.h"
 
@@ -116,6 +117,12 @@ static bool same_outputs(const fv_case *c, const unsigned char *copy) {
          (!c->lse.size || !memcmp(copy + c->out.size, c->lse.bytes, c->lse.size));
 }
 
+static uint64_t digest_outputs(const fv_case *c, const fv_problem *p) {
+  uint64_t digest = fv_digest_add(FV_DIGEST_START, c->out.bytes, c->out.size);
+  if (c->lse.size) digest = fv_digest_add(digest, c->lse.bytes, c->lse.size);
+  return fv_digest_add(digest, c->args.errors, (size_t)p->sequences * sizeof *c->args.errors);
+}
+
 static void judge(const fovea_handle *handle, const fv_case *c, const fv_problem *p,
                   int64_t first_row, fv_case_result *result) {
   uint32_t expected[8] = {0};
@@ -148,6 +155,7 @@ void fv_run_attention_case(fovea_handle *const handles[FV_CASE_HANDLES], fv_case
   draw_way(&ways, c, &problem);
   run_once(handles[fv_random_between(random, 0, FV_CASE_HANDLES - 1)], c, &problem, 0xff, result);
   if (result->failed || result->out_of_memory) return;
+  result->digest = digest_outputs(c, &problem);
   unsigned char *first = copy_outputs(c);
   if (!first) {
     result->out_of_memory = true;

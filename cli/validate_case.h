@@ -10,6 +10,7 @@ typedef struct fv_case_result {
   fv_verdict verdict;
   bool failed;
   bool out_of_memory;
+  uint64_t digest;  /* of all that the library wrote; 0 if it refused */
   int64_t left_out; /* cases drawn before this one that the device does not support */
   char reason[256]; /* of a failure that is not a number: "a canary behind out was overwritten" */
   char kernel[96];  /* which computed it; "" if it was not an attention call, or none */

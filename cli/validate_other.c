@@ -8,6 +8,7 @@
 #include "check.h"
 #include "cpu/element.h"
 #include "cpu/reference.h"
+#include "digest.h"
 #include "mirror.h"
 #include "validate_case.h"
 
@@ -119,6 +120,8 @@ void fv_run_merge_case(fovea_handle *handle, fv_random *random, fv_case_result *
   fovea_status status = fv_mirror_merge(handle, &args);
   if (status == FOVEA_OK) {
     judge_merge(m, &result->verdict);
+    result->digest = fv_digest_add(FV_DIGEST_START, m->out[m->count], sizeof m->out[m->count]);
+    result->digest = fv_digest_add(result->digest, m->lse[m->count], sizeof m->lse[m->count]);
     if (!fv_verdict_passes(&result->verdict)) fail(result, "an error is above its bound");
   } else {
     fail_call(result, "fovea_merge", status);
@@ -189,6 +192,8 @@ void fv_run_weights_case(fovea_handle *handle, fv_case *c, fv_case_result *resul
   args.rows = rows;
   status = fovea_attention_weights(handle, &args, NULL);
   if (status != FOVEA_OK) fail_call(result, "fovea_attention_weights", status);
+  size_t bytes = (size_t)(ROWS * p.heads_q * keys) * sizeof *weights;
+  if (status == FOVEA_OK) result->digest = fv_digest_add(FV_DIGEST_START, weights, bytes);
   find(&p, sequence, &s);
   for (int r = 0; r < ROWS && !result->failed; ++r) {
     for (int64_t head = 0; head < p.heads_q; ++head) {
@@ -330,6 +335,7 @@ void fv_run_append_case(fovea_handle *handle, uint32_t last_type, fv_random *ran
   expect_append(a);
   fovea_status status = call_append(handle, a);
   if (status != FOVEA_OK) fail_call(result, "fovea_kv_append", status);
+  result->digest = fv_digest_add(FV_DIGEST_START, a->cache, sizeof a->cache);
   for (size_t i = 0; i < sizeof a->cache && status == FOVEA_OK; ++i) {
     int64_t index[4] = {0, 0, 0, (int64_t)i};
     double error = a->cache[i] == a->expected[i] ? 0 : 1;

@@ -1,7 +1,9 @@
 // info_test.cc - `fovea info`, `fovea explain`, and the report of `fovea validate`.
 #include <algorithm>
+#include <set>
 
 #include "cli/made_file.h"
+#include "digest.h"
 
 namespace fovea_test {
 namespace {
@@ -92,6 +94,7 @@ TEST(ValidateJson, HasTheFieldsAndTypesOfItsSchema) {
   EXPECT_TRUE(json_is_integer(at("failed")));
   EXPECT_EQ(json_integer_value(at("failed")), 0);
   EXPECT_EQ(json_integer_value(at("seed")), 3);
+  EXPECT_TRUE(json_is_string(at("digest")));
   ASSERT_TRUE(json_is_object(at("coverage")));
   EXPECT_GT(json_object_size(at("coverage")), 0u);
   const char *feature;
@@ -99,6 +102,38 @@ TEST(ValidateJson, HasTheFieldsAndTypesOfItsSchema) {
   json_object_foreach(at("coverage"), feature, count) {
     EXPECT_TRUE(json_is_integer(count)) << feature;
   }
+}
+
+// The digest that a run of validate prints.
+std::string digest_of(std::vector<std::string> words) {
+  words.insert(words.begin(), {"validate", "--device", "cpu", "--json"});
+  Ran ran = fovea(words);
+  Json report = parse_json(ran.out);
+  json_t *digest = json_object_get(report.get(), "digest");
+  return json_is_string(digest) ? json_string_value(digest) : "no digest";
+}
+
+TEST(ValidateDigest, IsThatOfTheCasesWhateverTheirOrder) {
+  std::string digest = digest_of({"--cases", "60", "--threads", "1"});
+  EXPECT_EQ(digest.size(), 16u) << digest;
+  EXPECT_EQ(digest.find_first_not_of("0123456789abcdef"), std::string::npos) << digest;
+  EXPECT_EQ(digest_of({"--cases", "60", "--threads", "4"}), digest);
+  EXPECT_NE(digest_of({"--cases", "60", "--seed", "2"}), digest);
+  EXPECT_NE(digest_of({"--cases", "61"}), digest) << "a case more";
+}
+
+TEST(ValidateDigest, SeesEveryByteAndTheLength) {
+  std::set<uint64_t> seen;
+  size_t digests = 0;
+  for (size_t length = 0; length <= 33; ++length) {
+    std::vector<unsigned char> zeros(length + 1);
+    for (size_t bit = 0; bit <= 8 * length; ++bit, ++digests) {  // the last: none flipped
+      std::vector<unsigned char> bytes = zeros;
+      if (bit < 8 * length) bytes[bit / 8] = (unsigned char)(1u << bit % 8);
+      seen.insert(fv_digest_add(FV_DIGEST_START, bytes.data(), length));
+    }
+  }
+  EXPECT_EQ(seen.size(), digests);
 }
 
 // A CPU has one kernel, so it was judged on all that was.
