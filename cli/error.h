@@ -2,8 +2,8 @@
 #ifndef FV_CLI_ERROR_H
 #define FV_CLI_ERROR_H
 
-#include "../include/fovea.h"
-#include "tensor_file.h"
+#include <fovea.h>
+#include "cli/files/tensor_file.h"
 
 enum {
   FV_EXIT_OK = 0,

@@ -1,12 +1,12 @@
 /* flag_value.c - see flag_value.h. */
-#include "flag_value.h"
+#include "cli/flag_value.h"
 
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../include/fovea.h"
+#include <fovea.h>
 
 /* The alphabet is checked first: strtod alone would take blanks, "0x10", "inf" and "nan". */
 static bool consists_of(const char *text, const char *alphabet) {
@@ -45,13 +45,21 @@ bool fv_parse_window(const char *text, int32_t *left, int32_t *right) {
   return second && parse_side(second, '\0', right);
 }
 
+static const char *const device_names[] = {[FOVEA_DEVICE_AUTO] = "auto",
+                                           [FOVEA_DEVICE_CPU] = "cpu",
+                                           [FOVEA_DEVICE_REFERENCE] = "reference",
+                                           [FOVEA_DEVICE_CUDA] = "cuda"};
+
+const char *fv_device_name(uint32_t device) {
+  return device_names[device];
+}
+
 bool fv_parse_device(const char *text, uint32_t *device, int32_t *ordinal) {
-  static const char *const names[] = {"auto", "cpu", "reference", "cuda"};
   int64_t number;
   *ordinal = 0;
-  for (uint32_t i = 0; i < sizeof names / sizeof names[0]; ++i) {
-    if (strcmp(text, names[i])) continue;
-    *device = i; /* in the order of fovea_device */
+  for (uint32_t i = 0; i < sizeof device_names / sizeof device_names[0]; ++i) {
+    if (strcmp(text, device_names[i])) continue;
+    *device = i;
     return true;
   }
   if (strncmp(text, "cuda:", 5) || !fv_parse_count(text + 5, 0, 9999, &number)) return false;

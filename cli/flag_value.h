@@ -20,7 +20,10 @@ bool fv_parse_count(const char *text, int64_t low, int64_t high, int64_t *value)
 /* "L,R", each from -1 (no limit) to 2^31 - 1. */
 bool fv_parse_window(const char *text, int32_t *left, int32_t *right);
 
-/* "auto", "cpu", "reference", "cuda" or "cuda:N". */
+/* "auto", "cpu", "reference" or "cuda". */
+const char *fv_device_name(uint32_t device);
+
+/* One of those, or "cuda:N". */
 bool fv_parse_device(const char *text, uint32_t *device, int32_t *ordinal);
 
 #ifdef __cplusplus

@@ -1,10 +1,10 @@
 /* interrupt.c - see interrupt.h. */
-#include "interrupt.h"
+#include "cli/interrupt.h"
 
 #include <pthread.h>
 #include <unistd.h>
 
-#include "error.h"
+#include "cli/error.h"
 
 /* Not exit(): the handler may have come in the middle of malloc or stdio. The library's threads
  * block all signals, so this runs in the main thread, which holds them back while it writes. The

@@ -6,11 +6,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "command.h"
-#include "error.h"
-#include "interrupt.h"
-#include "report.h"
-#include "roomy_stack.h"
+#include "cli/command/command.h"
+#include "cli/command/report.h"
+#include "cli/error.h"
+#include "cli/interrupt.h"
+#include "cli/roomy_stack.h"
 
 typedef struct command {
   const char *name;

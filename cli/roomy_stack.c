@@ -1,10 +1,11 @@
 /* roomy_stack.c - see roomy_stack.h.
  *
- * Drawing, fonts and JSON take some 100 KiB of stack and the library's threads 40 KiB, each more than
- * a limit of 16 KiB grants: the program would die of SIGSEGV without a word. The limit governs the
- * first thread's stack, and is what others get if they do not say; a thread that says has its own. */
+ * Drawing, fonts and JSON take some 100 KiB of stack and the library's threads 40 KiB, each more
+ * than a limit of 16 KiB grants: the program would die of SIGSEGV without a word. The limit governs
+ * the first thread's stack, and is what others get if they do not say; a thread that says has its
+ * own. */
 #define _GNU_SOURCE /* pthread_setattr_default_np */
-#include "roomy_stack.h"
+#include "cli/roomy_stack.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -12,8 +13,8 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#include "error.h"
-#include "file_source.h"
+#include "cli/error.h"
+#include "cli/files/file_source.h"
 
 /* Ten times what the commands were seen to take; untouched pages cost nothing. */
 enum { ROOMY_BYTES = 1024 * 1024 };

@@ -1,14 +1,18 @@
 # Compiles one row of a kernel table (see FoveaCuda.cmake) and judges what ptxas says of it.
 #
-#   cmake -DNVCC= -DTARGETS= -DROW= -DSHARED= -DSOURCE= -DIMAGE= -P CompileRow.cmake
+#   cmake -DNVCC= -DTARGETS= -DROW= -DSHARED= -DSOURCE= -DIMAGE= -DROOT= -P CompileRow.cmake
 #
 # Prints a line per row: bytes, seconds, registers and shared memory. A spill, a stack frame or a
 # warning C75xx (a matrix instruction that ptxas had to serialise) is an error: all three are slow and
 # none shows in results.
+set(more)
+if(NOT SHARED STREQUAL "")
+  set(more -DFV_ROW_SHARED_BYTES=${SHARED})
+endif()
 string(TIMESTAMP begin "%s%f")
 execute_process(
-  COMMAND ${NVCC} -std=c++17 -O3 -lineinfo -fatbin --compress-mode=size -Xptxas -v ${TARGETS}
-          -Werror all-warnings -DFV_ROW=${ROW} -MD -MF ${IMAGE}.d ${SOURCE} -o ${IMAGE}
+  COMMAND ${NVCC} -std=c++17 -O3 -lineinfo -I${ROOT} -fatbin --compress-mode=size -Xptxas -v ${TARGETS}
+          -Werror all-warnings -DFV_ROW=${ROW} ${more} -MD -MF ${IMAGE}.d ${SOURCE} -o ${IMAGE}
   OUTPUT_VARIABLE output ERROR_VARIABLE errors RESULT_VARIABLE code)
 string(TIMESTAMP end "%s%f")
 set(said "${output}${errors}")

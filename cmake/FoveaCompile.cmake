@@ -1,8 +1,13 @@
 # The flags that every target of the project is compiled with: link to fovea_flags, privately.
 #
+# An include of the tree's is a path from its root, "csrc/host/sequence.h", wherever it stands, so that a
+# line says which room it looks into and a name may be used in two rooms; the public header is <fovea.h>,
+# as users write it.
+#
 # -ffp-contract=off: a product and a sum are fused only where the source says so, so that the same
 # source gives the same bits with every compiler and at every level of optimisation.
 add_library(fovea_flags INTERFACE)
+target_include_directories(fovea_flags INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/include)
 target_compile_options(fovea_flags INTERFACE
   -Wall -Wextra -ffp-contract=off -fvisibility=hidden
   $<$<BOOL:${FOVEA_WERROR}>:-Werror>)

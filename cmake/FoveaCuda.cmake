@@ -1,4 +1,4 @@
-# The CUDA kernels: finds nvcc, compiles each row of kernels/*.def to an image of its own, and makes
+# The CUDA kernels: finds nvcc, compiles each row of kernels/shared/*.def to an image of its own, and makes
 # an assembler source that embeds the images. Sets FOVEA_HAS_CUDA, and then
 #
 #   FOVEA_CUDA_INCLUDE   the folder of cuda.h
@@ -68,10 +68,10 @@ enable_language(ASM)
 set(FOVEA_SM80_TARGETS -gencode arch=compute_80,code=[sm_80,compute_80]
                        -gencode arch=compute_90,code=[sm_90,compute_90])
 
-# Compiles the rows of kernels/<table>.def, each from kernels/<source>.cu, and appends to the
+# Compiles the rows of kernels/shared/<table>.def, each from kernels/<source>.cu, and appends to the
 # variables images and assembly.
 function(fovea_compile_rows table source)
-  set(definition ${PROJECT_SOURCE_DIR}/kernels/${table}.def)
+  set(definition ${PROJECT_SOURCE_DIR}/kernels/shared/${table}.def)
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${definition})
   file(STRINGS ${definition} rows REGEX "^FV_[A-Z_]+_ROW\\(")
   foreach(line IN LISTS rows)
@@ -86,7 +86,7 @@ function(fovea_compile_rows table source)
       list(GET fields 4 tile_q)
       list(GET fields 5 tile_kv)
       list(GET fields 7 stages)
-      # as plan_cuda.c
+      # FV_ATTENTION_SHARED_BYTES: the kernel asserts it
       math(EXPR shared "2 * ${dim} * ${tile_q} + 2 * ${stages} * ${tile_kv} * (${dim} + ${dim_v}) + 832")
     endif()
     set(image ${PROJECT_BINARY_DIR}/images/${row}.fatbin)
@@ -94,6 +94,7 @@ function(fovea_compile_rows table source)
       COMMAND ${CMAKE_COMMAND} -DNVCC=${FOVEA_NVCC} "-DTARGETS=${FOVEA_SM80_TARGETS}" -DROW=${row}
               -DSHARED=${shared}
               -DSOURCE=${PROJECT_SOURCE_DIR}/kernels/${source}.cu -DIMAGE=${image}
+              -DROOT=${PROJECT_SOURCE_DIR}
               -P ${PROJECT_SOURCE_DIR}/cmake/CompileRow.cmake
       DEPENDS ${PROJECT_SOURCE_DIR}/kernels/${source}.cu ${PROJECT_SOURCE_DIR}/cmake/CompileRow.cmake
       DEPFILE ${image}.d COMMENT "" VERBATIM)

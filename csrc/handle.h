@@ -1,18 +1,22 @@
-/* handle.h - a device opened by the caller: its facts, its threads or its context. Immutable after creation. */
+/* handle.h - a device opened by the caller. Immutable after creation. */
 #ifndef FV_HANDLE_H
 #define FV_HANDLE_H
 
-#include "cpu/parallel.h"
-#include "cpu/pool.h"
-#include "device_cuda.h"
-#include "plan.h"
+#include "csrc/backend.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 struct fovea_handle {
-  fv_facts facts;
+  const fv_backend *backend;
   int32_t ordinal;
-  fv_pool *pool; /* NULL if the caller brings parallel_for, or one thread is enough */
-  fv_parallel parallel;
-  fv_cuda_device cuda; /* if facts.device is CUDA */
+  int32_t threads; /* or multiprocessors */
+  void *state;     /* the backend's own: fv_host_device, fv_cpu_device or fv_cuda_device */
 };
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif /* FV_HANDLE_H */

@@ -1,22 +1,22 @@
-// Conversion between binary32/binary64 and the formats that tensors are stored in.
-//
-//   name   bits  exponent  mantissa  largest  beyond it          NaN
-//   f16    16    5         10        65504    infinity           0x7fff
-//   bf16   16    8         7         3.39e38  infinity           0x7fff
-//   e4m3   8     4         3         448      +-448 (saturates)  0x7f; the format has no infinity
-//   e5m2   8     5         2         57344    +-57344            0x7f; infinities are only read
-//   int8   8     -         -         127      -128 or 127        0; the format has no NaN
-//
-// Narrowing rounds once, to the nearest value, ties to the even code; subnormals are exact, -0
-// stays -0 and a NaN becomes the one named above, without its sign. Widening is exact.
-//
-// Results depend on the argument alone. Narrowing is integer arithmetic on bit patterns; widening
-// multiplies a small integer by a power of two, where operands and product are zero or normal.
-// So neither the rounding mode nor the flush-to-zero switches of the calling thread can reach them
-// (a bf16 subnormal becomes a binary32 subnormal by a shift, and what is done with it later is
-// the caller's affair).
-#ifndef FOVEA_CSRC_NUMERIC_H
-#define FOVEA_CSRC_NUMERIC_H
+/* numeric.h - conversion between binary32/binary64 and the formats that tensors are stored in.
+ *
+ *   name   bits  exponent  mantissa  largest  beyond it          NaN
+ *   f16    16    5         10        65504    infinity           0x7fff
+ *   bf16   16    8         7         3.39e38  infinity           0x7fff
+ *   e4m3   8     4         3         448      +-448 (saturates)  0x7f; the format has no infinity
+ *   e5m2   8     5         2         57344    +-57344            0x7f; infinities are only read
+ *   int8   8     -         -         127      -128 or 127        0; the format has no NaN
+ *
+ * Narrowing rounds once, to the nearest value, ties to the even code; subnormals are exact, -0
+ * stays -0 and a NaN becomes the one named above, without its sign. Widening is exact.
+ *
+ * Results depend on the argument alone. Narrowing is integer arithmetic on bit patterns; widening
+ * multiplies a small integer by a power of two, where operands and product are zero or normal.
+ * So neither the rounding mode nor the flush-to-zero switches of the calling thread can reach them
+ * (a bf16 subnormal becomes a binary32 subnormal by a shift, and what is done with it later is
+ * the caller's affair). */
+#ifndef FV_NUMERIC_H
+#define FV_NUMERIC_H
 
 #include <stdint.h>
 #include <string.h>
@@ -25,7 +25,8 @@
 extern "C" {
 #endif
 
-// Out of line: a loop that converts much at a time has its own vector code, tested against these.
+/* Out of line: a loop that converts much at a time has its own vector code, tested against these.
+ */
 uint16_t fv_f16_from_f32(float x);
 uint16_t fv_f16_from_f64(double x);
 uint16_t fv_bf16_from_f32(float x);
@@ -48,9 +49,10 @@ static inline float fv_f32_from_bits(uint32_t bits) {
   return x;
 }
 
-// The value of an IEEE-style magnitude (no sign bit) as binary32, for formats whose whole range is
-// normal in binary32. A subnormal has the exponent of the smallest normal and no hidden bit; with
-// the significand as an integer both are one product, free of branches, which compilers vectorise.
+/* The value of an IEEE-style magnitude (no sign bit) as binary32, for formats whose whole range is
+ * normal in binary32. A subnormal has the exponent of the smallest normal and no hidden bit; with
+ * the significand as an integer both are one product, free of branches, which compilers vectorise.
+ */
 static inline uint32_t fv_widen_magnitude(uint32_t magnitude, int mantissa_bits, int bias) {
   uint32_t hidden = UINT32_C(1) << mantissa_bits;
   uint32_t exponent = magnitude >> mantissa_bits;
@@ -63,8 +65,8 @@ static inline uint32_t fv_widen_magnitude(uint32_t magnitude, int mantissa_bits,
 static inline float fv_f16_to_f32(uint16_t code) {
   uint32_t magnitude = code & 0x7fffu;
   uint32_t bits = fv_widen_magnitude(magnitude, 10, 15);
-  if (magnitude >= 0x7c00u) bits = 0x7f800000u;  // infinity
-  if (magnitude > 0x7c00u) bits = 0x7fc00000u;   // NaN, always quiet
+  if (magnitude >= 0x7c00u) bits = 0x7f800000u; /* infinity */
+  if (magnitude > 0x7c00u) bits = 0x7fc00000u;  /* NaN, always quiet */
   return fv_f32_from_bits(bits | (code & 0x8000u) << 16);
 }
 
@@ -75,11 +77,11 @@ static inline float fv_bf16_to_f32(uint16_t code) {
 static inline float fv_e4m3_to_f32(uint8_t code) {
   uint32_t magnitude = code & 0x7fu;
   uint32_t bits = fv_widen_magnitude(magnitude, 3, 7);
-  if (magnitude == 0x7fu) bits = 0x7fc00000u;  // the one NaN; 0x78 to 0x7e are 256 to 448
+  if (magnitude == 0x7fu) bits = 0x7fc00000u; /* the one NaN; 0x78 to 0x7e are 256 to 448 */
   return fv_f32_from_bits(bits | (code & 0x80u) << 24);
 }
 
-// e5m2 is the upper byte of f16.
+/* e5m2 is the upper byte of f16. */
 static inline float fv_e5m2_to_f32(uint8_t code) {
   return fv_f16_to_f32((uint16_t)((unsigned)code << 8));
 }

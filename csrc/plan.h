@@ -1,35 +1,25 @@
-/* plan.h - chooses the kernel of a call, its tiles and its workspace.
+/* plan.h - the plan of a call: its kernel, tiles and workspace.
  *
- * A pure function of the checked problem and of facts about the device: no driver call, no
- * allocation, no state. Cheap enough to run in every call, and testable as text. */
+ * Each backend plans its own calls (cpu/plan.h, cuda/plan.h): a pure function of the checked
+ * problem and of facts about the device. No driver call, no allocation, no state; cheap enough to
+ * run in every call, and testable as text. */
 #ifndef FV_PLAN_H
 #define FV_PLAN_H
 
-#include "problem.h"
+#include "csrc/problem.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-typedef enum fv_isa { FV_ISA_PORTABLE = 0, FV_ISA_AVX2 = 1, FV_ISA_AVX512 = 2 } fv_isa;
-
-/* What planning knows of a device. */
-typedef struct fv_facts {
-  fovea_device device;
-  fv_isa isa;
-  int32_t threads;
-} fv_facts;
-
-/* A row of attention.def. */
+/* A row of a table of kernels. */
 typedef struct fv_kernel {
   const char *name;
-  fovea_device device;
-  fv_isa isa;
   int32_t tile_q;  /* the largest */
   int32_t tile_kv; /* the largest */
 } fv_kernel;
 
-/* Work that a CUDA device schedules, because lengths are known there alone (schedule_cuda.h). */
+/* Work that a CUDA device schedules, because lengths are known there alone (cuda/schedule.h). */
 typedef struct fv_plan_schedule {
   bool on;
   uint32_t cut; /* FV_FLAG_CHUNKS, FV_FLAG_WHOLE or neither: where tiles are cut */
@@ -44,30 +34,26 @@ typedef struct fv_plan_schedule {
 
 typedef struct fv_plan {
   const fv_kernel *kernel;
-  int32_t tile_q;        /* rows of a tile at most; no result depends on it */
-  int32_t tile_kv;       /* keys of a tile */
-  int64_t tiles_bound;   /* tiles of query rows, at most; the lengths decide how many there are */
-  int32_t workers;       /* tasks that share them: no more than there can be pieces of work */
-  size_t scratch_bytes;  /* workspace of each worker */
-  int64_t streams_split; /* so few streams of keys are cut into chunks, to occupy all threads */
-  size_t slot_bytes;     /* workspace of each chunk's result */
-  size_t
-      workspace_bytes; /* workers * scratch_bytes + streams_split * FV_STREAM_CHUNKS * slot_bytes */
-  fv_plan_schedule schedule;
+  int32_t tile_q;         /* rows of a tile at most; no result depends on it */
+  int32_t tile_kv;        /* keys of a tile */
+  int64_t tiles_bound;    /* tiles of query rows, at most; the lengths decide how many there are */
+  int32_t workers;        /* tasks that share them: no more than there can be pieces of work */
+  size_t workspace_bytes; /* of this call */
   char reason[160];
+
+  /* The CPU's: workspace_bytes = workers * scratch_bytes + max_split_streams * chunks *
+   * slot_bytes */
+  size_t scratch_bytes;      /* workspace of each worker */
+  int32_t stream_rows;       /* sequences with so many rows of a kv head stream its keys; 0: none */
+  int64_t max_split_streams; /* split only up to this many: more already fill every thread */
+  size_t slot_bytes;         /* workspace of each chunk's result */
+
+  /* CUDA's. */
+  fv_plan_schedule schedule;
 } fv_plan;
 
-/* Kernel `index` of this build, or NULL. */
-const fv_kernel *fv_kernel_at(int32_t index);
-
-const char *fv_isa_name(fv_isa isa);
-
-/* FOVEA_OK, or FOVEA_UNSUPPORTED with the reason as the error detail. */
-fovea_status fv_plan_attention(const fv_facts *facts, const fv_problem *problem, fv_plan *plan);
-
-/* The workspace bound of fovea_attention_workspace, which fv_plan_attention stays within. The limits
- * are checked: check.c has filled in the dims. */
-size_t fv_plan_workspace(const fv_facts *facts, const fovea_limits *limits);
+/* Tiles of query rows, at most. Tiles never cross a sequence or a kv head. */
+int64_t fv_plan_tiles_bound(const fv_problem *problem, int32_t tile_q);
 
 /* Writes the plan as text, NUL-terminated, and returns the length it would have in full. */
 int fv_plan_print(const fv_plan *plan, const fv_problem *problem, char *text, size_t capacity);

@@ -1,7 +1,7 @@
 /* problem.h - a checked call: what `check` hands to `plan` and `launch`.
  *
- * check.c copies the caller's struct (zero-extended to this library's size), proves the header's
- * rules and resolves every default, so that nothing below it asks "was this given?" twice:
+ * check/attention.c copies the caller's struct (zero-extended to this library's size), proves the
+ * header's rules and resolves every default, so that nothing below it asks "was this given?" twice:
  *
  *   - a dimension that broadcasts (extent 1 in a scale, mask or bias; or an unused stride) has
  *     stride 0 in the copy;
@@ -12,7 +12,15 @@
 
 #include <stdbool.h>
 
-#include "../include/fovea.h"
+#include <fovea.h>
+
+/* The header's limits. */
+enum {
+  FV_DIM_STEP = 8, /* 16 bytes of a 16-bit type: one vector load */
+  FV_DIM_MAX = 576,
+  FV_DIM_V_MAX = 512,
+  FV_THREADS_MAX = 4096 /* twice the processors of the largest machines with one memory */
+};
 
 /* Attention. Extents are those the host knows; lengths on the device are read by the backends. */
 typedef struct fv_problem {

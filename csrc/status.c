@@ -3,7 +3,7 @@
  * The detail lives in a fixed buffer per thread: a failure must be reportable when memory has run
  * out, and two threads that fail at once must not read each other's text. 512 bytes hold the
  * longest message of the library; a longer one is cut. */
-#include "status.h"
+#include "csrc/status.h"
 
 #include <stdarg.h>
 #include <stdio.h>

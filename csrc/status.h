@@ -5,7 +5,7 @@
 #ifndef FV_STATUS_H
 #define FV_STATUS_H
 
-#include "../include/fovea.h"
+#include <fovea.h>
 
 #ifdef __cplusplus
 extern "C" {

@@ -107,9 +107,9 @@ typedef enum fovea_dtype {
  * stride[1] < stride[2].
  *
  *   shape    extents >= 0, each below 2^31
- *   stride   in elements, >= 0; stride[3] = 1 unless said otherwise. In inputs a stride of 0 repeats
- *            (broadcasts) the dimension. The stride of an extent of 1 is never looked at, nor any
- *            stride of a tensor that has an extent of 0.
+ *   stride   in elements, >= 0; stride[3] = 1 unless said otherwise. In inputs a stride of 0
+ *            repeats (broadcasts) the dimension. The stride of an extent of 1 is never looked at,
+ *            nor any stride of a tensor that has an extent of 0.
  *   data     aligned to the element. May be NULL only if an extent is 0.
  *
  * This struct is frozen: it never grows. */
@@ -294,8 +294,8 @@ typedef struct fovea_attention_args {
   const int32_t *q_offsets;  /* [sequences + 1]: q, out and lse are packed */
   const int32_t *kv_offsets; /* [sequences + 1]: k and v are packed */
   const int32_t *kv_lengths; /* [sequences]: keys in use */
-  int64_t max_len_q;         /* bounds the caller knows; they change speed, never results; */
-  int64_t max_len_kv;        /* 0: unknown */
+  int64_t max_len_q;         /* bounds that the caller knows; 0: unknown. Checked and ignored: */
+  int64_t max_len_kv;        /* work is shared out by the lengths themselves */
   fovea_pages pages;
 
   /* Positions and visibility */
@@ -385,8 +385,8 @@ typedef struct fovea_attention_args {
  *             Logits of +inf give NaN. lse is the natural logarithm.
  * Sums        Over keys: in f32 within short blocks, each from zero; blocks are joined so that the
  *             error does not grow with the number of keys, be they 10^6.
- * Range       Every finite logit is right, however large. Two sums must stay below 2^127, or out may
- *             be wrong, infinite or NaN: sum_d |q k|, before the scale, and
+ * Range       Every finite logit is right, however large. Two sums must stay below 2^127, or out
+ *             may be wrong, infinite or NaN: sum_d |q k|, before the scale, and
  *             sum_j exp(t[j] - max t) |v[j]|. With f16 both always do.
  * Overlap     The bytes spanned by out, by lse and by the workspace meet each other's nowhere, nor
  *             any input's, nor any array's. out and lse must not meet themselves: in the order of

@@ -7,42 +7,42 @@
 //
 // K and V lie twice in shared memory: one pair is computed on while cp.async brings the next. There
 // is one barrier per key tile. Key tiles start at multiples of tile_kv, and one of which a row sees
-// nothing leaves its state as it was. One loop serves tiles in which keys are hidden and those in which
-// none is: two branches per tile, alike for all threads, leave out what only the former need.
+// nothing leaves its state as it was. One loop serves tiles in which keys are hidden and those in
+// which none is: two branches per tile, alike for all threads, leave out what only the former need.
 //
-// Sequences of up to 16 rows, as in decoding, are narrow: all four warps take the same rows and divide
-// the keys, each with memory and copies of its own, and meet only at the end.
+// Sequences of up to 16 rows, as in decoding, are narrow: all four warps take the same rows and
+// divide the keys, each with memory and copies of its own, and meet only at the end.
 //
 // Which tiles are a CTA's is either a matter of its number, or of a schedule that attention_prepare
-// has made: then a tile's keys may be cut into segments of several CTAs (schedule.h).
+// has made: then a tile's keys may be cut into segments of several CTAs (shared/schedule.h).
 //
 // Q K V S P O: queries, keys, values, scores, probabilities, output.
 #ifndef FV_ATTENTION_FWD_SM80_CUH
 #define FV_ATTENTION_FWD_SM80_CUH
 
-#include "arch/sm90.cuh"
-#include "parts/load.cuh"
-#include "parts/online_softmax.cuh"
-#include "parts/score.cuh"
-#include "parts/store.cuh"
-#include "parts/tile.cuh"
+#include "kernels/arch/sm90.cuh"
+#include "kernels/parts/load.cuh"
+#include "kernels/parts/online_softmax.cuh"
+#include "kernels/parts/score.cuh"
+#include "kernels/parts/store.cuh"
+#include "kernels/parts/tile.cuh"
 
 // Scores as far as they are not hidden, under the softcap if there is one.
 template <class Config>
 __device__ __forceinline__ void fv_cap_and_hide(const fv_attention_params &p,
-                                                const fv_control &control, int32_t key, bool whole,
+                                                const fv_work_item &item, int32_t key, bool whole,
                                                 const fv_visible_keys<Config::tile_kv> &visible,
                                                 float (&s)[fv_fragments<Config>::key_tiles][4]) {
   if (p.softcap_scale != 0.0f) fv_cap<Config>(s, p.softcap_scale);
-  if (!whole) fv_hide<Config>(s, control.ranges, visible, key);
+  if (!whole) fv_hide<Config>(s, item.ranges, visible, key);
 }
 
 // Looks up the key tile at `begin` and starts its copies into stage `stage`.
 template <class Config>
-__device__ __forceinline__ fv_key_tile<Config> fv_load_stage(const fv_attention_params &p,
-                                                             const fv_query_tile &tile,
-                                                             uint32_t begin, int stage,
-                                                             fv_tile_memory<Config> &memory) {
+__device__ __forceinline__ fv_next_keys<Config> fv_load_stage(const fv_attention_params &p,
+                                                              const fv_query_tile &tile,
+                                                              uint32_t begin, int stage,
+                                                              fv_tile_memory<Config> &memory) {
   auto keys = fv_find_keys<Config>(p, tile, begin);
   fv_load_rows<Config, fv_key_side<Config>>(p, tile, keys, memory.k[stage]);
   fv_load_rows<Config, fv_value_side<Config>>(p, tile, keys, memory.v[stage]);
@@ -53,19 +53,19 @@ __device__ __forceinline__ fv_key_tile<Config> fv_load_stage(const fv_attention_
 // ---- 64 rows ----
 
 template <class Config>
-__device__ __forceinline__ void fv_attend_tile(const fv_attention_params &p,
+__device__ __forceinline__ void fv_attend_rows(const fv_attention_params &p,
                                                const fv_query_tile &tile, const fv_segment &segment,
                                                fv_tile_memory<Config> &memory) {
   using f = fv_fragments<Config>;
   uint32_t q[f::q_steps][4];      // A fragments of 16 rows, per warp
   float o[f::dim_tiles][4] = {};  // [16][dim_v] f32, per warp
-  fv_row_state state;
+  fv_softmax_state state;
   fv_empty_rows(state);
-  fv_start_rows<Config>(p, tile, memory.control.ranges);
+  fv_start_rows<Config>(p, tile, memory.item.ranges);
 
   uint32_t key = fv_first_key<Config>(tile);
   fv_load_queries<Config, Config::tile_q>(p, tile, memory.q);
-  fv_key_tile<Config> next = {};
+  fv_next_keys<Config> next = {};
   bool more = key < (uint32_t)tile.key_end;
   if (more) next = fv_load_stage<Config>(p, tile, key, 0, memory);
   fv_copy_async_wait_all();
@@ -81,17 +81,17 @@ __device__ __forceinline__ void fv_attend_tile(const fv_attention_params &p,
     if (more) next = fv_load_stage<Config>(p, tile, ahead, stage ^ 1, memory);
     float s[f::key_tiles][4];  // [16][tile_kv] f32, per warp
     fv_score<Config>(s, q, memory.q, memory.k[stage]);
-    fv_cap_and_hide<Config>(p, memory.control, key, whole, visible, s);
+    fv_cap_and_hide<Config>(p, memory.item, key, whole, visible, s);
     fv_softmax<Config>(s, o, state, p.scale_log2e);
     fv_accumulate<Config>(o, state.weight, s, memory.v[stage]);
     fv_copy_async_wait_all();
     __syncthreads();  // the next tile has arrived, and nobody reads this one any more
     if ((ahead & p.park_mask) == 0) {
-      fv_park<Config>(p, memory.control, o, state, fv_first_key<Config>(tile), ahead);
+      fv_park<Config>(p, memory.item, o, state, fv_first_key<Config>(tile), ahead);
     }
   }
   if (fv_is_parked(p, fv_first_key<Config>(tile), key)) {
-    fv_join_part<Config, false>(p, fv_parked_part<Config>(memory.control), o, state);
+    fv_join_part<Config, false>(p, fv_parked_part<Config>(memory.item), o, state);
   }
   fv_sum_rows(state);
   if (segment.parts > 1 && !fv_join_tile<Config>(p, segment, o, state)) return;
@@ -102,11 +102,11 @@ __device__ __forceinline__ void fv_attend_tile(const fv_attention_params &p,
 
 // The warp's next tile of keys, if there is one.
 template <class Warp>
-__device__ __forceinline__ fv_key_tile<Warp> fv_find_next(const fv_attention_params &p,
-                                                          const fv_query_tile &tile,
-                                                          uint32_t begin) {
+__device__ __forceinline__ fv_next_keys<Warp> fv_find_next(const fv_attention_params &p,
+                                                           const fv_query_tile &tile,
+                                                           uint32_t begin) {
   if (begin < (uint32_t)tile.key_end) return fv_find_keys<Warp>(p, tile, begin);
-  fv_key_tile<Warp> none = {};
+  fv_next_keys<Warp> none = {};
   none.begin = begin;
   return none;
 }
@@ -115,7 +115,7 @@ __device__ __forceinline__ fv_key_tile<Warp> fv_find_next(const fv_attention_par
 template <class Warp, class Side>
 __device__ __forceinline__ void fv_copy_rows(const fv_attention_params &p,
                                              const fv_query_tile &tile,
-                                             const fv_key_tile<Warp> &next, unsigned char *to) {
+                                             const fv_next_keys<Warp> &next, unsigned char *to) {
   if (next.begin < (uint32_t)tile.key_end) fv_load_rows<Warp, Side>(p, tile, next, to);
   fv_copy_async_commit();
 }
@@ -125,7 +125,7 @@ template <class Config, class Warp>
 __device__ __forceinline__ void fv_join_warps(const fv_attention_params &p,
                                               fv_tile_memory<Config> &memory,
                                               float (&o)[fv_fragments<Warp>::dim_tiles][4],
-                                              fv_row_state &state) {
+                                              fv_softmax_state &state) {
   constexpr int floats = fv_part<Warp>::values * 32;
   static_assert((Config::warps - 1) * floats * 4 <= sizeof memory.k + sizeof memory.v,
                 "the parts of the other warps fit where keys and values were");
@@ -151,16 +151,16 @@ __device__ __forceinline__ void fv_attend_narrow(const fv_attention_params &p,
   using f = fv_fragments<Warp>;
   uint32_t q[f::q_steps][4];      // A fragments of the 16 rows
   float o[f::dim_tiles][4] = {};  // [16][dim_v] f32, over this warp's keys
-  fv_row_state state;
+  fv_softmax_state state;
   fv_empty_rows(state);
-  fv_start_rows<Warp>(p, tile, memory.control.ranges);
+  fv_start_rows<Warp>(p, tile, memory.item.ranges);
   int warp = threadIdx.x / 32;
   unsigned char *k = memory.k[0] + warp * Warp::tile_kv * Config::dim * 2;
   unsigned char *v = memory.v[0] + warp * Warp::tile_kv * Config::dim_v * 2;
 
   fv_load_queries<Config, FV_NARROW_ROWS>(p, tile, memory.q);
   fv_copy_async_commit();
-  fv_key_tile<Warp> next = fv_find_next<Warp>(p, tile, fv_first_key<Warp>(tile));
+  fv_next_keys<Warp> next = fv_find_next<Warp>(p, tile, fv_first_key<Warp>(tile));
   fv_copy_rows<Warp, Keys>(p, tile, next, k);
   fv_copy_rows<Warp, Values>(p, tile, next, v);
   fv_copy_async_wait<2>();
@@ -174,7 +174,7 @@ __device__ __forceinline__ void fv_attend_narrow(const fv_attention_params &p,
     __syncwarp();  // the keys are there, copied by all lanes
     fv_score<Warp>(s, q, memory.q, k);
     __syncwarp();  // and read by all
-    fv_cap_and_hide<Warp>(p, memory.control, next.begin, next.whole, next.visible, s);
+    fv_cap_and_hide<Warp>(p, memory.item, next.begin, next.whole, next.visible, s);
     next = fv_find_next<Warp>(p, tile, next.begin + step);
     fv_copy_rows<Warp, Keys>(p, tile, next, k);
     fv_softmax<Warp>(s, o, state, p.scale_log2e);
@@ -184,11 +184,11 @@ __device__ __forceinline__ void fv_attend_narrow(const fv_attention_params &p,
     __syncwarp();
     fv_copy_rows<Warp, Values>(p, tile, next, v);
     if ((next.begin & p.park_mask) < step) {
-      fv_park<Warp>(p, memory.control, o, state, fv_first_key<Warp>(tile), next.begin - step + 1);
+      fv_park<Warp>(p, memory.item, o, state, fv_first_key<Warp>(tile), next.begin - step + 1);
     }
   }
   if (fv_is_parked(p, fv_first_key<Warp>(tile), next.begin)) {
-    fv_join_part<Warp, false>(p, fv_parked_part<Warp>(memory.control), o, state);
+    fv_join_part<Warp, false>(p, fv_parked_part<Warp>(memory.item), o, state);
   }
   fv_copy_async_wait_all();
   fv_sum_rows(state);
@@ -229,62 +229,62 @@ __device__ __forceinline__ int64_t fv_tile_of_work_by_warp(const fv_schedule &s,
 
 // One warp calls it.
 template <class Config>
-__device__ __forceinline__ void fv_begin_work(const fv_attention_params &p, fv_control &control) {
+__device__ __forceinline__ void fv_begin_work(const fv_attention_params &p, fv_work_item &item) {
   if (threadIdx.x == 0) {
-    control.parked = p.parked + (int64_t)blockIdx.x * (fv_part<Config>::values * Config::threads);
+    item.parked = p.parked + (int64_t)blockIdx.x * (fv_part<Config>::values * Config::threads);
   }
   if (!p.schedule.totals) {
-    if (threadIdx.x == 0) control.cursors[FV_WIDE].w = blockIdx.x;
+    if (threadIdx.x == 0) item.cursors[FV_WIDE].w = blockIdx.x;
     return;
   }
   for (int line = 0; line < FV_LINES; ++line) {
     const fv_schedule schedule = fv_find_line(p, line);
     fv_cursor cursor = fv_find_share(&schedule, fv_own_share(line));
     if (cursor.w < cursor.end) cursor.tile = fv_tile_of_work_by_warp(schedule, cursor.w);
-    if (threadIdx.x == 0) control.cursors[line] = cursor;
+    if (threadIdx.x == 0) item.cursors[line] = cursor;
   }
 }
 
 __device__ __forceinline__ bool fv_next_of_line(const fv_attention_params &p, int line,
-                                                fv_control &control) {
-  control.line = line;
-  if (control.cursors[line].w >= control.cursors[line].end) return false;
+                                                fv_work_item &item) {
+  item.line = line;
+  if (item.cursors[line].w >= item.cursors[line].end) return false;
   const fv_schedule schedule = fv_find_line(p, line);
-  return fv_next_segment(&schedule, fv_own_share(line), &control.cursors[line], &control.segment);
+  return fv_next_segment(&schedule, fv_own_share(line), &item.cursors[line], &item.segment);
 }
 
 // Without a schedule: the tiles b, b + grid, b + 2 grid, ...
 template <class Config>
-__device__ __forceinline__ void fv_next_work(const fv_attention_params &p, fv_control &control) {
+__device__ __forceinline__ void fv_next_work(const fv_attention_params &p, fv_work_item &item) {
   if (p.schedule.totals) {
     int first = fv_first_line(blockIdx.x, gridDim.x);
-    control.more = fv_next_of_line(p, first, control) ||
-                   fv_next_of_line(p, first == FV_WIDE ? FV_NARROW : FV_WIDE, control);
-    if (control.more) control.tile = fv_take_tile<Config>(p, control.line, control.segment);
+    item.more = fv_next_of_line(p, first, item) ||
+                fv_next_of_line(p, first == FV_WIDE ? FV_NARROW : FV_WIDE, item);
+    if (item.more) item.tile = fv_take_tile<Config>(p, item.line, item.segment);
     return;
   }
-  control.line = FV_WIDE;
-  control.more = control.cursors[FV_WIDE].w < p.tiles;
-  control.segment.parts = 1;
-  if (control.more) control.tile = fv_find_tile<Config>(p, control.cursors[FV_WIDE].w);
-  control.cursors[FV_WIDE].w += gridDim.x;
+  item.line = FV_WIDE;
+  item.more = item.cursors[FV_WIDE].w < p.tiles;
+  item.segment.parts = 1;
+  if (item.more) item.tile = fv_find_tile<Config>(p, item.cursors[FV_WIDE].w);
+  item.cursors[FV_WIDE].w += gridDim.x;
 }
 
 template <class Config>
 __device__ __forceinline__ void fv_attend(const fv_attention_params &p) {
   extern __shared__ __align__(16) unsigned char shared[];
   fv_tile_memory<Config> &memory = *reinterpret_cast<fv_tile_memory<Config> *>(shared);
-  fv_control &control = memory.control;
+  fv_work_item &item = memory.item;
   fv_wait_for_launches_before();
-  if (threadIdx.x < 32) fv_begin_work<Config>(p, control);
+  if (threadIdx.x < 32) fv_begin_work<Config>(p, item);
   for (;;) {
-    if (threadIdx.x == 0) fv_next_work<Config>(p, control);
+    if (threadIdx.x == 0) fv_next_work<Config>(p, item);
     __syncthreads();  // all know what to do
-    if (!control.more) return;
-    if (control.line == FV_NARROW) {
-      fv_attend_narrow<Config>(p, control.tile, control.segment, memory);
+    if (!item.more) return;
+    if (item.line == FV_NARROW) {
+      fv_attend_narrow<Config>(p, item.tile, item.segment, memory);
     } else {
-      fv_attend_tile<Config>(p, control.tile, control.segment, memory);
+      fv_attend_rows<Config>(p, item.tile, item.segment, memory);
     }
     __syncthreads();  // all are done with it, and the output has left the memory of the next Q
   }

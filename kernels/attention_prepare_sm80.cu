@@ -1,8 +1,8 @@
 // attention_prepare_sm80.cu - the kernel that runs before attention where its work is scheduled.
-#include "attention_prepare_sm80.cuh"
+#include "kernels/attention_prepare_sm80.cuh"
 
 #if !defined(FV_ROW)
-#error "FV_ROW must name a row of attention_prepare.def"
+#error "FV_ROW must name a row of shared/attention_prepare.def"
 #endif
 
 extern "C" __global__ void __launch_bounds__(FV_PREPARE_THREADS)

@@ -1,21 +1,22 @@
-// attention_prepare_sm80.cuh - makes the schedule of a call whose lengths only the device knows: places
-// every sequence, lists every tile of query rows with the key tiles that it meets, narrow ones in a line
-// of their own, and empties the counters.
+// attention_prepare_sm80.cuh - makes the schedule of a call whose lengths only the device knows:
+// places every sequence, lists every tile of query rows with the key tiles that it meets, narrow
+// ones in a line of their own, and empties the counters.
 //
 // One CTA. Offsets are read through a running maximum and work is counted by running sums, so both
 // loops go through their lists in order, a CTA's width at a time.
 #ifndef FV_ATTENTION_PREPARE_SM80_CUH
 #define FV_ATTENTION_PREPARE_SM80_CUH
 
-#include "arch/sm90.cuh"
-#include "parts/scan.cuh"
-#include "parts/tile.cuh"
+#include "kernels/arch/sm90.cuh"
+#include "kernels/parts/scan.cuh"
+#include "kernels/parts/tile.cuh"
 
-// The range [offsets[i], offsets[i + 1]) of a packed dimension of `total`: nothing before the ranges
-// before it, nothing past the end. All threads call it; those past the last sequence ask for none.
-__device__ __forceinline__ fv_range fv_packed_range(const int32_t *offsets, int64_t i, bool asks,
-                                                    int64_t total, int64_t &reached, int64_t *room,
-                                                    uint32_t *errors) {
+// The range [offsets[i], offsets[i + 1]) of a packed dimension of `total`: nothing before the
+// ranges before it, nothing past the end. All threads call it; those past the last sequence ask for
+// none.
+__device__ __forceinline__ fv_range fv_scan_range(const int32_t *offsets, int64_t i, bool asks,
+                                                  int64_t total, int64_t &reached, int64_t *room,
+                                                  uint32_t *errors) {
   int32_t first = asks ? offsets[i] : 0, last = asks ? offsets[i + 1] : 0;
   fv_range range;
   range.begin = fv_scan<fv_maximum>(fv_clamp(first, 0, total), reached, room);
@@ -34,17 +35,17 @@ __device__ __forceinline__ void fv_place_sequence(const fv_attention_params &p, 
   placed = {};
   placed.len_q = p.len_q;
   if (p.q_offsets) {
-    fv_range rows = fv_packed_range(p.q_offsets, i, asks, p.len_q, q_reached, room, &errors);
+    fv_range rows = fv_scan_range(p.q_offsets, i, asks, p.len_q, q_reached, room, &errors);
     placed.q_begin = rows.begin;
     placed.len_q = (int32_t)(rows.end - rows.begin);
   }
   if (p.kv_offsets) {
-    fv_range range = fv_packed_range(p.kv_offsets, i, asks, p.len_kv, kv_reached, room, &errors);
+    fv_range range = fv_scan_range(p.kv_offsets, i, asks, p.len_kv, kv_reached, room, &errors);
     placed.kv_begin = range.begin;
     keys = range.end - range.begin;
   } else if (p.pages.offsets) {
     fv_range ids =
-        fv_packed_range(p.pages.offsets, i, asks, p.pages.count, kv_reached, room, &errors);
+        fv_scan_range(p.pages.offsets, i, asks, p.pages.count, kv_reached, room, &errors);
     placed.kv_begin = ids.begin;
     keys = fv_room_of_pages(p, ids.end - ids.begin);
   } else if (p.pages.k_ids) {
@@ -65,7 +66,8 @@ __device__ __forceinline__ int64_t fv_wide_tiles(const fv_attention_params &p, i
   return fv_is_narrow(p, len_q) ? 0 : fv_ceil_div((int64_t)len_q * p.group, p.tile_q);
 }
 
-// The last sequence that begins at tile `tile` or before: the ones after it without tiles begin later.
+// The last sequence that begins at tile `tile` or before: the ones after it without tiles begin
+// later.
 __device__ __forceinline__ int64_t fv_sequence_of_tile(const fv_attention_params &p, int64_t tile) {
   int64_t low = 0, high = p.sequences;
   while (high - low > 1) {
@@ -128,8 +130,8 @@ __device__ __forceinline__ void fv_close_line(const fv_attention_params &p, int 
   p.schedule.totals[line] = {listed.tiles, listed.work, shares, 0};
 }
 
-// Places all sequences, and lists the tiles of the narrow ones: one each. Returns how many tiles the
-// wide ones have.
+// Places all sequences, and lists the tiles of the narrow ones: one each. Returns how many tiles
+// the wide ones have.
 __device__ __forceinline__ int64_t fv_place_sequences(const fv_attention_params &p, int64_t *room) {
   int64_t q_reached = 0, kv_reached = 0, wide_tiles = 0;
   fv_listed narrow = {};

@@ -1,12 +1,12 @@
-// kv_append_sm80.cu - one kernel of kv_append.def; the build names the row by FV_ROW.
-#include "kv_append_sm80.cuh"
+// kv_append_sm80.cu - one kernel of shared/kv_append.def; the build names the row by FV_ROW.
+#include "kernels/kv_append_sm80.cuh"
 
 #if !defined(FV_ROW)
-#error "FV_ROW must name a row of kv_append.def"
+#error "FV_ROW must name a row of shared/kv_append.def"
 #endif
 
 #define FV_KV_APPEND_ROW(name, threads) constexpr int threads_##name = threads;
-#include "kv_append.def"
+#include "kernels/shared/kv_append.def"
 #undef FV_KV_APPEND_ROW
 
 #define THREADS_NAMED(name) threads_##name

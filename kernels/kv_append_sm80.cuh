@@ -1,10 +1,10 @@
 // kv_append_sm80.cuh - new tokens into a key/value cache: find the place, rotate, convert, write.
 //
-// Two tokens may be sent to one place (a slot given twice, a page in two tables), and the header says
-// that one of them wins, not a mixture. So the work is cut by destination, as on the CPU: every CTA
-// looks up all tokens, `threads` of them at a time, and every warp of the grid writes those heads of
-// them whose place it owns. All writes to one place are made by one warp, element by element by the
-// same lane, in the order of the tokens; and the bits do not depend on the grid.
+// Two tokens may be sent to one place (a slot given twice, a page in two tables), and the header
+// says that one of them wins, not a mixture. So the work is cut by destination, as on the CPU:
+// every CTA looks up all tokens, `threads` of them at a time, and every warp of the grid writes
+// those heads of them whose place it owns. All writes to one place are made by one warp, element by
+// element by the same lane, in the order of the tokens; and the bits do not depend on the grid.
 //
 // Sequences come `threads` at a time: the running maximum of their offsets (new_offsets, and
 // pages.offsets) is a scan over the CTA, and a token finds its sequence in it by bisection.
@@ -13,9 +13,9 @@
 #ifndef FV_KV_APPEND_SM80_CUH
 #define FV_KV_APPEND_SM80_CUH
 
-#include "params_append.h"
-#include "parts/append_find.cuh"
-#include "parts/append_write.cuh"
+#include "kernels/parts/append_find.cuh"
+#include "kernels/parts/append_write.cuh"
+#include "kernels/shared/params_append.h"
 
 // Writes those heads of the tokens in memory that the warp owns.
 template <int THREADS>

@@ -1,12 +1,12 @@
-// merge_sm80.cu - one kernel of merge.def; the build names the row by FV_ROW.
-#include "merge_sm80.cuh"
+// merge_sm80.cu - one kernel of shared/merge.def; the build names the row by FV_ROW.
+#include "kernels/merge_sm80.cuh"
 
 #if !defined(FV_ROW)
-#error "FV_ROW must name a row of merge.def"
+#error "FV_ROW must name a row of shared/merge.def"
 #endif
 
 #define FV_MERGE_ROW(name, parts) constexpr int parts_##name = parts;
-#include "merge.def"
+#include "kernels/shared/merge.def"
 #undef FV_MERGE_ROW
 
 #define PARTS_NAMED(name) parts_##name

@@ -5,22 +5,22 @@
 //   m = max_n lse_n        z = 0;  z = z + w_n          w_n = expf(lse_n - m)
 //   a = 0;  a = a + w_n * out_n      out = a / z        lse = m + log(z)
 //
-// Weights are f32, sums double, whose results are rounded to f32 and from there to out's type: hundreds
-// of parts lose nothing in f32's last places, and parts near the end of their type no sum beyond it.
-// The steps of csrc/cpu/merge.c in its order; expf is CUDA's, so that the bits may differ from the
-// CPU's. Parts with lse = -inf are left out: they may hold NaN. Where doubles are slow (sm_86, sm_89,
-// sm_120) they and not memory are what a merge waits for; pairs of f32 would not, and reach no further
-// than f32 at either end.
+// Weights are f32, sums double, whose results are rounded to f32 and from there to out's type:
+// hundreds of parts lose nothing in f32's last places, and parts near the end of their type no sum
+// beyond it. The steps of csrc/host/merge.c in its order; expf is CUDA's, so that the bits may
+// differ from the CPU's. Parts with lse = -inf are left out: they may hold NaN. Where doubles are
+// slow (sm_86, sm_89, sm_120) they and not memory are what a merge waits for; pairs of f32 would
+// not, and reach no further than f32 at either end.
 //
-// A row belongs to `lanes` lanes of one warp, eight elements a lane at a time. The results may lie where
-// a part does: a lane reads its elements of all parts before it writes them, and the LSE is written
-// after all lanes of the warp have read it for the last time.
+// A row belongs to `lanes` lanes of one warp, eight elements a lane at a time. The results may lie
+// where a part does: a lane reads its elements of all parts before it writes them, and the LSE is
+// written after all lanes of the warp have read it for the last time.
 #ifndef FV_MERGE_SM80_CUH
 #define FV_MERGE_SM80_CUH
 
-#include "params_merge.h"
-#include "parts/typed_run.cuh"
-#include "shape.h"
+#include "kernels/parts/typed_run.cuh"
+#include "kernels/shared/params_merge.h"
+#include "kernels/shared/shape.h"
 
 // What a kernel for PARTS parts takes: the beginning of fv_merge_params.
 template <int PARTS>
@@ -82,7 +82,7 @@ __device__ __forceinline__ void fv_merge_chunk(const fv_merge_few<PARTS> &p,
     if (lse == -INFINITY) continue;
     const double w = expf(__fsub_rn(lse, sum.m));
     float x[FV_RUN];
-    fv_load_run(fv_merge_out(part, row), part.type, first, count, part.aligned, x);
+    fv_load_typed_run(fv_merge_out(part, row), part.type, first, count, part.aligned, x);
 #pragma unroll
     for (int i = 0; i < FV_RUN; ++i) a[i] = fma(w, (double)x[i], a[i]);
   }
@@ -91,8 +91,8 @@ __device__ __forceinline__ void fv_merge_chunk(const fv_merge_few<PARTS> &p,
   float merged[FV_RUN];
 #pragma unroll
   for (int i = 0; i < FV_RUN; ++i) merged[i] = (float)(a[i] * factor);
-  fv_store_run(fv_merge_out(p.head.merged, row), p.head.merged.type, first, count,
-               p.head.merged.aligned, merged);
+  fv_store_typed_run(fv_merge_out(p.head.merged, row), p.head.merged.type, first, count,
+                     p.head.merged.aligned, merged);
 }
 
 template <int PARTS>

@@ -30,7 +30,7 @@ NAME = re.compile(r"(?P<device>\w+)/\w+/(?P<kind>\w+)/batch:(?P<batch>\d+)"
                   r"/heads:(?P<heads_q>\d+):(?P<heads_kv>\d+)/len:(?P<len_q>\d+):(?P<len_kv>\d+)"
                   r"(?:/page:\d+)?/dim:(?P<dim>\d+)/(?P<dtype>\w+)/(?P<mask>\w+)/(?P<cache>\w+)$")
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
-LEAST_SECONDS = 0.01  # of a sample in a warm cache, as fovea-bench's
+SECONDS_MIN = 0.01  # of a sample in a warm cache, as fovea-bench's
 LONGEST_TO_PRECEDE = 0.02
 SETTLE = 0.005  # libgomp's threads spin for some milliseconds after a loop
 
@@ -147,9 +147,9 @@ def runs_per_sample(problem, call):
   if problem.cold:
     return 1
   first = timed(call, 1)[0]
-  if first > LEAST_SECONDS:
+  if first > SECONDS_MIN:
     return 1
-  return math.ceil(LEAST_SECONDS / max(min(first, timed(call, 1)[0]), 1e-7))
+  return math.ceil(SECONDS_MIN / max(min(first, timed(call, 1)[0]), 1e-7))
 
 
 def measure(problem, fovea, repetitions):

@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "append_case.h"
+#include "tests/append_case.h"
 
 namespace fovea_test {
 namespace {

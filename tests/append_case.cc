@@ -1,11 +1,11 @@
 // append_case.cc - see append_case.h: making cases, calling the library, comparing.
-#include "append_case.h"
+#include "tests/append_case.h"
 
 #include <gtest/gtest.h>
 
 #include <climits>
 
-#include "handle_of.h"
+#include "tests/handle_of.h"
 
 namespace fovea_test {
 namespace {

@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-#include "support/formats.h"
+#include "tests/support/formats.h"
 
 namespace fovea_test {
 

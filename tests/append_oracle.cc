@@ -3,7 +3,7 @@
 // Volatile floats round every operation by itself; number formats come from support/formats.h.
 #include <algorithm>
 
-#include "append_case.h"
+#include "tests/append_case.h"
 
 namespace fovea_test {
 

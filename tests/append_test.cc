@@ -7,8 +7,8 @@
 
 #include <climits>
 
-#include "append_case.h"
-#include "cpu/pages.h"
+#include "csrc/host/pages.h"
+#include "tests/append_case.h"
 
 namespace fovea_test {
 namespace {

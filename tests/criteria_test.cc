@@ -1,6 +1,7 @@
-// criteria_test.cc - the program's judge (cli/criteria.h), and the rows of the reference it stands
-// on, against the tests' own oracle: magnitudes, bounds and ratios, written down a second time.
-#include "criteria.h"
+// criteria_test.cc - the program's judge (cli/judge/criteria.h), and the rows of the reference it
+// stands on, against the tests' own oracle: magnitudes, bounds and ratios, written down a second
+// time.
+#include "cli/judge/criteria.h"
 
 #include <gtest/gtest.h>
 
@@ -11,10 +12,10 @@
 #include <utility>
 #include <vector>
 
-#include "attention/features.h"
-#include "check.h"
-#include "cpu/element.h"
-#include "cpu/reference.h"
+#include "csrc/check/check.h"
+#include "csrc/host/element.h"
+#include "csrc/reference/reference.h"
+#include "tests/attention/features.h"
 
 namespace fovea_test {
 namespace {
@@ -107,7 +108,7 @@ struct Ratios {
   }
 };
 
-// The table of criteria.h, from the oracle's magnitudes.
+// The table of judge/criteria.h, from the oracle's magnitudes.
 class Table {
  public:
   Table(const Case &problem, const Truth &truth, uint32_t weights_type)
@@ -144,7 +145,7 @@ class Table {
                 0x1p-24 * (of_logits(row) + of_sums(row) + 4 * std::fabs(row.lse)));
   }
 
-  // sum(n, blocks), L and N of criteria.h.
+  // sum(n, blocks), L and N of judge/criteria.h.
   static double of_sum(int64_t terms, int64_t blocks) {
     return 2 + static_cast<double>(std::min(terms + 1, 64 + blocks) + 4) / 4;
   }
@@ -441,8 +442,8 @@ TEST(Underflow, TakesHalfAStepOfEveryProduct) {
   }
 }
 
-// The most that sums of equal terms are off by in f32, added in blocks of 64 and tiles of 8 of them,
-// and what a chain that is not cut is off by: 512 mantissas, one per column.
+// The most that sums of equal terms are off by in f32, added in blocks of 64 and tiles of 8 of
+// them, and what a chain that is not cut is off by: 512 mantissas, one per column.
 class EqualTerms : public testing::Test {
  protected:
   static constexpr int64_t kKeys = 1024;
@@ -455,7 +456,8 @@ class EqualTerms : public testing::Test {
       for (int64_t j = 0; j < kKeys; ++j) row.v[static_cast<size_t>(j * row.dim_v + d)] = value;
     }
   }
-  // Sums in f32 of `block` terms from zero, `blocks` of which are added in f32 and the rest in double.
+  // Sums in f32 of `block` terms from zero, `blocks` of which are added in f32 and the rest in
+  // double.
   void add_up(int64_t block, int64_t blocks) {
     for (size_t d = 0; d < row.out.size(); ++d) {
       double sum = 0;

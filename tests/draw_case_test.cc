@@ -1,13 +1,13 @@
-// draw_case_test.cc - the random problems of `fovea validate`: is every pair of features drawn often
-// enough, and is the data of the kind that its features say?
+// draw_case_test.cc - the random problems of `fovea validate`: is every pair of features drawn
+// often enough, and is the data of the kind that its features say?
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <vector>
 
-#include "check.h"
-#include "cpu/reference.h"
-#include "draw_sketch.h"
+#include "cli/validate/draw_sketch.h"
+#include "csrc/check/check.h"
+#include "csrc/reference/reference.h"
 
 namespace fovea_test {
 namespace {

@@ -5,8 +5,8 @@
 #include <cstdlib>
 #include <vector>
 
-#include "heatmap_grid.h"
-#include "heatmap_map.h"
+#include "cli/heatmap/grid.h"
+#include "tests/heatmap_map.h"
 
 namespace {
 

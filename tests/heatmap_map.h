@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "heatmap.h"
-#include "heatmap_ramp.h"
+#include "cli/heatmap/heatmap.h"
+#include "cli/heatmap/ramp.h"
 
 const float kNaN = std::numeric_limits<float>::quiet_NaN();
 const float kInfinity = std::numeric_limits<float>::infinity();
@@ -91,7 +91,7 @@ class Map {
   std::vector<const char *> row_pointers_, col_pointers_;
   std::vector<fv_heatmap_panel> panels_;
   const char *title_ = nullptr, *subtitle_ = nullptr;
-  fv_heatmap_scale scale_ = FV_HEATMAP_SCALE_LARGEST;
+  fv_heatmap_scale scale_ = FV_HEATMAP_SCALE_MAX;
   fv_heatmap map_;
 };
 

@@ -12,9 +12,9 @@
 #include <string>
 #include <vector>
 
-#include "heatmap_label.h"
-#include "heatmap_map.h"
-#include "heatmap_page.h"
+#include "cli/heatmap/label.h"
+#include "cli/heatmap/page.h"
+#include "tests/heatmap_map.h"
 
 namespace {
 

@@ -10,9 +10,9 @@
 #include <string>
 #include <vector>
 
-#include "heatmap_cells.h"
-#include "heatmap_label.h"
-#include "heatmap_map.h"
+#include "cli/heatmap/cells.h"
+#include "cli/heatmap/label.h"
+#include "tests/heatmap_map.h"
 
 namespace {
 

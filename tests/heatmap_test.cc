@@ -21,12 +21,12 @@
 #include <string>
 #include <vector>
 
-#include "heatmap.h"
-#include "heatmap_cells.h"
-#include "heatmap_map.h"
-#include "heatmap_page.h"
-#include "heatmap_paint.h"
-#include "heatmap_ramp.h"
+#include "cli/heatmap/cells.h"
+#include "cli/heatmap/heatmap.h"
+#include "cli/heatmap/page.h"
+#include "cli/heatmap/paint.h"
+#include "cli/heatmap/ramp.h"
+#include "tests/heatmap_map.h"
 
 namespace {
 

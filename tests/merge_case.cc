@@ -1,5 +1,5 @@
 // merge_case.cc - see merge_case.h.
-#include "merge_case.h"
+#include "tests/merge_case.h"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include <cmath>
 #include <random>
 
-#include "handle_of.h"
+#include "tests/handle_of.h"
 
 namespace fovea_test::merges {
 namespace {
@@ -158,9 +158,9 @@ struct Exact {
   double m = -HUGE_VAL, z = 0, lost_z = 0;
 };
 
-// exp's argument is rounded (u32 * |argument|, which becomes a relative error of the weight), and its
-// result is within exp_ulps (2 u32 each). Sums are in double. Second order terms are far below the
-// doubling of the bound at its use.
+// exp's argument is rounded (u32 * |argument|, which becomes a relative error of the weight), and
+// its result is within exp_ulps (2 u32 each). Sums are in double. Second order terms are far below
+// the doubling of the bound at its use.
 double weight_loss(const Case &c, double shifted) {
   return kU32 * (std::fabs(shifted) + 2 * c.exp_ulps);
 }

@@ -1,5 +1,6 @@
 // merge_case.h - cases of fovea_merge, the call, and what judges it: its own order of operations
-// written down element by element (same bits), and the formula in double precision (a derived bound).
+// written down element by element (same bits), and the formula in double precision (a derived
+// bound).
 #ifndef FOVEA_TESTS_MERGE_CASE_H
 #define FOVEA_TESTS_MERGE_CASE_H
 
@@ -9,7 +10,7 @@
 #include <limits>
 #include <vector>
 
-#include "support/formats.h"
+#include "tests/support/formats.h"
 
 namespace fovea_test::merges {
 
@@ -86,8 +87,8 @@ void merge(Case *c, int threads = 1, fovea_device device = FOVEA_DEVICE_CPU);
 // The stated order, every operation rounded by itself, into out and lse.
 void merge_by_steps(Case *c);
 
-// The largest error of a row, over its bound, of what the case holds after a merge; 0 for an empty row,
-// which other tests look at.
+// The largest error of a row, over its bound, of what the case holds after a merge; 0 for an empty
+// row, which other tests look at.
 struct Ratios {
   double out, lse;
 };

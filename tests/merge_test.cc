@@ -11,8 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "handle_of.h"
-#include "merge_case.h"
+#include "tests/handle_of.h"
+#include "tests/merge_case.h"
 
 namespace fovea_test {
 namespace {

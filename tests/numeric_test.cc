@@ -3,7 +3,7 @@
 // its two neighbours. Both are exact: neighbouring values need at most 12 bits together.
 //
 // The oracle shares nothing with numeric.c: it has no bit patterns of the source, and no shifts.
-#include "../csrc/numeric.h"
+#include "csrc/numeric.h"
 
 #include <gtest/gtest.h>
 

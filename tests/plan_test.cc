@@ -2,22 +2,24 @@
 //
 // After an intended change: FOVEA_UPDATE_GOLDEN=1 build/tests/plan_test, then read the diff of
 // tests/golden/plans.txt.
-#include "plan.h"
+#include "csrc/cpu/plan.h"
 
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <optional>
 #include <random>
 #include <sstream>
 #include <string>
 #include <vector>
 
-#include "check.h"
-#include "cpu/tile_kernels.h"
-#include "cpu/tile_scratch.h"
-#include "processor.h"
+#include "csrc/check/check.h"
+#include "csrc/cpu/tile_kernels.h"
+#include "csrc/cpu/tile_scratch.h"
+#include "csrc/host/processor.h"
+#include "csrc/reference/reference.h"
 
 namespace {
 
@@ -87,23 +89,23 @@ std::vector<Request> Requests() {
   return list;
 }
 
-std::string PlanText(const fv_facts &facts, const fovea_attention_args &args) {
+// On a CPU; without one, on the reference with two threads.
+std::string PlanText(const std::optional<fv_cpu_facts> &facts, const fovea_attention_args &args) {
   fv_problem problem;
   fv_plan plan;
   if (fv_check_attention_shape(&args, &problem) != FOVEA_OK) return fovea_error_detail();
-  if (fv_plan_attention(&facts, &problem, &plan) != FOVEA_OK) return fovea_error_detail();
+  facts ? fv_plan_cpu(&*facts, &problem, &plan) : fv_plan_reference(2, &problem, &plan);
   char text[4096];
   fv_plan_print(&plan, &problem, text, sizeof text);
   return text;
 }
 
 std::string AllPlans() {
-  const fv_facts devices[] = {{FOVEA_DEVICE_CPU, FV_ISA_AVX2, 4},
-                              {FOVEA_DEVICE_CPU, FV_ISA_PORTABLE, 1},
-                              {FOVEA_DEVICE_REFERENCE, FV_ISA_PORTABLE, 2}};
+  const std::optional<fv_cpu_facts> devices[] = {fv_cpu_facts{FV_ISA_AVX2, 4},
+                                                 fv_cpu_facts{FV_ISA_PORTABLE, 1}, std::nullopt};
   std::ostringstream text;
   for (const Request &request : Requests()) {
-    for (const fv_facts &facts : devices) {
+    for (const std::optional<fv_cpu_facts> &facts : devices) {
       text << "== " << request.name << "\n" << PlanText(facts, request.args) << "\n";
     }
   }
@@ -122,19 +124,19 @@ TEST(Plan, EqualsTheCommittedPlans) {
 
 TEST(Plan, ChoosesTheBestKernelThatTheProcessorCanRun) {
   fovea_attention_args args = Base(FOVEA_F32, 1, 8, 8, 1, 1, 8, 8);
-  const std::string best = PlanText({FOVEA_DEVICE_CPU, FV_ISA_AVX512, 1}, args);
+  const std::string best = PlanText(fv_cpu_facts{FV_ISA_AVX512, 1}, args);
   EXPECT_NE(best.find("fovea_attention_cpu_avx512"), std::string::npos);
   EXPECT_NE(best.find("instruction set avx512"), std::string::npos);
-  EXPECT_NE(PlanText({FOVEA_DEVICE_CPU, FV_ISA_AVX2, 1}, args).find("fovea_attention_cpu_avx2"),
+  EXPECT_NE(PlanText(fv_cpu_facts{FV_ISA_AVX2, 1}, args).find("fovea_attention_cpu_avx2"),
             std::string::npos);
-  EXPECT_NE(PlanText({FOVEA_DEVICE_CPU, FV_ISA_PORTABLE, 1}, args).find("cpu_portable"),
+  EXPECT_NE(PlanText(fv_cpu_facts{FV_ISA_PORTABLE, 1}, args).find("cpu_portable"),
             std::string::npos);
 }
 
 TEST(Plan, StreamsGroupsOfAsManyHeadsAsAStreamHasRows) {
   for (int64_t heads = FV_STREAM_ROWS; heads <= FV_STREAM_ROWS + 1; ++heads) {
     const std::string text =
-        PlanText({FOVEA_DEVICE_CPU, FV_ISA_AVX2, 4}, Base(FOVEA_F32, 1, 1, 4096, heads, 1, 64, 64));
+        PlanText(fv_cpu_facts{FV_ISA_AVX2, 4}, Base(FOVEA_F32, 1, 1, 4096, heads, 1, 64, 64));
     EXPECT_EQ(text.find("\nstreams ") != std::string::npos, heads == FV_STREAM_ROWS) << text;
   }
 }
@@ -143,9 +145,8 @@ TEST(Plan, NamesBothSidesOfAWindow) {
   fovea_attention_args args = Base(FOVEA_F32, 1, 8, 8, 1, 1, 8, 8);
   args.window_left = {FOVEA_WINDOW_LIMITED, 5};
   args.window_right = {FOVEA_WINDOW_LIMITED, 0};
-  EXPECT_NE(
-      PlanText({FOVEA_DEVICE_CPU, FV_ISA_AVX2, 1}, args).find(" window-left=5 window-right=0"),
-      std::string::npos);
+  EXPECT_NE(PlanText(fv_cpu_facts{FV_ISA_AVX2, 1}, args).find(" window-left=5 window-right=0"),
+            std::string::npos);
 }
 
 // Each instruction set needs all of its features: without any one of them it is the one before.
@@ -171,25 +172,13 @@ TEST(Processor, ListsItsFeaturesWithinTheRoomThereIs) {
   EXPECT_STREQ(text, "avx2 fma f16c a");
 }
 
-TEST(Plan, SaysSoWhenNoKernelIsForTheDevice) {
-  fovea_attention_args args = Base(FOVEA_F32, 1, 8, 8, 1, 1, 8, 8);
-  fv_problem problem;
-  fv_plan plan;
-  ASSERT_EQ(fv_check_attention_shape(&args, &problem), FOVEA_OK);
-  fv_facts cuda = {FOVEA_DEVICE_CUDA, FV_ISA_PORTABLE, 1};
-  EXPECT_EQ(fv_plan_attention(&cuda, &problem, &plan), FOVEA_UNSUPPORTED);
-  EXPECT_STREQ(fovea_error_detail(), "this build has no kernel for the device");
-  fovea_limits limits = {};
-  EXPECT_EQ(fv_plan_workspace(&cuda, &limits), 0u);
-}
-
 TEST(Plan, CutsTextAtTheCapacityAndSaysHowLongItWouldBe) {
   fovea_attention_args args = Base(FOVEA_F32, 1, 8, 8, 1, 1, 8, 8);
-  fv_facts facts = {FOVEA_DEVICE_CPU, FV_ISA_PORTABLE, 1};
+  fv_cpu_facts facts = {FV_ISA_PORTABLE, 1};
   fv_problem problem;
   fv_plan plan;
   ASSERT_EQ(fv_check_attention_shape(&args, &problem), FOVEA_OK);
-  ASSERT_EQ(fv_plan_attention(&facts, &problem, &plan), FOVEA_OK);
+  fv_plan_cpu(&facts, &problem, &plan);
   char whole[4096];
   const int length = fv_plan_print(&plan, &problem, whole, sizeof whole);
   EXPECT_EQ(length, (int)strlen(whole));
@@ -232,25 +221,24 @@ TEST(Plan, ScratchHoldsEveryArrayOfAWorkerWithoutOverlap) {
   }
 }
 
-TEST(Plan, HostKernelsShareTheTilesThatTheInnerLoopsAreWrittenFor) {
-  for (int32_t i = 0; fv_kernel_at(i); ++i) {
-    const fv_kernel *kernel = fv_kernel_at(i);
-    EXPECT_EQ(kernel->tile_kv, kernel->device == FOVEA_DEVICE_CPU ? FV_TILE_KV_MOST : 1);
-    EXPECT_EQ(kernel->tile_q, kernel->device == FOVEA_DEVICE_CPU ? 576 : 1);
+TEST(Plan, CpuKernelsShareTheTilesThatTheInnerLoopsAreWrittenFor) {
+  for (int32_t i = 0; fv_cpu_row_at(i); ++i) {
+    EXPECT_EQ(fv_cpu_row_at(i)->kernel.tile_kv, FV_TILE_KV_MAX);
+    EXPECT_EQ(fv_cpu_row_at(i)->kernel.tile_q, 576);
   }
-  EXPECT_EQ(fv_kernel_at(-1), nullptr);
-  EXPECT_EQ(fv_kernel_at(1000), nullptr);
+  EXPECT_EQ(fv_cpu_row_at(-1), nullptr);
+  EXPECT_EQ(fv_cpu_row_at(1000), nullptr);
 }
 
 // Few pieces per thread: smaller tiles. Whole panels of 12 rows, whatever the number of rows.
 TEST(Plan, TilesAreAsLargeAsLeavesEveryThreadSomePieces) {
   const auto tile_q = [](int32_t threads, int64_t batch, int64_t len_q, int64_t heads) {
     fovea_attention_args args = Base(FOVEA_F32, batch, len_q, 64, heads, heads, 64, 64);
-    fv_facts facts = {FOVEA_DEVICE_CPU, FV_ISA_AVX2, threads};
+    fv_cpu_facts facts = {FV_ISA_AVX2, threads};
     fv_problem problem;
     fv_plan plan;
     EXPECT_EQ(fv_check_attention_shape(&args, &problem), FOVEA_OK);
-    EXPECT_EQ(fv_plan_attention(&facts, &problem, &plan), FOVEA_OK);
+    fv_plan_cpu(&facts, &problem, &plan);
     return plan.tile_q;
   };
   EXPECT_EQ(tile_q(1, 1, 576, 1), 576);
@@ -272,12 +260,12 @@ TEST(Plan, MakesRoomForTheChunksOfFewStreamsAlone) {
                         uint32_t reproducible) {
     fovea_attention_args args = Base(FOVEA_F32, batch, len_q, 64, 2 * group, 2, 64, 64);
     args.reproducible = reproducible;
-    fv_facts facts = {FOVEA_DEVICE_CPU, FV_ISA_AVX2, threads};
+    fv_cpu_facts facts = {FV_ISA_AVX2, threads};
     fv_problem problem;
     fv_plan plan;
     EXPECT_EQ(fv_check_attention_shape(&args, &problem), FOVEA_OK);
-    EXPECT_EQ(fv_plan_attention(&facts, &problem, &plan), FOVEA_OK);
-    return plan.streams_split;
+    fv_plan_cpu(&facts, &problem, &plan);
+    return plan.max_split_streams;
   };
   EXPECT_EQ(split(2, 1, 1, 1, FOVEA_REPRODUCIBLE_RUN), 2);
   EXPECT_EQ(split(2, 3, 1, 4, FOVEA_REPRODUCIBLE_BATCH), 6);
@@ -294,7 +282,7 @@ TEST(Plan, MakesRoomForTheChunksOfFewStreamsAlone) {
 struct Bounded {
   fovea_attention_args args;
   fovea_limits limits = {};
-  fv_facts facts = {FOVEA_DEVICE_CPU, FV_ISA_AVX2, 1};
+  fv_cpu_facts facts = {FV_ISA_AVX2, 1};
 
   explicit Bounded(std::mt19937 *random) {
     const auto up_to = [&](int64_t most) { return (int64_t)(1 + (*random)() % most); };
@@ -322,8 +310,8 @@ TEST(Plan, WorkspaceOfACallOfAnyFormIsWithinTheBoundOfTightLimits) {
     fv_problem problem;
     fv_plan plan;
     ASSERT_EQ(fv_check_attention_shape(&call.args, &problem), FOVEA_OK) << fovea_error_detail();
-    ASSERT_EQ(fv_plan_attention(&call.facts, &problem, &plan), FOVEA_OK);
-    const size_t bound = fv_plan_workspace(&call.facts, &call.limits);
+    fv_plan_cpu(&call.facts, &problem, &plan);
+    const size_t bound = fv_cpu_workspace(&call.facts, &call.limits);
     ASSERT_LE(plan.workspace_bytes, bound) << "call " << i;
     ASSERT_GE(plan.workers, 1);
     // Each limit by itself, and more threads: never less.
@@ -334,11 +322,10 @@ TEST(Plan, WorkspaceOfACallOfAnyFormIsWithinTheBoundOfTightLimits) {
     raised[4].len_kv += random() % 500;
     raised[5].dim = 576, raised[6].dim_v = 512;
     for (int n = 0; n < 7; ++n) {
-      ASSERT_GE(fv_plan_workspace(&call.facts, &raised[n]), bound)
-          << "call " << i << " limit " << n;
+      ASSERT_GE(fv_cpu_workspace(&call.facts, &raised[n]), bound) << "call " << i << " limit " << n;
     }
     call.facts.threads += 1;
-    ASSERT_GE(fv_plan_workspace(&call.facts, &call.limits), bound) << "call " << i;
+    ASSERT_GE(fv_cpu_workspace(&call.facts, &call.limits), bound) << "call " << i;
   }
 }
 
@@ -348,16 +335,16 @@ TEST(Plan, WorkspaceIsBoundedByTheWorkNotByTheThreads) {
   limits.sequences = limits.total_q = limits.heads_q = limits.heads_kv = 1;
   limits.len_kv = 1 << 20;
   limits.dim = 576, limits.dim_v = 512;
-  const fv_facts facts = {FOVEA_DEVICE_CPU, FV_ISA_AVX2, 256};
-  EXPECT_LT(fv_plan_workspace(&facts, &limits), size_t{32} << 20);
-  const fv_facts all = {FOVEA_DEVICE_CPU, FV_ISA_AVX2, 4096};
-  EXPECT_EQ(fv_plan_workspace(&all, &limits), fv_plan_workspace(&facts, &limits));
+  const fv_cpu_facts facts = {FV_ISA_AVX2, 256};
+  EXPECT_LT(fv_cpu_workspace(&facts, &limits), size_t{32} << 20);
+  const fv_cpu_facts all = {FV_ISA_AVX2, 4096};
+  EXPECT_EQ(fv_cpu_workspace(&all, &limits), fv_cpu_workspace(&facts, &limits));
 
   const auto workers = [&](const fovea_attention_args &args) {
     fv_problem problem;
     fv_plan plan;
     EXPECT_EQ(fv_check_attention_shape(&args, &problem), FOVEA_OK);
-    EXPECT_EQ(fv_plan_attention(&facts, &problem, &plan), FOVEA_OK);
+    fv_plan_cpu(&facts, &problem, &plan);
     return plan.workers;
   };
   fovea_attention_args row = Base(FOVEA_F32, 1, 1, 4096, 1, 1, 64, 64);
@@ -379,11 +366,11 @@ TEST(Plan, WorkspaceOfACallIsWithinTheBoundOfAnyLimitsThatHoldIt) {
     int64_t dim = 8 * (1 + random() % 72), dim_v = 8 * (1 + random() % 64);
     fovea_attention_args args =
         Base(FOVEA_F32, 1 + random() % 4, 1 + random() % 99, 1 + random() % 99, 4, 2, dim, dim_v);
-    fv_facts facts = {FOVEA_DEVICE_CPU, FV_ISA_AVX2, (int32_t)(1 + random() % 64)};
+    fv_cpu_facts facts = {FV_ISA_AVX2, (int32_t)(1 + random() % 64)};
     fv_problem problem;
     fv_plan plan;
     ASSERT_EQ(fv_check_attention_shape(&args, &problem), FOVEA_OK);
-    ASSERT_EQ(fv_plan_attention(&facts, &problem, &plan), FOVEA_OK);
+    fv_plan_cpu(&facts, &problem, &plan);
     fovea_limits limits = {};
     limits.sequences = problem.sequences + random() % 2;
     limits.heads_q = 4 + random() % 2, limits.heads_kv = 2 + random() % 2;
@@ -391,10 +378,10 @@ TEST(Plan, WorkspaceOfACallIsWithinTheBoundOfAnyLimitsThatHoldIt) {
     limits.len_kv = 99;
     limits.dim = random() % 4 ? (int32_t)(dim + random() % 3) : 576;
     limits.dim_v = random() % 4 ? (int32_t)(dim_v + random() % 3) : 512;
-    EXPECT_LE(plan.workspace_bytes, fv_plan_workspace(&facts, &limits));
+    EXPECT_LE(plan.workspace_bytes, fv_cpu_workspace(&facts, &limits));
     EXPECT_LE(plan.workers, facts.threads);
     EXPECT_EQ(plan.workspace_bytes, plan.scratch_bytes * (size_t)plan.workers +
-                                        plan.streams_split * 16 * plan.slot_bytes);
+                                        plan.max_split_streams * 16 * plan.slot_bytes);
   }
 }
 
@@ -416,9 +403,9 @@ TEST(Plan, NeverCountsFewerTilesThanPackedSequencesCanHave) {
     args.q_offsets = Array<int32_t>(6);
     fv_problem problem;
     fv_plan plan;
-    fv_facts facts = {FOVEA_DEVICE_CPU, FV_ISA_PORTABLE, 2};
+    fv_cpu_facts facts = {FV_ISA_PORTABLE, 2};
     ASSERT_EQ(fv_check_attention_shape(&args, &problem), FOVEA_OK) << fovea_error_detail();
-    ASSERT_EQ(fv_plan_attention(&facts, &problem, &plan), FOVEA_OK);
+    fv_plan_cpu(&facts, &problem, &plan);
     for (int64_t rows : lengths) {
       tiles += (rows * group + plan.tile_q - 1) / plan.tile_q * heads_kv;
     }

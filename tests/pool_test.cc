@@ -3,7 +3,7 @@
 //
 // Links with -Wl,--wrap=pthread_create, which lets a test refuse threads to the pool (std::thread,
 // in its own shared object, is not concerned).
-#include "../csrc/cpu/pool.h"
+#include "csrc/host/pool.h"
 
 #include <dirent.h>
 #include <gtest/gtest.h>

@@ -1,6 +1,6 @@
-// The sharing of work in kernels/schedule.h: every unit once, in equal shares, with a place of its own
-// for each part, over random lists of tiles.
-#include "../kernels/schedule.h"
+// The sharing of work in kernels/shared/schedule.h: every unit once, in equal shares, with a place
+// of its own for each part, over random lists of tiles.
+#include "kernels/shared/schedule.h"
 
 #include <gtest/gtest.h>
 
@@ -10,7 +10,7 @@
 #include <tuple>
 #include <vector>
 
-#include "support/memory.h"
+#include "tests/support/memory.h"
 
 namespace fovea_test {
 namespace {

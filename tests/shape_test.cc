@@ -1,6 +1,6 @@
-// The integer mathematics of kernels/shape.h against the header's sentences, key by key, over every
-// small case.
-#include "../kernels/shape.h"
+// The integer mathematics of kernels/shared/shape.h against the header's sentences, key by key,
+// over every small case.
+#include "kernels/shared/shape.h"
 
 #include <gtest/gtest.h>
 
@@ -110,8 +110,8 @@ TEST(Shape, PositionsNearTheLimitsOf32BitsDoNotOverflow) {
   EXPECT_FALSE(RowSees(m, INT32_MAX, keys.end));
 }
 
-// What ldmatrix asks of a tile: each chunk has a place of its own, and eight rows that are read at one
-// chunk lie in eight groups of four banks.
+// What ldmatrix asks of a tile: each chunk has a place of its own, and eight rows that are read at
+// one chunk lie in eight groups of four banks.
 TEST(Shape, SwizzledTilesHoldEveryChunkOnceAndEightRowsMeetNoBankTwice) {
   for (int32_t chunks : {4, 8, 12, 16, 24, 32}) {
     std::set<int32_t> places;

@@ -5,10 +5,10 @@
 
 #include <stdatomic.h>
 
-#include "../plan.h"
-#include "key_tile.h"
-#include "tile_kernels.h"
-#include "tile_scratch.h"
+#include "csrc/cpu/key_tile.h"
+#include "csrc/cpu/tile_kernels.h"
+#include "csrc/cpu/tile_scratch.h"
+#include "csrc/plan.h"
 
 /* One call. */
 typedef struct fv_attend_job {
@@ -16,13 +16,13 @@ typedef struct fv_attend_job {
   const fv_plan *plan;
   const fv_tile_kernels *kernels;
   fv_tile_layout layout;
-  float score_factor; /* the exponent's base-2 logarithm per unit of score */
-  bool natural;       /* scores are turned into natural logits before softmax */
-  bool element_masks; /* mask, tree or bias decide on single keys */
-  bool row_masks;     /* rows look at keys one by one: any of these, ALiBi, or a prefix */
-  bool split;         /* chunks of a stream are pieces of their own */
-  int64_t together;   /* kv heads of a stream's piece, at most */
-  double *partials;   /* where they leave their results, a slot each */
+  float score_factor;      /* the exponent's base-2 logarithm per unit of score */
+  bool scores_are_logits;  /* scores are turned into natural logits before softmax */
+  bool element_masks;      /* mask, tree or bias decide on single keys */
+  bool row_masks;          /* rows look at keys one by one: any of these, ALiBi, or a prefix */
+  bool split;              /* chunks of a stream are pieces of their own */
+  int64_t heads_per_piece; /* kv heads of a stream's piece, at most */
+  double *partials;        /* where they leave their results, a slot each */
   size_t slot_doubles;
   atomic_llong next; /* the next piece of work */
 } fv_attend_job;
@@ -51,14 +51,14 @@ static inline bool fv_is_stream(const fv_attend_job *job, int64_t rows) {
 /* The keys of a stream are computed in chunks, each from a fresh state, whose results are merged in
  * order: the same sums whether one worker does them all or each another. At most FV_STREAM_CHUNKS,
  * of a length that depends on nothing but the sequence's own. */
-int64_t fv_chunk_keys(int64_t len_kv);
+int64_t fv_stream_chunk_keys(int64_t len_kv);
 
 static inline int64_t fv_chunk_count(int64_t len_kv) {
-  return fv_max(fv_ceil_div(len_kv, fv_chunk_keys(len_kv)), 1);
+  return fv_max(fv_ceil_div(len_kv, fv_stream_chunk_keys(len_kv)), 1);
 }
 
-/* `heads` kv heads of the worker's sequence from source.kv_head on, all their rows, over all keys; in
- * all at most FV_BLOCK_ROWS rows. */
+/* `heads` kv heads of the worker's sequence from source.kv_head on, all their rows, over all keys;
+ * in all at most FV_BLOCK_ROWS rows. */
 void fv_attend_stream(fv_attend_worker *worker, int32_t heads);
 
 /* The same in two steps: chunk `index` of each head into a slot, `slots_per_head` apart; then the
@@ -76,11 +76,12 @@ static inline fv_range fv_prefix_keys(const fv_position_mask *mask) {
   return (fv_range){mask->first, fv_min(mask->prefix_end, mask->len)};
 }
 
-/* v of keys that no row sees becomes zeros: their weights are 0, but 0 * NaN is NaN. masks [rows]. */
+/* v of keys that no row sees becomes zeros: their weights are 0, but 0 * NaN is NaN. masks
+ * [rows]. */
 void fv_hide_unseen(fv_attend_worker *worker, const fv_row_mask *masks, int32_t rows);
 
-/* Turns scores[from..to) of a row into logits where job->natural, and hides what it does not see.
- * `mask` is for problems with row_masks; others see `window` of the live keys. */
+/* Turns scores[from..to) of a row into logits where job->scores_are_logits, and hides what it does
+ * not see. `mask` is for problems with row_masks; others see `window` of the live keys. */
 void fv_mask_scores(fv_attend_worker *worker, const fv_row_mask *mask, fv_range window,
                     int32_t from, int32_t to, float *scores);
 

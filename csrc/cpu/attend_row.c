@@ -3,14 +3,14 @@
 #include <math.h>
 #include <string.h>
 
-#include "attend.h"
-#include "element.h"
+#include "csrc/cpu/attend.h"
+#include "csrc/host/element.h"
 
 /* ---- Masks ---- */
 
 void fv_hide_unseen(fv_attend_worker *w, const fv_row_mask *masks, int32_t rows) {
   fv_key_tile *keys = w->keys;
-  uint8_t seen[FV_TILE_KV_MOST] = {0}, visible[FV_TILE_KV_MOST];
+  uint8_t seen[FV_TILE_KV_MAX] = {0}, visible[FV_TILE_KV_MAX];
   for (int32_t r = 0; r < rows; ++r) {
     fv_find_visible(&masks[r], keys->live, keys->begin, keys->from, keys->to, visible, &w->errors);
     for (int32_t j = keys->from; j < keys->to; ++j) seen[j] |= visible[j];
@@ -22,9 +22,9 @@ void fv_hide_unseen(fv_attend_worker *w, const fv_row_mask *masks, int32_t rows)
 
 static void mask_elements(fv_attend_worker *w, const fv_row_mask *mask, int32_t from, int32_t to,
                           float *scores) {
-  uint8_t visible[FV_TILE_KV_MOST];
+  uint8_t visible[FV_TILE_KV_MAX];
   fv_find_visible(mask, w->keys->live, w->keys->begin, from, to, visible, &w->errors);
-  if (w->job->natural) fv_add_to_logits(mask, visible, w->keys->begin, from, to, scores);
+  if (w->job->scores_are_logits) fv_add_to_logits(mask, visible, w->keys->begin, from, to, scores);
   for (int32_t j = from; j < to; ++j) scores[j] = visible[j] ? scores[j] : -INFINITY;
 }
 
@@ -32,7 +32,7 @@ void fv_mask_scores(fv_attend_worker *w, const fv_row_mask *mask, fv_range windo
                     int32_t to, float *scores) {
   const fv_attend_job *job = w->job;
   const fv_problem *p = job->problem;
-  if (job->natural) {
+  if (job->scores_are_logits) {
     job->kernels->scale_scores(scores + from, to - from, p->scale, p->args.softcap);
   }
   if (job->row_masks) {
@@ -82,10 +82,10 @@ static void store_out(const fv_attend_job *job, fv_place place, int64_t head, co
     job->kernels->scale_sums((float *)out->data + offset, sums, factor, dim_v);
     return;
   }
-  float values[FV_LARGEST_DIM_V];
+  float values[FV_DIM_V_MAX];
   job->kernels->scale_sums(values, sums, factor, dim_v);
   if (job->problem->args.out_scale.dtype) divide_by_scales(job->problem, place, head, values);
-  if (fv_reads_in_place(out->dtype)) {
+  if (fv_is_wide_dtype(out->dtype)) {
     char *to = (char *)out->data + offset * fv_dtype_bytes(out->dtype);
     job->kernels->narrow(to, values, out->dtype, dim_v);
     return;
@@ -100,12 +100,12 @@ void fv_store_result(const fv_attend_job *job, const fv_sequence *sequence, int6
   fv_place place = {sequence->q_batch, sequence->q_begin + position};
   row_total total = {state.maximum, state.sum};
   double rescale = 1;
-  if (!job->natural) total.maximum *= p->scale;
+  if (!job->scores_are_logits) total.maximum *= p->scale;
   if (p->args.sinks) rescale = add_sink(p->args.sinks[head], &total);
 
   /* A row of nothing but NaN has the maximum -inf too, since NaN is never larger; its sum is NaN.
    */
-  static const double nothing[FV_LARGEST_DIM_V];
+  static const double nothing[FV_DIM_V_MAX];
   bool empty = total.maximum == -INFINITY && total.sum == 0;
   store_out(job, place, head, empty ? nothing : out, empty ? 1 : rescale / total.sum);
   if (lse->dtype) {

@@ -6,16 +6,18 @@
  *       out = out * rescale + s v, while the next v is fetched
  *     merge the chunk's states and outs into the rows'
  *
- * Memory is the limit: one core reads some 20 GB/s of it, and products with one row could take twice
- * that. Heads take turns at each tile since the rows of a key's heads are mostly neighbours: read head
- * by head, a row is 512 bytes in a page of its own, and prefetchers stop at its end. Tiles begin at absolute multiples of 64 keys, chunks at multiples of a length that follows
- * from the sequence's own (fv_chunk_keys), so a row's bits depend neither on the number of threads
- * nor on the batch. They do differ from those of a tile, whose products run in another order. */
+ * Memory is the limit: one core reads some 20 GB/s of it, and products with one row could take
+ * twice that. Heads take turns at each tile since the rows of a key's heads are mostly neighbours:
+ * read head by head, a row is 512 bytes in a page of its own, and prefetchers stop at its end.
+ * Tiles begin at absolute multiples of 64 keys, chunks at multiples of a length that follows from
+ * the sequence's own (fv_stream_chunk_keys), so a row's bits depend neither on the number of
+ * threads nor on the batch. They do differ from those of a tile, whose products run in another
+ * order. */
 #include <math.h>
 #include <string.h>
 
-#include "attend.h"
-#include "element.h"
+#include "csrc/cpu/attend.h"
+#include "csrc/host/element.h"
 
 /* Some kv heads of a sequence, each with the same number of rows. */
 typedef struct stream {
@@ -35,9 +37,9 @@ typedef struct stream {
   fv_row_state states[FV_BLOCK_ROWS];
 } stream;
 
-int64_t fv_chunk_keys(int64_t len_kv) {
+int64_t fv_stream_chunk_keys(int64_t len_kv) {
   int64_t share = fv_ceil_div(len_kv, FV_STREAM_CHUNKS);
-  return fv_max(FV_CHUNK_KEYS, fv_ceil_div(share, FV_STREAM_KEYS) * FV_STREAM_KEYS);
+  return fv_max(FV_STREAM_CHUNK_KEYS, fv_ceil_div(share, FV_STREAM_KEYS) * FV_STREAM_KEYS);
 }
 
 static int64_t position_of(const stream *s, int32_t r) {
@@ -115,7 +117,7 @@ static void find_tile(const stream *s, int64_t begin, int32_t head, fv_key_tile 
 static void weigh_keys(stream *s, int32_t head, double *rescale) {
   const fv_tile_kernels *kernels = s->job->kernels;
   const fv_key_tile *tile = s->worker->keys;
-  bool as_it_is = !s->job->row_masks && !s->job->natural && tile->whole &&
+  bool as_it_is = !s->job->row_masks && !s->job->scores_are_logits && tile->whole &&
                   tile->begin + tile->from >= s->all.begin && tile->begin + tile->to <= s->all.end;
   int32_t first = head * s->rows;
   float most[FV_STREAM_ROWS];
@@ -141,14 +143,14 @@ static void attend_tile(stream *s, int32_t head, const fv_key_tile *next) {
   bool ahead = next && next->from <= from && next->to >= tile->to;
   double rescale[FV_STREAM_ROWS];
   if (s->job->element_masks) fv_hide_unseen(w, s->masks + first, s->rows);
-  if (!fv_reads_in_place(k_dtype)) {
+  if (!fv_is_wide_dtype(k_dtype)) {
     fv_key_tile_widen_k(&w->source, kernels, tile, from, tile->to, s->k);
     k_dtype = FOVEA_F32;
   }
   kernels->stream_scores(s->scores + from, s->q + (int64_t)first * s->problem->dim, tile->k + from,
                          ahead ? next->k + from : NULL, k_dtype, s->rows, count, s->problem->dim);
   weigh_keys(s, head, rescale);
-  if (!fv_reads_in_place(v_dtype)) {
+  if (!fv_is_wide_dtype(v_dtype)) {
     fv_key_tile_widen_v(&w->source, kernels, tile, from, tile->to, s->v);
     v_dtype = FOVEA_F32;
   }
@@ -216,7 +218,7 @@ void fv_attend_stream(fv_attend_worker *worker, int32_t heads) {
   stream s = start_stream(worker, heads);
   double *sums = (double *)(worker->scratch + worker->job->layout.stream);
   fv_row_state states[FV_BLOCK_ROWS];
-  int64_t chunk = fv_chunk_keys(worker->source.sequence->mask.len);
+  int64_t chunk = fv_stream_chunk_keys(worker->source.sequence->mask.len);
   for (int32_t head = 0; head < heads; ++head) start_head(&s, head);
   clear_states(&s, states, sums);
   for (int64_t key = s.keys.begin / chunk * chunk; key < s.keys.end; key += chunk) {
@@ -233,7 +235,7 @@ void fv_attend_stream(fv_attend_worker *worker, int32_t heads) {
 void fv_attend_chunk(fv_attend_worker *worker, int32_t heads, int64_t index, double *slots,
                      int64_t slots_per_head) {
   stream s = start_stream(worker, heads);
-  int64_t chunk = fv_chunk_keys(worker->source.sequence->mask.len);
+  int64_t chunk = fv_stream_chunk_keys(worker->source.sequence->mask.len);
   for (int32_t head = 0; head < heads; ++head) start_head(&s, head);
   attend_keys(&s, index * chunk, (index + 1) * chunk);
   size_t rows = (size_t)s.rows, doubles = rows * (size_t)s.columns;

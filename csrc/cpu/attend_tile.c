@@ -14,15 +14,15 @@
 #include <math.h>
 #include <string.h>
 
-#include "attend.h"
-#include "element.h"
+#include "csrc/cpu/attend.h"
+#include "csrc/host/element.h"
 
-enum { TILE_Q_MOST = 576, PANELS_MOST = TILE_Q_MOST / 4 };
+enum { TILE_Q_MAX = 576, PANELS_MAX = TILE_Q_MAX / 4 };
 
 /* Keys by position, counted from the sequence's first. */
 typedef struct panel_keys {
-  fv_range some; /* some row of the panel sees none but these */
-  fv_range all;  /* every row sees all of these */
+  fv_range any; /* keys that at least one row sees */
+  fv_range all; /* every row sees all of these */
 } panel_keys;
 
 typedef struct tile {
@@ -36,10 +36,10 @@ typedef struct tile {
   double *panel_out; /* in place of out for panels that see one tile of keys */
   fv_row_mask *masks;
   fv_range window, prefix; /* keys that some row of the tile sees */
-  panel_keys keys[PANELS_MOST];
-  bool started[PANELS_MOST]; /* the panel's rows have seen keys */
-  bool stored[PANELS_MOST];  /* their results are where they belong */
-  fv_row_state states[TILE_Q_MOST];
+  panel_keys keys[PANELS_MAX];
+  bool started[PANELS_MAX]; /* the panel's rows have seen keys */
+  bool stored[PANELS_MAX];  /* their results are where they belong */
+  fv_row_state states[TILE_Q_MAX];
 } tile;
 
 static int64_t position_of(const tile *t, int32_t r) {
@@ -107,7 +107,7 @@ static void pack_keys(tile *t) {
   const fv_tile_kernels *kernels = t->job->kernels;
   fv_key_tile *keys = t->worker->keys;
   uint32_t dtype = t->problem->args.k.dtype;
-  bool in_place = fv_reads_in_place(dtype);
+  bool in_place = fv_is_wide_dtype(dtype);
   int32_t dim = t->problem->dim, width = kernels->panel_columns;
   for (int32_t j = keys->from; j < keys->to; j += width) {
     if (!in_place) {
@@ -122,7 +122,7 @@ static void pack_values(tile *t) {
   fv_key_tile *keys = t->worker->keys;
   uint32_t dtype = t->problem->args.v.dtype;
   int32_t dim_v = t->problem->dim_v, tile_kv = t->job->plan->tile_kv;
-  if (fv_reads_in_place(dtype)) {
+  if (fv_is_wide_dtype(dtype)) {
     kernels->pack_values(t->v, keys->v, dtype, tile_kv, keys->from, keys->to, dim_v);
     return;
   }
@@ -144,8 +144,8 @@ static void store_panel(tile *t, int32_t panel, int32_t count, double *out) {
   t->stored[panel] = true;
 }
 
-/* Panels whose last tile of keys was none of theirs. Those that saw no key at all have nothing in out,
- * which the sink could ask for. */
+/* Panels whose last tile of keys was none of theirs. Those that saw no key at all have nothing in
+ * out, which the sink could ask for. */
 static void store_others(tile *t) {
   int32_t columns = fv_padded_dim(t->problem->dim_v);
   for (int32_t panel = 0; panel < t->panels; ++panel) {
@@ -182,7 +182,7 @@ static void score_panel(tile *t, int32_t panel, int32_t count, int32_t from, int
                         float *maxima) {
   const fv_tile_kernels *kernels = t->job->kernels;
   int32_t dim = t->problem->dim, first = panel * kernels->panel_rows;
-  if (!t->job->row_masks && !t->job->natural && t->worker->keys->whole) {
+  if (!t->job->row_masks && !t->job->scores_are_logits && t->worker->keys->whole) {
     score_window(t, panel, count, from, to, maxima);
     return;
   }
@@ -200,18 +200,18 @@ static void attend_panel(tile *t, int32_t panel) {
   fv_key_tile *keys = t->worker->keys;
   int32_t width = kernels->panel_columns, lanes = kernels->lanes;
   int32_t columns = fv_padded_dim(t->problem->dim_v), first = panel * kernels->panel_rows;
-  fv_range some = t->keys[panel].some;
-  int64_t begin = fv_max(some.begin - keys->begin, keys->from);
-  int64_t end = fv_min(some.end - keys->begin, keys->to);
+  fv_range any = t->keys[panel].any;
+  int64_t begin = fv_max(any.begin - keys->begin, keys->from);
+  int64_t end = fv_min(any.end - keys->begin, keys->to);
   if (begin >= end) return;
 
   int32_t from = (int32_t)(begin / width * width),
           to = (int32_t)((end + lanes - 1) / lanes * lanes);
   int32_t count = rows_of(t, panel);
-  bool last = some.end <= keys->begin + t->job->plan->tile_kv;
+  bool last = any.end <= keys->begin + t->job->plan->tile_kv;
   double *out = last && !t->started[panel] ? t->panel_out : t->out + (int64_t)first * columns;
-  float maxima[FV_PANEL_ROWS_MOST];
-  double rescale[FV_PANEL_ROWS_MOST] = {0};
+  float maxima[FV_PANEL_ROWS_MAX];
+  double rescale[FV_PANEL_ROWS_MAX] = {0};
   score_panel(t, panel, count, from, to, maxima);
   kernels->softmax(t->scores, count, from, to, maxima, t->job->score_factor, t->states + first,
                    rescale);

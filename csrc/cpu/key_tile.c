@@ -1,12 +1,12 @@
 /* key_tile.c - see key_tile.h. */
-#include "key_tile.h"
+#include "csrc/cpu/key_tile.h"
 
 #include <string.h>
 
-#include "element.h"
-#include "tile_scratch.h"
+#include "csrc/cpu/tile_scratch.h"
+#include "csrc/host/element.h"
 
-const float fv_zero_row[FV_LARGEST_DIM];
+const float fv_zero_row[FV_DIM_MAX];
 
 /* ---- Addresses ---- */
 
@@ -15,7 +15,8 @@ static const char *row_address(const fovea_tensor *x, fv_place place, int64_t he
   return (const char *)x->data + offset * fv_dtype_bytes(x->dtype);
 }
 
-/* Addresses of consecutive keys are a constant step apart, page by page: a bad page's keys die. */
+/* Addresses of consecutive keys are a constant step apart, page by page: keys on a bad page are
+ * marked dead. */
 static void find_rows(const fv_key_source *source, const fovea_tensor *x, const int32_t *ids,
                       fv_range keys, fv_key_tile *tile, const void **rows, uint32_t *errors) {
   int64_t step = x->stride[1] * fv_dtype_bytes(x->dtype);

@@ -6,20 +6,20 @@
 #ifndef FV_KEY_TILE_H
 #define FV_KEY_TILE_H
 
-#include "row_mask.h"
-#include "tile_kernels.h"
+#include "csrc/cpu/tile_kernels.h"
+#include "csrc/host/row_mask.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 typedef struct fv_key_tile {
-  int64_t begin;                  /* the sequence's key that index 0 stands for */
-  int32_t from, to;               /* the indices that are filled in */
-  bool whole;                     /* no key lies on a bad page */
-  uint8_t live[FV_TILE_KV_MOST];  /* 1: some row may see the key; else 0 */
-  const void *k[FV_TILE_KV_MOST]; /* rows of k */
-  const void *v[FV_TILE_KV_MOST]; /* rows of v */
+  int64_t begin;                 /* the sequence's key that index 0 stands for */
+  int32_t from, to;              /* the indices that are filled in */
+  bool whole;                    /* no key lies on a bad page */
+  uint8_t live[FV_TILE_KV_MAX];  /* 1: some row may see the key; else 0 */
+  const void *k[FV_TILE_KV_MAX]; /* rows of k */
+  const void *v[FV_TILE_KV_MAX]; /* rows of v */
 } fv_key_tile;
 
 /* What a worker reads its keys from. */
@@ -37,14 +37,14 @@ extern const float fv_zero_row[];
 void fv_key_tile_find(const fv_key_source *source, int64_t begin, int32_t from, int32_t to,
                       fv_range window, fv_range prefix, fv_key_tile *tile, uint32_t *errors);
 
-/* Whether kernels can read rows of this type where they lie; else they are widened first. Scales
- * come with 8-bit types alone. */
-static inline bool fv_reads_in_place(uint32_t dtype) {
+/* f32, f16 and bf16: kernels read and write such rows where they lie. 8-bit rows, which may have
+ * scales, are widened first. */
+static inline bool fv_is_wide_dtype(uint32_t dtype) {
   return dtype <= FOVEA_BF16;
 }
 
-/* Writes rows [from, to) of k or v, times their scales, as f32 to `to_rows` [..][dim] and puts their
- * addresses into the tile. */
+/* Writes rows [from, to) of k or v, times their scales, as f32 to `to_rows` [..][dim] and puts
+ * their addresses into the tile. */
 void fv_key_tile_widen_k(const fv_key_source *source, const fv_tile_kernels *kernels,
                          fv_key_tile *tile, int32_t from, int32_t to, float *to_rows);
 void fv_key_tile_widen_v(const fv_key_source *source, const fv_tile_kernels *kernels,

@@ -6,7 +6,8 @@
  * at 0, so that integers are exact; relative error 2^-23.3). Two ways to apply 2^n give the same
  * bits where both apply: one multiplication where no lane underflows, which is nearly always, and
  * else two, so that results below 2^-126 lose bits gradually. Flushing those to 0 instead would
- * break the bound of cli/criteria.h, which grants half the smallest step per key and no more. */
+ * break the bound of cli/judge/criteria.h, which grants half the smallest step per key and no
+ * more. */
 
 /* ---- Powers of two ---- */
 
@@ -69,8 +70,8 @@ ALWAYS_INLINE float lowest_within_range(float factor) {
   return lowest > -0x1p126f ? lowest : -0x1p126f;
 }
 
-/* Scores of a block become weights; totals receives their sums by lane. The last panel may be half of
- * one. */
+/* Scores of a block become weights; totals receives their sums by lane. The last panel may be half
+ * of one. */
 ALWAYS_INLINE void weigh_block(float *scores, int32_t begin, int32_t end, f32v base, f32v factors,
                                f32v lowest, f32v *totals) {
   int32_t j = begin;
@@ -96,9 +97,9 @@ ALWAYS_INLINE void weigh_block(float *scores, int32_t begin, int32_t end, f32v b
   }
 }
 
-/* Scores of a row become weights; returns their sum, of blocks like those of the products. Keys that
- * panels leave out on the right would add zeros to their block: the order of the others does not depend
- * on `end`. */
+/* Scores of a row become weights; returns their sum, of blocks like those of the products. Keys
+ * that panels leave out on the right would add zeros to their block: the order of the others does
+ * not depend on `end`. */
 ALWAYS_INLINE float weigh_row(float *scores, int32_t begin, int32_t end, f32v base, f32v factors,
                               f32v lowest) {
   f32v sums[2] = {{0}, {0}}, totals[2];

@@ -2,11 +2,12 @@
  * lie, once or twice, since packing them would cost more than it saves.
  *
  * Scores: the dim runs across the lanes, and sums of lanes follow one tree. Blocks of rows x keys
- * are 1 x 8, 2 x 4 and 4 x 3 (12 accumulators, 3 keys and a query of 16 registers) or, of 32, 4 x 4.
- * Values: a block of rows and columns stays in registers while 8 keys go by. (All 64 keys of a tile
- * at once would load and store less, but rows of k and v are often a power of two apart, and 64 lines
- * of one cache set do not stay.) While a tile is computed the next one of the same tensor is fetched
- * into the second-level cache: hardware prefetchers stop at the ends of rows and pages. */
+ * are 1 x 8, 2 x 4 and 4 x 3 (12 accumulators, 3 keys and a query of 16 registers) or, of 32, 4
+ * x 4. Values: a block of rows and columns stays in registers while 8 keys go by. (All 64 keys
+ * of a tile at once would load and store less, but rows of k and v are often a power of two
+ * apart, and 64 lines of one cache set do not stay.) While a tile is computed the next one of
+ * the same tensor is fetched into the second-level cache: hardware prefetchers stop at the ends
+ * of rows and pages. */
 
 /* Elements [d, d + FV_ROW_LANES) of a row, or as many as there are, 8 if not all, and zeros. */
 ALWAYS_INLINE f32r load_part(const void *row, const uint32_t dtype, int32_t d, const bool whole) {
@@ -119,11 +120,11 @@ static void stream_scores(float *scores, const float *q, const void *const *k,
 enum { VALUE_KEYS = 8 }; /* panel_columns is a multiple of it */
 
 /* From row to row of sums. */
-enum { SUMS_STRIDE = (FV_LARGEST_DIM_V + FV_ROW_LANES - 1) / FV_ROW_LANES * FV_ROW_LANES };
+enum { SUMS_STRIDE = (FV_DIM_V_MAX + FV_ROW_LANES - 1) / FV_ROW_LANES * FV_ROW_LANES };
 
-/* One block of sums [rows][vectors] from column `column` on, which begin with the first keys; !whole:
- * one vector, half of it zeros. It fetches the same columns of the rows ahead: all of them at once
- * would fill the queues. */
+/* One block of sums [rows][vectors] from column `column` on, which begin with the first keys;
+ * !whole: one vector, half of it zeros. It fetches the same columns of the rows ahead: all of them
+ * at once would fill the queues. */
 ALWAYS_INLINE void value_block(float *sums, bool first_keys, const float *weights,
                                const void *const *v, const void *const *ahead, const uint32_t dtype,
                                int32_t column, const bool whole, const int rows,

@@ -10,7 +10,7 @@
 #define FV_ROW_LANES 8
 #define FV_ROW_KEYS 3
 #define FV_ROW_VECTORS 2
-#include "tile_vector.h"
+#include "csrc/cpu/tile_vector.h"
 
 #define fv_multiply_add(a, b, c) ((f32v)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
 #define fv_multiply_add_row fv_multiply_add
@@ -25,7 +25,7 @@
 #define fv_narrow_halves(low, high) \
   ((f32v)_mm256_set_m128(_mm256_cvtpd_ps((__m256d)(high)), _mm256_cvtpd_ps((__m256d)(low))))
 
-#include "tile_x86.inc.h"
+#include "csrc/cpu/tile_x86.inc.h"
 
 static inline __attribute__((always_inline)) f32x4 sum_four(f32r a, f32r b, f32r c, f32r d) {
   __m256 ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
@@ -37,4 +37,4 @@ static inline __attribute__((always_inline)) f32x4 sum_four(f32r a, f32r b, f32r
 #define load_lanes load_typed
 #define load_half load_typed
 #define FV_TILE_TABLE fv_tile_kernels_avx2
-#include "tile_kernels.inc.h"
+#include "csrc/cpu/tile_kernels.inc.h"

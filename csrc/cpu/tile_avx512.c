@@ -10,7 +10,7 @@
 #define FV_ROW_LANES 16
 #define FV_ROW_KEYS 4
 #define FV_ROW_VECTORS 4
-#include "tile_vector.h"
+#include "csrc/cpu/tile_vector.h"
 
 #define fv_multiply_add(a, b, c) ((f32v)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
 #define fv_multiply_add_row fv_multiply_add
@@ -27,7 +27,7 @@
   ((f32v)_mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps((__m512d)(low))), \
                             _mm512_cvtpd_ps((__m512d)(high)), 1))
 
-#include "tile_x86.inc.h"
+#include "csrc/cpu/tile_x86.inc.h"
 
 static inline __attribute__((always_inline)) f32r load_lanes(const void *from, uint32_t dtype,
                                                              int32_t d) {
@@ -51,4 +51,4 @@ static inline __attribute__((always_inline)) f32x4 sum_four(f32r a, f32r b, f32r
 }
 
 #define FV_TILE_TABLE fv_tile_kernels_avx512
-#include "tile_kernels.inc.h"
+#include "csrc/cpu/tile_kernels.inc.h"

@@ -16,25 +16,25 @@ extern "C" {
 #endif
 
 enum {
-  FV_TILE_KV_MOST = 512,      /* keys per tile at most */
-  FV_STREAM_KEYS = 64,        /* keys per tile of a stream: k and v of 128 dims are 64 KiB */
-  FV_BLOCK_KEYS = 64,         /* keys whose products are summed from zero in f32 */
-  FV_BLOCK_DIMS = 64,         /* dims likewise, in a score */
-  FV_PANEL_ROWS_MOST = 12,    /* every panel_rows divides it */
-  FV_PANEL_COLUMNS_MOST = 32, /* every panel_columns divides it */
+  FV_TILE_KV_MAX = 512,      /* keys per tile at most */
+  FV_STREAM_KEYS = 64,       /* keys per tile of a stream: k and v of 128 dims are 64 KiB */
+  FV_BLOCK_KEYS = 64,        /* keys whose products are summed from zero in f32 */
+  FV_BLOCK_DIMS = 64,        /* dims likewise, in a score */
+  FV_PANEL_ROWS_MAX = 12,    /* every panel_rows divides it */
+  FV_PANEL_COLUMNS_MAX = 32, /* every panel_columns divides it */
   /* From row to row of scores. The 16 beyond a tile keep rows off each other's cache sets. */
-  FV_SCORE_STRIDE = FV_TILE_KV_MOST + 16
+  FV_SCORE_STRIDE = FV_TILE_KV_MAX + 16
 };
 
 /* A row's state of online softmax. */
 typedef struct fv_row_state {
   double sum;
-  float maximum; /* of the scores, or of logits if the job is natural */
+  float maximum; /* of the scores, or of logits if the job's scores are logits */
 } fv_row_state;
 
 /* What sums relative to one maximum are multiplied by to be relative to the next. In double: where
- * the maximum creeps up from tile to tile, thousands of these follow each other, and an f32 would be
- * off in the same direction each time. */
+ * the maximum creeps up from tile to tile, thousands of these follow each other, and an f32 would
+ * be off in the same direction each time. */
 static inline double fv_rescale(float before, float after, float factor) {
   if (before == after) return 1;
   if (before == -INFINITY) return 0; /* there are no sums yet */
@@ -43,8 +43,8 @@ static inline double fv_rescale(float before, float after, float factor) {
 
 /* What a panel of rows sees of a tile's keys. */
 typedef struct fv_panel_window {
-  int32_t begin, end;                                        /* keys that every row sees */
-  int32_t low[FV_PANEL_ROWS_MOST], high[FV_PANEL_ROWS_MOST]; /* each row sees [low, high) alone */
+  int32_t begin, end;                                      /* keys that every row sees */
+  int32_t low[FV_PANEL_ROWS_MAX], high[FV_PANEL_ROWS_MAX]; /* each row sees [low, high) alone */
 } fv_panel_window;
 
 typedef struct fv_tile_kernels {
@@ -67,9 +67,10 @@ typedef struct fv_tile_kernels {
   void (*pack_values)(float *v, const void *const *rows, uint32_t dtype, int32_t tile_kv,
                       int32_t begin, int32_t end, int32_t dim_v);
 
-  /* scores [panel_rows][begin..end) = q [panel_rows][dim] times k, blocks of FV_BLOCK_DIMS from zero
-   * in the order of d, added in order, and -inf outside the rows' windows (NULL: they see all); maxima
-   * [panel_rows] receives each row's largest. begin is a multiple of panel_columns, end of lanes. */
+  /* scores [panel_rows][begin..end) = q [panel_rows][dim] times k, blocks of FV_BLOCK_DIMS from
+   * zero in the order of d, added in order, and -inf outside the rows' windows (NULL: they see
+   * all); maxima [panel_rows] receives each row's largest. begin is a multiple of panel_columns,
+   * end of lanes. */
   void (*score)(float *scores, float *maxima, const float *q, const float *k, int32_t dim,
                 int32_t begin, int32_t end, const fv_panel_window *window);
 
@@ -77,7 +78,7 @@ typedef struct fv_tile_kernels {
    * panel_columns, end of lanes. */
   float (*largest)(const float *scores, int32_t begin, int32_t end);
 
-  /* One step of online softmax for `rows` rows, at most FV_PANEL_ROWS_MOST, whose largest scores of
+  /* One step of online softmax for `rows` rows, at most FV_PANEL_ROWS_MAX, whose largest scores of
    * the tile are given. scores [rows][begin..end) become exp2((scores - maximum) * factor), 0 for
    * -inf; states [rows] are brought up to date; rescale [rows] receives what earlier sums and
    * outputs are to be multiplied by. */
@@ -85,10 +86,10 @@ typedef struct fv_tile_kernels {
                   float factor, fv_row_state *states, double *rescale);
 
   /* out = out * rescale + weights [panel_rows][begin..end) times v, for panel_rows rows of out
-   * [panel_rows][stride], rescale [panel_rows] and `columns` columns, padded: blocks of FV_BLOCK_KEYS
-   * from zero in the order of keys, added in order. begin and end are any; a key before or after them
-   * that makes their numbers even is there with a weight of 0. Without rescale (NULL) out is not
-   * read, but taken for 0. */
+   * [panel_rows][stride], rescale [panel_rows] and `columns` columns, padded: blocks of
+   * FV_BLOCK_KEYS from zero in the order of keys, added in order. begin and end are any; a key
+   * before or after them that makes their numbers even is there with a weight of 0. Without rescale
+   * (NULL) out is not read, but taken for 0. */
   void (*accumulate)(double *out, int32_t stride, const double *rescale, const float *weights,
                      const float *v, int32_t tile_kv, int32_t begin, int32_t end, int32_t columns);
 
@@ -96,7 +97,7 @@ typedef struct fv_tile_kernels {
    * scores * scale. */
   void (*scale_scores)(float *scores, int32_t count, float scale, float softcap);
 
-  /* Few rows, at most FV_PANEL_ROWS_MOST; k and v are `keys` addresses of rows of f32, f16 or bf16;
+  /* Few rows, at most FV_PANEL_ROWS_MAX; k and v are `keys` addresses of rows of f32, f16 or bf16;
    * `ahead` are as many addresses to fetch into the cache, or NULL. keys is a multiple of
    * panel_columns. scores [rows][keys] = q [rows][dim] times k. */
   void (*stream_scores)(float *scores, const float *q, const void *const *k,

@@ -2,8 +2,8 @@
  * instruction set. Before including it define
  *   FV_TILE_TABLE              the name of the table to fill
  *   FV_LANES                   floats of a vector; tile_vector.h is included
- *   FV_PANEL_ROWS              rows of a panel, a multiple of 3: with two vectors of columns, as many
- *                              accumulators as fit into the registers beside the operands
+ *   FV_PANEL_ROWS              rows of a panel, a multiple of 3: with two vectors of columns, as
+ *                              many accumulators as fit into the registers beside the operands
  *   fv_multiply_add(a, b, c)   a * b + c on f32v: fused where the processor can
  *   fv_larger(a, b)            a > b ? a : b on f32v
  *   fv_smaller(a, b)           a < b ? a : b on f32v
@@ -20,13 +20,13 @@
  *   load_typed(from, dtype, d)  elements d to d + 7 of a row of f32, f16 or bf16
  *   load_lanes(from, dtype, d)  FV_ROW_LANES of them
  *   load_half(from, dtype, d)   8 of them, and zeros
- *   sum_four(a, b, c, d)        the sums of the lanes of four f32r: pairs two lanes apart, their sums
- *                               one apart, then quarters; as f32x4 */
+ *   sum_four(a, b, c, d)        the sums of the lanes of four f32r: pairs two lanes apart, their
+ *                               sums one apart, then quarters; as f32x4 */
 #include <math.h>
 
-#include "element.h"
-#include "tile_kernels.h"
-#include "tile_scratch.h"
+#include "csrc/cpu/tile_kernels.h"
+#include "csrc/cpu/tile_scratch.h"
+#include "csrc/host/element.h"
 
 enum { PANEL_ROWS = FV_PANEL_ROWS, PANEL_COLUMNS = 2 * FV_LANES };
 
@@ -193,8 +193,9 @@ static void pack_values(float *v, const void *const *rows, uint32_t dtype, int32
 
 /* ---- Products ---- */
 
-/* acc [PANEL_ROWS][vectors] += a [PANEL_ROWS] times b [PANEL_COLUMNS], a column of a and a row of b.
- * Rows of a are addressed in threes, as base, base + row and base + 2 rows, to take few registers. */
+/* acc [PANEL_ROWS][vectors] += a [PANEL_ROWS] times b [PANEL_COLUMNS], a column of a and a row of
+ * b. Rows of a are addressed in threes, as base, base + row and base + 2 rows, to take few
+ * registers. */
 ALWAYS_INLINE void multiply_step(f32v acc[][2], const float *const *base, const int64_t a_row,
                                  const float *b, int64_t d, const int vectors) {
   f32v x[2];
@@ -206,8 +207,8 @@ ALWAYS_INLINE void multiply_step(f32v acc[][2], const float *const *base, const 
 }
 
 /* acc [PANEL_ROWS][vectors] = a [PANEL_ROWS][begin..end) times b [begin..end)[PANEL_COLUMNS], whose
- * first `vectors` vectors count, from zero in order; row r of a begins at a + r * a_row. There is an
- * even number of steps: to count every one would take a tenth of the instructions. */
+ * first `vectors` vectors count, from zero in order; row r of a begins at a + r * a_row. There is
+ * an even number of steps: to count every one would take a tenth of the instructions. */
 ALWAYS_INLINE void multiply_block(f32v acc[][2], const float *a, const int64_t a_row,
                                   const float *b, int64_t begin, int64_t end, const int vectors) {
   const float *base[PANEL_ROWS / 3];
@@ -219,8 +220,8 @@ ALWAYS_INLINE void multiply_block(f32v acc[][2], const float *a, const int64_t a
   }
 }
 
-/* The same in blocks that end at multiples of `size` and are added in order: a chain of `size` terms
- * rounds little, where one of thousands loses the small ones. */
+/* The same in blocks that end at multiples of `size` and are added in order: a chain of `size`
+ * terms rounds little, where one of thousands loses the small ones. */
 ALWAYS_INLINE void multiply_panel(f32v acc[][2], const float *a, const int64_t a_row,
                                   const float *b, int64_t begin, int64_t end, const int size,
                                   const int vectors) {
@@ -325,8 +326,8 @@ static void scale_sums(float *to, const double *from, double factor, int32_t cou
   for (; d < count; ++d) to[d] = (float)(from[d] * factor) + 0.0f;
 }
 
-#include "softmax_kernels.inc.h"
-#include "stream_kernels.inc.h"
+#include "csrc/cpu/softmax_kernels.inc.h"
+#include "csrc/cpu/stream_kernels.inc.h"
 
 const fv_tile_kernels FV_TILE_TABLE = {
     .panel_rows = PANEL_ROWS,

@@ -3,15 +3,15 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "../numeric.h"
-#include "../problem.h"
+#include "csrc/numeric.h"
+#include "csrc/problem.h"
 
 #define FV_LANES 4      /* what every processor with vectors has */
 #define FV_PANEL_ROWS 6 /* 12 accumulators of 16 registers, where there are so many */
 #define FV_ROW_LANES 8
 #define FV_ROW_KEYS 3
 #define FV_ROW_VECTORS 2
-#include "tile_vector.h"
+#include "csrc/cpu/tile_vector.h"
 
 #define fv_multiply_add(a, b, c) ((a) * (b) + (c))
 
@@ -95,4 +95,4 @@ static inline __attribute__((always_inline)) f32x4 sum_four(f32r a, f32r b, f32r
 #define load_lanes load_typed
 #define load_half load_typed
 #define FV_TILE_TABLE fv_tile_kernels_portable
-#include "tile_kernels.inc.h"
+#include "csrc/cpu/tile_kernels.inc.h"

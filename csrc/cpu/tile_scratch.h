@@ -9,18 +9,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "row_mask.h"
-#include "tile_kernels.h"
+#include "csrc/cpu/tile_kernels.h"
+#include "csrc/host/row_mask.h"
 
-enum { FV_LARGEST_DIM = 576, FV_LARGEST_DIM_V = 512, FV_CACHE_LINE = 64 };
+enum { FV_CACHE_LINE = 64 };
 
 enum {
   FV_STREAM_ROWS = 12, /* more rows of a sequence and kv head are worth packing its keys for */
   FV_BLOCK_PIECES = 2, /* pieces per thread that are left when heads of streams go together */
   FV_BLOCK_ROWS = 48,  /* of all heads that stream together: 12 key heads with 4 query heads each */
-  FV_STREAM_CHUNKS = 16, /* pieces that a stream of keys is cut into, at most */
-  FV_CHUNK_KEYS = 512,   /* in one, at least: merging a chunk costs about as much as 2 keys */
-  FV_SPLIT_PIECES = 4    /* streams per thread from which on none is cut */
+  FV_STREAM_CHUNKS = 16,      /* pieces that a stream of keys is cut into, at most */
+  FV_STREAM_CHUNK_KEYS = 512, /* in one, at least: merging a chunk costs about as much as 2 keys */
+  FV_SPLIT_PIECES = 4         /* streams per thread from which on none is cut */
 };
 
 /* Classes of dims: up to fv_class_dim keys come in tiles of fv_class_tile. A tile depends on
@@ -28,11 +28,11 @@ enum {
 enum { FV_DIM_CLASSES = 3 };
 
 static inline int32_t fv_class_dim(int index) {
-  return index == 0 ? 64 : index == 1 ? 256 : FV_LARGEST_DIM;
+  return index == 0 ? 64 : index == 1 ? 256 : FV_DIM_MAX;
 }
 
 static inline int32_t fv_class_tile(int index) {
-  return FV_TILE_KV_MOST >> index;
+  return FV_TILE_KV_MAX >> index;
 }
 
 static inline int fv_dim_class(int32_t dim, int32_t dim_v) {
@@ -45,7 +45,7 @@ static inline int fv_dim_class(int32_t dim, int32_t dim_v) {
 
 /* Columns of out and v are padded to whole panels of the widest instruction set. */
 static inline int32_t fv_padded_dim(int32_t dim) {
-  return (dim + FV_PANEL_COLUMNS_MOST - 1) / FV_PANEL_COLUMNS_MOST * FV_PANEL_COLUMNS_MOST;
+  return (dim + FV_PANEL_COLUMNS_MAX - 1) / FV_PANEL_COLUMNS_MAX * FV_PANEL_COLUMNS_MAX;
 }
 
 /* Where the arrays of a worker begin, in floats. */
@@ -56,7 +56,7 @@ typedef struct fv_tile_layout {
   size_t scores; /* [panel_rows][FV_SCORE_STRIDE], one panel of rows at a time */
   size_t out;    /* double [rows][padded dim_v] */
   size_t stream; /* double [FV_BLOCK_ROWS][padded dim_v], streams' sums over the chunks so far */
-  size_t rows;   /* [FV_PANEL_COLUMNS_MOST][max(dim, padded dim_v)], widened rows */
+  size_t rows;   /* [FV_PANEL_COLUMNS_MAX][max(dim, padded dim_v)], widened rows */
   size_t masks;  /* fv_row_mask [rows], for problems that look at masks key by key */
   size_t floats; /* in all, a whole number of cache lines */
 } fv_tile_layout;
@@ -65,7 +65,7 @@ static inline size_t fv_round_floats(size_t floats) {
   return (floats + 15) / 16 * 16;
 }
 
-/* tile_q is a multiple of FV_PANEL_ROWS_MOST. */
+/* tile_q is a multiple of FV_PANEL_ROWS_MAX. */
 static inline fv_tile_layout fv_tile_layout_for(int32_t tile_q, int32_t tile_kv, int32_t dim,
                                                 int32_t dim_v) {
   size_t columns = (size_t)fv_padded_dim(dim_v);
@@ -76,10 +76,10 @@ static inline fv_tile_layout fv_tile_layout_for(int32_t tile_q, int32_t tile_kv,
   l.k = l.q + fv_round_floats(rows * (size_t)dim);
   l.v = l.k + (size_t)dim * (size_t)tile_kv;
   l.scores = l.v + (size_t)tile_kv * columns;
-  l.out = l.scores + (size_t)FV_PANEL_ROWS_MOST * FV_SCORE_STRIDE;
+  l.out = l.scores + (size_t)FV_PANEL_ROWS_MAX * FV_SCORE_STRIDE;
   l.stream = l.out + 2 * rows * columns;
   l.rows = l.stream + 2 * FV_BLOCK_ROWS * columns;
-  l.masks = l.rows + fv_round_floats(FV_PANEL_COLUMNS_MOST * widest);
+  l.masks = l.rows + fv_round_floats(FV_PANEL_COLUMNS_MAX * widest);
   l.floats = l.masks + fv_round_floats(rows * sizeof(fv_row_mask) / sizeof(float));
   return l;
 }

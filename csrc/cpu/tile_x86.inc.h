@@ -1,9 +1,9 @@
-/* tile_x86.inc.h - what the inner loops for AVX2 and AVX-512 have in common: the conversions of F16C
- * and the transposition of eight rows. Included once each, after tile_vector.h. */
+/* tile_x86.inc.h - what the inner loops for AVX2 and AVX-512 have in common: the conversions of
+ * F16C and the transposition of eight rows. Included once each, after tile_vector.h. */
 #include <immintrin.h>
 
-#include "../numeric.h"
-#include "../problem.h"
+#include "csrc/numeric.h"
+#include "csrc/problem.h"
 
 /* count is a multiple of 8, as dims are. */
 static void widen_f16(float *to, const uint16_t *from, int64_t count) {
@@ -12,7 +12,8 @@ static void widen_f16(float *to, const uint16_t *from, int64_t count) {
   }
 }
 
-/* The conversion keeps the sign and the upper bits of a NaN: it gets the one of the format first. */
+/* The conversion keeps the sign and the upper bits of a NaN: it gets the one of the format
+ * first. */
 static void narrow_f16(uint16_t *to, const float *from, int64_t count) {
   const __m256 nan = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
   for (int64_t i = 0; i < count; i += 8) {

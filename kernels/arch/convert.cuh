@@ -15,14 +15,14 @@ __device__ __forceinline__ float fv_f32_from_f16(uint32_t code) {
 }
 
 // cvt.rn.f16.f32 y, x; nearest even, overflow to infinity.
-__device__ __forceinline__ uint32_t fv_f16_from_f32(float x) {
+__device__ __forceinline__ uint32_t fv_round_to_f16(float x) {
   uint16_t y;
   asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y) : "f"(x));
   return y;
 }
 
 // cvt.rn.bf16.f32 y, x; nearest even, overflow to infinity.
-__device__ __forceinline__ uint32_t fv_bf16_from_f32(float x) {
+__device__ __forceinline__ uint32_t fv_round_to_bf16(float x) {
   uint16_t y;
   asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(y) : "f"(x));
   return y;

@@ -48,8 +48,8 @@ __device__ __forceinline__ void fv_load_matrices(uint32_t (&to)[4], uint32_t row
                : "memory");
 }
 
-// ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {a, b, c, d}, [row]; per warp. As above, but lane l
-// receives elements (l % 4 * 2 and + 1, l / 4) of each.
+// ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {a, b, c, d}, [row]; per warp. As above, but lane
+// l receives elements (l % 4 * 2 and + 1, l / 4) of each.
 __device__ __forceinline__ void fv_load_matrices_transposed(uint32_t (&to)[4], uint32_t row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
@@ -71,23 +71,24 @@ __device__ __forceinline__ float fv_reciprocal(float x) {
   return y;
 }
 
-// mov.u32 d, %tid.x; per thread. threadIdx.x, where a compiler must not compute from it in advance what
-// one tile in thousands of instructions needs once: such values would occupy registers from tile to tile.
+// mov.u32 d, %tid.x; per thread. threadIdx.x, where a compiler must not compute from it in advance
+// what one tile in thousands of instructions needs once: such values would occupy registers from
+// tile to tile.
 __device__ __forceinline__ int fv_thread_here() {
   int thread;
   asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
   return thread;
 }
 
-// No instruction: loads after it in the source are not moved before it, where they would only occupy
-// registers.
+// No instruction: loads after it in the source are not moved before it, where they would only
+// occupy registers.
 __device__ __forceinline__ void fv_load_later() {
   asm volatile("" ::: "memory");
 }
 
-// The 16-bit types: how two f32 become a pair, and how fragments are multiplied. Weights are at most
-// 2^weight_exponent: f16 has room above 1 and needs it below, for 2^-25 is nothing; bf16 reaches as far
-// down as f32, and weights above 1 would only bring sums nearer to its end.
+// The 16-bit types: how two f32 become a pair, and how fragments are multiplied. Weights are at
+// most 2^weight_exponent: f16 has room above 1 and needs it below, for 2^-25 is nothing; bf16
+// reaches as far down as f32, and weights above 1 would only bring sums nearer to its end.
 struct fv_f16 {
   static constexpr int weight_exponent = 15;
   static constexpr uint32_t ones = 0x3c003c00;  // a pair of 1

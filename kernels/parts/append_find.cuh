@@ -5,8 +5,8 @@
 #ifndef FV_APPEND_FIND_CUH
 #define FV_APPEND_FIND_CUH
 
-#include "../params_append.h"
-#include "../shape.h"
+#include "kernels/shared/params_append.h"
+#include "kernels/shared/shape.h"
 
 // A token on its way. Per side its place in the cache, or outer[0] = FV_NOWHERE: it is skipped.
 struct fv_append_token {
@@ -42,8 +42,8 @@ __device__ __forceinline__ fv_append_reach fv_start_sequences(const fv_append_pa
           p.page_offsets ? fv_clamp(p.page_offsets[0], 0, p.page_count) : 0};
 }
 
-// The largest of `reach` and the values of the threads up to this one. All threads take part, and meet
-// at a barrier before they come here again.
+// The largest of `reach` and the values of the threads up to this one. All threads take part, and
+// meet at a barrier before they come here again.
 template <int THREADS>
 __device__ __forceinline__ int64_t fv_running_maximum(int64_t value, int64_t reach,
                                                       fv_append_memory<THREADS> &memory) {
@@ -113,8 +113,8 @@ __device__ __forceinline__ void fv_look_up_sequences(const fv_append_params &p, 
 
 // Which of the sequences owns the row: rows[i] <= row < rows[i + 1]. Empty ones own none.
 template <int THREADS>
-__device__ __forceinline__ int32_t fv_find_sequence(const int64_t (&rows)[THREADS + 1],
-                                                    int64_t row) {
+__device__ __forceinline__ int32_t fv_find_token_sequence(const int64_t (&rows)[THREADS + 1],
+                                                          int64_t row) {
   int32_t low = 0;
 #pragma unroll
   for (int32_t step = THREADS / 2; step > 0; step /= 2) {
@@ -178,7 +178,7 @@ __device__ __forceinline__ fv_append_token fv_find_token(const fv_append_params 
                                                          const fv_append_memory<THREADS> &memory) {
   fv_append_token token = {{FV_NOWHERE, FV_NOWHERE}, {0, 0}, 0, 0, 0};
   if (row >= memory.rows[THREADS]) return token;
-  const int32_t i = fv_find_sequence<THREADS>(memory.rows, row);
+  const int32_t i = fv_find_token_sequence<THREADS>(memory.rows, row);
   if (memory.lengths[i] < 0) return token;
   const bool packed = p.flags & FV_APPEND_PACKED;
   const int64_t t = row - memory.rows[i];

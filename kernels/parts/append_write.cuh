@@ -1,13 +1,13 @@
 // append_write.cuh - one token into its places: which warp writes what, and what is written.
 //
-// Every f32 operation of RoPE is rounded by itself (__fmul_rn and its like are never fused), so that
-// every device stores the same bits.
+// Every f32 operation of RoPE is rounded by itself (__fmul_rn and its like are never fused), so
+// that every device stores the same bits.
 #ifndef FV_APPEND_WRITE_CUH
 #define FV_APPEND_WRITE_CUH
 
-#include "../shape.h"
-#include "append_find.cuh"
-#include "typed_run.cuh"
+#include "kernels/parts/append_find.cuh"
+#include "kernels/parts/typed_run.cuh"
+#include "kernels/shared/shape.h"
 
 // A warp of the grid, among all.
 struct fv_append_unit {
@@ -75,14 +75,14 @@ __device__ __forceinline__ void fv_write_half_split(const fv_append_params &p,
   const bool from = side.aligned & FV_APPEND_FROM_ALIGNED, to = side.aligned & FV_APPEND_TO_ALIGNED;
   const bool upper = side.half % FV_RUN == 0;  // the upper half begins at a chunk
   float x[FV_RUN], y[FV_RUN], c[FV_RUN], s[FV_RUN];
-  fv_load_run(head.from, side.from_type, first, count, from, x);
-  fv_load_run(head.from, side.from_type, side.half + first, count, from && upper, y);
-  fv_load_run(head.cos, FV_TYPE_F32, first, count, table, c);
-  fv_load_run(head.sin, FV_TYPE_F32, first, count, table, s);
+  fv_load_typed_run(head.from, side.from_type, first, count, from, x);
+  fv_load_typed_run(head.from, side.from_type, side.half + first, count, from && upper, y);
+  fv_load_typed_run(head.cos, FV_TYPE_F32, first, count, table, c);
+  fv_load_typed_run(head.sin, FV_TYPE_F32, first, count, table, s);
 #pragma unroll
   for (int i = 0; i < FV_RUN; ++i) fv_rotate(x[i], y[i], c[i], s[i]);
-  fv_store_run(head.to, side.to_type, first, count, to, x);
-  fv_store_run(head.to, side.to_type, side.half + first, count, to && upper, y);
+  fv_store_typed_run(head.to, side.to_type, first, count, to, x);
+  fv_store_typed_run(head.to, side.to_type, side.half + first, count, to && upper, y);
 }
 
 // The pairs (2i, 2i + 1) in chunk `chunk` of [0, 2 half).
@@ -91,12 +91,13 @@ __device__ __forceinline__ void fv_write_interleaved(const fv_append_side &side,
   const int32_t first = chunk * FV_RUN;
   const int32_t count = (int32_t)fv_min(FV_RUN, 2 * side.half - first);
   float x[FV_RUN], c[FV_RUN], s[FV_RUN];
-  fv_load_run(head.from, side.from_type, first, count, side.aligned & FV_APPEND_FROM_ALIGNED, x);
-  fv_load_run(head.cos, FV_TYPE_F32, first / 2, count / 2, false, c);
-  fv_load_run(head.sin, FV_TYPE_F32, first / 2, count / 2, false, s);
+  fv_load_typed_run(head.from, side.from_type, first, count, side.aligned & FV_APPEND_FROM_ALIGNED,
+                    x);
+  fv_load_typed_run(head.cos, FV_TYPE_F32, first / 2, count / 2, false, c);
+  fv_load_typed_run(head.sin, FV_TYPE_F32, first / 2, count / 2, false, s);
 #pragma unroll
   for (int i = 0; i < FV_RUN; i += 2) fv_rotate(x[i], x[i + 1], c[i / 2], s[i / 2]);
-  fv_store_run(head.to, side.to_type, first, count, side.aligned & FV_APPEND_TO_ALIGNED, x);
+  fv_store_typed_run(head.to, side.to_type, first, count, side.aligned & FV_APPEND_TO_ALIGNED, x);
 }
 
 // One head, by a warp: chunks of what is rotated, then of what is not. A lane's elements depend on

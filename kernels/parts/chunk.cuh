@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-#include "../arch/sm80.cuh"
+#include "kernels/arch/sm80.cuh"
 
 // Eight elements, or zeros if `wanted` is false: then `from` is not looked at.
 __device__ __forceinline__ uint4 fv_read_elements(const unsigned char *from, bool wanted) {

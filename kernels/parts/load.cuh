@@ -4,22 +4,22 @@
 // columns past dim. The weight of a hidden key is 0, but 0 * NaN is NaN, so memory that nobody sees
 // must not reach the tile of values.
 //
-// Keys come in one of two ways. Of a plain tile all keys are seen by all rows and lie at even steps:
-// nothing is looked up, and each copy is an addition and the copy. Elsewhere the lanes of a warp look
-// up a key each, whether it is seen and where it lies, and tell each other.
+// Keys come in one of two ways. Of a plain tile all keys are seen by all rows and lie at even
+// steps: nothing is looked up, and each copy is an addition and the copy. Elsewhere the lanes of a
+// warp look up a key each, whether it is seen and where it lies, and tell each other.
 #ifndef FV_LOAD_CUH
 #define FV_LOAD_CUH
 
-#include "chunk.cuh"
-#include "tile.cuh"
+#include "kernels/parts/chunk.cuh"
+#include "kernels/parts/tile.cuh"
 
 // Which keys of a key tile some row of the query tile may see: bit i of word i / 32 is key i.
 template <int KEYS>
 struct fv_visible_keys {
   static constexpr int words = (KEYS + 31) / 32;
   uint32_t word[words];
-  // `near` is some key of the same word: where the compiler knows it, the choice of the word is made.
-  // A choice and not an index: an indexed word would live in local memory.
+  // `near`: any key of the same word; a compile-time value lets the word be chosen statically. A
+  // choice and not an index: an indexed word would live in local memory.
   __device__ __forceinline__ bool has(int32_t key, int32_t near) const {
     return (near < 32 ? word[0] : word[words - 1]) >> (key & 31) & 1;
   }
@@ -38,7 +38,7 @@ struct fv_key_places {
 
 // A tile of keys that is to be loaded.
 template <class Config>
-struct fv_key_tile {
+struct fv_next_keys {
   uint32_t begin;  // unsigned: one step past the last key may be past 2^31
   bool whole;      // all rows see all keys
   bool plain;      // and nothing has been looked up, since nothing need be
@@ -61,8 +61,9 @@ __device__ __forceinline__ bool fv_mask_shows(const fv_attention_params &p, int6
 
 // Finds out where the key lies. False: its page's id is outside the cache, an error of the data.
 template <int KEYS>
-__device__ __forceinline__ bool fv_find_place(const fv_attention_params &p, const fv_sequence &s,
-                                              int32_t key, int word, fv_key_places<KEYS> &places) {
+__device__ __forceinline__ bool fv_find_place(const fv_attention_params &p,
+                                              const fv_sequence_view &s, int32_t key, int word,
+                                              fv_key_places<KEYS> &places) {
   if (!p.pages.k_ids) {
     int64_t at = s.kv_begin + key;
     places.k[word] = 2 * (s.kv_batch * p.k.batch + at * p.k.seq);
@@ -84,7 +85,7 @@ __device__ __forceinline__ bool fv_find_place(const fv_attention_params &p, cons
 template <class Config>
 __device__ __forceinline__ void fv_look_up_keys(const fv_attention_params &p,
                                                 const fv_query_tile &tile,
-                                                fv_key_tile<Config> &keys) {
+                                                fv_next_keys<Config> &keys) {
 #pragma unroll
   for (int w = 0; w < fv_visible_keys<Config::tile_kv>::words; ++w) {
     int32_t place = w * 32 + threadIdx.x % 32, key = (int32_t)keys.begin + place;
@@ -99,10 +100,10 @@ __device__ __forceinline__ void fv_look_up_keys(const fv_attention_params &p,
 
 // What there is to know of the tile of keys at `begin`, which is not past the last.
 template <class Config>
-__device__ __forceinline__ fv_key_tile<Config> fv_find_keys(const fv_attention_params &p,
-                                                            const fv_query_tile &tile,
-                                                            uint32_t begin) {
-  fv_key_tile<Config> keys = {};
+__device__ __forceinline__ fv_next_keys<Config> fv_find_keys(const fv_attention_params &p,
+                                                             const fv_query_tile &tile,
+                                                             uint32_t begin) {
+  fv_next_keys<Config> keys = {};
   keys.begin = begin;
   keys.plain = begin - tile.plain_begin < tile.plain_size;
   keys.whole = keys.plain;
@@ -156,8 +157,9 @@ struct fv_value_side {
   }
 };
 
-// How the threads that share a tile of keys divide it: `across` lanes take a row, and come back `steps`
-// times for another. Powers of two all, so that a step's rows belong to one word of visible keys.
+// How the threads that share a tile of keys divide it: `across` lanes take a row, and come back
+// `steps` times for another. Powers of two all, so that a step's rows belong to one word of visible
+// keys.
 template <class Config, int CHUNKS>
 struct fv_row_lanes {
   static constexpr int across = CHUNKS % 32 == 0   ? 32
@@ -197,12 +199,12 @@ __device__ __forceinline__ void fv_load_plain_rows(const fv_attention_params &p,
   }
 }
 
-// Elements that are copied one by one are rare, and a loop of them long enough as it is. All steps at once
-// would need more registers than a CTA of dim 64 has.
+// Elements that are copied one by one are rare, and a loop of them long enough as it is. All steps
+// at once would need more registers than a CTA of dim 64 has.
 template <class Config, class Side, bool ALIGNED>
 __device__ __forceinline__ void fv_load_placed_rows(const fv_attention_params &p,
                                                     const fv_query_tile &tile,
-                                                    const fv_key_tile<Config> &keys,
+                                                    const fv_next_keys<Config> &keys,
                                                     unsigned char *to) {
   using lanes = fv_row_lanes<Config, Side::chunks>;
   int column = lanes::column();
@@ -226,7 +228,7 @@ __device__ __forceinline__ void fv_load_placed_rows(const fv_attention_params &p
 template <class Config, class Side>
 __device__ __forceinline__ void fv_load_rows(const fv_attention_params &p,
                                              const fv_query_tile &tile,
-                                             const fv_key_tile<Config> &keys, unsigned char *to) {
+                                             const fv_next_keys<Config> &keys, unsigned char *to) {
   if (keys.plain) {
     fv_load_plain_rows<Config, Side>(p, tile, keys.begin, to);
   } else if (p.aligned & Side::aligned) {

@@ -1,20 +1,21 @@
-// online_softmax.cuh - hides scores and turns them into probabilities, keeping per row what they are
-// relative to and the sum (Milakov and Gimelshein 2018). In base 2: exp(t) = 2^(t * log2 e), and the
-// factor is part of the scale.
+// online_softmax.cuh - hides scores and turns them into probabilities, keeping per row what they
+// are relative to and the sum (Milakov and Gimelshein 2018). In base 2: exp(t) = 2^(t * log2 e),
+// and the factor is part of the scale.
 //
-// The weight of a score s is 2^((s - shift) * scale - base), at most 2^weight_exponent. shift is 0, and
-// this is one fused multiplication and addition, unless the logit is so large that the base's rounding
-// would show. A row's base follows its maximum only where a weight would grow too large: it is set such
-// that logits may rise by FV_LAZY_RISE before it is set again. Each row decides by its own scores; what
-// a warp decides together is only whether to leave out factors of 1 and subtractions of 0.
+// The weight of a score s is 2^((s - shift) * scale - base), at most 2^weight_exponent. shift is 0,
+// and this is one fused multiplication and addition, unless the logit is so large that the base's
+// rounding would show. A row's base follows its maximum only where a weight would grow too large:
+// it is set such that logits may rise by FV_LAZY_RISE before it is set again. Each row decides by
+// its own scores; what a warp decides together is only whether to leave out factors of 1 and
+// subtractions of 0.
 #ifndef FV_ONLINE_SOFTMAX_CUH
 #define FV_ONLINE_SOFTMAX_CUH
 
-#include "load.cuh"
-#include "score.cuh"
+#include "kernels/parts/load.cuh"
+#include "kernels/parts/score.cuh"
 
-// By how much base-2 logits may rise above the one that the base was set by: of 2^15, which is f16's
-// room above 1, a factor of 2^11 is left for weights that are small from the beginning.
+// By how much base-2 logits may rise above the one that the base was set by: of 2^15, which is
+// f16's room above 1, a factor of 2^11 is left for weights that are small from the beginning.
 constexpr int FV_LAZY_RISE = 4;
 
 // From there on a base-2 logit, rounded, may be off by a quarter: the shift takes its place.
@@ -24,9 +25,9 @@ constexpr float FV_LARGE_LOGIT = 4194304.0f;  // 2^22
 template <class Config>
 constexpr int fv_headroom = Config::type::weight_exponent - FV_LAZY_RISE;
 
-// Of the two rows that a lane holds; the four lanes of a row agree on all but sum: each sums its own
-// columns.
-struct fv_row_state {
+// Of the two rows that a lane holds; the four lanes of a row agree on all but sum: each sums its
+// own columns.
+struct fv_softmax_state {
   float base[2], shift[2];  // what weights are relative to; shift is -inf where none was seen yet
   float sum[2];             // this lane's part of the weights, for the LSE
   float weight[2];          // the row's weights as rounded, which O is divided by
@@ -38,7 +39,7 @@ __device__ __forceinline__ bool fv_is_unseen(float shift, float weight) {
 }
 
 // Leaves the rows as if no key had been seen.
-__device__ __forceinline__ void fv_empty_rows(fv_row_state &state) {
+__device__ __forceinline__ void fv_empty_rows(fv_softmax_state &state) {
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     state.base[r] = 0.0f;
@@ -60,8 +61,8 @@ __device__ __forceinline__ int32_t fv_own_row(int r) {
   return (Config::threads == 32 ? 0 : thread / 32 * 16) + thread % 32 / 4 + r * 8;
 }
 
-// The place of row r of a thread among the CTA's ranges of keys: a narrow tile's are there four times,
-// for each warp once.
+// The place of row r of a thread among the CTA's ranges of keys: a narrow tile's are there four
+// times, for each warp once.
 __device__ __forceinline__ int32_t fv_range_place(int thread, int r) {
   return thread / 4 + thread / 32 * 8 + r * 8;
 }
@@ -80,9 +81,9 @@ __device__ __forceinline__ void fv_start_rows(const fv_attention_params &p,
   }
 }
 
-// tanh(x), given 2 log2(e) x: x (1 + z P(z)) with z = x^2 where |x| is small (a least-maximum fit, within
-// 2^-23.7), and elsewhere 1 - 2 / (exp(2 x) + 1), which is right at both ends and loses nothing
-// where the result is above a half.
+// tanh(x), given 2 log2(e) x: x (1 + z P(z)) with z = x^2 where |x| is small (a least-maximum fit,
+// within 2^-23.7), and elsewhere 1 - 2 / (exp(2 x) + 1), which is right at both ends and loses
+// nothing where the result is above a half.
 __device__ __forceinline__ float fv_tanh(float x_2log2e) {
   float x = x_2log2e * 0.346573591f;  // log(2) / 2
   float z = x * x;
@@ -139,16 +140,17 @@ __device__ __forceinline__ float fv_row_sum(float x) {
 
 // Whether scores up to `maximum` leave row r as it is, and nothing is to be subtracted from them.
 template <class Config>
-__device__ __forceinline__ bool fv_keeps_base(const fv_row_state &state, int r, float maximum,
+__device__ __forceinline__ bool fv_keeps_base(const fv_softmax_state &state, int r, float maximum,
                                               float scale_log2e) {
   float above = fmaf(maximum, scale_log2e, -state.base[r]);
   return above <= Config::type::weight_exponent && state.shift[r] == 0.0f;
 }
 
-// Sets the base of row r by its largest score. Returns the factor that brings what is relative to the
-// old base to the new one: from base to base, for what a base was rounded by is in the sum already.
+// Sets the base of row r by its largest score. Returns the factor that brings what is relative to
+// the old base to the new one: from base to base, for what a base was rounded by is in the sum
+// already.
 template <class Config>
-__device__ __forceinline__ float fv_set_base(fv_row_state &state, int r, float maximum,
+__device__ __forceinline__ float fv_set_base(fv_softmax_state &state, int r, float maximum,
                                              float scale_log2e) {
   constexpr float room = fv_headroom<Config>;
   bool large = !(fabsf(maximum * scale_log2e) < FV_LARGE_LOGIT);
@@ -160,12 +162,13 @@ __device__ __forceinline__ float fv_set_base(fv_row_state &state, int r, float m
   return rescale;
 }
 
-// For tiles in which the base of some row of the warp changes, or a shift is subtracted. A row whose
-// logits are small and do not rise keeps its bits: it is multiplied by 1, and 0 is subtracted.
+// For tiles in which the base of some row of the warp changes, or a shift is subtracted. A row
+// whose logits are small and do not rise keeps its bits: it is multiplied by 1, and 0 is
+// subtracted.
 template <class Config>
 __device__ __forceinline__ void fv_move_rows(float (&s)[fv_fragments<Config>::key_tiles][4],
                                              float (&o)[fv_fragments<Config>::dim_tiles][4],
-                                             fv_row_state &state, const float (&maximum)[2],
+                                             fv_softmax_state &state, const float (&maximum)[2],
                                              float scale_log2e) {
   using f = fv_fragments<Config>;
 #pragma unroll
@@ -195,7 +198,7 @@ __device__ __forceinline__ void fv_move_rows(float (&s)[fv_fragments<Config>::ke
 template <class Config>
 __device__ __forceinline__ void fv_softmax(float (&s)[fv_fragments<Config>::key_tiles][4],
                                            float (&o)[fv_fragments<Config>::dim_tiles][4],
-                                           fv_row_state &state, float scale_log2e) {
+                                           fv_softmax_state &state, float scale_log2e) {
   using f = fv_fragments<Config>;
   float maximum[2];  // of this lane's columns
 #pragma unroll

@@ -1,12 +1,13 @@
-// part.cuh - a row's state over some of its keys, and how states over more and more of them become one:
-// what the warps of a narrow tile did, and what several CTAs did (Dao et al. 2023, Flash-Decoding).
+// part.cuh - a row's state over some of its keys, and how states over more and more of them become
+// one: what the warps of a narrow tile did, and what several CTAs did (Dao et al. 2023,
+// Flash-Decoding).
 //
 // Parts are joined in the order of their keys, whoever comes last, so the bits do not depend on who
 // does. Where parts lie in memory, value n of thread t is at [n][t].
 #ifndef FV_PART_CUH
 #define FV_PART_CUH
 
-#include "online_softmax.cuh"
+#include "kernels/parts/online_softmax.cuh"
 
 // Values that a thread keeps of a part: O, and of its two rows the four below.
 template <class Config>
@@ -16,7 +17,7 @@ struct fv_part {
 };
 
 // Each lane has summed its own columns: now all four have the row's sum.
-__device__ __forceinline__ void fv_sum_rows(fv_row_state &state) {
+__device__ __forceinline__ void fv_sum_rows(fv_softmax_state &state) {
   state.sum[0] = fv_row_sum(state.sum[0]);
   state.sum[1] = fv_row_sum(state.sum[1]);
 }
@@ -24,7 +25,7 @@ __device__ __forceinline__ void fv_sum_rows(fv_row_state &state) {
 template <class Config>
 __device__ __forceinline__ void fv_put_part(float *to,
                                             const float (&o)[fv_fragments<Config>::dim_tiles][4],
-                                            const fv_row_state &state) {
+                                            const fv_softmax_state &state) {
   using part = fv_part<Config>;
   to += fv_thread_here() % Config::threads;
 #pragma unroll
@@ -41,19 +42,19 @@ __device__ __forceinline__ void fv_put_part(float *to,
   }
 }
 
-// Parts in global memory are other CTAs' work and come from the second-level cache; the others lie in
-// shared memory.
+// Parts in global memory are other CTAs' work and come from the second-level cache; the others lie
+// in shared memory.
 template <bool GLOBAL>
 __device__ __forceinline__ float fv_read_part(const float *from) {
   return GLOBAL ? __ldcg(from) : *from;
 }
 
-// Joins the part at `from` to `o` and `state`. A part of which a row has seen nothing leaves the row as
-// it was, whatever its O holds. Whichever base is above the other's becomes that of both.
+// Joins the part at `from` to `o` and `state`. A part of which a row has seen nothing leaves the
+// row as it was, whatever its O holds. Whichever base is above the other's becomes that of both.
 template <class Config, bool GLOBAL>
 __device__ __forceinline__ void fv_join_part(const fv_attention_params &p, const float *from,
                                              float (&o)[fv_fragments<Config>::dim_tiles][4],
-                                             fv_row_state &state) {
+                                             fv_softmax_state &state) {
   using part = fv_part<Config>;
   from += fv_thread_here() % Config::threads;
 #pragma unroll
@@ -90,9 +91,9 @@ __device__ __forceinline__ void fv_join_part(const fv_attention_params &p, const
 
 // Where this warp, or this CTA, parks rows: no other thread touches what a thread has put there.
 template <class Config>
-__device__ __forceinline__ float *fv_parked_part(const fv_control &control) {
+__device__ __forceinline__ float *fv_parked_part(const fv_work_item &item) {
   int warp = Config::threads == 32 ? fv_thread_here() / 32 : 0;
-  return control.parked + warp * (fv_part<Config>::values * Config::threads);
+  return item.parked + warp * (fv_part<Config>::values * Config::threads);
 }
 
 // Whether something is parked by who began at key `first` and has come to `key`: no register need
@@ -102,15 +103,15 @@ __device__ __forceinline__ bool fv_is_parked(const fv_attention_params &p, uint3
   return (key & ~p.park_mask) > (first & ~p.park_mask);
 }
 
-// Parks what the rows have come to, with what was parked before, and goes on from zero, relative to the
-// same bases. Each addition in f32 loses a little, to one side where terms are alike: in groups, sums
-// are a hundred or two terms long however many keys there are. Groups end at multiples of
-// FV_PARK_KEYS, so that a row's bits don't depend on which tile it stands in.
+// Parks what the rows have come to, with what was parked before, and goes on from zero, relative to
+// the same bases. Each addition in f32 loses a little, to one side where terms are alike: in
+// groups, sums are a hundred or two terms long however many keys there are. Groups end at multiples
+// of FV_PARK_KEYS, so that a row's bits don't depend on which tile it stands in.
 template <class Config>
-__device__ __forceinline__ void fv_park(const fv_attention_params &p, const fv_control &control,
+__device__ __forceinline__ void fv_park(const fv_attention_params &p, const fv_work_item &item,
                                         float (&o)[fv_fragments<Config>::dim_tiles][4],
-                                        fv_row_state &state, uint32_t first, uint32_t key) {
-  float *place = fv_parked_part<Config>(control);
+                                        fv_softmax_state &state, uint32_t first, uint32_t key) {
+  float *place = fv_parked_part<Config>(item);
   if (fv_is_parked(p, first, key - 1)) fv_join_part<Config, false>(p, place, o, state);
   fv_put_part<Config>(place, o, state);
 #pragma unroll
@@ -133,8 +134,8 @@ __device__ __forceinline__ bool fv_count_arrival(uint32_t *arrived, int32_t part
   return last;
 }
 
-// Says that this part is in memory. True for the threads of the last of `parts` to say so, which then
-// see all of them.
+// Says that this part is in memory. True for the threads of the last of `parts` to say so, which
+// then see all of them.
 template <class Config>
 __device__ __forceinline__ bool fv_arrive(uint32_t *arrived, int32_t parts) {
   bool last = false;
@@ -149,13 +150,13 @@ __device__ __forceinline__ bool fv_arrive(uint32_t *arrived, int32_t parts) {
   }
 }
 
-// Puts this part beside the others of its tile. True for the last to come, which has then joined them
-// all into `o` and `state`.
+// Puts this part beside the others of its tile. True for the last to come, which has then joined
+// them all into `o` and `state`.
 template <class Config>
 __device__ __forceinline__ bool fv_join_tile(const fv_attention_params &p,
                                              const fv_segment &segment,
                                              float (&o)[fv_fragments<Config>::dim_tiles][4],
-                                             fv_row_state &state) {
+                                             fv_softmax_state &state) {
   const fv_device_line &line = p.schedule.lines[Config::line];
   fv_put_part<Config>(line.partials + segment.slot * line.slot_floats, o, state);
   if (!fv_arrive<Config>(line.arrived + segment.first_slot, segment.parts)) return false;

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#include "../shape.h"
+#include "kernels/shared/shape.h"
 
 struct fv_sum {
   static __device__ __forceinline__ int64_t join(int64_t a, int64_t b) { return a + b; }
@@ -14,8 +14,8 @@ struct fv_maximum {
   static __device__ __forceinline__ int64_t join(int64_t a, int64_t b) { return fv_max(a, b); }
 };
 
-// What `carry` and the values of all threads up to this one come to; carry becomes what all come to.
-// Every thread calls it, with one carry. `room` is shared memory for one value per warp.
+// What `carry` and the values of all threads up to this one come to; carry becomes what all come
+// to. Every thread calls it, with one carry. `room` is shared memory for one value per warp.
 template <class Operation>
 __device__ __forceinline__ int64_t fv_scan(int64_t value, int64_t &carry, int64_t *room) {
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;

@@ -6,8 +6,8 @@
 #ifndef FV_SCORE_CUH
 #define FV_SCORE_CUH
 
-#include "../arch/sm80.cuh"
-#include "tile.cuh"
+#include "kernels/arch/sm80.cuh"
+#include "kernels/parts/tile.cuh"
 
 template <class Config>
 struct fv_fragments {
@@ -69,7 +69,8 @@ __device__ __forceinline__ void fv_score(
   }
 }
 
-// Probabilities as they are multiplied: rounded and paired. p[step] is the A operand of keys 16 step on.
+// Probabilities as they are multiplied: rounded and paired. p[step] is the A operand of keys 16
+// step on.
 template <class Config>
 __device__ __forceinline__ void fv_pack_weights(
     uint32_t (&p)[fv_fragments<Config>::key_steps][4],
@@ -85,12 +86,13 @@ __device__ __forceinline__ void fv_pack_weights(
   }
 }
 
-// O += P V, where s holds the probabilities; and weight += P 1, the sums of the rows of P as rounded.
+// O += P V, where s holds the probabilities; and weight += P 1, the sums of the rows of P as
+// rounded.
 //
 // A tile's product begins at zero and is added to O as a whole: tensor cores cut off what is small
-// beside the sum that they add to (Fasi et al. 2021), which over many tiles leans to one side. O divided
-// by the weights that it is made of lies between the least and the largest value, however they were
-// rounded.
+// beside the sum that they add to (Fasi et al. 2021), which over many tiles leans to one side. O
+// divided by the weights that it is made of lies between the least and the largest value, however
+// they were rounded.
 template <class Config>
 __device__ __forceinline__ void fv_accumulate(
     float (&o)[fv_fragments<Config>::dim_tiles][4],  // [16][dim_v] f32, per warp

@@ -1,14 +1,14 @@
 // sequence_place.cuh - the geometry of one sequence, read from the arrays in device memory.
 //
-// Lengths and positions are data, not arguments: nobody has checked them. Here they are clamped as the
-// header says, and what was wrong becomes bits in errors[sequence].
+// Lengths and positions are data, not arguments: nobody has checked them. Here they are clamped as
+// the header says, and what was wrong becomes bits in errors[sequence].
 #ifndef FV_SEQUENCE_PLACE_CUH
 #define FV_SEQUENCE_PLACE_CUH
 
-#include "../params.h"
-#include "../shape.h"
+#include "kernels/shared/params.h"
+#include "kernels/shared/shape.h"
 
-struct fv_sequence {
+struct fv_sequence_view {
   int64_t index;
   int64_t q_batch, q_begin;    // row 0 is q[q_batch, q_begin]
   int64_t kv_batch, kv_begin;  // key 0 is k[kv_batch, kv_begin]; paged: page 0 is ids[kv_begin]
@@ -62,9 +62,9 @@ __device__ __forceinline__ int32_t fv_room_of_pages(const fv_attention_params &p
 
 // The sequence of a batch whose rows and keys are not packed. The thread that `reports` says what
 // was wrong with its lengths.
-__device__ __forceinline__ fv_sequence fv_find_sequence(const fv_attention_params &p, int64_t index,
-                                                        bool reports) {
-  fv_sequence s = {};
+__device__ __forceinline__ fv_sequence_view fv_find_sequence(const fv_attention_params &p,
+                                                             int64_t index, bool reports) {
+  fv_sequence_view s = {};
   uint32_t errors = 0;
   int32_t room = p.pages.k_ids ? fv_room_of_pages(p, p.pages.count) : p.len_kv;
   s.index = s.q_batch = s.kv_batch = index;
@@ -76,10 +76,10 @@ __device__ __forceinline__ fv_sequence fv_find_sequence(const fv_attention_param
 }
 
 // A sequence that attention_prepare has placed.
-__device__ __forceinline__ fv_sequence fv_take_sequence(const fv_attention_params &p,
-                                                        int64_t index) {
+__device__ __forceinline__ fv_sequence_view fv_take_sequence(const fv_attention_params &p,
+                                                             int64_t index) {
   const fv_placed_sequence &placed = p.schedule.sequences[index];
-  fv_sequence s = {};
+  fv_sequence_view s = {};
   s.index = index;
   s.q_batch = p.q_offsets ? 0 : index;
   s.q_begin = placed.q_begin;

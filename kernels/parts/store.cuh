@@ -3,9 +3,9 @@
 #ifndef FV_STORE_CUH
 #define FV_STORE_CUH
 
-#include "chunk.cuh"
-#include "online_softmax.cuh"
-#include "part.cuh"
+#include "kernels/parts/chunk.cuh"
+#include "kernels/parts/online_softmax.cuh"
+#include "kernels/parts/part.cuh"
 
 // What the sums of two rows come to: O is multiplied by factor.
 struct fv_row_end {
@@ -16,8 +16,8 @@ struct fv_row_end {
 template <int N>
 constexpr float fv_two_to = N < 0 ? 1.0f / (1 << (N < 0 ? -N : 0)) : 1 << (N < 0 ? 0 : N);
 
-// The logarithm of a sum of weights. What base was rounded by is in the sum and cancels; the headroom
-// is a power of two, and leaves both exactly.
+// The logarithm of a sum of weights. What base was rounded by is in the sum and cancels; the
+// headroom is a power of two, and leaves both exactly.
 template <class Config>
 __device__ __forceinline__ float fv_natural_log(const fv_attention_params &p, float shift,
                                                 float base, float sum) {
@@ -26,13 +26,13 @@ __device__ __forceinline__ float fv_natural_log(const fv_attention_params &p, fl
   return fmaf(shift, p.scale_log2e * log_2, rest);
 }
 
-// A row without a visible key has the sum 0, NaN is no such row. A sink is one more logit, without a
-// value: where it stands above the row's base, all is brought to it. A finite sink may be beyond f32 in
-// base 2, and close to a large logit: the difference is taken in double precision.
+// A row without a visible key has the sum 0, NaN is no such row. A sink is one more logit, without
+// a value: where it stands above the row's base, all is brought to it. A finite sink may be beyond
+// f32 in base 2, and close to a large logit: the difference is taken in double precision.
 template <class Config>
 __device__ __forceinline__ fv_row_end fv_end_rows(const fv_attention_params &p,
                                                   const fv_query_tile &tile,
-                                                  const fv_row_state &state) {
+                                                  const fv_softmax_state &state) {
   const double log2_e = 1.4426950408889634;
   fv_row_end end;
 #pragma unroll
@@ -122,7 +122,7 @@ __device__ __forceinline__ void fv_write_lse(const fv_attention_params &p,
 template <class Config>
 __device__ __forceinline__ void fv_store(const fv_attention_params &p, const fv_query_tile &tile,
                                          const float (&o)[fv_fragments<Config>::dim_tiles][4],
-                                         const fv_row_state &state, unsigned char *staging) {
+                                         const fv_softmax_state &state, unsigned char *staging) {
   fv_row_end end = fv_end_rows<Config>(p, tile, state);
   fv_stage_output<Config>(o, end.factor, staging);
   __syncwarp();  // the warp's rows are whole before its lanes read each other's columns

@@ -5,10 +5,10 @@
 #ifndef FV_TILE_CUH
 #define FV_TILE_CUH
 
-#include "../arch/sm80.cuh"
-#include "sequence_place.cuh"
+#include "kernels/arch/sm80.cuh"
+#include "kernels/parts/sequence_place.cuh"
 
-// What distinguishes the rows of attention_fwd.def. Knobs change speed, never results.
+// What distinguishes the rows of shared/attention_fwd.def. Knobs change speed, never results.
 template <class Type, int DIM, int DIM_V, int TILE_Q, int TILE_KV, int WARPS, int STAGES, int CTAS>
 struct fv_tile_config {
   using type = Type;  // fv_f16 or fv_bf16
@@ -29,10 +29,11 @@ struct fv_tile_config {
   static __device__ __forceinline__ int row_block() { return threadIdx.x / 32; }
 };
 
-// The same kernel's narrow tiles: a warp alone, 16 rows, and of the CTA's memory for keys its share.
+// The same kernel's narrow tiles: a warp alone, 16 rows, and of the CTA's memory for keys its
+// share.
 template <class Config>
 struct fv_warp_config : Config {
-  static constexpr int tile_q = FV_NARROW_ROWS, warps = 1, threads = 32, stages = 1;
+  static constexpr int tile_q = FV_NARROW_ROWS, warps = 1, threads = FV_NARROW_THREADS, stages = 1;
   static constexpr int tile_kv = Config::stages * Config::tile_kv / Config::warps;
   static constexpr int line = FV_NARROW;
   static __device__ __forceinline__ int thread() { return threadIdx.x % 32; }
@@ -41,14 +42,15 @@ struct fv_warp_config : Config {
 
 // One tile of queries: uniform in the CTA.
 struct fv_query_tile {
-  fv_sequence sequence;
+  fv_sequence_view sequence;
   int64_t kv_head;
   int32_t position;                  // of the tile's first row, counted from the sequence's first
   int32_t member;                    // head of the group of the first row
   int32_t rows;                      // that exist
   int32_t key_begin, key_end;        // other keys are seen by no row of the tile
   int32_t common_begin, common_end;  // these are seen by all, as far as positions decide
-  // Key tiles that begin in this range are plain: seen whole by all rows, and they lie at even steps.
+  // Key tiles that begin in this range are plain: seen whole by all rows, and they lie at even
+  // steps.
   uint32_t plain_begin, plain_size;
 };
 
@@ -57,9 +59,9 @@ struct fv_key_range {
   int32_t begin, end;
 };
 
-// What a CTA is at. One thread writes it, between two barriers; the others read, and keep in registers
-// no more of it than they need.
-struct fv_control {
+// The CTA's current work item. One thread writes it, between two barriers; the others read, and
+// keep in registers no more of it than they need.
+struct fv_work_item {
   fv_cursor cursors[FV_LINES];  // without a schedule the first one's w is the next tile's number
   fv_segment segment;
   fv_query_tile tile;
@@ -76,8 +78,8 @@ struct alignas(16) fv_tile_memory {
   unsigned char k[Config::stages][Config::tile_kv * Config::dim * 2];    // [tile_kv][dim] each
   unsigned char v[Config::stages][Config::tile_kv * Config::dim_v * 2];  // [tile_kv][dim_v] each
   union {
-    fv_control control;
-    unsigned char control_room[FV_CONTROL_BYTES];
+    fv_work_item item;
+    unsigned char item_room[FV_WORK_ITEM_BYTES];
   };
 };
 
@@ -138,8 +140,9 @@ __device__ __forceinline__ bool fv_is_chunked(const fv_attention_params &p) {
 
 // Tile `row_tile` of the sequence's rows.
 __device__ __forceinline__ fv_query_tile fv_make_tile(const fv_attention_params &p,
-                                                      const fv_sequence &sequence, int64_t kv_head,
-                                                      int64_t row_tile, int32_t tile_q) {
+                                                      const fv_sequence_view &sequence,
+                                                      int64_t kv_head, int64_t row_tile,
+                                                      int32_t tile_q) {
   fv_query_tile tile;
   int64_t first = row_tile * tile_q, all = (int64_t)sequence.len_q * p.group;
   tile.sequence = sequence;
@@ -160,7 +163,7 @@ __device__ __forceinline__ fv_query_tile fv_find_tile(const fv_attention_params 
   int64_t row_tile = p.row_tiles - 1 - number % p.row_tiles;
   int64_t kv_head = heads % p.heads_kv;
   bool reports = kv_head == 0 && row_tile == 0;
-  fv_sequence sequence = fv_find_sequence(p, heads / p.heads_kv, reports);
+  fv_sequence_view sequence = fv_find_sequence(p, heads / p.heads_kv, reports);
   return fv_make_tile(p, sequence, kv_head, row_tile, Config::tile_q);
 }
 
@@ -178,7 +181,8 @@ __device__ __forceinline__ fv_query_tile fv_take_tile(const fv_attention_params 
   return tile;
 }
 
-// The first key that the threads of a tile look at: a narrow tile's warps begin one behind the other.
+// The first key that the threads of a tile look at: a narrow tile's warps begin one behind the
+// other.
 template <class Config>
 __device__ __forceinline__ uint32_t fv_first_key(const fv_query_tile &tile) {
   uint32_t first = tile.key_begin / Config::wide_kv * Config::wide_kv;

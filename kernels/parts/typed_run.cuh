@@ -8,8 +8,8 @@
 
 #include <stdint.h>
 
-#include "../arch/convert.cuh"
-#include "../params_type.h"
+#include "kernels/arch/convert.cuh"
+#include "kernels/shared/params_type.h"
 
 enum { FV_RUN = 8 };  // elements: 16 bytes of a 16-bit type
 
@@ -80,21 +80,22 @@ __device__ __forceinline__ float fv_widen(uint32_t bits, uint32_t type) {
 
 // The bits of a value, rounded once, with the one NaN that the header names for each type.
 __device__ __forceinline__ uint32_t fv_narrow(float x, uint32_t type) {
-  if (type == FV_TYPE_F16) return fv_f16_from_f32(x);
-  if (type == FV_TYPE_BF16) return fv_bf16_from_f32(x);
+  if (type == FV_TYPE_F16) return fv_round_to_f16(x);
+  if (type == FV_TYPE_BF16) return fv_round_to_bf16(x);
   return x == x ? __float_as_uint(x) : 0x7fffffffu;
 }
 
-__device__ __forceinline__ void fv_load_run(const void *row, uint32_t type, int32_t first,
-                                            int32_t count, bool aligned, float (&x)[FV_RUN]) {
+__device__ __forceinline__ void fv_load_typed_run(const void *row, uint32_t type, int32_t first,
+                                                  int32_t count, bool aligned, float (&x)[FV_RUN]) {
   uint32_t bits[FV_RUN];
   fv_read_run(row, type, first, count, aligned, bits);
 #pragma unroll
   for (int i = 0; i < FV_RUN; ++i) x[i] = fv_widen(bits[i], type);
 }
 
-__device__ __forceinline__ void fv_store_run(void *row, uint32_t type, int32_t first, int32_t count,
-                                             bool aligned, const float (&x)[FV_RUN]) {
+__device__ __forceinline__ void fv_store_typed_run(void *row, uint32_t type, int32_t first,
+                                                   int32_t count, bool aligned,
+                                                   const float (&x)[FV_RUN]) {
   uint32_t bits[FV_RUN];
 #pragma unroll
   for (int i = 0; i < FV_RUN; ++i) bits[i] = fv_narrow(x[i], type);

@@ -25,9 +25,9 @@ import time
 
 from mutant_bench import Bench, BenchError
 
-KERNEL_SOURCES = ["kernels/**/*.cuh", "kernels/*.cu", "kernels/*.h", "csrc/plan.c", "csrc/plan_cuda.c",
-                  "csrc/schedule_cuda.c", "csrc/launch.c", "csrc/launch_cuda.c",
-                  "csrc/launch_append_cuda.c", "csrc/launch_merge_cuda.c", "csrc/queue_cuda.c"]
+KERNEL_SOURCES = ["kernels/**/*.cuh", "kernels/*.cu", "kernels/shared/*.h", "csrc/plan.c",
+                  "csrc/cuda/plan.c", "csrc/cuda/schedule.c", "csrc/cuda/backend.c", "csrc/cuda/attention.c",
+                  "csrc/cuda/append.c", "csrc/cuda/merge.c", "csrc/cuda/queue.c"]
 
 CUDA = "tests/cuda/"
 # Built and run by themselves, first where they include the mutant's file: the mathematics is in headers.
@@ -98,14 +98,13 @@ def included_by(kernels, source):
             continue
         found.add(name)
         for other in INCLUDE.findall(pathlib.Path(path).read_text()):
-            for folder in (os.path.dirname(name), ""):
-                left.append(os.path.normpath(os.path.join(folder, other)))
+            left.append(os.path.relpath(other, "kernels"))
     return found
 
 
 def ptx_command(nvcc, kernels, row, source, ptx, architecture=80, more=()):
     return [nvcc, "-std=c++17", "-O3", "-ptx", f"-arch=compute_{architecture}", "-w", f"-DFV_ROW={row}",
-            *more, "-o", str(ptx), os.path.join(str(kernels), source)]
+            "-I", os.path.dirname(os.path.abspath(str(kernels))), *more, "-o", str(ptx), os.path.join(str(kernels), source)]
 
 
 def comparable(ptx):

@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "features.h"
+#include "tests/attention/features.h"
 
 namespace {
 

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "features.h"
+#include "tests/attention/features.h"
 
 namespace fovea_test {
 namespace {

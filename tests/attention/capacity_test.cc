@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-#include "features.h"
+#include "tests/attention/features.h"
 
 namespace fovea_test {
 namespace {

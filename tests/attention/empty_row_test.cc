@@ -6,7 +6,7 @@
 #include <cmath>
 #include <limits>
 
-#include "features.h"
+#include "tests/attention/features.h"
 
 namespace fovea_test {
 namespace {

@@ -1,11 +1,11 @@
-// exact_test.cc - the exact oracles (support/exact_oracle.h) on the CPU, and every mask, length and page
-// edge by needles of which each row looks for every key.
+// exact_test.cc - the exact oracles (support/exact_oracle.h) on the CPU, and every mask, length and
+// page edge by needles of which each row looks for every key.
 #include <gtest/gtest.h>
 
 #include <cmath>
 
-#include "features.h"
-#include "support/exact_oracle.h"
+#include "tests/attention/features.h"
+#include "tests/support/exact_oracle.h"
 
 namespace fovea_test {
 namespace {

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "support/attention_builder.h"
-#include "support/formats.h"
+#include "tests/support/attention_builder.h"
+#include "tests/support/formats.h"
 
 namespace fovea_test {
 

@@ -10,7 +10,7 @@
 #include <set>
 #include <thread>
 
-#include "features.h"
+#include "tests/attention/features.h"
 
 namespace fovea_test {
 namespace {

@@ -8,7 +8,7 @@
 
 #include <thread>
 
-#include "features.h"
+#include "tests/attention/features.h"
 
 namespace fovea_test {
 namespace {

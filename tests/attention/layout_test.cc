@@ -5,7 +5,7 @@
 
 #include <cmath>
 
-#include "features.h"
+#include "tests/attention/features.h"
 
 namespace fovea_test {
 namespace {

@@ -8,7 +8,7 @@
 #include <cstdlib>
 #include <random>
 
-#include "features.h"
+#include "tests/attention/features.h"
 
 namespace fovea_test {
 namespace {

@@ -4,7 +4,7 @@
 // that fails prints the line that repeats it.
 #include <gtest/gtest.h>
 
-#include "features.h"
+#include "tests/attention/features.h"
 
 namespace fovea_test {
 namespace {

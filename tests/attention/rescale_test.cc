@@ -6,8 +6,8 @@
 
 #include <cmath>
 
-#include "features.h"
-#include "support/exact_oracle.h"
+#include "tests/attention/features.h"
+#include "tests/support/exact_oracle.h"
 
 namespace fovea_test {
 namespace {

@@ -1,16 +1,16 @@
 // stream_test.cc - the two ways through the CPU backend, and where one gives way to the other: few
-// rows are streams of keys, cut into chunks where threads outnumber them; more rows are tiles, whose
-// size follows from the number of threads. None of that may show in the bits of a row.
+// rows are streams of keys, cut into chunks where threads outnumber them; more rows are tiles,
+// whose size follows from the number of threads. None of that may show in the bits of a row.
 #include <gtest/gtest.h>
 
 #include <cmath>
 
-#include "features.h"
+#include "tests/attention/features.h"
 
 namespace fovea_test {
 namespace {
 
-const int64_t kChunk = 512;  // FV_CHUNK_KEYS
+const int64_t kChunk = 512;  // FV_STREAM_CHUNK_KEYS
 const int64_t kChunks = 16;  // FV_STREAM_CHUNKS
 const int64_t kStreamRows = 12;
 
@@ -121,8 +121,9 @@ TEST_P(Stream, SequencesOfBothKindsShareACall) {
   base().rows({1, 40, 6, 0, 7}).keys({700, 50, 1100, 3, 0}).mask(0.2).expect_matches_oracle();
 }
 
-// How many heads take turns at a piece, and whether it is a chunk, follows from heads, rows and threads:
-// 13 heads of 5 rows are blocks of 7 and 6 on one thread, 7 heads are cut into chunks on two.
+// How many heads take turns at a piece, and whether it is a chunk, follows from heads, rows and
+// threads: 13 heads of 5 rows are blocks of 7 and 6 on one thread, 7 heads are cut into chunks on
+// two.
 TEST_P(Stream, HeadsThatShareAPieceMatchTheOracleAndChangeNoBit) {
   for (int64_t heads : {2, 7, 13}) {
     for (int64_t rows : {1, 5, 12}) {

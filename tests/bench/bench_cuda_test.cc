@@ -5,8 +5,8 @@
 #include <cstring>
 #include <vector>
 
-#include "bench_check.h"
-#include "bench_machine.h"
+#include "bench/measure/check.h"
+#include "bench/measure/machine.h"
 
 namespace {
 

@@ -4,11 +4,11 @@
 #include <cmath>
 #include <vector>
 
-#include "bench_blas.h"
-#include "bench_check.h"
-#include "bench_machine.h"
-#include "bench_pipeline.h"
-#include "bench_vector.h"
+#include "bench/measure/check.h"
+#include "bench/measure/machine.h"
+#include "bench/pipelines/blas.h"
+#include "bench/pipelines/pipeline.h"
+#include "bench/pipelines/vector.h"
 
 namespace {
 
@@ -50,8 +50,8 @@ TEST(BenchNaive, AgreesWithFovea) {
   }
 }
 
-// Batches of one sequence too, prompts of one token, pages that no length fills, chunks that are all of
-// a cache and that leave many of its blocks unseen.
+// Batches of one sequence too, prompts of one token, pages that no length fills, chunks that are
+// all of a cache and that leave many of its blocks unseen.
 TEST(BenchNaive, AgreesWithFoveaOnUnequalSequences) {
   for (fovea_dtype dtype : {FOVEA_F32, FOVEA_F16, FOVEA_BF16}) {
     for (int64_t heads_kv : {1, 2, 4}) {
@@ -77,7 +77,8 @@ TEST(BenchVector, SoftmaxIsThatOfDoublePrecisionAndHiddenKeysAreZero) {
     for (int64_t i = 0; i < visible; ++i) expected[i] = std::exp(double{row[i]}) / sum;
     fv_bench_softmax(row.data(), visible, 40);
     for (size_t i = 0; i < 40; ++i) {
-      /* 60 apart in the exponent are rounded to 60 u; the polynomial, the sum and 1 / sum add a few */
+      /* 60 apart in the exponent are rounded to 60 u; the polynomial, the sum and 1 / sum add a
+       * few */
       EXPECT_NEAR(row[i], expected[i], 100 * 0x1p-24 * expected[i] + 1e-30) << visible << " " << i;
     }
   }

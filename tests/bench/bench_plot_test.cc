@@ -1,12 +1,12 @@
 // The plots, from reports made for the test.
-#include "bench_plot.h"
+#include "bench/report/plot.h"
 
 #include <cairo.h>
 #include <gtest/gtest.h>
 
 #include <set>
 
-#include "bench_report.h"
+#include "tests/bench/bench_report.h"
 
 namespace fovea_test {
 namespace {
@@ -17,7 +17,7 @@ struct SurfaceRelease {
 using Surface = std::unique_ptr<cairo_surface_t, SurfaceRelease>;
 
 std::vector<std::string> names_of(const Report &report) {
-  fv_bench_picture pictures[FV_BENCH_MOST_PICTURES];
+  fv_bench_picture pictures[FV_BENCH_PICTURES_MAX];
   std::vector<std::string> names;
   int count = fv_bench_plot_pictures(*report, pictures);
   for (int i = 0; i < count; ++i) {

@@ -1,5 +1,5 @@
 // What the names of rows say and how much work is in a problem.
-#include "bench_problem.h"
+#include "bench/problem/problem.h"
 
 #include <gtest/gtest.h>
 #include <math.h>
@@ -10,9 +10,9 @@
 #include <string>
 #include <vector>
 
-#include "bench_check.h"
-#include "bench_grid.h"
-#include "bench_index.h"
+#include "bench/measure/check.h"
+#include "bench/problem/grid.h"
+#include "bench/problem/index.h"
 
 namespace {
 

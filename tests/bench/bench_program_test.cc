@@ -7,8 +7,8 @@
 #include <memory>
 #include <set>
 
-#include "bench_host.h"
-#include "bench_report.h"
+#include "bench/measure/host.h"
+#include "tests/bench/bench_report.h"
 
 namespace fovea_test {
 namespace {

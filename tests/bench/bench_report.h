@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "bench_result.h"
+#include "bench/report/result.h"
 
 namespace fovea_test {
 

@@ -1,14 +1,14 @@
 // The arithmetic of a report: medians, spreads, shares, speed-ups; and what is refused.
-#include "bench_result.h"
+#include "bench/report/result.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 
-#include "bench_group.h"
-#include "bench_report.h"
-#include "bench_table.h"
-#include "bench_text.h"
+#include "bench/report/group.h"
+#include "bench/report/table.h"
+#include "bench/report/text.h"
+#include "tests/bench/bench_report.h"
 
 namespace fovea_test {
 namespace {

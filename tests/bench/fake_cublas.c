@@ -1,5 +1,5 @@
-/* fake_cublas.c - two functions of cuBLAS on the software GPU's memory, to test how the benchmark calls
- * them: written from cuBLAS's definition, matrices column by column.
+/* fake_cublas.c - two functions of cuBLAS on the software GPU's memory, to test how the benchmark
+ * calls them: written from cuBLAS's definition, matrices column by column.
  *
  *   c = alpha op(a) op(b), where op(a) is [m, k], op(b) is [k, n], c is [m, n] */
 #include <dlfcn.h>
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../csrc/numeric.h"
+#include "csrc/numeric.h"
 
 #define EXPORT __attribute__((visibility("default")))
 

@@ -1,10 +1,10 @@
 /* instruction_case.c - one call of fovea_attention, on one thread, for a tool that counts its
- * instructions. usage: instruction_case ROW, a name as bench/bench_problem.h says; or --compiler,
+ * instructions. usage: instruction_case ROW, a name as bench/problem/problem.h says; or --compiler,
  * which prints what this was built with. */
 #include <stdio.h>
 #include <string.h>
 
-#include "bench_pipeline.h"
+#include "bench/pipelines/pipeline.h"
 
 static int call(const fv_bench_row_key *key) {
   fv_bench_machine machine = {.threads = 1};

@@ -1,5 +1,5 @@
 // The rules of fovea_kv_append.
-#include "check_case.h"
+#include "tests/check/check_case.h"
 
 namespace fovea_test {
 namespace {

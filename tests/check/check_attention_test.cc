@@ -5,7 +5,7 @@
 #include <cmath>
 #include <limits>
 
-#include "check_case.h"
+#include "tests/check/check_case.h"
 
 namespace fovea_test {
 namespace {

@@ -1,5 +1,5 @@
 // The rules of fovea_attention on how a batch is stored: sequences, pages, trees, masks and biases.
-#include "check_case.h"
+#include "tests/check/check_case.h"
 
 namespace fovea_test {
 namespace {

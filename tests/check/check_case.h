@@ -12,7 +12,7 @@
 #include <vector>
 
 extern "C" {
-#include "../../csrc/check.h"
+#include "csrc/check/check.h"
 }
 
 namespace fovea_test {

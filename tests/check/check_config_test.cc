@@ -1,9 +1,10 @@
 // The rules of fovea_options and fovea_limits, and how structs grow.
-#include "check_case.h"
+#include "tests/check/check_case.h"
 
 extern "C" {
-#include "../../csrc/check_rule.h"
-#include "../../csrc/check_view.h"
+#include "csrc/check/rule.h"
+#include "csrc/check/view.h"
+#include "csrc/dtype.h"
 }
 
 namespace fovea_test {
@@ -311,8 +312,8 @@ TEST(RuleText, NamesTheChoicesOfAWord) {
 TEST(ElementBytes, AreThoseOfTheFormats) {
   const int64_t bytes[] = {0, 4, 2, 2, 1, 1, 1, 1, 0, 0};
   for (uint32_t dtype = 0; dtype < 10; ++dtype)
-    EXPECT_EQ(fv_view_element_bytes(dtype), bytes[dtype]) << dtype;
-  EXPECT_EQ(fv_view_element_bytes(UINT32_MAX), 0);
+    EXPECT_EQ(fv_dtype_bytes(dtype), bytes[dtype]) << dtype;
+  EXPECT_EQ(fv_dtype_bytes(UINT32_MAX), 0);
 }
 
 TEST(RuleText, SaysFieldValueRuleAndRemedy) {

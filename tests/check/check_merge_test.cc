@@ -1,5 +1,5 @@
 // The rules of fovea_merge.
-#include "check_case.h"
+#include "tests/check/check_case.h"
 
 namespace fovea_test {
 namespace {

@@ -1,5 +1,5 @@
 // The rules of fovea_attention_weights beyond those it shares with fovea_attention.
-#include "check_case.h"
+#include "tests/check/check_case.h"
 
 namespace fovea_test {
 namespace {

@@ -8,7 +8,7 @@
 #include <vector>
 
 extern "C" {
-#include "../../csrc/status.h"
+#include "csrc/status.h"
 }
 
 namespace {

@@ -1,7 +1,7 @@
 // explain_test.cc - the plan of a call, from shapes alone, as text and as JSON.
 #include <unistd.h>
 
-#include "cli/made_file.h"
+#include "tests/cli/made_file.h"
 
 namespace fovea_test {
 namespace {

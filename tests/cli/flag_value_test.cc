@@ -1,5 +1,5 @@
 // flag_value_test.cc - values as text: the rules that flags and metadata share.
-#include "flag_value.h"
+#include "cli/flag_value.h"
 
 #include <gtest/gtest.h>
 

@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <set>
 
-#include "cli/made_file.h"
-#include "digest.h"
+#include "cli/validate/digest.h"
+#include "tests/cli/made_file.h"
 
 namespace fovea_test {
 namespace {

@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "cli/made_file.h"
+#include "tests/cli/made_file.h"
 
 namespace fovea_test {
 namespace {

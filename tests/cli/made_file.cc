@@ -1,10 +1,10 @@
 // made_file.cc - see made_file.h.
-#include "cli/made_file.h"
+#include "tests/cli/made_file.h"
 
 #include <cmath>
 #include <cstring>
 
-#include "support/formats.h"
+#include "tests/support/formats.h"
 
 namespace fovea_test {
 

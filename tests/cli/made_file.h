@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "cli/program.h"
-#include "tensor_file.h"
+#include "cli/files/tensor_file.h"
+#include "tests/cli/program.h"
 
 namespace fovea_test {
 

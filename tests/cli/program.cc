@@ -1,5 +1,5 @@
 // program.cc - see program.h.
-#include "cli/program.h"
+#include "tests/cli/program.h"
 
 #include <fcntl.h>
 #include <pty.h>

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "cli/made_file.h"
+#include "tests/cli/made_file.h"
 
 namespace fovea_test {
 namespace {
@@ -253,7 +253,8 @@ TEST(RunCheck, TheReferenceIsComparedWithTheFile) {
 TEST(RunCheck, NumbersThatAreNotFiniteAreCountedAndTheFirstIsShown) {
   Directory directory;
   MadeFile file = noise_file(2, 5);
-  // Key head 1 has an infinity: its rows are infinite in dim 2, and NaN where that meets its opposite.
+  // Key head 1 has an infinity: its rows are infinite in dim 2, and NaN where that meets its
+  // opposite.
   file.tensor("v", FV_FILE_DTYPE_F32, {1, 2, 5, 8},
               [](int64_t i) { return i == 40 + 2 ? INFINITY : 1.0; });
   std::string path = file.write(directory);
@@ -294,9 +295,9 @@ TEST(RunCheck, WithoutRowsItSaysSo) {
 
 // ---- Progress ----
 
-// The line appears after half a second of checking. How much work that is depends on the machine, so
-// the rows are doubled, and the time with them fourfold, until it is enough: 1600 rows were not on a
-// fast one, and 12,800 take tens of seconds on any.
+// The line appears after half a second of checking. How much work that is depends on the machine,
+// so the rows are doubled, and the time with them fourfold, until it is enough: 1600 rows were not
+// on a fast one, and 12,800 take tens of seconds on any.
 TEST(RunCheck, ShowsProgressOnATerminalOnly) {
   Directory directory;
   std::string path, seen;

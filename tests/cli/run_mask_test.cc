@@ -2,7 +2,7 @@
 // whose result can be written down by hand.
 #include <cmath>
 
-#include "cli/made_file.h"
+#include "tests/cli/made_file.h"
 
 namespace fovea_test {
 namespace {

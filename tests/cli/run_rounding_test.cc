@@ -1,7 +1,7 @@
 // run_rounding_test.cc - --dtype and the types of files. With a single key, out is v and the lse is
 // the scaled product: both show what the inputs were rounded to, without any tolerance.
-#include "cli/made_file.h"
-#include "support/formats.h"
+#include "tests/cli/made_file.h"
+#include "tests/support/formats.h"
 
 namespace fovea_test {
 namespace {

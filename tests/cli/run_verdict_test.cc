@@ -1,7 +1,7 @@
 // run_verdict_test.cc - right or wrong, against what, and how it is reported.
 #include <cmath>
 
-#include "cli/made_file.h"
+#include "tests/cli/made_file.h"
 
 namespace fovea_test {
 namespace {

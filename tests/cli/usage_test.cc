@@ -1,7 +1,7 @@
 // usage_test.cc - the command line: what is refused with 2, and what help and version print.
 #include <filesystem>
 
-#include "cli/made_file.h"
+#include "tests/cli/made_file.h"
 
 namespace fovea_test {
 namespace {

@@ -1,12 +1,12 @@
-// append_kernel_test.cc - fovea_kv_append on CUDA, on whatever driver there is: bit by bit against the
-// definition, and where two tokens meet against the CPU.
+// append_kernel_test.cc - fovea_kv_append on CUDA, on whatever driver there is: bit by bit against
+// the definition, and where two tokens meet against the CPU.
 #include <gtest/gtest.h>
 
 #include <climits>
 
-#include "append_case.h"
-#include "handle_of.h"
-#include "mirror.h"
+#include "cli/mirror/mirror.h"
+#include "tests/append_case.h"
+#include "tests/handle_of.h"
 
 namespace fovea_test {
 namespace {
@@ -90,7 +90,8 @@ Case chunk_case(Draw *draw, uint32_t from, uint32_t to, int64_t dim, int64_t pai
 
 // Dims below, at and above what a warp moves at a time; halves that do and do not begin at a chunk.
 TEST_F(AppendKernel, MovesRowsOfAllTypesWithAndWithoutAlignment) {
-  // In the last two a chunk holds both kinds of elements, and a lane comes to it in its second round.
+  // In the last two a chunk holds both kinds of elements, and a lane comes to it in its second
+  // round.
   const int64_t sizes[][2] = {{8, 0},    {8, 4},     {64, 32},   {72, 8},   {128, 64},
                               {128, 20}, {320, 160}, {264, 126}, {512, 250}};
   Draw draw(11);
@@ -171,8 +172,8 @@ TEST_F(AppendKernel, RoundsToTheNearestEvenValue) {
   }
 }
 
-// 1 + 2^-12 squared is 1 + 2^-11 + 2^-24: the last bit is lost when the product is rounded by itself,
-// and is all that is left when a fused operation subtracts the rounded product from it.
+// 1 + 2^-12 squared is 1 + 2^-11 + 2^-24: the last bit is lost when the product is rounded by
+// itself, and is all that is left when a fused operation subtracts the rounded product from it.
 TEST_F(AppendKernel, RoundsEveryProductByItself) {
   const float x = 1.0f + 0x1p-12f;
   Draw draw(14);
@@ -255,7 +256,8 @@ TEST_F(AppendKernel, CountsRowsOfSequencesThatAreNotPacked) {
 
 // ---- Two tokens in one place -----------------------------------------------------------------
 
-// A third of the slots are given more than once: the later one wins, as on the CPU, from end to end.
+// A third of the slots are given more than once: the later one wins, as on the CPU, from end to
+// end.
 TEST_F(AppendKernel, LetsTheLaterTokenWinWhole) {
   for (uint64_t seed = 0; seed < 3; ++seed) {
     Draw draw(seed);

@@ -1,11 +1,12 @@
-// append_trial.cc - the calls on which bugs planted in the kernel that appends are tried: few and small, for
-// each bug runs all of them twice (planted_bugs.py), and together they reach every branch of the kernel.
+// append_trial.cc - the calls on which bugs planted in the kernel that appends are tried: few and
+// small, for each bug runs all of them twice (planted_bugs.py), and together they reach every
+// branch of the kernel.
 #include <gtest/gtest.h>
 
 #include <climits>
 
-#include "append_case.h"
-#include "mirror.h"
+#include "cli/mirror/mirror.h"
+#include "tests/append_case.h"
 
 namespace fovea_test {
 namespace {
@@ -22,8 +23,8 @@ TEST_F(Trial, AnyLayoutsTypesAndTables) {
   }
 }
 
-// Five tokens of two heads at the end of a cache of seven, rotated in `pairs` pairs. In f32 every bit of
-// what is computed is stored.
+// Five tokens of two heads at the end of a cache of seven, rotated in `pairs` pairs. In f32 every
+// bit of what is computed is stored.
 Case rotated_case(uint32_t to, int64_t dim, int64_t pairs, uint32_t style) {
   Draw draw(7);
   Case c;
@@ -56,7 +57,8 @@ TEST_F(Trial, RowsThatAWarpTakesInOneRoundAndInTwo) {
   }
 }
 
-// More sequences and more tokens than a CTA looks up at a time, pages by offsets, bad data among them.
+// More sequences and more tokens than a CTA looks up at a time, pages by offsets, bad data among
+// them.
 Case long_case() {
   Draw draw(3);
   Case c;
@@ -87,7 +89,8 @@ TEST_F(Trial, MoreThanACtaLooksUpAtATime) {
   expect_as_defined(long_case(), 0, FOVEA_DEVICE_CUDA, "long");
 }
 
-// As many rows for each: a CTA goes round twice for sequences, and twice for the tokens of the first 256.
+// As many rows for each: a CTA goes round twice for sequences, and twice for the tokens of the
+// first 256.
 TEST_F(Trial, ManySequencesThatAreNotPacked) {
   Draw draw(5);
   Case c;

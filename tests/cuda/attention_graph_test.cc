@@ -1,21 +1,21 @@
-// attention_graph_test.cc - one captured graph of fovea_attention serves every step: offsets, lengths,
-// positions and page tables are read on the device, and so is how much work there is. What the device
-// has made of them is compared with the schedule that the host would print. FOVEA_REPLAYS says how often
-// the graph runs (default: 100 times).
+// attention_graph_test.cc - one captured graph of fovea_attention serves every step: offsets,
+// lengths, positions and page tables are read on the device, and so is how much work there is. What
+// the device has made of them is compared with the schedule that the host would print.
+// FOVEA_REPLAYS says how often the graph runs (default: 100 times).
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 #include <cstring>
 
-#include "append_case.h"
-#include "check.h"
-#include "cuda/driver_call.h"
-#include "cuda/mirrored.h"
-#include "handle.h"
-#include "handle_of.h"
-#include "plan_cuda.h"
-#include "schedule_cuda.h"
-#include "schedule_list.h"
+#include "cli/command/schedule_list.h"
+#include "csrc/check/check.h"
+#include "csrc/cuda/device.h"
+#include "csrc/cuda/plan.h"
+#include "csrc/cuda/schedule.h"
+#include "tests/append_case.h"
+#include "tests/cuda/driver_call.h"
+#include "tests/cuda/mirrored.h"
+#include "tests/handle_of.h"
 
 namespace fovea_test {
 namespace {
@@ -142,7 +142,8 @@ void expect_schedule(const fovea_handle *handle, Batch *batch, fovea_attention_a
   args.kv_lengths = batch->lengths.host.data();
   args.q_position = batch->positions.host.data();
   ASSERT_EQ(fv_check_attention_shape(&args, &problem), FOVEA_OK) << fovea_error_detail();
-  ASSERT_EQ(fv_plan_cuda(&handle->cuda.facts, &problem, &plan), FOVEA_OK) << fovea_error_detail();
+  ASSERT_EQ(fv_plan_cuda(&fv_cuda_device_of(handle)->facts, &problem, &plan), FOVEA_OK)
+      << fovea_error_detail();
   ASSERT_TRUE(fv_schedule_list_make(&plan, &problem, &list));
   const fv_cuda_layout layout = fv_cuda_layout_of(SEQUENCES, &plan.schedule);
   const std::vector<uint8_t> workspace = batch->workspace.there();
@@ -180,7 +181,7 @@ TEST_P(AttentionGraph, ServesEveryStepWithTheBitsOfACallOfItsOwn) {
   ASSERT_EQ(fovea_attention_workspace(handle, &limits, &bytes), FOVEA_OK);
   ASSERT_LE(bytes, size_t{WORKSPACE});
   ASSERT_EQ(fovea_prepare(handle, &limits), FOVEA_OK) << fovea_error_detail();
-  ASSERT_EQ(driver()->cuCtxPushCurrent(handle->cuda.primary), CUDA_SUCCESS);
+  ASSERT_EQ(driver()->cuCtxPushCurrent(fv_cuda_device_of(handle)->primary), CUDA_SUCCESS);
   ASSERT_EQ(DRIVER_CALL(cuStreamCreate)(&stream, CU_STREAM_NON_BLOCKING), CUDA_SUCCESS);
   {
     Batch batch;

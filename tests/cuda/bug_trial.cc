@@ -1,11 +1,11 @@
-// bug_trial.cc - the problems on which bugs planted in the attention kernels are tried: few and small,
-// for each bug runs all of them twice (planted_bugs.py), and together they reach every branch of the
-// kernels. All are for the row bf16_d32 of kernels/attention_fwd.def.
+// bug_trial.cc - the problems on which bugs planted in the attention kernels are tried: few and
+// small, for each bug runs all of them twice (planted_bugs.py), and together they reach every
+// branch of the kernels. All are for the row bf16_d32 of kernels/shared/attention_fwd.def.
 #include <gtest/gtest.h>
 
 #include <vector>
 
-#include "kernel_device.h"
+#include "tests/cuda/kernel_device.h"
 
 namespace fovea_test {
 namespace {

@@ -2,7 +2,7 @@
 #ifndef FOVEA_TESTS_CACHE_CALL_H
 #define FOVEA_TESTS_CACHE_CALL_H
 
-#include "cuda/fake_gpu.h"
+#include "tests/cuda/fake_gpu.h"
 
 namespace fovea_test {
 

@@ -1,12 +1,13 @@
-// cache_graph_test.cc - calls on memory that stays on the device. One captured graph of fovea_kv_append
-// and fovea_merge serves every step of a decoding loop: what changes from step to step is read there.
+// cache_graph_test.cc - calls on memory that stays on the device. One captured graph of
+// fovea_kv_append and fovea_merge serves every step of a decoding loop: what changes from step to
+// step is read there.
 #include <gtest/gtest.h>
 
-#include "append_case.h"
-#include "cuda/driver_call.h"
-#include "cuda/mirrored.h"
-#include "handle.h"
-#include "handle_of.h"
+#include "csrc/cuda/device.h"
+#include "tests/append_case.h"
+#include "tests/cuda/driver_call.h"
+#include "tests/cuda/mirrored.h"
+#include "tests/handle_of.h"
 
 namespace fovea_test {
 namespace {
@@ -122,7 +123,7 @@ TEST_F(CacheGraph, ServesEveryStepWithoutBeingCapturedAgain) {
   limits.heads_q = limits.heads_kv = 2;
   limits.sequences = limits.total_q = limits.len_kv = 3;
   ASSERT_EQ(fovea_prepare(handle, &limits), FOVEA_OK) << fovea_error_detail();
-  ASSERT_EQ(driver()->cuCtxPushCurrent(handle->cuda.primary), CUDA_SUCCESS);
+  ASSERT_EQ(driver()->cuCtxPushCurrent(fv_cuda_device_of(handle)->primary), CUDA_SUCCESS);
   ASSERT_EQ(DRIVER_CALL(cuStreamCreate)(&stream, CU_STREAM_NON_BLOCKING), CUDA_SUCCESS);
   {
     Step step;
@@ -149,8 +150,9 @@ TEST_F(CacheGraph, ServesEveryStepWithoutBeingCapturedAgain) {
 
 // ---- Far apart -------------------------------------------------------------------------------
 
-// One token of eight halves between two places of a buffer. `far` is the dimension in which one of them
-// lies 2^32 elements on: its view begins where there is no memory, and what it has there is skipped.
+// One token of eight halves between two places of a buffer. `far` is the dimension in which one of
+// them lies 2^32 elements on: its view begins where there is no memory, and what it has there is
+// skipped.
 struct FarToken {
   Mirrored<uint8_t> memory{std::vector<uint8_t>(12288, kCanary)};
   fovea_kv_append_args args = {};
@@ -179,7 +181,7 @@ struct FarToken {
 TEST_F(CacheGraph, CountsOffsetsIn64Bits) {
   fovea_handle *handle = handle_of(FOVEA_DEVICE_CUDA, 0);
   CUcontext context = nullptr;
-  ASSERT_EQ(driver()->cuCtxPushCurrent(handle->cuda.primary), CUDA_SUCCESS);
+  ASSERT_EQ(driver()->cuCtxPushCurrent(fv_cuda_device_of(handle)->primary), CUDA_SUCCESS);
   for (bool source_is_far : {false, true}) {
     for (int far : {0, 1}) {
       FarToken token(source_is_far, far);

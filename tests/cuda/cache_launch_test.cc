@@ -1,7 +1,7 @@
 // cache_launch_test.cc - what fovea_kv_append and fovea_merge do to the driver: launches, capture,
 // parameters, and every failure of every call.
-#include "cuda/cache_call.h"
-#include "row_cuda.h"
+#include "csrc/cuda/rows.h"
+#include "tests/cuda/cache_call.h"
 
 namespace fovea_test {
 namespace {

@@ -1,7 +1,7 @@
 // driver_test.cc - opening the driver: the table against cuda.h, and why there is no CUDA.
-#include "driver.h"
+#include "csrc/cuda/driver.h"
 
-#include "cuda/fake_gpu.h"
+#include "tests/cuda/fake_gpu.h"
 
 namespace fovea_test {
 namespace {
@@ -11,7 +11,7 @@ namespace {
 
 TEST(DriverTable, ListsTheSymbolsThatTheToolkitsHeaderMeans) {
 #define FV_DRIVER_CALL(name, exported, need) EXPECT_STREQ(EXPANDED(name), #exported);
-#include "driver.def"
+#include "csrc/cuda/driver.def"
 #undef FV_DRIVER_CALL
 }
 

@@ -1,14 +1,15 @@
-// exact_kernel_test.cc - the exact oracles (support/exact_oracle.h) on CUDA: every edge of lengths, masks,
-// windows and pages at every offset about the edges of tiles, and keys cut into parts anywhere.
+// exact_kernel_test.cc - the exact oracles (support/exact_oracle.h) on CUDA: every edge of lengths,
+// masks, windows and pages at every offset about the edges of tiles, and keys cut into parts
+// anywhere.
 //
-// Keys come in tiles of 64 or 32, a warp of a narrow tile takes 32 or 16. Edges that are meant to lie
-// everywhere about a border lie at another place in each sequence of one call.
+// Keys come in tiles of 64 or 32, a warp of a narrow tile takes 32 or 16. Edges that are meant to
+// lie everywhere about a border lie at another place in each sequence of one call.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 
-#include "feature_problem.h"
-#include "support/exact_oracle.h"
+#include "tests/cuda/feature_problem.h"
+#include "tests/support/exact_oracle.h"
 
 namespace fovea_test {
 namespace {

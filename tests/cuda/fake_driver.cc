@@ -1,7 +1,7 @@
-// fake_driver.cc - see fake_driver.h. A launch fills the beginning of its results with 0x11, so that a test sees
-// whether something was queued.
+// fake_driver.cc - see fake_driver.h. A launch fills the beginning of its results with 0x11, so
+// that a test sees whether something was queued.
 #pragma GCC visibility push(default)
-#include "cuda/fake_driver.h"
+#include "tests/cuda/fake_driver.h"
 
 #include <cstdlib>
 #include <cstring>

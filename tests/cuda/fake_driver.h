@@ -1,6 +1,6 @@
-// fake_driver.h - a CUDA driver that computes nothing: it keeps the rules of contexts, records calls,
-// and fails where a test says so. A shared object with the driver's exported names; the library opens
-// it by FOVEA_CUDA_DRIVER, and the test opens the same file to reach fake_driver().
+// fake_driver.h - a CUDA driver that computes nothing: it keeps the rules of contexts, records
+// calls, and fails where a test says so. A shared object with the driver's exported names; the
+// library opens it by FOVEA_CUDA_DRIVER, and the test opens the same file to reach fake_driver().
 #ifndef FOVEA_TESTS_FAKE_DRIVER_H
 #define FOVEA_TESTS_FAKE_DRIVER_H
 
@@ -11,9 +11,9 @@
 #include <string>
 #include <vector>
 
-#include "../../kernels/params.h"
-#include "../../kernels/params_append.h"
-#include "../../kernels/params_merge.h"
+#include "kernels/shared/params.h"
+#include "kernels/shared/params_append.h"
+#include "kernels/shared/params_merge.h"
 
 // The driver's opaque handles.
 struct CUctx_st {

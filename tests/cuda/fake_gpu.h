@@ -1,5 +1,5 @@
-// fake_gpu.h - tests on the fake driver. The library opens a driver once per process, so each test's
-// body runs in a child of its own.
+// fake_gpu.h - tests on the fake driver. The library opens a driver once per process, so each
+// test's body runs in a child of its own.
 #ifndef FOVEA_TESTS_FAKE_GPU_H
 #define FOVEA_TESTS_FAKE_GPU_H
 
@@ -13,7 +13,7 @@
 #include <functional>
 #include <string>
 
-#include "cuda/fake_driver.h"
+#include "tests/cuda/fake_driver.h"
 
 namespace fovea_test {
 
@@ -64,8 +64,8 @@ inline void *some_workspace(size_t *bytes) {
   return room;
 }
 
-// A call that the kernels cover: 2 sequences, 100 rows, 200 keys, heads 6 over 2, dim 64. Nothing about
-// it is left to the device, and no bit to the batch: one launch.
+// A call that the kernels cover: 2 sequences, 100 rows, 200 keys, heads 6 over 2, dim 64. Nothing
+// about it is left to the device, and no bit to the batch: one launch.
 struct Call {
   std::vector<uint16_t> q, k, v, out;
   std::vector<float> lse;

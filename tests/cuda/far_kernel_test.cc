@@ -1,8 +1,8 @@
-// far_kernel_test.cc - elements beyond 2^31 and 2^32 of where their tensor begins: the same numbers, laid
-// out near and far, give the same bits.
+// far_kernel_test.cc - elements beyond 2^31 and 2^32 of where their tensor begins: the same
+// numbers, laid out near and far, give the same bits.
 //
-// The memory is the driver's own, tens of gigabytes of which only what exists is written: the software
-// GPU has no more than that in memory, a GPU must have it all, or the test is skipped.
+// The memory is the driver's own, tens of gigabytes of which only what exists is written: the
+// software GPU has no more than that in memory, a GPU must have it all, or the test is skipped.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -12,11 +12,11 @@
 #include <string>
 #include <vector>
 
-#include "cuda/mirrored.h"
-#include "handle.h"
-#include "handle_of.h"
-#include "support/formats.h"
-#include "support/memory.h"
+#include "csrc/cuda/device.h"
+#include "tests/cuda/mirrored.h"
+#include "tests/handle_of.h"
+#include "tests/support/formats.h"
+#include "tests/support/memory.h"
 
 namespace fovea_test {
 namespace {
@@ -73,7 +73,8 @@ struct DeviceTensor {
     return reinterpret_cast<CUdeviceptr>(view.data) +
            static_cast<CUdeviceptr>(offset * bytes_of_element());
   }
-  // Calls visit(device address) for the rows [begin, end) of dimension 1, in the order of coordinates.
+  // Calls visit(device address) for the rows [begin, end) of dimension 1, in the order of
+  // coordinates.
   template <class Visit>
   void each_row(int64_t begin, int64_t end, Visit visit) const {
     for (int64_t a = 0; a < view.shape[0]; ++a) {
@@ -125,7 +126,7 @@ class FarKernel : public testing::Test {
     const std::string why = why_there_is_no(FOVEA_DEVICE_CUDA);
     if (!why.empty()) GTEST_SKIP() << why;
     handle_ = handle_of(FOVEA_DEVICE_CUDA, 0);
-    ASSERT_EQ(driver()->cuCtxPushCurrent(handle_->cuda.primary), CUDA_SUCCESS);
+    ASSERT_EQ(driver()->cuCtxPushCurrent(fv_cuda_device_of(handle_)->primary), CUDA_SUCCESS);
     is_current_ = true;
   }
   void TearDown() override {
@@ -263,7 +264,8 @@ TEST_F(FarKernel, AttendsToPagesOfAnyStride) {
   if (!is_there) GTEST_SKIP() << "the device has not so much memory";
 }
 
-// Packed rows without a gap, so many that the last ones lie far: those are somebody's, and no others.
+// Packed rows without a gap, so many that the last ones lie far: those are somebody's, and no
+// others.
 Results attend_packed(int64_t total, int64_t keys_total, uint32_t level, bool *is_there,
                       const std::function<void(fovea_attention_args, int64_t)> &call) {
   const DeviceTensor q(FOVEA_BF16, {1, total, 1, 64}, kNear);
@@ -305,8 +307,8 @@ TEST_F(FarKernel, AttendsToTheLastOfManyPackedRows) {
 
 // ---- Append
 
-// 6 tokens of 3 sequences, 3 heads, into 6 pages of 4 tokens, by the lengths or by slots of their own.
-// Q is the new tokens, K the cache, V the tables of RoPE, TABLE that of the pages.
+// 6 tokens of 3 sequences, 3 heads, into 6 pages of 4 tokens, by the lengths or by slots of their
+// own. Q is the new tokens, K the cache, V the tables of RoPE, TABLE that of the pages.
 std::vector<uint8_t> append_far(fovea_handle *handle, const Far &far, bool by_slots,
                                 bool *is_there) {
   const auto of = [&](Which one) { return one == far.which ? far.dimension : kNear; };
@@ -383,7 +385,8 @@ TEST_F(FarKernel, AppendsToSlotsOfAnyNumber) {
 
 // ---- Merge
 
-// Two parts of 3 x 2 rows and 3 heads, and what they become; Q is the first part, OUT what they become.
+// Two parts of 3 x 2 rows and 3 heads, and what they become; Q is the first part, OUT what they
+// become.
 Results merge_far(fovea_handle *handle, Which which, int far, bool *is_there) {
   const auto of = [&](Which one) { return one == which ? far : kNear; };
   const DeviceTensor first(FOVEA_F16, {3, 2, 3, 32}, of(Q)),

@@ -3,14 +3,15 @@
 #ifndef FOVEA_TESTS_FEATURE_PROBLEM_H
 #define FOVEA_TESTS_FEATURE_PROBLEM_H
 
-#include "attention/features.h"
-#include "check.h"
-#include "kernel_device.h"
-#include "plan_cuda.h"
+#include "csrc/check/check.h"
+#include "csrc/cuda/plan.h"
+#include "tests/attention/features.h"
+#include "tests/cuda/kernel_device.h"
 
 namespace fovea_test {
 
-// Three sequences of 6 rows and 75 keys: 12 rows of a tile or 48, unless the feature says otherwise.
+// Three sequences of 6 rows and 75 keys: 12 rows of a tile or 48, unless the feature says
+// otherwise.
 inline Attention feature_problem(const Feature &feature, const Way &way, uint64_t seed = 5) {
   Attention a;
   a.on(kCuda).type(way.dtype).seed(seed).batch(kSequences).len_q(kRows).len_kv(kKeys);

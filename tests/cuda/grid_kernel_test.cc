@@ -1,11 +1,11 @@
-// grid_kernel_test.cc - calls of more tiles than two dimensions of a grid have CTAs: 65,535. Nearly all
-// sequences are empty, so that a tile costs little; rows count their keys.
+// grid_kernel_test.cc - calls of more tiles than two dimensions of a grid have CTAs: 65,535. Nearly
+// all sequences are empty, so that a tile costs little; rows count their keys.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 
-#include "kernel_device.h"
-#include "support/exact_oracle.h"
+#include "tests/cuda/kernel_device.h"
+#include "tests/support/exact_oracle.h"
 
 namespace fovea_test {
 namespace {

@@ -1,8 +1,8 @@
-// invariance_kernel_test.cc - what must not change a bit on CUDA: in every feature that kernels have, on
-// narrow tiles and wide ones, at every level of `reproducible`.
+// invariance_kernel_test.cc - what must not change a bit on CUDA: in every feature that kernels
+// have, on narrow tiles and wide ones, at every level of `reproducible`.
 #include <gtest/gtest.h>
 
-#include "feature_problem.h"
+#include "tests/cuda/feature_problem.h"
 
 namespace fovea_test {
 namespace {

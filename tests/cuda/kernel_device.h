@@ -1,6 +1,6 @@
-// kernel_device.h - the CUDA device for tests that build their problems with Attention: whatever the
-// driver offers, a GPU or the software GPU (FOVEA_CUDA_DRIVER). Arguments lie in host memory and are
-// mirrored.
+// kernel_device.h - the CUDA device for tests that build their problems with Attention: whatever
+// the driver offers, a GPU or the software GPU (FOVEA_CUDA_DRIVER). Arguments lie in host memory
+// and are mirrored.
 #ifndef FOVEA_TESTS_KERNEL_DEVICE_H
 #define FOVEA_TESTS_KERNEL_DEVICE_H
 
@@ -8,8 +8,8 @@
 
 #include <ostream>
 
-#include "mirror.h"
-#include "support/attention_builder.h"
+#include "cli/mirror/mirror.h"
+#include "tests/support/attention_builder.h"
 
 namespace fovea_test {
 
@@ -53,8 +53,8 @@ struct Way {
   uint32_t level;
   bool narrow;         // rows of a sequence fit into one narrow tile; PHASE has none
   int64_t dim, dim_v;  // which choose the row of the table, and with it the tiles of keys
-  // Rows of keys begin at multiples of 16 bytes, so that tiles without an edge are copied as they are;
-  // else wherever the layout's seed puts them.
+  // Rows of keys begin at multiples of 16 bytes, so that tiles without an edge are copied as they
+  // are; else wherever the layout's seed puts them.
   bool contiguous;
 };
 

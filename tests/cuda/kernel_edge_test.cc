@@ -1,13 +1,13 @@
-// kernel_edge_test.cc - the CUDA kernels where a small mistake would show: at the edges of what a loop
-// covers and of what a word holds. Each case is the one that tells some broken kernel from ours, all in
-// the row bf16_d32, where they are cheapest; tiles are 64 rows by 64 keys.
+// kernel_edge_test.cc - the CUDA kernels where a small mistake would show: at the edges of what a
+// loop covers and of what a word holds. Each case is the one that tells some broken kernel from
+// ours, all in the row bf16_d32, where they are cheapest; tiles are 64 rows by 64 keys.
 #include <gtest/gtest.h>
 
 #include <vector>
 
-#include "driver.h"
-#include "handle.h"
-#include "kernel_device.h"
+#include "csrc/cuda/device.h"
+#include "csrc/cuda/driver.h"
+#include "tests/cuda/kernel_device.h"
 
 namespace fovea_test {
 namespace {
@@ -24,8 +24,9 @@ TEST_F(KernelEdge, MoreTilesThanThreadsThatListThem) {
   problem(0, 3).heads(1, 1).rows(Ints(258, 1)).lengths(Ints(258, 2)).expect_matches_oracle();
 }
 
-// Past dim there are zeros, and not some small number: it would be the whole logit, which the LSE of a single
-// key is. Rows that lie anywhere are read element by element: with gaps of any size some do.
+// Past dim there are zeros, and not some small number: it would be the whole logit, which the LSE
+// of a single key is. Rows that lie anywhere are read element by element: with gaps of any size
+// some do.
 TEST_F(KernelEdge, ZeroQueriesHaveTheLogitZero) {
   for (int64_t rows : {1, 64}) {
     for (uint64_t layout : {1, 2, 3, 4, 5, 6}) {
@@ -79,14 +80,14 @@ class LateKeys {
   CUdeviceptr memory_ = 0;
 };
 
-// Keys before kv_first are gone, and so may their contents be: a simulated device reports whoever reads
-// what nobody has written, be it a byte and without effect.
+// Keys before kv_first are gone, and so may their contents be: a simulated device reports whoever
+// reads what nobody has written, be it a byte and without effect.
 TEST_F(KernelEdge, ReadsNothingOfKeysThatAreGone) {
   fovea_handle *handle = handle_of(kCuda);
   const fv_driver *driver = nullptr;
   CUcontext context = nullptr;
   ASSERT_EQ(fv_driver_open(&driver), FOVEA_OK);
-  ASSERT_EQ(driver->cuCtxPushCurrent(handle->cuda.primary), CUDA_SUCCESS);
+  ASSERT_EQ(driver->cuCtxPushCurrent(fv_cuda_device_of(handle)->primary), CUDA_SUCCESS);
   {
     const LateKeys k(driver, 128), v(driver, 128), few(driver, 0);
     CUdeviceptr first = 0, out = 0;

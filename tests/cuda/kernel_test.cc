@@ -1,12 +1,12 @@
-// kernel_test.cc - the CUDA kernels against the tests' own oracle, on whatever driver there is: a GPU,
-// or the software GPU (FOVEA_CUDA_DRIVER). Sizes are chosen by their relation to the tiles: 64 rows
-// (position, head of the group) by 64 keys.
+// kernel_test.cc - the CUDA kernels against the tests' own oracle, on whatever driver there is: a
+// GPU, or the software GPU (FOVEA_CUDA_DRIVER). Sizes are chosen by their relation to the tiles: 64
+// rows (position, head of the group) by 64 keys.
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <tuple>
 
-#include "kernel_device.h"
+#include "tests/cuda/kernel_device.h"
 
 namespace fovea_test {
 namespace {
@@ -209,8 +209,8 @@ TEST_P(Kernel, ChangesNoBitWithStridesAndAlignment) {
   }
 }
 
-// One tensor at a time leaves multiples of 16 bytes, by its base or by one stride: whoever takes its
-// word for another's, or looks at too few of its strides, reads or writes across them.
+// One tensor at a time leaves multiples of 16 bytes, by its base or by one stride: whoever takes
+// its word for another's, or looks at too few of its strides, reads or writes across them.
 TEST_P(Kernel, ChangesNoBitWithOneTensorAskew) {
   Attention a = problem(11, 70).batch(2).heads(4, 2).causal();
   const Outcome plain = Attention(a).contiguous().run();

@@ -1,6 +1,6 @@
-// launch_edge_test.cc - launches at the edges of what they are computed from: nothing to do, as little as
-// there can be, and what a kernel is handed without asking for it.
-#include "cuda/cache_call.h"
+// launch_edge_test.cc - launches at the edges of what they are computed from: nothing to do, as
+// little as there can be, and what a kernel is handed without asking for it.
+#include "tests/cuda/cache_call.h"
 
 namespace fovea_test {
 namespace {

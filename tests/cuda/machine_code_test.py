@@ -24,7 +24,7 @@ ROW = re.compile(r"^FV_ATTENTION_FWD_ROW\((\w+),\s*(\w+),\s*(\d+),\s*(\d+),\s*\d
                  re.MULTILINE)
 OTHER_ROW = re.compile(r"^FV_[A-Z_]+_ROW\((\w+)", re.MULTILINE)
 WIDE = ("LDG.E.128", "STG.E.128", "EXIT")
-OTHERS = {"kv_append.def": (WIDE + ("FMUL", "FADD"), ("FFMA",)), "merge.def": (WIDE, ())}
+OTHERS = {"shared/kv_append.def": (WIDE + ("FMUL", "FADD"), ("FFMA",)), "shared/merge.def": (WIDE, ())}
 LOCAL = ("STL", "LDL")
 ARCHITECTURES = ("sm_80", "sm_90")
 PRODUCTS = {"F16": "HMMA.16816.F32", "BF16": "HMMA.16816.F32.BF16"}

@@ -1,14 +1,14 @@
-// merge_kernel_test.cc - fovea_merge on CUDA, on whatever driver there is: the formula in double under
-// a derived bound, and cases whose result is exact.
+// merge_kernel_test.cc - fovea_merge on CUDA, on whatever driver there is: the formula in double
+// under a derived bound, and cases whose result is exact.
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <cstring>
 #include <random>
 
-#include "handle_of.h"
-#include "merge_case.h"
-#include "mirror.h"
+#include "cli/mirror/mirror.h"
+#include "tests/handle_of.h"
+#include "tests/merge_case.h"
 
 namespace fovea_test::merges {
 namespace {
@@ -86,8 +86,8 @@ TEST_F(MergeKernel, LeavesOutPartsThatSawNothing) {
   }
 }
 
-// With equal LSEs every weight is 1: the mean, exactly, for every number of parts that the rows of the
-// table end or begin at.
+// With equal LSEs every weight is 1: the mean, exactly, for every number of parts that the rows of
+// the table end or begin at.
 TEST_F(MergeKernel, GivesTheMeanOfEqualPartsExactlyForAnyNumberOfParts) {
   for (uint32_t dtype : {FOVEA_F32, FOVEA_F16, FOVEA_BF16}) {
     for (size_t count : {2, 3, 8, 9, 16, 64, 65, 256, 448}) {

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "driver.h"
+#include "csrc/cuda/driver.h"
 
 namespace fovea_test {
 

@@ -1,8 +1,9 @@
 // plan_cuda_test.cc - plans for CUDA devices, held to a committed list. No driver takes part.
 //
 // After an intended change: FOVEA_UPDATE_GOLDEN=1 build/tests/cuda/cuda_test, then read the diff of
-// tests/golden/plans_cuda.txt. FOVEA_RANDOM_PROBLEMS=1000000 holds so many random calls to the workspace bound.
-#include "plan_cuda.h"
+// tests/golden/plans_cuda.txt. FOVEA_RANDOM_PROBLEMS=1000000 holds so many random calls to the
+// workspace bound.
+#include "csrc/cuda/plan.h"
 
 #include <gtest/gtest.h>
 
@@ -11,9 +12,9 @@
 #include <sstream>
 #include <string>
 
-#include "check.h"
-#include "schedule_cuda.h"
-#include "support/memory.h"
+#include "csrc/check/check.h"
+#include "csrc/cuda/schedule.h"
+#include "tests/support/memory.h"
 
 namespace {
 
@@ -170,8 +171,9 @@ TEST(CudaPlan, NoCallWithinLimitsNeedsMoreThanTheirWorkspace) {
   EXPECT_GT(scheduled, count / 2);
 }
 
-// By Little's law a multiprocessor of an H100 (3.35 TB/s over 132, 600 to 800 ns) or an A100 (2 TB/s over
-// 108) wants some 15 to 23 KB on their way; whoever decodes has that many from every row of the table.
+// By Little's law a multiprocessor of an H100 (3.35 TB/s over 132, 600 to 800 ns) or an A100 (2
+// TB/s over 108) wants some 15 to 23 KB on their way; whoever decodes has that many from every row
+// of the table.
 TEST(CudaPlan, DecodingKeepsEnoughBytesOnTheirWay) {
   const fv_cuda_facts devices[] = {{80, 108, 166912, 167936}, kLarge};
   for (const fv_cuda_facts &facts : devices) {
@@ -194,7 +196,8 @@ TEST(CudaPlan, BoundsTheWorkspaceByTheRowsThatTheLimitsAllow) {
   EXPECT_LT(small, fv_cuda_workspace(&kLarge, &limits));
 }
 
-// The hardware keeps 1 KB of shared memory for itself per CTA (CUDA programming guide, 8.0 and later).
+// The hardware keeps 1 KB of shared memory for itself per CTA (CUDA programming guide, 8.0 and
+// later).
 TEST(CudaPlan, CountsACtaWhereItsMemoryFitsExactly) {
   const fv_cuda_row *row = fv_cuda_row_at(0);
   fv_cuda_facts facts = kLarge;

@@ -1,12 +1,13 @@
-// range_kernel_test.cc - logits, weights and sums at the ends of what numbers hold. The bounds of the
-// judge grow with the logits and with the number of keys, so results here are known in closed form:
-// where weights are equal, or 0 beside others, what comes out is one of the values or a ratio of counts.
+// range_kernel_test.cc - logits, weights and sums at the ends of what numbers hold. The bounds of
+// the judge grow with the logits and with the number of keys, so results here are known in closed
+// form: where weights are equal, or 0 beside others, what comes out is one of the values or a ratio
+// of counts.
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <tuple>
 
-#include "kernel_device.h"
+#include "tests/cuda/kernel_device.h"
 
 namespace fovea_test {
 namespace {
@@ -126,7 +127,8 @@ TEST_P(RangeKernel, StaysFiniteWhereValuesAreTheLargestOfTheirType) {
   expect_all(a.fill("v", [=](const At &) { return largest; }).run(), largest, 0, "largest");
 }
 
-// Sums of many terms of one sign, and of weights that no binary number is. 20,000 keys are parked twice.
+// Sums of many terms of one sign, and of weights that no binary number is. 20,000 keys are parked
+// twice.
 TEST_P(RangeKernel, SumsLongRows) {
   const int64_t keys = path().rows > 1 ? 9000 : 20000;
   Attention a = problem(keys).fill("k", first([](int64_t key) { return key == 5 ? 2.0 : 0.75; }));
@@ -147,8 +149,8 @@ INSTANTIATE_TEST_SUITE_P(Paths, RangeKernel,
                                           testing::Range(0, 4), testing::Values(64)),
                          name_of);
 
-// Rows whose bases move at other tiles, by other steps, and rows with large logits, in one tile: each has
-// the bits that it has alone.
+// Rows whose bases move at other tiles, by other steps, and rows with large logits, in one tile:
+// each has the bits that it has alone.
 class RangeInvarianceKernel : public OnCuda<testing::TestWithParam<uint32_t>> {};
 
 TEST_P(RangeInvarianceKernel, ChangesNoBitWithRowsWhoseBasesMoveAtOtherTiles) {

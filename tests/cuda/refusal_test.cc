@@ -1,6 +1,6 @@
 // refusal_test.cc - every call of the driver fails in every way, and what the kernels leave out.
-#include "cuda/fake_gpu.h"
-#include "plan_cuda.h"
+#include "csrc/cuda/plan.h"
+#include "tests/cuda/fake_gpu.h"
 
 namespace fovea_test {
 namespace {

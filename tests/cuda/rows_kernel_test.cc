@@ -1,10 +1,10 @@
-// rows_kernel_test.cc - a few cheap problems for every row of attention_fwd.def: wide tiles and narrow
-// ones, keys cut by shares and by chunks, pages. They are what runs in many orders of execution
-// (FOVEA_SIMGPU_SEED).
+// rows_kernel_test.cc - a few cheap problems for every row of shared/attention_fwd.def: wide tiles
+// and narrow ones, keys cut by shares and by chunks, pages. They are what runs in many orders of
+// execution (FOVEA_SIMGPU_SEED).
 #include <gtest/gtest.h>
 
-#include "kernel_device.h"
-#include "plan_cuda.h"
+#include "csrc/cuda/plan.h"
+#include "tests/cuda/kernel_device.h"
 
 namespace fovea_test {
 namespace {

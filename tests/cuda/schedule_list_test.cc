@@ -1,9 +1,9 @@
 // schedule_list_test.cc - the schedules that `fovea explain --schedule` prints, held to a committed
 // list. No driver takes part; attention_graph_test compares them with what the device makes.
 //
-// After an intended change: FOVEA_UPDATE_GOLDEN=1 build/tests/cuda/schedule_list_test, then read the
-// diff of tests/golden/schedules.txt.
-#include "schedule_text.h"
+// After an intended change: FOVEA_UPDATE_GOLDEN=1 build/tests/cuda/schedule_list_test, then read
+// the diff of tests/golden/schedules.txt.
+#include "cli/command/schedule_text.h"
 
 #include <gtest/gtest.h>
 
@@ -12,8 +12,8 @@
 #include <sstream>
 #include <string>
 
-#include "check.h"
-#include "plan_cuda.h"
+#include "csrc/check/check.h"
+#include "csrc/cuda/plan.h"
 
 namespace {
 

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "csrc/check.h"
+#include "csrc/check/check.h"
 
 __extension__ typedef __int128 wide;
 
@@ -26,7 +26,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
     }                                                                           \
   } while (0)
 
-enum { PARTS = 4, STRUCT_MOST = 4096 };
+enum { PARTS = 4, STRUCT_MAX = 4096 };
 
 static void *at(int region) {
   return (void *)((uintptr_t)(region + 1) << 36);
@@ -317,7 +317,7 @@ static void try_config(const void *bytes, int is_limits) {
 static uint8_t *place(const uint8_t *image, size_t least, void **block) {
   size_t claimed;
   memcpy(&claimed, image, sizeof claimed);
-  const size_t bytes = claimed >= least && claimed <= STRUCT_MOST ? claimed : least;
+  const size_t bytes = claimed >= least && claimed <= STRUCT_MAX ? claimed : least;
   *block = malloc(bytes);
   DEMAND(*block != NULL);
   memcpy(*block, image, bytes);
@@ -325,7 +325,7 @@ static uint8_t *place(const uint8_t *image, size_t least, void **block) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
-  static uint8_t image[STRUCT_MOST];
+  static uint8_t image[STRUCT_MAX];
   if (size < 2) return 0;
   const uint8_t call = bytes[0] % 6, choice = bytes[1];
   const fovea_attention_args attention = choice & 2 ? paged_attention() : dense_attention();

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/tensor_file.h"
+#include "cli/files/tensor_file.h"
 
 #define DEMAND(condition)                                                       \
   do {                                                                          \

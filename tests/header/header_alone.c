@@ -1,7 +1,7 @@
 /* The header as its users meet it: first in the file, alone, and twice by accident. */
-#include "fovea.h"
+#include <fovea.h>
 
-#include "fovea.h"
+#include <fovea.h>
 
 int header_alone(void);
 int header_alone(void) {

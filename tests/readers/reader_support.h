@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-#include "cli/tensor_file.h"
+#include "cli/files/tensor_file.h"
 
 using std::string_literals::operator""s;
 

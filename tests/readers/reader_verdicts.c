@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/tensor_file.h"
+#include "cli/files/tensor_file.h"
 
 enum { FRAME_HEAD_BYTES = 5 };
 

@@ -1,5 +1,5 @@
 /* tensor_file_test.cc - what both formats share: opening, choosing the reader, names, messages. */
-#include "cli/tensor_file.h"
+#include "cli/files/tensor_file.h"
 
 #include <sys/stat.h>
 #include <unistd.h>

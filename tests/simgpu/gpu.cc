@@ -1,4 +1,4 @@
-#include "simgpu/gpu.h"
+#include "tests/simgpu/gpu.h"
 
 #include <dlfcn.h>
 #include <gtest/gtest.h>

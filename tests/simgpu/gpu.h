@@ -7,7 +7,7 @@
 #include <vector>
 
 extern "C" {
-#include "sim_api.h"
+#include "simgpu/driver/api.h"
 }
 
 namespace simgpu {

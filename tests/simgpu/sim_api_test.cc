@@ -1,4 +1,4 @@
-// simgpu/sim_api.h, which needs no toolkit, against cuda.h: the same numbers, the same layouts.
+// simgpu/driver/api.h, which needs no toolkit, against cuda.h: the same numbers, the same layouts.
 #include <cuda.h>
 #include <dlfcn.h>
 #include <gtest/gtest.h>
@@ -14,7 +14,7 @@
 
 namespace sim {
 extern "C" {
-#include "sim_api.h"
+#include "simgpu/driver/api.h"
 }
 }  // namespace sim
 
@@ -57,7 +57,7 @@ TEST(SimgpuApi, EveryEnumeratorIsCompared) {
   std::map<std::string, int> known;
 #define KNOWN(name) known[#name] = sim::name;
   EACH_ENUMERATOR(KNOWN)
-  std::ifstream file(FOVEA_SOURCE_DIR "/simgpu/sim_api.h");
+  std::ifstream file(FOVEA_SOURCE_DIR "/simgpu/driver/api.h");
   std::string text(std::istreambuf_iterator<char>(file), {});
   std::regex enumerator("\\b(CU[A-Z_]+) = ([0-9]+)");
   int found = 0;

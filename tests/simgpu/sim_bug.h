@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "simgpu/gpu.h"
+#include "tests/simgpu/gpu.h"
 
 namespace simgpu {
 

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <regex>
 
-#include "simgpu/sim_bug.h"
+#include "tests/simgpu/sim_bug.h"
 
 namespace simgpu {
 

@@ -1,6 +1,6 @@
 // The planted bugs. Those of `kind` "numbers" are legal programs that compute something else: no
 // checker can know, comparing does.
-#include "simgpu/sim_bug.h"
+#include "tests/simgpu/sim_bug.h"
 
 namespace simgpu {
 

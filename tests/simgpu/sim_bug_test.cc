@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <regex>
 
-#include "simgpu/sim_bug.h"
+#include "tests/simgpu/sim_bug.h"
 
 using namespace simgpu;
 

@@ -1,7 +1,7 @@
 // Each order of two accesses that a race can have, alone: two warps, or two CTAs, and no barrier.
 #include <gtest/gtest.h>
 
-#include "simgpu/gpu.h"
+#include "tests/simgpu/gpu.h"
 
 using namespace simgpu;
 
@@ -14,8 +14,8 @@ static std::string in_space(const char *access, const char *space) {
   return text.replace(text.find("%s"), 2, space);
 }
 
-// All initialise their word of the first 32, then number 0 does one thing and number 1 the other to the
-// next 32. Numbers are those of warps, or of CTAs.
+// All initialise their word of the first 32, then number 0 does one thing and number 1 the other to
+// the next 32. Numbers are those of warps, or of CTAs.
 static std::vector<Report> run_pair(const char *first, const char *second, bool is_shared,
                                     bool has_barrier) {
   const char *space = is_shared ? "shared" : "global";
@@ -92,7 +92,8 @@ TEST(SimgpuRace, AtomicsRaceWithPlainAccessesOnly) {
   }
 }
 
-// One warp: each lane does one thing to its own word of shared memory and another to its neighbour's.
+// One warp: each lane does one thing to its own word of shared memory and another to its
+// neighbour's.
 static std::vector<Report> run_lanes(const char *first, const char *between, const char *second) {
   std::string text =
       std::string(

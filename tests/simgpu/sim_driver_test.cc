@@ -6,7 +6,7 @@
 #include <fstream>
 #include <string>
 
-#include "simgpu/gpu.h"
+#include "tests/simgpu/gpu.h"
 
 using simgpu::Gpu;
 

@@ -1,7 +1,7 @@
 // The first kernels, from what nvcc really writes.
 #include <gtest/gtest.h>
 
-#include "simgpu/gpu.h"
+#include "tests/simgpu/gpu.h"
 
 using simgpu::Gpu;
 

@@ -1,6 +1,6 @@
-// What kernels that serve many sequences use beyond the others: divisions by values of the call, cached
-// and volatile loads, tickets drawn from a counter, more CTAs than 16 bits count, offsets that 32 bits
-// do not hold.
+// What kernels that serve many sequences use beyond the others: divisions by values of the call,
+// cached and volatile loads, tickets drawn from a counter, more CTAs than 16 bits count, offsets
+// that 32 bits do not hold.
 #include <stdint.h>
 
 extern "C" __global__ void divide(int64_t *results, const int *by) {

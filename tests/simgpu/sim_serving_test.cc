@@ -4,7 +4,7 @@
 #include <cmath>
 #include <fstream>
 
-#include "simgpu/gpu.h"
+#include "tests/simgpu/gpu.h"
 
 using simgpu::Gpu;
 
@@ -154,8 +154,8 @@ TEST_F(SimgpuServing, KeepsOfALargeTensorWhatWasTouched) {
   gpu.release(to);
 }
 
-// Thousands of calls go through gigabytes of addresses. What is freed is told for a gigabyte at least, and what
-// is in use is known however old it is.
+// Thousands of calls go through gigabytes of addresses. What is freed is told for a gigabyte at
+// least, and what is in use is known however old it is.
 TEST_F(SimgpuServing, KnowsOldMemoryAndForgetsWhatWasFreedLongAgo) {
   const size_t block = 900 << 10;
   CUdeviceptr from = gpu.allocate(4096), to = gpu.allocate(4096), gone = gpu.allocate(1 << 16);

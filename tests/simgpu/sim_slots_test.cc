@@ -1,12 +1,12 @@
-// Registers that share a place in the register file: random programs with branches and loops, whose lanes
-// go different ways, beside what one lane after the other computes; and the cases in which a register must
-// keep its place although nothing outside its part of the program names it.
+// Registers that share a place in the register file: random programs with branches and loops, whose
+// lanes go different ways, beside what one lane after the other computes; and the cases in which a
+// register must keep its place although nothing outside its part of the program names it.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <random>
 
-#include "simgpu/sim_vector.h"
+#include "tests/simgpu/sim_vector.h"
 
 using namespace simgpu;
 using u32 = uint32_t;

@@ -1,4 +1,4 @@
-#include "simgpu/sim_vector.h"
+#include "tests/simgpu/sim_vector.h"
 
 #include <gtest/gtest.h>
 

@@ -7,11 +7,11 @@
 #include <string>
 #include <vector>
 
-#include "simgpu/gpu.h"
+#include "tests/simgpu/gpu.h"
 
 namespace simgpu {
 
-// letters: "w=ww" as in simgpu/sim_form.h; inputs and outputs travel as 64-bit words.
+// letters: "w=ww" as in simgpu/decode/form.h; inputs and outputs travel as 64-bit words.
 struct Vector {
   std::string opcode, letters;
   std::function<uint64_t(uint64_t, uint64_t, uint64_t)> define;

@@ -1,6 +1,6 @@
 // Instructions against definitions that were written from the PTX manual, apart from the
 // simulator's.
-#include "simgpu/sim_vector.h"
+#include "tests/simgpu/sim_vector.h"
 
 #include <gtest/gtest.h>
 

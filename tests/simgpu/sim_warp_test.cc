@@ -4,7 +4,7 @@
 
 #include <cstring>
 
-#include "simgpu/sim_vector.h"
+#include "tests/simgpu/sim_vector.h"
 
 using namespace simgpu;
 using u32 = uint32_t;

@@ -1,12 +1,12 @@
 // attention_builder.cc - the builder's settings and the comparison with the oracle.
-#include "attention_builder.h"
+#include "tests/support/attention_builder.h"
 
 #include <gtest/gtest.h>
 
 #include <cstring>
 #include <sstream>
 
-#include "formats.h"
+#include "tests/support/formats.h"
 
 namespace fovea_test {
 namespace {

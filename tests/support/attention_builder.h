@@ -18,10 +18,10 @@
 #include <string>
 #include <vector>
 
-#include "devices.h"
-#include "judge.h"
-#include "memory.h"
-#include "oracle.h"
+#include "tests/support/devices.h"
+#include "tests/support/judge.h"
+#include "tests/support/memory.h"
+#include "tests/support/oracle.h"
 
 namespace fovea_test {
 

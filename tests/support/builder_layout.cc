@@ -7,8 +7,8 @@
 #include <cstring>
 #include <limits>
 
-#include "attention_builder.h"
-#include "formats.h"
+#include "tests/support/attention_builder.h"
+#include "tests/support/formats.h"
 
 namespace fovea_test {
 namespace {

@@ -5,8 +5,8 @@
 #include <map>
 #include <sstream>
 
-#include "attention_builder.h"
-#include "formats.h"
+#include "tests/support/attention_builder.h"
+#include "tests/support/formats.h"
 
 #include <gtest/gtest.h>
 

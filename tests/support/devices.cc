@@ -1,5 +1,5 @@
 // devices.cc - see devices.h.
-#include "devices.h"
+#include "tests/support/devices.h"
 
 #include <cstdlib>
 #include <map>

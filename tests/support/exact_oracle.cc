@@ -1,5 +1,5 @@
 // exact_oracle.cc - see exact_oracle.h.
-#include "exact_oracle.h"
+#include "tests/support/exact_oracle.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include <map>
 #include <tuple>
 
-#include "formats.h"
+#include "tests/support/formats.h"
 
 namespace fovea_test {
 namespace {
@@ -53,7 +53,8 @@ double code(int64_t number, int64_t bit) {
 
 const int64_t kTileEdge = 64;  // of the largest tiles of keys; smaller ones divide it
 
-// The key that member `m` of a group looks for, of a row that sees keys from `first` to before `end`.
+// The key that member `m` of a group looks for, of a row that sees keys from `first` to before
+// `end`.
 int64_t edge_key(int64_t m, int64_t first, int64_t end, uint64_t salt) {
   const int64_t border = std::max<int64_t>(end - 1, 0) / kTileEdge * kTileEdge;
   const int64_t edges[] = {first - 1, first, end - 1, end, border - 1, border};
@@ -141,8 +142,8 @@ void expect_needles_at_edges(const Attention &a) {
 
 namespace {
 
-// The first half of the columns, less one, and the others are two moduli without a common divisor: what
-// moves a row's keys by less than their product changes some count.
+// The first half of the columns, less one, and the others are two moduli without a common divisor:
+// what moves a row's keys by less than their product changes some count.
 int64_t residue_of(int64_t key, int64_t column, int64_t dim_v) {
   const int64_t low = dim_v / 2 - 1, high = dim_v - low;
   return column < low ? (key % low == column) : (key % high == column - low);
@@ -225,8 +226,8 @@ Sums sum_powers(const Attention &a, const Scene &scene, const Sequence &s, int64
   return sums;
 }
 
-// The sums are exact but for the arithmetic's own error F (judge.h), so that out is the rounding of a
-// number within F of the exact one.
+// The sums are exact but for the arithmetic's own error F (judge.h), so that out is the rounding of
+// a number within F of the exact one.
 void expect_powers_of_row(const Attention &a, const Scene &scene, const Outcome &outcome,
                           const Sequence &s, int64_t i, int64_t h) {
   const Sums sums = sum_powers(a, scene, s, i, h);

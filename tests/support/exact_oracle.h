@@ -1,12 +1,12 @@
 // exact_oracle.h - oracles that need no reference and no tolerance. Each takes a problem of any
-// geometry (lengths, masks, windows, pages, parts), gives it numbers of its own and looks at all that
-// comes out.
+// geometry (lengths, masks, windows, pages, parts), gives it numbers of its own and looks at all
+// that comes out.
 //
 //   needle     K_j spells the bits of j in +-8 and a query the bits of its target. A wrong key is
 //              128 behind in its logit, its weight vanishes: out is V[target] bit for bit, lse is
 //              64 for each bit. A target that the row may not see must not show.
-//   counts     zero queries count: lse is the logarithm of the number of keys seen, and with one-hot
-//              values out times that number is how many keys there are of every residue class.
+//   counts     zero queries count: lse is the logarithm of the number of keys seen, and with
+//              one-hot values out times that number is how many keys are in every residue class.
 //   powers     logits that are integers times ln 2 give weights that are powers of two.
 //   constant   equal values come out as they are, whatever the weights.
 //   rescale    powers of two move between operands without changing a bit.
@@ -15,7 +15,7 @@
 #ifndef FOVEA_TESTS_EXACT_ORACLE_H
 #define FOVEA_TESTS_EXACT_ORACLE_H
 
-#include "attention_builder.h"
+#include "tests/support/attention_builder.h"
 
 namespace fovea_test {
 
@@ -33,8 +33,8 @@ Attention with_needles(Attention a, int64_t bits, const Target &target);
 // Rows must have found what they look for exactly where it is visible, and below len_kv[s].
 void expect_needles(const Attention &a, int64_t bits, const Ints &len_kv, const Target &target,
                     const Visible &visible);
-// The heads of a row look for the keys about the edges of what it sees: the last before it, its first
-// and last, the first behind, both sides of the last border of tiles inside, and any.
+// The heads of a row look for the keys about the edges of what it sees: the last before it, its
+// first and last, the first behind, both sides of the last border of tiles inside, and any.
 void expect_needles_at_edges(const Attention &a);
 
 // ---- Numbers of their own

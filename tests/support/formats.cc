@@ -1,5 +1,5 @@
 // formats.cc - see formats.h. A float format is four numbers; everything else follows from them.
-#include "formats.h"
+#include "tests/support/formats.h"
 
 #include <cmath>
 #include <cstring>

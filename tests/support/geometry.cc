@@ -3,8 +3,8 @@
 #include <cmath>
 #include <limits>
 
-#include "formats.h"
-#include "oracle.h"
+#include "tests/support/formats.h"
+#include "tests/support/oracle.h"
 
 namespace fovea_test {
 namespace {

@@ -1,12 +1,12 @@
 // judge.cc - see judge.h. Each criterion is one limit; one loop compares them all.
-#include "judge.h"
+#include "tests/support/judge.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <limits>
 
-#include "formats.h"
+#include "tests/support/formats.h"
 
 namespace fovea_test {
 namespace {

@@ -8,8 +8,8 @@
 //   L = max(8 S, sum(dim, 9) M)                                logits
 //   N = max(8, sum(n, 8))                                      weights, and sums over keys
 //
-// which cli/criteria.h derives. e is the error of one element, eta half the smallest step of out,
-// eta_p that of the probabilities' type.
+// which cli/judge/criteria.h derives. e is the error of one element, eta half the smallest step of
+// out, eta_p that of the probabilities' type.
 //
 //   class  NaN and infinities are where the truth has them
 //   C1     |e| <= 2u A + F + eta_p sum|v| / lhat + eta            16-bit
@@ -33,7 +33,7 @@
 #include <string>
 #include <vector>
 
-#include "oracle.h"
+#include "tests/support/oracle.h"
 
 namespace fovea_test {
 

@@ -1,7 +1,7 @@
 // judge_test.cc - does the judge convict? Each test hands it a result with one known fault.
 //
 // The innocent result is the truth rounded to out's type; it must pass. Every other must not.
-#include "judge.h"
+#include "tests/support/judge.h"
 
 #include <gtest/gtest.h>
 
@@ -9,7 +9,7 @@
 #include <limits>
 #include <random>
 
-#include "formats.h"
+#include "tests/support/formats.h"
 
 namespace fovea_test {
 namespace {
@@ -297,7 +297,8 @@ TEST(Limits, OfC4GrowWithLogitsAndLse) {
   }
 }
 
-// Equal terms need 2 + (min(n, 71) + 5) / 4 units where that is more than 8, that is from 20 keys on.
+// Equal terms need 2 + (min(n, 71) + 5) / 4 units where that is more than 8, that is from 20 keys
+// on.
 TEST(Limits, GrowWithTheNumberOfKeysUpToATile) {
   for (const auto &[keys, units] : std::vector<std::pair<int64_t, double>>{
            {1, 8}, {19, 8}, {20, 8.25}, {64, 19.25}, {71, 21}, {1000000, 21}}) {

@@ -1,5 +1,5 @@
 // memory.cc - see memory.h.
-#include "memory.h"
+#include "tests/support/memory.h"
 
 #include <sys/mman.h>
 #include <unistd.h>

@@ -2,13 +2,13 @@
 //
 // Per sequence and kv head, keys and values are decoded once; then every row is: logits of the
 // visible keys, their maximum, the weights, the sums. Two passes, no online trick.
-#include "oracle.h"
+#include "tests/support/oracle.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
-#include "formats.h"
+#include "tests/support/formats.h"
 
 namespace fovea_test {
 namespace {
@@ -113,8 +113,8 @@ std::vector<Logit> logits_of(const Geometry &geometry, const Sequence &s, int64_
   return logits;
 }
 
-// S and M of the row: the largest magnitudes among the keys that can matter. A key whose logit, with
-// its own error on top, stays 40 below the maximum adds less than e^-40 and cannot.
+// S and M of the row: the largest magnitudes among the keys that can matter. A key whose logit,
+// with its own error on top, stays 40 below the maximum adds less than e^-40 and cannot.
 void measure_row(const std::vector<Logit> &logits, Row *row) {
   for (const Logit &logit : logits) {
     const double error = 22.0 * kU32 * (1.0 + logit.size);
@@ -180,8 +180,8 @@ void accumulate(const Cache &cache, const std::vector<Logit> &logits,
   }
 }
 
-// The hull: weights below 2^-150, e^-104 and less, are 0 in f32; 48 u32 (1 + S) is what two logits are
-// off by at most (judge.h).
+// The hull: weights below 2^-150, e^-104 and less, are 0 in f32; 48 u32 (1 + S) is what two logits
+// are off by at most (judge.h).
 void span_values(const Cache &cache, const std::vector<Logit> &logits, double maximum, double sink,
                  int64_t dim_v, double *lowest, double *highest) {
   double size = std::isfinite(sink) ? std::fabs(sink) : 0.0;

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Proves that the tree is what its map says: which folder may include from which, that file names are
-unique, that the software GPU is linked into nothing.
+"""Proves that the tree is what its map says: which room may look into which, that an include says where
+it leads, that a name means one thing, that the software GPU is linked into nothing.
 
 usage: tree_rules.py ROOT. Prints every broken rule and exits with 1 if there is one.
 
-The rules are about directions: include <- csrc <- cli, tests, bench; kernels/arch <- kernels/parts <-
-kernels. A file is judged by the folder it lies in, an include by the file it really opens.
+A room is a folder of the map; a file belongs to the deepest room that it lies in. The rules are about
+directions: include <- csrc <- check, host <- reference, cpu; csrc <- cuda; arch <- parts <- kernels. Of
+kernels/ the rest of the tree sees shared/ alone. An include of ours is a path from the root.
 """
 import collections
 import pathlib
@@ -13,34 +14,56 @@ import re
 import sys
 
 SOURCES = {".c", ".h", ".cc", ".cu", ".cuh", ".def", ".py"}
-# What host and device code share; the only files of kernels/ that others read.
-SHARED_KERNEL_FILES = re.compile(r"kernels/(params(_\w+)?\.h|schedule\.h|shape\.h|[^/]+\.def)$")
 
-# Folder -> folders that its files may include from. The longest prefix that fits a file decides.
+# Room -> rooms that its files may include from, besides itself. "csrc*" is every room that begins so.
 MAY_INCLUDE = {
   "include": [],
-  "csrc": ["include", "csrc", "shared kernel files"],
-  "cli": ["include", "csrc", "cli"],
+  # The exported calls check first; which backends there are is told by tables, not by includes.
+  "csrc": ["include", "csrc/check"],
+  "csrc/check": ["include", "csrc"],
+  "csrc/host": ["include", "csrc", "kernels/shared"],
+  "csrc/reference": ["include", "csrc", "csrc/host", "kernels/shared"],
+  "csrc/cpu": ["include", "csrc", "csrc/host", "kernels/shared"],
+  "csrc/cuda": ["include", "csrc", "kernels/shared"],
+  "kernels": ["kernels/parts", "kernels/arch", "kernels/shared"],
+  "kernels/parts": ["kernels/arch", "kernels/shared"],
+  "kernels/arch": [],
+  "kernels/shared": [],
+  # The program may look behind the header: its judge works on the library's checked problem.
+  "cli": ["include", "cli/command", "cli/files"],
+  "cli/files": ["cli"],
+  "cli/input": ["include", "csrc*", "cli", "cli/files"],
+  "cli/mirror": ["include", "csrc*"],
+  "cli/judge": ["include", "csrc*", "cli"],
+  "cli/validate": ["include", "csrc*", "cli", "cli/judge", "cli/mirror"],
+  "cli/heatmap": ["include", "csrc*", "cli", "cli/files", "cli/input"],
+  "cli/command": ["include", "csrc*", "kernels/shared", "cli*"],
   "examples": ["include"],
-  "layers": ["include", "layers"],
-  "kernels": ["kernels"],
-  "kernels/parts": ["kernels/parts", "kernels/arch", "shared kernel files"],
-  "kernels/arch": ["kernels/arch"],
-  "simgpu": ["simgpu"],
-  "bench": ["include", "csrc", "bench", "tests/support", "shared kernel files"],
-  "tests": ["include", "csrc", "cli", "tests", "shared kernel files"],
-  "tests/bench": ["include", "csrc", "bench", "tests", "shared kernel files"],
-  "tests/simgpu": ["simgpu", "tests", "shared kernel files"],
+  "layers": ["include"],
+  "simgpu": ["simgpu*"],
+  "bench": ["include", "csrc*", "kernels/shared", "tests/support", "bench*"],
+  "tests": ["include", "csrc*", "cli*", "kernels/shared", "tests*"],
+  "tests/bench": ["include", "csrc*", "kernels/shared", "bench*", "tests*"],
+  "tests/simgpu": ["kernels/shared", "simgpu*", "tests*"],
   # A stranger's program, that has only what is installed.
-  "tests/package": ["include", "tests/package"],
+  "tests/package": ["include"],
+  # What judges and is judged by others: tests and the benchmark share it.
+  "tests/support": ["include", "csrc*", "tests"],
 }
-# Where a quoted include is looked for after the folder of the file itself.
-INCLUDE_PATH = ["", "include", "csrc", "cli", "kernels", "simgpu", "tests", "bench"]
 
-# Suffixes of files that may share a name: a source, its header, its table.
+# Suffixes of files that may share a name in a folder: a source, its header, its table.
 BELONG_TOGETHER = ([".c", ".h"], [".c", ".def", ".h"], [".cc", ".h"], [".cu", ".cuh"])
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*(["<])([^">]+)[">]', re.MULTILINE)
+COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
+DEFINE = re.compile(r"^\s*#\s*define\s+(fv_\w+)", re.MULTILINE | re.IGNORECASE)
+UNDEFINE = re.compile(r"^\s*#\s*undef\s+(\w+)", re.MULTILINE)
+FUNCTION = re.compile(r"^(?![\s#]|typedef|return|else)[^\n;{}=]*?\b(fv_\w+)\s*\([^;{}]*\)\s*\{", re.MULTILINE)
+TYPE = re.compile(r"\b(?:struct|enum|union)\s+(fv_\w+)\s*\{")
+ENUM = re.compile(r"\benum\b[^{};]*\{([^}]*)\}")
+ENUMERATOR = re.compile(r"(?:^|,)\s*(FV_\w+)")
+WIDTH = 100
+
 LINKS = re.compile(r"target_link_libraries\s*\(([^)]*)\)")
 
 
@@ -53,55 +76,85 @@ def source_files(root):
         yield path.relative_to(root).as_posix()
 
 
-def folder_of(name):
-  folders = [folder for folder in MAY_INCLUDE if name.startswith(folder + "/")]
-  return max(folders, key=len, default=None)
+def room_of(name):
+  rooms = [room for room in MAY_INCLUDE if name.startswith(room + "/")]
+  return max(rooms, key=len, default=None)
 
 
-def resolve(root, name, target):
-  """The file of the tree that an include opens, or None."""
-  for base in [pathlib.PurePosixPath(name).parent.as_posix()] + INCLUDE_PATH:
-    path = (root / base / target).resolve()
-    if path.is_file() and path.is_relative_to(root):
-      return path.relative_to(root).as_posix()
-  return None
-
-
-def allowed(folder, target):
-  for permitted in MAY_INCLUDE[folder]:
-    if permitted == "shared kernel files":
-      if SHARED_KERNEL_FILES.match(target):
-        return True
-    elif target.startswith(permitted + "/"):
+def allowed(room, target):
+  """Whether files of the room may include `target`."""
+  other = room_of(target)
+  for permitted in [room, *MAY_INCLUDE[room]]:
+    if other == permitted or (permitted.endswith("*") and (other or "").startswith(permitted[:-1])):
       return True
   return False
 
 
 def broken_includes(root):
   for name in source_files(root):
-    folder = folder_of(name)
-    if folder is None or name.endswith(".py"):
+    room = room_of(name)
+    if room is None or name.endswith(".py"):
       continue
-    for match in INCLUDE.finditer((root / name).read_text()):
-      quote, written = match.groups()
-      target = resolve(root, name, written)
-      if target is None and quote == '"':
-        yield f"{name} includes \"{written}\", which is not in the tree"
-      # <fovea.h> is how users write it; any other <name> is the system's, whatever ours are called.
-      elif target and (quote == '"' or target == "include/fovea.h"):
-        if not allowed(folder, target):
-          yield f"{name} includes {target}: {folder}/ may not look there"
+    for quote, written in INCLUDE.findall((root / name).read_text()):
+      # <fovea.h> is how users write it; any other <name> is the system's, unless it leads to ours.
+      target = "include/fovea.h" if written == "fovea.h" else written
+      if quote == "<" and written != "fovea.h" and not (root / written).is_file():
+        continue
+      if written == "fovea.h" and quote == '"' or not (root / target).is_file():
+        yield f'{name} includes "{written}", which is no path from the root of the tree'
+      elif not allowed(room, target):
+        yield f"{name} includes {target}: {room}/ may not look there"
 
 
 def broken_stems(root):
-  """x.c and x.h belong together; otherwise a name is found once in the tree."""
+  """x.c and x.h belong together; otherwise a name is found once in a folder."""
   groups = collections.defaultdict(list)
   for name in source_files(root):
-    groups[pathlib.PurePosixPath(name).stem].append(name)
+    groups[pathlib.PurePosixPath(name).with_suffix("")].append(name)
   for stem, names in sorted(groups.items()):
     suffixes = sorted(pathlib.PurePosixPath(name).suffix for name in names)
     if len(names) > 1 and suffixes not in BELONG_TOGETHER:
       yield f"the name {stem} is used by {', '.join(names)}: give each file a name of its own"
+
+
+def defined_names(text):
+  """The names for several files that a file defines: functions, types, enumerators, macros."""
+  text = COMMENT.sub(" ", text)
+  names = set(DEFINE.findall(text)) - set(UNDEFINE.findall(text))
+  names.update(FUNCTION.findall(text), TYPE.findall(text))
+  for body in ENUM.findall(text):
+    names.update(ENUMERATOR.findall(body))
+  return names
+
+
+def is_variant(name, text):
+  """One of several files that define the same on purpose: a source compiled once per instruction set, or
+  the stand-in of a build without CUDA."""
+  return ".inc.h" in name or '.inc.h"' in text or pathlib.PurePosixPath(name).name == "absent.c"
+
+
+def broken_names(root):
+  """A name means one thing: host and device, library and program share one list."""
+  places = collections.defaultdict(list)
+  for name in source_files(root):
+    if name.startswith("tests/") or name.endswith((".py", ".def")):
+      continue
+    text = (root / name).read_text()
+    if not is_variant(name, text):
+      for defined in defined_names(text):
+        places[defined].append(name)
+  for defined, names in sorted(places.items()):
+    if len(names) > 1:
+      yield f"{defined} is defined in {', '.join(names)}: a name means one thing"
+
+
+def broken_lines(root):
+  for name in source_files(root):
+    if name.endswith((".py", ".def")):  # tables are laid out by hand
+      continue
+    for number, line in enumerate((root / name).read_text().splitlines(), 1):
+      if len(line) > WIDTH:
+        yield f"{name}:{number}: {len(line)} columns, {WIDTH} at most"
 
 
 def broken_links(root):
@@ -115,7 +168,8 @@ def broken_links(root):
 
 def broken_rules(root):
   root = pathlib.Path(root).resolve()
-  return [*broken_includes(root), *broken_stems(root), *broken_links(root)]
+  return [*broken_includes(root), *broken_stems(root), *broken_names(root), *broken_lines(root),
+          *broken_links(root)]
 
 
 if __name__ == "__main__":

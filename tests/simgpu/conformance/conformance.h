@@ -1,8 +1,9 @@
-// The conformance set: small kernels of one instruction form each, whose outputs are recorded on one
-// driver (a GPU's, once there is one) and compared with those of another (the software GPU's).
+// The conformance set: small kernels of one instruction form each, whose outputs are recorded on
+// one driver (a GPU's, once there is one) and compared with those of another (the software GPU's).
 //
-// A row of the tables (*.def) has the PTX and, apart from any driver, what it computes. A kernel has
-// CONFORM_CTAS CTAs of one warp; lane l of CTA c reads inputs[c][i][l] and leaves outputs[c][o][l].
+// A row of the tables (*.def) has the PTX and, apart from any driver, what it computes. A kernel
+// has CONFORM_CTAS CTAs of one warp; lane l of CTA c reads inputs[c][i][l] and leaves
+// outputs[c][o][l].
 #ifndef TESTS_SIMGPU_CONFORMANCE_H
 #define TESTS_SIMGPU_CONFORMANCE_H
 
@@ -10,9 +11,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "conformance_number.h"
+#include "tests/simgpu/conformance/conformance_number.h"
 
-enum { CONFORM_CTAS = 8, CONFORM_LANES = 32, CONFORM_MOST_INPUTS = 10, CONFORM_MOST_OUTPUTS = 4 };
+enum { CONFORM_CTAS = 8, CONFORM_LANES = 32, CONFORM_INPUTS_MAX = 10, CONFORM_OUTPUTS_MAX = 4 };
 
 // What a kernel reads. UNIT and WHOLE are products' operands: numbers in [-1, 1], or small whole
 // numbers, whose sums are exact in any order; the accumulators that follow them are f32 or s32.

@@ -1,10 +1,10 @@
-#include "conformance_gpu.h"
+#include "tests/simgpu/conformance/conformance_gpu.h"
 
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-// The images, put into the program by conformance_images.S.
+/* The images, put into the program by conformance_images.S. */
 extern const char conform_image_80[], conform_image_90[];
 
 typedef int status;
@@ -29,7 +29,7 @@ struct conform_gpu {
   status (*error_name)(status code, const char **name);
   char name[256];
   int architecture;
-  void *modules[2];  // sm_80, sm_90; NULL until one of its rows runs
+  void *modules[2]; /* sm_80, sm_90; NULL until one of its rows runs */
   uint64_t inputs, outputs;
 };
 
@@ -80,8 +80,8 @@ static bool start(struct conform_gpu *gpu) {
       !check(gpu, gpu->get_attribute(&minor, COMPUTE_CAPABILITY_MINOR, device), "the minor") ||
       !check(gpu, gpu->retain(&context, device), "cuDevicePrimaryCtxRetain") ||
       !check(gpu, gpu->set_current(context), "cuCtxSetCurrent") ||
-      !check(gpu, gpu->allocate(&gpu->inputs, lane_bytes * CONFORM_MOST_INPUTS), "cuMemAlloc") ||
-      !check(gpu, gpu->allocate(&gpu->outputs, lane_bytes * CONFORM_MOST_OUTPUTS), "cuMemAlloc")) {
+      !check(gpu, gpu->allocate(&gpu->inputs, lane_bytes * CONFORM_INPUTS_MAX), "cuMemAlloc") ||
+      !check(gpu, gpu->allocate(&gpu->outputs, lane_bytes * CONFORM_OUTPUTS_MAX), "cuMemAlloc")) {
     return false;
   }
   gpu->architecture = 10 * major + minor;
@@ -108,7 +108,7 @@ int conform_architecture(const struct conform_gpu *gpu) {
 }
 
 bool conform_run(struct conform_gpu *gpu, const struct conform_row *row, uint32_t *outputs) {
-  static uint32_t words[CONFORM_CTAS * CONFORM_MOST_INPUTS][CONFORM_LANES];
+  static uint32_t words[CONFORM_CTAS * CONFORM_INPUTS_MAX][CONFORM_LANES];
   for (int cta = 0; cta < CONFORM_CTAS; cta++) conform_fill(row, cta, words + cta * row->inputs);
   size_t lane_bytes = (size_t)CONFORM_CTAS * CONFORM_LANES * 4;
   void **module = &gpu->modules[row->sm == 90], *function;

@@ -2,7 +2,7 @@
 #ifndef TESTS_SIMGPU_CONFORMANCE_GPU_H
 #define TESTS_SIMGPU_CONFORMANCE_GPU_H
 
-#include "conformance.h"
+#include "tests/simgpu/conformance/conformance.h"
 
 struct conform_gpu;
 

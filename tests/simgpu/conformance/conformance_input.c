@@ -1,10 +1,10 @@
-// What the kernels read: from a seed of the kernel's name, so that a new row changes no other.
+/* What the kernels read: from a seed of the kernel's name, so that a new row changes no other. */
 #include <string.h>
 
-#include "conformance.h"
+#include "tests/simgpu/conformance/conformance.h"
 
 static uint32_t next(uint64_t *state) {
-  // A linear congruence with Knuth's multiplier; its upper half is random enough.
+  /* A linear congruence with Knuth's multiplier; its upper half is random enough. */
   *state = *state * 6364136223846793005u + 1442695040888963407u;
   return (uint32_t)(*state >> 32);
 }
@@ -25,7 +25,8 @@ static uint32_t special_word(uint32_t choice) {
   return words[choice % (sizeof words / sizeof *words)];
 }
 
-// Zeros, ones, infinities, NaN, the ends of the ranges of f32, f16, e4m3 and s32, ties, subnormals.
+/* Zeros, ones, infinities, NaN, the ends of the ranges of f32, f16, e4m3 and s32, ties, subnormals.
+ */
 static uint32_t special_float(uint32_t choice) {
   static const uint32_t words[] = {
       0x00000000, 0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000, 0x7fc00000,
@@ -58,7 +59,7 @@ static uint32_t packed(uint64_t *state, enum number type, bool whole) {
   for (int at = 0; at < 32; at += number_bits(type)) {
     bool is_integer = type == NUMBER_S8 || type == NUMBER_U8;
     double value = is_integer ? (double)(next(state) >> 24) - 128 : uniform(state, -1, 1);
-    // e5m2 is exact to 4.
+    /* e5m2 is exact to 4. */
     if (whole) value = (double)(next(state) % 9) - 4;
     word |= number_encode(type, (long double)value) << at;
   }
@@ -74,7 +75,7 @@ static uint32_t accumulator(uint64_t *state, enum number type, bool whole) {
 static uint32_t product_operand(const struct conform_row *row, int input, uint64_t *state) {
   bool whole = row->source >= FROM_WHOLE;
   enum number type = (enum number)(row->source - (whole ? FROM_WHOLE : FROM_UNIT));
-  // Accumulators of f16 look like the factors.
+  /* Accumulators of f16 look like the factors. */
   bool is_factor = input < row->inputs - 4 || row->outputs == 2;
   return is_factor ? packed(state, type, whole) : accumulator(state, type, whole);
 }

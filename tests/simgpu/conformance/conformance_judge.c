@@ -1,13 +1,13 @@
 #include <math.h>
 
-#include "conformance.h"
+#include "tests/simgpu/conformance/conformance.h"
 
 static bool numbers_agree(const struct conform_judge *judge, uint32_t a, uint32_t b) {
   if (a == b) return true;
   double x = number_decode(judge->type, a), y = number_decode(judge->type, b);
   if (isnan(x) || isnan(y)) return isnan(x) && isnan(y);
   if (isinf(x) || isinf(y)) return x == y;
-  // Without a bound, zeros of different signs differ.
+  /* Without a bound, zeros of different signs differ. */
   if (judge->ulp == 0 && judge->absolute == 0) return false;
   double larger = fmax(fabs(x), fabs(y));
   double unit = larger > 0 ? ldexp(1, ilogb(larger) - number_mantissa_bits(judge->type)) : 0;

@@ -1,9 +1,9 @@
-#include "conformance_number.h"
+#include "tests/simgpu/conformance/conformance_number.h"
 
 #include <math.h>
 #include <string.h>
 
-// Fields of the floats: sign, exponent, mantissa; e4m3 has no infinity and one NaN.
+/* Fields of the floats: sign, exponent, mantissa; e4m3 has no infinity and one NaN. */
 static const struct {
   int bits, exponent, mantissa;
 } formats[NUMBER_COUNT] = {{32, 0, 31}, {8, 0, 8},   {8, 0, 7}, {16, 5, 10}, {16, 8, 7},
@@ -17,7 +17,7 @@ int number_mantissa_bits(enum number type) {
   return formats[type].mantissa;
 }
 
-// tf32 lies in the upper bits of a register.
+/* tf32 lies in the upper bits of a register. */
 static int unused_bits(enum number type) {
   return type == NUMBER_TF32 ? 13 : 0;
 }
@@ -62,12 +62,12 @@ static uint32_t encode(enum number type, long double value, long double (*round)
   uint32_t code = 0, largest = largest_code(type);
   value = fabsl(value);
   if (value >= ldexpl(1, bias + 2)) {
-    // Towards zero only infinity itself becomes infinity.
+    /* Towards zero only infinity itself becomes infinity. */
     code = round == truncl && !isinf(value) ? largest - 1 : largest;
   } else if (value > 0) {
     int exponent = ilogbl(value) < 1 - bias ? 1 - bias : ilogbl(value);
     uint32_t units = (uint32_t)round(ldexpl(value, mantissa_bits - exponent));
-    // units holds the leading one, which adds one to the exponent field; a carry adds another.
+    /* units holds the leading one, which adds one to the exponent field; a carry adds another. */
     code = ((uint32_t)(exponent + bias - 1) << mantissa_bits) + units;
     if (code > largest) code = largest;
     if (code == largest && round == truncl) code = largest - 1;
@@ -86,7 +86,7 @@ uint32_t number_encode_to_zero(enum number type, long double value) {
 uint32_t number_fma(enum number type, double a, double b, double c) {
   long double product = (long double)a * b, sum = product + c, part = sum - product;
   long double error = (product - (sum - part)) + (c - part);
-  // What the sum has lost only matters where the sum itself lies half way between two numbers.
+  /* What the sum has lost only matters where the sum itself lies half way between two numbers. */
   if (error > 0) sum = nextafterl(sum, (long double)INFINITY);
   if (error < 0) sum = nextafterl(sum, -(long double)INFINITY);
   return number_encode(type, sum);

@@ -1,5 +1,5 @@
-// Runs the conformance set on a driver; records what it gives, compares it with a recording, or with
-// the definitions.
+/* Runs the conformance set on a driver; records what it gives, compares it with a recording, or
+ * with the definitions. */
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -7,8 +7,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "conformance_gpu.h"
-#include "conformance_recording.h"
+#include "tests/simgpu/conformance/conformance_gpu.h"
+#include "tests/simgpu/conformance/conformance_recording.h"
 
 static const char USAGE[] =
     "usage: conformance_record --out DIR | --compare DIR | --define  [--exactly] [--order N]\n"
@@ -29,7 +29,7 @@ struct session {
   bool exactly;
   unsigned order;
   struct conform_gpu *gpu;
-  FILE *files[2];  // of sm_80 and sm_90; NULL where there is none
+  FILE *files[2]; /* of sm_80 and sm_90; NULL where there is none */
   size_t run, skipped, differing;
 };
 
@@ -76,7 +76,7 @@ static bool open_files(struct session *session) {
 }
 
 static void define_outputs(const struct conform_row *row, uint32_t *wanted) {
-  uint32_t in[CONFORM_MOST_INPUTS][CONFORM_LANES] = {{0}};
+  uint32_t in[CONFORM_INPUTS_MAX][CONFORM_LANES] = {{0}};
   for (uint32_t cta = 0; cta < CONFORM_CTAS; cta++) {
     conform_fill(row, (int)cta, in);
     uint32_t *at = wanted + conform_words(row) / CONFORM_CTAS * cta;
@@ -90,7 +90,7 @@ static void print_difference(const struct session *session, const struct conform
   size_t cta = i / CONFORM_LANES / (size_t)row->outputs;
   printf("%s: CTA %zu, lane %zu, output %zu is 0x%08" PRIx32 ", %s 0x%08" PRIx32, row->name, cta,
          lane, output, got, session->mode == DEFINE ? "defined as" : "recorded as", wanted);
-  uint32_t in[CONFORM_MOST_INPUTS][CONFORM_LANES];
+  uint32_t in[CONFORM_INPUTS_MAX][CONFORM_LANES];
   conform_fill(row, (int)cta, in);
   printf(", of");
   for (int k = 0; k < row->inputs; k++) printf(" 0x%08" PRIx32, in[k][lane]);
@@ -112,7 +112,7 @@ static void compare(struct session *session, const struct conform_row *row, cons
 }
 
 static bool run_row(struct session *session, const struct conform_row *row) {
-  uint32_t got[CONFORM_MOST_WORDS], wanted[CONFORM_MOST_WORDS];
+  uint32_t got[CONFORM_WORDS_MAX], wanted[CONFORM_WORDS_MAX];
   FILE *file = session->files[row->sm == 90];
   bool has_nothing = session->mode != DEFINE && !file;
   if (row->sm > conform_architecture(session->gpu) || has_nothing) {
@@ -139,7 +139,7 @@ static size_t common_divisor(size_t a, size_t b) {
   return b ? common_divisor(b, a % b) : a;
 }
 
-// Every row once: a stride that has no divisor in common with their number visits them all.
+/* Every row once: a stride that has no divisor in common with their number visits them all. */
 static bool run_rows(struct session *session) {
   size_t stride = 1 + session->order * 17 % conform_row_count, at = session->order;
   while (common_divisor(stride, conform_row_count) != 1) stride++;

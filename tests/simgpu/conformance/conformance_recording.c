@@ -1,4 +1,4 @@
-#include "conformance_recording.h"
+#include "tests/simgpu/conformance/conformance_recording.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -5,9 +5,9 @@
 
 #include <stdio.h>
 
-#include "conformance.h"
+#include "tests/simgpu/conformance/conformance.h"
 
-enum { CONFORM_MOST_WORDS = CONFORM_CTAS * CONFORM_MOST_OUTPUTS * CONFORM_LANES };
+enum { CONFORM_WORDS_MAX = CONFORM_CTAS * CONFORM_OUTPUTS_MAX * CONFORM_LANES };
 
 // Words that a row leaves.
 size_t conform_words(const struct conform_row *row);

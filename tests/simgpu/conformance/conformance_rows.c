@@ -1,10 +1,10 @@
-// The rows of the three tables, each with its definition. The definitions are for reading: they follow
-// the PTX manual's text, one lane at a time, and share nothing with the simulator.
+/* The rows of the three tables, each with its definition. The definitions are for reading: they
+ * follow the PTX manual's text, one lane at a time, and share nothing with the simulator. */
 #include <fenv.h>
 #include <math.h>
 #include <string.h>
 
-#include "conformance.h"
+#include "tests/simgpu/conformance/conformance.h"
 
 typedef uint32_t u32;
 typedef int32_t s32;
@@ -41,7 +41,7 @@ static int count_bits(u32 word) {
   for (; word; word >>= 1) count += word & 1;
   return count;
 }
-// -1 where there is none.
+/* -1 where there is none. */
 static int highest_bit(u32 word) {
   int bit = -1;
   for (; word; word >>= 1) bit++;
@@ -52,7 +52,7 @@ static u32 reversed(u32 word) {
   for (int i = 0; i < 32; i++) result |= (word >> i & 1) << (31 - i);
   return result;
 }
-// Each byte of the result is one of the eight, or its sign.
+/* Each byte of the result is one of the eight, or its sign. */
 static u32 permuted(u32 a, u32 b, u32 selector) {
   u32 result = 0;
   for (int i = 0; i < 4; i++) {
@@ -89,7 +89,7 @@ static inline double saturated_double(double value) {
 static inline float saturated(float value) {
   return (float)saturated_double((double)value);
 }
-// A NaN loses; of zeros the negative one is less.
+/* A NaN loses; of zeros the negative one is less. */
 static inline double lesser_double(double x, double y) {
   if (isnan(x)) return y;
   if (isnan(y)) return x;
@@ -102,7 +102,7 @@ static inline float lesser(float x, float y) {
 static inline u32 positive(u32 code, u32 infinity) {
   return (code & 0x8000) && (code & 0x7fff) <= infinity ? 0 : code;
 }
-// In the processor's rounding mode; volatile, so that nothing is computed before it is set.
+/* In the processor's rounding mode; volatile, so that nothing is computed before it is set. */
 static float fma_rounded(float x, float y, float z, int mode) {
   volatile float a = x, b = y, c = z;
   int before = fegetround();
@@ -119,7 +119,7 @@ static float rounded(double value, int mode) {
   fesetround(before);
   return result;
 }
-// cvt to an integer: NaN is 0, what is too large or small the nearest limit.
+/* cvt to an integer: NaN is 0, what is too large or small the nearest limit. */
 static s64 whole(double value, s64 low, s64 high) {
   if (isnan(value)) return 0;
   return value <= (double)low ? low : value >= (double)high ? high : (s64)value;
@@ -133,7 +133,7 @@ static u32 pair_sum(enum number type, u32 a, u32 b) {
   return sum;
 }
 
-// The manual's description of shfl: leaves the source lane in *source, returns the predicate.
+/* The manual's description of shfl: leaves the source lane in *source, returns the predicate. */
 static bool shuffle_source(char mode, u32 l, u32 b, u32 bound, u32 *source) {
   s32 lane = (s32)l, step = (s32)b, clamp_lane = bound & 31, segment = bound >> 8 & 31;
   s32 most = (lane & segment) | (clamp_lane & ~segment), least = lane & segment;
@@ -149,7 +149,7 @@ static bool shuffle_source(char mode, u32 l, u32 b, u32 bound, u32 *source) {
 static u32 half_at(words_in in, u32 row, u32 column) {
   return in[column / 2][row] >> column % 2 * 16 & 0xffff;
 }
-// Lane l holds row l / 4, columns 2 (l % 4) and the next; turned: of the transposed matrix.
+/* Lane l holds row l / 4, columns 2 (l % 4) and the next; turned: of the transposed matrix. */
 static u32 fragment(words_in in, u32 matrix, u32 l, int turned) {
   u32 result = 0;
   for (u32 i = 0; i < 2; i++) {
@@ -158,7 +158,7 @@ static u32 fragment(words_in in, u32 matrix, u32 l, int turned) {
   }
   return result;
 }
-// The element of a matrix that is spread over the lanes.
+/* The element of a matrix that is spread over the lanes. */
 static u32 spread_half(const u32 *words, u32 row, u32 column) {
   return words[row * 4 + column / 2] >> column % 2 * 16 & 0xffff;
 }
@@ -176,7 +176,7 @@ static u32 stored_word(const u32 *words, u32 row, u32 word, int turned) {
   return result;
 }
 
-// Element (row, k) of A: register 2 (k's half) + (row's half) of lane 4 (row % 8) + k's group.
+/* Element (row, k) of A: register 2 (k's half) + (row's half) of lane 4 (row % 8) + k's group. */
 static double element_a(words_in in, enum number type, u32 row, u32 k) {
   u32 each = 32 / (u32)number_bits(type), group = k / each;
   u32 word = in[group / 4 * 2 + row / 8][row % 8 * 4 + group % 4];
@@ -222,7 +222,7 @@ static void half_product(words_in in, u32 *out, u32 l, u32 k_count) {
 #define CONFORM(name, sm, inputs, outputs, source, judge, text, ...)                  \
   static void define_##name(words_in in, u32(*all)[CONFORM_LANES], u32 cta) {         \
     for (u32 l = 0; l < CONFORM_LANES; l++) {                                         \
-      u32 out[CONFORM_MOST_OUTPUTS] = {0};                                            \
+      u32 out[CONFORM_OUTPUTS_MAX] = {0};                                             \
       u32 a = in[0][l], b = inputs > 1 ? in[1][l] : 0, c = inputs > 2 ? in[2][l] : 0, \
           d = inputs > 3 ? in[3][l] : 0;                                              \
       (void)a, (void)b, (void)c, (void)d, (void)cta;                                  \
@@ -230,12 +230,12 @@ static void half_product(words_in in, u32 *out, u32 l, u32 k_count) {
       for (int o = 0; o < outputs; o++) all[o][l] = out[o];                           \
     }                                                                                 \
   }
-#include "conformance_arithmetic.def"
-#include "conformance_convert.def"
-#include "conformance_warp.def"
+#include "tests/simgpu/conformance/conformance_arithmetic.def"
+#include "tests/simgpu/conformance/conformance_convert.def"
+#include "tests/simgpu/conformance/conformance_warp.def"
 #undef CONFORM
 
-// In parentheses, so that a judge stays one argument on its way through the tables' macros.
+/* In parentheses, so that a judge stays one argument on its way through the tables' macros. */
 #define BITS (NUMBER_S32, 0, 0)
 #define F32 (NUMBER_F32, 0, 0)
 #define EXACT(type) (type, 0, 0)
@@ -245,8 +245,8 @@ static void half_product(words_in in, u32 *out, u32 l, u32 k_count) {
 #define CONFORM(name, sm, inputs, outputs, source, judge, text, ...) \
   {#name, sm, inputs, outputs, source, JUDGE judge, text, define_##name},
 const struct conform_row conform_rows[] = {
-#include "conformance_arithmetic.def"
-#include "conformance_convert.def"
-#include "conformance_warp.def"
+#include "tests/simgpu/conformance/conformance_arithmetic.def"
+#include "tests/simgpu/conformance/conformance_convert.def"
+#include "tests/simgpu/conformance/conformance_warp.def"
 };
 const size_t conform_row_count = sizeof conform_rows / sizeof *conform_rows;

@@ -1,8 +1,8 @@
-// Prints the PTX of the rows of one architecture: conformance_text 80|90. The build compiles it.
+/* Prints the PTX of the rows of one architecture: conformance_text 80|90. The build compiles it. */
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "conformance.h"
+#include "tests/simgpu/conformance/conformance.h"
 
 static const char PROLOGUE[] =
     ".reg .b32 %i<10>, %o<4>, %t<4>, %lane, %cta, %tile, %slot;\n"
@@ -13,7 +13,7 @@ static const char PROLOGUE[] =
     "ld.param.u64 %base, [inputs]; cvta.to.global.u64 %base, %base;\n"
     "ld.param.u64 %out, [outputs]; cvta.to.global.u64 %out, %out;\n";
 
-// %base: the CTA's inputs; %in, %out: the lane's first word; %slot: 8 bytes of shared memory.
+/* %base: the CTA's inputs; %in, %out: the lane's first word; %slot: 8 bytes of shared memory. */
 static void print_kernel(const struct conform_row *row) {
   printf("\n.visible .entry %s(.param .u64 inputs, .param .u64 outputs) {\n", row->name);
   fputs(PROLOGUE, stdout);

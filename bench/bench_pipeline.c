@@ -1,9 +1,0 @@
-/* bench_pipeline.c - see bench_pipeline.h: the table of contestants. */
-#include "bench_pipeline.h"
-
-static const fv_bench_pipeline *const pipelines[] = {&fv_bench_fovea_cpu, &fv_bench_naive_cpu};
-
-const fv_bench_pipeline *fv_bench_pipeline_at(int index) {
-  int count = (int)(sizeof pipelines / sizeof pipelines[0]);
-  return index < count ? pipelines[index] : NULL;
-}

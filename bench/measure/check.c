@@ -1,0 +1,82 @@
+/* check.c - see check.h.
+ *
+ * The allowance. With |q|, |k|, |v| <= 1 and u = 2^-24, the unit roundoff of f32. A sum of n
+ * products of random numbers is off by at most 8 sqrt(n) u times the sum of their sizes, except
+ * with a probability below 2 n exp(-32) (Higham and Mary, SIAM J. Sci. Comput. 41, 2019, lambda =
+ * 8); the worst case, n u, would be as large as the results themselves at 16384 keys. So
+ *
+ *   a logit, dim products of size 1 times 1 / sqrt(dim), is off by at most 8 dim u;
+ *   a weight is exp(logit - maximum) / sum. An error e in each logit changes it by a factor within
+ *   exp(+-2 e), through itself and through the sum; the polynomial of exp is right to 4 u;
+ *   the sums of len_kv weights and of their products are off by 8 sqrt(len_kv) u each;
+ *   |out| <= 1, as weights sum to 1 and |v| <= 1.
+ *
+ * One result is off by at most 16 dim u + 16 sqrt(len_kv) u + 16 u, and two are apart by twice
+ * that. 16-bit inputs are exact in f32; of 16-bit types the result is rounded once, on both sides,
+ * and fovea may round probabilities to the type as well.
+ *
+ * Scores in the tensors' dtype, of unit roundoff r. A logit is a sum of dim independent products of
+ * mean 0 and size at most 1, divided by sqrt(dim): larger than 8 with a probability below 2
+ * exp(-32) (Hoeffding 1963). It is stored before and the weight after the exponential, so a logit
+ * is off by 8 r, a weight by a factor of 1 +- (16 r + r).
+ *
+ * Typically. Results are sums of weights times values. If weight j is off by a factor of 1 + d_j
+ * and values are independent of that with mean 0, the mean square of the error is that of the
+ * result times at most that of d. A uniform logit product has the mean square 1 / 9, so the logit's
+ * is 1 / 3: of d that is r / 3 for the score, r for the weight on either side, r for the result on
+ * either side: at most 4.4 r, and what was computed in f32 as above, on both sides. */
+#include "bench/measure/check.h"
+
+#include <math.h>
+
+#include "csrc/numeric.h"
+
+static double roundoff_of(fovea_dtype dtype) {
+  return dtype == FOVEA_F32 ? 0x1p-24 : dtype == FOVEA_F16 ? 0x1p-11 : 0x1p-8;
+}
+
+double fv_bench_score_allowance(const fv_bench_problem *problem) {
+  return problem->dtype == FOVEA_F32 ? 0 : 17 * roundoff_of(problem->dtype);
+}
+
+double fv_bench_typical_allowance(const fv_bench_problem *problem) {
+  double u = 0x1p-24, dim = (double)problem->dim, keys = (double)problem->len_kv;
+  return 2 * 16 * (dim + sqrt(keys) + 1) * u + 4.4 * roundoff_of(problem->dtype);
+}
+
+double fv_bench_allowance(const fv_bench_problem *problem) {
+  double u = 0x1p-24, dim = (double)problem->dim, keys = (double)problem->len_kv;
+  double computed = 16 * (dim + sqrt(keys) + 1) * u;
+  double roundoff = roundoff_of(problem->dtype);
+  double rounded = roundoff;                            /* half of it on each side, as |out| <= 1 */
+  if (problem->dtype != FOVEA_F32) rounded += roundoff; /* of fovea's probabilities */
+  return 2 * computed + rounded;
+}
+
+static double value_at(const void *data, int64_t index, fovea_dtype dtype) {
+  if (dtype == FOVEA_F32) return ((const float *)data)[index];
+  uint16_t code = ((const uint16_t *)data)[index];
+  return dtype == FOVEA_F16 ? fv_f16_to_f32(code) : fv_bf16_to_f32(code);
+}
+
+double fv_bench_distance(const void *a, const void *b, int64_t count, fovea_dtype dtype) {
+  double most = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    double apart = fabs(value_at(a, i, dtype) - value_at(b, i, dtype));
+    if (!(apart <= most)) most = apart;
+    if (isnan(apart)) return INFINITY;
+  }
+  return most;
+}
+
+double fv_bench_typical_distance(const void *expected, const void *got, int64_t count,
+                                 fovea_dtype dtype) {
+  double apart = 0, size = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    double x = value_at(expected, i, dtype), y = value_at(got, i, dtype);
+    apart += (x - y) * (x - y);
+    size += x * x;
+  }
+  if (isnan(apart)) return INFINITY;
+  return apart > 0 ? sqrt(apart / size) : 0;
+}

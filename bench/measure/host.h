@@ -1,0 +1,28 @@
+/* host.h - what a call takes on the host: check, plan, launch, on a driver that does nothing. */
+#ifndef FV_BENCH_HOST_H
+#define FV_BENCH_HOST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct fv_bench_host_cost {
+  double microseconds; /* of a call: the median of the rounds */
+  double spread;       /* half the distance of the quartiles, as a part of the median */
+  int64_t calls, allocations;
+} fv_bench_host_cost;
+
+/* Of fovea_attention in prefill and in decoding. FOVEA_CUDA_DRIVER, if it is not set, becomes the
+ * fovea-null-driver.so beside this program. False: said why on stderr. */
+bool fv_bench_host_measure(fv_bench_host_cost *prefill, fv_bench_host_cost *decode);
+
+/* How many allocations this program's own code has asked for, all threads together. */
+int64_t fv_bench_host_allocations(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* FV_BENCH_HOST_H */

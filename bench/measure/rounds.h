@@ -1,0 +1,49 @@
+/* rounds.h - times contestants in turns: A B C, A B C, ... in one process, so that whatever
+ * the machine does meanwhile is done to all of them. */
+#ifndef FV_BENCH_ROUNDS_H
+#define FV_BENCH_ROUNDS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { FV_BENCH_REPETITIONS_MAX = 99, FV_BENCH_REPETITIONS_MIN = 9 };
+
+typedef struct fv_bench_contestant {
+  const char *pipeline;
+  bool (*run)(void *state); /* false: it failed, and has said why */
+  void *state;
+  double flops, bytes; /* of one run */
+  double peak_bytes;   /* memory it took besides the tensors; 0: not measured */
+  /* Filled in: of each round the mean of its runs */
+  int64_t iterations;
+  double seconds[FV_BENCH_REPETITIONS_MAX], cpu_seconds[FV_BENCH_REPETITIONS_MAX];
+} fv_bench_contestant;
+
+typedef struct fv_bench_timing {
+  int repetitions;
+  double least_seconds;         /* a sample in a warm cache runs so often that it takes this */
+  void (*flush)(void *context); /* called before each sample, which then is one run; or NULL */
+  void *flush_context;
+  /* Seconds that `iterations` runs in a row take, by a device's own clock; NULL: the
+   * processor's. */
+  bool (*measure)(void *context, fv_bench_contestant *contestant, int64_t iterations,
+                  double *seconds);
+  void *measure_context;
+} fv_bench_timing;
+
+/* Every contestant must have run once before. False if one failed. */
+bool fv_bench_rounds(fv_bench_contestant *contestants, int count, const fv_bench_timing *timing);
+
+double fv_bench_clock(void);
+
+/* Sleeps until threads that wait for more work by spinning have given up. */
+void fv_bench_settle(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* FV_BENCH_ROUNDS_H */

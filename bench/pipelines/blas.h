@@ -1,0 +1,23 @@
+/* blas.h - makes sure that the opponent's BLAS uses what the processor has. */
+#ifndef FV_BENCH_BLAS_H
+#define FV_BENCH_BLAS_H
+
+#include <stdbool.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The OPENBLAS_CORETYPE to be set, given the core that OpenBLAS chose by itself and the widest
+ * instructions of the processor ("avx512", "avx2", "portable"); NULL: its choice is as good. */
+const char *fv_bench_blas_better(const char *core, const char *widest);
+
+/* Starts this program again with OPENBLAS_CORETYPE if that is needed and the user has not set it:
+ * OpenBLAS reads it once, before main. Returns if there is nothing to do, or it can't be done,
+ * which the report's "blas_core" then shows. */
+void fv_bench_blas_choose(char **argv);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* FV_BENCH_BLAS_H */

@@ -1,0 +1,27 @@
+/* vector.h - the loops of the naive pipeline that are not products, vectorised.
+ *
+ * Compiled for several instruction sets, of which the widest that the processor has is chosen when
+ * the program starts, as OpenBLAS chooses for its products. */
+#ifndef FV_BENCH_VECTOR_H
+#define FV_BENCH_VECTOR_H
+
+#include <stdint.h>
+
+#include <fovea.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Softmax of the first `visible` scores of a row in place; the others become 0. If none is visible
+ * all do. */
+void fv_bench_softmax(float *row, int64_t visible, int64_t count);
+
+/* count elements of F16 or BF16 to f32 and back, to nearest even. */
+void fv_bench_widen(float *to, const uint16_t *from, int64_t count, fovea_dtype dtype);
+void fv_bench_narrow(uint16_t *to, const float *from, int64_t count, fovea_dtype dtype);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* FV_BENCH_VECTOR_H */

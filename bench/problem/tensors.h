@@ -1,0 +1,52 @@
+/* tensors.h - memory and contents of a problem's tensors. */
+#ifndef FV_BENCH_TENSORS_H
+#define FV_BENCH_TENSORS_H
+
+#include <stddef.h>
+
+#include "bench/problem/index.h"
+#include "csrc/host/pool.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Fresh zero pages straight from the system, so that the memory a pipeline needs can be read off
+ * the process, and is gone afterwards. NULL: out of memory. */
+void *fv_bench_map(size_t bytes);
+void fv_bench_unmap(void *memory, size_t bytes);
+
+/* Contiguous: [batch, len, heads, dim]; packed [rows or keys of all, heads, dim]; a paged cache
+ * [pages, page_len, heads, dim]. */
+typedef struct fv_bench_tensors {
+  fv_bench_problem problem;
+  void *q, *k, *v, *out;
+  int64_t q_count, kv_count; /* elements of q (and out), and of k (and v) */
+  fv_bench_index index;
+} fv_bench_tensors;
+
+/* Uniform random numbers in [-1, 1), the same on every machine: zeros would be multiplied with less
+ * power, and so faster. out is NaN. False: out of memory. */
+bool fv_bench_tensors_make(fv_bench_tensors *tensors, const fv_bench_problem *problem,
+                           fv_pool *pool);
+void fv_bench_tensors_free(fv_bench_tensors *tensors);
+
+/* Bytes that k and v have: in pages some more than those of the sequences' keys. */
+double fv_bench_tensors_kv_bytes(const fv_bench_tensors *tensors);
+
+/* Takes keys and values out of all caches of the processor. */
+void fv_bench_tensors_flush(const fv_bench_tensors *tensors);
+
+/* 64 random bits that depend on seed and index alone. */
+uint64_t fv_bench_random(uint64_t seed, int64_t index);
+
+/* Fills count elements of any dtype: element i depends on seed and i alone. */
+void fv_bench_fill(void *data, int64_t count, fovea_dtype dtype, uint64_t seed, fv_pool *pool);
+
+/* Takes memory out of all caches. Exported: measure/peer.h. */
+FOVEA_API void fv_bench_flush(const void *memory, size_t bytes);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* FV_BENCH_TENSORS_H */

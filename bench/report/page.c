@@ -1,0 +1,75 @@
+/* page.c - docs/performance.md: the newest committed report as Markdown. */
+#include <string.h>
+
+#include "bench/report/group.h"
+#include "bench/report/plot.h"
+#include "bench/report/table.h"
+
+static void print_method(FILE *stream) {
+  fputs(
+      "Rows are problems. fovea and the naive pipeline computed each on the same random\n"
+      "tensors, with the same number of threads, in turns, in one process; PyTorch, where\n"
+      "it took part, did so in turns with a fovea in its own process (fovea@torch), and \"x\n"
+      "torch\" compares those two. Results were compared before anything was timed. OpenBLAS\n"
+      "and PyTorch use the widest instructions that they know of the processor (blas_core\n"
+      "and torch below), fovea those of isa.\n\n"
+      "Times are medians, and spread is half the distance of the quartiles. GFLOP/s count 4\n"
+      "· batch · heads · dim per visible pair of row and key: for causal the exact number\n"
+      "of pairs, whatever a pipeline computes in vain. GB/s count the keys and values once.\n"
+      "\"Of peak\" and \"of read\" are parts of what the machine itself did in the same rounds:\n"
+      "multiply-adds in registers, with the instructions that fovea uses, and reading the\n"
+      "same keys and values. \"From memory\": they were in no cache when the clock started.\n"
+      "\"Memory\" is how much the resident set grew in the first call, besides the tensors.\n"
+      "\"x\" is how many times as fast fovea is: below 1 it is slower.\n\n"
+      "The naive pipeline multiplies queries and keys, takes the softmax, and multiplies\n"
+      "with the values, each result in memory: products by OpenBLAS, softmax vectorised,\n"
+      "16-bit tensors widened once. [pipelines/naive.c](../bench/pipelines/naive.c) says what "
+      "care\n"
+      "was taken of it.\n",
+      stream);
+}
+
+static void print_batches(FILE *stream) {
+  fputs(
+      "\nPacked, paged and mixed rows are batches as servers have them: of unequal sequences,\n"
+      "from a sixteenth of the length that the table gives to all of it, evenly spread.\n"
+      "Packed prompts lie behind each other without padding. In a paged row each sequence has\n"
+      "one query row, and its keys and values lie in pages in no order. A mixed row is one\n"
+      "call for a chunk of a prompt and many rows that decode. OpenBLAS follows no page table,\n"
+      "so the naive pipeline gathers keys and values into one piece per sequence first; that\n"
+      "is in its time and in its memory.\n",
+      stream);
+}
+
+static void print_pictures(const fv_bench_result *result, const char *folder, FILE *stream) {
+  fv_bench_picture pictures[FV_BENCH_PICTURES_MAX];
+  int count = fv_bench_plot_pictures(result, pictures);
+  fputs("\n## Pictures\n\n", stream);
+  for (int i = 0; i < count; ++i) {
+    char name[FV_BENCH_PICTURE_NAME], title[160];
+    fv_bench_plot_name(&pictures[i], name);
+    fv_bench_plot_title(&pictures[i], title, sizeof title);
+    fprintf(stream, "![%s](%s/%s.png)\n\n", title, folder, name);
+  }
+}
+
+void fv_bench_page_print(const fv_bench_result *result, const char *folder, FILE *stream) {
+  fputs(
+      "# Performance\n\n"
+      "<!-- written by scripts/performance-page from the newest report in bench/results -->\n\n",
+      stream);
+  fprintf(stream, "Measured on %s, %s threads, %s instructions; fovea at commit %s.\n\n",
+          fv_bench_result_context(result, "machine"), fv_bench_result_context(result, "threads"),
+          fv_bench_result_context(result, "isa"), fv_bench_result_context(result, "commit"));
+  print_method(stream);
+  if (fv_bench_group_any_unequal(result)) print_batches(stream);
+  fputs("\n## Machine and commands\n\n```text\n", stream);
+  fv_bench_machine_print(result, stream);
+  fputs("```\n\nMade by `", stream);
+  fprintf(stream,
+          "%s`; all numbers, repetition by repetition, are in\n[results.json](%s/results.json).\n",
+          fv_bench_result_context(result, "script"), folder);
+  print_pictures(result, folder, stream);
+  fputs("## Numbers\n", stream);
+  fv_bench_groups_print(result, stream);
+}

@@ -1,0 +1,326 @@
+/* map.c - `fovea map`: the weights of one batch row as a heat map, in a file or in the terminal. */
+#include <argp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "cli/command/command.h"
+#include "cli/command/map_title.h"
+#include "cli/command/output_path.h"
+#include "cli/command/report.h"
+#include "cli/error.h"
+#include "cli/heatmap/grid.h"
+#include "cli/heatmap/heatmap.h"
+#include "cli/heatmap/weight_bands.h"
+#include "cli/input/arguments.h"
+#include "cli/input/tokens.h"
+
+typedef struct map_options {
+  fv_input_options input;
+  const char *output;
+  int64_t batch, head;
+  bool one_head, all_heads; /* as given on the command line */
+  fv_heatmap_scale scale;
+} map_options;
+
+/* The part of a batch row that holds real tokens, its weights reduced to what a page can show. */
+typedef struct map_data {
+  int64_t rows, keys, heads, first_head;
+  fv_heatmap_grid grid;
+  char **row_labels, **key_labels;
+  fv_heatmap_panel *panels;
+  char (*titles)[32];
+} map_data;
+
+/* ---- Weights ---- */
+
+/* Keys up to the last one that the attention mask leaves visible: the rest is padding. */
+static int64_t real_keys(const fv_input *input, int64_t batch) {
+  int64_t keys = input->args.k.shape[1];
+  if (!input->mask) return keys;
+  const unsigned char *mask = input->mask + batch * keys;
+  while (keys > 0 && !mask[keys - 1]) --keys;
+  return keys;
+}
+
+/* 2^26 weights take the CPU about half a second: from there on one wants to know how far it is. */
+static const int64_t long_work = INT64_C(1) << 26;
+
+/* On a terminal, after each band; the line is gone at the end. */
+static void show_progress(const map_data *map, int64_t done) {
+  int64_t rows = map->heads * map->rows;
+  if (rows < long_work / map->keys || !isatty(STDERR_FILENO)) return;
+  if (done < rows)
+    fprintf(stderr, "\rfovea map: %d %%", (int)(100.0 * (double)done / (double)rows));
+  if (done == rows) fputs("\r\033[K", stderr);
+}
+
+static int compute_head(fv_weight_bands *bands, map_data *map, int64_t h) {
+  int64_t count;
+  for (int64_t begin = 0; begin < map->rows; begin += count) {
+    count = map->rows - begin < bands->band_rows ? map->rows - begin : bands->band_rows;
+    int code = fv_weight_bands_compute(bands, map->first_head + h, begin, count);
+    if (code) return code;
+    for (int64_t r = 0; r < count; ++r) {
+      fv_heatmap_grid_add(&map->grid, (size_t)h, (size_t)(begin + r),
+                          bands->weights + r * bands->pitch);
+    }
+    show_progress(map, h * map->rows + begin + count);
+  }
+  return FV_EXIT_OK;
+}
+
+static int compute_weights(fovea_handle *handle, const fv_input *input, int64_t batch,
+                           map_data *map) {
+  if (map->heads < 1 || map->rows < 1 || map->keys < 1) {
+    return fv_cli_fail(FV_EXIT_INPUT, "%s: batch row %lld has nothing to draw", input->label,
+                       (long long)batch);
+  }
+  if (!fv_heatmap_grid_make(&map->grid, (size_t)map->heads, (size_t)map->rows, (size_t)map->keys)) {
+    return fv_cli_out_of_memory();
+  }
+  fv_weight_bands bands;
+  int code = fv_weight_bands_open(&bands, handle, input, batch, map->rows, map->keys);
+  for (int64_t h = 0; !code && h < map->heads; ++h) code = compute_head(&bands, map, h);
+  fv_weight_bands_close(&bands);
+  return code;
+}
+
+/* ---- Drawing ---- */
+
+static int make_panels(map_data *map) {
+  size_t cells = map->grid.cell_rows * map->grid.cell_cols;
+  map->panels = calloc((size_t)map->heads, sizeof *map->panels);
+  map->titles = calloc((size_t)map->heads, sizeof *map->titles);
+  if (!map->panels || !map->titles) return fv_cli_out_of_memory();
+  for (int64_t h = 0; h < map->heads; ++h) {
+    snprintf(map->titles[h], sizeof map->titles[h], "head %lld", (long long)(map->first_head + h));
+    map->panels[h].weights = map->grid.cells + (size_t)h * cells;
+    map->panels[h].title = map->titles[h];
+  }
+  return FV_EXIT_OK;
+}
+
+static size_t terminal_width(void) {
+  struct winsize size;
+  const char *columns = getenv("COLUMNS");
+  if (columns && atoi(columns) > 0) return (size_t)atoi(columns);
+  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
+  return 80;
+}
+
+static bool wants_color(void) {
+  const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
+  if (no_color && *no_color) return false;
+  return isatty(STDOUT_FILENO) && term && strcmp(term, "dumb");
+}
+
+static bool has_utf8(void) {
+  const char *locale = getenv("LC_ALL");
+  if (!locale || !*locale) locale = getenv("LC_CTYPE");
+  if (!locale || !*locale) locale = getenv("LANG");
+  return locale && (strstr(locale, "UTF-8") || strstr(locale, "utf8"));
+}
+
+static int draw(const map_options *options, const fv_heatmap *heatmap) {
+  char error[512] = "the map cannot be drawn in the terminal";
+  fv_heatmap_status status;
+  if (options->output) {
+    status = fv_heatmap_write(heatmap, options->output, error, sizeof error);
+    fv_heatmap_release();
+  } else {
+    fv_heatmap_terminal_options terminal = {terminal_width(), 0, wants_color(), has_utf8()};
+    status = fv_heatmap_terminal(heatmap, stdout, &terminal);
+  }
+  if (status == FV_HEATMAP_OK || ferror(stdout)) return fv_report_finish();
+  int code = FV_EXIT_OUTPUT;
+  if (status == FV_HEATMAP_UNKNOWN_FORMAT) code = FV_EXIT_USAGE;
+  if (status == FV_HEATMAP_BAD_MAP) code = FV_EXIT_INPUT;
+  return fv_cli_fail(code, "%s", error);
+}
+
+static int draw_map(const map_options *options, const fv_input *input, map_data *map) {
+  fv_map_title title;
+  fv_map_title_write(&title, input, options->batch, map->first_head, map->heads);
+  fv_heatmap heatmap = {.panels = map->panels,
+                        .panel_count = (size_t)map->heads,
+                        .rows = map->grid.cell_rows,
+                        .cols = map->grid.cell_cols,
+                        .rows_per_cell = map->grid.rows_per_cell,
+                        .cols_per_cell = map->grid.cols_per_cell,
+                        .row_labels = (const char *const *)map->row_labels,
+                        .col_labels = (const char *const *)map->key_labels,
+                        .title = title.title,
+                        .subtitle = title.subtitle,
+                        .scale = options->scale};
+  return draw(options, &heatmap);
+}
+
+/* ---- The command ---- */
+
+enum { OPT_BATCH = 'b', OPT_OUTPUT = 'o', OPT_HEAD = 700, OPT_ALL, OPT_COLORS };
+
+static const struct argp_option arguments[] = {
+    {NULL, 0, NULL, 0, "Picture:", 4},
+    {"batch", OPT_BATCH, "B", 0, "Batch row (default: 0)", 4},
+    {"head", OPT_HEAD, "H", 0, "Query head (default: 0)", 4},
+    {"all-heads", OPT_ALL, NULL, 0, "All heads, side by side", 4},
+    {"colors", OPT_COLORS, "head|shared|root", 0,
+     "Each head from 0 to its own largest weight (head, the default), all heads from 0 to the "
+     "largest of all (shared), or as head, by the square root, which shows faint weights (root)",
+     4},
+    {"output", OPT_OUTPUT, "FILE.png|svg|pdf", 0, "Where to draw (default: the terminal)", 4},
+    {0}};
+
+static int64_t parse_index(const char *text, const char *name, struct argp_state *state) {
+  int64_t index;
+  if (!fv_parse_count(text, 0, INT32_MAX, &index)) {
+    argp_error(state, "--%s: '%s' is not valid; write a number from 0 to %d", name, text,
+               INT32_MAX);
+  }
+  return index;
+}
+
+static fv_heatmap_scale parse_colors(const char *text, struct argp_state *state) {
+  if (!strcmp(text, "head")) return FV_HEATMAP_SCALE_PANEL;
+  if (!strcmp(text, "shared")) return FV_HEATMAP_SCALE_MAX;
+  if (!strcmp(text, "root")) return FV_HEATMAP_SCALE_ROOT;
+  argp_error(state, "--colors: '%s' is not valid; write head, shared or root", text);
+  return FV_HEATMAP_SCALE_PANEL;
+}
+
+static error_t parse(int key, char *value, struct argp_state *state) {
+  map_options *options = state->input;
+  switch (key) {
+    case ARGP_KEY_INIT:
+      state->child_inputs[0] = &options->input;
+      return 0;
+    case OPT_BATCH:
+      options->batch = parse_index(value, "batch", state);
+      return 0;
+    case OPT_HEAD:
+      options->head = parse_index(value, "head", state);
+      options->one_head = true;
+      return 0;
+    case OPT_ALL:
+      options->all_heads = true;
+      return 0;
+    case OPT_COLORS:
+      options->scale = parse_colors(value, state);
+      return 0;
+    case OPT_OUTPUT:
+      options->output = value;
+      return 0;
+    case ARGP_KEY_END:
+      if (options->one_head && options->all_heads) {
+        argp_error(state, "give either --head or --all-heads, not both");
+      }
+      return 0;
+    default:
+      return ARGP_ERR_UNKNOWN;
+  }
+}
+
+static const struct argp_child children[] = {{&fv_input_argp, 0, NULL, 0}, {0}};
+
+static const char help[] =
+    "Draws attention weights as a heat map: one row per query, one column per key."
+    "\v"
+    "Examples:\n"
+    "  fovea map examples/data/street-layer3.safetensors --head 5\n"
+    "  fovea map street.safetensors --all-heads --output heads.png\n"
+    "  fovea map street.safetensors --causal bottom-right --output causal.svg\n"
+    "\n"
+    "Labels are the tokens in the file's metadata, if it has any: tokens for the keys, and for the "
+    "queries too where there are as many; query_tokens for the queries. Keys that its "
+    "attention_mask hides at the end of a row are padding and left out; other keys that a query "
+    "does not see are hatched or grey. Maps too large for a page show the largest weight of each "
+    "block.\n"
+    "\n"
+    "Exit status: 0 drawn, 2 usage, 3 input missing or invalid, 4 no such device or kernel, 5 "
+    "output not writable or out of memory, 130 interrupted.";
+
+static const struct argp map_argp = {arguments, parse, "FILE.safetensors", help, children,
+                                     NULL,      NULL};
+
+static int choose_part(const map_options *options, const fv_input *input, map_data *map) {
+  const fovea_tensor *q = &input->args.q;
+  if (options->batch >= q->shape[0]) {
+    return fv_cli_fail(FV_EXIT_USAGE, "--batch %lld: %s has %lld batch rows, counted from 0",
+                       (long long)options->batch, input->label, (long long)q->shape[0]);
+  }
+  if (options->one_head && options->head >= q->shape[2]) {
+    return fv_cli_fail(FV_EXIT_USAGE, "--head %lld: %s has %lld heads, counted from 0",
+                       (long long)options->head, input->label, (long long)q->shape[2]);
+  }
+  map->keys = real_keys(input, options->batch);
+  /* Self-attention pads queries like keys. Queries with tokens of their own are others. */
+  bool others = fv_tensor_file_metadata(input->files[0], "query_tokens");
+  bool self = !others && q->shape[1] == input->args.k.shape[1];
+  map->rows = self ? map->keys : q->shape[1];
+  map->first_head = options->head;
+  map->heads = options->all_heads ? q->shape[2] : q->shape[2] < 1 ? 0 : 1;
+  return FV_EXIT_OK;
+}
+
+/* Tokens name keys, and rows too where there are as many, as in self-attention, and nothing else
+ * names them. */
+static int read_labels(const map_options *options, const fv_input *input, map_data *map) {
+  const char *of_queries = fv_tensor_file_metadata(input->files[0], "query_tokens");
+  int64_t rows = input->args.q.shape[1], keys = input->args.k.shape[1];
+  int code =
+      fv_tokens_read(input->tokens, "tokens", input->label, options->batch, keys, &map->key_labels);
+  if (!code && of_queries) {
+    code = fv_tokens_read(of_queries, "query_tokens", input->label, options->batch, rows,
+                          &map->row_labels);
+  }
+  if (!code && !of_queries && rows == keys) map->row_labels = map->key_labels;
+  return code;
+}
+
+static void free_map(const fv_input *input, map_data *map) {
+  if (map->row_labels != map->key_labels) {
+    fv_tokens_free(map->row_labels, input->args.q.shape[1]);
+  }
+  fv_tokens_free(map->key_labels, input->args.k.shape[1]);
+  free(map->panels);
+  free(map->titles);
+  free(map->grid.cells);
+}
+
+/* Labels first: they are refused before the work, not after it. */
+static int map(const map_options *options, const fv_input *input) {
+  map_data data = {0};
+  fovea_handle *handle;
+  int code = choose_part(options, input, &data);
+  if (!code && options->output) code = fv_output_path_check(options->output, input);
+  if (!code) code = fv_input_device(&options->input, &handle);
+  if (code) return code;
+  code = read_labels(options, input, &data);
+  if (!code) code = compute_weights(handle, input, options->batch, &data);
+  fovea_destroy(handle);
+  if (!code) code = make_panels(&data);
+  if (!code) code = draw_map(options, input, &data);
+  free_map(input, &data);
+  return code;
+}
+
+int fv_command_map(int argc, char **argv) {
+  map_options options = {.input = {.window_left = -1, .window_right = -1},
+                         .scale = FV_HEATMAP_SCALE_PANEL};
+  fv_input input;
+  char name[] = "fovea map";
+  argv[0] = name;
+  /* A write beyond the user's limit on the size of files is an error of the write, and no signal
+   * that would end the program without a word and with a temporary file left. */
+  signal(SIGXFSZ, SIG_IGN);
+  argp_parse(&map_argp, argc, argv, 0, NULL, &options);
+  int code = fv_input_open(&options.input, &input);
+  if (code) return code;
+  code = map(&options, &input);
+  fv_input_close(&input);
+  return code;
+}

@@ -1,0 +1,70 @@
+/* map_title.c - see map_title.h. Nobody finds out later what a picture shows unless it says so. */
+#include "cli/command/map_title.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Texts of files are cut, in characters' bytes, so that what follows them is not. */
+enum { NAME_BYTES_MAX = 60, LAYER_MAX = 20 };
+
+typedef struct text {
+  char *bytes;
+  size_t room, used;
+} text;
+
+static void append(text *to, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void append(text *to, const char *format, ...) {
+  va_list values;
+  va_start(values, format);
+  int length = vsnprintf(to->bytes + to->used, to->room - to->used, format, values);
+  va_end(values);
+  if (length > 0) to->used += (size_t)length;
+  if (to->used >= to->room) to->used = to->room - 1;
+}
+
+static void write_title(text *to, const fv_input *input, int64_t first_head, int64_t heads) {
+  const char *slash = strrchr(input->label, '/');
+  const char *layer = fv_tensor_file_metadata(input->files[0], "layer");
+  append(to, "%.*s", NAME_BYTES_MAX, slash ? slash + 1 : input->label);
+  if (layer) append(to, ", layer %.*s", LAYER_MAX, layer);
+  if (heads == 1) append(to, ", head %lld", (long long)first_head);
+  if (heads > 1) {
+    append(to, ", heads %lld to %lld", (long long)first_head, (long long)(first_head + heads - 1));
+  }
+}
+
+static void append_mask(text *to, const fv_input *input, int64_t batch) {
+  int64_t keys = input->args.k.shape[1], hidden = 0;
+  if (!input->mask) return;
+  for (int64_t j = 0; j < keys; ++j) hidden += !input->mask[batch * keys + j];
+  if (hidden) append(to, ", mask hides %lld of %lld keys", (long long)hidden, (long long)keys);
+  if (!hidden) append(to, ", mask hides no key");
+}
+
+/* -1 is no limit, as on the command line. */
+static long long side(fovea_window window) {
+  return window.kind == FOVEA_WINDOW_LIMITED ? window.count : -1;
+}
+
+static void write_subtitle(text *to, const fv_input *input, int64_t batch) {
+  const fovea_attention_args *args = &input->args;
+  const char *model = fv_tensor_file_metadata(input->files[0], "model");
+  bool window = args->window_left.kind || args->window_right.kind;
+  if (model) append(to, "%.*s, ", NAME_BYTES_MAX, model);
+  append(to, "batch row %lld", (long long)batch);
+  if (input->causal_name) append(to, ", causal %s", input->causal_name);
+  if (window) append(to, ", window %lld,%lld", side(args->window_left), side(args->window_right));
+  if (args->softcap > 0) append(to, ", softcap %g", (double)args->softcap);
+  append_mask(to, input, batch);
+  if (!input->causal_name && !window && !input->mask) append(to, ", no mask");
+}
+
+void fv_map_title_write(fv_map_title *title, const fv_input *input, int64_t batch,
+                        int64_t first_head, int64_t heads) {
+  text first = {title->title, sizeof title->title, 0};
+  text second = {title->subtitle, sizeof title->subtitle, 0};
+  write_title(&first, input, first_head, heads);
+  write_subtitle(&second, input, batch);
+}

@@ -1,0 +1,32 @@
+/* report.h - results for people and for programs: the fields that run and validate share. */
+#ifndef FV_REPORT_H
+#define FV_REPORT_H
+
+#include <jansson.h>
+
+#include "cli/judge/criteria.h"
+
+enum { FV_REPORT_SCHEMA = 1 };
+
+/* {schema, command, device, kernel, dtype, seconds, compared, pass, worst, first_bad}; the caller
+ * adds what its command has besides. NULL: out of memory. */
+json_t *fv_report_json(const char *command, const char *device, const char *kernel,
+                       const char *dtype, double seconds, const fv_verdict *verdict,
+                       const char *repeat);
+
+/* Text that need not be UTF-8, such as a path: what is not becomes U+FFFD. */
+json_t *fv_report_string(const char *text);
+
+/* The command line as one would type it again, quoted for the shell. NULL: out of memory. */
+char *fv_report_repeat(int argc, char **argv);
+
+/* Writes it to stdout, with a newline. Returns an exit code; takes the reference. */
+int fv_report_write(json_t *report);
+
+/* Prints the worst ratios as a table, then the first bad element if there is one. */
+void fv_report_print_verdict(const fv_verdict *verdict, const char *repeat);
+
+/* Makes sure that all that was printed has arrived. Returns an exit code; says it once. */
+int fv_report_finish(void);
+
+#endif /* FV_REPORT_H */

@@ -1,0 +1,32 @@
+/* schedule_list.h - which work each CTA of a call on CUDA takes, where the host can read its
+ * lengths and offsets: what attention_prepare finds out on the device, by the same rules
+ * (kernels/shared/schedule.h). */
+#ifndef FV_SCHEDULE_LIST_H
+#define FV_SCHEDULE_LIST_H
+
+#include "csrc/plan.h"
+#include "kernels/shared/schedule.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct fv_schedule_list {
+  fv_placed_tile *tiles[FV_LINES];
+  fv_placed_line lines[FV_LINES];
+  int32_t rows[FV_LINES]; /* of a tile of the line, at most */
+  int32_t heads, workers, chunked;
+} fv_schedule_list;
+
+/* For a plan that has a schedule. False: out of memory. */
+bool fv_schedule_list_make(const fv_plan *plan, const fv_problem *problem, fv_schedule_list *list);
+void fv_schedule_list_free(fv_schedule_list *list);
+
+/* A line of it, in the form that kernels/shared/schedule.h searches. */
+fv_schedule fv_schedule_list_line(const fv_schedule_list *list, int line);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* FV_SCHEDULE_LIST_H */

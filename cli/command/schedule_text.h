@@ -1,0 +1,21 @@
+/* schedule_text.h - what each CTA of a call on CUDA does, as text. */
+#ifndef FV_SCHEDULE_TEXT_H
+#define FV_SCHEDULE_TEXT_H
+
+#include <stdio.h>
+
+#include "cli/command/schedule_list.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Prints a row for every segment of every CTA, and how evenly bytes and FLOPs are shared. */
+void fv_schedule_print(FILE *to, const fv_plan *plan, const fv_problem *problem,
+                       const fv_schedule_list *list);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* FV_SCHEDULE_TEXT_H */

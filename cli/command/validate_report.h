@@ -1,0 +1,22 @@
+/* validate_report.h - what `fovea validate` found, and how it tells. */
+#ifndef FV_VALIDATE_REPORT_H
+#define FV_VALIDATE_REPORT_H
+
+#include "cli/validate/totals.h"
+
+typedef struct fv_validation {
+  const char *device; /* as it was asked for: "auto" */
+  const char *kernel; /* of a plain problem */
+  uint64_t seed;
+  double seconds;
+  bool interrupted;
+  bool held_to_coverage; /* whether the run was large enough for that */
+  const fv_totals *totals;
+} fv_validation;
+
+bool fv_validation_passes(const fv_validation *validation);
+
+/* To stdout. Returns an exit code. */
+int fv_validation_report(const fv_validation *validation, bool json);
+
+#endif /* FV_VALIDATE_REPORT_H */

@@ -1,0 +1,51 @@
+/* attention_input.h - what `run`, `map` and `explain` work on: q, k and v from files, the options
+ * that go with them, and the library's description of the call. */
+#ifndef FV_ATTENTION_INPUT_H
+#define FV_ATTENTION_INPUT_H
+
+#include <stdbool.h>
+
+#include <fovea.h>
+#include "cli/files/tensor_file.h"
+
+/* As given on the command line; `has_` says whether it was. */
+typedef struct fv_input_options {
+  const char *file;         /* FILE.safetensors, or the three below */
+  const char *q, *k, *v;    /* .npy files */
+  const char *layout;       /* "bhsd", "bshd" or NULL */
+  uint32_t device;          /* fovea_device */
+  int32_t ordinal, threads; /* 0: default */
+  uint32_t dtype;           /* FOVEA_NONE: the file's */
+  bool shapes_only;         /* nothing is read but headers; addresses stand for tensors */
+  bool has_causal, has_window, has_scale, has_softcap;
+  uint32_t alignment;                /* with has_causal */
+  int32_t window_left, window_right; /* -1: no limit */
+  float scale, softcap;
+} fv_input_options;
+
+typedef struct fv_input {
+  const char *label;    /* for messages: the file's path, or that of q */
+  const char *paths[3]; /* of the files */
+  fv_tensor_file *files[3];
+  int file_count;
+  bool shapes_only;    /* as in the options */
+  bool heads_first;    /* bhsd */
+  uint32_t file_dtype; /* of q, k and v; F32 if they differ */
+  uint32_t dtype;      /* of the computation */
+  void *buffers[5];    /* rounded q, k, v; out; lse */
+  unsigned char *mask;
+  fovea_attention_args args;               /* complete but for the workspace */
+  fovea_tensor expected_out, expected_lse; /* dtype NONE: the file has none */
+  const char *tokens;                      /* metadata, JSON; NULL: none */
+  const char *causal_name; /* "top-left", "bottom-right" or NULL: as metadata spells it */
+} fv_input;
+
+/* Opens, checks and converts. Returns an exit code; on failure the reason was printed and *input
+ * holds nothing. */
+int fv_input_open(const fv_input_options *options, fv_input *input);
+void fv_input_close(fv_input *input);
+
+/* Opens the device that the options name. Returns an exit code. */
+int fv_input_device(const fv_input_options *options, fovea_handle **handle);
+
+#endif /* FV_ATTENTION_INPUT_H */

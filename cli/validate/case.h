@@ -1,0 +1,32 @@
+/* case.h - runs one random case of `fovea validate` and judges it. */
+#ifndef FV_VALIDATE_CASE_H
+#define FV_VALIDATE_CASE_H
+
+#include "cli/judge/criteria.h"
+#include "cli/validate/draw_case.h"
+
+/* What one case showed. */
+typedef struct fv_case_result {
+  fv_verdict verdict;
+  bool failed;
+  bool out_of_memory;
+  uint64_t digest;  /* of all that the library wrote; 0 if it refused */
+  int64_t left_out; /* cases drawn before this one that the device does not support */
+  char reason[256]; /* of a failure that is not a number: "a canary behind out was overwritten" */
+  char kernel[96];  /* which computed it; "" if it was not an attention call, or none */
+} fv_case_result;
+
+/* One handle per number of threads; a case picks one for each of its two runs. */
+enum { FV_CASE_HANDLES = 4 };
+
+void fv_run_attention_case(fovea_handle *const handles[FV_CASE_HANDLES], fv_case *c,
+                           fv_random *random, fv_case_result *result);
+
+/* Merges of partial results, weights, and appends to caches, of types up to last_type: small cases
+ * of their own. */
+void fv_run_merge_case(fovea_handle *handle, fv_random *random, fv_case_result *result);
+void fv_run_weights_case(fovea_handle *handle, fv_case *c, fv_case_result *result);
+void fv_run_append_case(fovea_handle *handle, uint32_t last_type, fv_random *random,
+                        fv_case_result *result);
+
+#endif /* FV_VALIDATE_CASE_H */

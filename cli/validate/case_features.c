@@ -1,0 +1,78 @@
+/* case_features.c - see case_features.h. */
+#include "cli/validate/case_features.h"
+
+#include <stddef.h>
+
+const char *fv_feature_name(fv_feature feature) {
+  static const char *const names[] = {
+#define FV_FEATURE_NAME(identifier, name) name,
+      FV_FEATURE_MAP(FV_FEATURE_NAME)
+#undef FV_FEATURE_NAME
+  };
+  return names[feature];
+}
+
+/* Features [first, last] of one kind: a problem has exactly one, or at most one, of each. */
+typedef struct kind {
+  fv_feature first, last;
+  const char *rule;
+} kind;
+
+static const kind kinds[] = {
+    {FV_FEATURE_Q_F32, FV_FEATURE_Q_E4M3, "q has one dtype"},
+    {FV_FEATURE_K_F32, FV_FEATURE_K_I8, "k has one dtype"},
+    {FV_FEATURE_V_F32, FV_FEATURE_V_I8, "v has one dtype"},
+    {FV_FEATURE_OUT_F32, FV_FEATURE_OUT_E4M3, "out has one dtype"},
+    {FV_FEATURE_BIAS_F32, FV_FEATURE_BIAS_BF16, "bias has one dtype"},
+    {FV_FEATURE_LOGITS_EQUAL, FV_FEATURE_LOGITS_HUGE, "q and k are distributed in one way"},
+    {FV_FEATURE_VALUES_ONE_SIGN, FV_FEATURE_VALUES_HUGE, "v is distributed in one way"},
+    {FV_FEATURE_KV_PACKED, FV_FEATURE_PAGED_CSR, "pages exclude kv_offsets, and CSR a dense table"},
+};
+
+static const struct {
+  fv_feature a, b;
+  const char *rule;
+} exclusions[] = {
+    {FV_FEATURE_Q_SCALE, FV_FEATURE_Q_F32, "scales belong to 8-bit tensors"},
+    {FV_FEATURE_Q_SCALE, FV_FEATURE_Q_F16, "scales belong to 8-bit tensors"},
+    {FV_FEATURE_Q_SCALE, FV_FEATURE_Q_BF16, "scales belong to 8-bit tensors"},
+    {FV_FEATURE_K_SCALE, FV_FEATURE_K_F32, "scales belong to 8-bit tensors"},
+    {FV_FEATURE_K_SCALE, FV_FEATURE_K_F16, "scales belong to 8-bit tensors"},
+    {FV_FEATURE_K_SCALE, FV_FEATURE_K_BF16, "scales belong to 8-bit tensors"},
+    {FV_FEATURE_V_SCALE, FV_FEATURE_V_F32, "scales belong to 8-bit tensors"},
+    {FV_FEATURE_V_SCALE, FV_FEATURE_V_F16, "scales belong to 8-bit tensors"},
+    {FV_FEATURE_V_SCALE, FV_FEATURE_V_BF16, "scales belong to 8-bit tensors"},
+    {FV_FEATURE_OUT_SCALE, FV_FEATURE_OUT_F32, "scales belong to 8-bit tensors"},
+    {FV_FEATURE_OUT_SCALE, FV_FEATURE_OUT_F16, "scales belong to 8-bit tensors"},
+    {FV_FEATURE_OUT_SCALE, FV_FEATURE_OUT_BF16, "scales belong to 8-bit tensors"},
+    {FV_FEATURE_V_TABLE, FV_FEATURE_KV_PACKED, "v's own table needs a paged cache"},
+};
+
+enum {
+  KINDS = sizeof kinds / sizeof kinds[0],
+  EXCLUSIONS = sizeof exclusions / sizeof exclusions[0]
+};
+
+static bool of_kind(fv_feature feature, const kind *k) {
+  return feature >= k->first && feature <= k->last;
+}
+
+const char *fv_features_exclude(fv_feature a, fv_feature b) {
+  for (int i = 0; i < KINDS; ++i) {
+    if (a != b && of_kind(a, &kinds[i]) && of_kind(b, &kinds[i])) return kinds[i].rule;
+  }
+  for (int i = 0; i < EXCLUSIONS; ++i) {
+    if (exclusions[i].a == a && exclusions[i].b == b) return exclusions[i].rule;
+    if (exclusions[i].a == b && exclusions[i].b == a) return exclusions[i].rule;
+  }
+  return NULL;
+}
+
+fv_feature_set fv_features_of_kind(fv_feature feature) {
+  fv_feature_set all = fv_feature_bit(feature);
+  for (int i = 0; i < KINDS; ++i) {
+    if (!of_kind(feature, &kinds[i])) continue;
+    for (int f = kinds[i].first; f <= (int)kinds[i].last; ++f) all |= fv_feature_bit(f);
+  }
+  return all;
+}

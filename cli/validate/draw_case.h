@@ -1,0 +1,68 @@
+/* draw_case.h - one random attention problem: shapes, layouts, tables and data, all from a seed.
+ *
+ * Hostile on purpose: every byte that the header says is not read holds NaN, unused slots of page
+ * tables hold absurd ids, outputs are preset and surrounded by canaries, and the workspace holds
+ * ones. Data is written only for keys that some row sees. */
+#ifndef FV_DRAW_CASE_H
+#define FV_DRAW_CASE_H
+
+#include <fovea.h>
+#include "cli/random_source.h"
+#include "cli/validate/case_features.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { FV_CASE_BLOCKS = 64 };
+
+/* Memory of an output: which of its bytes the call may write. */
+typedef struct fv_case_output {
+  unsigned char *bytes;
+  bool *owned; /* per byte */
+  size_t size;
+} fv_case_output;
+
+typedef struct fv_case {
+  fovea_attention_args args; /* complete but for the workspace */
+  fv_feature_set features;
+  char text[768]; /* all of it in words */
+  int64_t keys_longest;
+  int64_t rows_at_most; /* rows per sequence and head that fit the judge's budget; 0: all */
+  fv_case_output out, lse;
+  void *blocks[FV_CASE_BLOCKS]; /* everything allocated */
+  int block_count;
+  bool out_of_memory;
+} fv_case;
+
+void fv_case_draw(uint64_t seed, uint64_t index, fv_case *c);
+
+/* The features that the handle's device has in some call, each by itself: found by asking it. */
+fv_feature_set fv_case_find_features(fovea_handle *handle);
+
+/* Those of `features` that the device has in some call together with `feature`. Dtypes of two
+ * tensors are asked about; whatever else it has it is taken to have together. */
+fv_feature_set fv_case_find_company(fovea_handle *handle, fv_feature_set features,
+                                    fv_feature feature);
+
+/* Draws until the device supports the case, from `features` alone. Returns how many it left out.
+ * What is drawn follows from the seed, the index and the answers of the device. */
+int64_t fv_case_draw_supported(uint64_t seed, uint64_t index, fovea_handle *handle,
+                               fv_feature_set features, fv_case *c);
+void fv_case_free(fv_case *c);
+
+/* Presets the outputs again. */
+void fv_case_reset_outputs(fv_case *c);
+
+/* The first byte outside the rows that sequences own which a call changed; -1: none. */
+int64_t fv_case_broken_canary(const fv_case_output *output);
+
+static inline bool fv_case_has(const fv_case *c, fv_feature feature) {
+  return fv_feature_in(c->features, feature);
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* FV_DRAW_CASE_H */

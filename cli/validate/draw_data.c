@@ -1,0 +1,95 @@
+/* draw_data.c - see validate/draw_sketch.h: fills the tensors, each key that some row sees and no
+ * other. */
+#include <string.h>
+
+#include "cli/validate/draw_sketch.h"
+#include "csrc/check/check.h"
+#include "csrc/host/element.h"
+
+static void fill_row(const fv_sketch_row *r, const fovea_tensor *t, fv_place place,
+                     float (*draw)(const fv_sketch_row *, int64_t)) {
+  int64_t offset = fv_row_offset(t, place.outer, place.inner, r->head);
+  for (int64_t d = 0; d < t->shape[3]; ++d) {
+    float value = draw(r, d);
+    switch (t->dtype) {
+      case FOVEA_E5M2:
+        ((uint8_t *)t->data)[offset + d] = fv_e5m2_from_f32(value);
+        break;
+      case FOVEA_I8:
+        ((int8_t *)t->data)[offset + d] = fv_i8_from_f32(value);
+        break;
+      default:
+        fv_store_f32(t->dtype, t->data, offset + d, value);
+        break;
+    }
+  }
+}
+
+/* Marks the bytes of a row of an output as the call's to write. */
+static void own_row(const fovea_tensor *t, fv_case_output *output, int64_t outer, int64_t inner,
+                    int64_t head) {
+  int64_t bytes = fv_dtype_bytes(t->dtype);
+  int64_t first = (const unsigned char *)t->data - output->bytes;
+  first += fv_row_offset(t, outer, inner, head) * bytes;
+  memset(output->owned + first, true, (size_t)(t->shape[3] * bytes));
+}
+
+static bool any_row_sees(const fv_problem *p, const fv_sequence *q, int64_t kv_head, int64_t key) {
+  for (int64_t row = 0; row < q->len_q; ++row) {
+    for (int64_t h = kv_head * p->group; h < (kv_head + 1) * p->group; ++h) {
+      fv_row_mask mask = fv_row_mask_for(p, q, row, h);
+      uint32_t errors = 0;
+      float bias;
+      if (fv_sees_position(&mask, key) && fv_sees_key(&mask, key, &bias, &errors)) return true;
+    }
+  }
+  return false;
+}
+
+static void fill_sequence(fv_sketch *s, const fv_problem *p, const fv_sequence *q) {
+  fv_case *c = s->c;
+  const fovea_attention_args *a = &p->args;
+  for (int64_t row = 0; row < q->len_q; ++row) {
+    for (int64_t h = 0; h < p->heads_q; ++h) {
+      fv_sketch_row query = {s, p, q, row, h};
+      fv_place place = {q->q_batch, q->q_begin + row};
+      fill_row(&query, &a->q, place, fv_sketch_query);
+      own_row(&a->out, &c->out, q->q_batch, q->q_begin + row, h);
+      if (a->lse.dtype) own_row(&a->lse, &c->lse, q->q_batch, q->q_begin + row, h);
+    }
+  }
+  for (int64_t key = 0; key < q->mask.len; ++key) {
+    fv_place k_place, v_place;
+    if (q->len_q < 1 || key < q->mask.first) continue;
+    fv_range keys = fv_rows_keys(&q->mask, 0, q->len_q);
+    if (key < keys.begin || key >= keys.end) continue; /* its page id may be absurd */
+    if (!fv_key_place(p, q, &a->k, a->pages.ids, key, &k_place)) continue;
+    if (!fv_key_place(p, q, &a->v, fv_v_page_ids(p), key, &v_place)) continue;
+    for (int64_t g = 0; g < p->heads_kv; ++g) {
+      if (!any_row_sees(p, q, g, key)) continue;
+      fv_sketch_row seen = {s, p, q, key, g};
+      fill_row(&seen, &a->k, k_place, fv_sketch_key);
+      fill_row(&seen, &a->v, v_place, fv_sketch_value);
+    }
+  }
+}
+
+static void prepare_output(fv_case *c, const fovea_tensor *t, fv_case_output *output) {
+  if (!t->dtype) return;
+  output->bytes = (unsigned char *)t->data;
+  output->size = (size_t)(fv_sketch_span(t) * fv_dtype_bytes(t->dtype));
+  output->owned = fv_sketch_allocate(c, output->size + 1, 0);
+}
+
+void fv_sketch_fill(fv_sketch *s) {
+  fv_case *c = s->c;
+  fv_problem problem;
+  fv_sequence_cursor cursor = {0};
+  fv_sequence sequence;
+  prepare_output(c, &c->args.out, &c->out);
+  prepare_output(c, &c->args.lse, &c->lse);
+  if (c->out_of_memory) return;
+  /* A case that breaks a rule of the header is a mistake of this file: the call will say so. */
+  if (fv_check_attention_shape(&c->args, &problem) != FOVEA_OK) return;
+  while (fv_sequence_next(&problem, &cursor, &sequence)) fill_sequence(s, &problem, &sequence);
+}

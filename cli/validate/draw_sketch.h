@@ -1,0 +1,96 @@
+/* draw_sketch.h - what is known of a random case while it is drawn, and memory for it; internal to
+ * the files draw_*.c. */
+#ifndef FV_DRAW_SKETCH_H
+#define FV_DRAW_SKETCH_H
+
+#include "cli/validate/draw_case.h"
+#include "csrc/host/row_mask.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { FV_SKETCH_CANARY = 0xc5, FV_SKETCH_NOTHING = 0xff, FV_SKETCH_SEQUENCES = 5 };
+
+typedef struct fv_sketch {
+  fv_case *c;
+  fv_random *random;
+  int64_t sequences, heads_q, heads_kv, dim, dim_v;
+  int64_t len_q[FV_SKETCH_SEQUENCES], len_kv[FV_SKETCH_SEQUENCES], room[FV_SKETCH_SEQUENCES];
+  int64_t longest_q, longest_room;
+  int64_t page_len;
+  bool bad;
+  int logits;             /* how q and k are distributed: a feature; -1: like everything else */
+  int values;             /* how v is: likewise */
+  uint64_t pattern;       /* what repeats in the data follows from it */
+  bool limited;           /* to the features below, and to one dtype */
+  fv_feature_set allowed; /* that may be drawn */
+  int dtype;              /* that q, k, v and out share if limited; -1: not drawn yet */
+} fv_sketch;
+
+static inline void fv_sketch_add(fv_sketch *s, fv_feature feature) {
+  s->c->features |= fv_feature_bit(feature);
+}
+
+static inline bool fv_sketch_may(const fv_sketch *s, fv_feature feature) {
+  return fv_feature_in(s->allowed, feature);
+}
+
+/* Adds the feature in so many of a hundred cases, if it is allowed. */
+static inline bool fv_sketch_wish(fv_sketch *s, fv_feature feature, int percent) {
+  if (!fv_random_percent(s->random, percent) || !fv_sketch_may(s, feature)) return false;
+  fv_sketch_add(s, feature);
+  return true;
+}
+
+/* ---- Memory: validate/draw_memory.c ---- */
+
+/* Memory of the case, every byte `fill`. NULL: there is none left, which the case then says. */
+void *fv_sketch_allocate(fv_case *c, size_t bytes, int fill);
+int32_t *fv_sketch_i32(fv_sketch *s, int64_t count);
+float *fv_sketch_floats(fv_sketch *s, int64_t count, float low, float high);
+
+/* A view with its first three dimensions in random order in memory and random gaps. block is how
+ * many elements a row takes, at least shape[3]. */
+void fv_sketch_strides(fv_sketch *s, fovea_tensor *t, int64_t block);
+void fv_sketch_tensor(fv_sketch *s, fovea_tensor *t, uint32_t dtype, int64_t d0, int64_t d1,
+                      int64_t d2, int64_t d3, int fill);
+
+/* Elements from the first to the last. */
+int64_t fv_sketch_span(const fovea_tensor *t);
+
+/* ---- The parts of a case, in the order of drawing ---- */
+
+/* Positions, masks and what is added to logits: validate/draw_mask.c. */
+void fv_sketch_draw_rules(fv_sketch *s);
+
+/* Everything but the data, which costs most: validate/draw_case.c. */
+void fv_sketch_draw_form(fv_sketch *s, uint64_t seed, uint64_t index);
+
+/* The data, when it is known who sees what: validate/draw_data.c. */
+void fv_sketch_fill(fv_sketch *s);
+
+/* ---- Numbers: validate/draw_value.c ---- */
+
+/* A row of a query head, or of k or v of a kv head. */
+typedef struct fv_sketch_row {
+  fv_sketch *sketch;
+  const fv_problem *problem;
+  const fv_sequence *sequence;
+  int64_t index; /* of the row or the key in its sequence */
+  int64_t head;
+} fv_sketch_row;
+
+/* How q, k and v are distributed. */
+void fv_sketch_draw_distributions(fv_sketch *s);
+
+/* Element d of a row. */
+float fv_sketch_query(const fv_sketch_row *row, int64_t d);
+float fv_sketch_key(const fv_sketch_row *row, int64_t d);
+float fv_sketch_value(const fv_sketch_row *row, int64_t d);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* FV_DRAW_SKETCH_H */

@@ -1,0 +1,348 @@
+/* other_cases.c - random cases of fovea_merge, fovea_attention_weights and fovea_kv_append,
+ * against definitions written out here. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/mirror/mirror.h"
+#include "cli/validate/case.h"
+#include "cli/validate/digest.h"
+#include "csrc/check/check.h"
+#include "csrc/host/element.h"
+#include "csrc/reference/reference.h"
+
+static const double u32 = 0x1p-24;
+
+static void fail(fv_case_result *result, const char *reason) {
+  result->failed = true;
+  if (!result->reason[0]) snprintf(result->reason, sizeof result->reason, "%s", reason);
+}
+
+static void fail_call(fv_case_result *result, const char *call, fovea_status status) {
+  char text[256];
+  snprintf(text, sizeof text, "%s returned %s: %.150s", call, fovea_status_name(status),
+           fovea_error_detail());
+  fail(result, text);
+}
+
+/* ---- Merge ---- */
+
+enum { PARTS_MAX = 5, MERGED_MAX = 4 * 24 };
+
+typedef struct merge_case {
+  int32_t count;
+  int64_t rows, dim;
+  uint32_t dtype;
+  float out[PARTS_MAX + 1][MERGED_MAX * 8]; /* [part][row][dim], of any dtype; last: merged */
+  float lse[PARTS_MAX + 1][MERGED_MAX];
+} merge_case;
+
+static void draw_merge(fv_random *random, merge_case *m) {
+  m->count = (int32_t)fv_random_between(random, 2, PARTS_MAX);
+  m->rows = fv_random_between(random, 1, MERGED_MAX / 4);
+  m->dim = 8 * fv_random_between(random, 1, 4);
+  m->dtype = (uint32_t)fv_random_between(random, FOVEA_F32, FOVEA_BF16);
+  for (int32_t n = 0; n < m->count; ++n) {
+    for (int64_t r = 0; r < m->rows; ++r) {
+      bool empty = fv_random_percent(random, 20);
+      m->lse[n][r] = empty ? -INFINITY : fv_random_uniform(random, -20, 20);
+      for (int64_t d = 0; d < m->dim; ++d) {
+        float value = empty ? NAN : fv_random_uniform(random, -3, 3);
+        fv_store_f32(m->dtype, m->out[n], r * m->dim + d, value);
+      }
+    }
+  }
+}
+
+/* sum_n exp(lse_n - m) out_n / z in double, and the sum of magnitudes. */
+static double merged_value(const merge_case *m, int64_t row, int64_t d, double *size, double *lse) {
+  double maximum = -INFINITY, sum = 0, value = 0;
+  *size = 0;
+  for (int32_t n = 0; n < m->count; ++n) maximum = fmax(maximum, m->lse[n][row]);
+  *lse = maximum;
+  if (maximum == -INFINITY) return 0;
+  for (int32_t n = 0; n < m->count; ++n) {
+    if (m->lse[n][row] == -INFINITY) continue;
+    double weight = exp(m->lse[n][row] - maximum);
+    double x = fv_load(m->dtype, m->out[n], row * m->dim + d);
+    sum += weight;
+    value += weight * x;
+    *size += weight * fabs(x);
+  }
+  *size /= sum;
+  *lse = maximum + log(sum);
+  return value / sum;
+}
+
+/* f32 throughout: the exponent's argument is off by u32 |lse_n - m| <= 40 u32, the products and
+ * sums by u32 each, twice: 8 (1 + 40) u32 of the sum of magnitudes covers them. What one rounding
+ * to a 16-bit type explains (its smallest steps included) is taken off the error first. */
+static void judge_merge(const merge_case *m, fv_verdict *verdict) {
+  double rounding = m->dtype == FOVEA_F16 ? 0x1p-11 : 0x1p-8;
+  for (int64_t r = 0; r < m->rows; ++r) {
+    double size, lse = 0;
+    for (int64_t d = 0; d < m->dim; ++d) {
+      int64_t index[4] = {0, r, 0, d};
+      double expected = merged_value(m, r, d, &size, &lse);
+      double got = fv_load(m->dtype, m->out[m->count], r * m->dim + d);
+      double error = fabs(got - expected);
+      if (m->dtype != FOVEA_F32)
+        error = fmax(0, error - rounding * fabs(expected) * (1 + u32) - 0x1p-25);
+      fv_verdict_note(verdict, FV_C5, error, 8 * 41 * u32 * size, "merged out", index, got,
+                      expected);
+    }
+    int64_t index[4] = {0, r, 0, 0};
+    double got = m->lse[m->count][r];
+    double error = got == lse ? 0 : fabs(got - lse);
+    fv_verdict_note(verdict, FV_C4, error, u32 * (8 + 4 * fabs(lse)), "merged lse", index, got,
+                    lse);
+    verdict->compared += m->dim + 1;
+  }
+}
+
+void fv_run_merge_case(fovea_handle *handle, fv_random *random, fv_case_result *result) {
+  merge_case *m = calloc(1, sizeof *m);
+  fovea_tensor outs[PARTS_MAX], lses[PARTS_MAX];
+  if (!m) {
+    result->out_of_memory = true;
+    return;
+  }
+  draw_merge(random, m);
+  for (int32_t n = 0; n < m->count; ++n) {
+    outs[n] = fovea_contiguous(m->out[n], (fovea_dtype)m->dtype, 1, m->rows, 1, m->dim);
+    lses[n] = fovea_contiguous(m->lse[n], FOVEA_F32, 1, m->rows, 1, 1);
+  }
+  fovea_merge_args args = {
+      .struct_size = sizeof args, .count = m->count, .outs = outs, .lses = lses};
+  args.out = fovea_contiguous(m->out[m->count], (fovea_dtype)m->dtype, 1, m->rows, 1, m->dim);
+  args.lse = fovea_contiguous(m->lse[m->count], FOVEA_F32, 1, m->rows, 1, 1);
+  fovea_status status = fv_mirror_merge(handle, &args);
+  if (status == FOVEA_OK) {
+    judge_merge(m, &result->verdict);
+    result->digest = fv_digest_add(FV_DIGEST_START, m->out[m->count], sizeof m->out[m->count]);
+    result->digest = fv_digest_add(result->digest, m->lse[m->count], sizeof m->lse[m->count]);
+    if (!fv_verdict_passes(&result->verdict)) fail(result, "an error is above its bound");
+  } else {
+    fail_call(result, "fovea_merge", status);
+  }
+  free(m);
+}
+
+/* ---- Weights ---- */
+
+/* sum_j w[j] v[j] must be the reference's out, which was computed without storing weights; each
+ * weight is rounded to f32 once: the error is u32 A, and as much again for double arithmetic. A
+ * weight of a hidden key must be 0: its v is NaN. */
+static void judge_weights(const fv_problem *p, const fv_sequence *s, int64_t row, int64_t head,
+                          const float *weights, fv_verdict *verdict) {
+  static _Thread_local fv_reference_row expected;
+  uint32_t errors = 0;
+  double sum[FV_DIM_V_MAX] = {0};
+  fv_reference_attend(p, s, row, head, 0, &expected, &errors);
+  for (int64_t key = 0; key < s->mask.len; ++key) {
+    fv_place place;
+    if (weights[key] == 0) continue;
+    if (!fv_key_place(p, s, &p->args.v, fv_v_page_ids(p), key, &place)) {
+      verdict->worst[FV_C5] = INFINITY; /* a weight on a key that has no place */
+      continue;
+    }
+    int64_t offset = fv_row_offset(&p->args.v, place.outer, place.inner, head / p->group);
+    for (int64_t d = 0; d < p->dim_v; ++d) {
+      double scale =
+          fv_scale_at(&p->args.v_scale, place.outer, place.inner, head / p->group, d, p->dim_v);
+      sum[d] += weights[key] * (fv_load(p->args.v.dtype, p->args.v.data, offset + d) * scale);
+    }
+  }
+  for (int64_t d = 0; d < p->dim_v; ++d) {
+    int64_t index[4] = {s->index, row, head, d};
+    double bound = 2 * u32 * expected.magnitude[d] + 0x1p-149 * expected.spread[d];
+    fv_verdict_note(verdict, FV_C5, fabs(sum[d] - expected.out[d]), bound, "weights", index, sum[d],
+                    expected.out[d]);
+  }
+  verdict->compared += p->dim_v;
+}
+
+static void find(const fv_problem *p, int64_t which, fv_sequence *s) {
+  fv_sequence_cursor cursor = {0};
+  while (fv_sequence_next(p, &cursor, s) && s->index != which) continue;
+}
+
+/* A few rows of the drawn case, all heads. */
+void fv_run_weights_case(fovea_handle *handle, fv_case *c, fv_case_result *result) {
+  enum { ROWS = 3 };
+  fv_problem p;
+  fv_sequence s;
+  fovea_status status = fv_check_attention_shape(&c->args, &p);
+  if (status != FOVEA_OK) {
+    fail_call(result, "the check of the drawn case", status);
+    return;
+  }
+  int32_t rows[ROWS] = {0, (int32_t)(p.rows / 2), INT32_MAX}; /* the last: out of range */
+  int32_t sequence = (int32_t)(p.sequences - 1);
+  int64_t keys = p.kv_room;
+  float *weights = malloc((size_t)(ROWS * p.heads_q * keys + 1) * sizeof *weights);
+  if (!weights) {
+    result->out_of_memory = true;
+    return;
+  }
+  fovea_weights_args args = {.struct_size = sizeof args, .attention = &c->args};
+  args.weights = fovea_contiguous(weights, FOVEA_F32, 1, ROWS, p.heads_q, keys);
+  args.sequences = &sequence;
+  args.rows = rows;
+  status = fovea_attention_weights(handle, &args, NULL);
+  if (status != FOVEA_OK) fail_call(result, "fovea_attention_weights", status);
+  size_t bytes = (size_t)(ROWS * p.heads_q * keys) * sizeof *weights;
+  if (status == FOVEA_OK) result->digest = fv_digest_add(FV_DIGEST_START, weights, bytes);
+  find(&p, sequence, &s);
+  for (int r = 0; r < ROWS && !result->failed; ++r) {
+    for (int64_t head = 0; head < p.heads_q; ++head) {
+      const float *row = weights + (r * p.heads_q + head) * keys;
+      if (rows[r] < s.len_q) {
+        judge_weights(&p, &s, rows[r], head, row, &result->verdict);
+      } else {
+        for (int64_t key = 0; key < keys; ++key) {
+          if (row[key] != 0) fail(result, "a weight of a row out of range is not 0");
+        }
+        result->verdict.compared += keys;
+      }
+    }
+  }
+  free(weights);
+  if (!fv_verdict_passes(&result->verdict)) fail(result, "an error is above its bound");
+}
+
+/* ---- Append ---- */
+
+enum { TOKENS = 12, HEADS = 2, DIM_MAX = 32, PAGES = 8, PAGE_LEN = 4, POSITIONS = 40 };
+
+typedef struct append_case {
+  uint32_t from, to;
+  int64_t dim, tokens;
+  int32_t rotary_dim;
+  uint32_t style;
+  bool rope, scaled, by_slots;
+  float new_keys[TOKENS * HEADS * DIM_MAX]; /* of dtype `from` */
+  float cos[POSITIONS * DIM_MAX / 2], sin[POSITIONS * DIM_MAX / 2];
+  int32_t positions[TOKENS], ids[PAGES], length;
+  int64_t slots[TOKENS];
+  float scale[HEADS];
+  unsigned char cache[PAGES * PAGE_LEN * HEADS * DIM_MAX * 4];
+  unsigned char expected[PAGES * PAGE_LEN * HEADS * DIM_MAX * 4];
+} append_case;
+
+static void draw_append(fv_random *random, uint32_t last_type, append_case *a) {
+  a->from = (uint32_t)fv_random_between(random, FOVEA_F32, FOVEA_BF16);
+  a->to = (uint32_t)fv_random_between(random, FOVEA_F32, last_type);
+  a->dim = 8 * fv_random_between(random, 1, DIM_MAX / 8);
+  a->tokens = fv_random_between(random, 1, TOKENS);
+  a->rope = fv_random_percent(random, 60);
+  a->rotary_dim = 2 * (int32_t)fv_random_between(random, 1, a->dim / 2);
+  a->style = (uint32_t)fv_random_between(random, 0, 1);
+  a->scaled = a->to >= FOVEA_E4M3 && fv_random_percent(random, 70);
+  a->by_slots = fv_random_percent(random, 40);
+  a->length = (int32_t)fv_random_between(random, 0, PAGES * PAGE_LEN - TOKENS);
+  for (int64_t i = 0; i < a->tokens * HEADS * a->dim; ++i) {
+    fv_store_f32(a->from, a->new_keys, i, fv_random_uniform(random, -600, 600));
+  }
+  for (int64_t i = 0; i < POSITIONS * DIM_MAX / 2; ++i) {
+    float angle = fv_random_uniform(random, -3, 3);
+    a->cos[i] = cosf(angle);
+    a->sin[i] = sinf(angle);
+  }
+  for (int p = 0; p < PAGES; ++p) a->ids[p] = (p * 3 + a->length) % PAGES; /* 3 is prime to 8 */
+  for (int64_t t = 0; t < TOKENS; ++t) {
+    a->positions[t] = (int32_t)fv_random_between(random, 0, POSITIONS - 1);
+    a->slots[t] = fv_random_percent(random, 20) ? -1 : (t * 5 + a->length) % (PAGES * PAGE_LEN);
+  }
+  for (int h = 0; h < HEADS; ++h) a->scale[h] = fv_random_uniform(random, 0.5f, 4);
+  memset(a->cache, 0x77, sizeof a->cache);
+  memset(a->expected, 0x77, sizeof a->expected);
+}
+
+static void store_cache(uint32_t dtype, void *data, int64_t index, float value) {
+  switch (dtype) {
+    case FOVEA_E5M2:
+      ((uint8_t *)data)[index] = fv_e5m2_from_f32(value);
+      break;
+    case FOVEA_I8:
+      ((int8_t *)data)[index] = fv_i8_from_f32(value);
+      break;
+    default:
+      fv_store_f32(dtype, data, index, value);
+      break;
+  }
+}
+
+/* Each product and each sum rounded by itself: volatile keeps the compiler from fusing them. */
+static void rotate(const append_case *a, int64_t position, float *x) {
+  int32_t half = a->rotary_dim / 2;
+  for (int32_t i = 0; i < half; ++i) {
+    int32_t first = a->style == FOVEA_ROPE_INTERLEAVED ? 2 * i : i;
+    int32_t second = a->style == FOVEA_ROPE_INTERLEAVED ? 2 * i + 1 : i + half;
+    float c = a->cos[position * half + i], s = a->sin[position * half + i];
+    volatile float xc = x[first] * c, ys = x[second] * s, yc = x[second] * c, xs = x[first] * s;
+    x[first] = xc - ys;
+    x[second] = yc + xs;
+  }
+}
+
+static void expect_append(append_case *a) {
+  for (int64_t t = 0; t < a->tokens; ++t) {
+    int64_t n = a->length + t;
+    int64_t slot = a->by_slots ? a->slots[t] : a->ids[n / PAGE_LEN] * PAGE_LEN + n % PAGE_LEN;
+    if (slot < 0) continue;
+    for (int64_t h = 0; h < HEADS; ++h) {
+      float row[DIM_MAX];
+      for (int64_t d = 0; d < a->dim; ++d) {
+        row[d] = fv_load(a->from, a->new_keys, (t * HEADS + h) * a->dim + d);
+      }
+      if (a->rope) rotate(a, a->positions[t], row);
+      for (int64_t d = 0; d < a->dim; ++d) {
+        float value = a->scaled ? row[d] / a->scale[h] : row[d];
+        store_cache(a->to, a->expected, (slot * HEADS + h) * a->dim + d, value);
+      }
+    }
+  }
+}
+
+static fovea_status call_append(fovea_handle *handle, append_case *a) {
+  fovea_kv_append_args args = {.struct_size = sizeof args};
+  args.k_new = fovea_contiguous(a->new_keys, (fovea_dtype)a->from, 1, a->tokens, HEADS, a->dim);
+  args.k_cache = fovea_contiguous(a->cache, (fovea_dtype)a->to, PAGES, PAGE_LEN, HEADS, a->dim);
+  if (a->scaled) args.k_scale = fovea_contiguous(a->scale, FOVEA_F32, 1, 1, HEADS, 1);
+  args.positions = a->positions;
+  if (a->by_slots) {
+    args.slots = a->slots;
+  } else {
+    args.kv_lengths = &a->length;
+    args.pages = (fovea_pages){.ids = a->ids, .row_stride = PAGES, .count = PAGES};
+  }
+  if (a->rope) {
+    args.rope = (fovea_rope){a->cos, a->sin, POSITIONS, a->rotary_dim / 2, a->rotary_dim, a->style};
+  }
+  return fv_mirror_append(handle, &args);
+}
+
+void fv_run_append_case(fovea_handle *handle, uint32_t last_type, fv_random *random,
+                        fv_case_result *result) {
+  append_case *a = calloc(1, sizeof *a);
+  if (!a) {
+    result->out_of_memory = true;
+    return;
+  }
+  draw_append(random, last_type, a);
+  expect_append(a);
+  fovea_status status = call_append(handle, a);
+  if (status != FOVEA_OK) fail_call(result, "fovea_kv_append", status);
+  result->digest = fv_digest_add(FV_DIGEST_START, a->cache, sizeof a->cache);
+  for (size_t i = 0; i < sizeof a->cache && status == FOVEA_OK; ++i) {
+    int64_t index[4] = {0, 0, 0, (int64_t)i};
+    double error = a->cache[i] == a->expected[i] ? 0 : 1;
+    fv_verdict_note(&result->verdict, FV_C9, error, 0, "cache byte", index, a->cache[i],
+                    a->expected[i]);
+    ++result->verdict.compared;
+  }
+  free(a);
+  if (!fv_verdict_passes(&result->verdict)) fail(result, "a stored byte differs");
+}

@@ -1,0 +1,59 @@
+/* totals.h - the sum of all that a run of `fovea validate` found, and whether it met enough. */
+#ifndef FV_VALIDATE_TOTALS_H
+#define FV_VALIDATE_TOTALS_H
+
+#include <stdio.h>
+
+#include "cli/validate/case.h"
+
+/* A run of so many cases is held to its coverage: each feature and pair met so often, at least. */
+enum { FV_COVERAGE_CASES = 20000, FV_COVERAGE_MIN = 50 };
+enum { FV_KERNELS_MAX = 256 }; /* that one device has */
+
+/* The calls that a case may make. */
+typedef enum fv_case_kind {
+  FV_CASE_MERGE,
+  FV_CASE_WEIGHTS,
+  FV_CASE_APPEND,
+  FV_CASE_ATTENTION
+} fv_case_kind;
+
+/* What one kernel was judged on. */
+typedef struct fv_kernel_record {
+  char name[sizeof((fv_case_result *)0)->kernel];
+  int64_t cases;
+  int64_t coverage[FV_FEATURE_COUNT];
+} fv_kernel_record;
+
+typedef struct fv_totals {
+  fv_verdict verdict;
+  int64_t run, failed, beyond, long_keys;
+  int64_t left_out;                         /* drawn, but not supported by the device */
+  uint64_t digest;                          /* the sum of the cases': their order is nothing */
+  fv_feature_set features;                  /* that are drawn */
+  fv_feature_set company[FV_FEATURE_COUNT]; /* of each, those that it is drawn with */
+  int64_t coverage[FV_FEATURE_COUNT];
+  int64_t pairs[FV_FEATURE_COUNT][FV_FEATURE_COUNT];
+  fv_kernel_record kernels[FV_KERNELS_MAX];
+  int kernel_count;
+  int64_t kinds[FV_CASE_ATTENTION + 1];
+  int64_t first_failure; /* the lowest failing index; -1: none */
+  fv_bad_element first_bad;
+  char first_reason[256];
+  char first_text[sizeof((fv_case *)0)->text];
+  bool out_of_memory;
+} fv_totals;
+
+void fv_totals_add(fv_totals *totals, int64_t index, fv_case_kind kind, const fv_case *c,
+                   const fv_case_result *result);
+
+/* Counts the features and pairs met too rarely; prints the first of them unless `to` is NULL. */
+int64_t fv_totals_empty_cells(const fv_totals *totals, FILE *to);
+
+/* Pairs that are not drawn although both of the pair are, and may meet. */
+int fv_totals_pairs_left_out(const fv_totals *totals);
+
+/* No empty cell; half of the cases beyond two tiles; a hundredth with 4096 keys or more. */
+bool fv_totals_cover(const fv_totals *totals);
+
+#endif /* FV_VALIDATE_TOTALS_H */

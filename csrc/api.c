@@ -1,0 +1,163 @@
+/* api.c - every exported call that computes or plans: check, plan, run. Nothing else happens
+ * here; creation is in handle.c, texts are in status.c. */
+#include <fovea.h>
+
+#include <stdio.h>
+#include <string.h>
+
+#include "csrc/check/check.h"
+#include "csrc/check/rule.h"
+#include "csrc/handle.h"
+
+static fovea_status need_handle(const fovea_handle *handle) {
+  return handle ? FOVEA_OK : fv_fail(FOVEA_BAD_ARGUMENT, "handle is NULL; see fovea_create");
+}
+
+/* ---- Attention ---- */
+
+static fovea_status need_workspace(const fv_plan *plan, const fovea_attention_args *args) {
+  if (args->workspace_bytes >= plan->workspace_bytes &&
+      (args->workspace || !plan->workspace_bytes)) {
+    return FOVEA_OK;
+  }
+  return fv_fail(FOVEA_BAD_ARGUMENT,
+                 "workspace_bytes (%zu%s) must be at least %zu; ask fovea_attention_workspace",
+                 args->workspace_bytes, args->workspace ? "" : ", workspace NULL",
+                 plan->workspace_bytes);
+}
+
+static fovea_status attend(fovea_handle *handle, const fovea_attention_args *args,
+                           fovea_stream stream) {
+  fv_problem problem;
+  fv_plan plan;
+  FV_TRY(need_handle(handle));
+  FV_TRY(fv_check_attention(args, &problem));
+  if (problem.empty) return FOVEA_OK; /* no output rows: nothing to do */
+  FV_TRY(handle->backend->plan(handle, &problem, &plan));
+  FV_TRY(need_workspace(&plan, &problem.args));
+  return handle->backend->attention(handle, &plan, &problem, stream);
+}
+
+/* Where the caller wants the detail. A struct_size that the check refuses says nothing about where
+ * the fields are. */
+#define PUBLISH(type, args, status)                                                      \
+  ((args) && (args)->struct_size >= sizeof(type) && (args)->struct_size <= FV_STRUCT_MAX \
+       ? fv_publish_detail((status), (args)->detail, (args)->detail_bytes)               \
+       : (status))
+
+fovea_status fovea_attention(fovea_handle *handle, const fovea_attention_args *args,
+                             fovea_stream stream) {
+  fovea_status status = attend(handle, args, stream);
+  return PUBLISH(fovea_attention_args, args, status);
+}
+
+static fovea_status support(fovea_handle *handle, const fovea_attention_args *args,
+                            fovea_support *result) {
+  fv_problem problem;
+  fv_plan plan;
+  FV_TRY(need_handle(handle));
+  if (!result || result->struct_size < sizeof *result) {
+    return fv_fail(FOVEA_BAD_ARGUMENT, "support is NULL or its struct_size is less than %zu",
+                   sizeof *result);
+  }
+  FV_TRY(fv_check_attention_shape(args, &problem));
+  bool planned = handle->backend->plan(handle, &problem, &plan) == FOVEA_OK;
+  result->supported = planned;
+  result->reserved = 0;
+  snprintf(result->kernel, sizeof result->kernel, "%s", planned ? plan.kernel->name : "");
+  snprintf(result->reason, sizeof result->reason, "%s",
+           planned ? plan.reason : fovea_error_detail());
+  return FOVEA_OK;
+}
+
+fovea_status fovea_attention_support(fovea_handle *handle, const fovea_attention_args *args,
+                                     fovea_support *result) {
+  fovea_status status = support(handle, args, result);
+  return PUBLISH(fovea_attention_args, args, status);
+}
+
+static fovea_status explain(fovea_handle *handle, const fovea_attention_args *args, char *text,
+                            size_t capacity) {
+  fv_problem problem;
+  fv_plan plan;
+  FV_TRY(need_handle(handle));
+  if (!text || !capacity) return fv_fail(FOVEA_BAD_ARGUMENT, "text is NULL or capacity is 0");
+  FV_TRY(fv_check_attention_shape(args, &problem));
+  FV_TRY(handle->backend->plan(handle, &problem, &plan));
+  fv_plan_print(&plan, &problem, text, capacity);
+  return FOVEA_OK;
+}
+
+fovea_status fovea_attention_explain(fovea_handle *handle, const fovea_attention_args *args,
+                                     char *text, size_t capacity) {
+  fovea_status status = explain(handle, args, text, capacity);
+  return PUBLISH(fovea_attention_args, args, status);
+}
+
+fovea_status fovea_attention_workspace(fovea_handle *handle, const fovea_limits *limits,
+                                       size_t *bytes) {
+  fovea_limits copy;
+  FV_TRY(need_handle(handle));
+  if (!bytes) return fv_fail(FOVEA_BAD_ARGUMENT, "bytes is NULL; pass where to store the size");
+  FV_TRY(fv_check_limits(limits, &copy));
+  *bytes = handle->backend->workspace(handle, &copy);
+  return FOVEA_OK;
+}
+
+fovea_status fovea_prepare(fovea_handle *handle, const fovea_limits *limits) {
+  fovea_limits copy;
+  FV_TRY(need_handle(handle));
+  FV_TRY(fv_check_limits(limits, &copy));
+  return handle->backend->prepare ? handle->backend->prepare(handle, &copy) : FOVEA_OK;
+}
+
+const char *fovea_kernel_name(int32_t index) {
+  return fv_backend_kernel_name(index);
+}
+
+/* ---- Weights ---- */
+
+static fovea_status weigh(fovea_handle *handle, const fovea_weights_args *args,
+                          fovea_stream stream) {
+  fv_weights_problem problem;
+  FV_TRY(need_handle(handle));
+  FV_TRY(fv_check_weights(args, &problem));
+  return fv_backend_weights(handle, &problem, stream);
+}
+
+fovea_status fovea_attention_weights(fovea_handle *handle, const fovea_weights_args *args,
+                                     fovea_stream stream) {
+  fovea_status status = weigh(handle, args, stream);
+  if (!args || args->struct_size < sizeof *args) return status;
+  return PUBLISH(fovea_attention_args, args->attention, status);
+}
+
+/* ---- Merge ---- */
+
+static fovea_status merge(fovea_handle *handle, const fovea_merge_args *args, fovea_stream stream) {
+  fv_merge_problem problem;
+  FV_TRY(need_handle(handle));
+  FV_TRY(fv_check_merge(args, &problem));
+  return handle->backend->merge(handle, &problem, stream);
+}
+
+fovea_status fovea_merge(fovea_handle *handle, const fovea_merge_args *args, fovea_stream stream) {
+  fovea_status status = merge(handle, args, stream);
+  return PUBLISH(fovea_merge_args, args, status);
+}
+
+/* ---- Append ---- */
+
+static fovea_status append(fovea_handle *handle, const fovea_kv_append_args *args,
+                           fovea_stream stream) {
+  fv_append_problem problem;
+  FV_TRY(need_handle(handle));
+  FV_TRY(fv_check_append(args, &problem));
+  return handle->backend->append(handle, &problem, stream);
+}
+
+fovea_status fovea_kv_append(fovea_handle *handle, const fovea_kv_append_args *args,
+                             fovea_stream stream) {
+  fovea_status status = append(handle, args, stream);
+  return PUBLISH(fovea_kv_append_args, args, status);
+}

@@ -1,0 +1,36 @@
+/* backend.c - see backend.h. */
+#include "csrc/backend.h"
+
+#include "csrc/handle.h"
+
+/* In the order in which their kernels are numbered. */
+static const fv_backend *const backends[] = {&fv_cpu_backend, &fv_reference_backend,
+                                             &fv_cuda_backend};
+
+enum { BACKENDS = sizeof backends / sizeof backends[0] };
+
+/* AUTO too is the CPU: the CUDA kernels cover a part of the header so far, and who asks for nothing
+ * in particular must not find features missing. */
+const fv_backend *fv_backend_for(uint32_t device) {
+  for (int i = 0; i < BACKENDS; ++i) {
+    if (backends[i]->device == device) return backends[i];
+  }
+  return &fv_cpu_backend;
+}
+
+const char *fv_backend_kernel_name(int32_t index) {
+  for (int i = 0; i < BACKENDS && index >= 0; ++i) {
+    int32_t row = 0;
+    for (; backends[i]->kernel_name && backends[i]->kernel_name(row); ++row) {
+      if (row == index) return backends[i]->kernel_name(row);
+    }
+    index -= row;
+  }
+  return NULL;
+}
+
+fovea_status fv_backend_weights(const fovea_handle *handle, const fv_weights_problem *problem,
+                                fovea_stream stream) {
+  const fv_backend *own = handle->backend->weights ? handle->backend : &fv_reference_backend;
+  return own->weights(handle, problem, stream);
+}

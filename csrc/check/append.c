@@ -1,0 +1,191 @@
+/* append.c - the rules of fovea_kv_append, in the order of check/attention.c. */
+#include <string.h>
+
+#include "csrc/check/check.h"
+#include "csrc/check/view.h"
+
+static fv_name named(const char *text) {
+  return (fv_name){text, -1};
+}
+
+static bool is_given(const fovea_tensor *view) {
+  return view->dtype != FOVEA_NONE;
+}
+
+static fovea_status check_fields(const fovea_kv_append_args *args) {
+  FV_REQUIRE_FLAGS(args->flags, FOVEA_ALLOW_DEPENDENT_LAUNCH);
+  FV_REQUIRE(args->reserved, ==, 0, "");
+  FV_REQUIRE(args->rope.positions, >=, 0, "");
+  FV_REQUIRE(args->rope.stride, >=, 0, "");
+  FV_REQUIRE(args->rope.rotary_dim, >=, 0, "");
+  FV_REQUIRE_ONE_OF(args->rope.style, FOVEA_ROPE_HALF_SPLIT, FOVEA_ROPE_INTERLEAVED);
+  return FOVEA_OK;
+}
+
+static fovea_status check_tensors(fovea_kv_append_args *args) {
+  static const fv_view_rule new_rule = {FV_DTYPES_PLAIN, true, false, FV_LAST_UNIT};
+  static const fv_view_rule cache_rule = {FV_DTYPES_CACHE, true, true, FV_LAST_UNIT};
+  static const fv_view_rule scale_rule = {FV_DTYPES_SCALE, true, false, FV_LAST_ANY};
+  FV_TRY(fv_view_check(named("k_new"), &new_rule, &args->k_new, true));
+  FV_TRY(fv_view_check(named("v_new"), &new_rule, &args->v_new, true));
+  FV_TRY(fv_view_check(named("k_cache"), &cache_rule, &args->k_cache, true));
+  FV_TRY(fv_view_check(named("v_cache"), &cache_rule, &args->v_cache, true));
+  FV_TRY(fv_view_check(named("k_scale"), &scale_rule, &args->k_scale, true));
+  return fv_view_check(named("v_scale"), &scale_rule, &args->v_scale, true);
+}
+
+static fovea_status check_pair(const char *new_name, const fovea_tensor *new_view,
+                               const char *cache_name, const fovea_tensor *cache) {
+  if (is_given(new_view) != is_given(cache))
+    return fv_fail(FOVEA_BAD_ARGUMENT,
+                   "%s.dtype is none although %s is given: a pair is given "
+                   "or absent",
+                   is_given(cache) ? new_name : cache_name,
+                   is_given(cache) ? cache_name : new_name);
+  for (int i = 2; i < 4; ++i) {
+    const int64_t cache_extent = cache->shape[i];
+    FV_REQUIRE_AT(named(new_name), new_view, shape, i, ==, cache_extent, "");
+  }
+  return FOVEA_OK;
+}
+
+static fovea_status check_shapes(const fovea_kv_append_args *args) {
+  FV_TRY(check_pair("k_new", &args->k_new, "k_cache", &args->k_cache));
+  FV_TRY(check_pair("v_new", &args->v_new, "v_cache", &args->v_cache));
+  if (!is_given(&args->k_new) && !is_given(&args->v_new))
+    return fv_fail(FOVEA_BAD_ARGUMENT, "k_new.dtype and v_new.dtype are none: nothing to append");
+  if (is_given(&args->k_new) && is_given(&args->v_new)) {
+    FV_REQUIRE(args->v_new.shape[0], ==, args->k_new.shape[0], "");
+    FV_REQUIRE(args->v_new.shape[1], ==, args->k_new.shape[1], "");
+    FV_REQUIRE(args->v_new.shape[2], ==, args->k_new.shape[2], "");
+    FV_REQUIRE(args->v_cache.shape[0], ==, args->k_cache.shape[0], "");
+    FV_REQUIRE(args->v_cache.shape[1], ==, args->k_cache.shape[1], "");
+  }
+  FV_TRY(fv_view_check_scale(named("k_scale"), &args->k_scale, named("k_cache"), &args->k_cache));
+  return fv_view_check_scale(named("v_scale"), &args->v_scale, named("v_cache"), &args->v_cache);
+}
+
+static fovea_status check_sequences(const fovea_kv_append_args *args, fv_append_problem *problem) {
+  const bool has_k = is_given(&args->k_new);
+  const fv_name name = named(has_k ? "k_new" : "v_new");
+  const fovea_tensor *tokens = has_k ? &args->k_new : &args->v_new;
+  problem->packed = args->new_offsets != NULL;
+  problem->rows = tokens->shape[1];
+  problem->heads_kv = (int32_t)tokens->shape[2];
+  FV_REQUIRE(args->sequences, >=, 0, "");
+  FV_REQUIRE(args->sequences, <=, INT32_MAX, "");
+  problem->sequences = args->sequences;
+  if (problem->packed) {
+    FV_REQUIRE_AT(name, tokens, shape, 0, ==, 1, "with new_offsets it is [1, total, heads, dim]");
+    return FOVEA_OK;
+  }
+  const int64_t batch = tokens->shape[0];
+  if (args->sequences != 0)
+    FV_REQUIRE(args->sequences, ==, batch, "without new_offsets it may be left 0");
+  problem->sequences = batch;
+  return FOVEA_OK;
+}
+
+/* Where the tokens go: slots, pages, or the rows of the cache. */
+static fovea_status check_destination(const fovea_kv_append_args *args,
+                                      fv_append_problem *problem) {
+  const bool has_k = is_given(&args->k_cache);
+  const fv_name name = named(has_k ? "k_cache" : "v_cache");
+  const fovea_tensor *cache = has_k ? &args->k_cache : &args->v_cache;
+  const int64_t sequences = problem->sequences;
+  problem->paged = args->pages.ids != NULL;
+  FV_TRY(fv_view_check_pages(&args->pages, sequences, cache));
+  if (args->slots != NULL) {
+    FV_REQUIRE_ABSENT(args->kv_lengths, "with slots");
+    FV_REQUIRE_ABSENT(args->pages.ids, "with slots");
+    FV_REQUIRE_AT(name, cache, shape, 1, >=, 1, "with slots it is their divisor");
+    return FOVEA_OK;
+  }
+  FV_REQUIRE_GIVEN(args->kv_lengths, "without slots");
+  if (problem->paged)
+    FV_REQUIRE_AT(name, cache, shape, 1, >=, 1, "with pages.ids it is the length of a page");
+  else
+    FV_REQUIRE_AT(name, cache, shape, 0, ==, sequences, "without pages.ids and slots");
+  return FOVEA_OK;
+}
+
+static fovea_status check_rope(const fovea_kv_append_args *args) {
+  const fovea_rope *rope = &args->rope;
+  if (rope->cos == NULL) {
+    FV_REQUIRE_ABSENT(rope->sin, "without rope.cos");
+    FV_REQUIRE(rope->positions, ==, 0, "without rope.cos nothing is rotated");
+    FV_REQUIRE(rope->rotary_dim, ==, 0, "without rope.cos nothing is rotated");
+    return FOVEA_OK;
+  }
+  FV_REQUIRE_GIVEN(rope->sin, "with rope.cos");
+  if (!is_given(&args->k_new))
+    return fv_fail(FOVEA_BAD_ARGUMENT,
+                   "rope.cos is given, must be NULL without k_new: only keys "
+                   "are rotated");
+  FV_REQUIRE(rope->rotary_dim, >=, 2, "with rope.cos");
+  FV_REQUIRE_MULTIPLE(rope->rotary_dim, 2, "");
+  FV_REQUIRE(rope->rotary_dim, <=, args->k_new.shape[3], "");
+  if (rope->positions > 1)
+    FV_REQUIRE(rope->stride, >=, rope->rotary_dim / 2, "each position has a row of its own");
+  if (args->slots != NULL) FV_REQUIRE_GIVEN(args->positions, "for RoPE with slots");
+  return FOVEA_OK;
+}
+
+static fovea_status check_arrays(const fv_append_problem *problem, fv_spans *inputs) {
+  const fovea_kv_append_args *args = &problem->args;
+  const fovea_rope *rope = &args->rope;
+  const int64_t sequences = problem->sequences;
+  const fv_wide tokens = (fv_wide)problem->rows * (problem->packed ? 1 : sequences);
+  const fv_wide ids = fv_view_page_ids(&args->pages, sequences);
+  const fv_wide table = fv_view_row_elements(rope->positions, rope->stride, rope->rotary_dim / 2);
+  const fv_array arrays[] = {
+      {"new_offsets", args->new_offsets, sequences + 1, 4},
+      {"kv_lengths", args->kv_lengths, sequences, 4},
+      {"pages.ids", args->pages.ids, ids, 4},
+      {"pages.v_ids", args->pages.v_ids, ids, 4},
+      {"pages.offsets", args->pages.offsets, sequences + 1, 4},
+      {"slots", args->slots, tokens, 8},
+      {"positions", args->positions, tokens, 4},
+      {"rope.cos", rope->cos, table, 4},
+      {"rope.sin", rope->sin, table, 4},
+      {"errors", args->errors, sequences, 4},
+  };
+  inputs->count = 0;
+  return fv_view_check_arrays(arrays, sizeof arrays / sizeof arrays[0], true, inputs);
+}
+
+/* A cache against everything that the call reads. Tensors may interleave with it: pages often hold
+ * their own scales. */
+static fovea_status check_cache_apart(const char *name, const fovea_tensor *cache,
+                                      const fovea_kv_append_args *args, const fv_spans *arrays) {
+  const fv_name own = named(name);
+  const fv_span span = fv_view_span(own, cache);
+  FV_TRY(fv_view_check_disjoint(own, cache, named("k_new"), &args->k_new));
+  FV_TRY(fv_view_check_disjoint(own, cache, named("v_new"), &args->v_new));
+  FV_TRY(fv_view_check_disjoint(own, cache, named("k_scale"), &args->k_scale));
+  FV_TRY(fv_view_check_disjoint(own, cache, named("v_scale"), &args->v_scale));
+  return fv_view_check_apart_all(&span, arrays);
+}
+
+static fovea_status check_memory(const fv_append_problem *problem) {
+  const fovea_kv_append_args *args = &problem->args;
+  fv_spans arrays;
+  FV_TRY(check_arrays(problem, &arrays));
+  FV_TRY(check_cache_apart("k_cache", &args->k_cache, args, &arrays));
+  FV_TRY(check_cache_apart("v_cache", &args->v_cache, args, &arrays));
+  return fv_view_check_disjoint(named("k_cache"), &args->k_cache, named("v_cache"), &args->v_cache);
+}
+
+fovea_status fv_check_append(const fovea_kv_append_args *given, fv_append_problem *problem) {
+  fovea_kv_append_args *args = &problem->args;
+  FV_TRY(FV_COPY_STRUCT(args, given, fovea_kv_append_args, detail_bytes));
+  FV_TRY(check_fields(args));
+  FV_TRY(check_tensors(args));
+  FV_TRY(check_shapes(args));
+  FV_TRY(check_sequences(args, problem));
+  FV_TRY(check_destination(args, problem));
+  FV_TRY(check_rope(args));
+  FV_TRY(check_memory(problem));
+  problem->empty = problem->sequences == 0 || problem->rows == 0 || problem->heads_kv == 0;
+  return FOVEA_OK;
+}

@@ -1,0 +1,369 @@
+/* attention.c - the rules of fovea_attention and fovea_attention_weights.
+ *
+ * Copies the caller's struct, proves the rules one by one and fills in the problem. The order is
+ * the header's: the struct and its single fields, each tensor by itself, shapes, scales, packing,
+ * paging, masks, arrays, overlap, workspace. The first broken rule ends the call, so a message
+ * never depends on a later field.
+ *
+ * This runs in every call, decoding steps included, and has well under a microsecond: no name is
+ * put together, no text formatted, unless a rule is broken. */
+#include "csrc/check/check.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "csrc/check/view.h"
+
+enum { WORKSPACE_ALIGNMENT = 256 };
+
+/* What kind of call is checked. */
+typedef enum purpose {
+  USE_CALL,   /* work follows: addresses must be right */
+  USE_SHAPE,  /* support, explain: pointers only say what is present */
+  USE_WEIGHTS /* a call without v, out, lse and workspace */
+} purpose;
+
+/* ---- Single fields, in the order of the struct --------------------------------------------- */
+
+static fovea_status check_window(const char *name, const fovea_window *window) {
+  if (window->kind > FOVEA_WINDOW_LIMITED)
+    return fv_fail(FOVEA_BAD_ARGUMENT, "%s.kind is %u, must be FOVEA_WINDOW_UNLIMITED or _LIMITED",
+                   name, (unsigned)window->kind);
+  if (window->kind == FOVEA_WINDOW_LIMITED && window->count < 0)
+    return fv_fail(FOVEA_BAD_ARGUMENT, "%s.count is %d, must be at least 0; kind 0 has no limit",
+                   name, (int)window->count);
+  if (window->kind == FOVEA_WINDOW_UNLIMITED && window->count != 0)
+    return fv_fail(FOVEA_BAD_ARGUMENT,
+                   "%s.count is %d, must be 0 while kind is FOVEA_WINDOW_UNLIMITED; a window needs "
+                   "kind FOVEA_WINDOW_LIMITED",
+                   name, (int)window->count);
+  return FOVEA_OK;
+}
+
+static fovea_status check_fields(const fovea_attention_args *args) {
+  FV_REQUIRE_FLAGS(args->flags, FOVEA_ALLOW_DEPENDENT_LAUNCH);
+  FV_REQUIRE_ONE_OF(args->reproducible, FOVEA_REPRODUCIBLE_RUN, FOVEA_REPRODUCIBLE_BATCH,
+                    FOVEA_REPRODUCIBLE_PHASE);
+  FV_REQUIRE_FACTOR(args->scale);
+  FV_REQUIRE_FACTOR(args->softcap);
+  FV_REQUIRE(args->max_len_q, >=, 0, "");
+  FV_REQUIRE(args->max_len_kv, >=, 0, "");
+  FV_REQUIRE_ONE_OF(args->causal, 0, 1);
+  FV_REQUIRE_ONE_OF(args->alignment, FOVEA_ALIGN_BOTTOM_RIGHT, FOVEA_ALIGN_TOP_LEFT);
+  FV_TRY(check_window("window_left", &args->window_left));
+  FV_TRY(check_window("window_right", &args->window_right));
+  FV_REQUIRE(args->kv_position_stride, >=, 0, "");
+  FV_REQUIRE(args->reserved, ==, 0, "");
+  FV_REQUIRE(args->alibi_stride, >=, 0, "");
+  if (args->alibi_slopes == NULL)
+    FV_REQUIRE(args->alibi_stride, ==, 0, "without alibi_slopes there is no ALiBi");
+  FV_REQUIRE(args->sm_count, >=, 0, "");
+  FV_REQUIRE(args->reserved2, ==, 0, "");
+  return FOVEA_OK;
+}
+
+/* ---- Each tensor by itself ----------------------------------------------------------------- */
+
+static const struct {
+  const char *name;
+  size_t offset;
+  bool in_weights; /* fovea_attention_weights uses it */
+  fv_view_rule rule;
+} tensors[] = {
+#define FIELD(name) #name, offsetof(fovea_attention_args, name)
+    {FIELD(q), true, {FV_DTYPES_QUERY, false, false, FV_LAST_UNIT}},
+    {FIELD(k), true, {FV_DTYPES_CACHE, false, false, FV_LAST_UNIT}},
+    {FIELD(v), false, {FV_DTYPES_CACHE, false, false, FV_LAST_UNIT}},
+    {FIELD(out), false, {FV_DTYPES_QUERY, false, true, FV_LAST_UNIT}},
+    {FIELD(lse), false, {FV_DTYPE_BIT(FOVEA_F32), true, true, FV_LAST_UNIT}},
+    {FIELD(q_scale), true, {FV_DTYPES_SCALE, true, false, FV_LAST_ANY}},
+    {FIELD(k_scale), true, {FV_DTYPES_SCALE, true, false, FV_LAST_ANY}},
+    {FIELD(v_scale), false, {FV_DTYPES_SCALE, true, false, FV_LAST_ANY}},
+    {FIELD(out_scale), false, {FV_DTYPES_SCALE, true, false, FV_LAST_ANY}},
+    {FIELD(mask), true, {FV_DTYPE_BIT(FOVEA_U8), true, false, FV_LAST_UNIT_OR_ZERO}},
+    {FIELD(bias), true, {FV_DTYPES_PLAIN, true, false, FV_LAST_UNIT_OR_ZERO}},
+#undef FIELD
+};
+enum { TENSORS = sizeof tensors / sizeof tensors[0] };
+
+static fv_name named(const char *text) {
+  return (fv_name){text, -1};
+}
+
+static fovea_tensor *tensor_at(fovea_attention_args *args, int i) {
+  return (fovea_tensor *)((char *)args + tensors[i].offset);
+}
+
+static fovea_status check_tensors(fovea_attention_args *args, purpose use) {
+  for (int i = 0; i < TENSORS; ++i) {
+    fovea_tensor *view = tensor_at(args, i);
+    if (use == USE_WEIGHTS && !tensors[i].in_weights)
+      memset(view, 0, sizeof *view);
+    else
+      FV_TRY(fv_view_check(named(tensors[i].name), &tensors[i].rule, view, use != USE_SHAPE));
+  }
+  return FOVEA_OK;
+}
+
+/* ---- Tensors against each other ------------------------------------------------------------ */
+
+static fovea_status check_outputs(const fovea_attention_args *args) {
+  FV_REQUIRE(args->out.shape[0], ==, args->q.shape[0], "");
+  FV_REQUIRE(args->out.shape[1], ==, args->q.shape[1], "");
+  FV_REQUIRE(args->out.shape[2], ==, args->q.shape[2], "");
+  FV_REQUIRE(args->out.shape[3], ==, args->v.shape[3], "");
+  if (args->lse.dtype == FOVEA_NONE) return FOVEA_OK;
+  FV_REQUIRE(args->lse.shape[0], ==, args->q.shape[0], "");
+  FV_REQUIRE(args->lse.shape[1], ==, args->q.shape[1], "");
+  FV_REQUIRE(args->lse.shape[2], ==, args->q.shape[2], "");
+  FV_REQUIRE(args->lse.shape[3], ==, 1, "");
+  return FOVEA_OK;
+}
+
+/* Zeros add nothing to a dot product; the default of scale counts them all the same. */
+#define PAD_Q_AND_K "pad q and k with zeros, and give scale = 1/sqrt(the dim before padding)"
+
+static fovea_status check_shapes(const fovea_attention_args *args, purpose use) {
+  FV_REQUIRE(args->q.shape[3], >=, FV_DIM_STEP, PAD_Q_AND_K);
+  FV_REQUIRE(args->q.shape[3], <=, FV_DIM_MAX, "");
+  FV_REQUIRE_MULTIPLE(args->q.shape[3], FV_DIM_STEP, PAD_Q_AND_K);
+  FV_REQUIRE(args->k.shape[3], ==, args->q.shape[3], "");
+  FV_REQUIRE_MULTIPLE(args->q.shape[2], args->k.shape[2], "");
+  if (use == USE_WEIGHTS) return FOVEA_OK;
+  FV_REQUIRE(args->v.shape[0], ==, args->k.shape[0], "");
+  FV_REQUIRE(args->v.shape[1], ==, args->k.shape[1], "");
+  FV_REQUIRE(args->v.shape[2], ==, args->k.shape[2], "");
+  FV_REQUIRE(args->v.shape[3], >=, FV_DIM_STEP, "pad v with zeros");
+  FV_REQUIRE(args->v.shape[3], <=, FV_DIM_V_MAX, "");
+  FV_REQUIRE_MULTIPLE(args->v.shape[3], FV_DIM_STEP, "pad v with zeros");
+  return check_outputs(args);
+}
+
+static fovea_status check_scales(const fovea_attention_args *args) {
+  FV_TRY(fv_view_check_scale(named("q_scale"), &args->q_scale, named("q"), &args->q));
+  FV_TRY(fv_view_check_scale(named("k_scale"), &args->k_scale, named("k"), &args->k));
+  FV_TRY(fv_view_check_scale(named("v_scale"), &args->v_scale, named("v"), &args->v));
+  return fv_view_check_scale(named("out_scale"), &args->out_scale, named("out"), &args->out);
+}
+
+/* How many sequences there are, and whose rows are whose. */
+static fovea_status check_sequences(const fovea_attention_args *args, fv_problem *problem) {
+  problem->q_packed = args->q_offsets != NULL;
+  problem->kv_packed = args->kv_offsets != NULL;
+  problem->paged = args->pages.ids != NULL;
+  FV_REQUIRE(args->sequences, >=, 0, "");
+  FV_REQUIRE(args->sequences, <=, INT32_MAX, "");
+  problem->sequences = args->sequences;
+  if (problem->q_packed) {
+    FV_REQUIRE(args->q.shape[0], ==, 1, "with q_offsets q is [1, total, heads_q, dim]");
+  } else {
+    if (args->sequences != 0)
+      FV_REQUIRE(args->sequences, ==, args->q.shape[0], "without q_offsets it may be left 0");
+    problem->sequences = args->q.shape[0];
+  }
+  if (problem->paged) return FOVEA_OK; /* k.shape[0] is the number of pages */
+  const int64_t sequences = problem->sequences;
+  if (problem->kv_packed)
+    FV_REQUIRE(args->k.shape[0], ==, 1, "with kv_offsets k is [1, total, heads_kv, dim]");
+  else
+    FV_REQUIRE(args->k.shape[0], ==, sequences, "");
+  return FOVEA_OK;
+}
+
+static fovea_status check_pages(const fovea_attention_args *args, const fv_problem *problem) {
+  FV_TRY(fv_view_check_pages(&args->pages, problem->sequences, &args->k));
+  if (!problem->paged) return FOVEA_OK;
+  FV_REQUIRE_GIVEN(args->kv_lengths, "with pages.ids");
+  FV_REQUIRE_ABSENT(args->kv_offsets, "with pages.ids");
+  FV_REQUIRE(args->k.shape[1], >=, 1, "with pages.ids it is the length of a page");
+  return FOVEA_OK;
+}
+
+static fovea_status check_tree(const fovea_attention_args *args) {
+  FV_REQUIRE(args->tree.words, >=, 0, "");
+  if (args->tree.bits != NULL) return FOVEA_OK;
+  FV_REQUIRE_ABSENT(args->tree.lengths, "without tree.bits");
+  FV_REQUIRE_ABSENT(args->tree.starts, "without tree.bits");
+  FV_REQUIRE(args->tree.words, ==, 0, "without tree.bits there is no tree");
+  return FOVEA_OK;
+}
+
+/* Mask and bias. Where only the device knows the number of rows or keys, it is for the device to
+ * find what lies outside (FOVEA_BAD_MASK). */
+static fovea_status check_grid(const char *name, const fovea_tensor *grid,
+                               const fv_problem *problem) {
+  const fv_name owner = named(name);
+  const fovea_attention_args *args = &problem->args;
+  const int64_t sequences = problem->sequences;
+  if (grid->dtype == FOVEA_NONE) return FOVEA_OK;
+  if (grid->shape[0] != 1)
+    FV_REQUIRE_AT(owner, grid, shape, 0, ==, sequences, "or 1, which broadcasts");
+  if (grid->shape[1] != 1 && !problem->q_packed)
+    FV_REQUIRE_AT(owner, grid, shape, 1, >=, args->q.shape[1], "or be 1, which broadcasts");
+  if (grid->shape[2] != 1)
+    FV_REQUIRE_AT(owner, grid, shape, 2, ==, args->q.shape[2], "or 1, which broadcasts");
+  if (grid->shape[3] != 1 && !problem->kv_packed && args->kv_lengths == NULL)
+    FV_REQUIRE_AT(owner, grid, shape, 3, >=, args->k.shape[1], "or be 1, which broadcasts");
+  return FOVEA_OK;
+}
+
+/* ---- Memory -------------------------------------------------------------------------------- */
+
+static fovea_status check_arrays(const fv_problem *problem, bool addresses, fv_spans *inputs) {
+  const fovea_attention_args *args = &problem->args;
+  const int64_t sequences = problem->sequences;
+  const fovea_pages *pages = &args->pages;
+  const fv_wide ids = fv_view_page_ids(pages, sequences);
+  const fv_wide slopes = fv_view_row_elements(sequences, args->alibi_stride, args->q.shape[2]);
+  const fv_array arrays[] = {
+      {"q_offsets", args->q_offsets, sequences + 1, 4},
+      {"kv_offsets", args->kv_offsets, sequences + 1, 4},
+      {"kv_lengths", args->kv_lengths, sequences, 4},
+      {"pages.ids", pages->ids, ids, 4},
+      {"pages.v_ids", pages->v_ids, ids, 4},
+      {"pages.offsets", pages->offsets, sequences + 1, 4},
+      {"q_position", args->q_position, sequences, 4},
+      {"kv_first", args->kv_first, sequences, 4},
+      {"kv_position", args->kv_position, sequences, 4},
+      {"prefix_lengths", args->prefix_lengths, sequences, 4},
+      {"tree.bits", args->tree.bits, args->tree.words, 4},
+      {"tree.lengths", args->tree.lengths, sequences, 4},
+      {"tree.starts", args->tree.starts, sequences, 4},
+      {"alibi_slopes", args->alibi_slopes, slopes, 4},
+      {"sinks", args->sinks, args->q.shape[2], 4},
+      {"errors", args->errors, sequences, 4},
+  };
+  return fv_view_check_arrays(arrays, sizeof arrays / sizeof arrays[0], addresses, inputs);
+}
+
+/* All memory that the call reads, and its table of errors. */
+static fovea_status list_inputs(fv_problem *problem, bool addresses, fv_spans *inputs) {
+  inputs->count = 0;
+  for (int i = 0; i < TENSORS; ++i)
+    if (addresses && !tensors[i].rule.written)
+      fv_view_add_span(named(tensors[i].name), tensor_at(&problem->args, i), inputs);
+  return check_arrays(problem, addresses, inputs);
+}
+
+/* No span that the call writes meets another or an input. */
+static fovea_status check_overlap(const fovea_attention_args *args, const fv_spans *inputs) {
+  const uintptr_t begin = (uintptr_t)args->workspace;
+  const fv_span out = fv_view_span(named("out"), &args->out);
+  const fv_span lse = fv_view_span(named("lse"), &args->lse);
+  const fv_span workspace = {named("workspace"), begin, begin + args->workspace_bytes};
+  FV_TRY(fv_view_check_apart_all(&out, inputs));
+  FV_TRY(fv_view_check_apart_all(&lse, inputs));
+  FV_TRY(fv_view_check_apart_all(&workspace, inputs));
+  FV_TRY(fv_view_check_apart(&out, &lse));
+  FV_TRY(fv_view_check_apart(&workspace, &out));
+  return fv_view_check_apart(&workspace, &lse);
+}
+
+static fovea_status check_workspace(const fovea_attention_args *args) {
+  const uintptr_t begin = (uintptr_t)args->workspace;
+  if (args->workspace_bytes > 0) FV_REQUIRE_GIVEN(args->workspace, "with workspace_bytes above 0");
+  if (begin % WORKSPACE_ALIGNMENT != 0)
+    return fv_fail(FOVEA_BAD_ARGUMENT, "workspace is %p, must be aligned to %d bytes",
+                   args->workspace, WORKSPACE_ALIGNMENT);
+  if (args->workspace_bytes > UINTPTR_MAX - begin)
+    return fv_fail(FOVEA_BAD_ARGUMENT, "workspace_bytes is %zu, which leaves the address space",
+                   args->workspace_bytes);
+  return FOVEA_OK;
+}
+
+/* ---- The whole ----------------------------------------------------------------------------- */
+
+static int64_t window_limit(const fovea_window *window) {
+  return window->kind == FOVEA_WINDOW_LIMITED ? window->count : -1;
+}
+
+/* Keys that one sequence can have at most. Lengths are 32-bit, so page tables that hold more than
+ * those can count hold no more. */
+static int64_t kv_room(const fv_problem *problem) {
+  const int64_t extent = problem->args.k.shape[1];
+  if (!problem->paged) return extent;
+  const int64_t slots = problem->args.pages.count * extent; /* both below 2^31 */
+  return slots < INT32_MAX ? slots : INT32_MAX;
+}
+
+static void resolve(fv_problem *problem, purpose use) {
+  fovea_attention_args *args = &problem->args;
+  const fovea_tensor *q = &args->q;
+  problem->rows = q->shape[1];
+  problem->heads_q = (int32_t)q->shape[2];
+  problem->heads_kv = (int32_t)args->k.shape[2];
+  problem->group = problem->heads_q == 0 ? 1 : problem->heads_q / problem->heads_kv;
+  problem->dim = (int32_t)q->shape[3];
+  problem->dim_v = use == USE_WEIGHTS ? problem->dim : (int32_t)args->v.shape[3];
+  problem->kv_room = kv_room(problem);
+  problem->scale = args->scale == 0.0f ? (float)(1.0 / sqrt((double)problem->dim)) : args->scale;
+  problem->window_left = window_limit(&args->window_left);
+  problem->window_right = window_limit(&args->window_right);
+  problem->kv_position_stride = args->kv_position_stride == 0 ? 1 : args->kv_position_stride;
+  problem->empty = problem->sequences == 0 || q->shape[1] == 0 || q->shape[2] == 0;
+}
+
+static fovea_status check_attention(const fovea_attention_args *given, fv_problem *problem,
+                                    purpose use, fv_spans *inputs) {
+  fovea_attention_args *args = &problem->args;
+  FV_TRY(FV_COPY_STRUCT(args, given, fovea_attention_args, detail_bytes));
+  if (use != USE_CALL) {
+    args->workspace = NULL;
+    args->workspace_bytes = 0;
+  }
+  FV_TRY(check_fields(args));
+  FV_TRY(check_tensors(args, use));
+  FV_TRY(check_shapes(args, use));
+  FV_TRY(check_scales(args));
+  FV_TRY(check_sequences(args, problem));
+  FV_TRY(check_pages(args, problem));
+  FV_TRY(check_tree(args));
+  FV_TRY(check_grid("mask", &args->mask, problem));
+  FV_TRY(check_grid("bias", &args->bias, problem));
+  FV_TRY(list_inputs(problem, use != USE_SHAPE, inputs));
+  if (use == USE_CALL) {
+    FV_TRY(check_workspace(args));
+    FV_TRY(check_overlap(args, inputs));
+  }
+  resolve(problem, use);
+  return FOVEA_OK;
+}
+
+fovea_status fv_check_attention(const fovea_attention_args *args, fv_problem *problem) {
+  fv_spans inputs;
+  return check_attention(args, problem, USE_CALL, &inputs);
+}
+
+fovea_status fv_check_attention_shape(const fovea_attention_args *args, fv_problem *problem) {
+  fv_spans inputs;
+  return check_attention(args, problem, USE_SHAPE, &inputs);
+}
+
+/* ---- Weights ------------------------------------------------------------------------------- */
+
+fovea_status fv_check_weights(const fovea_weights_args *given, fv_weights_problem *problem) {
+  static const fv_view_rule rule = {FV_DTYPES_PLAIN, false, true, FV_LAST_UNIT};
+  fovea_weights_args copy, *args = &copy;
+  fv_spans inputs;
+  FV_TRY(FV_COPY_STRUCT(args, given, fovea_weights_args, heads));
+  FV_REQUIRE_GIVEN(args->attention, "");
+  FV_TRY(check_attention(args->attention, &problem->attention, USE_WEIGHTS, &inputs));
+  FV_TRY(fv_view_check(named("weights"), &rule, &args->weights, true));
+  const int64_t *shape = args->weights.shape;
+  const fv_array chosen[] = {
+      {"sequences", args->sequences, shape[0], 4},
+      {"rows", args->rows, shape[1], 4},
+      {"heads", args->heads, shape[2], 4},
+  };
+  const fv_span weights = fv_view_span(named("weights"), &args->weights);
+  FV_TRY(fv_view_check_arrays(chosen, 3, true, &inputs));
+  FV_TRY(fv_view_check_apart_all(&weights, &inputs));
+  problem->weights = args->weights;
+  problem->sequences = args->sequences;
+  problem->rows = args->rows;
+  problem->heads = args->heads;
+  /* A number out of range selects zeros, which are to be written even if q has no rows at all. */
+  problem->attention.empty = shape[0] == 0 || shape[1] == 0 || shape[2] == 0 || shape[3] == 0;
+  return FOVEA_OK;
+}

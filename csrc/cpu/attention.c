@@ -1,0 +1,204 @@
+/* attention.c - attention with online softmax (Milakov and Gimelshein 2018; Dao et al. 2022), in
+ * memory that does not grow with the number of keys.
+ *
+ * A row is a pair (position, query head of the group), so that the heads of a group share each load
+ * of their keys. Work comes in pieces:
+ *
+ *   tiles     of rows, for sequences with many (attend_tile.c). The last tiles come first: under a
+ *             causal mask they are the longest, and a long piece at the end leaves threads idle
+ *   streams   all rows of a sequence and kv head, where they are few (attend_stream.c), some heads
+ *             together; or, where streams are too few for the threads, their chunks, which are
+ *             merged
+ *             in a second pass
+ *
+ * Whether rows are few is decided by their own sequence alone, and neither way's sums depend on
+ * what else there is to do: a row's bits are the same in any batch and with any number of threads.
+ *
+ * Workers take pieces from a shared counter; each walks the sequences itself, which costs less than
+ * a table of pieces and allocates nothing. */
+#include "csrc/cpu/attention.h"
+
+#include "csrc/cpu/attend.h"
+#include "csrc/cpu/plan.h"
+
+static const float log2_e = 1.44269504f;
+
+/* The pieces of one sequence. */
+typedef struct pieces {
+  bool stream;
+  int64_t rows;   /* (position, head of the group) pairs of a kv head */
+  int32_t tile_q; /* rows of all tiles but the last */
+  int64_t heads;  /* kv heads that are in a piece together */
+  int64_t blocks; /* of so many heads each, the last perhaps of fewer */
+  int64_t parts;  /* per block: tiles, chunks, or one stream */
+  int64_t count;
+} pieces;
+
+/* Tiles of one size: a last tile of few rows would cost as much packing as a whole one. */
+static void cut_tiles(pieces *p) {
+  int64_t tiles = fv_ceil_div(p->rows, p->tile_q);
+  int64_t even = fv_ceil_div(p->rows, tiles);
+  p->tile_q = (int32_t)(fv_ceil_div(even, FV_PANEL_ROWS_MAX) * FV_PANEL_ROWS_MAX);
+  p->parts = fv_ceil_div(p->rows, p->tile_q);
+}
+
+/* Blocks of one size, or nearly. */
+static void cut_heads(const fv_attend_job *job, pieces *p) {
+  int64_t heads_kv = job->problem->heads_kv,
+          most = fv_min(FV_BLOCK_ROWS / p->rows, job->heads_per_piece);
+  p->heads = fv_ceil_div(heads_kv, fv_ceil_div(heads_kv, most));
+  p->blocks = fv_ceil_div(heads_kv, p->heads);
+}
+
+static pieces pieces_of(const fv_attend_job *job, const fv_sequence *sequence) {
+  pieces p = {.rows = sequence->len_q * job->problem->group, .tile_q = job->plan->tile_q};
+  p.stream = fv_is_stream(job, p.rows);
+  p.heads = 1;
+  p.blocks = job->problem->heads_kv;
+  if (p.rows > 0 && p.stream) {
+    p.parts = job->split ? fv_chunk_count(sequence->mask.len) : 1;
+    cut_heads(job, &p);
+  } else if (p.rows > 0) {
+    cut_tiles(&p);
+  }
+  p.count = p.parts * p.blocks;
+  return p;
+}
+
+/* Takes pieces until there are none left. `slot` is that of the sequence's first chunk. */
+typedef void (*attend_piece)(fv_attend_worker *worker, const pieces *p, int64_t number,
+                             int64_t slot);
+
+/* Gives the worker the heads of a stream's piece: the first; returns how many. */
+static int32_t take_heads(fv_attend_worker *worker, const pieces *p, int64_t number) {
+  int64_t head = number / p->parts * p->heads;
+  worker->source.kv_head = head;
+  return (int32_t)fv_min(p->heads, worker->job->problem->heads_kv - head);
+}
+
+static void attend(fv_attend_worker *worker, const pieces *p, int64_t number, int64_t slot) {
+  const fv_attend_job *job = worker->job;
+  int64_t heads_kv = job->problem->heads_kv;
+  if (!p->stream) {
+    int64_t row_begin = (p->parts - 1 - number / heads_kv) * p->tile_q;
+    worker->source.kv_head = number % heads_kv;
+    fv_attend_tile(worker, row_begin, (int32_t)fv_min(p->tile_q, p->rows - row_begin));
+    return;
+  }
+  int32_t heads = take_heads(worker, p, number);
+  if (job->split) {
+    int64_t head = worker->source.kv_head, chunk = number % p->parts;
+    fv_attend_chunk(worker, heads, chunk,
+                    job->partials + (slot + head * p->parts + chunk) * job->slot_doubles, p->parts);
+  } else {
+    fv_attend_stream(worker, heads);
+  }
+}
+
+static void merge(fv_attend_worker *worker, const pieces *p, int64_t number, int64_t slot) {
+  const fv_attend_job *job = worker->job;
+  if (!p->stream || number % p->parts) return;
+  int32_t heads = take_heads(worker, p, number);
+  int64_t first = slot + worker->source.kv_head * p->parts;
+  fv_merge_chunks(worker, heads, job->partials + first * job->slot_doubles);
+}
+
+static void take_pieces(fv_attend_job *job, int64_t index, attend_piece attend_one) {
+  fv_sequence_cursor cursor = {0};
+  fv_sequence sequence;
+  fv_attend_worker worker;
+  worker.job = job;
+  worker.source = (fv_key_source){job->problem, &sequence, 0};
+  worker.scratch =
+      (float *)((char *)job->problem->args.workspace + (size_t)index * job->plan->scratch_bytes);
+
+  int64_t mine = atomic_fetch_add(&job->next, 1);
+  int64_t begin = 0, slot = 0; /* numbers of the sequence's first piece and chunk */
+  while (fv_sequence_next(job->problem, &cursor, &sequence)) {
+    pieces p = pieces_of(job, &sequence);
+    for (; mine < begin + p.count; mine = atomic_fetch_add(&job->next, 1)) {
+      worker.errors = 0;
+      attend_one(&worker, &p, mine - begin, slot);
+      fv_report_errors(job->problem, sequence.index, worker.errors);
+    }
+    begin += p.count;
+    if (p.stream) slot += p.parts * job->problem->heads_kv;
+  }
+}
+
+static void work(void *context, int64_t index) {
+  take_pieces(context, index, attend);
+}
+
+static void finish(void *context, int64_t index) {
+  take_pieces(context, index, merge);
+}
+
+/* ---- The call ---- */
+
+typedef struct survey {
+  int64_t pieces;
+  int64_t streams; /* of single kv heads, or their chunks */
+} survey;
+
+static survey count_pieces(const fv_attend_job *job) {
+  fv_sequence_cursor cursor = {0};
+  fv_sequence sequence;
+  survey total = {0};
+  while (fv_sequence_next(job->problem, &cursor, &sequence)) {
+    pieces p = pieces_of(job, &sequence);
+    /* Bad lengths and offsets are reported for every sequence, also for those without rows. */
+    fv_report_errors(job->problem, sequence.index, sequence.errors);
+    total.pieces += p.count;
+    if (p.stream) total.streams += p.parts * job->problem->heads_kv;
+  }
+  return total;
+}
+
+static const fv_tile_kernels *kernels_for(fv_isa isa) {
+#if defined(__x86_64__)
+  if (isa == FV_ISA_AVX512) return &fv_tile_kernels_avx512;
+  if (isa == FV_ISA_AVX2) return &fv_tile_kernels_avx2;
+#endif
+  (void)isa;
+  return &fv_tile_kernels_portable;
+}
+
+static void start_job(const fv_problem *problem, const fv_plan *plan, fv_attend_job *job) {
+  const fovea_attention_args *a = &problem->args;
+  job->problem = problem;
+  job->plan = plan;
+  job->kernels = kernels_for(((const fv_cpu_row *)plan->kernel)->isa);
+  job->layout = fv_tile_layout_for(plan->tile_q, plan->tile_kv, problem->dim, problem->dim_v);
+  job->scores_are_logits = a->softcap > 0 || a->alibi_slopes || a->bias.dtype;
+  job->element_masks = a->mask.dtype || a->bias.dtype || a->tree.bits;
+  job->row_masks = job->element_masks || a->alibi_slopes || a->prefix_lengths;
+  job->score_factor = job->scores_are_logits ? log2_e : problem->scale * log2_e;
+  job->slot_doubles = plan->slot_bytes / sizeof(double);
+  job->partials = (double *)((char *)a->workspace + plan->scratch_bytes * (size_t)plan->workers);
+  job->split = false;
+  job->heads_per_piece = 1;
+  atomic_init(&job->next, 0);
+}
+
+/* As many as leave every thread some pieces to even out. */
+static int64_t count_heads_per_piece(const fv_plan *plan, int64_t streams) {
+  if (plan->workers == 1) return FV_BLOCK_ROWS;
+  return fv_max(streams / ((int64_t)FV_BLOCK_PIECES * plan->workers), 1);
+}
+
+void fv_cpu_attention(const fv_problem *problem, const fv_plan *plan, fv_parallel parallel) {
+  fv_attend_job job;
+  start_job(problem, plan, &job);
+  survey total = count_pieces(&job);
+  /* The plan has slots for the chunks of so many streams and no more. */
+  if (total.streams > 0 && total.streams <= plan->max_split_streams) {
+    job.split = true;
+    total = count_pieces(&job);
+  }
+  job.heads_per_piece = count_heads_per_piece(plan, total.streams);
+  fv_parallel_run(parallel, fv_min(plan->workers, total.pieces), work, &job);
+  if (!job.split) return;
+  atomic_store(&job.next, 0);
+  fv_parallel_run(parallel, fv_min(plan->workers, total.streams), finish, &job);
+}

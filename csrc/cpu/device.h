@@ -1,0 +1,26 @@
+/* device.h - the handle's state of a CPU. */
+#ifndef FV_CPU_DEVICE_H
+#define FV_CPU_DEVICE_H
+
+#include "csrc/cpu/plan.h"
+#include "csrc/host/device.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct fv_cpu_device {
+  fv_host_device host; /* first, as csrc/host/device.h wants it */
+  fv_isa isa;
+} fv_cpu_device;
+
+/* What planning knows of the handle's device. */
+static inline fv_cpu_facts fv_cpu_facts_of(const fovea_handle *handle) {
+  return (fv_cpu_facts){((const fv_cpu_device *)handle->state)->isa, handle->threads};
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* FV_CPU_DEVICE_H */

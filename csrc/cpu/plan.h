@@ -1,0 +1,38 @@
+/* plan.h - plans calls for the CPU: a pure function, over the rows of cpu/kernels.def. */
+#ifndef FV_PLAN_CPU_H
+#define FV_PLAN_CPU_H
+
+#include "csrc/host/processor.h"
+#include "csrc/plan.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What planning knows of a CPU. */
+typedef struct fv_cpu_facts {
+  fv_isa isa;
+  int32_t threads;
+} fv_cpu_facts;
+
+/* A row of cpu/kernels.def. */
+typedef struct fv_cpu_row {
+  fv_kernel kernel;
+  fv_isa isa;
+} fv_cpu_row;
+
+/* Row `index` of the table, or NULL. */
+const fv_cpu_row *fv_cpu_row_at(int32_t index);
+
+/* Every problem has a plan. */
+void fv_plan_cpu(const fv_cpu_facts *facts, const fv_problem *problem, fv_plan *plan);
+
+/* The workspace bound of fovea_attention_workspace, which fv_plan_cpu stays within. The limits are
+ * checked: check/config.c has filled in the dims. */
+size_t fv_cpu_workspace(const fv_cpu_facts *facts, const fovea_limits *limits);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* FV_PLAN_CPU_H */

@@ -1,0 +1,113 @@
+/* append.c - see append.h. */
+#include "csrc/cuda/append.h"
+
+#include "csrc/cuda/queue.h"
+#include "csrc/cuda/rows.h"
+#include "csrc/cuda/view.h"
+#include "csrc/dtype.h"
+#include "csrc/status.h"
+#include "kernels/shared/params_append.h"
+#include "kernels/shared/shape.h"
+
+#define SAME_BIT(ours, header) _Static_assert((int)(ours) == (int)(header), "the header's bits")
+SAME_BIT(FV_APPEND_ERROR_LENGTH, FOVEA_BAD_LENGTH);
+SAME_BIT(FV_APPEND_ERROR_PAGE, FOVEA_BAD_PAGE);
+SAME_BIT(FV_APPEND_ERROR_OFFSET, FOVEA_BAD_OFFSET);
+SAME_BIT(FV_APPEND_ERROR_POSITION, FOVEA_BAD_POSITION);
+SAME_BIT(FV_APPEND_ERROR_SLOT, FOVEA_BAD_SLOT);
+
+static const int32_t row_threads[] = {
+#define FV_KV_APPEND_ROW(name, threads) threads,
+#include "kernels/shared/kv_append.def"
+#undef FV_KV_APPEND_ROW
+};
+
+/* Heads of tokens to write, on both sides, as far as the host knows; 0 if they have no elements,
+ * for rows without elements take no memory, and there may be 2^62 of them. */
+static double count_heads(const fv_append_problem *problem) {
+  const fovea_kv_append_args *a = &problem->args;
+  const double tokens = (double)problem->rows * (problem->packed ? 1.0 : problem->sequences);
+  const int sides = (a->k_new.shape[3] > 0) + (a->v_new.shape[3] > 0);
+  return tokens * problem->heads_kv * sides;
+}
+
+static fv_append_side make_side(const fovea_tensor *from, const fovea_tensor *to,
+                                const int32_t *ids) {
+  return (fv_append_side){.from = fv_cuda_view(from),
+                          .to = fv_cuda_view(to),
+                          .ids = ids,
+                          .from_type = from->dtype,
+                          .to_type = to->dtype,
+                          .dim = (int32_t)to->shape[3],
+                          .aligned = (fv_cuda_rows_aligned(from) ? FV_APPEND_FROM_ALIGNED : 0) |
+                                     (fv_cuda_rows_aligned(to) ? FV_APPEND_TO_ALIGNED : 0)};
+}
+
+static bool is_table_aligned(const fovea_rope *rope) {
+  return (uintptr_t)rope->cos % 16 == 0 && (uintptr_t)rope->sin % 16 == 0 && rope->stride % 4 == 0;
+}
+
+static void set_rope(const fovea_rope *rope, fv_append_params *params) {
+  if (!rope->cos) return;
+  params->cos = rope->cos;
+  params->sin = rope->sin;
+  params->rope_positions = rope->positions;
+  params->rope_stride = rope->positions > 1 ? rope->stride : 0;
+  params->sides[0].half = rope->rotary_dim / 2;
+  if (rope->style == FOVEA_ROPE_INTERLEAVED) params->flags |= FV_APPEND_INTERLEAVED;
+  if (is_table_aligned(rope)) params->flags |= FV_APPEND_TABLE_ALIGNED;
+}
+
+/* k comes first if it is there: only keys are rotated. */
+static void set_sides(const fovea_kv_append_args *a, fv_append_params *params) {
+  const int32_t *v_ids = a->pages.v_ids ? a->pages.v_ids : a->pages.ids;
+  const fovea_tensor *cache = a->k_cache.dtype ? &a->k_cache : &a->v_cache;
+  if (a->k_new.dtype) {
+    params->sides[params->side_count++] = make_side(&a->k_new, &a->k_cache, a->pages.ids);
+  }
+  if (a->v_new.dtype) {
+    params->sides[params->side_count++] = make_side(&a->v_new, &a->v_cache, v_ids);
+  }
+  params->cache_rows = cache->shape[0];
+  params->cache_slots = cache->shape[1];
+}
+
+static fv_append_params make_params(const fv_append_problem *problem) {
+  const fovea_kv_append_args *a = &problem->args;
+  fv_append_params params = {.new_offsets = a->new_offsets,
+                             .kv_lengths = a->kv_lengths,
+                             .page_offsets = a->pages.offsets,
+                             .positions = a->positions,
+                             .slots = a->slots,
+                             .errors = a->errors,
+                             .sequences = problem->sequences,
+                             .rows = problem->rows,
+                             .page_stride = a->pages.row_stride,
+                             .page_count = a->pages.count,
+                             .heads = problem->heads_kv,
+                             .flags = problem->packed ? FV_APPEND_PACKED : 0};
+  set_sides(a, &params);
+  set_rope(&a->rope, &params);
+  return params;
+}
+
+fovea_status fv_launch_cuda_append(const fv_cuda_device *device, const fv_append_problem *problem,
+                                   fovea_stream stream) {
+  const fovea_kv_append_args *a = &problem->args;
+  const double heads = count_heads(problem);
+  if (problem->empty || heads == 0) return FOVEA_OK;
+  if (fv_dtype_is_8bit(a->k_cache.dtype) || fv_dtype_is_8bit(a->v_cache.dtype)) {
+    return fv_fail(FOVEA_UNSUPPORTED, "no CUDA kernel appends to an 8-bit %s; the CPU does",
+                   fv_dtype_is_8bit(a->k_cache.dtype) ? "k_cache" : "v_cache");
+  }
+  fv_append_params params = make_params(problem);
+  const int32_t threads = row_threads[0], most = FV_APPEND_RESIDENT * device->facts.sm_count;
+  const double ctas = heads / (threads / 32); /* a warp for each head */
+  const fv_cuda_launch launch = {.row = FV_CUDA_APPEND_FIRST,
+                                 .grid = ctas < 1      ? 1
+                                         : ctas < most ? (int32_t)ctas
+                                                       : most,
+                                 .threads = threads,
+                                 .params = &params};
+  return fv_queue_cuda(device, &launch, 1, stream);
+}

@@ -1,0 +1,165 @@
+/* attention.c - see attention.h. */
+#include "csrc/cuda/attention.h"
+
+#include "csrc/cuda/context.h"
+#include "csrc/cuda/module.h"
+#include "csrc/cuda/queue.h"
+#include "csrc/cuda/rows.h"
+#include "csrc/cuda/schedule.h"
+#include "csrc/cuda/view.h"
+#include "kernels/shared/params.h"
+#include "kernels/shared/shape.h"
+
+_Static_assert((int)FV_ERROR_LENGTH == (int)FOVEA_BAD_LENGTH, "the header's bits");
+_Static_assert((int)FV_ERROR_PAGE == (int)FOVEA_BAD_PAGE, "the header's bits");
+_Static_assert((int)FV_ERROR_OFFSET == (int)FOVEA_BAD_OFFSET, "the header's bits");
+_Static_assert((int)FV_ERROR_MASK == (int)FOVEA_BAD_MASK, "the header's bits");
+
+/* ---- Parameters ---- */
+
+static uint32_t aligned_bit(const fovea_tensor *t, uint32_t bit) {
+  return fv_cuda_rows_aligned(t) ? bit : 0;
+}
+
+/* The mask as [sequence, key]: the step from key to key takes the place of seq. */
+static void set_mask(const fovea_tensor *mask, fv_attention_params *params) {
+  if (mask->dtype == FOVEA_NONE) return;
+  params->mask = (fv_device_view){mask->data, mask->stride[0], mask->stride[3], 0};
+  params->mask_keys = mask->shape[3] == 1 ? INT32_MAX : (int32_t)mask->shape[3];
+}
+
+static void set_pages(const fv_problem *problem, fv_attention_params *params) {
+  const fovea_pages *pages = &problem->args.pages;
+  if (!problem->paged) return;
+  params->pages = (fv_device_pages){.k_ids = pages->ids,
+                                    .v_ids = pages->v_ids ? pages->v_ids : pages->ids,
+                                    .offsets = pages->offsets,
+                                    .row_stride = pages->row_stride,
+                                    .count = pages->count,
+                                    .pages = (int32_t)problem->args.k.shape[0],
+                                    .page_len = (int32_t)problem->args.k.shape[1]};
+}
+
+/* In base 2. With a softcap the scores become tanh(scale * q.k / softcap) first, and exp(2 x) of it
+ * is what the kernel needs. */
+static void set_logits(const fv_problem *problem, fv_attention_params *params) {
+  static const float log2_e = 1.44269504f;
+  float softcap = problem->args.softcap;
+  params->scale_log2e = (softcap > 0 ? softcap : problem->scale) * log2_e;
+  params->softcap_scale = softcap > 0 ? 2 * log2_e * (problem->scale / softcap) : 0;
+  params->sinks = problem->args.sinks;
+}
+
+static void set_positions(const fv_problem *problem, fv_attention_params *params) {
+  const fovea_attention_args *a = &problem->args;
+  params->q_position = a->q_position;
+  params->kv_first = a->kv_first;
+  params->kv_position = a->kv_position;
+  params->key_stride = problem->kv_position_stride;
+  params->window_left = problem->window_left;
+  params->window_right = a->causal ? 0 : problem->window_right;
+  if (a->alignment == FOVEA_ALIGN_TOP_LEFT) params->flags |= FV_FLAG_TOP_LEFT;
+}
+
+static void set_schedule(const fv_plan *plan, const fv_problem *problem,
+                         fv_attention_params *params) {
+  char *workspace = problem->args.workspace;
+  const fv_plan_schedule *schedule = &plan->schedule;
+  fv_cuda_layout layout = fv_cuda_layout_of(problem->sequences, schedule);
+  params->park_mask = schedule->parked_floats ? FV_PARK_KEYS - 1 : UINT32_MAX;
+  if (schedule->parked_floats) params->parked = (float *)(workspace + layout.parked);
+  if (!schedule->on) return;
+  fv_device_schedule *to = &params->schedule;
+  params->flags |= schedule->cut;
+  to->totals = (fv_placed_line *)(workspace + layout.totals);
+  to->sequences = (fv_placed_sequence *)(workspace + layout.sequences);
+  to->arrived = (uint32_t *)(workspace + layout.arrived);
+  to->workers = plan->workers;
+  for (int line = 0; line < FV_LINES; ++line) {
+    to->lines[line] = (fv_device_line){.tiles = (fv_placed_tile *)(workspace + layout.tiles[line]),
+                                       .arrived = to->arrived + to->slots,
+                                       .partials = (float *)(workspace + layout.partials[line]),
+                                       .slot_floats = schedule->lines[line].slot_floats};
+    to->slots += schedule->lines[line].slots;
+  }
+}
+
+static fv_attention_params make_params(const fv_plan *plan, const fv_problem *problem) {
+  const fovea_attention_args *a = &problem->args;
+  fv_attention_params params = {
+      .q = fv_cuda_view(&a->q),
+      .k = fv_cuda_view(&a->k),
+      .v = fv_cuda_view(&a->v),
+      .out = fv_cuda_view(&a->out),
+      .lse = fv_cuda_view(&a->lse),
+      .q_offsets = a->q_offsets,
+      .kv_offsets = a->kv_offsets,
+      .kv_lengths = a->kv_lengths,
+      .errors = a->errors,
+      .sequences = problem->sequences,
+      .tiles = plan->tiles_bound,
+      .row_tiles = fv_ceil_div(problem->rows * problem->group, plan->kernel->tile_q),
+      .tile_q = plan->tile_q,
+      .tile_kv = plan->tile_kv,
+      .heads_kv = problem->heads_kv,
+      .group = problem->group,
+      .len_q = (int32_t)problem->rows,
+      .len_kv = (int32_t)a->k.shape[1],
+      .dim = problem->dim,
+      .dim_v = problem->dim_v,
+      .aligned = aligned_bit(&a->q, FV_ALIGNED_Q) | aligned_bit(&a->k, FV_ALIGNED_K) |
+                 aligned_bit(&a->v, FV_ALIGNED_V) | aligned_bit(&a->out, FV_ALIGNED_OUT),
+  };
+  set_mask(&a->mask, &params);
+  set_pages(problem, &params);
+  set_positions(problem, &params);
+  set_logits(problem, &params);
+  set_schedule(plan, problem, &params);
+  return params;
+}
+
+/* ---- The launch ---- */
+
+/* Only the first launch follows other people's work; the second follows our own, and waits for
+ * it. */
+fovea_status fv_launch_cuda_attention(const fv_cuda_device *device, const fv_plan *plan,
+                                      const fv_problem *problem, fovea_stream stream) {
+  fv_attention_params params = make_params(plan, problem);
+  int32_t index = fv_cuda_row_index(plan->kernel);
+  bool early = problem->args.flags & FOVEA_ALLOW_DEPENDENT_LAUNCH;
+  const fv_cuda_launch attend = {.row = index,
+                                 .grid = plan->workers,
+                                 .threads = fv_cuda_row_at(index)->threads,
+                                 .early = plan->schedule.on || early,
+                                 .params = &params};
+  const fv_cuda_launch launches[] = {{.row = FV_CUDA_PREPARE_FIRST,
+                                      .grid = 1,
+                                      .threads = FV_PREPARE_THREADS,
+                                      .early = early,
+                                      .params = &params},
+                                     attend};
+  if (plan->schedule.on) return fv_queue_cuda(device, launches, 2, stream);
+  return fv_queue_cuda(device, &attend, 1, stream);
+}
+
+static fovea_status load_rows(const fv_driver *driver, const fv_cuda_device *device,
+                              const fovea_limits *limits) {
+  CUfunction kernel;
+  for (int32_t row = 0; fv_cuda_row_at(row); ++row) {
+    if (!fv_plan_cuda_can_choose(&device->facts, limits, row)) continue;
+    FV_TRY(fv_module_kernel(driver, row, device->number, NULL, &kernel));
+  }
+  /* The limits say nothing of preparing, appending and merging, and so rule out none of it. */
+  for (int32_t row = FV_CUDA_ATTENTION_ROWS; fv_cuda_kernel_at(row).name; ++row) {
+    FV_TRY(fv_module_kernel(driver, row, device->number, NULL, &kernel));
+  }
+  return FOVEA_OK;
+}
+
+fovea_status fv_prepare_cuda(const fv_cuda_device *device, const fovea_limits *limits) {
+  const fv_driver *driver;
+  bool pushed;
+  FV_TRY(fv_driver_open(&driver));
+  FV_TRY(fv_context_enter(driver, device, NULL, &pushed));
+  return fv_context_leave(driver, pushed, load_rows(driver, device, limits));
+}

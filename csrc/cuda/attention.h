@@ -1,0 +1,21 @@
+/* attention.h - queues what was planned on a stream of a CUDA device, and loads kernels ahead. */
+#ifndef FV_LAUNCH_CUDA_H
+#define FV_LAUNCH_CUDA_H
+
+#include "csrc/cuda/device.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+fovea_status fv_launch_cuda_attention(const fv_cuda_device *device, const fv_plan *plan,
+                                      const fv_problem *problem, fovea_stream stream);
+
+/* Loads every kernel that calls within the limits can choose. */
+fovea_status fv_prepare_cuda(const fv_cuda_device *device, const fovea_limits *limits);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* FV_LAUNCH_CUDA_H */

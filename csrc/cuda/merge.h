@@ -1,0 +1,19 @@
+/* merge.h - fovea_merge on a GPU. */
+#ifndef FV_LAUNCH_MERGE_CUDA_H
+#define FV_LAUNCH_MERGE_CUDA_H
+
+#include "csrc/cuda/device.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Queues the call; FOVEA_UNSUPPORTED, with the reason, for more parts than the kernels take. */
+fovea_status fv_launch_cuda_merge(const fv_cuda_device *device, const fv_merge_problem *problem,
+                                  fovea_stream stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* FV_LAUNCH_MERGE_CUDA_H */

@@ -1,0 +1,124 @@
+/* plan.c - see plan.h.
+ *
+ * One family of kernels so far, which covers a part of the header: what it leaves out is refused
+ * feature by feature, by name. Dimensions between those of the rows run in the next wider row,
+ * whose further columns are zeros in shared memory. */
+#include "csrc/cuda/plan.h"
+
+#include <stdio.h>
+
+#include "csrc/cuda/schedule.h"
+#include "csrc/status.h"
+#include "kernels/shared/params.h"
+
+#define FV_ATTENTION_FWD_ROW(name, dtype, dim, dim_v, tile_q, tile_kv, warps, stages, ctas) \
+  extern const char fv_image_##name[];
+#include "kernels/shared/attention_fwd.def"
+#undef FV_ATTENTION_FWD_ROW
+
+static const fv_cuda_row rows[] = {
+#define FV_ATTENTION_FWD_ROW(name, dtype, dim, dim_v, tile_q, tile_kv, warps, stages, ctas) \
+  {{#name, tile_q, tile_kv},                                                                \
+   FOVEA_##dtype,                                                                           \
+   dim,                                                                                     \
+   dim_v,                                                                                   \
+   (warps)*32,                                                                              \
+   FV_ATTENTION_SHARED_BYTES(dim, dim_v, tile_q, tile_kv, stages),                          \
+   stages,                                                                                  \
+   ctas,                                                                                    \
+   fv_image_##name},
+#include "kernels/shared/attention_fwd.def"
+#undef FV_ATTENTION_FWD_ROW
+};
+
+enum { ROW_COUNT = sizeof rows / sizeof rows[0] };
+
+const fv_cuda_row *fv_cuda_row_at(int32_t index) {
+  return index >= 0 && index < ROW_COUNT ? &rows[index] : NULL;
+}
+
+int32_t fv_cuda_row_index(const fv_kernel *kernel) {
+  return (int32_t)((const fv_cuda_row *)kernel - rows);
+}
+
+/* ---- What the kernels leave out ---- */
+
+static bool has_scales(const fovea_attention_args *a) {
+  return a->q_scale.dtype || a->k_scale.dtype || a->v_scale.dtype || a->out_scale.dtype;
+}
+
+static bool has_other_types(const fovea_attention_args *a) {
+  return a->k.dtype != a->q.dtype || a->v.dtype != a->q.dtype || a->out.dtype != a->q.dtype;
+}
+
+/* A padding mask has one line of keys per sequence. */
+static bool has_mask_of_rows(const fovea_attention_args *a) {
+  return a->mask.dtype && (a->mask.shape[1] != 1 || a->mask.shape[2] != 1);
+}
+
+/* The first feature of the call that no kernel has; NULL: none. */
+static const char *find_missing(const fv_problem *p) {
+  const fovea_attention_args *a = &p->args;
+  const struct {
+    bool present;
+    const char *name;
+  } features[] = {
+      {a->q.dtype != FOVEA_F16 && a->q.dtype != FOVEA_BF16, "a q that is not f16 or bf16"},
+      {has_other_types(a), "k, v or out of another dtype than q"},
+      {has_scales(a), "scales"},
+      {a->prefix_lengths != NULL, "prefix_lengths"},
+      {has_mask_of_rows(a), "masks that differ between rows or heads"},
+      {a->tree.bits != NULL, "tree masks"},
+      {a->bias.dtype != FOVEA_NONE, "a bias"},
+      {a->alibi_slopes != NULL, "ALiBi"},
+  };
+  for (size_t i = 0; i < sizeof features / sizeof features[0]; ++i) {
+    if (features[i].present) return features[i].name;
+  }
+  return NULL;
+}
+
+/* ---- The choice ---- */
+
+/* The first row of the dtype that is wide enough and fits the device. */
+static const fv_cuda_row *choose_row(const fv_cuda_facts *facts, uint32_t dtype, int32_t dim,
+                                     int32_t dim_v) {
+  for (int i = 0; i < ROW_COUNT; ++i) {
+    bool fits = rows[i].shared_bytes <= facts->shared_bytes;
+    bool wide = rows[i].dim >= dim && rows[i].dim_v >= dim_v;
+    if (rows[i].dtype == dtype && wide && fits) return &rows[i];
+  }
+  return NULL;
+}
+
+bool fv_plan_cuda_can_choose(const fv_cuda_facts *facts, const fovea_limits *limits, int32_t row) {
+  uint32_t wanted = limits->q_dtype;
+  if (wanted && wanted != rows[row].dtype) return false;
+  /* 0 leaves a dim open: as far as the row goes */
+  int32_t dim = limits->dim ? limits->dim : rows[row].dim;
+  int32_t dim_v = limits->dim_v ? limits->dim_v : rows[row].dim_v;
+  for (int32_t d = 8; d <= dim && d <= rows[row].dim; d += 8) {
+    for (int32_t d_v = 8; d_v <= dim_v && d_v <= rows[row].dim_v; d_v += 8) {
+      if (choose_row(facts, rows[row].dtype, d, d_v) == &rows[row]) return true;
+    }
+  }
+  return false;
+}
+
+fovea_status fv_plan_cuda(const fv_cuda_facts *facts, const fv_problem *problem, fv_plan *plan) {
+  const char *missing = find_missing(problem);
+  if (missing) return fv_fail(FOVEA_UNSUPPORTED, "no CUDA kernel covers %s; the CPU does", missing);
+  const fv_cuda_row *row = choose_row(facts, problem->args.q.dtype, problem->dim, problem->dim_v);
+  if (!row) {
+    return fv_fail(FOVEA_UNSUPPORTED,
+                   "no CUDA kernel covers dim %d and dim_v %d in %d bytes of shared memory",
+                   problem->dim, problem->dim_v, facts->shared_bytes);
+  }
+  *plan = (fv_plan){
+      .kernel = &row->kernel, .tile_q = row->kernel.tile_q, .tile_kv = row->kernel.tile_kv};
+  fv_schedule_cuda(facts, problem, row, plan);
+  snprintf(plan->reason, sizeof plan->reason,
+           "mma.sync on sm_%d; tiles %d and %d wide hold dim %d and dim_v %d", facts->sm, row->dim,
+           row->dim_v, problem->dim, problem->dim_v);
+  return FOVEA_OK;
+}

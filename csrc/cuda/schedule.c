@@ -1,0 +1,194 @@
+/* schedule.c - see schedule.h. */
+#include "csrc/cuda/schedule.h"
+
+#include "kernels/shared/params.h"
+
+enum {
+  PART_ALIGNMENT = 256,
+  /* With this many tiles per CTA a plain stride balances well enough. */
+  TILES_PER_WORKER = 2,
+  SHARED_BYTES_RESERVED = 1024 /* per CTA, of a multiprocessor's */
+};
+
+/* CTAs that a multiprocessor holds at once. */
+static int32_t ctas_of(const fv_cuda_facts *facts, const fv_cuda_row *row) {
+  int64_t room = facts->shared_bytes_sm / (row->shared_bytes + SHARED_BYTES_RESERVED);
+  return (int32_t)fv_clamp(room, 1, row->ctas);
+}
+
+/* While a warp of a narrow tile waits for keys or computes with them its values are on their way,
+ * and the other way round: of its part of the stages at least the smaller half. */
+int64_t fv_cuda_bytes_in_flight(const fv_cuda_facts *facts, const fv_cuda_row *row) {
+  int64_t keys = (int64_t)row->stages * row->kernel.tile_kv;
+  return 2 * keys * fv_min(row->dim, row->dim_v) * ctas_of(facts, row);
+}
+
+/* Blocks go to idle multiprocessors first, so no more blocks than allowed multiprocessors use no
+ * more of them. */
+static int32_t workers_of(const fv_cuda_facts *facts, const fv_cuda_row *row, int32_t sm_count) {
+  return sm_count ? sm_count : facts->sm_count * ctas_of(facts, row);
+}
+
+static int64_t bounded(__int128 x) {
+  return x > INT64_MAX ? INT64_MAX : (int64_t)x;
+}
+
+/* ---- Whether, and how ---- */
+
+static bool is_narrow(const fv_problem *p) {
+  return p->rows * p->group <= FV_NARROW_ROWS && p->args.reproducible != FOVEA_REPRODUCIBLE_PHASE;
+}
+
+/* Lengths that only the device knows, or fewer tiles than keep the device busy. Under BATCH and
+ * PHASE this choice must not depend on device or batch, or bits would. */
+static bool is_scheduled(const fv_problem *p, int64_t tiles, int32_t workers) {
+  if (p->q_packed || p->kv_packed || p->args.pages.offsets || is_narrow(p)) return true;
+  return p->args.reproducible == FOVEA_REPRODUCIBLE_RUN &&
+         tiles < (int64_t)TILES_PER_WORKER * workers;
+}
+
+static uint32_t cut_of(const fv_problem *p) {
+  if (p->args.reproducible == FOVEA_REPRODUCIBLE_PHASE) return FV_FLAG_WHOLE;
+  return p->args.reproducible == FOVEA_REPRODUCIBLE_BATCH ? FV_FLAG_CHUNKS : 0;
+}
+
+/* ---- The lines ---- */
+
+/* Wide tiles of one kv head, which never cross a sequence. A packed batch can leave one ragged tile
+ * per sequence; the sum over sequences of ceil(rows_s / tile) is at most this. */
+static int64_t wide_tiles(const fv_problem *p, int32_t tile_q) {
+  __int128 rows = (__int128)p->rows * p->group;
+  __int128 tiles = (rows + tile_q - 1) / tile_q;
+  return bounded(p->q_packed ? tiles + p->sequences : tiles * p->sequences);
+}
+
+/* Where rows are not packed all sequences have as many, and are all wide or all narrow. */
+static bool has_line(const fv_problem *p, int line) {
+  if (p->args.reproducible == FOVEA_REPRODUCIBLE_PHASE) return line == FV_WIDE;
+  return p->q_packed || is_narrow(p) == (line == FV_NARROW);
+}
+
+/* ---- Places for parts ---- */
+
+static int64_t floats_of_part(int32_t dim_v, int line) {
+  return FV_PARTIAL_FLOATS((int64_t)dim_v, line == FV_NARROW ? FV_NARROW_THREADS : FV_WIDE_THREADS);
+}
+
+/* A CTA parks a wide part, or each of its warps a narrow one. */
+static int64_t floats_parked(const fv_cuda_row *row, int32_t workers) {
+  return workers * floats_of_part(row->dim_v, FV_WIDE);
+}
+
+static int64_t chunks_at_most(int64_t len_kv) {
+  return fv_clamp(fv_ceil_div(len_kv, FV_CHUNK_KEYS), 1, FV_CHUNKS);
+}
+
+/* Narrow tiles of one kv head: one a sequence. A sequence that is one chunk needs no place. */
+static int64_t slots_of_chunks(int64_t sequences, int64_t heads_kv, int64_t len_kv) {
+  int64_t chunks = chunks_at_most(len_kv);
+  return chunks > 1 ? bounded((__int128)sequences * heads_kv * chunks) : 0;
+}
+
+/* Only narrow tiles are cut into chunks, and those of packed keys not at all. */
+static int64_t slots_of_line(const fv_problem *p, uint32_t cut, int line, int32_t workers) {
+  if (!cut) return 2 * (int64_t)workers;
+  if (cut == FV_FLAG_WHOLE || line == FV_WIDE || p->kv_packed) return 0;
+  return slots_of_chunks(p->sequences, p->heads_kv, p->kv_room);
+}
+
+static fv_plan_schedule plan_lines(const fv_problem *p, const fv_cuda_row *row, int32_t workers) {
+  fv_plan_schedule schedule = {.on = true, .cut = cut_of(p)};
+  for (int line = 0; line < FV_LINES; ++line) {
+    if (!has_line(p, line)) continue;
+    schedule.lines[line] = (struct fv_plan_line){
+        .tiles = line == FV_WIDE ? wide_tiles(p, row->kernel.tile_q) : p->sequences,
+        .slots = slots_of_line(p, schedule.cut, line, workers),
+        .slot_floats = floats_of_part(row->dim_v, line)};
+  }
+  return schedule;
+}
+
+/* ---- The workspace ---- */
+
+static size_t place(fv_cuda_layout *layout, __int128 count, size_t size) {
+  size_t begin = layout->bytes;
+  __int128 bytes = count * (__int128)size + PART_ALIGNMENT - 1;
+  layout->bytes = (size_t)bounded(bytes / PART_ALIGNMENT * PART_ALIGNMENT + (__int128)begin);
+  return begin;
+}
+
+fv_cuda_layout fv_cuda_layout_of(int64_t sequences, const fv_plan_schedule *schedule) {
+  const struct fv_plan_line *lines = schedule->lines;
+  fv_cuda_layout layout = {0};
+  layout.parked = place(&layout, schedule->parked_floats, sizeof(float));
+  if (!schedule->on) return layout;
+  layout.totals = place(&layout, FV_LINES, sizeof(fv_placed_line));
+  layout.sequences = place(&layout, sequences, sizeof(fv_placed_sequence));
+  layout.arrived =
+      place(&layout, (__int128)lines[FV_WIDE].slots + lines[FV_NARROW].slots, sizeof(uint32_t));
+  for (int line = 0; line < FV_LINES; ++line) {
+    __int128 floats = (__int128)lines[line].slots * lines[line].slot_floats;
+    layout.tiles[line] = place(&layout, lines[line].tiles, sizeof(fv_placed_tile));
+    layout.partials[line] = place(&layout, floats, sizeof(float));
+  }
+  return layout;
+}
+
+/* No more CTAs than there can be units of work. */
+static int32_t fewer_workers(const fv_problem *p, const fv_cuda_row *row, int64_t tiles,
+                             int32_t workers) {
+  int64_t key_tiles = fv_max(1, fv_ceil_div(p->kv_room, row->kernel.tile_kv));
+  return (int32_t)fv_clamp(bounded((__int128)tiles * key_tiles), 1, workers);
+}
+
+void fv_schedule_cuda(const fv_cuda_facts *facts, const fv_problem *problem, const fv_cuda_row *row,
+                      fv_plan *plan) {
+  int64_t tiles = wide_tiles(problem, row->kernel.tile_q);
+  int32_t workers = workers_of(facts, row, problem->args.sm_count);
+  plan->tiles_bound = bounded((__int128)tiles * problem->heads_kv);
+  plan->schedule = (fv_plan_schedule){0};
+  plan->workspace_bytes = 0;
+  bool parks = problem->kv_room > FV_PARK_KEYS, limited = problem->args.sm_count || parks;
+  plan->workers = (int32_t)fv_min(plan->tiles_bound, limited ? workers : INT32_MAX);
+  if (is_scheduled(problem, plan->tiles_bound, workers)) {
+    plan->workers = fewer_workers(problem, row, plan->tiles_bound, workers);
+    plan->schedule = plan_lines(problem, row, plan->workers);
+    plan->schedule.bytes_in_flight = fv_cuda_bytes_in_flight(facts, row);
+  }
+  if (parks) plan->schedule.parked_floats = floats_parked(row, plan->workers);
+  plan->workspace_bytes = fv_cuda_layout_of(problem->sequences, &plan->schedule).bytes;
+}
+
+/* What calls within the limits need at most whose tiles are cut where shares end, or into
+ * chunks; tiles as if one kv head had all query heads. Packed keys may be more than the limit of
+ * a sequence, and the host does not know whose they are: a row may be long whatever the limits
+ * say. */
+static fv_plan_schedule lines_within(const fovea_limits *limits, const fv_cuda_row *row,
+                                     int32_t workers, uint32_t cut) {
+  __int128 rows = (__int128)limits->total_q * limits->heads_q;
+  int64_t tiles = bounded((rows + FV_CTA_ROWS - 1) / FV_CTA_ROWS + limits->sequences);
+  int64_t chunks = slots_of_chunks(limits->sequences, limits->heads_kv, limits->len_kv);
+  int64_t shares = 2 * (int64_t)workers;
+  return (fv_plan_schedule){
+      .on = true,
+      .cut = cut,
+      .parked_floats = floats_parked(row, workers),
+      .lines = {[FV_WIDE] = {tiles, cut ? 0 : shares, floats_of_part(row->dim_v, FV_WIDE)},
+                [FV_NARROW] = {limits->sequences, cut ? chunks : shares,
+                               floats_of_part(row->dim_v, FV_NARROW)}}};
+}
+
+size_t fv_cuda_workspace(const fv_cuda_facts *facts, const fovea_limits *limits) {
+  size_t most = 0;
+  for (int32_t i = 0; fv_cuda_row_at(i); ++i) {
+    const fv_cuda_row *row = fv_cuda_row_at(i);
+    if (!fv_plan_cuda_can_choose(facts, limits, i)) continue;
+    int32_t workers = workers_of(facts, row, limits->sm_count);
+    for (uint32_t cut = 0; cut <= FV_FLAG_CHUNKS; cut += FV_FLAG_CHUNKS) {
+      fv_plan_schedule lines = lines_within(limits, row, workers, cut);
+      size_t bytes = fv_cuda_layout_of(limits->sequences, &lines).bytes;
+      most = bytes > most ? bytes : most;
+    }
+  }
+  return most;
+}

@@ -1,0 +1,195 @@
+/* row_mask.c - see row_mask.h. */
+#include "csrc/host/row_mask.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "csrc/numeric.h"
+
+/* Elements that an extent allows to index: all if it broadcasts. */
+static int64_t readable(int64_t extent) {
+  return extent == 1 ? INT64_MAX : extent;
+}
+
+static int64_t row_offset(const fovea_tensor *t, int64_t sequence, int64_t row, int64_t head) {
+  return sequence * t->stride[0] + row * t->stride[1] + head * t->stride[2];
+}
+
+static void set_mask(const fv_problem *p, const fv_sequence *s, int64_t row, int64_t head,
+                     fv_row_mask *m) {
+  const fovea_tensor *mask = &p->args.mask;
+  if (mask->dtype == FOVEA_NONE) return;
+  m->outside |= row >= readable(mask->shape[1]);
+  m->mask = (const uint8_t *)mask->data + (m->outside ? 0 : row_offset(mask, s->index, row, head));
+  m->mask_step = mask->stride[3];
+  m->mask_keys = readable(mask->shape[3]);
+}
+
+static int64_t element_size(uint32_t dtype) {
+  return dtype == FOVEA_F32 ? 4 : 2;
+}
+
+static void set_bias(const fv_problem *p, const fv_sequence *s, int64_t row, int64_t head,
+                     fv_row_mask *m) {
+  const fovea_tensor *bias = &p->args.bias;
+  if (bias->dtype == FOVEA_NONE) return;
+  m->outside |= row >= readable(bias->shape[1]);
+  int64_t offset = m->outside ? 0 : row_offset(bias, s->index, row, head);
+  m->bias = (const char *)bias->data + offset * element_size(bias->dtype);
+  m->bias_dtype = bias->dtype;
+  m->bias_step = bias->stride[3];
+  m->bias_keys = readable(bias->shape[3]);
+}
+
+/* The words of the row, as far as they exist: bits past them are unreadable. */
+static void set_tree(const fv_problem *p, const fv_sequence *s, int64_t row, fv_row_mask *m) {
+  const fovea_tree_mask *tree = &p->args.tree;
+  if (!tree->bits) return;
+  int64_t row_words = fv_ceil_div(s->tree_len, 32);
+  int64_t start = s->tree_start + row * row_words;
+  bool inside = start >= 0 && start <= tree->words;
+  m->tree = tree->bits + (inside ? start : 0);
+  m->tree_bits_readable = inside ? (tree->words - start) * 32 : 0;
+  m->tree_key = s->mask.len - s->tree_len;
+}
+
+fv_row_mask fv_row_mask_for(const fv_problem *problem, const fv_sequence *sequence, int64_t row,
+                            int64_t head) {
+  fv_row_mask m = {0};
+  m.window = fv_window_keys(&sequence->mask, row);
+  m.first = sequence->mask.first;
+  m.prefix_end = sequence->mask.prefix_end;
+  m.len = sequence->mask.len;
+  set_mask(problem, sequence, row, head, &m);
+  set_bias(problem, sequence, row, head, &m);
+  set_tree(problem, sequence, row, &m);
+  m.plain = !m.mask && !m.bias && !m.tree;
+  if (problem->args.alibi_slopes) {
+    m.slope = problem->args.alibi_slopes[sequence->index * problem->args.alibi_stride + head];
+  }
+  m.row_position = sequence->mask.row_origin + row;
+  m.key_origin = sequence->mask.key_origin;
+  m.key_stride = sequence->mask.key_stride;
+  return m;
+}
+
+static float bias_at(const fv_row_mask *m, int64_t key) {
+  int64_t index = key * m->bias_step;
+  if (m->bias_dtype == FOVEA_F32) return ((const float *)m->bias)[index];
+  uint16_t code = ((const uint16_t *)m->bias)[index];
+  return m->bias_dtype == FOVEA_F16 ? fv_f16_to_f32(code) : fv_bf16_to_f32(code);
+}
+
+bool fv_sees_key(const fv_row_mask *m, int64_t key, float *bias, uint32_t *errors) {
+  *bias = 0;
+  if (m->plain) return true;
+  int64_t bit = key - m->tree_key;
+  bool in_tree = m->tree && bit >= 0;
+  if (m->outside || (m->mask && key >= m->mask_keys) || (m->bias && key >= m->bias_keys) ||
+      (in_tree && bit >= m->tree_bits_readable)) {
+    *errors |= FOVEA_BAD_MASK;
+    return false;
+  }
+  if (m->mask && !m->mask[key * m->mask_step]) return false;
+  if (in_tree && !(m->tree[bit / 32] >> (bit % 32) & 1)) return false;
+  if (m->bias) *bias = bias_at(m, key);
+  return *bias != -INFINITY;
+}
+
+/* ---- Many keys at once ---- */
+
+/* The part of [first, last) that lies in the tile's [from, to), counted from key `begin`. */
+static fv_range within(int64_t first, int64_t last, int64_t begin, int32_t from, int32_t to) {
+  return (fv_range){fv_max(first - begin, from), fv_min(last - begin, to)};
+}
+
+static void show(fv_range keys, const uint8_t *live, uint8_t *visible) {
+  if (keys.begin >= keys.end) return;
+  memcpy(visible + keys.begin, live + keys.begin, (size_t)(keys.end - keys.begin));
+}
+
+/* Hides the visible keys of `keys` and says that some were there. */
+static void hide_unreadable(fv_range keys, uint8_t *visible, uint32_t *errors) {
+  for (int64_t j = keys.begin; j < keys.end; ++j) {
+    if (visible[j]) *errors |= FOVEA_BAD_MASK;
+    visible[j] = 0;
+  }
+}
+
+/* Keys that mask, bias or tree have no element for: nothing about them is read. */
+static void hide_outside(const fv_row_mask *m, int64_t begin, int32_t from, int32_t to,
+                         uint8_t *visible, uint32_t *errors) {
+  int64_t keys = m->outside ? 0 : INT64_MAX;
+  if (m->mask) keys = fv_min(keys, m->mask_keys);
+  if (m->bias) keys = fv_min(keys, m->bias_keys);
+  if (m->tree) keys = fv_min(keys, m->tree_key + m->tree_bits_readable);
+  hide_unreadable((fv_range){fv_max(keys - begin, from), to}, visible, errors);
+}
+
+static void hide_by_mask(const fv_row_mask *m, int64_t begin, int32_t from, int32_t to,
+                         uint8_t *visible) {
+  if (!m->mask_step) {
+    if (!*m->mask) memset(visible + from, 0, (size_t)(to - from));
+    return;
+  }
+  int64_t end = fv_min(to, m->mask_keys - begin);
+  const uint8_t *mask = m->mask + begin;
+  for (int64_t j = from; j < end; ++j) visible[j] &= mask[j] != 0;
+}
+
+static void hide_by_tree(const fv_row_mask *m, int64_t begin, int32_t from, int32_t to,
+                         uint8_t *visible) {
+  int64_t first = fv_max(m->tree_key - begin, from);
+  int64_t end = fv_min(to, m->tree_key + m->tree_bits_readable - begin);
+  for (int64_t j = first; j < end; ++j) {
+    int64_t bit = begin + j - m->tree_key;
+    visible[j] &= m->tree[bit / 32] >> (bit % 32) & 1;
+  }
+}
+
+/* A key that the row does not see anyway may lie past the end of the bias: it is not read. */
+static void hide_by_bias(const fv_row_mask *m, int64_t begin, int32_t from, int32_t to,
+                         uint8_t *visible) {
+  for (int32_t j = from; j < to; ++j) {
+    if (visible[j] && bias_at(m, begin + j) == -INFINITY) visible[j] = 0;
+  }
+}
+
+void fv_find_visible(const fv_row_mask *m, const uint8_t *live, int64_t begin, int32_t from,
+                     int32_t to, uint8_t *visible, uint32_t *errors) {
+  memset(visible + from, 0, (size_t)(to - from));
+  show(within(m->first, fv_min(m->prefix_end, m->len), begin, from, to), live, visible);
+  show(within(fv_max(m->window.begin, m->first), fv_min(m->window.end, m->len), begin, from, to),
+       live, visible);
+  if (m->plain) return;
+  hide_outside(m, begin, from, to, visible, errors);
+  if (m->outside) return;
+  if (m->mask) hide_by_mask(m, begin, from, to, visible);
+  if (m->tree) hide_by_tree(m, begin, from, to, visible);
+  if (m->bias) hide_by_bias(m, begin, from, to, visible);
+}
+
+/* Distances that fit into 32 bits, as nearly all do, are computed in a loop that vectorises. */
+static void add_alibi(const fv_row_mask *m, int64_t begin, int32_t from, int32_t to,
+                      float *logits) {
+  const int64_t fits = INT64_C(1) << 29;
+  if (from < to && fv_distance(m, begin + from) < fits && fv_distance(m, begin + to) < fits &&
+      m->key_stride < fits) {
+    int32_t step = (int32_t)m->key_stride;
+    int32_t ahead = (int32_t)(m->row_position - m->key_origin - (begin + from) * m->key_stride);
+    for (int32_t j = from; j < to; ++j, ahead -= step) {
+      logits[j] -= m->slope * (float)(ahead < 0 ? -ahead : ahead);
+    }
+    return;
+  }
+  for (int32_t j = from; j < to; ++j) logits[j] -= m->slope * (float)fv_distance(m, begin + j);
+}
+
+void fv_add_to_logits(const fv_row_mask *m, const uint8_t *visible, int64_t begin, int32_t from,
+                      int32_t to, float *logits) {
+  if (m->slope != 0) add_alibi(m, begin, from, to, logits);
+  if (!m->bias) return;
+  for (int32_t j = from; j < to; ++j) {
+    if (visible[j]) logits[j] += bias_at(m, begin + j);
+  }
+}

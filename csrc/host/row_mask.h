@@ -1,0 +1,64 @@
+/* row_mask.h - everything that decides, key by key, what one query row of one head sees and what is
+ * added to its logits: mask, tree, bias, ALiBi. Position masks are ranges and live in
+ * shared/shape.h.
+ *
+ * A row looks its strides up once; then each key costs a few loads. */
+#ifndef FV_ROW_MASK_H
+#define FV_ROW_MASK_H
+
+#include "csrc/host/sequence.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct fv_row_mask {
+  fv_range window; /* keys seen by causality and window */
+  int64_t first, prefix_end, len;
+  const uint8_t *mask; /* NULL: none */
+  int64_t mask_step, mask_keys;
+  const void *bias; /* NULL: none */
+  uint32_t bias_dtype;
+  int64_t bias_step, bias_keys;
+  const uint32_t *tree; /* NULL: none. Bit c decides on key tree_key + c */
+  int64_t tree_key, tree_bits_readable;
+  bool plain;   /* neither mask, bias nor tree: position alone decides */
+  bool outside; /* the row lies outside the mask or the bias: it sees nothing */
+  float slope;  /* ALiBi; 0: none */
+  int64_t row_position, key_origin, key_stride;
+} fv_row_mask;
+
+fv_row_mask fv_row_mask_for(const fv_problem *problem, const fv_sequence *sequence, int64_t row,
+                            int64_t head);
+
+static inline bool fv_sees_position(const fv_row_mask *m, int64_t key) {
+  if (key < m->first || key >= m->len) return false;
+  return key < m->prefix_end || (key >= m->window.begin && key < m->window.end);
+}
+
+/* Whether mask, tree and bias leave the key visible; *bias receives what is added to the logit.
+ * A key outside their extents is hidden, and *errors says so. */
+bool fv_sees_key(const fv_row_mask *mask, int64_t key, float *bias, uint32_t *errors);
+
+/* visible[j] = 1 if the row sees key begin + j, else 0, for from <= j < to. live[j] is 0 for
+ * keys that lie nowhere. What fv_sees_position and fv_sees_key say key by key, in loops that
+ * vectorise. */
+void fv_find_visible(const fv_row_mask *mask, const uint8_t *live, int64_t begin, int32_t from,
+                     int32_t to, uint8_t *visible, uint32_t *errors);
+
+/* logits[j] changes by ALiBi and bias of key begin + j, as far as visible[j], for from <= j <
+ * to. */
+void fv_add_to_logits(const fv_row_mask *mask, const uint8_t *visible, int64_t begin, int32_t from,
+                      int32_t to, float *logits);
+
+/* |P(i) - K(j)|. */
+static inline int64_t fv_distance(const fv_row_mask *m, int64_t key) {
+  int64_t distance = m->row_position - (m->key_origin + key * m->key_stride);
+  return distance < 0 ? -distance : distance;
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* FV_ROW_MASK_H */

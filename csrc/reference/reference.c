@@ -1,0 +1,299 @@
+/* reference.c - attention in double precision, the header's formula as loops. It judges every other
+ * implementation, so it is slow on purpose: each logit is computed when it is needed, twice;
+ * nothing is tiled, cached or rearranged.
+ *
+ * For one row:   m = max_j t[j],   z = sum_j exp(t[j] - m) + exp(sink - m),
+ *                out = sum_j exp(t[j] - m) v[j] / z,   lse = m + log z. */
+#include "csrc/reference/reference.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "csrc/host/element.h"
+
+/* What stays the same along a row. */
+typedef struct row_context {
+  const fv_problem *problem;
+  const fv_sequence *sequence;
+  fv_row_mask mask;
+  int64_t kv_head;
+  double q[FV_DIM_MAX];
+  uint32_t *errors;
+} row_context;
+
+/* A row of a tensor with its scales, in double: data * scale. */
+static void load_row(const fovea_tensor *t, const fovea_tensor *scale, fv_place place, int64_t head,
+                     int64_t dim, double *row) {
+  int64_t offset = fv_row_offset(t, place.outer, place.inner, head);
+  if (t->dtype == FOVEA_F32) { /* the same as below, without asking every element for its type */
+    for (int64_t d = 0; d < dim; ++d) row[d] = ((const float *)t->data)[offset + d];
+    return;
+  }
+  for (int64_t d = 0; d < dim; ++d) row[d] = fv_load(t->dtype, t->data, offset + d);
+  if (scale->dtype == FOVEA_NONE) return;
+  for (int64_t d = 0; d < dim; ++d) {
+    row[d] *= fv_scale_at(scale, place.outer, place.inner, head, d, dim);
+  }
+}
+
+/* The logit of one key, and the scale of its rounding errors. */
+typedef struct key_logit {
+  double value; /* t[j] */
+  double size;  /* the sum of the magnitudes of all that is added up in it */
+  double dot;   /* |scale * q.k| */
+} key_logit;
+
+/* False if the row does not see the key. */
+static bool logit(const row_context *row, int64_t key, key_logit *result) {
+  const fv_problem *p = row->problem;
+  const fovea_attention_args *a = &p->args;
+  fv_place place, v_place;
+  float bias;
+  if (!fv_sees_position(&row->mask, key)) return false;
+  if (!fv_key_place(p, row->sequence, &a->k, a->pages.ids, key, &place) ||
+      (a->v.dtype && !fv_key_place(p, row->sequence, &a->v, fv_v_page_ids(p), key, &v_place))) {
+    *row->errors |= FOVEA_BAD_PAGE;
+    return false;
+  }
+  if (!fv_sees_key(&row->mask, key, &bias, row->errors)) return false;
+
+  double k[FV_DIM_MAX], dot = 0, dot_size = 0;
+  load_row(&a->k, &a->k_scale, place, row->kv_head, p->dim, k);
+  for (int64_t d = 0; d < p->dim; ++d) {
+    dot += row->q[d] * k[d];
+    dot_size += fabs(row->q[d] * k[d]);
+  }
+  double t = p->scale * dot;
+  result->dot = fabs(t);
+  if (a->softcap > 0) t = a->softcap * tanh(t / a->softcap);
+  double alibi = (double)row->mask.slope * (double)fv_distance(&row->mask, key);
+  result->value = t - alibi + bias;
+  result->size = p->scale * dot_size + fabs(alibi) + fabs((double)bias);
+  return true;
+}
+
+/* The first pass: the largest logit, the sink among them. */
+static double row_maximum(const row_context *row, double sink, fv_reference_row *result) {
+  double maximum = sink;
+  result->logit = result->dot = 0;
+  result->visible = 0;
+  for (int64_t key = row->mask.first; key < row->mask.len; ++key) {
+    key_logit t;
+    if (!logit(row, key, &t)) continue;
+    ++result->visible;
+    if (!(t.value <= maximum)) maximum = t.value; /* a NaN stays */
+    if (isnan(maximum)) break;
+    if (t.size > result->logit) result->logit = t.size;
+    if (t.dot > result->dot) result->dot = t.dot;
+  }
+  return maximum;
+}
+
+static void widen_hull(const double *v, int64_t dim_v, fv_reference_row *result) {
+  for (int64_t d = 0; d < dim_v; ++d) {
+    if (v[d] < result->lowest[d]) result->lowest[d] = v[d];
+    if (v[d] > result->highest[d]) result->highest[d] = v[d];
+  }
+}
+
+static void add_value(const row_context *row, int64_t key, double weight, bool weighs,
+                      double floor_weight, fv_reference_row *result) {
+  const fv_problem *p = row->problem;
+  fv_place place;
+  double v[FV_DIM_V_MAX];
+  fv_key_place(p, row->sequence, &p->args.v, fv_v_page_ids(p), key, &place);
+  load_row(&p->args.v, &p->args.v_scale, place, row->kv_head, p->dim_v, v);
+  double noisy = weight > floor_weight ? weight : floor_weight;
+  for (int64_t d = 0; d < p->dim_v; ++d) {
+    result->out[d] += weight * v[d];
+    result->magnitude[d] += weight * fabs(v[d]);
+    result->noise[d] += noisy * noisy * v[d] * v[d];
+    result->spread[d] += fabs(v[d]);
+    if (!isfinite(v[d])) result->finite = false;
+  }
+  if (weighs) widen_hull(v, p->dim_v, result);
+}
+
+/* How far below the largest logit a weight is 0 in f32, whatever the errors of both: exp(-104) is
+ * below 2^-150, and a logit is off by at most 24 u32 (1 + S) (judge/criteria.h). */
+static double hull_depth(const fv_reference_row *result) {
+  return 104 + 2 * 24 * 0x1p-24 * (1 + result->logit);
+}
+
+static void start_hull(bool has_sink, int64_t dim_v, fv_reference_row *result) {
+  for (int64_t d = 0; d < dim_v; ++d) {
+    result->lowest[d] = has_sink ? 0 : INFINITY;
+    result->highest[d] = has_sink ? 0 : -INFINITY;
+  }
+}
+
+static void start_row(const fv_problem *problem, const fv_sequence *sequence, int64_t row,
+                      int64_t head, uint32_t *errors, row_context *context) {
+  fv_place place = {sequence->q_batch, sequence->q_begin + row};
+  context->problem = problem;
+  context->sequence = sequence;
+  context->mask = fv_row_mask_for(problem, sequence, row, head);
+  context->kv_head = head / problem->group;
+  context->errors = errors;
+  load_row(&problem->args.q, &problem->args.q_scale, place, head, problem->dim, context->q);
+}
+
+static double sink_of(const fv_problem *problem, int64_t head) {
+  return problem->args.sinks ? problem->args.sinks[head] : -INFINITY;
+}
+
+/* out, magnitude and noise divided by z; lse. */
+static void finish_row(double maximum, int64_t dim_v, fv_reference_row *result) {
+  for (int64_t d = 0; d < dim_v; ++d) {
+    result->out[d] /= result->sum;
+    result->magnitude[d] /= result->sum;
+    result->noise[d] = sqrt(result->noise[d]) / result->sum;
+  }
+  result->lse = maximum + log(result->sum);
+}
+
+void fv_reference_attend(const fv_problem *problem, const fv_sequence *sequence, int64_t row,
+                         int64_t head, double weight_floor, fv_reference_row *result,
+                         uint32_t *errors) {
+  row_context context;
+  memset(result, 0, sizeof *result);
+  result->finite = true;
+  start_row(problem, sequence, row, head, errors, &context);
+  double sink = sink_of(problem, head);
+  double maximum = row_maximum(&context, sink, result);
+  if (fabs(sink) > result->logit && isfinite(sink)) result->logit = fabs(sink);
+  if (maximum == -INFINITY) { /* sees nothing */
+    result->lse = -INFINITY;
+    return;
+  }
+  result->sum = exp(sink - maximum);
+  double least = maximum - hull_depth(result);
+  start_hull(sink >= least, problem->dim_v, result);
+  for (int64_t key = context.mask.first; key < context.mask.len; ++key) {
+    key_logit t;
+    if (!logit(&context, key, &t)) continue;
+    double weight = exp(t.value - maximum);
+    if (!isfinite(t.value)) result->finite = false;
+    result->sum += weight;
+    add_value(&context, key, weight, t.value >= least, weight_floor, result);
+  }
+  finish_row(maximum, problem->dim_v, result);
+}
+
+/* ---- The device ---- */
+
+typedef struct attention_job {
+  const fv_problem *problem;
+  int32_t workers;
+} attention_job;
+
+static void store_row(const fv_problem *p, const fv_sequence *s, int64_t row, int64_t head,
+                      const fv_reference_row *result) {
+  const fovea_tensor *out = &p->args.out;
+  const fovea_tensor *lse = &p->args.lse;
+  int64_t inner = s->q_begin + row;
+  int64_t offset = fv_row_offset(out, s->q_batch, inner, head);
+  for (int64_t d = 0; d < p->dim_v; ++d) {
+    double scale = fv_scale_at(&p->args.out_scale, s->q_batch, inner, head, d, p->dim_v);
+    fv_store_f64(out->dtype, out->data, offset + d, result->out[d] / scale);
+  }
+  if (lse->dtype) {
+    ((float *)lse->data)[fv_row_offset(lse, s->q_batch, inner, head)] = (float)result->lse;
+  }
+}
+
+/* Worker w takes every row whose running number leaves w when divided by the number of workers. */
+static void attention_task(void *context, int64_t worker) {
+  const attention_job *job = context;
+  const fv_problem *p = job->problem;
+  fv_sequence_cursor cursor = {0};
+  fv_sequence sequence;
+  int64_t number = 0;
+  while (fv_sequence_next(p, &cursor, &sequence)) {
+    uint32_t errors = sequence.errors;
+    for (int64_t row = 0; row < sequence.len_q; ++row) {
+      if (number++ % job->workers != worker) continue;
+      for (int64_t head = 0; head < p->heads_q; ++head) {
+        fv_reference_row result;
+        fv_reference_attend(p, &sequence, row, head, 0, &result, &errors);
+        store_row(p, &sequence, row, head, &result);
+      }
+    }
+    fv_report_errors(p, sequence.index, errors);
+  }
+}
+
+void fv_reference_attention(const fv_problem *problem, fv_parallel parallel) {
+  attention_job job = {problem, parallel.threads > 1 ? parallel.threads : 1};
+  fv_parallel_run(parallel, job.workers, attention_task, &job);
+}
+
+/* ---- Weights ---- */
+
+/* The index that a selection names, or -1 if it is out of [0, count). */
+static int64_t chosen(const int32_t *list, int64_t index, int64_t count) {
+  int64_t value = list ? list[index] : index;
+  return value >= 0 && value < count ? value : -1;
+}
+
+static void write_weights(const fv_weights_problem *w, const fv_sequence *sequence, int64_t row,
+                          int64_t head, int64_t offset) {
+  const fv_problem *p = &w->attention;
+  const fovea_tensor *weights = &w->weights;
+  uint32_t errors = sequence->errors;
+  row_context context;
+  fv_reference_row result = {.finite = true};
+  start_row(p, sequence, row, head, &errors, &context);
+  double sink = sink_of(p, head);
+  double maximum = row_maximum(&context, sink, &result);
+  double sum = exp(sink - maximum);
+  key_logit t;
+  for (int64_t key = context.mask.first; key < context.mask.len; ++key) {
+    if (logit(&context, key, &t)) sum += exp(t.value - maximum);
+  }
+  for (int64_t key = 0; key < weights->shape[3]; ++key) {
+    bool seen = maximum != -INFINITY && logit(&context, key, &t);
+    double weight = seen ? exp(t.value - maximum) / sum : 0;
+    fv_store_f64(weights->dtype, weights->data, offset + key, weight);
+  }
+  fv_report_errors(p, sequence->index, errors);
+}
+
+typedef struct weights_job {
+  const fv_weights_problem *weights;
+} weights_job;
+
+static bool find_sequence(const fv_problem *problem, int64_t index, fv_sequence *sequence) {
+  fv_sequence_cursor cursor = {0};
+  while (fv_sequence_next(problem, &cursor, sequence)) {
+    if (sequence->index == index) return true;
+  }
+  return false;
+}
+
+/* One task per chosen sequence and row. */
+static void weights_task(void *context, int64_t index) {
+  const fv_weights_problem *w = ((const weights_job *)context)->weights;
+  const fovea_tensor *t = &w->weights;
+  int64_t outer = index / t->shape[1], inner = index % t->shape[1];
+  int64_t which = chosen(w->sequences, outer, w->attention.sequences);
+  fv_sequence sequence;
+  bool known = which >= 0 && find_sequence(&w->attention, which, &sequence);
+  int64_t row = known ? chosen(w->rows, inner, sequence.len_q) : -1;
+  for (int64_t h = 0; h < t->shape[2]; ++h) {
+    int64_t head = chosen(w->heads, h, w->attention.heads_q);
+    int64_t offset = fv_row_offset(t, outer, inner, h);
+    if (row >= 0 && head >= 0) {
+      write_weights(w, &sequence, row, head, offset);
+    } else {
+      for (int64_t key = 0; key < t->shape[3]; ++key)
+        fv_store_f64(t->dtype, t->data, offset + key, 0);
+    }
+  }
+}
+
+void fv_reference_weights(const fv_weights_problem *problem, fv_parallel parallel) {
+  weights_job job = {problem};
+  fv_parallel_run(parallel, problem->weights.shape[0] * problem->weights.shape[1], weights_task,
+                  &job);
+}

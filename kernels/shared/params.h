@@ -1,0 +1,137 @@
+/* params.h - what the host hands to a kernel: one struct by value, the same on both sides.
+ *
+ * Plain C for the host, the tests and the kernels alike. Every field has the same size everywhere;
+ * the assertions at the end fail the build of whichever side disagrees. */
+#ifndef FV_PARAMS_H
+#define FV_PARAMS_H
+
+#include <stdint.h>
+
+#include "kernels/shared/schedule.h"
+
+#if defined(__cplusplus)
+#define FV_PARAMS_ASSERT(condition, text) static_assert(condition, text)
+#else
+#define FV_PARAMS_ASSERT(condition, text) _Static_assert(condition, text)
+#endif
+
+/* A view [batch, seq, head, dim] in device memory; strides in elements, the last one is 1. */
+typedef struct fv_device_view {
+  void *data; /* NULL: absent */
+  int64_t batch;
+  int64_t seq;
+  int64_t head;
+} fv_device_view;
+
+/* Bits of fv_attention_params.aligned: every row of the tensor begins at a multiple of 16 bytes, so
+ * that eight elements are one access. Others are read and written element by element. */
+enum { FV_ALIGNED_Q = 1, FV_ALIGNED_K = 2, FV_ALIGNED_V = 4, FV_ALIGNED_OUT = 8 };
+
+/* Bits of fv_attention_params.flags. */
+enum {
+  FV_FLAG_TOP_LEFT = 1,
+  FV_FLAG_CHUNKS = 2, /* few rows: keys are cut into chunks, not where shares of work end */
+  FV_FLAG_WHOLE = 4   /* no tile's keys are cut, and few rows are computed as many are */
+};
+
+/* Bits that a kernel adds to errors[sequence]: those of fovea.h, which kernels do not read. */
+enum { FV_ERROR_LENGTH = 1, FV_ERROR_PAGE = 2, FV_ERROR_OFFSET = 4, FV_ERROR_MASK = 32 };
+
+/* Where a paged cache keeps its pages: fovea_pages, with what k's shape says. Key j of sequence s
+ * is in slot j % page_len of page ids[begin + j / page_len]; begin is s * row_stride, or
+ * offsets[s]. */
+typedef struct fv_device_pages {
+  const int32_t *k_ids; /* NULL: the cache is not paged */
+  const int32_t *v_ids; /* k's, unless v has its own */
+  const int32_t *offsets;
+  int64_t row_stride;
+  int64_t count;
+  int32_t pages; /* in the cache: ids are below it */
+  int32_t page_len;
+} fv_device_pages;
+
+/* A line of work, and the places for the parts of its tiles. */
+typedef struct fv_device_line {
+  fv_placed_tile *tiles;
+  uint32_t *arrived; /* [slots]: how many parts of a tile are there, at its first slot */
+  float *partials;   /* [slots][slot_floats] */
+  int64_t slot_floats;
+} fv_device_line;
+
+/* The part of the workspace that a call with a schedule uses: written by attention_prepare, which
+ * runs before, but for the partial results. */
+typedef struct fv_device_schedule {
+  fv_placed_line *totals;        /* [FV_LINES]; NULL: no schedule */
+  fv_placed_sequence *sequences; /* [sequences] */
+  uint32_t *arrived;             /* [slots]: of all lines, one behind the other */
+  int64_t slots;
+  int64_t workers; /* CTAs of the launch that follows */
+  fv_device_line lines[FV_LINES];
+} fv_device_schedule;
+
+/* Threads of attention_prepare's only CTA. */
+enum { FV_PREPARE_THREADS = 256 };
+
+/* Rows of a wide tile, in every row of the table. */
+enum { FV_CTA_ROWS = 64 };
+
+/* Shared memory that holds the CTA's current work item. */
+enum { FV_WORK_ITEM_BYTES = 832 };
+
+/* Shared memory of a row of attention_fwd.def: q and the stages of k and v, 2 bytes an element, and
+ * the work item. Host, kernel and build each need it; the kernel asserts that they agree. */
+#define FV_ATTENTION_SHARED_BYTES(dim, dim_v, tile_q, tile_kv, stages) \
+  (2 * ((dim) * (tile_q) + (stages) * (tile_kv) * ((dim) + (dim_v))) + FV_WORK_ITEM_BYTES)
+
+/* Floats of a partial result: each of the threads keeps dim_v / 2 of O and four numbers of each of
+ * its two rows. A warp makes a narrow one, a CTA a wide one. */
+enum { FV_NARROW_THREADS = 32, FV_WIDE_THREADS = 2 * FV_CTA_ROWS };
+#define FV_PARTIAL_FLOATS(dim_v, threads) ((threads) * ((dim_v) / 2 + 8))
+
+/* A sequence with so few rows (positions times group) is narrow: a CTA's warps share one row of
+ * 16-row products and divide the keys. */
+enum { FV_NARROW_ROWS = 16 };
+
+/* The sums of a row are parked each time that a multiple of so many keys is reached, so that none
+ * has more than a few hundred terms: 128 tiles of 64 keys, and 122 groups at a million keys. */
+enum { FV_PARK_KEYS = 8192 };
+
+typedef struct fv_attention_params {
+  fv_device_view q, k, v, out;
+  fv_device_view lse;  /* f32 */
+  fv_device_view mask; /* u8 [sequence, key]; seq is the step from key to key, 0 or 1 */
+  fv_device_pages pages;
+  fv_device_schedule schedule;
+  const int32_t *q_offsets;   /* [sequences + 1]; NULL: q is not packed */
+  const int32_t *kv_offsets;  /* [sequences + 1]; NULL: k is not packed */
+  const int32_t *kv_lengths;  /* [sequences]; NULL: all there is room for */
+  const int32_t *q_position;  /* [sequences]; NULL: by alignment */
+  const int32_t *kv_first;    /* [sequences]; NULL: 0 */
+  const int32_t *kv_position; /* [sequences]; NULL: 0 */
+  const float *sinks;         /* [heads_q]; NULL: none */
+  uint32_t *errors;           /* [sequences]; NULL: not wanted */
+  float *parked;              /* room for a wide part of every CTA; NULL: no row is long */
+  int64_t sequences;
+  int64_t tiles;           /* without a schedule: row_tiles * heads_kv * sequences */
+  int64_t row_tiles;       /* tiles of query rows per sequence and kv head */
+  int64_t window_left;     /* positions; -1: unlimited */
+  int64_t window_right;    /* positions; -1: unlimited. Causal is 0. */
+  int32_t heads_kv, group; /* group: query heads per kv head */
+  int32_t len_q, len_kv;   /* of a sequence at most; packed: of all */
+  int32_t dim, dim_v;      /* multiples of 8, at most the row's */
+  int32_t tile_q, tile_kv; /* the row's */
+  int32_t mask_keys;       /* keys that the mask reaches */
+  int32_t key_stride;      /* positions from key to key, >= 1 */
+  uint32_t park_mask;      /* FV_PARK_KEYS - 1; all ones where nothing is parked */
+  uint32_t flags, aligned; /* FV_FLAG_..., FV_ALIGNED_... */
+  float scale_log2e;       /* base-2 logits per unit of q.k, or of what softcap makes of it */
+  float softcap_scale;     /* 0: no softcap; else 2 log2(e) * scale / softcap */
+} fv_attention_params;
+
+FV_PARAMS_ASSERT(sizeof(fv_device_view) == 32, "fv_device_view has another size on this side");
+FV_PARAMS_ASSERT(sizeof(fv_placed_sequence) == 56, "fv_placed_sequence has another size here");
+FV_PARAMS_ASSERT(sizeof(fv_placed_tile) == 40, "fv_placed_tile has another size on this side");
+FV_PARAMS_ASSERT(sizeof(fv_placed_line) == 24, "fv_placed_line has another size on this side");
+FV_PARAMS_ASSERT(sizeof(fv_attention_params) == 520, "fv_attention_params has another size here");
+
+#endif /* FV_PARAMS_H */

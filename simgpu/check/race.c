@@ -1,0 +1,294 @@
+/* race.c - races in shared memory, and the stamps of global memory.
+ *
+ * Happens-before by vector clocks, so what is found does not depend on the schedule: every access
+ * leaves the clock of its warp; a later one by another warp must know that clock. Barriers join
+ * clocks. Shared memory has planes of 16 bits per 2 bytes, each exactly as large as the memory
+ * itself: the last writer, its clock, per warp the clock of its last read, and the lanes of both.
+ * An access of n bytes fills n bytes. One-byte accesses share a granule with their neighbour, so
+ * they are judged against wider ones only. */
+#include "simgpu/check/race.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "simgpu/check/report.h"
+#include "simgpu/memory/memory.h"
+
+/* Accesses that are both strong (atomic, volatile, relaxed) do not race with each other. */
+enum { NARROW = 0x100, STRONG = 0x200, WRITER_MASK = 0xff };
+
+static bool all_ready(const u8 *state, u32 bytes) {
+  u64 words[2];
+  if (bytes == 16) {
+    memcpy(words, state, 16);
+    return words[0] == 0x0202020202020202u && words[1] == 0x0202020202020202u;
+  }
+  for (u32 i = 0; i < bytes; i++) {
+    if (state[i] != SIM_BYTE_READY) return false;
+  }
+  return true;
+}
+_Static_assert(SIM_BYTE_READY == 2, "all_ready compares with this");
+
+static bool any_in_flight(const u8 *state, u32 bytes) {
+  return memchr(state, SIM_BYTE_IN_FLIGHT, bytes) != NULL;
+}
+
+static bool report_state(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u64 address,
+                         const u8 *state, u32 bytes) {
+  if (any_in_flight(state, bytes)) {
+    sim_report_access(warp, inst, lane, address, SIM_REPORT_IN_FLIGHT,
+                      "an asynchronous copy has not landed here: wait for its group first");
+    return false;
+  }
+  sim_report_access(warp, inst, lane, address, SIM_REPORT_UNINITIALISED,
+                    "nobody wrote this before");
+  return true;
+}
+
+static void report_race(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u32 address,
+                        const char *earlier, u32 other) {
+  char text[128];
+  snprintf(text, sizeof text, "not ordered with the %s by warp %u: a barrier is missing", earlier,
+           other);
+  sim_report_access(warp, inst, lane, address, SIM_REPORT_SHARED_RACE, text);
+}
+
+static u32 granules(u32 bytes) {
+  return bytes < 2 ? 1 : bytes / 2;
+}
+
+/* Who wrote or read within the warp: lane and epoch. An epoch that does not fit is not judged. */
+enum { LANE_BITS = 5, EPOCH_LIMIT = 1 << 11 };
+
+static u16 lane_mark(const struct sim_warp *warp, u32 lane) {
+  u32 epoch = warp->epoch < EPOCH_LIMIT - 1 ? warp->epoch + 1 : 0;
+  return (u16)(epoch << LANE_BITS | lane);
+}
+
+/* An access of the same warp, by another lane, with no bar.warp.sync since. What ldmatrix reads at
+ * one lane's address goes to all lanes. */
+static bool is_lane_race(const struct sim_warp *warp, const struct sim_inst *inst, u32 lane,
+                         u16 clock, u16 mark) {
+  u16 mine = lane_mark(warp, lane);
+  bool is_another = inst->convergence != SIM_CONVERGE_NONE || mark != mine;
+  return clock == warp->clock[warp->index] && mine >> LANE_BITS && is_another &&
+         mark >> LANE_BITS == mine >> LANE_BITS;
+}
+
+/* The last writes must have happened before. False after a report. */
+static bool follows_writes(struct sim_warp *warp, const struct sim_inst *inst, u32 lane,
+                           u32 address, u32 bytes, bool is_read) {
+  const struct sim_cta *cta = warp->cta;
+  const u16 *writer = cta->write_agent + address / 2, *clock = cta->write_clock + address / 2;
+  const u16 *mark = cta->write_lane + address / 2;
+  for (u32 i = 0; i < granules(bytes); i++) {
+    u32 other = writer[i] & WRITER_MASK;
+    if (bytes == 1 && (writer[i] & NARROW)) continue;
+    if (inst->is_strong && (writer[i] & STRONG)) continue;
+    if (other == warp->index) {
+      if (!is_read || !is_lane_race(warp, inst, lane, clock[i], mark[i])) continue;
+      sim_report_access(warp, inst, lane, address, SIM_REPORT_SHARED_RACE,
+                        "another lane of the warp wrote this: a __syncwarp is missing");
+      return false;
+    }
+    if (clock[i] <= warp->clock[other]) continue;
+    report_race(warp, inst, lane, address, "write", other);
+    return false;
+  }
+  return true;
+}
+
+static bool follows_reads(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u32 address,
+                          u32 bytes) {
+  const struct sim_cta *cta = warp->cta;
+  for (u32 other = 0; other < cta->warp_count; other++) {
+    if (other == warp->index) continue;
+    const u16 *clock = cta->read_clock + other * cta->plane_items + address / 2;
+    u16 known = warp->clock[other];
+    u32 bad = 0;
+    for (u32 i = 0; i < granules(bytes); i++) bad |= clock[i] > known;
+    if (!bad) continue;
+    report_race(warp, inst, lane, address, "read", other);
+    return false;
+  }
+  return true;
+}
+
+/* Of the lanes that read since the last bar.warp.sync the plane knows one, the last: of two that
+ * do, one's write goes unnoticed. */
+static bool follows_own_reads(struct sim_warp *warp, const struct sim_inst *inst, u32 lane,
+                              u32 address, u32 bytes) {
+  const struct sim_cta *cta = warp->cta;
+  const u16 *clock = cta->read_clock + warp->index * cta->plane_items + address / 2;
+  const u16 *mark = cta->read_lane + address / 2;
+  if (inst->convergence != SIM_CONVERGE_NONE) return true;
+  for (u32 i = 0; i < granules(bytes); i++) {
+    if (!is_lane_race(warp, inst, lane, clock[i], mark[i])) continue;
+    sim_report_access(warp, inst, lane, address, SIM_REPORT_SHARED_RACE,
+                      "another lane of the warp read this: a __syncwarp is missing");
+    return false;
+  }
+  return true;
+}
+
+static void fill(u16 *plane, u16 value, u32 bytes) {
+  for (u32 i = 0; i < granules(bytes); i++) plane[i] = value;
+}
+
+bool sim_shared_read(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u32 address,
+                     u32 bytes) {
+  struct sim_cta *cta = warp->cta;
+  if (!all_ready(cta->state + address, bytes) &&
+      !report_state(warp, inst, lane, address, cta->state + address, bytes)) {
+    return false;
+  }
+  if (cta->clocks_full) return true;
+  /* A strong read is not remembered: an atomic write by another warp may follow it at any time. */
+  if (bytes > 1 && !inst->is_strong) {
+    u16 *mine = cta->read_clock + warp->index * cta->plane_items + address / 2;
+    fill(mine, warp->clock[warp->index], bytes);
+    /* No lane is past an ldmatrix before all have read. */
+    bool is_alone = inst->convergence == SIM_CONVERGE_NONE;
+    fill(cta->read_lane + address / 2, is_alone ? lane_mark(warp, lane) : 0, bytes);
+  }
+  return follows_writes(warp, inst, lane, address, bytes, true);
+}
+
+bool sim_shared_write(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u32 address,
+                      u32 bytes) {
+  struct sim_cta *cta = warp->cta;
+  if (any_in_flight(cta->state + address, bytes)) {
+    return report_state(warp, inst, lane, address, cta->state + address, bytes);
+  }
+  memset(cta->state + address, SIM_BYTE_READY, bytes);
+  if (cta->clocks_full) return true;
+  bool ordered = follows_writes(warp, inst, lane, address, bytes, false) &&
+                 (bytes == 1 || (follows_reads(warp, inst, lane, address, bytes) &&
+                                 follows_own_reads(warp, inst, lane, address, bytes)));
+  u16 agent = (u16)(warp->index | (bytes == 1 ? NARROW : 0) | (inst->is_strong ? STRONG : 0));
+  fill(cta->write_agent + address / 2, agent, bytes);
+  fill(cta->write_clock + address / 2, warp->clock[warp->index], bytes);
+  fill(cta->write_lane + address / 2, lane_mark(warp, lane), bytes);
+  return ordered;
+}
+
+void sim_shared_land(struct sim_warp *warp, u32 lane, u32 address, u32 bytes) {
+  struct sim_cta *cta = warp->cta;
+  memset(cta->state + address, SIM_BYTE_READY, bytes);
+  fill(cta->write_agent + address / 2, (u16)warp->index, bytes);
+  fill(cta->write_clock + address / 2, warp->clock[warp->index], bytes);
+  fill(cta->write_lane + address / 2, lane_mark(warp, lane), bytes);
+}
+
+/* A stamp of global memory, from the lowest bit: clock 16, warp 5, CTA 21, which bytes of the
+ * granule 4, strong 1 (atomic, volatile, relaxed), launch 15. */
+enum { WARP_AT = 16, CTA_AT = 21, BYTES_AT = 42, STRONG_AT = 46, LAUNCH_AT = 47 };
+enum { CTA_LIMIT = 1 << 21 };
+
+static inline u32 stamp_launch(u64 stamp) {
+  return (u32)(stamp >> LAUNCH_AT);
+}
+static inline u32 stamp_cta(u64 stamp) {
+  return (u32)(stamp >> CTA_AT) & (CTA_LIMIT - 1);
+}
+static inline u32 stamp_warp(u64 stamp) {
+  return (u32)(stamp >> WARP_AT) & 31;
+}
+
+static u64 make_stamp(const struct sim_warp *warp, bool is_strong, u64 offset, u32 bytes) {
+  u64 covered = bytes >= SIM_GRANULE ? 15 : ((1u << bytes) - 1) << (offset % SIM_GRANULE) & 15;
+  return (u64)warp->clock[warp->index] | (u64)warp->index << WARP_AT |
+         (u64)warp->cta->number << CTA_AT | covered << BYTES_AT | (u64)is_strong << STRONG_AT |
+         (u64)warp->cta->launch->serial << LAUNCH_AT;
+}
+
+static bool happened_before(const struct sim_warp *warp, u64 stamp) {
+  u32 other = stamp_warp(stamp);
+  u16 clock = (u16)stamp;
+  if (stamp_cta(stamp) == warp->cta->number) {
+    return other == warp->index || clock <= warp->clock[other];
+  }
+  for (u32 i = 0; warp->known && i < warp->known->count; i++) {
+    const struct sim_known_cta *known = &warp->known->items[i];
+    if (known->cta == stamp_cta(stamp)) return clock <= known->clock[other];
+  }
+  return false;
+}
+
+/* False after a report. Only stamps of this launch and of one it overlaps matter. */
+static bool judge_stamp(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u64 offset,
+                        u64 stamp, u64 mine, const char *earlier) {
+  const struct sim_launch *launch = warp->cta->launch;
+  if (stamp_launch(stamp) != launch->serial) {
+    if (!launch->overlapped || stamp_launch(stamp) != launch->overlapped || warp->grid_awaited) {
+      return true;
+    }
+    sim_report_access(warp, inst, lane, SIM_GLOBAL_BASE + offset, SIM_REPORT_EARLY_DEPENDENT,
+                      "the launch before may still be at work here: griddepcontrol.wait first");
+    return false;
+  }
+  u64 shared_bytes = stamp & mine & 15ull << BYTES_AT, strong = stamp & mine & 1ull << STRONG_AT;
+  if (!shared_bytes || strong || happened_before(warp, stamp)) return true;
+  char text[160];
+  snprintf(text, sizeof text, "not ordered with the %s by CTA %u, warp %u", earlier,
+           stamp_cta(stamp), stamp_warp(stamp));
+  sim_report_access(warp, inst, lane, SIM_GLOBAL_BASE + offset, SIM_REPORT_GLOBAL_RACE, text);
+  return false;
+}
+
+static bool is_judged(const struct sim_warp *warp) {
+  return !warp->cta->clocks_full && warp->cta->launch->cta_count <= CTA_LIMIT;
+}
+
+static inline u64 load_stamp(const u64 *stamp) {
+  return __atomic_load_n(stamp, __ATOMIC_RELAXED);
+}
+static inline void store_stamp(u64 *stamp, u64 value) {
+  __atomic_store_n(stamp, value, __ATOMIC_RELAXED);
+}
+
+/* The common case: nobody of this launch, nor of one that it overlaps, left the stamp. */
+static inline bool is_foreign(const struct sim_launch *launch, u64 stamp) {
+  return stamp_launch(stamp) != launch->serial && !launch->overlapped;
+}
+
+bool sim_global_read(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u64 offset,
+                     u32 bytes) {
+  if (!all_ready(sim_memory.state + offset, bytes)) {
+    sim_report_access(warp, inst, lane, SIM_GLOBAL_BASE + offset, SIM_REPORT_UNINITIALISED,
+                      "nobody wrote this before");
+  }
+  if (!is_judged(warp)) return true;
+  u64 mine = make_stamp(warp, inst->is_strong, offset, bytes);
+  u64 first = offset / SIM_GRANULE, end = (offset + bytes + SIM_GRANULE - 1) / SIM_GRANULE;
+  u64 *readers = sim_memory.read_stamps[warp->cta->number & 1];
+  bool ordered = true;
+  for (u64 i = first; i < end; i++) {
+    u64 stamp = load_stamp(&sim_memory.write_stamps[i]);
+    store_stamp(&readers[i], mine);
+    if (is_foreign(warp->cta->launch, stamp)) continue;
+    ordered &= judge_stamp(warp, inst, lane, offset, stamp, mine, "write");
+  }
+  return ordered;
+}
+
+bool sim_global_write(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u64 offset,
+                      u32 bytes) {
+  memset(sim_memory.state + offset, SIM_BYTE_READY, bytes);
+  if (!is_judged(warp)) return true;
+  u64 mine = make_stamp(warp, inst->is_strong, offset, bytes);
+  u64 first = offset / SIM_GRANULE, end = (offset + bytes + SIM_GRANULE - 1) / SIM_GRANULE;
+  bool ordered = true;
+  for (u64 i = first; i < end; i++) {
+    u64 stamps[3] = {load_stamp(&sim_memory.write_stamps[i]),
+                     load_stamp(&sim_memory.read_stamps[0][i]),
+                     load_stamp(&sim_memory.read_stamps[1][i])};
+    store_stamp(&sim_memory.write_stamps[i], mine);
+    for (int k = 0; k < 3; k++) {
+      if (is_foreign(warp->cta->launch, stamps[k])) continue;
+      ordered &= judge_stamp(warp, inst, lane, offset, stamps[k], mine, k ? "read" : "write");
+    }
+  }
+  return ordered;
+}

@@ -1,0 +1,48 @@
+/* report.h - what the checks found: one report per kernel, PTX line and kind. */
+#ifndef SIM_REPORT_H
+#define SIM_REPORT_H
+
+#include "simgpu/sched/machine.h"
+
+#define SIM_REPORT_KINDS(X)              \
+  X(OUT_OF_BOUNDS, "out-of-bounds")      \
+  X(USE_AFTER_FREE, "use-after-free")    \
+  X(UNINITIALISED, "uninitialised-read") \
+  X(MISALIGNED, "misaligned")            \
+  X(SHARED_RACE, "shared-race")          \
+  X(GLOBAL_RACE, "global-race")          \
+  X(IN_FLIGHT, "in-flight")              \
+  X(BARRIER, "barrier")                  \
+  X(DIVERGENCE, "divergence")            \
+  X(EARLY_DEPENDENT, "early-dependent")  \
+  X(DEADLOCK, "deadlock")                \
+  X(LEFT_BEHIND, "left-behind")          \
+  X(TRAP, "trap")
+
+enum sim_report_kind {
+#define SIM_REPORT_KIND(name, text) SIM_REPORT_##name,
+  SIM_REPORT_KINDS(SIM_REPORT_KIND)
+#undef SIM_REPORT_KIND
+};
+
+struct sim_report_place {
+  struct sim_cta *cta;
+  const struct sim_warp *warp; /* may be NULL */
+  const struct sim_inst *inst;
+  u32 lanes;
+  u64 address;
+};
+
+void sim_report(enum sim_report_kind kind, const struct sim_report_place *place, const char *format,
+                ...) __attribute__((format(printf, 3, 4)));
+/* The same for one lane's access. */
+void sim_report_access(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u64 address,
+                       enum sim_report_kind kind, const char *text);
+u32 sim_report_count(void);
+void sim_report_forget(void);
+/* Writes the file of FOVEA_SIMGPU_REPORT, if one is wanted. */
+void sim_report_write(void);
+/* A message that belongs to no instruction: a module that does not load. */
+void sim_report_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#endif

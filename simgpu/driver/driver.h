@@ -1,0 +1,124 @@
+/* driver.h - what the files of the driver share: the device, contexts, streams of pending work.
+ *
+ * Work runs as late as its order allows: a launch or an asynchronous copy waits in its stream until
+ * somebody synchronises with it, so that a host which forgets to finds nothing done. */
+#ifndef SIM_DRIVER_H
+#define SIM_DRIVER_H
+
+#include <pthread.h>
+
+#include "simgpu/base.h"
+#include "simgpu/driver/api.h"
+#include "simgpu/driver/module.h"
+
+struct sim_profile_of_device {
+  const char *name;
+  u32 sm, processors, shared_per_block_optin, shared_per_processor, threads_per_processor;
+  u32 l2_bytes;
+};
+
+struct sim_context {
+  bool is_primary;
+  u32 retained;
+};
+
+enum sim_work_kind {
+  SIM_WORK_LAUNCH,
+  SIM_WORK_COPY,
+  SIM_WORK_SET,
+  SIM_WORK_WAIT,
+  SIM_WORK_EVENT,
+  SIM_WORK_CALL,
+  SIM_WORK_FREE
+};
+
+struct sim_work {
+  enum sim_work_kind kind;
+  u64 serial;
+  struct sim_work *next;
+  /* Launches. */
+  struct sim_kernel *kernel;
+  u32 grid[3], block[3], shared_bytes;
+  u8 *params;
+  bool overlaps;
+  /* Copies and fills. Addresses in the arena are the device's. */
+  u64 target, source, bytes;
+  u32 value, value_bytes;
+  u8 *staged; /* the bytes of a copy from pageable memory */
+  /* Waits, events, calls. */
+  struct sim_stream *awaited;
+  u64 awaited_serial;
+  struct sim_event *event;
+  CUhostFn call;
+  void *data;
+};
+
+struct sim_stream {
+  struct sim_context *context;
+  struct sim_work *first, *last;
+  u64 queued, done; /* serials */
+  bool is_blocking; /* takes part in the legacy stream's order */
+  u32 last_launch;  /* serial of the launch that just ran here, 0 after other work */
+  struct sim_graph *capture;
+  bool is_origin;
+  int priority;
+  struct sim_stream *next;
+};
+
+struct sim_event {
+  struct sim_stream *stream;
+  u64 serial;
+  bool is_recorded;
+  u64 nanoseconds;
+  struct sim_graph *capture;
+};
+
+struct sim_graph {
+  struct sim_work *first, *last;
+  u32 count;
+  bool is_invalid;
+};
+
+struct sim_driver {
+  pthread_mutex_t mutex;
+  bool is_ready;
+  CUresult failed; /* sticky, until the primary context is reset */
+  const struct sim_profile_of_device *device;
+  u64 seed;
+  bool is_eager;
+  bool goes_on; /* reports leave the context as it is */
+  struct sim_context primary;
+  struct sim_stream legacy;
+  struct sim_stream *streams;
+  u32 launch_serial;
+};
+
+extern struct sim_driver sim_driver;
+extern _Thread_local struct sim_context *sim_current;
+
+/* Locks the driver and answers with what stands in the way of a call: not initialised, no context,
+ * an earlier error. */
+CUresult sim_enter(bool needs_context);
+CUresult sim_leave(CUresult result);
+#define SIM_CALL(needs_context, ...)                     \
+  do {                                                   \
+    CUresult entered = sim_enter(needs_context);         \
+    return sim_leave(entered ? entered : (__VA_ARGS__)); \
+  } while (0)
+
+struct sim_stream *sim_stream_of(CUstream stream);
+/* Adds work, to the stream or to the graph that it captures into. */
+CUresult sim_queue(struct sim_stream *stream, struct sim_work *work);
+struct sim_work *sim_work_new(enum sim_work_kind kind);
+struct sim_work *sim_work_copy(const struct sim_work *work);
+void sim_work_free(struct sim_work *work);
+CUresult sim_run_until(struct sim_stream *stream, u64 serial);
+CUresult sim_run_everything(void);
+CUresult sim_work_run(struct sim_stream *stream, struct sim_work *work);
+CUresult sim_work_launch(struct sim_stream *stream, const struct sim_work *work);
+void sim_work_transfer(const struct sim_work *work);
+/* Calls that synchronise are refused while a stream captures. */
+bool sim_is_capturing(void);
+u64 sim_now(void);
+
+#endif

@@ -1,0 +1,411 @@
+/* sched.c - runs CTAs. A warp is a list of fragments, lanes that stand at one instruction; the
+ * lowest address runs first, and fragments that meet become one. Warps run for a random while each;
+ * CTAs are spread over threads, and a CTA that spins on another gives way, so that the other can
+ * come. */
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "simgpu/alu/alu.h"
+#include "simgpu/check/report.h"
+#include "simgpu/memory/copy.h"
+#include "simgpu/sched/barrier.h"
+#include "simgpu/sched/cta.h"
+#include "simgpu/sched/profile.h"
+
+enum { NO_FRAGMENT = SIM_LANES, NEVER = UINT32_MAX };
+
+static u32 needed_lanes(const struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
+  if (inst->convergence == SIM_CONVERGE_ALIGNED) return warp->live;
+  u32 members = SIM_SLOT(u32, inst->members)[sim_lowest_lane(mask)];
+  return (members & warp->live) | mask;
+}
+
+static void report_divergence(struct sim_warp *warp, const struct sim_inst *inst, u32 lanes,
+                              const char *text) {
+  struct sim_report_place place = {warp->cta, warp, inst, lanes, 0};
+  sim_report(SIM_REPORT_DIVERGENCE, &place, "%s", text);
+}
+
+static void check_members(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
+  if (inst->convergence != SIM_CONVERGE_MEMBERS) return;
+  const u32 *members = SIM_SLOT(u32, inst->members);
+  u32 outsiders = 0;
+  SIM_EACH_LANE(lane, mask) outsiders |= (u32) !(members[lane] >> lane & 1) << lane;
+  if (outsiders) report_divergence(warp, inst, outsiders, "a lane is not in its own member mask");
+}
+
+/* True when the instruction may run now with these lanes. */
+static bool is_converged(struct sim_warp *warp, const struct sim_inst *inst, u32 standing,
+                         u32 mask) {
+  u32 needed = needed_lanes(warp, inst, mask);
+  if ((mask & needed) == needed) {
+    check_members(warp, inst, mask);
+    return true;
+  }
+  if ((standing & needed) != needed) return false;
+  report_divergence(warp, inst, needed & ~mask,
+                    "the guard of this instruction is false in some lanes");
+  return true;
+}
+
+static void remove_fragment(struct sim_warp *warp, u32 index) {
+  warp->fragments[index] = warp->fragments[--warp->fragment_count];
+}
+
+static void add_fragment(struct sim_warp *warp, u32 pc, u32 mask) {
+  warp->fragments[warp->fragment_count++] = (struct sim_fragment){.pc = pc, .mask = mask};
+}
+
+static void wake_converging(struct sim_warp *warp) {
+  for (u32 i = 0; i < warp->fragment_count; i++) {
+    if (warp->fragments[i].state == SIM_FRAGMENT_CONVERGING) {
+      warp->fragments[i].state = SIM_FRAGMENT_READY;
+    }
+  }
+}
+
+static void end_lanes(struct sim_warp *warp, u32 mask) {
+  warp->live &= ~mask;
+  wake_converging(warp);
+  if (!warp->live) sim_copy_check_end(warp);
+  sim_barrier_recheck(warp->cta);
+}
+
+/* Joins the fragments that stand where this one does. Its index may change: it is returned. */
+static u32 merge(struct sim_warp *warp, u32 index) {
+  for (u32 i = 0; i < warp->fragment_count; i++) {
+    struct sim_fragment *mine = &warp->fragments[index], *other = &warp->fragments[i];
+    if (i == index || other->state == SIM_FRAGMENT_AT_BARRIER || other->pc != mine->pc) continue;
+    mine->mask |= other->mask;
+    mine->state = SIM_FRAGMENT_READY;
+    u32 last = warp->fragment_count - 1;
+    remove_fragment(warp, i);
+    if (index == last) index = i;
+    i--;
+  }
+  return index;
+}
+
+/* The nearest place ahead where another fragment waits to be joined. */
+static u32 next_meeting(const struct sim_warp *warp, u32 index) {
+  u32 pc = warp->fragments[index].pc, nearest = NEVER;
+  for (u32 i = 0; i < warp->fragment_count; i++) {
+    const struct sim_fragment *other = &warp->fragments[i];
+    if (i == index || other->state == SIM_FRAGMENT_AT_BARRIER || other->pc <= pc) continue;
+    if (other->pc < nearest) nearest = other->pc;
+  }
+  return nearest;
+}
+
+static void branch(struct sim_warp *warp, const struct sim_inst *inst, u32 index, u32 mask) {
+  struct sim_fragment *fragment = &warp->fragments[index];
+  u32 stay = fragment->mask & ~mask;
+  if (stay) {
+    fragment->mask = stay;
+    fragment->pc++;
+    add_fragment(warp, inst->target, mask);
+  } else {
+    fragment->pc = inst->target;
+  }
+}
+
+static void branch_indexed(struct sim_warp *warp, const struct sim_inst *inst, u32 index,
+                           u32 mask) {
+  struct sim_fragment *fragment = &warp->fragments[index];
+  const u32 *choice = SIM_SLOT(u32, 0);
+  u32 stay = fragment->mask & ~mask, rest = mask;
+  fragment->pc++;
+  fragment->mask = stay;
+  while (rest) {
+    u32 wanted = choice[sim_lowest_lane(rest)], same = 0;
+    SIM_EACH_LANE(lane, rest) same |= (u32)(choice[lane] == wanted) << lane;
+    if (wanted >= inst->target_count) {
+      report_divergence(warp, inst, same, "brx.idx beyond its targets");
+      wanted = 0;
+    }
+    add_fragment(warp, inst->targets[wanted], same);
+    rest &= ~same;
+  }
+  if (!stay) remove_fragment(warp, index);
+}
+
+static void stop_by_trap(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
+  struct sim_report_place place = {warp->cta, warp, inst, mask, 0};
+  sim_report(SIM_REPORT_TRAP, &place, "the kernel gave up here");
+  warp->cta->stopped = true;
+}
+
+/* Executes what is no plain instruction. The fragment is gone or elsewhere afterwards. */
+static void execute_flow(struct sim_warp *warp, const struct sim_inst *inst, u32 index, u32 mask) {
+  struct sim_fragment *fragment = &warp->fragments[index];
+  switch (inst->flow) {
+    case SIM_FLOW_BRANCH:
+      branch(warp, inst, index, mask);
+      break;
+    case SIM_FLOW_INDEXED:
+      branch_indexed(warp, inst, index, mask);
+      break;
+    case SIM_FLOW_BARRIER:
+      fragment->pc++;
+      if (sim_barrier_arrive(warp, inst, mask, &fragment->barrier)) break;
+      fragment->state = SIM_FRAGMENT_AT_BARRIER;
+      sim_barrier_recheck(warp->cta);
+      break;
+    case SIM_FLOW_EXIT:
+      fragment->mask &= ~mask;
+      fragment->pc++;
+      if (!fragment->mask) remove_fragment(warp, index);
+      end_lanes(warp, mask);
+      break;
+    default:
+      stop_by_trap(warp, inst, mask);
+      break;
+  }
+}
+
+static void count(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
+  struct sim_counts *counts = &warp->cta->counts[inst - warp->cta->launch->kernel->code];
+  counts->executed++;
+  counts->lanes += sim_lane_count(mask);
+}
+
+/* Runs one fragment until it blocks, ends, jumps, meets another, or has had its share. */
+static void run_fragment(struct sim_warp *warp, u32 index, u32 *share) {
+  const struct sim_inst *code = warp->cta->launch->kernel->code;
+  index = merge(warp, index);
+  u32 meeting = next_meeting(warp, index);
+  struct sim_fragment *fragment = &warp->fragments[index];
+  while (*share > 0) {
+    const struct sim_inst *inst = &code[fragment->pc];
+    u32 mask = fragment->mask;
+    if (inst->is_guarded) {
+      u32 guard = *(const u32 *)(warp->registers + inst->guard_slot);
+      mask &= inst->guard_negated ? ~guard : guard;
+    }
+    if (mask && inst->convergence) {
+      if (!is_converged(warp, inst, fragment->mask, mask)) {
+        fragment->state = SIM_FRAGMENT_CONVERGING;
+        return;
+      }
+      warp->epoch += inst->orders_lanes;
+    }
+    --*share;
+    warp->steps++;
+    if (warp->cta->counts && mask) count(warp, inst, mask);
+    if (mask && inst->flow != SIM_FLOW_NEXT) {
+      execute_flow(warp, inst, index, mask);
+      return;
+    }
+    if (mask) inst->run(warp, inst, mask);
+    if (++fragment->pc >= meeting) return;
+  }
+}
+
+/* The lowest address first; now and then another, so that lanes which spin cannot starve the rest.
+ */
+static u32 choose_fragment(struct sim_warp *warp) {
+  u32 best = NO_FRAGMENT, ready = 0;
+  for (u32 i = 0; i < warp->fragment_count; i++) {
+    if (warp->fragments[i].state != SIM_FRAGMENT_READY) continue;
+    ready++;
+    if (best == NO_FRAGMENT || warp->fragments[i].pc < warp->fragments[best].pc) best = i;
+  }
+  if (ready < 2 || warp->steps % 64 != 63) return best;
+  u32 pick = (u32)(sim_random(&warp->cta->random) % ready);
+  for (u32 i = 0; i < warp->fragment_count; i++) {
+    if (warp->fragments[i].state == SIM_FRAGMENT_READY && pick-- == 0) return i;
+  }
+  return best;
+}
+
+/* Lanes that wait for lanes which wait elsewhere. */
+static void check_stuck(struct sim_warp *warp) {
+  for (u32 i = 0; i < warp->fragment_count; i++) {
+    struct sim_fragment *fragment = &warp->fragments[i];
+    if (fragment->state != SIM_FRAGMENT_CONVERGING) continue;
+    for (u32 k = 0; k < warp->fragment_count; k++) {
+      if (warp->fragments[k].state == SIM_FRAGMENT_READY) return;
+    }
+    const struct sim_inst *inst = &warp->cta->launch->kernel->code[fragment->pc];
+    if (inst->convergence == SIM_CONVERGE_MEMBERS && warp->fragment_count > 1) {
+      u32 parked = 0;
+      for (u32 k = 0; k < warp->fragment_count; k++) {
+        parked |= warp->fragments[k].state == SIM_FRAGMENT_AT_BARRIER;
+      }
+      if (parked) return; /* a barrier may still bring them */
+    }
+    report_divergence(warp, inst, fragment->mask,
+                      "lanes that must execute this together stand elsewhere");
+    warp->cta->stopped = true;
+    return;
+  }
+}
+
+static bool run_warp(struct sim_warp *warp, u32 share) {
+  u64 before = warp->steps;
+  while (share > 0 && warp->fragment_count && !warp->cta->stopped) {
+    u32 index = choose_fragment(warp);
+    if (index == NO_FRAGMENT) {
+      check_stuck(warp);
+      break;
+    }
+    run_fragment(warp, index, &share);
+  }
+  return warp->steps != before;
+}
+
+static void describe_waiters(struct sim_cta *cta, char *text, size_t bytes) {
+  size_t used = 0;
+  for (u32 i = 0; i < cta->warp_count; i++) {
+    const struct sim_warp *warp = &cta->warps[i];
+    for (u32 f = 0; f < warp->fragment_count && used < bytes; f++) {
+      const struct sim_fragment *fragment = &warp->fragments[f];
+      bool parked = fragment->state == SIM_FRAGMENT_AT_BARRIER;
+      const struct sim_inst *inst = &cta->launch->kernel->code[fragment->pc - parked];
+      int length = snprintf(text + used, bytes - used, "%swarp %u lanes 0x%08x at %s, PTX line %u",
+                            used ? "; " : "", i, fragment->mask, inst->opcode, inst->ptx_line);
+      if (length < 0) return;
+      used += (size_t)length;
+    }
+  }
+}
+
+static void report_deadlock(struct sim_cta *cta) {
+  char waiters[900] = "";
+  describe_waiters(cta, waiters, sizeof waiters);
+  for (u32 i = 0; i < cta->warp_count; i++) {
+    const struct sim_warp *warp = &cta->warps[i];
+    if (!warp->fragment_count) continue;
+    const struct sim_fragment *fragment = &warp->fragments[0];
+    bool parked = fragment->state == SIM_FRAGMENT_AT_BARRIER;
+    struct sim_report_place place = {cta, warp, &cta->launch->kernel->code[fragment->pc - parked],
+                                     fragment->mask, 0};
+    sim_report(SIM_REPORT_DEADLOCK, &place, "nobody can go on: %s", waiters);
+    break;
+  }
+  cta->stopped = true;
+}
+
+static void finish(struct sim_cta *cta) {
+  const struct sim_kernel *kernel = cta->launch->kernel;
+  if (!cta->stopped) sim_barrier_check_end(cta, &kernel->code[kernel->code_count - 1]);
+  cta->is_done = true;
+}
+
+/* Gives every warp a turn, in an order of chance. False when the CTA has ended. */
+static bool run_round(struct sim_cta *cta) {
+  enum { SHARE_MIN = 16, SHARE_BITS = 9 };
+  u32 first = (u32)(sim_random(&cta->random) % cta->warp_count), ended = 0;
+  bool progress = false;
+  for (u32 i = 0; i < cta->warp_count && !cta->stopped; i++) {
+    struct sim_warp *warp = &cta->warps[(first + i) % cta->warp_count];
+    /* Small equal shares are nearest to what hardware does with warps that all have work. */
+    bool is_even = cta->launch->is_eager;
+    u32 share = is_even ? 4 : SHARE_MIN << sim_random(&cta->random) % SHARE_BITS;
+    progress |= run_warp(warp, share);
+    ended += !warp->fragment_count;
+  }
+  if (ended == cta->warp_count || cta->stopped) {
+    finish(cta);
+    return false;
+  }
+  if (!progress) {
+    report_deadlock(cta);
+    finish(cta);
+    return false;
+  }
+  return true;
+}
+
+/* Long enough for nearly every CTA to end in one go. */
+enum { ROUNDS_IN_A_GO = 4096, RESIDENT_MAX = 64 };
+
+static bool take_cta(struct sim_launch *launch, u32 *number) {
+  u32 taken = __atomic_fetch_add(&launch->next_cta, 1, __ATOMIC_RELAXED);
+  if (taken >= launch->cta_count) return false;
+  *number = (u32)((launch->order_start + (u64)taken * launch->order_step) % launch->cta_count);
+  return true;
+}
+
+/* How often a launch may go round without an end before it counts as stuck: CTAs that wait for each
+ * other in vain look just like that. */
+enum { ROUNDS_MAX = 1 << 19 };
+
+static void *work(void *argument) {
+  struct sim_launch *launch = argument;
+  struct sim_cta *resident[RESIDENT_MAX] = {0};
+  u32 count = 0, number;
+  u64 rounds = 0;
+  bool more = true;
+  while (more || count) {
+    if (more && count < RESIDENT_MAX && (more = take_cta(launch, &number))) {
+      struct sim_cta *cta = sim_cta_start(launch, number);
+      if (!cta) break;
+      resident[count++] = cta;
+    }
+    for (u32 i = 0; i < count; i++) {
+      for (u32 round = 0; round < ROUNDS_IN_A_GO && run_round(resident[i]); round++) rounds++;
+      if (rounds > ROUNDS_MAX && !resident[i]->is_done) {
+        report_deadlock(resident[i]);
+        resident[i]->is_done = true;
+      }
+      if (!resident[i]->is_done) continue;
+      sim_cta_end(resident[i]);
+      resident[i--] = resident[--count];
+      rounds = 0;
+    }
+  }
+  return NULL;
+}
+
+static u32 thread_count(const struct sim_launch *launch) {
+  const char *wanted = getenv("FOVEA_SIMGPU_THREADS");
+  cpu_set_t processors;
+  int count = 1;
+  if (wanted) {
+    count = atoi(wanted);
+  } else if (sched_getaffinity(0, sizeof processors, &processors) == 0) {
+    count = CPU_COUNT(&processors);
+  }
+  if (count < 1) count = 1;
+  return (u32)count < launch->cta_count ? (u32)count : launch->cta_count;
+}
+
+static u32 common_divisor(u32 a, u32 b) {
+  while (b) {
+    u32 rest = a % b;
+    a = b;
+    b = rest;
+  }
+  return a;
+}
+
+static void choose_order(struct sim_launch *launch) {
+  launch->order_start = 0;
+  launch->order_step = 1;
+  if (launch->seed == 0 || launch->cta_count < 2) return;
+  u64 random = launch->seed;
+  launch->order_start = (u32)(sim_random(&random) % launch->cta_count);
+  do {
+    launch->order_step = 1 + (u32)(sim_random(&random) % launch->cta_count);
+  } while (common_divisor(launch->order_step, launch->cta_count) != 1);
+}
+
+bool sim_launch_run(struct sim_launch *launch) {
+  enum { THREADS_MAX = 64 };
+  pthread_t threads[THREADS_MAX];
+  u32 wanted = thread_count(launch), started = 0;
+  choose_order(launch);
+  while (started + 1 < wanted && started < THREADS_MAX &&
+         pthread_create(&threads[started], NULL, work, launch) == 0) {
+    started++;
+  }
+  work(launch);
+  for (u32 i = 0; i < started; i++) pthread_join(threads[i], NULL);
+  if (launch->counts) sim_profile_add(launch);
+  if (launch->failed) sim_report_write();
+  return !launch->failed;
+}
