@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <limits>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -150,7 +151,8 @@ class Table {
     return 2 + static_cast<double>(std::min(terms + 1, 64 + blocks) + 4) / 4;
   }
   double of_logits(const Row &row) const {
-    return std::max(8 * row.size, of_sum(truth_.dim, 9) * row.dot);
+    return std::max(8 * row.size,
+                    of_sum(truth_.dim, weights_ == FOVEA_F32 ? 9 : truth_.dim) * row.dot);
   }
   static double of_sums(const Row &row) { return std::max(8.0, of_sum(row.keys, 8)); }
 
@@ -303,6 +305,7 @@ struct OneRow {
   std::vector<float> q, k, v, out;
   float sink = -std::numeric_limits<float>::infinity();
   float out_scale = 0;  // none
+  float lse = 0;        // none
 
   OneRow(uint32_t type, int64_t len, int64_t width, int64_t width_v)
       : dtype(type),
@@ -333,6 +336,7 @@ struct OneRow {
     args.v = fovea_contiguous(vs.data(), type, 1, keys, 1, dim_v);
     args.out = fovea_contiguous(outs.data(), type, 1, 1, 1, dim_v);
     args.sinks = &sink;
+    if (lse != 0) args.lse = fovea_contiguous(&lse, FOVEA_F32, 1, 1, 1, 1);
     if (out_scale != 0) args.out_scale = fovea_contiguous(&out_scale, FOVEA_F32, 1, 1, 1, 1);
     fv_problem problem;
     EXPECT_EQ(fv_check_attention(&args, &problem), FOVEA_OK) << fovea_error_detail();
@@ -414,6 +418,23 @@ TEST(Dots, OfOneSignMayBeOffByMoreTheMoreDimsThereAre) {
     const double size = std::sqrt(static_cast<double>(dim));
     const double expected = 0x1p-10 / (0x1p-24 * (units * size + 8));
     EXPECT_NEAR(row.judged().worst[FV_C5], expected, 1e-6 * expected) << dim;
+  }
+}
+
+// Where probabilities are rounded tensor cores add all dims of a dot to one sum. These dims have
+// roots that f32 has.
+TEST(Dots, OfTensorCoresAreOneChain) {
+  using Case = std::tuple<uint32_t, int64_t, double>;
+  for (const auto &[type, dim, units] :
+       {Case{FOVEA_F32, 256, 21.25}, Case{FOVEA_BF16, 16, 8.0}, Case{FOVEA_F16, 64, 19.25},
+        Case{FOVEA_F16, 256, 67.25}, Case{FOVEA_BF16, 256, 67.25}}) {
+    OneRow row(type, 1, dim, 8);
+    std::fill(row.q.begin(), row.q.end(), 1.0f);
+    std::fill(row.k.begin(), row.k.end(), 1.0f);
+    const double size = std::sqrt(static_cast<double>(dim));
+    row.lse = static_cast<float>(size + 0x1p-10);
+    const double expected = (row.lse - size) / (0x1p-24 * (units * size + 8 + 4 * size));
+    EXPECT_NEAR(row.judged().worst[FV_C4], expected, 1e-6 * expected) << dim;
   }
 }
 

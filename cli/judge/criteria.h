@@ -8,7 +8,7 @@
  *   S = the largest sum of magnitudes behind a logit: scaled products, bias, ALiBi, sink
  *   M = the largest |scale q.k|
  *   n = visible keys
- *   L = max(8 S, sum(dim, 9) M)          what f32 makes of logits, in u32
+ *   L = max(8 S, D M)                    what f32 makes of logits, in u32; D follows below
  *   N = max(8, sum(n, 8))                what it makes of weights and of sums over keys, in u32
  *   F = u32 (L + N) A                    all effects of f32 arithmetic
  *
@@ -43,6 +43,11 @@
  *   sum(n, blocks) = 2 + (min(n + 1, 64 + blocks) + 4) / 4
  *
  * is at most 21 for keys and 21.25 for dims. Chains that are not cut pass it from 100 terms on.
+ * A dot is cut every 64 dims on the CPU, D = sum(dim, 9). Tensor cores, the devices that round
+ * probabilities, add all dims of a dot to one f32 sum: D = sum(dim, dim) = (dim + 13) / 4. Hardware
+ * adds 8 or 16 products at a time and cuts off where this chain rounds: by Fasi et al. (PeerJ CS
+ * 2021) some 28 units at 128 dims on an A100, half that on Hopper, where D is 35.
+ *
  * In N it is an alternative to 8, the errors of weights: terms that are equal have equal weights,
  * whose errors cancel in out. In L it is one to 8 S, the errors of dots of mixed signs.
  *

@@ -40,9 +40,10 @@ static void draw_positions(fv_sketch *s) {
 
 /* ---- Masks and logits ---- */
 
-/* [sequences, rows, heads_q, keys], each extent full or 1. */
-static void draw_grid(fv_sketch *s, fovea_tensor *t, uint32_t dtype) {
-  int64_t shape[4] = {s->sequences, s->longest_q, s->heads_q, s->longest_room};
+/* [sequences, rows, heads_q, keys], each extent full or 1; of rows and heads 1 unless `whole`. */
+static void draw_grid(fv_sketch *s, fovea_tensor *t, uint32_t dtype, bool whole) {
+  int64_t shape[4] = {s->sequences, whole ? s->longest_q : 1, whole ? s->heads_q : 1,
+                      s->longest_room};
   bool free_extents = s->c->args.q_offsets && s->bad;
   for (int d = 0; d < 4; ++d) {
     if (fv_random_percent(s->random, 30)) shape[d] = 1;
@@ -54,7 +55,8 @@ static void draw_grid(fv_sketch *s, fovea_tensor *t, uint32_t dtype) {
 static void draw_mask(fv_sketch *s) {
   fovea_tensor *mask = &s->c->args.mask;
   if (!fv_sketch_wish(s, FV_FEATURE_MASK, 20)) return;
-  draw_grid(s, mask, FOVEA_U8);
+  /* Where masks of rows and heads are not supported, padding masks are drawn. */
+  draw_grid(s, mask, FOVEA_U8, fv_sketch_may(s, FV_FEATURE_MASK_ROWS));
   /* More than a padding mask: rows or heads of one sequence see different keys. */
   if (mask->shape[1] > 1 || mask->shape[2] > 1) fv_sketch_add(s, FV_FEATURE_MASK_ROWS);
   int64_t count = fv_sketch_span(mask);
@@ -69,7 +71,7 @@ static void draw_bias(fv_sketch *s) {
   int which = (int)fv_random_between(s->random, 0, 2);
   if (!fv_sketch_may(s, (fv_feature)(FV_FEATURE_BIAS_F32 + which))) return;
   fv_sketch_add(s, (fv_feature)(FV_FEATURE_BIAS_F32 + which));
-  draw_grid(s, bias, FOVEA_F32 + (uint32_t)which);
+  draw_grid(s, bias, FOVEA_F32 + (uint32_t)which, true);
   int64_t count = fv_sketch_span(bias);
   for (int64_t i = 0; bias->data && i < count; ++i) {
     float value =

@@ -220,6 +220,7 @@ Observed observe(const Outcome &outcome, const Settings &settings, const Device 
   observed.out_dtype = settings.out_type;
   observed.q_dtype = settings.q_type;
   observed.work = device.work;
+  observed.whole_dots = !device.exact_probabilities;  // tensor cores
   for (uint32_t bits : outcome.out) observed.out.push_back(decode(settings.out_type, bits));
   for (uint32_t bits : outcome.lse) observed.lse.push_back(decode(FOVEA_F32, bits));
   return observed;

@@ -43,8 +43,8 @@ double error_of_sums(const Row &row) {
   return std::fmax(8.0, sum_error(row.keys, 8));
 }
 
-double error_of_logits(const Row &row, int64_t dim) {
-  return std::fmax(8.0 * row.size, sum_error(dim, 9) * row.dot);
+double error_of_logits(const Row &row, int64_t dim, bool whole_dots) {
+  return std::fmax(8.0 * row.size, sum_error(dim, whole_dots ? dim : 9) * row.dot);
 }
 
 Element element_at(const Truth &truth, const Observed &observed, size_t n, int64_t d) {
@@ -67,7 +67,8 @@ Element element_at(const Truth &truth, const Observed &observed, size_t n, int64
   e.a = truth.condition[at] * shrink;
   e.r = truth.noise[at] * shrink;
   e.sum_abs_v = truth.sum_abs_v[at] * shrink;
-  const double arithmetic = observed.work * (error_of_logits(row, truth.dim) + error_of_sums(row));
+  const double arithmetic =
+      observed.work * (error_of_logits(row, truth.dim, observed.whole_dots) + error_of_sums(row));
   e.f = arithmetic * e.a + kFlush * e.sum_abs_v;
   e.lowest = std::fmin(truth.lowest[at] / divisor, truth.highest[at] / divisor);
   e.highest = std::fmax(truth.lowest[at] / divisor, truth.highest[at] / divisor);
@@ -223,8 +224,8 @@ Finding judge_c4(const Truth &truth, const Observed &observed) {
       compare(&finding, row, -1, got, row.lse, got == row.lse ? 0.0 : 1.0, 0.0);
     } else if (std::isfinite(row.lse) && std::isfinite(got)) {
       // The result is stored in f32, whatever the arithmetic.
-      const double units =
-          error_of_logits(row, truth.dim) + error_of_sums(row) + 4.0 * std::fabs(row.lse);
+      const double units = error_of_logits(row, truth.dim, observed.whole_dots) +
+                           error_of_sums(row) + 4.0 * std::fabs(row.lse);
       const double limit = observed.work * units + 0x1p-24 * std::fabs(row.lse);
       compare(&finding, row, -1, got, row.lse, std::fabs(got - row.lse), limit);
     }

@@ -5,7 +5,7 @@
 // keys, and F = u32 (L + N) A all effects of the arithmetic, with
 //
 //   sum(n, blocks) = 2 + (min(n + 1, 64 + blocks) + 4) / 4    sums in blocks of 64 terms
-//   L = max(8 S, sum(dim, 9) M)                                logits
+//   L = max(8 S, sum(dim, D) M)                                logits; D is 9, or dim if whole_dots
 //   N = max(8, sum(n, 8))                                      weights, and sums over keys
 //
 // which cli/judge/criteria.h derives. e is the error of one element, eta half the smallest step of
@@ -43,7 +43,8 @@ struct Observed {
   std::vector<double> lse;
   uint32_t out_dtype = FOVEA_F32;
   uint32_t q_dtype = FOVEA_F32;
-  double work = 0x1p-24;  // u32
+  double work = 0x1p-24;    // u32
+  bool whole_dots = false;  // a dot is one sum, as on tensor cores; else cut every 64 dims
 };
 
 struct Finding {

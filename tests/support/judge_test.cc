@@ -8,6 +8,7 @@
 #include <cmath>
 #include <limits>
 #include <random>
+#include <tuple>
 
 #include "tests/support/formats.h"
 
@@ -311,9 +312,17 @@ TEST(Limits, GrowWithTheNumberOfKeysUpToATile) {
 }
 
 TEST(Limits, GrowWithDotsOfOneSignAndTheirDim) {
-  for (const auto &[dim, units] :
-       std::vector<std::pair<int64_t, double>>{{8, 8.0}, {64, 19.25}, {128, 21.25}, {576, 21.25}}) {
+  for (const auto &[dim, units, whole] :
+       std::vector<std::tuple<int64_t, double, bool>>{{8, 8.0, false},
+                                                      {64, 19.25, false},
+                                                      {128, 21.25, false},
+                                                      {576, 21.25, false},
+                                                      {8, 8.0, true},
+                                                      {64, 19.25, true},
+                                                      {128, 35.25, true},
+                                                      {256, 67.25, true}}) {
     Known known(FOVEA_F32);
+    known.observed.whole_dots = whole;
     known.truth.rows[0].dot = 7.0;  // as much as S: one sign
     known.truth.sum_abs_v = {0.0};
     known.truth.dim = dim;
