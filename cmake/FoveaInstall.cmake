@@ -5,7 +5,7 @@ include(CMakePackageConfigHelpers)
 
 install(TARGETS fovea fovea_static EXPORT fovea-targets
         ARCHIVE COMPONENT development
-        LIBRARY COMPONENT runtime NAMELINK_COMPONENT development
+        LIBRARY COMPONENT library NAMELINK_COMPONENT development
         FILE_SET HEADERS COMPONENT development)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/fovea)
@@ -28,29 +28,53 @@ configure_file(cmake/fovea.pc.in ${CMAKE_CURRENT_BINARY_DIR}/fovea.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/fovea.pc
         DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT development)
 
-install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT runtime)
-
 if(FOVEA_BUILD_CLI)
   install(FILES docs/man/fovea.1 docs/man/fovea-run.1 docs/man/fovea-validate.1 docs/man/fovea-map.1
                 docs/man/fovea-info.1 docs/man/fovea-explain.1
-          DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 COMPONENT runtime)
+          DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 COMPONENT program)
   install(FILES docs/completion/fovea.bash RENAME fovea
-          DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions COMPONENT runtime)
+          DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions COMPONENT program)
 endif()
 
-# Packages hold these components; fovea-bench is installed from the build alone.
-set(CPACK_INSTALL_CMAKE_PROJECTS
-  "${CMAKE_BINARY_DIR};fovea;runtime;/;${CMAKE_BINARY_DIR};fovea;development;/")
-set(CPACK_GENERATOR DEB TGZ)
+# Debian packages, by scripts/package: libfovea0, libfovea-dev and fovea. fovea-bench, which depends on
+# OpenBLAS, is installed from the build alone.
+set(CPACK_GENERATOR DEB)
+set(CPACK_DEB_COMPONENT_INSTALL ON)
+set(CPACK_COMPONENTS_ALL library development)
+if(FOVEA_BUILD_CLI)
+  list(APPEND CPACK_COMPONENTS_ALL program)
+endif()
 set(CPACK_PACKAGE_NAME fovea)
+set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "exact attention as a C library")
 set(CPACK_PACKAGE_VENDOR "The fovea authors")
 set(CPACK_PACKAGE_CONTACT "The fovea authors <fovea@example.org>")
-set(CPACK_PACKAGE_DESCRIPTION_SUMMARY ${PROJECT_DESCRIPTION})
-set(CPACK_RESOURCE_FILE_LICENSE ${CMAKE_CURRENT_SOURCE_DIR}/LICENSE)
 set(CPACK_STRIP_FILES ON)
 set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
-set(CPACK_DEBIAN_PACKAGE_SECTION libs)
+set(CPACK_DEBIAN_PACKAGE_RELEASE 1)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
+set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
+set(about "Exact attention in one call: paged caches, ragged batches, quantised keys and
+values and every mask, on CPUs and NVIDIA GPUs, without a framework.")
+set(CPACK_DEBIAN_LIBRARY_PACKAGE_NAME libfovea${PROJECT_VERSION_MAJOR})
+set(CPACK_DEBIAN_LIBRARY_PACKAGE_SECTION libs)
+set(CPACK_DEBIAN_LIBRARY_PACKAGE_CONTROL_EXTRA ${CMAKE_CURRENT_SOURCE_DIR}/cmake/debian/triggers)
+set(CPACK_DEBIAN_LIBRARY_DESCRIPTION "${about}
+This package holds the shared library.")
 set(CPACK_DEBIAN_PACKAGE_GENERATE_SHLIBS ON)
+set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_NAME libfovea-dev)
+set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_SECTION libdevel)
+set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_DEPENDS
+  "libfovea${PROJECT_VERSION_MAJOR} (= ${PROJECT_VERSION}-1)")
+set(CPACK_DEBIAN_DEVELOPMENT_DESCRIPTION "${about}
+This package holds the header, the static library, and what CMake and
+pkg-config read.")
+set(CPACK_DEBIAN_PROGRAM_PACKAGE_NAME fovea)
+set(CPACK_DEBIAN_PROGRAM_PACKAGE_SECTION science)
+set(CPACK_DEBIAN_PROGRAM_DESCRIPTION "This package holds the program: it computes attention on files, judges a
+device against double precision, and draws what a model attends to.")
+set(CPACK_PRE_BUILD_SCRIPTS ${CMAKE_CURRENT_SOURCE_DIR}/cmake/FoveaPackage.cmake)
+set(CPACK_FOVEA_DEBIAN_FILES ${CMAKE_CURRENT_SOURCE_DIR}/cmake/debian)
+set(CPACK_FOVEA_DEBIAN_MADE ${CMAKE_CURRENT_BINARY_DIR})
+configure_file(cmake/debian/changelog.in ${CMAKE_CURRENT_BINARY_DIR}/changelog.Debian @ONLY)
 include(CPack)

@@ -108,16 +108,19 @@ static bool measure(fovea_handle *handle, const fovea_attention_args *args,
   return !status;
 }
 
+/* Beside the program as it is built, or in the library folder of the prefix as it is installed. */
 static void choose_driver(void) {
-  static const char name[] = "fovea-null-driver.so";
-  char path[4096];
+  static const char *const folders[] = {"", "../" FOVEA_BENCH_DRIVERS "/"};
+  char program[4096], path[4096 + 256];
   if (getenv("FOVEA_CUDA_DRIVER")) return;
-  ssize_t length = readlink("/proc/self/exe", path, sizeof path - sizeof name);
+  ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
   if (length <= 0) return;
-  path[length] = '\0';
-  char *base = strrchr(path, '/') + 1;
-  memcpy(base, name, sizeof name);
-  setenv("FOVEA_CUDA_DRIVER", path, 1);
+  program[length] = '\0';
+  strrchr(program, '/')[1] = '\0';
+  for (int i = 0; i < 2; ++i) {
+    snprintf(path, sizeof path, "%s%sfovea-null-driver.so", program, folders[i]);
+    if (!access(path, R_OK)) setenv("FOVEA_CUDA_DRIVER", path, 0);
+  }
 }
 
 bool fv_bench_host_measure(fv_bench_host_cost *prefill, fv_bench_host_cost *decode) {
