@@ -6,9 +6,9 @@
 #include <signal.h>
 #include <stdbool.h>
 
-/* From now on SIGINT ends the program with 130 and SIGTERM with that signal, unless it was started
- * with them ignored (as a shell starts what runs in the background), and both say so on stderr. A
- * reader of stdout that goes away is an error of the write, not a signal. */
+/* From now on SIGINT ends the program with 130 and SIGTERM with that signal; both say so on stderr.
+ * A program that was started with them ignored, as a shell starts what runs in the background, goes
+ * on ignoring them. A reader of stdout that goes away is an error of the write, not a signal. */
 void fv_interrupt_setup(void);
 
 /* Between the two calls nothing ends the program: for the moments when a temporary file exists. Who

@@ -3,9 +3,9 @@
  * One routine serves every pair of formats. A source value is significand * 2^(exponent - width),
  * where width is the number of mantissa bits of the source. The target keeps mantissa_bits of them,
  * fewer when the value lies below its smallest normal. The kept bits, rounded, plus the exponent
- * field counted from the smallest normal, are the code: codes are ordered as the magnitudes are, so
- * that a carry out of the mantissa moves to the next exponent by itself, the largest subnormal
- * becomes the smallest normal, and overflow is one comparison.
+ * field counted from the smallest normal, are the code: codes are ordered as the magnitudes are. So
+ * a carry out of the mantissa moves to the next exponent by itself, the largest subnormal becomes
+ * the smallest normal, and overflow is one comparison.
  *
  * A binary64 value takes the same single step; going through binary32 would round twice. */
 #include "csrc/numeric.h"

@@ -12,9 +12,9 @@
  *
  * Results depend on the argument alone. Narrowing is integer arithmetic on bit patterns; widening
  * multiplies a small integer by a power of two, where operands and product are zero or normal.
- * So neither the rounding mode nor the flush-to-zero switches of the calling thread can reach them
- * (a bf16 subnormal becomes a binary32 subnormal by a shift, and what is done with it later is
- * the caller's affair). */
+ * So neither the rounding mode nor the flush-to-zero switches of the calling thread can reach them.
+ * (A bf16 subnormal becomes a binary32 subnormal by a shift; what is done with it later is the
+ * caller's affair.) */
 #ifndef FV_NUMERIC_H
 #define FV_NUMERIC_H
 

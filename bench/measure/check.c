@@ -1,9 +1,9 @@
 /* check.c - see check.h.
  *
  * The allowance. With |q|, |k|, |v| <= 1 and u = 2^-24, the unit roundoff of f32. A sum of n
- * products of random numbers is off by at most 8 sqrt(n) u times the sum of their sizes, except
- * with a probability below 2 n exp(-32) (Higham and Mary, SIAM J. Sci. Comput. 41, 2019, lambda =
- * 8); the worst case, n u, would be as large as the results themselves at 16384 keys. So
+ * products of random numbers is off by at most 8 sqrt(n) u times the sum of their sizes. The
+ * probability of more is below 2 n exp(-32) (Higham and Mary, SIAM J. Sci. Comput. 41, 2019, lambda
+ * = 8); the worst case, n u, would be as large as the results themselves at 16384 keys. So
  *
  *   a logit, dim products of size 1 times 1 / sqrt(dim), is off by at most 8 dim u;
  *   a weight is exp(logit - maximum) / sum. An error e in each logit changes it by a factor within
@@ -20,8 +20,8 @@
  * exp(-32) (Hoeffding 1963). It is stored before and the weight after the exponential, so a logit
  * is off by 8 r, a weight by a factor of 1 +- (16 r + r).
  *
- * Typically. Results are sums of weights times values. If weight j is off by a factor of 1 + d_j
- * and values are independent of that with mean 0, the mean square of the error is that of the
+ * Typically. Results are sums of weights times values. Let weight j be off by a factor of 1 + d_j,
+ * and values be independent of that with mean 0. Then the mean square of the error is that of the
  * result times at most that of d. A uniform logit product has the mean square 1 / 9, so the logit's
  * is 1 / 3: of d that is r / 3 for the score, r for the weight on either side, r for the result on
  * either side: at most 4.4 r, and what was computed in f32 as above, on both sides. */

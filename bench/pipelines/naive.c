@@ -5,7 +5,7 @@
  *   out     = weights v          one sgemm likewise
  *
  * It is written as a careful user of a BLAS would. Heads and blocks of rows are shared out among as
- * many threads as fovea has, each calling OpenBLAS on its own, which beats OpenBLAS's own threads
+ * many threads as fovea has. Each calls OpenBLAS on its own, which beats OpenBLAS's own threads
  * where there are many small products. Keys are not copied per query head: strides reach them, and
  * in decoding the query heads of a key head are the rows of one product (4 rows: 2.4 times as fast
  * as a gemv for each, OpenBLAS 0.3.21; one row is a gemv). The scale is part of the product. 16-bit

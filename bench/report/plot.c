@@ -1,8 +1,8 @@
 /* plot.c - see plot.h: which pictures there are, and what is in each.
  *
- * Lengths double from one to the next, so the axis of lengths is logarithmic, and so is time, where
- * pipelines are apart by a constant distance if one is so many times as fast. Speed-ups are linear
- * from 0, with a line at 1: there is no picture in which a loss looks like a gain. */
+ * Lengths double from one to the next, so the axis of lengths is logarithmic. So is that of time: a
+ * pipeline that is so many times as fast is a constant distance away. Speed-ups are linear from 0,
+ * with a line at 1: there is no picture in which a loss looks like a gain. */
 #include "bench/report/plot.h"
 
 #include <inttypes.h>

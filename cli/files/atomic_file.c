@@ -1,13 +1,13 @@
 /* atomic_file.c - see atomic_file.h.
  *
- * The bytes go to a temporary file in the target's directory (a rename cannot cross file systems),
- * are flushed to the disk, and then take the target's name in one step. Whoever looks at the target
- * sees the old file, or none, or the whole new one. On any failure the temporary file is removed;
- * signals that would end the program in between are held back until that is settled.
+ * The bytes go to a temporary file in the target's directory (a rename cannot cross file systems).
+ * When they are flushed to the disk they take the target's name in one step. Whoever looks at the
+ * target sees the old file, or none, or the whole new one. On any failure the temporary file is
+ * removed; signals that would end the program in between are held back until that is settled.
  *
  * A flush cannot be interrupted, and of gigabytes it takes many seconds. So the bytes are sent to
- * the disk while they are written, at most two chunks of them under way, and between chunks the
- * file is given up if a signal waits. */
+ * the disk while they are written, at most two chunks of them under way. Between chunks the file is
+ * given up if a signal waits. */
 #define _GNU_SOURCE
 #include "cli/files/atomic_file.h"
 

@@ -1,9 +1,8 @@
 /* npy_writer.c - writes one tensor as an .npy file of version 1.0, completely or not at all
  * (files/atomic_file.h).
  *
- * Layout: "\x93NUMPY", the version 1 0, a u16 length, and as many bytes of a Python dictionary,
- * which spaces and a newline bring to a multiple of 64, so that the data that follow are
- * aligned. */
+ * Layout: "\x93NUMPY", the version 1 0, a u16 length, and as many bytes of a Python dictionary.
+ * Spaces and a newline bring it to a multiple of 64, so that the data that follow are aligned. */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,9 +1,9 @@
 /* heatmap.c: writes a heat map to a file: which format, and all of it or nothing.
  *
  * The picture is finished in memory first (some MB at most). Only then is a temporary file made in
- * the folder of the result, so that an interrupt during the drawing, which takes most of the time,
- * finds nothing on the disk to leave behind; until rename() replaces the old file in one step,
- * interrupts wait. */
+ * the folder of the result. Drawing takes most of the time, and an interrupt during it finds
+ * nothing on the disk to leave behind; until rename() replaces the old file in one step, interrupts
+ * wait. */
 #include "cli/heatmap/heatmap.h"
 
 #include <errno.h>

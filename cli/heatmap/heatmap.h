@@ -75,7 +75,7 @@ size_t fv_heatmap_most_cells(size_t panels);
 
 /* Writes the map to `path` in the format its extension names (.png, .svg or .pdf, in any case).
  *
- * The picture is finished in memory, written next to `path` under a temporary name and renamed, so
+ * The picture is finished in memory, written next to `path` under a temporary name and renamed. So
  * a reader sees the old file or the whole new one, and a failure leaves nothing behind. A path that
  * exists and is not a regular file is refused.
  *

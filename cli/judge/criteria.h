@@ -26,19 +26,19 @@
  *   C10  hull            each element lies between the least and the largest v of its column, + H
  *
  * To every bound on elements comes what underflow takes: half the smallest step of the output's
- * type; half the smallest step of the probabilities' type for every key, times sum_j |v_j| / z,
- * with f16 as if it had 11 more binades, for there a row's largest probability is stored as 2^11 or
- * more; and half the smallest step of f32 for every key's product, n 2^-150 / z.
+ * type; half the smallest step of the probabilities' type for every key, times sum_j |v_j| / z (f16
+ * counts as if it had 11 more binades: there a row's largest probability is stored as 2^11 or
+ * more); and half the smallest step of f32 for every key's product, n 2^-150 / z.
  *
  * Sums. Whatever the number of terms, f32 adds up blocks of at most 64 from zero, and at most 8 (of
  * keys) or 9 (of dims) such blocks; what is joined beyond that is joined in double precision. An
  * addition is off by at most half a unit of its result. Of data that nobody made to order, a chain
  * of m equal terms is the worst: while the sum runs through one binade each addition rounds by the
- * same amount, so that the upper half of the chain alone is off by up to u32 (m / 2)^2 of the m
- * there are, a quarter m; the lower binades round by other amounts, and make it (m + 2) / 4 in all
- * (10^6 terms tried: 16.5 at m = 64). Terms of all sizes are off by some sqrt(m) / 4. A path
- * through a block and the sum of `blocks` of them has at most min(n + 1, 64 + blocks) terms; one
- * rounding of each product and one of the result are 2 more:
+ * same amount. So the upper half of the chain alone is off by up to u32 (m / 2)^2 of the m there
+ * are, a quarter m; the lower binades round by other amounts, and make it (m + 2) / 4 in all (10^6
+ * terms tried: 16.5 at m = 64). Terms of all sizes are off by some sqrt(m) / 4. A path through a
+ * block and the sum of `blocks` of them has at most min(n + 1, 64 + blocks) terms; one rounding of
+ * each product and one of the result are 2 more:
  *
  *   sum(n, blocks) = 2 + (min(n + 1, 64 + blocks) + 4) / 4
  *

@@ -1,7 +1,7 @@
 /* blocks.h - copies of host memory on a CUDA device, for the time of a call.
  *
- * Each tensor and each array becomes an allocation of its own, exactly as long as what it spans, so
- * that a tool which watches the device's memory sees the first byte too far. What lies inside of
+ * Each tensor and each array becomes an allocation of its own, exactly as long as what it spans. So
+ * a tool which watches the device's memory sees the first byte too far. What lies inside of
  * something that is there already is found there. */
 #ifndef FV_MIRROR_BLOCKS_H
 #define FV_MIRROR_BLOCKS_H

@@ -10,7 +10,7 @@
  * twice that. Heads take turns at each tile since the rows of a key's heads are mostly neighbours:
  * read head by head, a row is 512 bytes in a page of its own, and prefetchers stop at its end.
  * Tiles begin at absolute multiples of 64 keys, chunks at multiples of a length that follows from
- * the sequence's own (fv_stream_chunk_keys), so a row's bits depend neither on the number of
+ * the sequence's own (fv_stream_chunk_keys). So a row's bits depend neither on the number of
  * threads nor on the batch. They do differ from those of a tile, whose products run in another
  * order. */
 #include <math.h>

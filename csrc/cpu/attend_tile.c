@@ -5,11 +5,11 @@
  *       s = q k with its maxima;  mask;  s = exp(s - max);
  *       out = out * rescale + s v;  store the rows that see no further tile
  *
- * A panel's scores stay in the first-level cache, the packed tile in the second, and with 576 rows
- * packing is some 1 % of the work, so that no two workers need to share what they packed.
+ * A panel's scores stay in the first-level cache, the packed tile in the second. With 576 rows
+ * packing is some 1 % of the work, so no two workers need to share what they packed.
  *
- * On the diagonal of a causal mask each panel computes only the vectors of keys that its rows see,
- * and masks, before it stores them, those that some of its rows see and others do not. What is left
+ * On the diagonal of a causal mask each panel computes only the vectors of keys that its rows see.
+ * Those that some of its rows see and others do not it masks before it stores them. What is left
  * out and what is masked come to the same, bit by bit: weights of 0 add nothing. */
 #include <math.h>
 #include <string.h>

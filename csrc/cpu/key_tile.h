@@ -1,8 +1,8 @@
 /* key_tile.h - where the keys of a tile lie.
  *
  * Contiguous, strided, packed and paged caches look alike from here on: an address for each key. A
- * key that no row may see, or that lies on a bad page, gets the address of zeros, so that no kernel
- * ever reads memory whose content must not matter. */
+ * key that no row may see, or that lies on a bad page, gets the address of zeros. So no kernel ever
+ * reads memory whose content must not matter. */
 #ifndef FV_KEY_TILE_H
 #define FV_KEY_TILE_H
 

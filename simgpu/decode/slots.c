@@ -3,9 +3,9 @@
  * nvcc writes PTX with thousands of registers, nearly all of which live for a few statements; a
  * register file with a slot for each is larger than a processor's caches. So those that live and
  * die between two labels share slots. That they do is seen without following any branch: what lies
- * between two labels is entered at its beginning alone, so a register that nothing outside names,
- * and whose first mention writes it in all lanes that come there, holds nothing before its first
- * mention and after its last. Lanes that stand elsewhere have their own part of the slot.
+ * between two labels is entered at its beginning alone. A register that nothing outside names, and
+ * whose first mention writes it in all lanes that come there, holds nothing before that mention and
+ * after the last. Lanes that stand elsewhere have their own part of the slot.
  *
  * An instruction that wrote its registers later than where it stands would have to keep them to
  * itself. */

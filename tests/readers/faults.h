@@ -1,7 +1,7 @@
 /* faults.h - system calls and allocations that fail on demand.
  *
- * The linker's --wrap sends every call of these functions, from the code under test and from the
- * tests alike, through faults.cc, which passes it on unless a test has armed a failure. The product
+ * The linker's --wrap sends every call of these functions through faults.cc, from the code under
+ * test and from the tests alike. It passes a call on unless a test has armed a failure. The product
  * itself carries no hooks. */
 #ifndef FOVEA_TESTS_READERS_FAULTS_H
 #define FOVEA_TESTS_READERS_FAULTS_H
