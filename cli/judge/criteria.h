@@ -48,8 +48,8 @@
  * adds 8 or 16 products at a time and cuts off where this chain rounds: by Fasi et al. (PeerJ CS
  * 2021) some 28 units at 128 dims on an A100, half that on Hopper, where D is 35.
  *
- * In N it is an alternative to 8, the errors of weights: terms that are equal have equal weights,
- * whose errors cancel in out. In L it is one to 8 S, the errors of dots of mixed signs.
+ * In N sum(n, 8) is an alternative to 8, the errors of weights: terms that are equal have equal
+ * weights, whose errors cancel in out. In L D M is one to 8 S, the errors of dots of mixed signs.
  *
  * The hull. out is a weighted mean of v, whatever logits became: only the sums over keys, of
  * weights and of products, and the rounding of weights for one of them are left, relative to the

@@ -13,18 +13,6 @@
 enum { GUARD_BYTES = 256, GUARD = 0x5a };
 static const uint32_t preset_error = UINT32_C(0x80000000); /* errors are added, never reset */
 
-static void fail(fv_case_result *result, const char *reason) {
-  result->failed = true;
-  if (!result->reason[0]) snprintf(result->reason, sizeof result->reason, "%s", reason);
-}
-
-static void fail_call(fv_case_result *result, const char *call, fovea_status status) {
-  char text[256];
-  snprintf(text, sizeof text, "%s returned %s: %.150s", call, fovea_status_name(status),
-           fovea_error_detail());
-  fail(result, text);
-}
-
 static size_t workspace_bytes(fovea_handle *handle, const fv_problem *p, fv_case_result *result) {
   fovea_limits limits = {.struct_size = sizeof limits};
   size_t bytes = 0;
@@ -37,7 +25,7 @@ static size_t workspace_bytes(fovea_handle *handle, const fv_problem *p, fv_case
   limits.len_kv = p->kv_room + 1;
   limits.sm_count = p->args.sm_count;
   fovea_status status = fovea_attention_workspace(handle, &limits, &bytes);
-  if (status != FOVEA_OK) fail_call(result, "fovea_attention_workspace", status);
+  if (status != FOVEA_OK) fv_case_fail_call(result, "fovea_attention_workspace", status);
   return bytes;
 }
 
@@ -67,9 +55,9 @@ static void run_once(fovea_handle *handle, fv_case *c, const fv_problem *p, int 
   fovea_status status = fv_mirror_attention(handle, &c->args, &seconds);
   c->args.workspace = NULL;
   c->args.workspace_bytes = 0;
-  if (status != FOVEA_OK) fail_call(result, "fovea_attention", status);
+  if (status != FOVEA_OK) fv_case_fail_call(result, "fovea_attention", status);
   if (!guard_is_whole(workspace, bytes))
-    fail(result, "the guard behind the workspace was overwritten");
+    fv_case_fail(result, "the guard behind the workspace was overwritten");
   free(workspace);
 }
 
@@ -83,9 +71,9 @@ static void draw_way(fv_random *ways, fv_case *c, fv_problem *p) {
 
 static void check_canaries(const fv_case *c, fv_case_result *result) {
   if (fv_case_broken_canary(&c->out) >= 0)
-    fail(result, "a byte around the rows of out was overwritten");
+    fv_case_fail(result, "a byte around the rows of out was overwritten");
   if (fv_case_broken_canary(&c->lse) >= 0)
-    fail(result, "a byte around the rows of lse was overwritten");
+    fv_case_fail(result, "a byte around the rows of lse was overwritten");
 }
 
 /* Bits that the reference saw must have been reported; others only if some rows were not judged. */
@@ -98,7 +86,7 @@ static void check_errors(const fv_case *c, const fv_problem *p, const uint32_t *
     if (same) continue;
     char text[128];
     snprintf(text, sizeof text, "errors[%lld] is 0x%x, must be 0x%x", (long long)s, got, want);
-    fail(result, text);
+    fv_case_fail(result, text);
     return;
   }
 }
@@ -132,7 +120,8 @@ static void judge(const fovea_handle *handle, const fv_case *c, const fv_problem
   fv_judge_attention(p, &options, &result->verdict, expected);
   check_errors(c, p, expected, result);
   bool nothing = result->verdict.compared == 0;
-  if (!nothing && !fv_verdict_passes(&result->verdict)) fail(result, "an error is above its bound");
+  if (!nothing && !fv_verdict_passes(&result->verdict))
+    fv_case_fail(result, "an error is above its bound");
 }
 
 /* All handles are of one device, and the number of threads decides no kernel. */
@@ -147,7 +136,7 @@ void fv_run_attention_case(fovea_handle *const handles[FV_CASE_HANDLES], fv_case
   fv_problem problem;
   fovea_status status = fv_check_attention_shape(&c->args, &problem);
   if (status != FOVEA_OK) {
-    fail_call(result, "the check of the drawn case", status);
+    fv_case_fail_call(result, "the check of the drawn case", status);
     return;
   }
   note_kernel(handles[0], c, result);
@@ -163,7 +152,7 @@ void fv_run_attention_case(fovea_handle *const handles[FV_CASE_HANDLES], fv_case
   }
   if (c->args.reproducible != FOVEA_REPRODUCIBLE_RUN) draw_way(&ways, c, &problem);
   run_once(handles[fv_random_between(random, 0, FV_CASE_HANDLES - 1)], c, &problem, 0, result);
-  if (!same_outputs(c, first)) fail(result, "two runs of one call differ in their bits");
+  if (!same_outputs(c, first)) fv_case_fail(result, "two runs of one call differ in their bits");
   free(first);
   check_canaries(c, result);
   judge(handles[0], c, &problem, fv_random_between(random, 0, 1 << 20), result);

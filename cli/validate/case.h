@@ -2,6 +2,8 @@
 #ifndef FV_VALIDATE_CASE_H
 #define FV_VALIDATE_CASE_H
 
+#include <stdio.h>
+
 #include "cli/judge/criteria.h"
 #include "cli/validate/draw_case.h"
 
@@ -15,6 +17,20 @@ typedef struct fv_case_result {
   char reason[256]; /* of a failure that is not a number: "a canary behind out was overwritten" */
   char kernel[96];  /* which computed it; "" if it was not an attention call, or none */
 } fv_case_result;
+
+/* Notes why the case failed; the first reason stays. */
+static inline void fv_case_fail(fv_case_result *result, const char *reason) {
+  result->failed = true;
+  if (!result->reason[0]) snprintf(result->reason, sizeof result->reason, "%s", reason);
+}
+
+static inline void fv_case_fail_call(fv_case_result *result, const char *call,
+                                     fovea_status status) {
+  char text[256];
+  snprintf(text, sizeof text, "%s returned %s: %.150s", call, fovea_status_name(status),
+           fovea_error_detail());
+  fv_case_fail(result, text);
+}
 
 /* One handle per number of threads; a case picks one for each of its two runs. */
 enum { FV_CASE_HANDLES = 4 };

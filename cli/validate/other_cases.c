@@ -14,18 +14,6 @@
 
 static const double u32 = 0x1p-24;
 
-static void fail(fv_case_result *result, const char *reason) {
-  result->failed = true;
-  if (!result->reason[0]) snprintf(result->reason, sizeof result->reason, "%s", reason);
-}
-
-static void fail_call(fv_case_result *result, const char *call, fovea_status status) {
-  char text[256];
-  snprintf(text, sizeof text, "%s returned %s: %.150s", call, fovea_status_name(status),
-           fovea_error_detail());
-  fail(result, text);
-}
-
 /* ---- Merge ---- */
 
 enum { PARTS_MAX = 5, MERGED_MAX = 4 * 24 };
@@ -122,9 +110,9 @@ void fv_run_merge_case(fovea_handle *handle, fv_random *random, fv_case_result *
     judge_merge(m, &result->verdict);
     result->digest = fv_digest_add(FV_DIGEST_START, m->out[m->count], sizeof m->out[m->count]);
     result->digest = fv_digest_add(result->digest, m->lse[m->count], sizeof m->lse[m->count]);
-    if (!fv_verdict_passes(&result->verdict)) fail(result, "an error is above its bound");
+    if (!fv_verdict_passes(&result->verdict)) fv_case_fail(result, "an error is above its bound");
   } else {
-    fail_call(result, "fovea_merge", status);
+    fv_case_fail_call(result, "fovea_merge", status);
   }
   free(m);
 }
@@ -175,7 +163,7 @@ void fv_run_weights_case(fovea_handle *handle, fv_case *c, fv_case_result *resul
   fv_sequence s;
   fovea_status status = fv_check_attention_shape(&c->args, &p);
   if (status != FOVEA_OK) {
-    fail_call(result, "the check of the drawn case", status);
+    fv_case_fail_call(result, "the check of the drawn case", status);
     return;
   }
   int32_t rows[ROWS] = {0, (int32_t)(p.rows / 2), INT32_MAX}; /* the last: out of range */
@@ -191,7 +179,7 @@ void fv_run_weights_case(fovea_handle *handle, fv_case *c, fv_case_result *resul
   args.sequences = &sequence;
   args.rows = rows;
   status = fovea_attention_weights(handle, &args, NULL);
-  if (status != FOVEA_OK) fail_call(result, "fovea_attention_weights", status);
+  if (status != FOVEA_OK) fv_case_fail_call(result, "fovea_attention_weights", status);
   size_t bytes = (size_t)(ROWS * p.heads_q * keys) * sizeof *weights;
   if (status == FOVEA_OK) result->digest = fv_digest_add(FV_DIGEST_START, weights, bytes);
   find(&p, sequence, &s);
@@ -202,14 +190,14 @@ void fv_run_weights_case(fovea_handle *handle, fv_case *c, fv_case_result *resul
         judge_weights(&p, &s, rows[r], head, row, &result->verdict);
       } else {
         for (int64_t key = 0; key < keys; ++key) {
-          if (row[key] != 0) fail(result, "a weight of a row out of range is not 0");
+          if (row[key] != 0) fv_case_fail(result, "a weight of a row out of range is not 0");
         }
         result->verdict.compared += keys;
       }
     }
   }
   free(weights);
-  if (!fv_verdict_passes(&result->verdict)) fail(result, "an error is above its bound");
+  if (!fv_verdict_passes(&result->verdict)) fv_case_fail(result, "an error is above its bound");
 }
 
 /* ---- Append ---- */
@@ -334,7 +322,7 @@ void fv_run_append_case(fovea_handle *handle, uint32_t last_type, fv_random *ran
   draw_append(random, last_type, a);
   expect_append(a);
   fovea_status status = call_append(handle, a);
-  if (status != FOVEA_OK) fail_call(result, "fovea_kv_append", status);
+  if (status != FOVEA_OK) fv_case_fail_call(result, "fovea_kv_append", status);
   result->digest = fv_digest_add(FV_DIGEST_START, a->cache, sizeof a->cache);
   for (size_t i = 0; i < sizeof a->cache && status == FOVEA_OK; ++i) {
     int64_t index[4] = {0, 0, 0, (int64_t)i};
@@ -344,5 +332,5 @@ void fv_run_append_case(fovea_handle *handle, uint32_t last_type, fv_random *ran
     ++result->verdict.compared;
   }
   free(a);
-  if (!fv_verdict_passes(&result->verdict)) fail(result, "a stored byte differs");
+  if (!fv_verdict_passes(&result->verdict)) fv_case_fail(result, "a stored byte differs");
 }
