@@ -40,10 +40,14 @@ static fovea_status attend(fovea_handle *handle, const fovea_attention_args *arg
 
 /* Where the caller wants the detail. A struct_size that the check refuses says nothing about where
  * the fields are. */
-#define PUBLISH(type, args, status)                                                      \
-  ((args) && (args)->struct_size >= sizeof(type) && (args)->struct_size <= FV_STRUCT_MAX \
-       ? fv_publish_detail((status), (args)->detail, (args)->detail_bytes)               \
+#define PUBLISH(type, args, status)                                              \
+  ((args) && has_detail((args)->struct_size, FV_FIRST_BYTES(type, detail_bytes)) \
+       ? fv_publish_detail((status), (args)->detail, (args)->detail_bytes)       \
        : (status))
+
+static bool has_detail(size_t struct_size, size_t first) {
+  return struct_size >= first && struct_size <= FV_STRUCT_MAX;
+}
 
 fovea_status fovea_attention(fovea_handle *handle, const fovea_attention_args *args,
                              fovea_stream stream) {
@@ -51,22 +55,32 @@ fovea_status fovea_attention(fovea_handle *handle, const fovea_attention_args *a
   return PUBLISH(fovea_attention_args, args, status);
 }
 
+static fovea_status need_support(const fovea_handle *handle, const fovea_support *support) {
+  FV_TRY(need_handle(handle));
+  return fv_rule_check_room(support, FV_FIRST_BYTES(fovea_support, reason), "fovea_support");
+}
+
+/* kernel NULL: none; the reason is then the error detail. */
+static void write_support(const char *kernel, const char *reason, fovea_support *support) {
+  fovea_support known = {.supported = kernel != NULL};
+  snprintf(known.kernel, sizeof known.kernel, "%s", kernel ? kernel : "");
+  snprintf(known.reason, sizeof known.reason, "%s", kernel ? reason : fovea_error_detail());
+  fv_rule_write_struct(support, &known, sizeof known);
+}
+
+/* What a backend's choice says. */
+static void write_choice(fovea_status chosen, const fv_choice *choice, fovea_support *support) {
+  write_support(chosen == FOVEA_OK ? choice->kernel : NULL, choice->reason, support);
+}
+
 static fovea_status support(fovea_handle *handle, const fovea_attention_args *args,
                             fovea_support *result) {
   fv_problem problem;
   fv_plan plan;
-  FV_TRY(need_handle(handle));
-  if (!result || result->struct_size < sizeof *result) {
-    return fv_fail(FOVEA_BAD_ARGUMENT, "support is NULL or its struct_size is less than %zu",
-                   sizeof *result);
-  }
+  FV_TRY(need_support(handle, result));
   FV_TRY(fv_check_attention_shape(args, &problem));
   bool planned = handle->backend->plan(handle, &problem, &plan) == FOVEA_OK;
-  result->supported = planned;
-  result->reserved = 0;
-  snprintf(result->kernel, sizeof result->kernel, "%s", planned ? plan.kernel->name : "");
-  snprintf(result->reason, sizeof result->reason, "%s",
-           planned ? plan.reason : fovea_error_detail());
+  write_support(planned ? plan.kernel->name : NULL, plan.reason, result);
   return FOVEA_OK;
 }
 
@@ -104,6 +118,28 @@ fovea_status fovea_attention_workspace(fovea_handle *handle, const fovea_limits 
   return FOVEA_OK;
 }
 
+static fovea_status size_workspace(fovea_handle *handle, const fovea_attention_args *args,
+                                   size_t *bytes) {
+  fv_problem problem;
+  fv_plan plan;
+  FV_TRY(need_handle(handle));
+  if (!bytes) return fv_fail(FOVEA_BAD_ARGUMENT, "bytes is NULL; pass where to store the size");
+  FV_TRY(fv_check_attention_shape(args, &problem));
+  if (problem.empty) {
+    *bytes = 0;
+    return FOVEA_OK;
+  }
+  FV_TRY(handle->backend->plan(handle, &problem, &plan));
+  *bytes = plan.workspace_bytes;
+  return FOVEA_OK;
+}
+
+fovea_status fovea_attention_workspace_for(fovea_handle *handle, const fovea_attention_args *args,
+                                           size_t *bytes) {
+  fovea_status status = size_workspace(handle, args, bytes);
+  return PUBLISH(fovea_attention_args, args, status);
+}
+
 fovea_status fovea_prepare(fovea_handle *handle, const fovea_limits *limits) {
   fovea_limits copy;
   FV_TRY(need_handle(handle));
@@ -122,14 +158,35 @@ static fovea_status weigh(fovea_handle *handle, const fovea_weights_args *args,
   fv_weights_problem problem;
   FV_TRY(need_handle(handle));
   FV_TRY(fv_check_weights(args, &problem));
-  return fv_backend_weights(handle, &problem, stream);
+  return fv_backend_of_weights(handle->backend)->weights(handle, &problem, stream);
+}
+
+/* Where weights' caller wants the detail: in the args of the attention. */
+static fovea_status publish_weights(const fovea_weights_args *args, fovea_status status) {
+  if (!args || !has_detail(args->struct_size, FV_FIRST_BYTES(fovea_weights_args, heads)))
+    return status;
+  return PUBLISH(fovea_attention_args, args->attention, status);
 }
 
 fovea_status fovea_attention_weights(fovea_handle *handle, const fovea_weights_args *args,
                                      fovea_stream stream) {
-  fovea_status status = weigh(handle, args, stream);
-  if (!args || args->struct_size < sizeof *args) return status;
-  return PUBLISH(fovea_attention_args, args->attention, status);
+  return publish_weights(args, weigh(handle, args, stream));
+}
+
+static fovea_status support_weights(fovea_handle *handle, const fovea_weights_args *args,
+                                    fovea_support *result) {
+  fv_weights_problem problem;
+  fv_choice choice;
+  FV_TRY(need_support(handle, result));
+  FV_TRY(fv_check_weights_shape(args, &problem));
+  const fv_backend *backend = fv_backend_of_weights(handle->backend);
+  write_choice(backend->choose_weights(handle, &problem, &choice), &choice, result);
+  return FOVEA_OK;
+}
+
+fovea_status fovea_attention_weights_support(fovea_handle *handle, const fovea_weights_args *args,
+                                             fovea_support *result) {
+  return publish_weights(args, support_weights(handle, args, result));
 }
 
 /* ---- Merge ---- */
@@ -146,6 +203,22 @@ fovea_status fovea_merge(fovea_handle *handle, const fovea_merge_args *args, fov
   return PUBLISH(fovea_merge_args, args, status);
 }
 
+static fovea_status support_merge(fovea_handle *handle, const fovea_merge_args *args,
+                                  fovea_support *result) {
+  fv_merge_problem problem;
+  fv_choice choice;
+  FV_TRY(need_support(handle, result));
+  FV_TRY(fv_check_merge_shape(args, &problem));
+  write_choice(handle->backend->choose_merge(handle, &problem, &choice), &choice, result);
+  return FOVEA_OK;
+}
+
+fovea_status fovea_merge_support(fovea_handle *handle, const fovea_merge_args *args,
+                                 fovea_support *result) {
+  fovea_status status = support_merge(handle, args, result);
+  return PUBLISH(fovea_merge_args, args, status);
+}
+
 /* ---- Append ---- */
 
 static fovea_status append(fovea_handle *handle, const fovea_kv_append_args *args,
@@ -159,5 +232,21 @@ static fovea_status append(fovea_handle *handle, const fovea_kv_append_args *arg
 fovea_status fovea_kv_append(fovea_handle *handle, const fovea_kv_append_args *args,
                              fovea_stream stream) {
   fovea_status status = append(handle, args, stream);
+  return PUBLISH(fovea_kv_append_args, args, status);
+}
+
+static fovea_status support_append(fovea_handle *handle, const fovea_kv_append_args *args,
+                                   fovea_support *result) {
+  fv_append_problem problem;
+  fv_choice choice;
+  FV_TRY(need_support(handle, result));
+  FV_TRY(fv_check_append_shape(args, &problem));
+  write_choice(handle->backend->choose_append(handle, &problem, &choice), &choice, result);
+  return FOVEA_OK;
+}
+
+fovea_status fovea_kv_append_support(fovea_handle *handle, const fovea_kv_append_args *args,
+                                     fovea_support *result) {
+  fovea_status status = support_append(handle, args, result);
   return PUBLISH(fovea_kv_append_args, args, status);
 }

@@ -29,8 +29,6 @@ const char *fv_backend_kernel_name(int32_t index) {
   return NULL;
 }
 
-fovea_status fv_backend_weights(const fovea_handle *handle, const fv_weights_problem *problem,
-                                fovea_stream stream) {
-  const fv_backend *own = handle->backend->weights ? handle->backend : &fv_reference_backend;
-  return own->weights(handle, problem, stream);
+const fv_backend *fv_backend_of_weights(const fv_backend *backend) {
+  return backend->weights ? backend : &fv_reference_backend;
 }

@@ -27,6 +27,14 @@ typedef struct fv_backend {
   /* FOVEA_OK, or FOVEA_UNSUPPORTED with the reason as the error detail. A pure function of the
    * problem and of what the handle knows of its device. */
   fovea_status (*plan)(const fovea_handle *handle, const fv_problem *problem, fv_plan *plan);
+  /* As `plan`, for the other calls, which need no workspace. choose_weights and weights may be
+   * NULL: the reference's do. */
+  fovea_status (*choose_weights)(const fovea_handle *handle, const fv_weights_problem *problem,
+                                 fv_choice *choice);
+  fovea_status (*choose_merge)(const fovea_handle *handle, const fv_merge_problem *problem,
+                               fv_choice *choice);
+  fovea_status (*choose_append)(const fovea_handle *handle, const fv_append_problem *problem,
+                                fv_choice *choice);
   /* What `plan` stays within for all problems within the limits, which are checked. */
   size_t (*workspace)(const fovea_handle *handle, const fovea_limits *limits);
   /* NULL: there is nothing to load. */
@@ -36,7 +44,7 @@ typedef struct fv_backend {
   fovea_status (*attention)(const fovea_handle *handle, const fv_plan *plan,
                             const fv_problem *problem, fovea_stream stream);
   fovea_status (*weights)(const fovea_handle *handle, const fv_weights_problem *problem,
-                          fovea_stream stream); /* NULL: the reference's does */
+                          fovea_stream stream);
   fovea_status (*merge)(const fovea_handle *handle, const fv_merge_problem *problem,
                         fovea_stream stream);
   fovea_status (*append)(const fovea_handle *handle, const fv_append_problem *problem,
@@ -48,12 +56,12 @@ extern const fv_backend fv_cpu_backend, fv_reference_backend, fv_cuda_backend;
 /* The backend of what a caller asks for: FOVEA_DEVICE_AUTO is the CPU. */
 const fv_backend *fv_backend_for(uint32_t device);
 
+/* Who computes weights for `backend`: a tool to look at a few rows. The judge's code serves the CPU
+ * as well. */
+const fv_backend *fv_backend_of_weights(const fv_backend *backend);
+
 /* Kernel `index` of all backends' kernels in one numbering, or NULL. */
 const char *fv_backend_kernel_name(int32_t index);
-
-/* Weights of a few rows: a tool to look at them. The judge's code serves the CPU as well. */
-fovea_status fv_backend_weights(const fovea_handle *handle, const fv_weights_problem *problem,
-                                fovea_stream stream);
 
 #ifdef __cplusplus
 }

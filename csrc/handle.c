@@ -48,18 +48,11 @@ void fovea_destroy(fovea_handle *handle) {
 
 fovea_status fovea_get_info(const fovea_handle *handle, fovea_info *info) {
   if (!handle) return fv_fail(FOVEA_BAD_ARGUMENT, "handle is NULL; see fovea_create");
-  if (!info) return fv_fail(FOVEA_BAD_ARGUMENT, "info is NULL");
-  if (info->struct_size < sizeof *info) {
-    return fv_fail(FOVEA_BAD_ARGUMENT, "info.struct_size (%zu) must be at least %zu",
-                   info->struct_size, sizeof *info);
-  }
-  size_t size = info->struct_size;
-  memset(info, 0, sizeof *info);
-  info->struct_size = size;
-  info->device = handle->backend->device;
-  info->ordinal = handle->ordinal;
-  info->threads = handle->threads;
-  handle->backend->describe(handle, info);
-  fv_cuda_backend.explain_absence(info->cuda, sizeof info->cuda);
+  FV_TRY(fv_rule_check_room(info, FV_FIRST_BYTES(fovea_info, cuda), "fovea_info"));
+  fovea_info known = {
+      .device = handle->backend->device, .ordinal = handle->ordinal, .threads = handle->threads};
+  handle->backend->describe(handle, &known);
+  fv_cuda_backend.explain_absence(known.cuda, sizeof known.cuda);
+  fv_rule_write_struct(info, &known, sizeof known);
   return FOVEA_OK;
 }

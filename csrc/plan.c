@@ -41,25 +41,25 @@ static void print_features(printer *p, const fv_problem *problem) {
   int start = p->length;
   if (problem->q_packed) print(p, " packed-q");
   if (problem->kv_packed) print(p, " packed-kv");
-  if (problem->paged) print(p, a->pages.offsets ? " paged-csr" : " paged");
-  if (a->kv_lengths) print(p, " lengths");
-  if (a->causal) print(p, " causal");
+  if (problem->paged) print(p, a->sequences.pages.offsets ? " paged-csr" : " paged");
+  if (a->sequences.kv_lengths) print(p, " lengths");
+  if (a->visibility.causal) print(p, " causal");
   if (problem->window_left >= 0) print(p, " window-left=%" PRId64, problem->window_left);
   if (problem->window_right >= 0) print(p, " window-right=%" PRId64, problem->window_right);
-  if (a->q_position) {
+  if (a->positions.q) {
     print(p, " q-position");
-  } else if (a->alignment == FOVEA_ALIGN_TOP_LEFT) {
+  } else if (a->positions.alignment == FOVEA_ALIGN_TOP_LEFT) {
     print(p, " top-left");
   }
-  if (a->kv_first) print(p, " kv-first");
-  if (a->kv_position || problem->kv_position_stride != 1) print(p, " kv-position");
-  if (a->prefix_lengths) print(p, " prefix");
-  if (a->mask.dtype) print(p, " mask");
-  if (a->tree.bits) print(p, " tree");
-  if (a->bias.dtype) print(p, " bias");
-  if (a->alibi_slopes) print(p, " alibi");
-  if (a->sinks) print(p, " sinks");
-  if (a->softcap > 0) print(p, " softcap=%g", (double)a->softcap);
+  if (a->sequences.kv_first) print(p, " kv-first");
+  if (a->positions.kv || problem->kv_position_stride != 1) print(p, " kv-position");
+  if (a->visibility.prefix_lengths) print(p, " prefix");
+  if (a->visibility.mask.dtype) print(p, " mask");
+  if (a->visibility.tree.bits) print(p, " tree");
+  if (a->logits.bias.dtype) print(p, " bias");
+  if (a->logits.alibi_slopes) print(p, " alibi");
+  if (a->logits.sinks) print(p, " sinks");
+  if (a->logits.softcap > 0) print(p, " softcap=%g", (double)a->logits.softcap);
   if (a->lse.dtype) print(p, " lse");
   print(p, "%s\n", p->length == start ? " none" : "");
 }

@@ -52,6 +52,12 @@ typedef struct fv_plan {
   fv_plan_schedule schedule;
 } fv_plan;
 
+/* Which kernel runs a call that needs no plan, and why. */
+typedef struct fv_choice {
+  const char *kernel;
+  char reason[160];
+} fv_choice;
+
 /* Tiles of query rows, at most. Tiles never cross a sequence or a kv head. */
 int64_t fv_plan_tiles_bound(const fv_problem *problem, int32_t tile_q);
 

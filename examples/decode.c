@@ -161,17 +161,18 @@ static fovea_pages pages_of(const server *s) {
 
 static void append(server *s) {
   int32_t rows = s->offsets[s->count];
-  fovea_kv_append_args args = {.struct_size = sizeof args, .sequences = s->count};
+  fovea_kv_append_args args = {.struct_size = sizeof args, .sequences.count = s->count};
   args.k_new = fovea_contiguous(s->k_new, FOVEA_F32, 1, rows, HEADS_KV, DIM);
   args.v_new = fovea_contiguous(s->v_new, FOVEA_F32, 1, rows, HEADS_KV, DIM);
   args.k_cache = fovea_contiguous(s->k_cache, FOVEA_BF16, PAGES, PAGE_LEN, HEADS_KV, DIM);
   args.v_cache = fovea_contiguous(s->v_cache, FOVEA_BF16, PAGES, PAGE_LEN, HEADS_KV, DIM);
-  args.new_offsets = s->offsets;
-  args.kv_lengths = s->lengths; /* before this step: where the new tokens go, and their positions */
-  args.pages = pages_of(s);
+  args.sequences.q_offsets = s->offsets;
+  args.sequences.kv_lengths =
+      s->lengths; /* before this step: where the new tokens go, and their positions */
+  args.sequences.pages = pages_of(s);
   args.rope.cos = s->cosines[0];
   args.rope.sin = s->sines[0];
-  args.rope.positions = PAGES_EACH * PAGE_LEN;
+  args.rope.rows = PAGES_EACH * PAGE_LEN;
   args.rope.stride = DIM / 2;
   args.rope.rotary_dim = DIM;
   args.errors = s->errors;
@@ -180,14 +181,15 @@ static void append(server *s) {
 
 static void attend(server *s) {
   int32_t rows = s->offsets[s->count];
-  fovea_attention_args args = {.struct_size = sizeof args, .sequences = s->count, .causal = 1};
+  fovea_attention_args args = {
+      .struct_size = sizeof args, .sequences = s->count, .visibility.causal = 1};
   args.q = fovea_contiguous(s->q, FOVEA_F32, 1, rows, HEADS_Q, DIM);
   args.k = fovea_contiguous(s->k_cache, FOVEA_BF16, PAGES, PAGE_LEN, HEADS_KV, DIM);
   args.v = fovea_contiguous(s->v_cache, FOVEA_BF16, PAGES, PAGE_LEN, HEADS_KV, DIM);
   args.out = fovea_contiguous(s->out, FOVEA_F32, 1, rows, HEADS_Q, DIM);
-  args.q_offsets = s->offsets;
-  args.kv_lengths = s->lengths; /* after this step */
-  args.pages = pages_of(s);
+  args.sequences.q_offsets = s->offsets;
+  args.sequences.kv_lengths = s->lengths; /* after this step */
+  args.sequences.pages = pages_of(s);
   args.errors = s->errors;
   args.workspace = s->workspace;
   args.workspace_bytes = s->workspace_bytes;

@@ -10,7 +10,7 @@ int main(void) {
   if (fovea_create(NULL, &handle)) return 1;
   fovea_limits limits = {.struct_size = sizeof limits, .heads_q = 2, .heads_kv = 2};
   limits.sequences = 1, limits.total_q = 4, limits.len_kv = 4;
-  fovea_attention_args args = {.struct_size = sizeof args, .causal = 1};
+  fovea_attention_args args = {.struct_size = sizeof args, .visibility.causal = 1};
   args.q = fovea_contiguous(q, FOVEA_F32, 1, 4, 2, 8); /* [batch, seq, head, dim] */
   args.k = fovea_contiguous(k, FOVEA_F32, 1, 4, 2, 8);
   args.v = fovea_contiguous(v, FOVEA_F32, 1, 4, 2, 8);

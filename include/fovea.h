@@ -6,6 +6,7 @@
  *   Version, status   numbers, texts, error detail
  *   Tensors           views with named dimensions
  *   Handle            a device and its threads
+ *   Rooms             sequences, positions, visibility, logits: what the calls have in common
  *   Attention         the main call, what it supports, its workspace, its plan
  *   Weights           the probabilities themselves, for chosen rows
  *   Merge             partial results over disjoint keys become one
@@ -32,8 +33,19 @@
  *
  *   In every struct of arguments the first field is its size, and zero everywhere else means "the
  *   default" or "absent". Start with `fovea_attention_args args = {.struct_size = sizeof args};`.
- *   Structs may grow at their end: a larger one is accepted if all that this library does not know
- *   of it is zero. */
+ *
+ * Growth
+ *
+ *   No offset ever moves. Structs with a struct_size grow at their end; the others grow into their
+ *   reserved words, which must be 0. Every call takes a struct of any release since 0.2:
+ *   - a smaller one: what it lacks counts as zero, and only what it has is written back;
+ *   - a larger one: accepted if all that this library does not know of it is zero.
+ *
+ * Bindings
+ *
+ *   fovea-abi.json, installed beside this header, lists every size, offset, type and number in it.
+ *   With FOVEA_NO_INLINE defined this header declares and defines no function body, and with
+ *   `-DFOVEA_API=` it holds nothing but standard C. */
 #ifndef FOVEA_H
 #define FOVEA_H
 
@@ -44,16 +56,18 @@
 extern "C" {
 #endif
 
+#ifndef FOVEA_API /* -DFOVEA_API= for readers of declarations that know no attributes */
 #if defined(__GNUC__)
 #define FOVEA_API __attribute__((visibility("default")))
 #else
 #define FOVEA_API
 #endif
+#endif
 
 /* ---- Version ------------------------------------------------------------------------------- */
 
 #define FOVEA_VERSION_MAJOR 0
-#define FOVEA_VERSION_MINOR 1
+#define FOVEA_VERSION_MINOR 2
 #define FOVEA_VERSION_PATCH 0
 
 /* The version of the library that is running: major * 10000 + minor * 100 + patch. */
@@ -106,21 +120,25 @@ typedef enum fovea_dtype {
  * out is a matter of strides, so heads-first memory [batch, head, seq, dim] is the same view with
  * stride[1] < stride[2].
  *
- *   shape    extents >= 0, each below 2^31
- *   stride   in elements, >= 0; stride[3] = 1 unless said otherwise. In inputs a stride of 0
- *            repeats (broadcasts) the dimension. The stride of an extent of 1 is never looked at,
- *            nor any stride of a tensor that has an extent of 0.
- *   data     aligned to the element. May be NULL only if an extent is 0.
+ *   field      unit       rule
+ *   data       address    aligned to the element; NULL only if an extent is 0
+ *   shape      elements   each from 0 to 2^31 - 1
+ *   stride     elements   each >= 0; stride[3] is 1 unless said otherwise; 0 in an input repeats
+ *                         (broadcasts) the dimension
+ *   dtype      -          FOVEA_NONE: the tensor is absent, and no other field is looked at
+ *   reserved   -          0
  *
+ * The stride of an extent of 1 is never looked at, nor any stride of a tensor without elements.
  * This struct is frozen: it never grows. */
 typedef struct fovea_tensor {
   void *data; /* inputs are only read */
   int64_t shape[4];
   int64_t stride[4];
-  uint32_t dtype;       /* fovea_dtype; FOVEA_NONE: absent, and nothing else is looked at */
-  uint32_t reserved[5]; /* 0 */
+  uint32_t dtype; /* fovea_dtype */
+  uint32_t reserved[5];
 } fovea_tensor;
 
+#ifndef FOVEA_NO_INLINE
 /* A view of contiguous memory [batch, seq, head, dim]. */
 static inline fovea_tensor fovea_contiguous(void *data, fovea_dtype dtype, int64_t batch,
                                             int64_t seq, int64_t heads, int64_t dim) {
@@ -139,6 +157,7 @@ static inline fovea_tensor fovea_contiguous(void *data, fovea_dtype dtype, int64
   for (i = 0; i < 5; ++i) view.reserved[i] = 0;
   return view;
 }
+#endif
 
 /* ---- Handle -------------------------------------------------------------------------------- */
 
@@ -215,30 +234,10 @@ FOVEA_API fovea_status fovea_get_info(const fovea_handle *handle, fovea_info *in
 /* The names of all kernels in this build, by index from 0; NULL past the last. */
 FOVEA_API const char *fovea_kernel_name(int32_t index);
 
-/* ---- Attention ----------------------------------------------------------------------------- */
+/* ---- Rooms --------------------------------------------------------------------------------- */
 
-/* How far the bits of a result are promised, on one device model and one build of the library. */
-typedef enum fovea_reproducible {
-  FOVEA_REPRODUCIBLE_RUN = 0,   /* the same call gives the same bits */
-  FOVEA_REPRODUCIBLE_BATCH = 1, /* a row's bits do not depend on the other sequences */
-  FOVEA_REPRODUCIBLE_PHASE = 2  /* nor on how many query rows its sequence brings along; decoding is
-                                 * then slower, as fovea_attention_explain says */
-} fovea_reproducible;
-
-typedef enum fovea_alignment {
-  FOVEA_ALIGN_BOTTOM_RIGHT = 0, /* the last row stands at the last key */
-  FOVEA_ALIGN_TOP_LEFT = 1      /* row 0 stands at position 0 */
-} fovea_alignment;
-
-enum { FOVEA_ALLOW_DEPENDENT_LAUNCH = 1u }; /* flags: CUDA programmatic dependent launch */
-
-/* A side of the window. kind 0: unlimited, and count is 0. kind 1: at most `count` positions away,
- * count >= 0. */
-enum { FOVEA_WINDOW_UNLIMITED = 0, FOVEA_WINDOW_LIMITED = 1 };
-typedef struct fovea_window {
-  uint32_t kind;
-  int32_t count;
-} fovea_window;
+/* A room is a struct that stands inside structs of arguments: one chapter of what a call is about.
+ * All of a room may be zero. "Attention" gives the rules that tie its fields to the tensors. */
 
 /* Where a paged cache keeps its pages. With ids, k is [pages, page_len, heads_kv, dim] and key j of
  * sequence s lies in slot j % page_len of page id(s, j / page_len).
@@ -255,19 +254,79 @@ typedef struct fovea_pages {
   const int32_t *offsets;
   int64_t row_stride;
   int64_t count;
+  uint64_t reserved[3];
 } fovea_pages;
+
+/* Which rows and which keys belong to which sequence. Attention and append share it: there q is
+ * k_new and v_new, and keys are those in the cache before the call. */
+typedef struct fovea_sequences {
+  int64_t count;             /* how many; may be 0 unless q is packed: then q.shape[0] */
+  const int32_t *q_offsets;  /* [count + 1]: q, out and lse are packed */
+  const int32_t *kv_offsets; /* [count + 1]: k and v are packed; not for append */
+  const int32_t *kv_lengths; /* [count]: keys in use */
+  const int32_t *kv_first;   /* [count]: keys before this one are gone; not for append */
+  fovea_pages pages;
+  uint64_t reserved[8];
+} fovea_sequences;
+
+typedef enum fovea_alignment {
+  FOVEA_ALIGN_BOTTOM_RIGHT = 0, /* the last row stands at the last key */
+  FOVEA_ALIGN_TOP_LEFT = 1      /* row 0 stands at position 0 */
+} fovea_alignment;
+
+/* Where rows and keys stand: P(i) and K(j). */
+typedef struct fovea_positions {
+  uint32_t alignment; /* fovea_alignment */
+  int32_t kv_stride;  /* positions from key to key, >= 1; 0: 1 */
+  const int32_t *q;   /* [sequences]: position of row 0; overrides alignment */
+  const int32_t *kv;  /* [sequences]: position of key 0; NULL: 0 */
+  uint64_t reserved[4];
+} fovea_positions;
+
+/* A side of the window. kind 0: unlimited, and count is 0. kind 1: at most `count` positions away,
+ * count >= 0. This struct is frozen: it never grows. */
+enum { FOVEA_WINDOW_UNLIMITED = 0, FOVEA_WINDOW_LIMITED = 1 };
+typedef struct fovea_window {
+  uint32_t kind;
+  int32_t count;
+} fovea_window;
 
 /* A bit per (row, key) for trees of drafted tokens. Row i of sequence s owns ceil(len / 32) words
  * from bits[start + i * ceil(len / 32)], where len = lengths[s] (NULL: the sequence's len_q) and
  * start = starts[s] (NULL: 0). Bit c % 32 of its word c / 32 decides on key len_kv - len + c; keys
  * before those are visible as far as the tree is concerned. A key whose bit lies past `words` is
  * invisible, and so are all those of a row that begins before `bits`: FOVEA_BAD_MASK. */
-typedef struct fovea_tree_mask {
+typedef struct fovea_tree {
   const uint32_t *bits; /* NULL: no tree */
   int64_t words;        /* how many words lie behind bits; 0 without bits */
   const int32_t *lengths;
   const int32_t *starts;
-} fovea_tree_mask;
+  uint64_t reserved[2];
+} fovea_tree;
+
+/* Which keys a row sees. */
+typedef struct fovea_visibility {
+  uint32_t causal; /* 0 or 1 */
+  uint32_t reserved32;
+  fovea_window window_left;
+  fovea_window window_right;
+  const int32_t *prefix_lengths; /* [sequences]: keys at positions below this: seen by every row */
+  fovea_tensor mask;
+  fovea_tree tree;
+  uint64_t reserved[8];
+} fovea_visibility;
+
+/* What becomes of a dot product. */
+typedef struct fovea_logits {
+  float scale;               /* 0: 1 / sqrt(dim), rounded to f32 */
+  float softcap;             /* 0: none */
+  const float *alibi_slopes; /* [heads_q], or one such row per sequence */
+  int64_t alibi_stride;      /* elements from one sequence's slopes to the next; 0: shared, or
+                              * without slopes */
+  fovea_tensor bias;
+  const float *sinks; /* [heads_q] */
+  uint64_t reserved[12];
+} fovea_logits;
 
 /* Bits that a call adds (by OR) to errors[s] when it meets bad data in device memory. */
 enum {
@@ -279,6 +338,18 @@ enum {
   FOVEA_BAD_MASK = 32u     /* a row or key outside bias, mask or tree: the key is invisible */
 };
 
+enum { FOVEA_ALLOW_DEPENDENT_LAUNCH = 1u }; /* flags: CUDA programmatic dependent launch */
+
+/* ---- Attention ----------------------------------------------------------------------------- */
+
+/* How far the bits of a result are promised, on one device model and one build of the library. */
+typedef enum fovea_reproducible {
+  FOVEA_REPRODUCIBLE_RUN = 0,   /* the same call gives the same bits */
+  FOVEA_REPRODUCIBLE_BATCH = 1, /* a row's bits do not depend on the other sequences */
+  FOVEA_REPRODUCIBLE_PHASE = 2  /* nor on how many query rows its sequence brings along; decoding is
+                                 * then slower, as fovea_attention_explain says */
+} fovea_reproducible;
+
 typedef struct fovea_attention_args {
   size_t struct_size;
   uint32_t flags;        /* FOVEA_ALLOW_... */
@@ -286,46 +357,18 @@ typedef struct fovea_attention_args {
 
   fovea_tensor q, k, v, out, lse;
   fovea_tensor q_scale, k_scale, v_scale, out_scale;
-  float scale;   /* 0: 1 / sqrt(dim), rounded to f32 */
-  float softcap; /* 0: none */
 
-  /* Sequences */
-  int64_t sequences;         /* how many; may be 0 unless q is packed: then q.shape[0] */
-  const int32_t *q_offsets;  /* [sequences + 1]: q, out and lse are packed */
-  const int32_t *kv_offsets; /* [sequences + 1]: k and v are packed */
-  const int32_t *kv_lengths; /* [sequences]: keys in use */
-  int64_t max_len_q;         /* bounds that the caller knows; 0: unknown. Checked and ignored: */
-  int64_t max_len_kv;        /* work is shared out by the lengths themselves */
-  fovea_pages pages;
+  fovea_sequences sequences;
+  fovea_positions positions;
+  fovea_visibility visibility;
+  fovea_logits logits;
 
-  /* Positions and visibility */
-  uint32_t causal;    /* 0 or 1 */
-  uint32_t alignment; /* fovea_alignment */
-  fovea_window window_left;
-  fovea_window window_right;
-  const int32_t *q_position;     /* [sequences]: position of row 0; overrides alignment */
-  const int32_t *kv_first;       /* [sequences]: keys before this one are gone */
-  const int32_t *kv_position;    /* [sequences]: position of key 0; NULL: 0 */
-  int32_t kv_position_stride;    /* positions from key to key, >= 1; 0: 1 */
-  uint32_t reserved;             /* 0 */
-  const int32_t *prefix_lengths; /* [sequences]: keys at positions below this: seen by every row */
-  fovea_tensor mask;
-  fovea_tree_mask tree;
-
-  /* Logits */
-  const float *alibi_slopes; /* [heads_q], or one such row per sequence */
-  int64_t alibi_stride;      /* elements from one sequence's slopes to the next; 0: shared, or
-                              * without slopes */
-  const float *sinks;        /* [heads_q] */
-  fovea_tensor bias;
-
-  /* Memory and diagnosis */
   uint32_t *errors; /* [sequences], caller-owned, NULL: not wanted */
   void *workspace;
   size_t workspace_bytes;
-  int32_t sm_count;   /* CUDA: use at most so many multiprocessors; 0: all */
-  uint32_t reserved2; /* 0 */
-  char *detail;       /* receives the error detail, NUL-terminated; NULL: not wanted */
+  int32_t sm_count; /* CUDA: use at most so many multiprocessors; 0: all */
+  uint32_t reserved;
+  char *detail; /* receives the error detail, NUL-terminated; NULL: not wanted */
   size_t detail_bytes;
 } fovea_attention_args;
 
@@ -340,6 +383,8 @@ typedef struct fovea_attention_args {
  *   x_scale     f32 f16                    [as x, as x, as x, blocks]             may be absent
  *   mask        u8                         [sequences, rows, heads_q, keys]       may be absent
  *   bias        f32 f16 bf16               [sequences, rows, heads_q, keys]       may be absent
+ *
+ *   Fields of rooms are named without their room: kv_lengths is args->sequences.kv_lengths.
  *
  * Shapes      dim is a multiple of 8 from 8 to 576, dim_v one from 8 to 512. heads_q is a multiple
  *             of heads_kv. Any other extent of q, and len_kv, may be 0. scale and softcap are not
@@ -361,8 +406,8 @@ typedef struct fovea_attention_args {
  * Lengths     len_kv of sequence s = kv_lengths[s] clamped to [0, room], where room is what the
  *             tensor, the offsets or the page table hold for s; without kv_lengths it is that
  *             room.
- * Positions   Row i stands at P(i) = p + i and key j at K(j) = kv_position[s] + j * stride. p is
- *             q_position[s] if given; else with TOP_LEFT 0; else K(len_kv - 1) + 1 - len_q.
+ * Positions   Row i stands at P(i) = p + i and key j at K(j) = positions.kv[s] + j * kv_stride. p
+ *             is positions.q[s] if given; else with TOP_LEFT 0; else K(len_kv - 1) + 1 - len_q.
  * Visible     Row i sees key j if all of these hold:
  *             - kv_first[s] <= j < len_kv, and the page ids of j, k's and v's, lie in the cache;
  *             - K(j) < prefix_lengths[s], or all of: K(j) <= P(i) if causal, K(j) >= P(i) -
@@ -449,6 +494,14 @@ typedef struct fovea_limits {
 FOVEA_API fovea_status fovea_attention_workspace(fovea_handle *handle, const fovea_limits *limits,
                                                  size_t *bytes);
 
+/* The workspace that suffices for this very call: what fovea_attention asks for, often less than
+ * the bound of its limits. Reads what fovea_attention_support reads.
+ *
+ * Returns     FOVEA_OK and *bytes (0 is possible), FOVEA_BAD_ARGUMENT or FOVEA_UNSUPPORTED. */
+FOVEA_API fovea_status fovea_attention_workspace_for(fovea_handle *handle,
+                                                     const fovea_attention_args *args,
+                                                     size_t *bytes);
+
 /* Loads every kernel that calls within the limits can choose, so that no later call loads one. CPU
  * handles have nothing to load.
  *
@@ -480,6 +533,11 @@ typedef struct fovea_weights_args {
  * Returns     FOVEA_OK, FOVEA_BAD_ARGUMENT, FOVEA_UNSUPPORTED or a CUDA status. */
 FOVEA_API fovea_status fovea_attention_weights(fovea_handle *handle, const fovea_weights_args *args,
                                                fovea_stream stream);
+
+/* As fovea_attention_support, for fovea_attention_weights. */
+FOVEA_API fovea_status fovea_attention_weights_support(fovea_handle *handle,
+                                                       const fovea_weights_args *args,
+                                                       fovea_support *support);
 
 /* ---- Merge --------------------------------------------------------------------------------- */
 
@@ -516,6 +574,10 @@ typedef struct fovea_merge_args {
 FOVEA_API fovea_status fovea_merge(fovea_handle *handle, const fovea_merge_args *args,
                                    fovea_stream stream);
 
+/* As fovea_attention_support, for fovea_merge. outs and lses are read: they are in host memory. */
+FOVEA_API fovea_status fovea_merge_support(fovea_handle *handle, const fovea_merge_args *args,
+                                           fovea_support *support);
+
 /* ---- Append -------------------------------------------------------------------------------- */
 
 typedef enum fovea_rope_style {
@@ -523,13 +585,16 @@ typedef enum fovea_rope_style {
   FOVEA_ROPE_INTERLEAVED = 1 /* pairs (2i, 2i + 1): GPT-J */
 } fovea_rope_style;
 
+/* RoPE of new keys: a room. */
 typedef struct fovea_rope {
-  const float *cos; /* [positions, rotary_dim / 2]; NULL: no RoPE */
-  const float *sin; /* as cos */
-  int64_t positions;
-  int64_t stride;     /* elements from one position's row to the next, of both tables */
-  int32_t rotary_dim; /* even, <= dim; the elements past it are not rotated */
-  uint32_t style;     /* fovea_rope_style */
+  const float *cos;         /* [rows, rotary_dim / 2]; NULL: no RoPE */
+  const float *sin;         /* as cos */
+  int64_t rows;             /* positions that the tables hold: 0 to rows - 1 */
+  int64_t stride;           /* elements from one position's row to the next, of both tables */
+  const int32_t *positions; /* [tokens]; NULL: kv_lengths[s] + t */
+  int32_t rotary_dim;       /* even, <= dim; the elements past it are not rotated */
+  uint32_t style;           /* fovea_rope_style */
+  uint64_t reserved[2];
 } fovea_rope;
 
 typedef struct fovea_kv_append_args {
@@ -539,13 +604,11 @@ typedef struct fovea_kv_append_args {
   fovea_tensor k_new, v_new; /* either pair may be absent */
   fovea_tensor k_cache, v_cache;
   fovea_tensor k_scale, v_scale; /* of the caches */
-  int64_t sequences;             /* as in fovea_attention_args, of the new tokens */
-  const int32_t *new_offsets;    /* [sequences + 1]: k_new and v_new are packed */
-  const int32_t *kv_lengths;     /* [sequences]: tokens in the cache before this call */
-  fovea_pages pages;
-  const int64_t *slots;     /* [tokens]; instead of kv_lengths and pages */
-  const int32_t *positions; /* [tokens], for RoPE; NULL: kv_lengths[s] + t */
+
+  fovea_sequences sequences;
+  const int64_t *slots; /* [tokens]; instead of kv_lengths and pages */
   fovea_rope rope;
+
   uint32_t *errors; /* [sequences] */
   char *detail;
   size_t detail_bytes;
@@ -565,7 +628,7 @@ typedef struct fovea_kv_append_args {
  *             flat slot f = slots[token]: [f / shape[1], f % shape[1]] of the cache; negative:
  *             skip. token counts rows of k_new: s * len_new + t, or the packed row.
  * RoPE        With rope.cos, sin and k_new must be there, and with slots positions too; without it
- *             rope.positions and rope.rotary_dim are 0. For pair
+ *             rope.sin, rows, positions and rotary_dim are 0. For pair
  *             (x, y) of a key and the table's (c, s) at the token's position, in f32,
  *             every operation rounded by itself (no fused multiply-add):
  *             x' = x*c - y*s       y' = y*c + x*s
@@ -583,6 +646,11 @@ typedef struct fovea_kv_append_args {
  * Returns     FOVEA_OK, FOVEA_BAD_ARGUMENT, FOVEA_UNSUPPORTED or a CUDA status. */
 FOVEA_API fovea_status fovea_kv_append(fovea_handle *handle, const fovea_kv_append_args *args,
                                        fovea_stream stream);
+
+/* As fovea_attention_support, for fovea_kv_append. */
+FOVEA_API fovea_status fovea_kv_append_support(fovea_handle *handle,
+                                               const fovea_kv_append_args *args,
+                                               fovea_support *support);
 
 #ifdef __cplusplus
 }

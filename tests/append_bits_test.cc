@@ -107,7 +107,7 @@ Case quarter_turn(uint32_t style, int32_t rotary_dim) {
   Case c = one_token(FOVEA_F32, FOVEA_F32, bits);
   c.cos.assign(static_cast<size_t>(rotary_dim / 2), 0.0f);
   c.sin.assign(static_cast<size_t>(rotary_dim / 2), 1.0f);
-  c.fixed.rope.positions = 1;
+  c.fixed.rope.rows = 1;
   c.fixed.rope.stride = rotary_dim / 2;
   c.fixed.rope.rotary_dim = rotary_dim;
   c.fixed.rope.style = style;
@@ -158,7 +158,7 @@ TEST(AppendRope, StandsAtTheIndexInTheSequenceUnlessPositionsAreGiven) {
   c.fixed.k_cache.shape[1] = 3;
   c.cache.assign(3 * 32, kCanary);
   c.kv_lengths = {2};
-  c.fixed.rope.positions = 3;
+  c.fixed.rope.rows = 3;
   c.cos.assign(12, 1.0f);
   c.sin.assign(12, 0.0f);
   for (size_t i = 8; i < 12; ++i) c.cos[i] = 3.0f;

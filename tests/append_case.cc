@@ -100,22 +100,21 @@ void add_scale(Draw *draw, const fovea_tensor &cache, fovea_tensor *scale,
 void add_rope(Draw *draw, int64_t tokens, Case *c) {
   fovea_rope *rope = &c->fixed.rope;
   if (draw->chance(3)) return;
-  rope->positions = draw->between(1, 40);
+  rope->rows = draw->between(1, 40);
   rope->rotary_dim = static_cast<int32_t>(2 * draw->between(1, c->fixed.k_new.shape[3] / 2));
   if (draw->chance(2)) rope->rotary_dim = static_cast<int32_t>(c->fixed.k_new.shape[3]);
   rope->stride = rope->rotary_dim / 2 + draw->upto(3);
   rope->style = static_cast<uint32_t>(draw->upto(1));
-  const auto size =
-      static_cast<size_t>((rope->positions - 1) * rope->stride + rope->rotary_dim / 2);
+  const auto size = static_cast<size_t>((rope->rows - 1) * rope->stride + rope->rotary_dim / 2);
   for (size_t i = 0; i < size; ++i) {
     c->cos.push_back(draw->number());
     c->sin.push_back(draw->number());
   }
   if (draw->chance(3) && !(c->kv_lengths.empty())) return;
   for (int64_t i = 0; i <= tokens; ++i) {  // one more: never NULL
-    const int64_t position = draw->upto(rope->positions - 1);
+    const int64_t position = draw->upto(rope->rows - 1);
     c->positions.push_back(static_cast<int32_t>(
-        draw->chance(20) ? draw->of<int64_t>({-1, INT_MIN, rope->positions, INT_MAX}) : position));
+        draw->chance(20) ? draw->of<int64_t>({-1, INT_MIN, rope->rows, INT_MAX}) : position));
   }
 }
 
@@ -139,7 +138,7 @@ void add_places(Draw *draw, int64_t sequences, int64_t tokens, Case *c) {
     return;
   }
   if (mode != 0) {
-    fovea_pages *pages = &c->fixed.pages;
+    fovea_pages *pages = &c->fixed.sequences.pages;
     int64_t ids = 0;
     pages->count = draw->between(1, 6);
     room = pages->count * inners;
@@ -198,7 +197,7 @@ Case random_case(uint64_t seed, uint32_t last) {
   add_scale(&draw, a.k_cache, &a.k_scale, &c.k_scale);
   add_scale(&draw, a.v_cache, &a.v_scale, &c.v_scale);
   if (packed) {
-    a.sequences = sequences;
+    a.sequences.count = sequences;
     for (int64_t s = 0; s <= sequences; ++s) {
       c.new_offsets.push_back(
           static_cast<int32_t>(draw.chance(8) ? draw.of<int64_t>({-1, INT_MIN, rows + 1, INT_MAX})

@@ -63,17 +63,17 @@ struct Case {
     a.v_cache.data = cache.data() + v_offset;
     a.k_scale.data = k_scale.data();
     a.v_scale.data = v_scale.data();
-    a.new_offsets = pointer(new_offsets);
-    a.kv_lengths = pointer(kv_lengths);
-    a.pages.ids = pointer(ids);
-    a.pages.v_ids = pointer(v_ids);
-    a.pages.offsets = pointer(page_offsets);
-    a.positions = pointer(positions);
+    a.sequences.q_offsets = pointer(new_offsets);
+    a.sequences.kv_lengths = pointer(kv_lengths);
+    a.sequences.pages.ids = pointer(ids);
+    a.sequences.pages.v_ids = pointer(v_ids);
+    a.sequences.pages.offsets = pointer(page_offsets);
+    a.rope.positions = pointer(positions);
     a.slots = pointer(slots);
     a.rope.cos = pointer(cos);
     a.rope.sin = pointer(sin);
     // Numbers without their arrays are refused.
-    if (ids.empty()) a.pages = {};
+    if (ids.empty()) a.sequences.pages = {};
     if (cos.empty()) a.rope = {};
     a.errors = errors.empty() ? nullptr : errors.data();
     return a;

@@ -42,9 +42,10 @@ struct Side {
 
 std::vector<Side> sides_of(const fovea_kv_append_args &a) {
   std::vector<Side> sides;
-  const int32_t *v_ids = a.pages.v_ids ? a.pages.v_ids : a.pages.ids;
+  const int32_t *v_ids = a.sequences.pages.v_ids ? a.sequences.pages.v_ids : a.sequences.pages.ids;
   if (a.k_new.dtype) {
-    sides.push_back({&a.k_new, &a.k_cache, &a.k_scale, a.pages.ids, a.rope.cos != nullptr});
+    sides.push_back(
+        {&a.k_new, &a.k_cache, &a.k_scale, a.sequences.pages.ids, a.rope.cos != nullptr});
   }
   if (a.v_new.dtype) sides.push_back({&a.v_new, &a.v_cache, &a.v_scale, v_ids, false});
   return sides;
@@ -114,14 +115,14 @@ bool find(const fovea_kv_append_args &a, const Side &side, int64_t s, int64_t n,
     if (flat < outers * inners) return *place = {flat / inners, flat % inners}, true;
     return *errors |= FOVEA_BAD_SLOT, false;
   }
-  if (!a.pages.ids) {
+  if (!a.sequences.pages.ids) {
     if (n < inners) return *place = {s, n}, true;
     return *errors |= FOVEA_BAD_SLOT, false;
   }
-  int64_t first = s * a.pages.row_stride, count = a.pages.count;
-  if (a.pages.offsets) {
-    first = running_maximum(a.pages.offsets, s, a.pages.count);
-    count = running_maximum(a.pages.offsets, s + 1, a.pages.count) - first;
+  int64_t first = s * a.sequences.pages.row_stride, count = a.sequences.pages.count;
+  if (a.sequences.pages.offsets) {
+    first = running_maximum(a.sequences.pages.offsets, s, a.sequences.pages.count);
+    count = running_maximum(a.sequences.pages.offsets, s + 1, a.sequences.pages.count) - first;
   }
   if (n / inners >= count) return *errors |= FOVEA_BAD_SLOT, false;
   const int64_t id = side.ids[first + n / inners];
@@ -132,7 +133,7 @@ bool find(const fovea_kv_append_args &a, const Side &side, int64_t s, int64_t n,
 void append_token(const fovea_kv_append_args &a, int64_t s, int64_t t, Token at, int64_t token,
                   uint32_t *errors) {
   const std::vector<Side> sides = sides_of(a);
-  const int64_t length = a.slots ? 0 : a.kv_lengths[s];
+  const int64_t length = a.slots ? 0 : a.sequences.kv_lengths[s];
   Place places[2] = {};
   bool good = true;
   if (length < 0) {
@@ -142,9 +143,9 @@ void append_token(const fovea_kv_append_args &a, int64_t s, int64_t t, Token at,
   for (size_t i = 0; i < sides.size(); ++i) {
     good &= find(a, sides[i], s, length + t, token, &places[i], errors);
   }
-  at.position = a.positions ? a.positions[token] : length + t;
+  at.position = a.rope.positions ? a.rope.positions[token] : length + t;
   if (a.slots && a.slots[token] < 0) return;
-  if (a.rope.cos && (at.position < 0 || at.position >= a.rope.positions)) {
+  if (a.rope.cos && (at.position < 0 || at.position >= a.rope.rows)) {
     *errors |= FOVEA_BAD_POSITION;
     good = false;
   }
@@ -168,21 +169,22 @@ bool offsets_are_bad(const int32_t *offsets, int64_t s, int64_t total) {
 void append_by_definition(const fovea_kv_append_args &a) {
   const fovea_tensor &any = a.k_new.dtype ? a.k_new : a.v_new;
   if (any.shape[1] == 0) return;  // nothing to do, so nothing is looked at
-  const int64_t sequences = a.new_offsets ? a.sequences : any.shape[0];
+  const int64_t sequences = a.sequences.q_offsets ? a.sequences.count : any.shape[0];
   for (int64_t s = 0; s < sequences; ++s) {
     int64_t begin = 0, end = any.shape[1];
     uint32_t errors = 0;
-    if (a.new_offsets) {
-      begin = running_maximum(a.new_offsets, s, any.shape[1]);
-      end = running_maximum(a.new_offsets, s + 1, any.shape[1]);
-      if (offsets_are_bad(a.new_offsets, s, any.shape[1])) errors |= FOVEA_BAD_OFFSET;
+    if (a.sequences.q_offsets) {
+      begin = running_maximum(a.sequences.q_offsets, s, any.shape[1]);
+      end = running_maximum(a.sequences.q_offsets, s + 1, any.shape[1]);
+      if (offsets_are_bad(a.sequences.q_offsets, s, any.shape[1])) errors |= FOVEA_BAD_OFFSET;
     }
-    if (a.pages.offsets && offsets_are_bad(a.pages.offsets, s, a.pages.count)) {
+    if (a.sequences.pages.offsets &&
+        offsets_are_bad(a.sequences.pages.offsets, s, a.sequences.pages.count)) {
       errors |= FOVEA_BAD_OFFSET;
     }
     for (int64_t row = begin; row < end; ++row) {
-      const Token at = {a.new_offsets ? 0 : s, row, 0};
-      const int64_t token = a.new_offsets ? row : s * any.shape[1] + row;
+      const Token at = {a.sequences.q_offsets ? 0 : s, row, 0};
+      const int64_t token = a.sequences.q_offsets ? row : s * any.shape[1] + row;
       append_token(a, s, row - begin, at, token, &errors);
     }
     if (a.errors) a.errors[s] |= errors;

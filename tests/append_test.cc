@@ -46,8 +46,8 @@ Case paged_pair() {
   c.v_offset = 64 + 64;
   c.kv_lengths = {0, 0};
   c.ids = {0, 1, 2, 3};
-  c.fixed.pages.count = 2;
-  c.fixed.pages.row_stride = 2;
+  c.fixed.sequences.pages.count = 2;
+  c.fixed.sequences.pages.row_stride = 2;
   c.errors = {0, 0};
   return c;
 }
@@ -118,7 +118,7 @@ TEST(AppendBadData, SkipsSequencesOfNegativeLengthEvenWhereTheIndexIsNot) {
 TEST(AppendBadData, SkipsPositionsOutsideTheRopeTableInBothCaches) {
   for (int32_t position : {-1, INT_MIN, 2, 3, INT_MAX}) {
     Case c = paged_pair();
-    c.fixed.rope.positions = 2;
+    c.fixed.rope.rows = 2;
     c.fixed.rope.rotary_dim = 2;
     c.fixed.rope.stride = 1;
     c.cos = {1, 1};
@@ -149,7 +149,7 @@ TEST(AppendBadData, AsksNothingOfATokenThatTheCallerSkips) {
   c.kv_lengths.clear();
   c.slots = {0, -1, 1, 2};
   c.positions = {0, -7, 0, 0};
-  c.fixed.rope.positions = 1;
+  c.fixed.rope.rows = 1;
   c.fixed.rope.rotary_dim = 2;
   c.fixed.rope.stride = 1;
   c.cos = {1};
@@ -162,7 +162,7 @@ TEST(AppendBadData, AsksNothingOfATokenThatTheCallerSkips) {
 TEST(AppendBadData, ReadsOffsetsThroughARunningMaximum) {
   Case c = paged_pair();
   c.fixed.k_new = c.fixed.v_new = view(FOVEA_F16, 1, 4, 1, 8);
-  c.fixed.sequences = 2;
+  c.fixed.sequences.count = 2;
   c.kv_lengths = {0, 0};
   c.new_offsets = {-5, 1, 0};  // sequence 1 runs backwards: it is empty
   append(c.args());
@@ -170,7 +170,7 @@ TEST(AppendBadData, ReadsOffsetsThroughARunningMaximum) {
   EXPECT_EQ(c.errors, (std::vector<uint32_t>{FOVEA_BAD_OFFSET, FOVEA_BAD_OFFSET}));
   c = paged_pair();
   c.page_offsets = {0, 1, INT_MAX};  // sequence 1 owns pages 1 to 3
-  c.fixed.pages.count = 4;
+  c.fixed.sequences.pages.count = 4;
   append(c.args());
   EXPECT_EQ(pages_written(c), 0x77u);
   EXPECT_EQ(c.errors, (std::vector<uint32_t>{FOVEA_BAD_SLOT, FOVEA_BAD_OFFSET}));
@@ -185,7 +185,7 @@ TEST(AppendBadData, NeverWritesToACacheWithoutRoom) {
   Case slots = c;
   slots.ids.clear();
   slots.kv_lengths.clear();
-  slots.fixed.pages = fovea_pages{};
+  slots.fixed.sequences.pages = fovea_pages{};
   slots.slots = {0, 1, 2, 3};
   slots.errors = {0, 0};
   append(slots.args());
@@ -227,7 +227,7 @@ TEST(AppendBadData, DoesNotWalkTokensWithoutElements) {
   a.struct_size = sizeof a;
   a.k_new = view(FOVEA_F32, 1 << 16, INT_MAX, 1, 0);
   a.k_cache = view(FOVEA_F32, 1 << 16, 1, 1, 0);
-  a.kv_lengths = lengths.data();
+  a.sequences.kv_lengths = lengths.data();
   std::vector<uint32_t> errors(1 << 16);
   a.errors = errors.data();
   append(a);
@@ -247,7 +247,7 @@ TEST(AppendBadData, ReadsNothingPastTheTables) {
     Case c = paged_pair();
     c.kv_lengths = {0, length};
     fovea_kv_append_args args = c.args();
-    args.pages.ids = ids;
+    args.sequences.pages.ids = ids;
     append(args);
     EXPECT_EQ(pages_written(c), 0x33u) << length;
   }
@@ -296,7 +296,7 @@ TEST(Append, CountsOffsetsIn64Bits) {
       }
     }
     const int32_t lengths[5] = {};
-    a.kv_lengths = lengths;
+    a.sequences.kv_lengths = lengths;
     append(a);
     for (int64_t i = 0; i < 5; ++i) {
       for (int64_t d = 0; d < 8; ++d) {
@@ -316,7 +316,7 @@ TEST(Append, ReachesPagesAndSlotsPast32Bits) {
   Case c = one_token(FOVEA_BF16, FOVEA_E5M2, Bits(8, 0x3f80));
   c.fixed.k_cache = view(FOVEA_E5M2, pages, page_len, 1, 8);
   c.ids = {INT_MAX - 1};
-  c.fixed.pages.count = c.fixed.pages.row_stride = 1;
+  c.fixed.sequences.pages.count = c.fixed.sequences.pages.row_stride = 1;
   c.kv_lengths = {3};
   fovea_kv_append_args a = c.args();
   a.k_cache.data = to.data();
@@ -349,7 +349,7 @@ TEST(Append, StepByStepIntoPagesStoresWhatOneCallStores) {
   whole.cache.assign(2 * total * heads * dim, kCanary);
   whole.v_offset = whole.cache.size() / 2;
   whole.kv_lengths = {0};
-  whole.fixed.rope.positions = total;
+  whole.fixed.rope.rows = total;
   whole.fixed.rope.rotary_dim = dim;
   whole.fixed.rope.stride = dim / 2;
   for (int64_t i = 0; i < total * dim / 2; ++i) {
@@ -359,7 +359,7 @@ TEST(Append, StepByStepIntoPagesStoresWhatOneCallStores) {
   Case steps = whole;
   append(whole.args());
   steps.ids = {3, 9, 0, 5, 1, 8, 2, 7};
-  steps.fixed.pages.count = 8;
+  steps.fixed.sequences.pages.count = 8;
   steps.fixed.k_cache = steps.fixed.v_cache = view(FOVEA_E5M2, 10, page_len, heads, dim);
   steps.cache.assign(2 * 10 * page_len * heads * dim, kCanary);
   steps.v_offset = steps.cache.size() / 2;

@@ -78,7 +78,8 @@ TEST_P(EachFeature, GivesTheReferenceTheMagnitudesOfTheOracle) {
     EXPECT_NEAR(got.lse, expected.lse, kSame * (1 + expected.size));
     // The oracle leaves out logits too small to matter: distances and a scale above 1 make some.
     EXPECT_GE(got.logit, expected.size * (1 - kSame));
-    const bool all_matter = problem.args.alibi_slopes == nullptr && problem.args.scale <= 1;
+    const bool all_matter =
+        problem.args.logits.alibi_slopes == nullptr && problem.args.logits.scale <= 1;
     const double most = all_matter ? expected.size : INFINITY;
     EXPECT_LE(got.logit, most * (1 + kSame));
     EXPECT_GE(got.dot, expected.dot * (1 - kSame));
@@ -335,7 +336,7 @@ struct OneRow {
     args.k = fovea_contiguous(ks.data(), type, 1, keys, 1, dim);
     args.v = fovea_contiguous(vs.data(), type, 1, keys, 1, dim_v);
     args.out = fovea_contiguous(outs.data(), type, 1, 1, 1, dim_v);
-    args.sinks = &sink;
+    args.logits.sinks = &sink;
     if (lse != 0) args.lse = fovea_contiguous(&lse, FOVEA_F32, 1, 1, 1, 1);
     if (out_scale != 0) args.out_scale = fovea_contiguous(&out_scale, FOVEA_F32, 1, 1, 1, 1);
     fv_problem problem;

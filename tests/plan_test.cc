@@ -56,32 +56,33 @@ std::vector<Request> Requests() {
   list.push_back({"one row", Base(FOVEA_BF16, 1, 1, 1, 1, 1, 64, 64)});
   list.push_back({"nothing", Base(FOVEA_F16, 0, 16, 16, 8, 8, 64, 64)});
   fovea_attention_args causal = Base(FOVEA_BF16, 2, 1000, 1000, 32, 8, 128, 128);
-  causal.causal = 1;
-  causal.window_left = {FOVEA_WINDOW_LIMITED, 256};
-  causal.softcap = 30;
+  causal.visibility.causal = 1;
+  causal.visibility.window_left = {FOVEA_WINDOW_LIMITED, 256};
+  causal.logits.softcap = 30;
   list.push_back({"causal window softcap", causal});
   fovea_attention_args decode = Base(FOVEA_F16, 8, 1, 16, 32, 8, 128, 128);
   decode.k.shape[0] = decode.v.shape[0] = 4096;
-  decode.kv_lengths = Array<int32_t>(6);
-  decode.pages = {Array<int32_t>(7), nullptr, nullptr, 64, 64};
+  decode.sequences.kv_lengths = Array<int32_t>(6);
+  decode.sequences.pages = {Array<int32_t>(7), nullptr, nullptr, 64, 64, {}};
   list.push_back({"paged decode", decode});
   fovea_attention_args packed = Base(FOVEA_BF16, 1, 3000, 5000, 16, 2, 80, 80);
-  packed.sequences = 7;
-  packed.q_offsets = Array<int32_t>(8);
-  packed.kv_offsets = Array<int32_t>(9);
-  packed.alignment = FOVEA_ALIGN_TOP_LEFT;
-  packed.causal = 1;
+  packed.sequences.count = 7;
+  packed.sequences.q_offsets = Array<int32_t>(8);
+  packed.sequences.kv_offsets = Array<int32_t>(9);
+  packed.positions.alignment = FOVEA_ALIGN_TOP_LEFT;
+  packed.visibility.causal = 1;
   list.push_back({"packed", packed});
   fovea_attention_args mla = Base(FOVEA_BF16, 4, 1, 2048, 128, 1, 576, 512);
   mla.v.data = mla.k.data;
   list.push_back({"latent attention", mla});
   fovea_attention_args all = Base(FOVEA_F32, 2, 64, 64, 8, 8, 64, 64);
-  all.prefix_lengths = all.kv_first = all.kv_position = all.q_position = Array<int32_t>(10);
-  all.mask = fovea_contiguous(Somewhere(11), FOVEA_U8, 2, 1, 1, 64);
-  all.bias = fovea_contiguous(Somewhere(12), FOVEA_F32, 1, 64, 8, 64);
-  all.tree = {Array<uint32_t>(13), 128, nullptr, nullptr};
-  all.alibi_slopes = all.sinks = Array<float>(14);
-  all.scale = 0.25f;
+  all.visibility.prefix_lengths = all.sequences.kv_first = all.positions.kv = all.positions.q =
+      Array<int32_t>(10);
+  all.visibility.mask = fovea_contiguous(Somewhere(11), FOVEA_U8, 2, 1, 1, 64);
+  all.logits.bias = fovea_contiguous(Somewhere(12), FOVEA_F32, 1, 64, 8, 64);
+  all.visibility.tree = {Array<uint32_t>(13), 128, nullptr, nullptr, {}};
+  all.logits.alibi_slopes = all.logits.sinks = Array<float>(14);
+  all.logits.scale = 0.25f;
   list.push_back({"every mask", all});
   fovea_attention_args phase = Base(FOVEA_BF16, 1, 1, 4096, 32, 8, 128, 128);
   phase.reproducible = FOVEA_REPRODUCIBLE_PHASE;
@@ -143,8 +144,8 @@ TEST(Plan, StreamsGroupsOfAsManyHeadsAsAStreamHasRows) {
 
 TEST(Plan, NamesBothSidesOfAWindow) {
   fovea_attention_args args = Base(FOVEA_F32, 1, 8, 8, 1, 1, 8, 8);
-  args.window_left = {FOVEA_WINDOW_LIMITED, 5};
-  args.window_right = {FOVEA_WINDOW_LIMITED, 0};
+  args.visibility.window_left = {FOVEA_WINDOW_LIMITED, 5};
+  args.visibility.window_right = {FOVEA_WINDOW_LIMITED, 0};
   EXPECT_NE(PlanText(fv_cpu_facts{FV_ISA_AVX2, 1}, args).find(" window-left=5 window-right=0"),
             std::string::npos);
 }
@@ -292,7 +293,7 @@ struct Bounded {
     const bool packed = (*random)() % 2;
     args = Base(FOVEA_F32, packed ? 1 : batch, rows, 99, heads_kv * group, heads_kv, dim, dim_v);
     args.k.shape[0] = args.v.shape[0] = batch;
-    if (packed) args.q_offsets = Array<int32_t>(6), args.sequences = batch;
+    if (packed) args.sequences.q_offsets = Array<int32_t>(6), args.sequences.count = batch;
     args.reproducible = (uint32_t)((*random)() % 3);
     facts.threads = (int32_t)skewed((*random)() % 2 ? 4096 : 16);
     limits.sequences = batch;
@@ -355,8 +356,8 @@ TEST(Plan, WorkspaceIsBoundedByTheWorkNotByTheThreads) {
   EXPECT_EQ(workers(Base(FOVEA_F32, 4, 1, 4096, 32, 8, 64, 64)), 256);
   // Packed: an owner for each row at most, however many sequences there are.
   fovea_attention_args packed = Base(FOVEA_F32, 1, 2, 64, 1, 1, 64, 64);
-  packed.k.shape[0] = packed.v.shape[0] = packed.sequences = 1000;
-  packed.q_offsets = Array<int32_t>(6);
+  packed.k.shape[0] = packed.v.shape[0] = packed.sequences.count = 1000;
+  packed.sequences.q_offsets = Array<int32_t>(6);
   EXPECT_EQ(workers(packed), 2 * 16);
 }
 
@@ -399,8 +400,8 @@ TEST(Plan, NeverCountsFewerTilesThanPackedSequencesCanHave) {
     fovea_attention_args args = Base(FOVEA_F32, 1, total, 64, heads_kv * group, heads_kv, 8, 8);
     args.k = fovea_contiguous(Somewhere(2), FOVEA_F32, sequences, 64, heads_kv, 8);
     args.v = fovea_contiguous(Somewhere(3), FOVEA_F32, sequences, 64, heads_kv, 8);
-    args.sequences = sequences;
-    args.q_offsets = Array<int32_t>(6);
+    args.sequences.count = sequences;
+    args.sequences.q_offsets = Array<int32_t>(6);
     fv_problem problem;
     fv_plan plan;
     fv_cpu_facts facts = {FV_ISA_PORTABLE, 2};

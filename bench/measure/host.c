@@ -73,7 +73,7 @@ static void *address(int tensor) {
 
 static fovea_attention_args make_args(int64_t batch, int64_t len_q, int64_t len_kv, int64_t heads_q,
                                       int64_t heads_kv) {
-  fovea_attention_args args = {.struct_size = sizeof args, .causal = 1};
+  fovea_attention_args args = {.struct_size = sizeof args, .visibility.causal = 1};
   args.q = fovea_contiguous(address(1), FOVEA_BF16, batch, len_q, heads_q, 128);
   args.k = fovea_contiguous(address(2), FOVEA_BF16, batch, len_kv, heads_kv, 128);
   args.v = fovea_contiguous(address(3), FOVEA_BF16, batch, len_kv, heads_kv, 128);

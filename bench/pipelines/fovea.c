@@ -59,13 +59,11 @@ static fovea_tensor view_of_keys(const fv_bench_tensors *tensors, void *data) {
 static void describe_sequences(const fv_bench_tensors *tensors, fovea_attention_args *args) {
   const fv_bench_index *index = &tensors->index;
   if (!index->count) return;
-  args->sequences = tensors->problem.batch;
-  args->q_offsets = index->q_offsets;
-  args->kv_offsets = index->kv_offsets;
-  args->kv_lengths = index->kv_lengths;
-  args->max_len_q = tensors->problem.len_q;
-  args->max_len_kv = tensors->problem.len_kv;
-  args->pages = (fovea_pages){
+  args->sequences.count = tensors->problem.batch;
+  args->sequences.q_offsets = index->q_offsets;
+  args->sequences.kv_offsets = index->kv_offsets;
+  args->sequences.kv_lengths = index->kv_lengths;
+  args->sequences.pages = (fovea_pages){
       .ids = index->page_ids, .row_stride = index->row_stride, .count = index->row_stride};
 }
 
@@ -82,7 +80,7 @@ static void *open_fovea(const fv_bench_machine *machine, const fv_bench_tensors 
   state->place = machine->place;
   fovea_attention_args *args = &state->args;
   args->struct_size = sizeof *args;
-  args->causal = problem->causal;
+  args->visibility.causal = problem->causal;
   args->q = view_of_rows(tensors, tensors->q);
   args->k = view_of_keys(tensors, tensors->k);
   args->v = view_of_keys(tensors, tensors->v);

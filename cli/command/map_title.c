@@ -51,12 +51,14 @@ static long long side(fovea_window window) {
 static void write_subtitle(text *to, const fv_input *input, int64_t batch) {
   const fovea_attention_args *args = &input->args;
   const char *model = fv_tensor_file_metadata(input->files[0], "model");
-  bool window = args->window_left.kind || args->window_right.kind;
+  bool window = args->visibility.window_left.kind || args->visibility.window_right.kind;
   if (model) append(to, "%.*s, ", NAME_BYTES_MAX, model);
   append(to, "batch row %lld", (long long)batch);
   if (input->causal_name) append(to, ", causal %s", input->causal_name);
-  if (window) append(to, ", window %lld,%lld", side(args->window_left), side(args->window_right));
-  if (args->softcap > 0) append(to, ", softcap %g", (double)args->softcap);
+  if (window)
+    append(to, ", window %lld,%lld", side(args->visibility.window_left),
+           side(args->visibility.window_right));
+  if (args->logits.softcap > 0) append(to, ", softcap %g", (double)args->logits.softcap);
   append_mask(to, input, batch);
   if (!input->causal_name && !window && !input->mask) append(to, ", no mask");
 }

@@ -219,9 +219,10 @@ static int write_output(const char *path, const fv_input *input, float used_scal
            input->heads_first ? heads_first : s, 4);
   describe(&tensors[1], "lse", FV_FILE_DTYPE_F32, a->lse.data, heads_first, 3);
   snprintf(scale, sizeof scale, "%.9g", (double)used_scale);
-  snprintf(softcap, sizeof softcap, "%.9g", (double)a->softcap);
-  snprintf(window, sizeof window, "%d,%d", a->window_left.kind ? a->window_left.count : -1,
-           a->window_right.kind ? a->window_right.count : -1);
+  snprintf(softcap, sizeof softcap, "%.9g", (double)a->logits.softcap);
+  snprintf(window, sizeof window, "%d,%d",
+           a->visibility.window_left.kind ? a->visibility.window_left.count : -1,
+           a->visibility.window_right.kind ? a->visibility.window_right.count : -1);
   fv_file_metadata metadata[6] = {{"layout", input->heads_first ? "bhsd" : "bshd"},
                                   {"scale", scale},
                                   {"softcap", softcap},

@@ -147,11 +147,11 @@ static fovea_status attend_block(fv_weight_bands *b, int64_t head, int64_t begin
   args.lse = fovea_contiguous(b->lse + block * b->band_rows, FOVEA_F32, 1, count, 1, 1);
   if (b->input->mask) {
     unsigned char *mask = b->input->mask + b->batch * whole->k.shape[1] + key;
-    args.mask = fovea_contiguous(mask, FOVEA_U8, 1, 1, 1, keys);
+    args.visibility.mask = fovea_contiguous(mask, FOVEA_U8, 1, 1, 1, keys);
   }
-  args.scale = b->problem.scale;
-  args.q_position = &q_position;
-  args.kv_position = &kv_position;
+  args.logits.scale = b->problem.scale;
+  args.positions.q = &q_position;
+  args.positions.kv = &kv_position;
   args.workspace = b->workspace;
   args.workspace_bytes = b->workspace_bytes;
   return fovea_attention(b->handle, &args, NULL);

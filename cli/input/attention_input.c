@@ -173,7 +173,7 @@ static int check_equal_extents(const fv_input *input) {
 static void write_dim_remedy(const fv_input *input, int which, long long dim, char *text,
                              size_t capacity) {
   int written = snprintf(text, capacity, "; pad %s with zeros", which == V ? "v" : "q and k");
-  if (which == V || input->args.scale != 0.0f || written < 0) return;
+  if (which == V || input->args.logits.scale != 0.0f || written < 0) return;
   snprintf(text + written, capacity - (size_t)written,
            " and give --scale %.9g, which is 1/sqrt(%lld)", 1.0 / sqrt((double)dim), dim);
 }
@@ -312,7 +312,7 @@ static int read_mask(fv_input *input) {
     return fail(input, "tensor attention_mask must hold integers or booleans, 0 = hidden");
   }
   if (input->shapes_only) {
-    input->args.mask = fovea_contiguous(no_data(), FOVEA_U8, batch, 1, 1, keys);
+    input->args.visibility.mask = fovea_contiguous(no_data(), FOVEA_U8, batch, 1, 1, keys);
     return FV_EXIT_OK;
   }
   int64_t count = batch * keys;
@@ -320,7 +320,7 @@ static int read_mask(fv_input *input) {
   if (!input->mask) return fv_cli_out_of_memory();
   int64_t bytes = count ? (int64_t)tensor->bytes / count : 1;
   for (int64_t i = 0; i < count; ++i) input->mask[i] = is_nonzero(tensor, i, bytes);
-  input->args.mask = fovea_contiguous(input->mask, FOVEA_U8, batch, 1, 1, keys);
+  input->args.visibility.mask = fovea_contiguous(input->mask, FOVEA_U8, batch, 1, 1, keys);
   return FV_EXIT_OK;
 }
 

@@ -39,7 +39,7 @@ static int read_layout(fv_input *input, const fv_input_options *options) {
 
 static int read_scale(fv_input *input, const fv_input_options *options) {
   const char *stored = metadata(input, "scale");
-  float *scale = &input->args.scale; /* 0, the default, is not to be had by writing it */
+  float *scale = &input->args.logits.scale; /* 0, the default, is not to be had by writing it */
   if (stored && (!fv_parse_number(stored, scale) || *scale <= 0)) {
     return bad_metadata(input, "scale", "a finite number above 0, or leave it out");
   }
@@ -53,7 +53,7 @@ static int read_scale(fv_input *input, const fv_input_options *options) {
 static int read_softcap(fv_input *input, const fv_input_options *options) {
   const char *stored = metadata(input, "softcap");
   float *softcap =
-      &input->args.softcap; /* 0 is none, also in the many configurations that say so */
+      &input->args.logits.softcap; /* 0 is none, also in the many configurations that say so */
   if (stored && (!fv_parse_number(stored, softcap) || *softcap < 0)) {
     return bad_metadata(input, "softcap", "a finite number, 0 or more");
   }
@@ -78,8 +78,8 @@ static int read_causal(fv_input *input, const fv_input_options *options) {
   const char *name = flag ? flag : stored;
   if (!name || !strcmp(name, "none")) return FV_EXIT_OK;
   input->causal_name = name;
-  input->args.causal = 1;
-  input->args.alignment =
+  input->args.visibility.causal = 1;
+  input->args.positions.alignment =
       strcmp(name, "top-left") ? FOVEA_ALIGN_BOTTOM_RIGHT : FOVEA_ALIGN_TOP_LEFT;
   return FV_EXIT_OK;
 }
@@ -97,8 +97,8 @@ static int read_window(fv_input *input, const fv_input_options *options) {
     left = options->window_left;
     right = options->window_right;
   }
-  if (left >= 0) input->args.window_left = (fovea_window){FOVEA_WINDOW_LIMITED, left};
-  if (right >= 0) input->args.window_right = (fovea_window){FOVEA_WINDOW_LIMITED, right};
+  if (left >= 0) input->args.visibility.window_left = (fovea_window){FOVEA_WINDOW_LIMITED, left};
+  if (right >= 0) input->args.visibility.window_right = (fovea_window){FOVEA_WINDOW_LIMITED, right};
   return FV_EXIT_OK;
 }
 

@@ -14,8 +14,9 @@ static double now(void) {
 }
 
 static fovea_status add_tensors(fv_mirror *m, fovea_attention_args *a) {
-  fovea_tensor *inputs[] = {&a->q,       &a->k,         &a->v,    &a->q_scale, &a->k_scale,
-                            &a->v_scale, &a->out_scale, &a->mask, &a->bias};
+  fovea_tensor *inputs[] = {&a->q,          &a->k,       &a->v,         &a->q_scale,
+                            &a->k_scale,    &a->v_scale, &a->out_scale, &a->visibility.mask,
+                            &a->logits.bias};
   fovea_tensor *outputs[] = {&a->out, &a->lse};
   for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; ++i) {
     FV_TRY(fv_mirror_add_tensor(m, inputs[i], false));
@@ -28,21 +29,28 @@ static fovea_status add_tensors(fv_mirror *m, fovea_attention_args *a) {
 
 static fovea_status add_arrays(fv_mirror *m, fovea_attention_args *a, const fv_problem *p) {
   const int64_t sequences = p->sequences, word = 4;
-  const fovea_pages *pages = &a->pages;
+  const fovea_pages *pages = &a->sequences.pages;
   int64_t ids = pages->offsets || !sequences ? pages->count
                                              : (sequences - 1) * pages->row_stride + pages->count;
-  int64_t slopes = sequences ? (sequences - 1) * a->alibi_stride + p->heads_q : 0;
+  int64_t slopes = sequences ? (sequences - 1) * a->logits.alibi_stride + p->heads_q : 0;
   struct {
     const void *pointer; /* to the field */
     int64_t count;
-  } arrays[] = {{&a->q_offsets, sequences + 1}, {&a->kv_offsets, sequences + 1},
-                {&a->kv_lengths, sequences},    {&a->pages.ids, ids},
-                {&a->pages.v_ids, ids},         {&a->pages.offsets, sequences + 1},
-                {&a->q_position, sequences},    {&a->kv_first, sequences},
-                {&a->kv_position, sequences},   {&a->prefix_lengths, sequences},
-                {&a->tree.bits, a->tree.words}, {&a->tree.lengths, sequences},
-                {&a->tree.starts, sequences},   {&a->alibi_slopes, slopes},
-                {&a->sinks, p->heads_q}};
+  } arrays[] = {{&a->sequences.q_offsets, sequences + 1},
+                {&a->sequences.kv_offsets, sequences + 1},
+                {&a->sequences.kv_lengths, sequences},
+                {&a->sequences.pages.ids, ids},
+                {&a->sequences.pages.v_ids, ids},
+                {&a->sequences.pages.offsets, sequences + 1},
+                {&a->positions.q, sequences},
+                {&a->sequences.kv_first, sequences},
+                {&a->positions.kv, sequences},
+                {&a->visibility.prefix_lengths, sequences},
+                {&a->visibility.tree.bits, a->visibility.tree.words},
+                {&a->visibility.tree.lengths, sequences},
+                {&a->visibility.tree.starts, sequences},
+                {&a->logits.alibi_slopes, slopes},
+                {&a->logits.sinks, p->heads_q}};
   for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; ++i) {
     FV_TRY(fv_mirror_add(m, (void **)arrays[i].pointer, arrays[i].count * word, false));
   }
@@ -86,21 +94,21 @@ static fovea_status add_caches(fv_mirror *m, fovea_kv_append_args *a) {
 static fovea_status add_append_arrays(fv_mirror *m, fovea_kv_append_args *a,
                                       const fv_append_problem *p) {
   const int64_t sequences = p->sequences, tokens = p->rows * (p->packed ? 1 : sequences);
-  const fovea_pages *pages = &a->pages;
+  const fovea_pages *pages = &a->sequences.pages;
   const fovea_rope *rope = &a->rope;
   int64_t ids = pages->offsets || !sequences ? pages->count
                                              : (sequences - 1) * pages->row_stride + pages->count;
-  int64_t table = rope->positions ? (rope->positions - 1) * rope->stride + rope->rotary_dim / 2 : 0;
+  int64_t table = rope->rows ? (rope->rows - 1) * rope->stride + rope->rotary_dim / 2 : 0;
   struct {
     const void *pointer; /* to the field */
     int64_t bytes;
-  } arrays[] = {{&a->new_offsets, (sequences + 1) * 4},
-                {&a->kv_lengths, sequences * 4},
-                {&a->pages.ids, ids * 4},
-                {&a->pages.v_ids, ids * 4},
-                {&a->pages.offsets, (sequences + 1) * 4},
+  } arrays[] = {{&a->sequences.q_offsets, (sequences + 1) * 4},
+                {&a->sequences.kv_lengths, sequences * 4},
+                {&a->sequences.pages.ids, ids * 4},
+                {&a->sequences.pages.v_ids, ids * 4},
+                {&a->sequences.pages.offsets, (sequences + 1) * 4},
                 {&a->slots, tokens * 8},
-                {&a->positions, tokens * 4},
+                {&a->rope.positions, tokens * 4},
                 {&a->rope.cos, table * 4},
                 {&a->rope.sin, table * 4}};
   for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; ++i) {

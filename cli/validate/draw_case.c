@@ -112,8 +112,8 @@ static void draw_queries(fv_sketch *s) {
   int64_t batch = s->sequences, rows = s->len_q[0];
   if (fv_case_has(s->c, FV_FEATURE_Q_PACKED)) {
     batch = 1;
-    a->sequences = s->sequences;
-    a->q_offsets = draw_offsets(s, s->len_q, &rows);
+    a->sequences.count = s->sequences;
+    a->sequences.q_offsets = draw_offsets(s, s->len_q, &rows);
   }
   uint32_t q_dtype = draw_dtype(s, FV_FEATURE_Q_F32, 4);
   uint32_t out_dtype = draw_dtype(s, FV_FEATURE_OUT_F32, 4);
@@ -201,7 +201,7 @@ static void spoil_table(fv_sketch *s, int32_t *table, int64_t row_stride, const 
 
 static void draw_pages(fv_sketch *s, bool csr) {
   static const int64_t page_lens[] = {1, 2, 3, 5, 8, 16, 16, 17, 32, 64, 100};
-  fovea_pages *pages = &s->c->args.pages;
+  fovea_pages *pages = &s->c->args.sequences.pages;
   int64_t total = 0, widest = 0, slots[FV_SKETCH_SEQUENCES] = {0};
   s->page_len = page_lens[fv_random_between(s->random, 0, 10)];
   for (int64_t i = 0; i < s->sequences; ++i) {
@@ -248,7 +248,7 @@ static void draw_packed(fv_sketch *s) {
   if (offsets && s->bad && s->sequences > 1) {
     offsets[fv_random_between(s->random, 1, s->sequences)] = -7;
   }
-  s->c->args.kv_offsets = offsets;
+  s->c->args.sequences.kv_offsets = offsets;
   draw_caches(s, 1, total);
 }
 
@@ -264,7 +264,7 @@ static void draw_keys_and_values(fv_sketch *s) {
   } else {
     draw_contiguous(s);
   }
-  bool paged = s->c->args.pages.ids != NULL;
+  bool paged = s->c->args.sequences.pages.ids != NULL;
   if (!paged && (!fv_random_percent(s->random, 60) || !fv_sketch_may(s, FV_FEATURE_KV_LENGTHS))) {
     for (int64_t i = 0; i < s->sequences; ++i) s->len_kv[i] = s->room[i];
     return;
@@ -277,7 +277,7 @@ static void draw_keys_and_values(fv_sketch *s) {
       lengths[i] = fv_random_percent(s->random, 50) ? -3 : INT_MAX;
     }
   }
-  s->c->args.kv_lengths = lengths;
+  s->c->args.sequences.kv_lengths = lengths;
 }
 
 /* ---- Scales ---- */

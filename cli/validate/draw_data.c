@@ -63,7 +63,7 @@ static void fill_sequence(fv_sketch *s, const fv_problem *p, const fv_sequence *
     if (q->len_q < 1 || key < q->mask.first) continue;
     fv_range keys = fv_rows_keys(&q->mask, 0, q->len_q);
     if (key < keys.begin || key >= keys.end) continue; /* its page id may be absurd */
-    if (!fv_key_place(p, q, &a->k, a->pages.ids, key, &k_place)) continue;
+    if (!fv_key_place(p, q, &a->k, a->sequences.pages.ids, key, &k_place)) continue;
     if (!fv_key_place(p, q, &a->v, fv_v_page_ids(p), key, &v_place)) continue;
     for (int64_t g = 0; g < p->heads_kv; ++g) {
       if (!any_row_sees(p, q, g, key)) continue;

@@ -17,24 +17,27 @@ static int32_t *draw_per_sequence(fv_sketch *s, int64_t low, int64_t high) {
 static void draw_positions(fv_sketch *s) {
   fovea_attention_args *a = &s->c->args;
   int64_t longest = s->longest_room;
-  if (fv_sketch_wish(s, FV_FEATURE_CAUSAL, 40)) a->causal = 1;
-  if (fv_sketch_wish(s, FV_FEATURE_TOP_LEFT, 25)) a->alignment = FOVEA_ALIGN_TOP_LEFT;
+  if (fv_sketch_wish(s, FV_FEATURE_CAUSAL, 40)) a->visibility.causal = 1;
+  if (fv_sketch_wish(s, FV_FEATURE_TOP_LEFT, 25)) a->positions.alignment = FOVEA_ALIGN_TOP_LEFT;
   if (fv_sketch_wish(s, FV_FEATURE_Q_POSITION, 20))
-    a->q_position = draw_per_sequence(s, -3, longest + 3);
+    a->positions.q = draw_per_sequence(s, -3, longest + 3);
   if (fv_sketch_wish(s, FV_FEATURE_WINDOW_LEFT, 25)) {
-    a->window_left = (fovea_window){1, (int32_t)fv_random_between(s->random, 0, longest)};
+    a->visibility.window_left =
+        (fovea_window){1, (int32_t)fv_random_between(s->random, 0, longest)};
   }
   if (fv_sketch_wish(s, FV_FEATURE_WINDOW_RIGHT, 20)) {
-    a->window_right = (fovea_window){1, (int32_t)fv_random_between(s->random, 0, longest / 2)};
+    a->visibility.window_right =
+        (fovea_window){1, (int32_t)fv_random_between(s->random, 0, longest / 2)};
   }
   if (fv_sketch_wish(s, FV_FEATURE_PREFIX, 20))
-    a->prefix_lengths = draw_per_sequence(s, -1, longest / 2);
+    a->visibility.prefix_lengths = draw_per_sequence(s, -1, longest / 2);
   if (fv_sketch_wish(s, FV_FEATURE_KV_FIRST, 20)) {
-    a->kv_first = draw_per_sequence(s, s->bad ? -2 : 0, s->bad ? longest + 3 : longest / 3);
+    a->sequences.kv_first =
+        draw_per_sequence(s, s->bad ? -2 : 0, s->bad ? longest + 3 : longest / 3);
   }
   if (fv_sketch_wish(s, FV_FEATURE_KV_POSITION, 20)) {
-    a->kv_position = draw_per_sequence(s, -5, 40);
-    a->kv_position_stride = (int32_t)fv_random_between(s->random, 0, 3);
+    a->positions.kv = draw_per_sequence(s, -5, 40);
+    a->positions.kv_stride = (int32_t)fv_random_between(s->random, 0, 3);
   }
 }
 
@@ -44,7 +47,7 @@ static void draw_positions(fv_sketch *s) {
 static void draw_grid(fv_sketch *s, fovea_tensor *t, uint32_t dtype, bool whole) {
   int64_t shape[4] = {s->sequences, whole ? s->longest_q : 1, whole ? s->heads_q : 1,
                       s->longest_room};
-  bool free_extents = s->c->args.q_offsets && s->bad;
+  bool free_extents = s->c->args.sequences.q_offsets && s->bad;
   for (int d = 0; d < 4; ++d) {
     if (fv_random_percent(s->random, 30)) shape[d] = 1;
   }
@@ -53,7 +56,7 @@ static void draw_grid(fv_sketch *s, fovea_tensor *t, uint32_t dtype, bool whole)
 }
 
 static void draw_mask(fv_sketch *s) {
-  fovea_tensor *mask = &s->c->args.mask;
+  fovea_tensor *mask = &s->c->args.visibility.mask;
   if (!fv_sketch_wish(s, FV_FEATURE_MASK, 20)) return;
   /* Where masks of rows and heads are not supported, padding masks are drawn. */
   draw_grid(s, mask, FOVEA_U8, fv_sketch_may(s, FV_FEATURE_MASK_ROWS));
@@ -66,7 +69,7 @@ static void draw_mask(fv_sketch *s) {
 }
 
 static void draw_bias(fv_sketch *s) {
-  fovea_tensor *bias = &s->c->args.bias;
+  fovea_tensor *bias = &s->c->args.logits.bias;
   if (!fv_random_percent(s->random, 30)) return;
   int which = (int)fv_random_between(s->random, 0, 2);
   if (!fv_sketch_may(s, (fv_feature)(FV_FEATURE_BIAS_F32 + which))) return;
@@ -81,7 +84,7 @@ static void draw_bias(fv_sketch *s) {
 }
 
 static void draw_tree(fv_sketch *s) {
-  fovea_tree_mask *tree = &s->c->args.tree;
+  fovea_tree *tree = &s->c->args.visibility.tree;
   if (!fv_sketch_wish(s, FV_FEATURE_TREE, 20)) return;
   bool own_lengths = fv_random_percent(s->random, 70);
   bool own_starts = fv_random_percent(s->random, 70);
@@ -105,18 +108,19 @@ static void draw_logits(fv_sketch *s) {
   fovea_attention_args *a = &s->c->args;
   if (fv_sketch_wish(s, FV_FEATURE_ALIBI, 20)) {
     bool own = fv_random_percent(s->random, 50);
-    a->alibi_slopes = fv_sketch_floats(s, s->heads_q * (own ? s->sequences : 1), 0, 0.3f);
-    a->alibi_stride = own ? s->heads_q : 0;
+    a->logits.alibi_slopes = fv_sketch_floats(s, s->heads_q * (own ? s->sequences : 1), 0, 0.3f);
+    a->logits.alibi_stride = own ? s->heads_q : 0;
   }
   if (s->logits == FV_FEATURE_LOGITS_SINK) { /* far above what few or tiny logits reach */
     fv_sketch_add(s, FV_FEATURE_SINKS);
-    a->sinks = fv_sketch_floats(s, s->heads_q, 6, 20);
+    a->logits.sinks = fv_sketch_floats(s, s->heads_q, 6, 20);
   } else if (fv_sketch_wish(s, FV_FEATURE_SINKS, 15)) {
-    a->sinks = fv_sketch_floats(s, s->heads_q, -3, 3);
+    a->logits.sinks = fv_sketch_floats(s, s->heads_q, -3, 3);
   }
   if (fv_sketch_wish(s, FV_FEATURE_SOFTCAP, 20))
-    a->softcap = fv_random_uniform(s->random, 0.5f, 30);
-  if (fv_sketch_wish(s, FV_FEATURE_SCALE, 30)) a->scale = fv_random_uniform(s->random, 0.01f, 0.5f);
+    a->logits.softcap = fv_random_uniform(s->random, 0.5f, 30);
+  if (fv_sketch_wish(s, FV_FEATURE_SCALE, 30))
+    a->logits.scale = fv_random_uniform(s->random, 0.01f, 0.5f);
 }
 
 void fv_sketch_draw_rules(fv_sketch *s) {

@@ -299,15 +299,20 @@ static fovea_status call_append(fovea_handle *handle, append_case *a) {
   args.k_new = fovea_contiguous(a->new_keys, (fovea_dtype)a->from, 1, a->tokens, HEADS, a->dim);
   args.k_cache = fovea_contiguous(a->cache, (fovea_dtype)a->to, PAGES, PAGE_LEN, HEADS, a->dim);
   if (a->scaled) args.k_scale = fovea_contiguous(a->scale, FOVEA_F32, 1, 1, HEADS, 1);
-  args.positions = a->positions;
   if (a->by_slots) {
     args.slots = a->slots;
   } else {
-    args.kv_lengths = &a->length;
-    args.pages = (fovea_pages){.ids = a->ids, .row_stride = PAGES, .count = PAGES};
+    args.sequences.kv_lengths = &a->length;
+    args.sequences.pages = (fovea_pages){.ids = a->ids, .row_stride = PAGES, .count = PAGES};
   }
   if (a->rope) {
-    args.rope = (fovea_rope){a->cos, a->sin, POSITIONS, a->rotary_dim / 2, a->rotary_dim, a->style};
+    args.rope = (fovea_rope){.cos = a->cos,
+                             .sin = a->sin,
+                             .rows = POSITIONS,
+                             .stride = a->rotary_dim / 2,
+                             .positions = a->positions,
+                             .rotary_dim = a->rotary_dim,
+                             .style = a->style};
   }
   return fv_mirror_append(handle, &args);
 }

@@ -15,23 +15,27 @@ static bool is_given(const fovea_tensor *view) {
 static fovea_status check_fields(const fovea_kv_append_args *args) {
   FV_REQUIRE_FLAGS(args->flags, FOVEA_ALLOW_DEPENDENT_LAUNCH);
   FV_REQUIRE(args->reserved, ==, 0, "");
-  FV_REQUIRE(args->rope.positions, >=, 0, "");
+  FV_TRY(fv_check_sequences(&args->sequences));
+  FV_REQUIRE_ABSENT(args->sequences.kv_offsets, "in an append: a cache is not packed");
+  FV_REQUIRE_ABSENT(args->sequences.kv_first, "in an append");
+  FV_REQUIRE(args->rope.rows, >=, 0, "");
   FV_REQUIRE(args->rope.stride, >=, 0, "");
   FV_REQUIRE(args->rope.rotary_dim, >=, 0, "");
   FV_REQUIRE_ONE_OF(args->rope.style, FOVEA_ROPE_HALF_SPLIT, FOVEA_ROPE_INTERLEAVED);
+  FV_REQUIRE_ZEROS("rope", &args->rope, reserved);
   return FOVEA_OK;
 }
 
-static fovea_status check_tensors(fovea_kv_append_args *args) {
+static fovea_status check_tensors(fovea_kv_append_args *args, bool addresses) {
   static const fv_view_rule new_rule = {FV_DTYPES_PLAIN, true, false, FV_LAST_UNIT};
   static const fv_view_rule cache_rule = {FV_DTYPES_CACHE, true, true, FV_LAST_UNIT};
   static const fv_view_rule scale_rule = {FV_DTYPES_SCALE, true, false, FV_LAST_ANY};
-  FV_TRY(fv_view_check(named("k_new"), &new_rule, &args->k_new, true));
-  FV_TRY(fv_view_check(named("v_new"), &new_rule, &args->v_new, true));
-  FV_TRY(fv_view_check(named("k_cache"), &cache_rule, &args->k_cache, true));
-  FV_TRY(fv_view_check(named("v_cache"), &cache_rule, &args->v_cache, true));
-  FV_TRY(fv_view_check(named("k_scale"), &scale_rule, &args->k_scale, true));
-  return fv_view_check(named("v_scale"), &scale_rule, &args->v_scale, true);
+  FV_TRY(fv_view_check(named("k_new"), &new_rule, &args->k_new, addresses));
+  FV_TRY(fv_view_check(named("v_new"), &new_rule, &args->v_new, addresses));
+  FV_TRY(fv_view_check(named("k_cache"), &cache_rule, &args->k_cache, addresses));
+  FV_TRY(fv_view_check(named("v_cache"), &cache_rule, &args->v_cache, addresses));
+  FV_TRY(fv_view_check(named("k_scale"), &scale_rule, &args->k_scale, addresses));
+  return fv_view_check(named("v_scale"), &scale_rule, &args->v_scale, addresses);
 }
 
 static fovea_status check_pair(const char *new_name, const fovea_tensor *new_view,
@@ -69,19 +73,17 @@ static fovea_status check_sequences(const fovea_kv_append_args *args, fv_append_
   const bool has_k = is_given(&args->k_new);
   const fv_name name = named(has_k ? "k_new" : "v_new");
   const fovea_tensor *tokens = has_k ? &args->k_new : &args->v_new;
-  problem->packed = args->new_offsets != NULL;
+  problem->packed = args->sequences.q_offsets != NULL;
   problem->rows = tokens->shape[1];
   problem->heads_kv = (int32_t)tokens->shape[2];
-  FV_REQUIRE(args->sequences, >=, 0, "");
-  FV_REQUIRE(args->sequences, <=, INT32_MAX, "");
-  problem->sequences = args->sequences;
+  problem->sequences = args->sequences.count;
   if (problem->packed) {
-    FV_REQUIRE_AT(name, tokens, shape, 0, ==, 1, "with new_offsets it is [1, total, heads, dim]");
+    FV_REQUIRE_AT(name, tokens, shape, 0, ==, 1, "with q_offsets it is [1, total, heads, dim]");
     return FOVEA_OK;
   }
   const int64_t batch = tokens->shape[0];
-  if (args->sequences != 0)
-    FV_REQUIRE(args->sequences, ==, batch, "without new_offsets it may be left 0");
+  if (args->sequences.count != 0)
+    FV_REQUIRE(args->sequences.count, ==, batch, "without q_offsets it may be left 0");
   problem->sequences = batch;
   return FOVEA_OK;
 }
@@ -93,15 +95,15 @@ static fovea_status check_destination(const fovea_kv_append_args *args,
   const fv_name name = named(has_k ? "k_cache" : "v_cache");
   const fovea_tensor *cache = has_k ? &args->k_cache : &args->v_cache;
   const int64_t sequences = problem->sequences;
-  problem->paged = args->pages.ids != NULL;
-  FV_TRY(fv_view_check_pages(&args->pages, sequences, cache));
+  problem->paged = args->sequences.pages.ids != NULL;
+  FV_TRY(fv_view_check_pages(&args->sequences, sequences, cache));
   if (args->slots != NULL) {
-    FV_REQUIRE_ABSENT(args->kv_lengths, "with slots");
-    FV_REQUIRE_ABSENT(args->pages.ids, "with slots");
+    FV_REQUIRE_ABSENT(args->sequences.kv_lengths, "with slots");
+    FV_REQUIRE_ABSENT(args->sequences.pages.ids, "with slots");
     FV_REQUIRE_AT(name, cache, shape, 1, >=, 1, "with slots it is their divisor");
     return FOVEA_OK;
   }
-  FV_REQUIRE_GIVEN(args->kv_lengths, "without slots");
+  FV_REQUIRE_GIVEN(args->sequences.kv_lengths, "without slots");
   if (problem->paged)
     FV_REQUIRE_AT(name, cache, shape, 1, >=, 1, "with pages.ids it is the length of a page");
   else
@@ -113,7 +115,8 @@ static fovea_status check_rope(const fovea_kv_append_args *args) {
   const fovea_rope *rope = &args->rope;
   if (rope->cos == NULL) {
     FV_REQUIRE_ABSENT(rope->sin, "without rope.cos");
-    FV_REQUIRE(rope->positions, ==, 0, "without rope.cos nothing is rotated");
+    FV_REQUIRE_ABSENT(rope->positions, "without rope.cos");
+    FV_REQUIRE(rope->rows, ==, 0, "without rope.cos nothing is rotated");
     FV_REQUIRE(rope->rotary_dim, ==, 0, "without rope.cos nothing is rotated");
     return FOVEA_OK;
   }
@@ -125,33 +128,34 @@ static fovea_status check_rope(const fovea_kv_append_args *args) {
   FV_REQUIRE(rope->rotary_dim, >=, 2, "with rope.cos");
   FV_REQUIRE_MULTIPLE(rope->rotary_dim, 2, "");
   FV_REQUIRE(rope->rotary_dim, <=, args->k_new.shape[3], "");
-  if (rope->positions > 1)
+  if (rope->rows > 1)
     FV_REQUIRE(rope->stride, >=, rope->rotary_dim / 2, "each position has a row of its own");
-  if (args->slots != NULL) FV_REQUIRE_GIVEN(args->positions, "for RoPE with slots");
+  if (args->slots != NULL) FV_REQUIRE_GIVEN(args->rope.positions, "for RoPE with slots");
   return FOVEA_OK;
 }
 
-static fovea_status check_arrays(const fv_append_problem *problem, fv_spans *inputs) {
+static fovea_status check_arrays(const fv_append_problem *problem, bool addresses,
+                                 fv_spans *inputs) {
   const fovea_kv_append_args *args = &problem->args;
   const fovea_rope *rope = &args->rope;
   const int64_t sequences = problem->sequences;
   const fv_wide tokens = (fv_wide)problem->rows * (problem->packed ? 1 : sequences);
-  const fv_wide ids = fv_view_page_ids(&args->pages, sequences);
-  const fv_wide table = fv_view_row_elements(rope->positions, rope->stride, rope->rotary_dim / 2);
+  const fv_wide ids = fv_view_page_ids(&args->sequences.pages, sequences);
+  const fv_wide table = fv_view_row_elements(rope->rows, rope->stride, rope->rotary_dim / 2);
   const fv_array arrays[] = {
-      {"new_offsets", args->new_offsets, sequences + 1, 4},
-      {"kv_lengths", args->kv_lengths, sequences, 4},
-      {"pages.ids", args->pages.ids, ids, 4},
-      {"pages.v_ids", args->pages.v_ids, ids, 4},
-      {"pages.offsets", args->pages.offsets, sequences + 1, 4},
+      {"sequences.q_offsets", args->sequences.q_offsets, sequences + 1, 4},
+      {"sequences.kv_lengths", args->sequences.kv_lengths, sequences, 4},
+      {"sequences.pages.ids", args->sequences.pages.ids, ids, 4},
+      {"sequences.pages.v_ids", args->sequences.pages.v_ids, ids, 4},
+      {"sequences.pages.offsets", args->sequences.pages.offsets, sequences + 1, 4},
       {"slots", args->slots, tokens, 8},
-      {"positions", args->positions, tokens, 4},
+      {"rope.positions", args->rope.positions, tokens, 4},
       {"rope.cos", rope->cos, table, 4},
       {"rope.sin", rope->sin, table, 4},
       {"errors", args->errors, sequences, 4},
   };
   inputs->count = 0;
-  return fv_view_check_arrays(arrays, sizeof arrays / sizeof arrays[0], true, inputs);
+  return fv_view_check_arrays(arrays, sizeof arrays / sizeof arrays[0], addresses, inputs);
 }
 
 /* A cache against everything that the call reads. Tensors may interleave with it: pages often hold
@@ -167,25 +171,35 @@ static fovea_status check_cache_apart(const char *name, const fovea_tensor *cach
   return fv_view_check_apart_all(&span, arrays);
 }
 
-static fovea_status check_memory(const fv_append_problem *problem) {
+static fovea_status check_memory(const fv_append_problem *problem, bool addresses) {
   const fovea_kv_append_args *args = &problem->args;
   fv_spans arrays;
-  FV_TRY(check_arrays(problem, &arrays));
+  FV_TRY(check_arrays(problem, addresses, &arrays));
+  if (!addresses) return FOVEA_OK;
   FV_TRY(check_cache_apart("k_cache", &args->k_cache, args, &arrays));
   FV_TRY(check_cache_apart("v_cache", &args->v_cache, args, &arrays));
   return fv_view_check_disjoint(named("k_cache"), &args->k_cache, named("v_cache"), &args->v_cache);
 }
 
-fovea_status fv_check_append(const fovea_kv_append_args *given, fv_append_problem *problem) {
+static fovea_status check_append(const fovea_kv_append_args *given, fv_append_problem *problem,
+                                 bool addresses) {
   fovea_kv_append_args *args = &problem->args;
   FV_TRY(FV_COPY_STRUCT(args, given, fovea_kv_append_args, detail_bytes));
   FV_TRY(check_fields(args));
-  FV_TRY(check_tensors(args));
+  FV_TRY(check_tensors(args, addresses));
   FV_TRY(check_shapes(args));
   FV_TRY(check_sequences(args, problem));
   FV_TRY(check_destination(args, problem));
   FV_TRY(check_rope(args));
-  FV_TRY(check_memory(problem));
+  FV_TRY(check_memory(problem, addresses));
   problem->empty = problem->sequences == 0 || problem->rows == 0 || problem->heads_kv == 0;
   return FOVEA_OK;
+}
+
+fovea_status fv_check_append(const fovea_kv_append_args *args, fv_append_problem *problem) {
+  return check_append(args, problem, true);
+}
+
+fovea_status fv_check_append_shape(const fovea_kv_append_args *args, fv_append_problem *problem) {
+  return check_append(args, problem, false);
 }

@@ -19,10 +19,19 @@ enum { WORKSPACE_ALIGNMENT = 256 };
 
 /* What kind of call is checked. */
 typedef enum purpose {
-  USE_CALL,   /* work follows: addresses must be right */
-  USE_SHAPE,  /* support, explain: pointers only say what is present */
-  USE_WEIGHTS /* a call without v, out, lse and workspace */
+  USE_CALL,         /* work follows: addresses must be right */
+  USE_SHAPE,        /* support, explain: pointers only say what is present */
+  USE_WEIGHTS,      /* a call without v, out, lse and workspace */
+  USE_WEIGHTS_SHAPE /* weights' support */
 } purpose;
+
+static bool is_weights(purpose use) {
+  return use == USE_WEIGHTS || use == USE_WEIGHTS_SHAPE;
+}
+
+static bool has_addresses(purpose use) {
+  return use == USE_CALL || use == USE_WEIGHTS;
+}
 
 /* ---- Single fields, in the order of the struct --------------------------------------------- */
 
@@ -41,25 +50,53 @@ static fovea_status check_window(const char *name, const fovea_window *window) {
   return FOVEA_OK;
 }
 
+static fovea_status check_positions(const fovea_attention_args *args) {
+  FV_REQUIRE_ONE_OF(args->positions.alignment, FOVEA_ALIGN_BOTTOM_RIGHT, FOVEA_ALIGN_TOP_LEFT);
+  FV_REQUIRE(args->positions.kv_stride, >=, 0, "");
+  FV_REQUIRE_ZEROS("positions", &args->positions, reserved);
+  return FOVEA_OK;
+}
+
+static fovea_status check_tree(const fovea_attention_args *args) {
+  FV_REQUIRE(args->visibility.tree.words, >=, 0, "");
+  FV_REQUIRE_ZEROS("visibility.tree", &args->visibility.tree, reserved);
+  if (args->visibility.tree.bits != NULL) return FOVEA_OK;
+  FV_REQUIRE_ABSENT(args->visibility.tree.lengths, "without tree.bits");
+  FV_REQUIRE_ABSENT(args->visibility.tree.starts, "without tree.bits");
+  FV_REQUIRE(args->visibility.tree.words, ==, 0, "without tree.bits there is no tree");
+  return FOVEA_OK;
+}
+
+static fovea_status check_visibility(const fovea_attention_args *args) {
+  FV_REQUIRE_ONE_OF(args->visibility.causal, 0, 1);
+  FV_REQUIRE(args->visibility.reserved32, ==, 0, "");
+  FV_TRY(check_window("visibility.window_left", &args->visibility.window_left));
+  FV_TRY(check_window("visibility.window_right", &args->visibility.window_right));
+  FV_TRY(check_tree(args));
+  FV_REQUIRE_ZEROS("visibility", &args->visibility, reserved);
+  return FOVEA_OK;
+}
+
+static fovea_status check_logits(const fovea_attention_args *args) {
+  FV_REQUIRE_FACTOR(args->logits.scale);
+  FV_REQUIRE_FACTOR(args->logits.softcap);
+  FV_REQUIRE(args->logits.alibi_stride, >=, 0, "");
+  if (args->logits.alibi_slopes == NULL)
+    FV_REQUIRE(args->logits.alibi_stride, ==, 0, "without alibi_slopes there is no ALiBi");
+  FV_REQUIRE_ZEROS("logits", &args->logits, reserved);
+  return FOVEA_OK;
+}
+
 static fovea_status check_fields(const fovea_attention_args *args) {
   FV_REQUIRE_FLAGS(args->flags, FOVEA_ALLOW_DEPENDENT_LAUNCH);
   FV_REQUIRE_ONE_OF(args->reproducible, FOVEA_REPRODUCIBLE_RUN, FOVEA_REPRODUCIBLE_BATCH,
                     FOVEA_REPRODUCIBLE_PHASE);
-  FV_REQUIRE_FACTOR(args->scale);
-  FV_REQUIRE_FACTOR(args->softcap);
-  FV_REQUIRE(args->max_len_q, >=, 0, "");
-  FV_REQUIRE(args->max_len_kv, >=, 0, "");
-  FV_REQUIRE_ONE_OF(args->causal, 0, 1);
-  FV_REQUIRE_ONE_OF(args->alignment, FOVEA_ALIGN_BOTTOM_RIGHT, FOVEA_ALIGN_TOP_LEFT);
-  FV_TRY(check_window("window_left", &args->window_left));
-  FV_TRY(check_window("window_right", &args->window_right));
-  FV_REQUIRE(args->kv_position_stride, >=, 0, "");
-  FV_REQUIRE(args->reserved, ==, 0, "");
-  FV_REQUIRE(args->alibi_stride, >=, 0, "");
-  if (args->alibi_slopes == NULL)
-    FV_REQUIRE(args->alibi_stride, ==, 0, "without alibi_slopes there is no ALiBi");
+  FV_TRY(fv_check_sequences(&args->sequences));
+  FV_TRY(check_positions(args));
+  FV_TRY(check_visibility(args));
+  FV_TRY(check_logits(args));
   FV_REQUIRE(args->sm_count, >=, 0, "");
-  FV_REQUIRE(args->reserved2, ==, 0, "");
+  FV_REQUIRE(args->reserved, ==, 0, "");
   return FOVEA_OK;
 }
 
@@ -71,7 +108,7 @@ static const struct {
   bool in_weights; /* fovea_attention_weights uses it */
   fv_view_rule rule;
 } tensors[] = {
-#define FIELD(name) #name, offsetof(fovea_attention_args, name)
+#define FIELD(name) #name, offsetof(fovea_attention_args, name) /* a room's, too: logits.bias */
     {FIELD(q), true, {FV_DTYPES_QUERY, false, false, FV_LAST_UNIT}},
     {FIELD(k), true, {FV_DTYPES_CACHE, false, false, FV_LAST_UNIT}},
     {FIELD(v), false, {FV_DTYPES_CACHE, false, false, FV_LAST_UNIT}},
@@ -81,8 +118,8 @@ static const struct {
     {FIELD(k_scale), true, {FV_DTYPES_SCALE, true, false, FV_LAST_ANY}},
     {FIELD(v_scale), false, {FV_DTYPES_SCALE, true, false, FV_LAST_ANY}},
     {FIELD(out_scale), false, {FV_DTYPES_SCALE, true, false, FV_LAST_ANY}},
-    {FIELD(mask), true, {FV_DTYPE_BIT(FOVEA_U8), true, false, FV_LAST_UNIT_OR_ZERO}},
-    {FIELD(bias), true, {FV_DTYPES_PLAIN, true, false, FV_LAST_UNIT_OR_ZERO}},
+    {FIELD(visibility.mask), true, {FV_DTYPE_BIT(FOVEA_U8), true, false, FV_LAST_UNIT_OR_ZERO}},
+    {FIELD(logits.bias), true, {FV_DTYPES_PLAIN, true, false, FV_LAST_UNIT_OR_ZERO}},
 #undef FIELD
 };
 enum { TENSORS = sizeof tensors / sizeof tensors[0] };
@@ -98,10 +135,10 @@ static fovea_tensor *tensor_at(fovea_attention_args *args, int i) {
 static fovea_status check_tensors(fovea_attention_args *args, purpose use) {
   for (int i = 0; i < TENSORS; ++i) {
     fovea_tensor *view = tensor_at(args, i);
-    if (use == USE_WEIGHTS && !tensors[i].in_weights)
+    if (is_weights(use) && !tensors[i].in_weights)
       memset(view, 0, sizeof *view);
     else
-      FV_TRY(fv_view_check(named(tensors[i].name), &tensors[i].rule, view, use != USE_SHAPE));
+      FV_TRY(fv_view_check(named(tensors[i].name), &tensors[i].rule, view, has_addresses(use)));
   }
   return FOVEA_OK;
 }
@@ -130,7 +167,7 @@ static fovea_status check_shapes(const fovea_attention_args *args, purpose use) 
   FV_REQUIRE_MULTIPLE(args->q.shape[3], FV_DIM_STEP, PAD_Q_AND_K);
   FV_REQUIRE(args->k.shape[3], ==, args->q.shape[3], "");
   FV_REQUIRE_MULTIPLE(args->q.shape[2], args->k.shape[2], "");
-  if (use == USE_WEIGHTS) return FOVEA_OK;
+  if (is_weights(use)) return FOVEA_OK;
   FV_REQUIRE(args->v.shape[0], ==, args->k.shape[0], "");
   FV_REQUIRE(args->v.shape[1], ==, args->k.shape[1], "");
   FV_REQUIRE(args->v.shape[2], ==, args->k.shape[2], "");
@@ -149,17 +186,15 @@ static fovea_status check_scales(const fovea_attention_args *args) {
 
 /* How many sequences there are, and whose rows are whose. */
 static fovea_status check_sequences(const fovea_attention_args *args, fv_problem *problem) {
-  problem->q_packed = args->q_offsets != NULL;
-  problem->kv_packed = args->kv_offsets != NULL;
-  problem->paged = args->pages.ids != NULL;
-  FV_REQUIRE(args->sequences, >=, 0, "");
-  FV_REQUIRE(args->sequences, <=, INT32_MAX, "");
-  problem->sequences = args->sequences;
+  problem->q_packed = args->sequences.q_offsets != NULL;
+  problem->kv_packed = args->sequences.kv_offsets != NULL;
+  problem->paged = args->sequences.pages.ids != NULL;
+  problem->sequences = args->sequences.count;
   if (problem->q_packed) {
     FV_REQUIRE(args->q.shape[0], ==, 1, "with q_offsets q is [1, total, heads_q, dim]");
   } else {
-    if (args->sequences != 0)
-      FV_REQUIRE(args->sequences, ==, args->q.shape[0], "without q_offsets it may be left 0");
+    if (args->sequences.count != 0)
+      FV_REQUIRE(args->sequences.count, ==, args->q.shape[0], "without q_offsets it may be left 0");
     problem->sequences = args->q.shape[0];
   }
   if (problem->paged) return FOVEA_OK; /* k.shape[0] is the number of pages */
@@ -172,20 +207,11 @@ static fovea_status check_sequences(const fovea_attention_args *args, fv_problem
 }
 
 static fovea_status check_pages(const fovea_attention_args *args, const fv_problem *problem) {
-  FV_TRY(fv_view_check_pages(&args->pages, problem->sequences, &args->k));
+  FV_TRY(fv_view_check_pages(&args->sequences, problem->sequences, &args->k));
   if (!problem->paged) return FOVEA_OK;
-  FV_REQUIRE_GIVEN(args->kv_lengths, "with pages.ids");
-  FV_REQUIRE_ABSENT(args->kv_offsets, "with pages.ids");
+  FV_REQUIRE_GIVEN(args->sequences.kv_lengths, "with pages.ids");
+  FV_REQUIRE_ABSENT(args->sequences.kv_offsets, "with pages.ids");
   FV_REQUIRE(args->k.shape[1], >=, 1, "with pages.ids it is the length of a page");
-  return FOVEA_OK;
-}
-
-static fovea_status check_tree(const fovea_attention_args *args) {
-  FV_REQUIRE(args->tree.words, >=, 0, "");
-  if (args->tree.bits != NULL) return FOVEA_OK;
-  FV_REQUIRE_ABSENT(args->tree.lengths, "without tree.bits");
-  FV_REQUIRE_ABSENT(args->tree.starts, "without tree.bits");
-  FV_REQUIRE(args->tree.words, ==, 0, "without tree.bits there is no tree");
   return FOVEA_OK;
 }
 
@@ -203,7 +229,7 @@ static fovea_status check_grid(const char *name, const fovea_tensor *grid,
     FV_REQUIRE_AT(owner, grid, shape, 1, >=, args->q.shape[1], "or be 1, which broadcasts");
   if (grid->shape[2] != 1)
     FV_REQUIRE_AT(owner, grid, shape, 2, ==, args->q.shape[2], "or 1, which broadcasts");
-  if (grid->shape[3] != 1 && !problem->kv_packed && args->kv_lengths == NULL)
+  if (grid->shape[3] != 1 && !problem->kv_packed && args->sequences.kv_lengths == NULL)
     FV_REQUIRE_AT(owner, grid, shape, 3, >=, args->k.shape[1], "or be 1, which broadcasts");
   return FOVEA_OK;
 }
@@ -213,25 +239,26 @@ static fovea_status check_grid(const char *name, const fovea_tensor *grid,
 static fovea_status check_arrays(const fv_problem *problem, bool addresses, fv_spans *inputs) {
   const fovea_attention_args *args = &problem->args;
   const int64_t sequences = problem->sequences;
-  const fovea_pages *pages = &args->pages;
+  const fovea_pages *pages = &args->sequences.pages;
   const fv_wide ids = fv_view_page_ids(pages, sequences);
-  const fv_wide slopes = fv_view_row_elements(sequences, args->alibi_stride, args->q.shape[2]);
+  const fv_wide slopes =
+      fv_view_row_elements(sequences, args->logits.alibi_stride, args->q.shape[2]);
   const fv_array arrays[] = {
-      {"q_offsets", args->q_offsets, sequences + 1, 4},
-      {"kv_offsets", args->kv_offsets, sequences + 1, 4},
-      {"kv_lengths", args->kv_lengths, sequences, 4},
-      {"pages.ids", pages->ids, ids, 4},
-      {"pages.v_ids", pages->v_ids, ids, 4},
-      {"pages.offsets", pages->offsets, sequences + 1, 4},
-      {"q_position", args->q_position, sequences, 4},
-      {"kv_first", args->kv_first, sequences, 4},
-      {"kv_position", args->kv_position, sequences, 4},
-      {"prefix_lengths", args->prefix_lengths, sequences, 4},
-      {"tree.bits", args->tree.bits, args->tree.words, 4},
-      {"tree.lengths", args->tree.lengths, sequences, 4},
-      {"tree.starts", args->tree.starts, sequences, 4},
-      {"alibi_slopes", args->alibi_slopes, slopes, 4},
-      {"sinks", args->sinks, args->q.shape[2], 4},
+      {"sequences.q_offsets", args->sequences.q_offsets, sequences + 1, 4},
+      {"sequences.kv_offsets", args->sequences.kv_offsets, sequences + 1, 4},
+      {"sequences.kv_lengths", args->sequences.kv_lengths, sequences, 4},
+      {"sequences.pages.ids", pages->ids, ids, 4},
+      {"sequences.pages.v_ids", pages->v_ids, ids, 4},
+      {"sequences.pages.offsets", pages->offsets, sequences + 1, 4},
+      {"positions.q", args->positions.q, sequences, 4},
+      {"sequences.kv_first", args->sequences.kv_first, sequences, 4},
+      {"positions.kv", args->positions.kv, sequences, 4},
+      {"visibility.prefix_lengths", args->visibility.prefix_lengths, sequences, 4},
+      {"visibility.tree.bits", args->visibility.tree.bits, args->visibility.tree.words, 4},
+      {"visibility.tree.lengths", args->visibility.tree.lengths, sequences, 4},
+      {"visibility.tree.starts", args->visibility.tree.starts, sequences, 4},
+      {"logits.alibi_slopes", args->logits.alibi_slopes, slopes, 4},
+      {"logits.sinks", args->logits.sinks, args->q.shape[2], 4},
       {"errors", args->errors, sequences, 4},
   };
   return fv_view_check_arrays(arrays, sizeof arrays / sizeof arrays[0], addresses, inputs);
@@ -283,7 +310,7 @@ static int64_t window_limit(const fovea_window *window) {
 static int64_t kv_room(const fv_problem *problem) {
   const int64_t extent = problem->args.k.shape[1];
   if (!problem->paged) return extent;
-  const int64_t slots = problem->args.pages.count * extent; /* both below 2^31 */
+  const int64_t slots = problem->args.sequences.pages.count * extent; /* both below 2^31 */
   return slots < INT32_MAX ? slots : INT32_MAX;
 }
 
@@ -295,12 +322,13 @@ static void resolve(fv_problem *problem, purpose use) {
   problem->heads_kv = (int32_t)args->k.shape[2];
   problem->group = problem->heads_q == 0 ? 1 : problem->heads_q / problem->heads_kv;
   problem->dim = (int32_t)q->shape[3];
-  problem->dim_v = use == USE_WEIGHTS ? problem->dim : (int32_t)args->v.shape[3];
+  problem->dim_v = is_weights(use) ? problem->dim : (int32_t)args->v.shape[3];
   problem->kv_room = kv_room(problem);
-  problem->scale = args->scale == 0.0f ? (float)(1.0 / sqrt((double)problem->dim)) : args->scale;
-  problem->window_left = window_limit(&args->window_left);
-  problem->window_right = window_limit(&args->window_right);
-  problem->kv_position_stride = args->kv_position_stride == 0 ? 1 : args->kv_position_stride;
+  problem->scale =
+      args->logits.scale == 0.0f ? (float)(1.0 / sqrt((double)problem->dim)) : args->logits.scale;
+  problem->window_left = window_limit(&args->visibility.window_left);
+  problem->window_right = window_limit(&args->visibility.window_right);
+  problem->kv_position_stride = args->positions.kv_stride == 0 ? 1 : args->positions.kv_stride;
   problem->empty = problem->sequences == 0 || q->shape[1] == 0 || q->shape[2] == 0;
 }
 
@@ -318,10 +346,9 @@ static fovea_status check_attention(const fovea_attention_args *given, fv_proble
   FV_TRY(check_scales(args));
   FV_TRY(check_sequences(args, problem));
   FV_TRY(check_pages(args, problem));
-  FV_TRY(check_tree(args));
-  FV_TRY(check_grid("mask", &args->mask, problem));
-  FV_TRY(check_grid("bias", &args->bias, problem));
-  FV_TRY(list_inputs(problem, use != USE_SHAPE, inputs));
+  FV_TRY(check_grid("visibility.mask", &args->visibility.mask, problem));
+  FV_TRY(check_grid("logits.bias", &args->logits.bias, problem));
+  FV_TRY(list_inputs(problem, has_addresses(use), inputs));
   if (use == USE_CALL) {
     FV_TRY(check_workspace(args));
     FV_TRY(check_overlap(args, inputs));
@@ -342,23 +369,26 @@ fovea_status fv_check_attention_shape(const fovea_attention_args *args, fv_probl
 
 /* ---- Weights ------------------------------------------------------------------------------- */
 
-fovea_status fv_check_weights(const fovea_weights_args *given, fv_weights_problem *problem) {
+static fovea_status check_weights(const fovea_weights_args *given, fv_weights_problem *problem,
+                                  purpose use) {
   static const fv_view_rule rule = {FV_DTYPES_PLAIN, false, true, FV_LAST_UNIT};
   fovea_weights_args copy, *args = &copy;
   fv_spans inputs;
   FV_TRY(FV_COPY_STRUCT(args, given, fovea_weights_args, heads));
   FV_REQUIRE_GIVEN(args->attention, "");
-  FV_TRY(check_attention(args->attention, &problem->attention, USE_WEIGHTS, &inputs));
-  FV_TRY(fv_view_check(named("weights"), &rule, &args->weights, true));
+  FV_TRY(check_attention(args->attention, &problem->attention, use, &inputs));
+  FV_TRY(fv_view_check(named("weights"), &rule, &args->weights, has_addresses(use)));
   const int64_t *shape = args->weights.shape;
   const fv_array chosen[] = {
       {"sequences", args->sequences, shape[0], 4},
       {"rows", args->rows, shape[1], 4},
       {"heads", args->heads, shape[2], 4},
   };
-  const fv_span weights = fv_view_span(named("weights"), &args->weights);
-  FV_TRY(fv_view_check_arrays(chosen, 3, true, &inputs));
-  FV_TRY(fv_view_check_apart_all(&weights, &inputs));
+  FV_TRY(fv_view_check_arrays(chosen, 3, has_addresses(use), &inputs));
+  if (has_addresses(use)) {
+    const fv_span weights = fv_view_span(named("weights"), &args->weights);
+    FV_TRY(fv_view_check_apart_all(&weights, &inputs));
+  }
   problem->weights = args->weights;
   problem->sequences = args->sequences;
   problem->rows = args->rows;
@@ -366,4 +396,12 @@ fovea_status fv_check_weights(const fovea_weights_args *given, fv_weights_proble
   /* A number out of range selects zeros, which are to be written even if q has no rows at all. */
   problem->attention.empty = shape[0] == 0 || shape[1] == 0 || shape[2] == 0 || shape[3] == 0;
   return FOVEA_OK;
+}
+
+fovea_status fv_check_weights(const fovea_weights_args *args, fv_weights_problem *problem) {
+  return check_weights(args, problem, USE_WEIGHTS);
+}
+
+fovea_status fv_check_weights_shape(const fovea_weights_args *args, fv_weights_problem *problem) {
+  return check_weights(args, problem, USE_WEIGHTS_SHAPE);
 }

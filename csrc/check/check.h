@@ -11,11 +11,16 @@ extern "C" {
 #endif
 
 fovea_status fv_check_attention(const fovea_attention_args *args, fv_problem *problem);
-/* The rules of support and explain: as above, but no address is looked at. */
-fovea_status fv_check_attention_shape(const fovea_attention_args *args, fv_problem *problem);
 fovea_status fv_check_weights(const fovea_weights_args *args, fv_weights_problem *problem);
 fovea_status fv_check_merge(const fovea_merge_args *args, fv_merge_problem *problem);
 fovea_status fv_check_append(const fovea_kv_append_args *args, fv_append_problem *problem);
+
+/* The rules of support and explain: as above, but no address is looked at. */
+fovea_status fv_check_attention_shape(const fovea_attention_args *args, fv_problem *problem);
+fovea_status fv_check_weights_shape(const fovea_weights_args *args, fv_weights_problem *problem);
+fovea_status fv_check_merge_shape(const fovea_merge_args *args, fv_merge_problem *problem);
+fovea_status fv_check_append_shape(const fovea_kv_append_args *args, fv_append_problem *problem);
+
 fovea_status fv_check_limits(const fovea_limits *limits, fovea_limits *copy);
 fovea_status fv_check_options(const fovea_options *options, fovea_options *copy);
 

@@ -28,10 +28,10 @@ static fovea_status check_fields(const fovea_merge_args *args) {
 }
 
 /* The outputs by themselves; the parts must then have their shape. */
-static fovea_status check_merged(fovea_merge_args *args) {
+static fovea_status check_merged(fovea_merge_args *args, bool addresses) {
   const fv_name lse_name = {"lse", -1};
-  FV_TRY(fv_view_check((fv_name){"out", -1}, &merged_out, &args->out, true));
-  FV_TRY(fv_view_check(lse_name, &merged_lse, &args->lse, true));
+  FV_TRY(fv_view_check((fv_name){"out", -1}, &merged_out, &args->out, addresses));
+  FV_TRY(fv_view_check(lse_name, &merged_lse, &args->lse, addresses));
   if (args->lse.dtype == FOVEA_NONE) return FOVEA_OK;
   for (int i = 0; i < 3; ++i)
     FV_REQUIRE_AT(lse_name, &args->lse, shape, i, ==, args->out.shape[i], "");
@@ -65,28 +65,39 @@ static fovea_status check_place(fv_name name, const fovea_tensor *part, fv_name 
   return fv_view_check_disjoint(own_name, own, name, part);
 }
 
-static fovea_status check_parts(const fovea_merge_args *args) {
+static fovea_status check_parts(const fovea_merge_args *args, bool addresses) {
   const fv_name out_name = {"out", -1}, lse_name = {"lse", -1};
   bool out_in_place = false, lse_in_place = false;
   for (int32_t n = 0; n < args->count; ++n) {
     const fv_name outs_name = {"outs", n}, lses_name = {"lses", n};
     fovea_tensor out = args->outs[n], lse = args->lses[n];
-    FV_TRY(fv_view_check(outs_name, &part_out, &out, true));
+    FV_TRY(fv_view_check(outs_name, &part_out, &out, addresses));
     FV_TRY(check_part_shape(args, outs_name, &out, args->out.shape[3]));
-    FV_TRY(fv_view_check(lses_name, &part_lse, &lse, true));
+    FV_TRY(fv_view_check(lses_name, &part_lse, &lse, addresses));
     FV_TRY(check_part_shape(args, lses_name, &lse, 1));
+    if (!addresses) continue;
     FV_TRY(check_place(outs_name, &out, out_name, &args->out, lse_name, &args->lse, &out_in_place));
     FV_TRY(check_place(lses_name, &lse, lse_name, &args->lse, out_name, &args->out, &lse_in_place));
   }
   return FOVEA_OK;
 }
 
-fovea_status fv_check_merge(const fovea_merge_args *given, fv_merge_problem *problem) {
+static fovea_status check_merge(const fovea_merge_args *given, fv_merge_problem *problem,
+                                bool addresses) {
   fovea_merge_args *args = &problem->args;
   FV_TRY(FV_COPY_STRUCT(args, given, fovea_merge_args, detail_bytes));
   FV_TRY(check_fields(args));
-  FV_TRY(check_merged(args));
-  FV_TRY(
-      fv_view_check_disjoint((fv_name){"out", -1}, &args->out, (fv_name){"lse", -1}, &args->lse));
-  return check_parts(args);
+  FV_TRY(check_merged(args, addresses));
+  if (addresses)
+    FV_TRY(
+        fv_view_check_disjoint((fv_name){"out", -1}, &args->out, (fv_name){"lse", -1}, &args->lse));
+  return check_parts(args, addresses);
+}
+
+fovea_status fv_check_merge(const fovea_merge_args *args, fv_merge_problem *problem) {
+  return check_merge(args, problem, true);
+}
+
+fovea_status fv_check_merge_shape(const fovea_merge_args *args, fv_merge_problem *problem) {
+  return check_merge(args, problem, false);
 }

@@ -41,10 +41,12 @@ static const char *dimension_word(const char *field) {
   if (shape == NULL) return "";
   const int dimension = shape[strlen(".shape[")] - '0';
   if (dimension < 0 || dimension > 3) return "";
-  size_t length = strcspn(field, ".[");
+  const char *name = shape; /* what stands before .shape: "mask" of visibility.mask, "outs[3]" */
+  while (name > field && name[-1] != '.') --name;
+  const size_t length = strcspn(name, ".[");
   for (size_t i = 0; i < sizeof dimension_words / sizeof dimension_words[0]; ++i) {
     const char *tensor = dimension_words[i].tensor;
-    if (strlen(tensor) == length && strncmp(tensor, field, length) == 0)
+    if (strlen(tensor) == length && strncmp(tensor, name, length) == 0)
       return dimension_words[i].words[dimension];
   }
   return "";
@@ -150,16 +152,30 @@ fovea_status fv_rule_broken_choice(const char *field, uint32_t value, const char
                  (unsigned)value, choices);
 }
 
-fovea_status fv_rule_copy_struct(void *copy, size_t bytes, size_t first, const void *args,
-                                 const char *type) {
-  size_t given; /* by memcpy: nothing has shown yet that args is aligned */
-  if (args == NULL) return fv_fail(FOVEA_BAD_ARGUMENT, "%s: the pointer is NULL", type);
-  memcpy(&given, args, sizeof given);
+fovea_status fv_rule_check_room(const void *to, size_t first, const char *type) {
+  size_t given; /* by memcpy: nothing has shown yet that the struct is aligned */
+  if (to == NULL) return fv_fail(FOVEA_BAD_ARGUMENT, "%s: the pointer is NULL", type);
+  memcpy(&given, to, sizeof given);
   if (given < first || given > FV_STRUCT_MAX)
     return fv_fail(FOVEA_BAD_ARGUMENT,
                    "%s.struct_size is %zu, must be from %zu to %d; start with "
                    "`%s x = {.struct_size = sizeof x};`",
                    type, given, first, FV_STRUCT_MAX, type);
+  return FOVEA_OK;
+}
+
+void fv_rule_write_struct(void *to, const void *from, size_t bytes) {
+  size_t given;
+  memcpy(&given, to, sizeof given);
+  const size_t known = given < bytes ? given : bytes;
+  memcpy((char *)to + sizeof given, (const char *)from + sizeof given, known - sizeof given);
+}
+
+fovea_status fv_rule_copy_struct(void *copy, size_t bytes, size_t first, const void *args,
+                                 const char *type) {
+  size_t given;
+  FV_TRY(fv_rule_check_room(args, first, type));
+  memcpy(&given, args, sizeof given);
   /* A struct of a newer header: what this library does not know must be at its default. */
   for (size_t i = bytes; i < given; ++i) {
     if (((const unsigned char *)args)[i] != 0)

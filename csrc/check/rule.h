@@ -59,7 +59,15 @@ fovea_status fv_rule_copy_struct(void *copy, size_t bytes, size_t first, const v
 
 /* Copies *from into *to; last: the last field of the struct's first release. */
 #define FV_COPY_STRUCT(to, from, type, last) \
-  fv_rule_copy_struct(to, sizeof(type), offsetof(type, last) + sizeof((to)->last), from, #type)
+  fv_rule_copy_struct(to, sizeof(type), FV_FIRST_BYTES(type, last), from, #type)
+
+/* Whether a struct that the library fills in is there and has a size of some release, and the way
+ * back: what the caller's has room for. Its struct_size stays. */
+fovea_status fv_rule_check_room(const void *to, size_t first, const char *type);
+void fv_rule_write_struct(void *to, const void *from, size_t bytes);
+
+/* Bytes of a struct up to and with `last`, the last field of its first release. */
+#define FV_FIRST_BYTES(type, last) (offsetof(type, last) + sizeof(((type *)0)->last))
 
 #define FV_REQUIRE(field, op, bound, remedy)                                             \
   do {                                                                                   \
@@ -77,6 +85,14 @@ fovea_status fv_rule_copy_struct(void *copy, size_t bytes, size_t first, const v
     if (!(fv_left op fv_right))                                                              \
       return fv_rule_broken_at(owner, index,                                                 \
                                &(fv_rule){#member, #op, #bound, remedy, fv_left, fv_right}); \
+  } while (0)
+
+/* The reserved words of a room, which this library cannot know. */
+#define FV_REQUIRE_ZEROS(owner, object, member)                                                \
+  do {                                                                                         \
+    for (int fv_word = 0; fv_word < (int)(sizeof(object)->member / sizeof(object)->member[0]); \
+         ++fv_word)                                                                            \
+      FV_REQUIRE_AT(((fv_name){owner, -1}), object, member, fv_word, ==, 0, "");               \
   } while (0)
 
 /* Every number divides 0; 0 divides nothing else. */

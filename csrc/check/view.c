@@ -179,22 +179,32 @@ fovea_status fv_view_check_arrays(const fv_array *arrays, int count, bool addres
   return FOVEA_OK;
 }
 
-fovea_status fv_view_check_pages(const fovea_pages *pages, int64_t sequences,
+fovea_status fv_check_sequences(const fovea_sequences *sequences) {
+  FV_REQUIRE(sequences->count, >=, 0, "");
+  FV_REQUIRE(sequences->count, <=, INT32_MAX, "");
+  FV_REQUIRE_ZEROS("sequences.pages", &sequences->pages, reserved);
+  FV_REQUIRE_ZEROS("sequences", sequences, reserved);
+  return FOVEA_OK;
+}
+
+fovea_status fv_view_check_pages(const fovea_sequences *sequences, int64_t count,
                                  const fovea_tensor *cache) {
-  FV_REQUIRE(pages->row_stride, >=, 0, "");
-  FV_REQUIRE(pages->count, >=, 0, "");
-  FV_REQUIRE(pages->count, <=, INT32_MAX, "");
-  if (pages->ids == NULL) {
-    FV_REQUIRE_ABSENT(pages->v_ids, "without pages.ids");
-    FV_REQUIRE_ABSENT(pages->offsets, "without pages.ids");
-    FV_REQUIRE(pages->row_stride, ==, 0, "without pages.ids nothing is paged");
-    FV_REQUIRE(pages->count, ==, 0, "without pages.ids nothing is paged");
+  FV_REQUIRE(sequences->pages.row_stride, >=, 0, "");
+  FV_REQUIRE(sequences->pages.count, >=, 0, "");
+  FV_REQUIRE(sequences->pages.count, <=, INT32_MAX, "");
+  if (sequences->pages.ids == NULL) {
+    FV_REQUIRE_ABSENT(sequences->pages.v_ids, "without pages.ids");
+    FV_REQUIRE_ABSENT(sequences->pages.offsets, "without pages.ids");
+    FV_REQUIRE(sequences->pages.row_stride, ==, 0, "without pages.ids nothing is paged");
+    FV_REQUIRE(sequences->pages.count, ==, 0, "without pages.ids nothing is paged");
     return FOVEA_OK;
   }
-  if (sequences > 0 && cache->shape[0] > 0)
-    FV_REQUIRE(pages->count, >=, 1, "it counts the ids of a sequence, or with offsets all ids");
-  if (pages->offsets == NULL && sequences > 1)
-    FV_REQUIRE(pages->row_stride, >=, pages->count, "each sequence has a row of ids");
+  if (count > 0 && cache->shape[0] > 0)
+    FV_REQUIRE(sequences->pages.count, >=, 1,
+               "it counts the ids of a sequence, or with offsets all ids");
+  if (sequences->pages.offsets == NULL && count > 1)
+    FV_REQUIRE(sequences->pages.row_stride, >=, sequences->pages.count,
+               "each sequence has a row of ids");
   return FOVEA_OK;
 }
 

@@ -73,8 +73,12 @@ static inline fv_wide fv_view_row_elements(int64_t rows, int64_t stride, int64_t
   return rows == 0 ? 0 : (fv_wide)(rows - 1) * stride + length;
 }
 
-/* The rules of a page table into the pages of `cache`, and how many ids it has. */
-fovea_status fv_view_check_pages(const fovea_pages *pages, int64_t sequences,
+/* What the room's fields are by themselves. */
+fovea_status fv_check_sequences(const fovea_sequences *sequences);
+
+/* The rules of a page table of `count` sequences into the pages of `cache`, and how many ids it
+ * has. */
+fovea_status fv_view_check_pages(const fovea_sequences *sequences, int64_t count,
                                  const fovea_tensor *cache);
 fv_wide fv_view_page_ids(const fovea_pages *pages, int64_t sequences);
 

@@ -33,7 +33,7 @@ void fv_mask_scores(fv_attend_worker *w, const fv_row_mask *mask, fv_range windo
   const fv_attend_job *job = w->job;
   const fv_problem *p = job->problem;
   if (job->scores_are_logits) {
-    job->kernels->scale_scores(scores + from, to - from, p->scale, p->args.softcap);
+    job->kernels->scale_scores(scores + from, to - from, p->scale, p->args.logits.softcap);
   }
   if (job->row_masks) {
     mask_elements(w, mask, from, to, scores);
@@ -101,7 +101,7 @@ void fv_store_result(const fv_attend_job *job, const fv_sequence *sequence, int6
   row_total total = {state.maximum, state.sum};
   double rescale = 1;
   if (!job->scores_are_logits) total.maximum *= p->scale;
-  if (p->args.sinks) rescale = add_sink(p->args.sinks[head], &total);
+  if (p->args.logits.sinks) rescale = add_sink(p->args.logits.sinks[head], &total);
 
   /* A row of nothing but NaN has the maximum -inf too, since NaN is never larger; its sum is NaN.
    */

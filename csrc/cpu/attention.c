@@ -170,9 +170,9 @@ static void start_job(const fv_problem *problem, const fv_plan *plan, fv_attend_
   job->plan = plan;
   job->kernels = kernels_for(((const fv_cpu_row *)plan->kernel)->isa);
   job->layout = fv_tile_layout_for(plan->tile_q, plan->tile_kv, problem->dim, problem->dim_v);
-  job->scores_are_logits = a->softcap > 0 || a->alibi_slopes || a->bias.dtype;
-  job->element_masks = a->mask.dtype || a->bias.dtype || a->tree.bits;
-  job->row_masks = job->element_masks || a->alibi_slopes || a->prefix_lengths;
+  job->scores_are_logits = a->logits.softcap > 0 || a->logits.alibi_slopes || a->logits.bias.dtype;
+  job->element_masks = a->visibility.mask.dtype || a->logits.bias.dtype || a->visibility.tree.bits;
+  job->row_masks = job->element_masks || a->logits.alibi_slopes || a->visibility.prefix_lengths;
   job->score_factor = job->scores_are_logits ? log2_e : problem->scale * log2_e;
   job->slot_doubles = plan->slot_bytes / sizeof(double);
   job->partials = (double *)((char *)a->workspace + plan->scratch_bytes * (size_t)plan->workers);

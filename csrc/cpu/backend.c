@@ -52,7 +52,7 @@ static void describe_cpu(const fovea_handle *handle, fovea_info *info) {
 
 static const char *kernel_name(int32_t index) {
   const fv_cpu_row *row = fv_cpu_row_at(index);
-  return row ? row->kernel.name : NULL;
+  return row ? row->kernel.name : fv_host_kernel_name(index - fv_cpu_row_count());
 }
 
 static fovea_status plan_attention(const fovea_handle *handle, const fv_problem *problem,
@@ -81,6 +81,8 @@ const fv_backend fv_cpu_backend = {.name = "cpu",
                                    .describe = describe_cpu,
                                    .kernel_name = kernel_name,
                                    .plan = plan_attention,
+                                   .choose_merge = fv_host_choose_merge,
+                                   .choose_append = fv_host_choose_append,
                                    .workspace = workspace,
                                    .attention = attention,
                                    .merge = fv_host_merge,

@@ -44,7 +44,7 @@ static void find_range(const fv_key_source *source, fv_range keys, fv_key_tile *
   keys.end = fv_min(keys.end, tile->begin + tile->to);
   if (keys.begin >= keys.end) return;
   memset(tile->live + (keys.begin - tile->begin), 1, (size_t)(keys.end - keys.begin));
-  find_rows(source, &a->k, a->pages.ids, keys, tile, tile->k, errors);
+  find_rows(source, &a->k, a->sequences.pages.ids, keys, tile, tile->k, errors);
   find_rows(source, &a->v, fv_v_page_ids(source->problem), keys, tile, tile->v, errors);
 }
 
@@ -93,8 +93,8 @@ static void widen_rows(const fv_key_source *source, const fv_tile_kernels *kerne
 void fv_key_tile_widen_k(const fv_key_source *source, const fv_tile_kernels *kernels,
                          fv_key_tile *tile, int32_t from, int32_t to, float *to_rows) {
   const fovea_attention_args *a = &source->problem->args;
-  widen_rows(source, kernels, &a->k, &a->k_scale, a->pages.ids, tile, (fv_range){from, to}, tile->k,
-             to_rows);
+  widen_rows(source, kernels, &a->k, &a->k_scale, a->sequences.pages.ids, tile,
+             (fv_range){from, to}, tile->k, to_rows);
 }
 
 void fv_key_tile_widen_v(const fv_key_source *source, const fv_tile_kernels *kernels,

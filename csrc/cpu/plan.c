@@ -17,6 +17,10 @@ const fv_cpu_row *fv_cpu_row_at(int32_t index) {
   return index >= 0 && index < ROW_COUNT ? &rows[index] : NULL;
 }
 
+int32_t fv_cpu_row_count(void) {
+  return ROW_COUNT;
+}
+
 /* The first row that the processor can run: rows are ordered best first, and the last runs
  * anywhere. */
 static const fv_kernel *choose_kernel(const fv_cpu_facts *facts) {

@@ -23,6 +23,7 @@ typedef struct fv_cpu_row {
 
 /* Row `index` of the table, or NULL. */
 const fv_cpu_row *fv_cpu_row_at(int32_t index);
+int32_t fv_cpu_row_count(void);
 
 /* Every problem has a plan. */
 void fv_plan_cpu(const fv_cpu_facts *facts, const fv_problem *problem, fv_plan *plan);

@@ -51,8 +51,8 @@ static void set_rope(const fovea_rope *rope, fv_append_params *params) {
   if (!rope->cos) return;
   params->cos = rope->cos;
   params->sin = rope->sin;
-  params->rope_positions = rope->positions;
-  params->rope_stride = rope->positions > 1 ? rope->stride : 0;
+  params->rope_positions = rope->rows;
+  params->rope_stride = rope->rows > 1 ? rope->stride : 0;
   params->sides[0].half = rope->rotary_dim / 2;
   if (rope->style == FOVEA_ROPE_INTERLEAVED) params->flags |= FV_APPEND_INTERLEAVED;
   if (is_table_aligned(rope)) params->flags |= FV_APPEND_TABLE_ALIGNED;
@@ -60,10 +60,11 @@ static void set_rope(const fovea_rope *rope, fv_append_params *params) {
 
 /* k comes first if it is there: only keys are rotated. */
 static void set_sides(const fovea_kv_append_args *a, fv_append_params *params) {
-  const int32_t *v_ids = a->pages.v_ids ? a->pages.v_ids : a->pages.ids;
+  const int32_t *v_ids =
+      a->sequences.pages.v_ids ? a->sequences.pages.v_ids : a->sequences.pages.ids;
   const fovea_tensor *cache = a->k_cache.dtype ? &a->k_cache : &a->v_cache;
   if (a->k_new.dtype) {
-    params->sides[params->side_count++] = make_side(&a->k_new, &a->k_cache, a->pages.ids);
+    params->sides[params->side_count++] = make_side(&a->k_new, &a->k_cache, a->sequences.pages.ids);
   }
   if (a->v_new.dtype) {
     params->sides[params->side_count++] = make_side(&a->v_new, &a->v_cache, v_ids);
@@ -74,16 +75,16 @@ static void set_sides(const fovea_kv_append_args *a, fv_append_params *params) {
 
 static fv_append_params make_params(const fv_append_problem *problem) {
   const fovea_kv_append_args *a = &problem->args;
-  fv_append_params params = {.new_offsets = a->new_offsets,
-                             .kv_lengths = a->kv_lengths,
-                             .page_offsets = a->pages.offsets,
-                             .positions = a->positions,
+  fv_append_params params = {.new_offsets = a->sequences.q_offsets,
+                             .kv_lengths = a->sequences.kv_lengths,
+                             .page_offsets = a->sequences.pages.offsets,
+                             .positions = a->rope.positions,
                              .slots = a->slots,
                              .errors = a->errors,
                              .sequences = problem->sequences,
                              .rows = problem->rows,
-                             .page_stride = a->pages.row_stride,
-                             .page_count = a->pages.count,
+                             .page_stride = a->sequences.pages.row_stride,
+                             .page_count = a->sequences.pages.count,
                              .heads = problem->heads_kv,
                              .flags = problem->packed ? FV_APPEND_PACKED : 0};
   set_sides(a, &params);
@@ -91,19 +92,26 @@ static fv_append_params make_params(const fv_append_problem *problem) {
   return params;
 }
 
-fovea_status fv_launch_cuda_append(const fv_cuda_device *device, const fv_append_problem *problem,
-                                   fovea_stream stream) {
+fovea_status fv_choose_cuda_append(const fv_append_problem *problem, int32_t *row) {
   const fovea_kv_append_args *a = &problem->args;
-  const double heads = count_heads(problem);
-  if (problem->empty || heads == 0) return FOVEA_OK;
   if (fv_dtype_is_8bit(a->k_cache.dtype) || fv_dtype_is_8bit(a->v_cache.dtype)) {
     return fv_fail(FOVEA_UNSUPPORTED, "no CUDA kernel appends to an 8-bit %s; the CPU does",
                    fv_dtype_is_8bit(a->k_cache.dtype) ? "k_cache" : "v_cache");
   }
+  *row = FV_CUDA_APPEND_FIRST;
+  return FOVEA_OK;
+}
+
+fovea_status fv_launch_cuda_append(const fv_cuda_device *device, const fv_append_problem *problem,
+                                   fovea_stream stream) {
+  const double heads = count_heads(problem);
+  int32_t row;
+  if (problem->empty || heads == 0) return FOVEA_OK;
+  FV_TRY(fv_choose_cuda_append(problem, &row));
   fv_append_params params = make_params(problem);
   const int32_t threads = row_threads[0], most = FV_APPEND_RESIDENT * device->facts.sm_count;
   const double ctas = heads / (threads / 32); /* a warp for each head */
-  const fv_cuda_launch launch = {.row = FV_CUDA_APPEND_FIRST,
+  const fv_cuda_launch launch = {.row = row,
                                  .grid = ctas < 1      ? 1
                                          : ctas < most ? (int32_t)ctas
                                                        : most,

@@ -29,7 +29,7 @@ static void set_mask(const fovea_tensor *mask, fv_attention_params *params) {
 }
 
 static void set_pages(const fv_problem *problem, fv_attention_params *params) {
-  const fovea_pages *pages = &problem->args.pages;
+  const fovea_pages *pages = &problem->args.sequences.pages;
   if (!problem->paged) return;
   params->pages = (fv_device_pages){.k_ids = pages->ids,
                                     .v_ids = pages->v_ids ? pages->v_ids : pages->ids,
@@ -44,21 +44,21 @@ static void set_pages(const fv_problem *problem, fv_attention_params *params) {
  * is what the kernel needs. */
 static void set_logits(const fv_problem *problem, fv_attention_params *params) {
   static const float log2_e = 1.44269504f;
-  float softcap = problem->args.softcap;
+  float softcap = problem->args.logits.softcap;
   params->scale_log2e = (softcap > 0 ? softcap : problem->scale) * log2_e;
   params->softcap_scale = softcap > 0 ? 2 * log2_e * (problem->scale / softcap) : 0;
-  params->sinks = problem->args.sinks;
+  params->sinks = problem->args.logits.sinks;
 }
 
 static void set_positions(const fv_problem *problem, fv_attention_params *params) {
   const fovea_attention_args *a = &problem->args;
-  params->q_position = a->q_position;
-  params->kv_first = a->kv_first;
-  params->kv_position = a->kv_position;
+  params->q_position = a->positions.q;
+  params->kv_first = a->sequences.kv_first;
+  params->kv_position = a->positions.kv;
   params->key_stride = problem->kv_position_stride;
   params->window_left = problem->window_left;
-  params->window_right = a->causal ? 0 : problem->window_right;
-  if (a->alignment == FOVEA_ALIGN_TOP_LEFT) params->flags |= FV_FLAG_TOP_LEFT;
+  params->window_right = a->visibility.causal ? 0 : problem->window_right;
+  if (a->positions.alignment == FOVEA_ALIGN_TOP_LEFT) params->flags |= FV_FLAG_TOP_LEFT;
 }
 
 static void set_schedule(const fv_plan *plan, const fv_problem *problem,
@@ -92,9 +92,9 @@ static fv_attention_params make_params(const fv_plan *plan, const fv_problem *pr
       .v = fv_cuda_view(&a->v),
       .out = fv_cuda_view(&a->out),
       .lse = fv_cuda_view(&a->lse),
-      .q_offsets = a->q_offsets,
-      .kv_offsets = a->kv_offsets,
-      .kv_lengths = a->kv_lengths,
+      .q_offsets = a->sequences.q_offsets,
+      .kv_offsets = a->sequences.kv_offsets,
+      .kv_lengths = a->sequences.kv_lengths,
       .errors = a->errors,
       .sequences = problem->sequences,
       .tiles = plan->tiles_bound,
@@ -110,7 +110,7 @@ static fv_attention_params make_params(const fv_plan *plan, const fv_problem *pr
       .aligned = aligned_bit(&a->q, FV_ALIGNED_Q) | aligned_bit(&a->k, FV_ALIGNED_K) |
                  aligned_bit(&a->v, FV_ALIGNED_V) | aligned_bit(&a->out, FV_ALIGNED_OUT),
   };
-  set_mask(&a->mask, &params);
+  set_mask(&a->visibility.mask, &params);
   set_pages(problem, &params);
   set_positions(problem, &params);
   set_logits(problem, &params);

@@ -56,6 +56,33 @@ static fovea_status plan_attention(const fovea_handle *handle, const fv_problem 
   return fv_plan_cuda(&fv_cuda_device_of(handle)->facts, problem, plan);
 }
 
+static fovea_status choose_weights(const fovea_handle *handle, const fv_weights_problem *problem,
+                                   fv_choice *choice) {
+  (void)handle, (void)problem, (void)choice;
+  return fv_fail(FOVEA_UNSUPPORTED, "no CUDA kernel covers fovea_attention_weights; the CPU does");
+}
+
+static fovea_status choose_merge(const fovea_handle *handle, const fv_merge_problem *problem,
+                                 fv_choice *choice) {
+  int32_t row;
+  (void)handle;
+  FV_TRY(fv_choose_cuda_merge(problem, &row));
+  choice->kernel = kernel_name(row);
+  snprintf(choice->reason, sizeof choice->reason, "the smallest that takes %d parts",
+           (int)problem->args.count);
+  return FOVEA_OK;
+}
+
+static fovea_status choose_append(const fovea_handle *handle, const fv_append_problem *problem,
+                                  fv_choice *choice) {
+  int32_t row;
+  (void)handle;
+  FV_TRY(fv_choose_cuda_append(problem, &row));
+  choice->kernel = kernel_name(row);
+  snprintf(choice->reason, sizeof choice->reason, "caches of f32, f16 and bf16, every rotation");
+  return FOVEA_OK;
+}
+
 static size_t workspace(const fovea_handle *handle, const fovea_limits *limits) {
   return fv_cuda_workspace(&fv_cuda_device_of(handle)->facts, limits);
 }
@@ -71,8 +98,9 @@ static fovea_status attention(const fovea_handle *handle, const fv_plan *plan,
 
 static fovea_status weights(const fovea_handle *handle, const fv_weights_problem *problem,
                             fovea_stream stream) {
-  (void)handle, (void)problem, (void)stream;
-  return fv_fail(FOVEA_UNSUPPORTED, "no CUDA kernel covers fovea_attention_weights; the CPU does");
+  fv_choice choice;
+  (void)stream;
+  return choose_weights(handle, problem, &choice);
 }
 
 static fovea_status merge(const fovea_handle *handle, const fv_merge_problem *problem,
@@ -93,6 +121,9 @@ const fv_backend fv_cuda_backend = {.name = "cuda",
                                     .explain_absence = fv_cuda_describe,
                                     .kernel_name = kernel_name,
                                     .plan = plan_attention,
+                                    .choose_weights = choose_weights,
+                                    .choose_merge = choose_merge,
+                                    .choose_append = choose_append,
                                     .workspace = workspace,
                                     .prepare = prepare,
                                     .attention = attention,

@@ -57,25 +57,33 @@ static void make_params(const fovea_merge_args *a, int32_t room, fv_merge_params
   memset(&params->parts[a->count], 0, (size_t)(room - a->count) * sizeof params->parts[0]);
 }
 
+fovea_status fv_choose_cuda_merge(const fv_merge_problem *problem, int32_t *row) {
+  const int32_t count = problem->args.count;
+  int32_t i = 0;
+  while (i < ROWS && row_parts[i] < count) ++i;
+  if (i == ROWS) {
+    return fv_fail(FOVEA_UNSUPPORTED,
+                   "count is %d: no CUDA kernel merges more than %d parts at a time; the CPU does",
+                   (int)count, FV_MERGE_PARTS);
+  }
+  *row = FV_CUDA_MERGE_FIRST + i;
+  return FOVEA_OK;
+}
+
 fovea_status fv_launch_cuda_merge(const fv_cuda_device *device, const fv_merge_problem *problem,
                                   fovea_stream stream) {
   const fovea_merge_args *a = &problem->args;
   const int64_t *shape = a->out.shape;
   fv_merge_params params;
-  int32_t row = 0;
+  int32_t row;
   /* Without elements and lse the extents bound no memory, and their product could overflow. */
   if (shape[3] == 0 && a->lse.dtype == FOVEA_NONE) return FOVEA_OK;
   if (shape[0] == 0 || shape[1] == 0 || shape[2] == 0) return FOVEA_OK;
-  while (row < ROWS && row_parts[row] < a->count) ++row;
-  if (row == ROWS) {
-    return fv_fail(FOVEA_UNSUPPORTED,
-                   "count is %d: no CUDA kernel merges more than %d parts at a time; the CPU does",
-                   (int)a->count, FV_MERGE_PARTS);
-  }
-  make_params(a, row_parts[row], &params);
+  FV_TRY(fv_choose_cuda_merge(problem, &row));
+  make_params(a, row_parts[row - FV_CUDA_MERGE_FIRST], &params);
   const int64_t ctas = fv_ceil_div(params.head.rows, FV_MERGE_THREADS / params.head.lanes);
   const fv_cuda_launch launch = {
-      .row = FV_CUDA_MERGE_FIRST + row,
+      .row = row,
       .grid = (int32_t)fv_min(ctas, (int64_t)FV_MERGE_RESIDENT * device->facts.sm_count),
       .threads = FV_MERGE_THREADS,
       .params = &params};

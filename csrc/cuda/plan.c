@@ -53,7 +53,8 @@ static bool has_other_types(const fovea_attention_args *a) {
 
 /* A padding mask has one line of keys per sequence. */
 static bool has_mask_of_rows(const fovea_attention_args *a) {
-  return a->mask.dtype && (a->mask.shape[1] != 1 || a->mask.shape[2] != 1);
+  return a->visibility.mask.dtype &&
+         (a->visibility.mask.shape[1] != 1 || a->visibility.mask.shape[2] != 1);
 }
 
 /* The first feature of the call that no kernel has; NULL: none. */
@@ -66,11 +67,11 @@ static const char *find_missing(const fv_problem *p) {
       {a->q.dtype != FOVEA_F16 && a->q.dtype != FOVEA_BF16, "a q that is not f16 or bf16"},
       {has_other_types(a), "k, v or out of another dtype than q"},
       {has_scales(a), "scales"},
-      {a->prefix_lengths != NULL, "prefix_lengths"},
+      {a->visibility.prefix_lengths != NULL, "prefix_lengths"},
       {has_mask_of_rows(a), "masks that differ between rows or heads"},
-      {a->tree.bits != NULL, "tree masks"},
-      {a->bias.dtype != FOVEA_NONE, "a bias"},
-      {a->alibi_slopes != NULL, "ALiBi"},
+      {a->visibility.tree.bits != NULL, "tree masks"},
+      {a->logits.bias.dtype != FOVEA_NONE, "a bias"},
+      {a->logits.alibi_slopes != NULL, "ALiBi"},
   };
   for (size_t i = 0; i < sizeof features / sizeof features[0]; ++i) {
     if (features[i].present) return features[i].name;

@@ -42,7 +42,7 @@ static bool is_narrow(const fv_problem *p) {
 /* Lengths that only the device knows, or fewer tiles than keep the device busy. Under BATCH and
  * PHASE this choice must not depend on device or batch, or bits would. */
 static bool is_scheduled(const fv_problem *p, int64_t tiles, int32_t workers) {
-  if (p->q_packed || p->kv_packed || p->args.pages.offsets || is_narrow(p)) return true;
+  if (p->q_packed || p->kv_packed || p->args.sequences.pages.offsets || is_narrow(p)) return true;
   return p->args.reproducible == FOVEA_REPRODUCIBLE_RUN &&
          tiles < (int64_t)TILES_PER_WORKER * workers;
 }

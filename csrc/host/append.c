@@ -244,10 +244,10 @@ static bool find_token(const work *work, const sequence *sequence, int64_t row, 
   }
   token->batch = packed ? 0 : sequence->index;
   token->row = row;
-  token->position = args->positions ? args->positions[number] : n;
+  token->position = args->rope.positions ? args->rope.positions[number] : n;
   bool skipped_by_caller = args->slots && args->slots[number] < 0;
   if (args->rope.cos && !skipped_by_caller &&
-      (token->position < 0 || token->position >= args->rope.positions)) {
+      (token->position < 0 || token->position >= args->rope.rows)) {
     *errors |= FOVEA_BAD_POSITION;
     return false;
   }
@@ -257,11 +257,11 @@ static bool find_token(const work *work, const sequence *sequence, int64_t row, 
 /* Moves on to sequence `index`: its rows of the new tensors and its pages. */
 static void next_sequence(const work *work, int64_t index, sequence *sequence) {
   const fv_append_problem *problem = work->problem;
-  const fovea_pages *pages = &problem->args.pages;
+  const fovea_pages *pages = &problem->args.sequences.pages;
   sequence->index = index;
   sequence->errors = 0;
   if (problem->packed) {
-    sequence->rows = fv_packed_range(problem->args.new_offsets, index, problem->rows,
+    sequence->rows = fv_packed_range(problem->args.sequences.q_offsets, index, problem->rows,
                                      sequence->rows.end, &sequence->errors);
   } else {
     sequence->rows = (fv_range){0, problem->rows};
@@ -279,7 +279,7 @@ static void next_sequence(const work *work, int64_t index, sequence *sequence) {
 
 /* With slots nothing depends on lengths: RoPE must have positions then. */
 static bool read_length(const work *work, sequence *sequence) {
-  const int32_t *lengths = work->problem->args.kv_lengths;
+  const int32_t *lengths = work->problem->args.sequences.kv_lengths;
   sequence->length = lengths ? lengths[sequence->index] : 0;
   if (sequence->length >= 0) return true;
   sequence->errors |= FOVEA_BAD_LENGTH;
@@ -331,9 +331,10 @@ static double count_elements(const work *work) {
 void fv_append_tokens(const fv_append_problem *problem, fv_parallel parallel) {
   const fovea_kv_append_args *args = &problem->args;
   const fovea_rope *rope = args->rope.cos ? &args->rope : NULL;
-  const int32_t *v_ids = args->pages.v_ids ? args->pages.v_ids : args->pages.ids;
+  const int32_t *v_ids =
+      args->sequences.pages.v_ids ? args->sequences.pages.v_ids : args->sequences.pages.ids;
   work work = {.problem = problem};
-  add_side(&work, &args->k_new, &args->k_cache, &args->k_scale, args->pages.ids, rope);
+  add_side(&work, &args->k_new, &args->k_cache, &args->k_scale, args->sequences.pages.ids, rope);
   add_side(&work, &args->v_new, &args->v_cache, &args->v_scale, v_ids, NULL);
   double elements = count_elements(&work);
   /* Also because rows without elements take no memory: there may be 2^62 to walk for nothing. */

@@ -1,6 +1,7 @@
 /* device.c - see device.h. */
 #include "csrc/host/device.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "csrc/host/append.h"
@@ -38,6 +39,29 @@ void fv_host_close(fovea_handle *handle) {
   fv_host_device *device = handle->state;
   if (device->pool) fv_pool_destroy(device->pool);
   free(device);
+}
+
+static const char merge_kernel[] = "fovea_merge_host";
+static const char append_kernel[] = "fovea_kv_append_host";
+
+const char *fv_host_kernel_name(int32_t index) {
+  return index == 0 ? merge_kernel : index == 1 ? append_kernel : NULL;
+}
+
+fovea_status fv_host_choose_merge(const fovea_handle *handle, const fv_merge_problem *problem,
+                                  fv_choice *choice) {
+  (void)handle, (void)problem;
+  choice->kernel = merge_kernel;
+  snprintf(choice->reason, sizeof choice->reason, "any number of parts of every dtype and shape");
+  return FOVEA_OK;
+}
+
+fovea_status fv_host_choose_append(const fovea_handle *handle, const fv_append_problem *problem,
+                                   fv_choice *choice) {
+  (void)handle, (void)problem;
+  choice->kernel = append_kernel;
+  snprintf(choice->reason, sizeof choice->reason, "every cache, dtype and rotation");
+  return FOVEA_OK;
 }
 
 fovea_status fv_host_merge(const fovea_handle *handle, const fv_merge_problem *problem,

@@ -24,7 +24,14 @@ static inline fv_parallel fv_host_parallel(const fovea_handle *handle) {
 fovea_status fv_host_open(fovea_handle *handle, const fovea_options *options, size_t bytes);
 void fv_host_close(fovea_handle *handle);
 
-/* fovea_merge and fovea_kv_append, which the devices of the host share. */
+/* fovea_merge and fovea_kv_append, which the devices of the host share. Both cover all of the
+ * header. */
+fovea_status fv_host_choose_merge(const fovea_handle *handle, const fv_merge_problem *problem,
+                                  fv_choice *choice);
+fovea_status fv_host_choose_append(const fovea_handle *handle, const fv_append_problem *problem,
+                                   fv_choice *choice);
+/* Kernel `index` of those two, or NULL. */
+const char *fv_host_kernel_name(int32_t index);
 fovea_status fv_host_merge(const fovea_handle *handle, const fv_merge_problem *problem,
                            fovea_stream stream);
 fovea_status fv_host_append(const fovea_handle *handle, const fv_append_problem *problem,

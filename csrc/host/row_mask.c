@@ -17,7 +17,7 @@ static int64_t row_offset(const fovea_tensor *t, int64_t sequence, int64_t row, 
 
 static void set_mask(const fv_problem *p, const fv_sequence *s, int64_t row, int64_t head,
                      fv_row_mask *m) {
-  const fovea_tensor *mask = &p->args.mask;
+  const fovea_tensor *mask = &p->args.visibility.mask;
   if (mask->dtype == FOVEA_NONE) return;
   m->outside |= row >= readable(mask->shape[1]);
   m->mask = (const uint8_t *)mask->data + (m->outside ? 0 : row_offset(mask, s->index, row, head));
@@ -31,7 +31,7 @@ static int64_t element_size(uint32_t dtype) {
 
 static void set_bias(const fv_problem *p, const fv_sequence *s, int64_t row, int64_t head,
                      fv_row_mask *m) {
-  const fovea_tensor *bias = &p->args.bias;
+  const fovea_tensor *bias = &p->args.logits.bias;
   if (bias->dtype == FOVEA_NONE) return;
   m->outside |= row >= readable(bias->shape[1]);
   int64_t offset = m->outside ? 0 : row_offset(bias, s->index, row, head);
@@ -43,7 +43,7 @@ static void set_bias(const fv_problem *p, const fv_sequence *s, int64_t row, int
 
 /* The words of the row, as far as they exist: bits past them are unreadable. */
 static void set_tree(const fv_problem *p, const fv_sequence *s, int64_t row, fv_row_mask *m) {
-  const fovea_tree_mask *tree = &p->args.tree;
+  const fovea_tree *tree = &p->args.visibility.tree;
   if (!tree->bits) return;
   int64_t row_words = fv_ceil_div(s->tree_len, 32);
   int64_t start = s->tree_start + row * row_words;
@@ -64,8 +64,9 @@ fv_row_mask fv_row_mask_for(const fv_problem *problem, const fv_sequence *sequen
   set_bias(problem, sequence, row, head, &m);
   set_tree(problem, sequence, row, &m);
   m.plain = !m.mask && !m.bias && !m.tree;
-  if (problem->args.alibi_slopes) {
-    m.slope = problem->args.alibi_slopes[sequence->index * problem->args.alibi_stride + head];
+  if (problem->args.logits.alibi_slopes) {
+    m.slope = problem->args.logits
+                  .alibi_slopes[sequence->index * problem->args.logits.alibi_stride + head];
   }
   m.row_position = sequence->mask.row_origin + row;
   m.key_origin = sequence->mask.key_origin;

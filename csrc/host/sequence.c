@@ -21,7 +21,7 @@ static void place_queries(const fv_problem *p, fv_sequence_cursor *cursor, fv_se
   s->len_q = p->rows;
   if (p->q_packed) {
     fv_range rows =
-        fv_packed_range(p->args.q_offsets, s->index, p->rows, cursor->q_end, &s->errors);
+        fv_packed_range(p->args.sequences.q_offsets, s->index, p->rows, cursor->q_end, &s->errors);
     cursor->q_end = rows.end;
     s->q_begin = rows.begin;
     s->len_q = rows.end - rows.begin;
@@ -30,12 +30,12 @@ static void place_queries(const fv_problem *p, fv_sequence_cursor *cursor, fv_se
 
 /* Returns how many keys there is room for. */
 static int64_t place_keys(const fv_problem *p, fv_sequence_cursor *cursor, fv_sequence *s) {
-  const fovea_pages *pages = &p->args.pages;
+  const fovea_pages *pages = &p->args.sequences.pages;
   s->kv_batch = p->kv_packed ? 0 : s->index;
   s->kv_begin = 0;
   s->page_begin = 0;
   if (p->kv_packed) {
-    fv_range keys = fv_packed_range(p->args.kv_offsets, s->index, p->args.k.shape[1],
+    fv_range keys = fv_packed_range(p->args.sequences.kv_offsets, s->index, p->args.k.shape[1],
                                     cursor->kv_end, &s->errors);
     cursor->kv_end = keys.end;
     s->kv_begin = keys.begin;
@@ -56,11 +56,11 @@ static int64_t place_keys(const fv_problem *p, fv_sequence_cursor *cursor, fv_se
 static void place_positions(const fv_problem *p, fv_sequence *s) {
   const fovea_attention_args *a = &p->args;
   fv_position_mask *mask = &s->mask;
-  mask->key_origin = a->kv_position ? a->kv_position[s->index] : 0;
+  mask->key_origin = a->positions.kv ? a->positions.kv[s->index] : 0;
   mask->key_stride = p->kv_position_stride;
-  if (a->q_position) {
-    mask->row_origin = a->q_position[s->index];
-  } else if (a->alignment == FOVEA_ALIGN_TOP_LEFT) {
+  if (a->positions.q) {
+    mask->row_origin = a->positions.q[s->index];
+  } else if (a->positions.alignment == FOVEA_ALIGN_TOP_LEFT) {
     mask->row_origin = 0;
   } else {
     int64_t last_key = mask->key_origin + (mask->len - 1) * mask->key_stride;
@@ -68,17 +68,17 @@ static void place_positions(const fv_problem *p, fv_sequence *s) {
   }
   mask->window_left = p->window_left;
   mask->window_right = p->window_right;
-  if (a->causal) mask->window_right = 0;
+  if (a->visibility.causal) mask->window_right = 0;
   mask->prefix_end = 0;
-  if (a->prefix_lengths) {
-    mask->prefix_end =
-        fv_keys_below(a->prefix_lengths[s->index], mask->key_origin, mask->key_stride, mask->len);
+  if (a->visibility.prefix_lengths) {
+    mask->prefix_end = fv_keys_below(a->visibility.prefix_lengths[s->index], mask->key_origin,
+                                     mask->key_stride, mask->len);
   }
 }
 
 /* Without bits there are no lengths and starts either (check/attention.c), and nobody asks. */
 static void place_tree(const fv_problem *p, fv_sequence *s) {
-  const fovea_tree_mask *tree = &p->args.tree;
+  const fovea_tree *tree = &p->args.visibility.tree;
   s->tree_len = tree->lengths ? tree->lengths[s->index] : s->len_q;
   s->tree_start = tree->starts ? tree->starts[s->index] : 0;
   if (s->tree_len < 0) {
@@ -93,9 +93,9 @@ bool fv_sequence_next(const fv_problem *problem, fv_sequence_cursor *cursor, fv_
   s->errors = 0;
   place_queries(problem, cursor, s);
   int64_t room = place_keys(problem, cursor, s);
-  const int32_t *lengths = problem->args.kv_lengths;
+  const int32_t *lengths = problem->args.sequences.kv_lengths;
   s->mask.len = lengths ? clamp_length(lengths[s->index], room, &s->errors) : room;
-  const int32_t *first = problem->args.kv_first;
+  const int32_t *first = problem->args.sequences.kv_first;
   s->mask.first = first ? clamp_length(first[s->index], s->mask.len, &s->errors) : 0;
   place_positions(problem, s);
   place_tree(problem, s);

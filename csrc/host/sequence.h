@@ -53,7 +53,8 @@ bool fv_key_place(const fv_problem *problem, const fv_sequence *sequence,
 
 /* v's page table, which is k's unless it has its own. */
 static inline const int32_t *fv_v_page_ids(const fv_problem *problem) {
-  return problem->args.pages.v_ids ? problem->args.pages.v_ids : problem->args.pages.ids;
+  return problem->args.sequences.pages.v_ids ? problem->args.sequences.pages.v_ids
+                                             : problem->args.sequences.pages.ids;
 }
 
 #ifdef __cplusplus

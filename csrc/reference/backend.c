@@ -9,6 +9,7 @@
 #include "csrc/reference/reference.h"
 
 static const fv_kernel kernel = {"fovea_attention_reference_f64", 1, 1};
+static const char weights_kernel[] = "fovea_attention_weights_reference_f64";
 
 void fv_plan_reference(int32_t threads, const fv_problem *problem, fv_plan *plan) {
   *plan = (fv_plan){.kernel = &kernel,
@@ -32,12 +33,20 @@ static void describe_reference(const fovea_handle *handle, fovea_info *info) {
 }
 
 static const char *kernel_name(int32_t index) {
-  return index == 0 ? kernel.name : NULL;
+  return index == 0 ? kernel.name : index == 1 ? weights_kernel : NULL;
 }
 
 static fovea_status plan_attention(const fovea_handle *handle, const fv_problem *problem,
                                    fv_plan *plan) {
   fv_plan_reference(handle->threads, problem, plan);
+  return FOVEA_OK;
+}
+
+static fovea_status choose_weights(const fovea_handle *handle, const fv_weights_problem *problem,
+                                   fv_choice *choice) {
+  (void)handle, (void)problem;
+  choice->kernel = weights_kernel;
+  snprintf(choice->reason, sizeof choice->reason, "double precision, every feature");
   return FOVEA_OK;
 }
 
@@ -67,6 +76,9 @@ const fv_backend fv_reference_backend = {.name = "reference",
                                          .describe = describe_reference,
                                          .kernel_name = kernel_name,
                                          .plan = plan_attention,
+                                         .choose_weights = choose_weights,
+                                         .choose_merge = fv_host_choose_merge,
+                                         .choose_append = fv_host_choose_append,
                                          .workspace = workspace,
                                          .attention = attention,
                                          .weights = weights,

@@ -50,7 +50,7 @@ static bool logit(const row_context *row, int64_t key, key_logit *result) {
   fv_place place, v_place;
   float bias;
   if (!fv_sees_position(&row->mask, key)) return false;
-  if (!fv_key_place(p, row->sequence, &a->k, a->pages.ids, key, &place) ||
+  if (!fv_key_place(p, row->sequence, &a->k, a->sequences.pages.ids, key, &place) ||
       (a->v.dtype && !fv_key_place(p, row->sequence, &a->v, fv_v_page_ids(p), key, &v_place))) {
     *row->errors |= FOVEA_BAD_PAGE;
     return false;
@@ -65,7 +65,7 @@ static bool logit(const row_context *row, int64_t key, key_logit *result) {
   }
   double t = p->scale * dot;
   result->dot = fabs(t);
-  if (a->softcap > 0) t = a->softcap * tanh(t / a->softcap);
+  if (a->logits.softcap > 0) t = a->logits.softcap * tanh(t / a->logits.softcap);
   double alibi = (double)row->mask.slope * (double)fv_distance(&row->mask, key);
   result->value = t - alibi + bias;
   result->size = p->scale * dot_size + fabs(alibi) + fabs((double)bias);
@@ -139,7 +139,7 @@ static void start_row(const fv_problem *problem, const fv_sequence *sequence, in
 }
 
 static double sink_of(const fv_problem *problem, int64_t head) {
-  return problem->args.sinks ? problem->args.sinks[head] : -INFINITY;
+  return problem->args.logits.sinks ? problem->args.logits.sinks[head] : -INFINITY;
 }
 
 /* out, magnitude and noise divided by z; lse. */

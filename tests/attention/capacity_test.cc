@@ -143,9 +143,10 @@ TEST_P(Capacity, SupportAndExplainReadNoArray) {
   fovea_attention_args args = problem.args;
   int32_t *const nowhere = reinterpret_cast<int32_t *>(64);
   for (fovea_tensor *t : {&args.q, &args.k, &args.v, &args.out, &args.lse}) t->data = nullptr;
-  args.q_offsets = args.kv_offsets = args.kv_lengths = args.kv_first = nowhere;
-  args.q_position = args.kv_position = args.prefix_lengths = nowhere;
-  args.sinks = args.alibi_slopes = reinterpret_cast<float *>(nowhere);
+  args.sequences.q_offsets = args.sequences.kv_offsets = args.sequences.kv_lengths =
+      args.sequences.kv_first = nowhere;
+  args.positions.q = args.positions.kv = args.visibility.prefix_lengths = nowhere;
+  args.logits.sinks = args.logits.alibi_slopes = reinterpret_cast<float *>(nowhere);
   fovea_support support{};
   support.struct_size = sizeof support;
   EXPECT_EQ(fovea_attention_support(handle(), &args, &support), FOVEA_OK) << fovea_error_detail();

@@ -29,7 +29,7 @@ void expect_empty(const Attention &a, const std::function<bool(int64_t s, int64_
           ASSERT_EQ(outcome.at(n, i, h, d), 0.0) << a.text();
         }
         if (outcome.lse.empty()) continue;
-        const float expected = a.s.sinks ? laid.args.sinks[h] : kMinusInfinity;
+        const float expected = a.s.sinks ? laid.args.logits.sinks[h] : kMinusInfinity;
         ASSERT_EQ(outcome.lse_at(n, i, h), expected) << a.text();
       }
     }

@@ -79,17 +79,17 @@ TEST_P(Hostile, OffsetsThatDecreaseOrExceedAreClampedAndReported) {
       {10, 0, 5, 9},   {0, low, high, 0}, {high, 0, 0, 0}, {-5, -4, -3, -2}};
   for (const std::vector<int32_t> &list : lists) {
     Case rows(base().clean().contiguous().rows({3, 3, 3}).causal().s);
-    rows.args.q_offsets = list.data();
+    rows.args.sequences.q_offsets = list.data();
     expect_oracle(&rows, "bad q_offsets");
     Case keys(base().clean().contiguous().keys({3, 3, 3}).causal().s);
-    keys.args.kv_offsets = list.data();
+    keys.args.sequences.kv_offsets = list.data();
     expect_oracle(&keys, "bad kv_offsets");
     Case both(base().clean().contiguous().rows({3, 3, 3}).keys({3, 3, 3}).s);
-    both.args.q_offsets = list.data();
-    both.args.kv_offsets = list.data();
+    both.args.sequences.q_offsets = list.data();
+    both.args.sequences.kv_offsets = list.data();
     expect_oracle(&both, "bad offsets of both");
     const int32_t lengths[3] = {2, 2, 2};
-    both.args.kv_lengths = lengths;
+    both.args.sequences.kv_lengths = lengths;
     expect_oracle(&both, "bad offsets of both, with lengths");
     if (HasFailure()) {
       FAIL() << "offsets " << list[0] << ' ' << list[1] << ' ' << list[2] << ' ' << list[3];
@@ -103,11 +103,12 @@ TEST_P(Hostile, PageIdsOutsideTheCacheHideTheirKeysAndAreReported) {
       for (int64_t slot = 0; slot < 5; ++slot) {
         Case problem(base().lengths({70, 17, 48}).paged(16, csr, true).causal().s);
         const int32_t pages = static_cast<int32_t>(problem.args.k.shape[0]);
-        const size_t slots =
-            static_cast<size_t>(csr ? problem.args.pages.count : problem.args.pages.row_stride * 3);
+        const size_t slots = static_cast<size_t>(csr ? problem.args.sequences.pages.count
+                                                     : problem.args.sequences.pages.row_stride * 3);
         for (int32_t bad : {-1, std::numeric_limits<int32_t>::min(), pages, pages + 1,
                             std::numeric_limits<int32_t>::max()}) {
-          const int32_t *&used = table == 0 ? problem.args.pages.ids : problem.args.pages.v_ids;
+          const int32_t *&used =
+              table == 0 ? problem.args.sequences.pages.ids : problem.args.sequences.pages.v_ids;
           const int32_t *original = used;
           std::vector<int32_t> changed(original, original + slots);
           changed[static_cast<size_t>(slot)] = bad;
@@ -122,9 +123,9 @@ TEST_P(Hostile, PageIdsOutsideTheCacheHideTheirKeysAndAreReported) {
 
 TEST_P(Hostile, PageIdsAreReportedForTheirSequenceAlone) {
   Case problem(base().lengths({16, 32, 16}).paged(16, true).s);
-  std::vector<int32_t> ids(problem.args.pages.ids, problem.args.pages.ids + 4);
+  std::vector<int32_t> ids(problem.args.sequences.pages.ids, problem.args.sequences.pages.ids + 4);
   ids[2] = -7;  // the second page of sequence 1
-  problem.args.pages.ids = ids.data();
+  problem.args.sequences.pages.ids = ids.data();
   EXPECT_EQ(problem.run(GetParam()).errors, (std::vector<uint32_t>{0, FOVEA_BAD_PAGE, 0}));
 }
 
@@ -133,7 +134,7 @@ TEST_P(Hostile, OffsetsOfPageTablesOutOfRangeStayInsideTheTable) {
       {0, 100, 3, 4}, {-5, 1, 2, 4}, {4, 3, 2, 1}, {0, 1, std::numeric_limits<int32_t>::max(), 4}};
   for (const std::vector<int32_t> &list : lists) {
     Case problem(base().clean().lengths({16, 32, 16}).paged(16, true).s);
-    problem.args.pages.offsets = list.data();
+    problem.args.sequences.pages.offsets = list.data();
     expect_oracle(&problem, "bad page offsets");
   }
 }
@@ -173,8 +174,8 @@ TEST_P(Hostile, TreesOutsideTheirWordsHideTheKeyAndAreReported) {
       Case problem(base().clean().tree(40).s);
       const int32_t starts[3] = {0, start, 8};
       const int32_t lengths[3] = {40, length, 40};
-      problem.args.tree.starts = starts;
-      problem.args.tree.lengths = lengths;
+      problem.args.visibility.tree.starts = starts;
+      problem.args.visibility.tree.lengths = lengths;
       expect_oracle(&problem, "bad tree");
     }
   }
@@ -183,7 +184,7 @@ TEST_P(Hostile, TreesOutsideTheirWordsHideTheKeyAndAreReported) {
 TEST_P(Hostile, TreesEndWithTheirWordsAlsoWithinARow) {
   for (int64_t words : {0, 1, 2, 3, 7}) {  // two for each row's 40 columns
     Case problem(base().clean().tree(40).fill("tree", [](const At &) { return 1.0; }).s);
-    problem.args.tree.words = words;
+    problem.args.visibility.tree.words = words;
     expect_oracle(&problem, "short tree");
   }
 }
@@ -198,7 +199,7 @@ TEST_P(Hostile, MasksNarrowerThanAPackedSequenceHideTheRestAndAreReported) {
         a.mask(0.2, form);
       }
       Case problem(a.s);
-      fovea_tensor &t = of_bias ? problem.args.bias : problem.args.mask;
+      fovea_tensor &t = of_bias ? problem.args.logits.bias : problem.args.visibility.mask;
       if (t.shape[1] > 1) t.shape[1] = 3;
       if (t.shape[3] > 1) t.shape[3] = 33;
       expect_oracle(&problem, "narrow mask");

@@ -32,8 +32,8 @@ TEST_P(Layout, StrideZeroRepeatsInEveryInput) {
 TEST_P(Layout, StrideZeroRepeatsInMaskAndBias) {
   for (int dimension = 0; dimension < 4; ++dimension) {
     Case problem(base().contiguous().mask().bias().s);
-    problem.args.mask.stride[dimension] = 0;
-    problem.args.bias.stride[3 - dimension] = 0;
+    problem.args.visibility.mask.stride[dimension] = 0;
+    problem.args.logits.bias.stride[3 - dimension] = 0;
     expect_oracle(&problem, "stride 0 in masks");
   }
 }
@@ -69,7 +69,7 @@ TEST_P(Layout, ScalesOfZeroAndInfinityFollowArithmetic) {
 TEST_P(Layout, SequencesMayShareAndRepeatPages) {
   Case problem(base().clean().lengths({33, 20, 32}).paged(8).contiguous().causal().s);
   const std::vector<int32_t> ids = {4, 2, 4, 4, 0, 4, 2, 7, 7, 7, 4, 2, 4, 1, 1};
-  fovea_pages &pages = problem.args.pages;
+  fovea_pages &pages = problem.args.sequences.pages;
   ASSERT_GE(problem.args.k.shape[0], 8);
   pages.ids = ids.data();
   pages.count = 5;
@@ -164,7 +164,8 @@ TEST_P(Layout, PageIdsBeyondTwoToThe31BytesAreExact) {
   if (!space.ok()) GTEST_SKIP() << "cannot reserve 2 TiB of address space";
   Case problem(base().batch(1).lengths({33}).paged(16, true).contiguous().clean().s);
   const Outcome plain = problem.run(GetParam());
-  const std::vector<int32_t> old(problem.args.pages.ids, problem.args.pages.ids + 3);
+  const std::vector<int32_t> old(problem.args.sequences.pages.ids,
+                                 problem.args.sequences.pages.ids + 3);
   const std::vector<int32_t> ids = {static_cast<int32_t>(pages - 1), 1 << 20, (1 << 18) * 3 + 1};
   for (const bool of_v : {false, true}) {
     fovea_tensor &t = of_v ? problem.args.v : problem.args.k;
@@ -174,10 +175,10 @@ TEST_P(Layout, PageIdsBeyondTwoToThe31BytesAreExact) {
     t.stride[0] = 4096;
     for (size_t n = 0; n < 3; ++n) copy_elements(small, t, old[n], ids[n]);
   }
-  problem.args.pages.ids = ids.data();
+  problem.args.sequences.pages.ids = ids.data();
   EXPECT_EQ(difference(plain, problem.run(GetParam())), "");
   const std::vector<int32_t> beyond = {ids[0], static_cast<int32_t>(pages), ids[2]};
-  problem.args.pages.ids = beyond.data();
+  problem.args.sequences.pages.ids = beyond.data();
   EXPECT_EQ(problem.run(GetParam()).errors, (std::vector<uint32_t>{FOVEA_BAD_PAGE}));
 }
 
@@ -236,14 +237,10 @@ TEST_P(Layout, LargestValuesOfF16DoNotOverflowInTheSums) {
   }
 }
 
-// Bounds that are wrong, other fields that only concern GPUs, a stream: no bit changes.
+// Fields that only concern GPUs, a stream: no bit changes.
 TEST_P(Layout, HintsChangeNoBit) {
   Case problem(base().rows({4, 0, 2}).keys({33, 12, 0}).causal().s);
   const Outcome plain = problem.run(GetParam());
-  problem.args.max_len_q = 1;
-  problem.args.max_len_kv = 1;
-  EXPECT_EQ(difference(plain, problem.run(GetParam())), "");
-  problem.args.max_len_q = problem.args.max_len_kv = int64_t{1} << 40;
   problem.args.sm_count = 3;
   problem.args.flags = FOVEA_ALLOW_DEPENDENT_LAUNCH;
   EXPECT_EQ(difference(plain, problem.run(GetParam())), "");

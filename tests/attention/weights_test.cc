@@ -116,7 +116,7 @@ TEST_P(WeightsFeature, MatchTheOracle) {
   bare.v = bare.out = bare.lse = bare.v_scale = bare.out_scale = fovea_tensor{};
   const Selection some = {{2, 0}, {5, 5, 1}, {0}, 20, FOVEA_BF16};
   // Without v its page table says nothing about visibility.
-  if (bare.pages.v_ids == nullptr) expect_weights(device, bare, some, a.text());
+  if (bare.sequences.pages.v_ids == nullptr) expect_weights(device, bare, some, a.text());
 }
 
 INSTANTIATE_TEST_SUITE_P(Every, WeightsFeature,

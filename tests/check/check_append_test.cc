@@ -11,7 +11,7 @@ const int64_t kU32Most = UINT32_MAX;
 // Tokens to flat slots: no lengths, no pages.
 Args by_slots() {
   Args args = append();
-  args.kv_lengths = nullptr;
+  args.sequences.kv_lengths = nullptr;
   args.slots = at<int64_t>(region(20));
   return args;
 }
@@ -25,11 +25,11 @@ Args packed_and_paged_append() {
   args.v_cache = view(3, FOVEA_I8, 9, 4, 4, 8);
   args.k_scale = view(4, FOVEA_F32, 9, 4, 4, 2);
   args.v_scale = view(5, FOVEA_F16, 1, 1, 4, 1);
-  args.new_offsets = at<int32_t>(region(21));
-  args.sequences = 3;
-  args.pages.ids = at<int32_t>(region(22));
-  args.pages.row_stride = 7;
-  args.pages.count = 6;
+  args.sequences.q_offsets = at<int32_t>(region(21));
+  args.sequences.count = 3;
+  args.sequences.pages.ids = at<int32_t>(region(22));
+  args.sequences.pages.row_stride = 7;
+  args.sequences.pages.count = 6;
   return args;
 }
 
@@ -44,8 +44,9 @@ void PrintTo(const Field &field, std::ostream *os) {
   *os << field.name;
 }
 
-#define SET(path) \
-#path, [](Args & args, int64_t value) { args.path = static_cast<decltype(args.path)>(value); }
+#define SET(path)        \
+#path, [](Args & args, \
+            int64_t value) { args.path = static_cast<std::decay_t<decltype(args.path)>>(value); }
 
 class AppendField : public testing::TestWithParam<Field> {};
 
@@ -70,13 +71,17 @@ INSTANTIATE_TEST_SUITE_P(
     testing::ValuesIn(std::vector<Field>{
         {SET(flags), {0, FOVEA_ALLOW_DEPENDENT_LAUNCH}, {2, 3, kU32Most}},
         {SET(reserved), {0}, {1, kU32Most}},
-        {SET(sequences), {0, 2}, {1, 3, -1, kLeast, kExtents, kMost}},
-        {SET(pages.row_stride), {0}, {1, -1, kLeast, kMost}},
-        {SET(pages.count), {0}, {1, -1, kLeast, kExtents - 1, kExtents, kMost}},
-        {SET(rope.positions), {0, 1, 2, kExtents}, {-1, kLeast}},
+        {SET(sequences.count), {0, 2}, {1, 3, -1, kLeast, kExtents, kMost}},
+        {SET(sequences.pages.row_stride), {0}, {1, -1, kLeast, kMost}},
+        {SET(sequences.pages.count), {0}, {1, -1, kLeast, kExtents - 1, kExtents, kMost}},
+        {SET(rope.rows), {0, 1, 2, kExtents}, {-1, kLeast}},
         {SET(rope.stride), {4, 5, 1000}, {0, 3, -1, kLeast}},
         {SET(rope.rotary_dim), {2, 4, 6, 8}, {0, 1, 3, 5, -1, -2, 18, INT32_MAX, INT32_MIN}},
         {SET(rope.style), {0, 1}, {2, kU32Most}},
+        {SET(rope.reserved[0]), {0}, {1, kMost}},
+        {SET(rope.reserved[1]), {0}, {1, kMost}},
+        {SET(sequences.reserved[0]), {0}, {1, kMost}},
+        {SET(sequences.pages.reserved[2]), {0}, {1, kMost}},
         {SET(detail_bytes), {0, 1, kMost}, {}},
     }));
 
@@ -265,18 +270,18 @@ TEST(AppendSequences, FollowTheBatchUnlessPacked) {
   EXPECT_TRUE(packed.problem.packed);
   EXPECT_TRUE(packed.problem.paged);
   for (int64_t sequences : {kLeast, int64_t{-1}, kExtents}) {
-    args.sequences = sequences;
-    EXPECT_THAT(Append(args), Refuses("sequences"));
+    args.sequences.count = sequences;
+    EXPECT_THAT(Append(args), Refuses("sequences.count"));
   }
-  args.sequences = 0;
+  args.sequences.count = 0;
   EXPECT_THAT(Append(args), Passes());
   EXPECT_TRUE(Append(args).problem.empty);
   args = packed_and_paged_append();
   args.k_new.shape[0] = args.v_new.shape[0] = 2;
-  EXPECT_THAT(Append(args), Refuses("k_new.shape[0] (batch)", "new_offsets"));
+  EXPECT_THAT(Append(args), Refuses("k_new.shape[0] (batch)", "q_offsets"));
   args.k_new.dtype = args.k_cache.dtype = args.k_scale.dtype = FOVEA_NONE;
   args.rope = {};
-  EXPECT_THAT(Append(args), Refuses("v_new.shape[0] (batch)", "new_offsets"));
+  EXPECT_THAT(Append(args), Refuses("v_new.shape[0] (batch)", "q_offsets"));
 }
 
 TEST(AppendSequences, MayBringNothing) {
@@ -302,14 +307,14 @@ TEST(AppendDestination, IsARowOfTheCachePerSequence) {
     args.k_cache.shape[0] = args.v_cache.shape[0] = rows;
     EXPECT_THAT(Append(args), Refuses("k_cache.shape[0] (batch)", "sequences, which is 2"));
     args.slots = at<int64_t>(region(20));
-    args.kv_lengths = nullptr;
+    args.sequences.kv_lengths = nullptr;
     EXPECT_THAT(Append(args), Passes()) << "slots name any row";
     args.slots = nullptr;
-    args.kv_lengths = at<int32_t>(region(6));
-    args.pages.ids = at<int32_t>(region(22));
-    args.pages.row_stride = args.pages.count = 1;
+    args.sequences.kv_lengths = at<int32_t>(region(6));
+    args.sequences.pages.ids = at<int32_t>(region(22));
+    args.sequences.pages.row_stride = args.sequences.pages.count = 1;
     EXPECT_THAT(Append(args), Passes()) << "so do pages";
-    args.pages = {};
+    args.sequences.pages = {};
     args.k_new.dtype = args.k_cache.dtype = FOVEA_NONE;
     args.rope = {};
     EXPECT_THAT(Append(args), Refuses("v_cache.shape[0] (batch)"));
@@ -318,15 +323,15 @@ TEST(AppendDestination, IsARowOfTheCachePerSequence) {
 
 TEST(AppendDestination, IsNamedByLengthsOrBySlots) {
   Args neither = append();
-  neither.kv_lengths = nullptr;
-  EXPECT_THAT(Append(neither), Refuses("kv_lengths", "without slots"));
+  neither.sequences.kv_lengths = nullptr;
+  EXPECT_THAT(Append(neither), Refuses("sequences.kv_lengths", "without slots"));
   Args both = append();
   both.slots = at<int64_t>(region(20));
-  EXPECT_THAT(Append(both), Refuses("kv_lengths", "with slots"));
+  EXPECT_THAT(Append(both), Refuses("sequences.kv_lengths", "with slots"));
   Args pages = packed_and_paged_append();
   pages.slots = at<int64_t>(region(20));
-  pages.kv_lengths = nullptr;
-  EXPECT_THAT(Append(pages), Refuses("pages.ids", "with slots"));
+  pages.sequences.kv_lengths = nullptr;
+  EXPECT_THAT(Append(pages), Refuses("sequences.pages.ids", "with slots"));
 }
 
 TEST(AppendDestination, HasSlotsToDivideBy) {
@@ -346,27 +351,27 @@ TEST(AppendDestination, HasSlotsToDivideBy) {
 
 TEST(AppendPages, HaveARowOfIdsPerSequenceWhenDense) {
   Args args = packed_and_paged_append();
-  args.pages.row_stride = 6;
+  args.sequences.pages.row_stride = 6;
   EXPECT_THAT(Append(args), Passes());
-  args.pages.row_stride = 5;
-  EXPECT_THAT(Append(args), Refuses("pages.row_stride", "pages.count"));
-  args.pages.offsets = at<int32_t>(region(23));
+  args.sequences.pages.row_stride = 5;
+  EXPECT_THAT(Append(args), Refuses("sequences.pages.row_stride", "sequences.pages.count"));
+  args.sequences.pages.offsets = at<int32_t>(region(23));
   EXPECT_THAT(Append(args), Passes());
-  args.pages.ids = nullptr;
-  EXPECT_THAT(Append(args), Refuses("pages.offsets", "without pages.ids"));
-  args.pages.v_ids = at<int32_t>(region(24));
-  EXPECT_THAT(Append(args), Refuses("pages.v_ids", "without pages.ids"));
+  args.sequences.pages.ids = nullptr;
+  EXPECT_THAT(Append(args), Refuses("sequences.pages.offsets", "without pages.ids"));
+  args.sequences.pages.v_ids = at<int32_t>(region(24));
+  EXPECT_THAT(Append(args), Refuses("sequences.pages.v_ids", "without pages.ids"));
 }
 
 TEST(AppendPages, AreCountedWhereThereIsSomethingToLookUp) {
   for (bool csr : {false, true}) {
     Args args = packed_and_paged_append();
-    if (csr) args.pages.offsets = at<int32_t>(region(23));
-    args.pages.count = 0;
-    EXPECT_THAT(Append(args), Refuses("pages.count", "at least 1")) << csr;
-    args.sequences = 0;
+    if (csr) args.sequences.pages.offsets = at<int32_t>(region(23));
+    args.sequences.pages.count = 0;
+    EXPECT_THAT(Append(args), Refuses("sequences.pages.count", "at least 1")) << csr;
+    args.sequences.count = 0;
     EXPECT_THAT(Append(args), Passes()) << "no sequences";
-    args.sequences = 3;
+    args.sequences.count = 3;
     args.k_scale.dtype = args.v_scale.dtype = FOVEA_NONE;
     args.k_cache.shape[0] = args.v_cache.shape[0] = 0;
     EXPECT_THAT(Append(args), Passes()) << "no pages";
@@ -416,22 +421,22 @@ TEST(AppendRope, HasARowPerPosition) {
   Args args = append();
   args.rope.stride = 3;
   EXPECT_THAT(Append(args), Refuses("rope.stride", "rope.rotary_dim / 2, which is 4"));
-  args.rope.positions = 2;
+  args.rope.rows = 2;
   EXPECT_THAT(Append(args), Refuses("rope.stride"));
-  args.rope.positions = 1;
+  args.rope.rows = 1;
   EXPECT_THAT(Append(args), Passes()) << "one row needs no stride";
 }
 
 TEST(AppendRope, NeedsPositionsWithSlots) {
   Args args = by_slots();
   EXPECT_THAT(Append(args), Passes());
-  args.positions = nullptr;
-  EXPECT_THAT(Append(args), Refuses("positions", "slots"));
+  args.rope.positions = nullptr;
+  EXPECT_THAT(Append(args), Refuses("rope.positions", "slots"));
   args.rope = {};
   EXPECT_THAT(Append(args), Passes());
   args = append();
-  args.positions = nullptr;
-  EXPECT_THAT(Append(args), Passes()) << "kv_lengths[s] + t";
+  args.rope.positions = nullptr;
+  EXPECT_THAT(Append(args), Passes()) << "sequences.kv_lengths[s] + t";
 }
 
 TEST(AppendRope, KeepsItsRangesEvenWithoutTables) {
@@ -449,7 +454,9 @@ TEST(AppendRope, IsNotAskedForByNumbersAlone) {
   Args args = append();
   args.rope.cos = args.rope.sin = nullptr;
   EXPECT_THAT(Append(args), Refuses("rope.positions", "without rope.cos"));
-  args.rope.positions = 0;
+  args.rope.positions = nullptr;
+  EXPECT_THAT(Append(args), Refuses("rope.rows", "without rope.cos"));
+  args.rope.rows = 0;
   EXPECT_THAT(Append(args), Refuses("rope.rotary_dim", "without rope.cos"));
   args.rope.rotary_dim = 0;
   EXPECT_THAT(Append(args), Passes());
@@ -469,10 +476,14 @@ struct Array {
                 address) { args.path = at<std::remove_pointer_t<decltype(args.path)>>(address); }
 
 const std::vector<Array> kArrays = {
-    {PLACE(new_offsets), 4 * 4, 4},         {PLACE(kv_lengths), 3 * 4, 4},
-    {PLACE(pages.ids), (2 * 7 + 6) * 4, 4}, {PLACE(pages.v_ids), (2 * 7 + 6) * 4, 4},
-    {PLACE(positions), 11 * 4, 4},          {PLACE(rope.cos), (99 * 4 + 4) * 4, 4},
-    {PLACE(rope.sin), (99 * 4 + 4) * 4, 4}, {PLACE(errors), 3 * 4, 4},
+    {PLACE(sequences.q_offsets), 4 * 4, 4},
+    {PLACE(sequences.kv_lengths), 3 * 4, 4},
+    {PLACE(sequences.pages.ids), (2 * 7 + 6) * 4, 4},
+    {PLACE(sequences.pages.v_ids), (2 * 7 + 6) * 4, 4},
+    {PLACE(rope.positions), 11 * 4, 4},
+    {PLACE(rope.cos), (99 * 4 + 4) * 4, 4},
+    {PLACE(rope.sin), (99 * 4 + 4) * 4, 4},
+    {PLACE(errors), 3 * 4, 4},
 };
 
 TEST(AppendArrays, AreAligned) {
@@ -488,8 +499,8 @@ TEST(AppendArrays, AreAligned) {
     EXPECT_THAT(Append(args), Refuses("slots", "8 bytes"));
   }
   Args args = packed_and_paged_append();
-  args.pages.offsets = at<int32_t>(region(60) + 1);
-  EXPECT_THAT(Append(args), Refuses("pages.offsets", "4 bytes"));
+  args.sequences.pages.offsets = at<int32_t>(region(60) + 1);
+  EXPECT_THAT(Append(args), Refuses("sequences.pages.offsets", "4 bytes"));
 }
 
 TEST(AppendOverlap, KeepsCachesApartFromArrays) {
@@ -508,10 +519,10 @@ TEST(AppendOverlap, KeepsCachesApartFromArrays) {
   args.slots = at<int64_t>(region(2) - 5 * 8);
   EXPECT_THAT(Append(args), Refuses("k_cache", "overlaps slots"));
   args = packed_and_paged_append();
-  args.pages.offsets = at<int32_t>(region(2) - 4 * 4);
+  args.sequences.pages.offsets = at<int32_t>(region(2) - 4 * 4);
   EXPECT_THAT(Append(args), Passes());
-  args.pages.offsets = at<int32_t>(region(2) - 3 * 4);
-  EXPECT_THAT(Append(args), Refuses("k_cache", "overlaps pages.offsets"));
+  args.sequences.pages.offsets = at<int32_t>(region(2) - 3 * 4);
+  EXPECT_THAT(Append(args), Refuses("k_cache", "overlaps sequences.pages.offsets"));
 }
 
 TEST(AppendOverlap, KeepsCachesApartFromTensors) {
@@ -566,7 +577,7 @@ TEST(AppendArrays, AreNoLongerThanTheAddressSpace) {
   args.rope.stride = kMost;
   EXPECT_THAT(Append(args), Refuses("rope.cos", "too long"));
   args = append();
-  args.rope.positions = kMost;
+  args.rope.rows = kMost;
   EXPECT_THAT(Append(args), Refuses("rope.cos", "too long"));
   args.rope.stride = kMost;
   EXPECT_THAT(Append(args), Refuses("rope.cos", "too long")) << "126 bits";

@@ -25,8 +25,9 @@ void PrintTo(const Field &field, std::ostream *os) {
   *os << field.name;
 }
 
-#define SET(path) \
-#path, [](Args & args, int64_t value) { args.path = static_cast<decltype(args.path)>(value); }
+#define SET(path)        \
+#path, [](Args & args, \
+            int64_t value) { args.path = static_cast<std::decay_t<decltype(args.path)>>(value); }
 
 class AttentionField : public testing::TestWithParam<Field> {};
 
@@ -53,34 +54,31 @@ INSTANTIATE_TEST_SUITE_P(
     testing::ValuesIn(std::vector<Field>{
         {SET(flags), {0, FOVEA_ALLOW_DEPENDENT_LAUNCH}, {2, 3, int64_t{1} << 31, kU32Most}},
         {SET(reproducible), {0, 1, 2}, {3, 4, kU32Most}},
-        {SET(sequences), {0, 2}, {1, 3, -1, kLeast, kExtents, kMost}},
-        {SET(max_len_q), {0, 1, kMost}, {-1, kLeast}},
-        {SET(max_len_kv), {0, 1, kMost}, {-1, kLeast}},
+        {SET(sequences.count), {0, 2}, {1, 3, -1, kLeast, kExtents, kMost}},
         // Without page ids their number says that somebody lost them.
-        {SET(pages.row_stride), {0}, {1, -1, kLeast, kMost}},
-        {SET(pages.count), {0}, {1, -1, kLeast, kExtents - 1, kExtents, kMost}},
-        {SET(causal), {0, 1}, {2, kU32Most}},
-        {SET(alignment), {0, 1}, {2, 3, kU32Most}},
-        {SET(window_left.kind), {0, 1}, {2, 3, kU32Most}},
-        {SET(window_right.kind), {0, 1}, {2, 3, kU32Most}},
+        {SET(sequences.pages.row_stride), {0}, {1, -1, kLeast, kMost}},
+        {SET(sequences.pages.count), {0}, {1, -1, kLeast, kExtents - 1, kExtents, kMost}},
+        {SET(visibility.causal), {0, 1}, {2, kU32Most}},
+        {SET(positions.alignment), {0, 1}, {2, 3, kU32Most}},
+        {SET(visibility.window_left.kind), {0, 1}, {2, 3, kU32Most}},
+        {SET(visibility.window_right.kind), {0, 1}, {2, 3, kU32Most}},
         // A count without a kind is a window that somebody takes for one.
-        {SET(window_left.count), {0}, {1, -1, kI32Least, kI32Most}},
-        {SET(window_right.count), {0}, {1, -1, kI32Least, kI32Most}},
-        {SET(kv_position_stride), {0, 1, 2, kI32Most}, {-1, kI32Least}},
+        {SET(visibility.window_left.count), {0}, {1, -1, kI32Least, kI32Most}},
+        {SET(visibility.window_right.count), {0}, {1, -1, kI32Least, kI32Most}},
+        {SET(positions.kv_stride), {0, 1, 2, kI32Most}, {-1, kI32Least}},
         {SET(reserved), {0}, {1, 2, kU32Most}},
-        {SET(alibi_stride), {0}, {-1, kLeast}},
-        {SET(tree.words), {0}, {-1, kLeast}},
+        {SET(logits.alibi_stride), {0}, {-1, kLeast}},
+        {SET(visibility.tree.words), {0}, {-1, kLeast}},
         {SET(sm_count), {0, 1, kI32Most}, {-1, kI32Least}},
-        {SET(reserved2), {0}, {1, 2, kU32Most}},
-        {SET(max_len_q), {0}, {}},
+        {SET(reserved), {0}, {1, 2, kU32Most}},
         {SET(detail_bytes), {0, 1, kMost}, {}},
     }));
 
 TEST(AttentionWindow, CountsFromZeroOnceLimited) {
   for (int64_t count : {int64_t{0}, int64_t{1}, kI32Most}) {
     Args args = attention();
-    args.window_left = {FOVEA_WINDOW_LIMITED, static_cast<int32_t>(count)};
-    args.window_right = {FOVEA_WINDOW_LIMITED, static_cast<int32_t>(count / 2)};
+    args.visibility.window_left = {FOVEA_WINDOW_LIMITED, static_cast<int32_t>(count)};
+    args.visibility.window_right = {FOVEA_WINDOW_LIMITED, static_cast<int32_t>(count / 2)};
     Attention checked(args);
     EXPECT_THAT(checked, Passes());
     EXPECT_EQ(checked.problem.window_left, count);
@@ -88,10 +86,10 @@ TEST(AttentionWindow, CountsFromZeroOnceLimited) {
   }
   for (int64_t count : {int64_t{-1}, kI32Least}) {
     Args left = attention(), right = attention();
-    left.window_left = {FOVEA_WINDOW_LIMITED, static_cast<int32_t>(count)};
-    right.window_right = {FOVEA_WINDOW_LIMITED, static_cast<int32_t>(count)};
-    EXPECT_THAT(Attention(left), Refuses("window_left.count"));
-    EXPECT_THAT(Attention(right), Refuses("window_right.count"));
+    left.visibility.window_left = {FOVEA_WINDOW_LIMITED, static_cast<int32_t>(count)};
+    right.visibility.window_right = {FOVEA_WINDOW_LIMITED, static_cast<int32_t>(count)};
+    EXPECT_THAT(Attention(left), Refuses("visibility.window_left.count"));
+    EXPECT_THAT(Attention(right), Refuses("visibility.window_right.count"));
   }
 }
 
@@ -104,24 +102,28 @@ TEST(AttentionWindow, IsMinusOneInTheProblemWhenUnlimited) {
 TEST(AttentionOptions, AreRefusedWithoutTheArrayThatTheySpeakOf) {
   Args args = attention();
   for (int64_t value : {int64_t{0}, int64_t{1}, int64_t{4}, int64_t{1} << 30}) {
-    args.alibi_stride = args.tree.words = value;
+    args.logits.alibi_stride = args.visibility.tree.words = value;
     EXPECT_THAT(Attention(args), Passes()) << value;
   }
-  args.alibi_slopes = nullptr;
-  EXPECT_THAT(Attention(args), Refuses("alibi_stride", "without alibi_slopes"));
-  args.alibi_stride = 0;
+  args.logits.alibi_slopes = nullptr;
+  EXPECT_THAT(Attention(args), Refuses("logits.alibi_stride", "without alibi_slopes"));
+  args.logits.alibi_stride = 0;
   EXPECT_THAT(Attention(args), Passes());
-  args.tree.bits = nullptr;
-  args.tree.lengths = args.tree.starts = nullptr;
-  EXPECT_THAT(Attention(args), Refuses("tree.words", "without tree.bits"));
-  args.tree.words = 0;
+  args.visibility.tree.bits = nullptr;
+  args.visibility.tree.lengths = args.visibility.tree.starts = nullptr;
+  EXPECT_THAT(Attention(args), Refuses("visibility.tree.words", "without tree.bits"));
+  args.visibility.tree.words = 0;
   EXPECT_THAT(Attention(args), Passes());
 }
 
 TEST(AttentionFactor, IsFiniteAndNotNegative) {
   const float infinity = std::numeric_limits<float>::infinity();
-  for (float Args::*field : {&Args::scale, &Args::softcap}) {
-    const char *name = field == &Args::scale ? "scale" : "softcap";
+  for (float fovea_logits::*field : {&fovea_logits::scale, &fovea_logits::softcap}) {
+    const char *name = field == &fovea_logits::scale ? "logits.scale" : "logits.softcap";
+    const auto with = [](Args args, float fovea_logits::*factor, float value) {
+      args.logits.*factor = value;
+      return args;
+    };
     for (float value : {0.0f, -0.0f, FLT_TRUE_MIN, FLT_MIN, 1.0f, FLT_MAX})
       EXPECT_THAT(Attention(with(attention(), field, value)), Passes()) << name << " " << value;
     for (float value : {-FLT_TRUE_MIN, -1.0f, -FLT_MAX, infinity, -infinity, std::nanf("")})
@@ -137,9 +139,9 @@ TEST(AttentionScale, DefaultsToOneOverTheRootOfDim) {
     Attention checked(args);
     EXPECT_THAT(checked, Passes());
     EXPECT_EQ(checked.problem.scale, static_cast<float>(1.0 / std::sqrt(double(dim))));
-    args.scale = -0.0f;
+    args.logits.scale = -0.0f;
     EXPECT_EQ(Attention(args).problem.scale, checked.problem.scale);
-    args.scale = 0.25f;
+    args.logits.scale = 0.25f;
     EXPECT_EQ(Attention(args).problem.scale, 0.25f);
   }
 }
@@ -148,11 +150,13 @@ TEST(AttentionScale, DefaultsToOneOverTheRootOfDim) {
 
 struct Tensor {
   const char *name;
-  fovea_tensor Args::*field;
+  fovea_tensor &(*of)(Args &);
   std::vector<uint32_t> dtypes;  // by the header's table
   bool optional;
   int64_t last_strides;  // how many values of stride[3] are right from 0 (or 1) on; -1: all
 };
+// A tensor by its name, in a room or not.
+#define TENSOR(field) #field, [](Args & args) -> fovea_tensor & { return args.field; }
 void PrintTo(const Tensor &tensor, std::ostream *os) {
   *os << tensor.name;
 }
@@ -168,7 +172,7 @@ class AttentionTensor : public testing::TestWithParam<Tensor> {
   std::string Named(const char *member, int index) const {
     return std::string(GetParam().name) + "." + member + "[" + std::to_string(index) + "]";
   }
-  fovea_tensor &Of(Args &args) const { return args.*GetParam().field; }
+  fovea_tensor &Of(Args &args) const { return GetParam().of(args); }
 };
 
 TEST_P(AttentionTensor, HasADtypeOfTheTable) {
@@ -271,7 +275,7 @@ TEST_P(AttentionTensor, HasAnyStridesIfAnExtentIsZero) {
     for (fovea_tensor *t : {&args.q, &args.out, &args.lse, &args.q_scale, &args.out_scale})
       t->shape[1] = 0;
     for (fovea_tensor *t : {&args.k, &args.v, &args.k_scale, &args.v_scale}) t->shape[1] = 0;
-    args.mask.shape[3] = args.bias.shape[3] = 0;
+    args.visibility.mask.shape[3] = args.logits.bias.shape[3] = 0;
     Of(args).data = nullptr;
     std::copy(stride, stride + 4, Of(args).stride);
     EXPECT_THAT(Shape(args), Passes()) << stride[3];
@@ -311,17 +315,17 @@ TEST_P(AttentionTensor, StaysInTheAddressSpace) {
 
 INSTANTIATE_TEST_SUITE_P(Each, AttentionTensor,
                          testing::ValuesIn(std::vector<Tensor>{
-                             {"q", &Args::q, kQuery, false, 1},
-                             {"k", &Args::k, kCache, false, 1},
-                             {"v", &Args::v, kCache, false, 1},
-                             {"out", &Args::out, kQuery, false, 1},
-                             {"lse", &Args::lse, {FOVEA_F32}, true, 1},
-                             {"q_scale", &Args::q_scale, kScale, true, -1},
-                             {"k_scale", &Args::k_scale, kScale, true, -1},
-                             {"v_scale", &Args::v_scale, kScale, true, -1},
-                             {"out_scale", &Args::out_scale, kScale, true, -1},
-                             {"mask", &Args::mask, {FOVEA_U8}, true, 2},
-                             {"bias", &Args::bias, kPlain, true, 2},
+                             {TENSOR(q), kQuery, false, 1},
+                             {TENSOR(k), kCache, false, 1},
+                             {TENSOR(v), kCache, false, 1},
+                             {TENSOR(out), kQuery, false, 1},
+                             {TENSOR(lse), {FOVEA_F32}, true, 1},
+                             {TENSOR(q_scale), kScale, true, -1},
+                             {TENSOR(k_scale), kScale, true, -1},
+                             {TENSOR(v_scale), kScale, true, -1},
+                             {TENSOR(out_scale), kScale, true, -1},
+                             {TENSOR(visibility.mask), {FOVEA_U8}, true, 2},
+                             {TENSOR(logits.bias), kPlain, true, 2},
                          }));
 
 TEST(AttentionStride, IsNeverUsedWhereTheExtentIsOne) {
@@ -332,15 +336,17 @@ TEST(AttentionStride, IsNeverUsedWhereTheExtentIsOne) {
   args.v = view(2, FOVEA_F32, 1, 1, 1, 8);
   args.out = view(3, FOVEA_F32, 1, 1, 1, 8);
   args.lse = view(4, FOVEA_F32, 1, 1, 1, 1);
-  args.mask = view(5, FOVEA_U8, 1, 1, 1, 1);
-  for (fovea_tensor *tensor : {&args.q, &args.k, &args.v, &args.out, &args.lse, &args.mask}) {
+  args.visibility.mask = view(5, FOVEA_U8, 1, 1, 1, 1);
+  for (fovea_tensor *tensor :
+       {&args.q, &args.k, &args.v, &args.out, &args.lse, &args.visibility.mask}) {
     for (int i = 0; i < 3; ++i) tensor->stride[i] = kMost - i;
     if (tensor->shape[3] == 1) tensor->stride[3] = kMost;
   }
   Attention checked(args);
   ASSERT_THAT(checked, Passes());
   const Args &copy = checked.problem.args;
-  for (const fovea_tensor *tensor : {&copy.q, &copy.k, &copy.v, &copy.out, &copy.lse, &copy.mask})
+  for (const fovea_tensor *tensor :
+       {&copy.q, &copy.k, &copy.v, &copy.out, &copy.lse, &copy.visibility.mask})
     for (int i = 0; i < 4; ++i)
       EXPECT_EQ(tensor->stride[i], tensor->shape[i] == 1 ? 0 : 1) << "dimension " << i;
 }
@@ -365,14 +371,14 @@ TEST(AttentionStride, MayReachAsFarAsAnAddressCan) {
 
 TEST(AttentionStride, OfTheLastDimensionMattersFromTwoElementsOn) {
   Args args = plain_attention();
-  args.kv_lengths = at<int32_t>(region(9));
+  args.sequences.kv_lengths = at<int32_t>(region(9));
   for (int64_t keys : {1, 2, 3}) {
-    args.mask = view(10, FOVEA_U8, 1, 1, 1, keys);
-    args.mask.stride[3] = 2;
+    args.visibility.mask = view(10, FOVEA_U8, 1, 1, 1, keys);
+    args.visibility.mask.stride[3] = 2;
     if (keys == 1)
       EXPECT_THAT(Attention(args), Passes());
     else
-      EXPECT_THAT(Attention(args), Refuses("mask.stride[3]"));
+      EXPECT_THAT(Attention(args), Refuses("visibility.mask.stride[3]"));
   }
 }
 
@@ -584,18 +590,18 @@ TEST(AttentionOrder, TheFirstBrokenRuleWins) {
   Args args = attention();
   args.workspace = at(region(22) + 1);
   EXPECT_THAT(Attention(args), Refuses("workspace"));
-  args.mask.shape[0] = 3;
-  EXPECT_THAT(Attention(args), Refuses("mask.shape[0]"));
-  args.pages.count = -1;
-  EXPECT_THAT(Attention(args), Refuses("pages.count"));
-  args.sequences = 3;
-  EXPECT_THAT(Attention(args), Refuses("sequences"));
+  args.visibility.mask.shape[0] = 3;
+  EXPECT_THAT(Attention(args), Refuses("visibility.mask.shape[0]"));
+  args.sequences.pages.count = -1;
+  EXPECT_THAT(Attention(args), Refuses("sequences.pages.count"));
+  args.sequences.count = 3;
+  EXPECT_THAT(Attention(args), Refuses("sequences.count"));
   args.v_scale.shape[0] = 5;
   EXPECT_THAT(Attention(args), Refuses("v_scale.shape[0]"));
   args.q.shape[2] = 3;
   EXPECT_THAT(Attention(args), Refuses("q.shape[2]"));
-  args.bias.shape[3] = -1;
-  EXPECT_THAT(Attention(args), Refuses("bias.shape[3]"));
+  args.logits.bias.shape[3] = -1;
+  EXPECT_THAT(Attention(args), Refuses("logits.bias.shape[3]"));
   args.q.stride[0] = -1;
   EXPECT_THAT(Attention(args), Refuses("q.stride[0]"));
   args.sm_count = -1;
@@ -608,8 +614,8 @@ TEST(AttentionShape, LooksAtNoAddress) {
   Args args = attention();
   for (fovea_tensor Args::*field : {&Args::q, &Args::k, &Args::v, &Args::out, &Args::lse})
     (args.*field).data = at(1);
-  args.kv_lengths = at<int32_t>(1);
-  args.sinks = at<float>(3);
+  args.sequences.kv_lengths = at<int32_t>(1);
+  args.logits.sinks = at<float>(3);
   args.workspace = at(7);
   EXPECT_THAT(Shape(args), Passes());
   args.workspace = nullptr;

@@ -22,16 +22,16 @@ TEST(AttentionSequences, FollowTheBatchUnlessPacked) {
   EXPECT_FALSE(checked.problem.paged);
   EXPECT_FALSE(checked.problem.empty);
   EXPECT_EQ(checked.problem.args.struct_size, sizeof(Args));
-  EXPECT_EQ(
-      Attention(with(plain_attention(), &Args::kv_position_stride, 3)).problem.kv_position_stride,
-      3);
+  Args every_third = plain_attention();
+  every_third.positions.kv_stride = 3;
+  EXPECT_EQ(Attention(every_third).problem.kv_position_stride, 3);
 }
 
 TEST(AttentionSequences, AreCountedByTheCallerWhenPacked) {
   Args args = packed_and_paged();
   for (int64_t sequences : {int64_t{0}, int64_t{1}, int64_t{2}, int64_t{12}}) {
-    args.sequences = sequences;
-    args.pages.row_stride = 4;
+    args.sequences.count = sequences;
+    args.sequences.pages.row_stride = 4;
     Attention checked(args);
     EXPECT_THAT(checked, Passes());
     EXPECT_EQ(checked.problem.sequences, sequences);
@@ -40,10 +40,10 @@ TEST(AttentionSequences, AreCountedByTheCallerWhenPacked) {
     EXPECT_EQ(checked.problem.empty, sequences == 0) << "rows of no sequence are not written";
   }
   for (int64_t sequences : {kLeast, int64_t{-1}, kExtents, kMost}) {
-    args.sequences = sequences;
-    EXPECT_THAT(Attention(args), Refuses("sequences"));
+    args.sequences.count = sequences;
+    EXPECT_THAT(Attention(args), Refuses("sequences.count"));
   }
-  args.sequences = kExtents - 1;
+  args.sequences.count = kExtents - 1;
   EXPECT_THAT(Shape(args), Passes());
 }
 
@@ -54,7 +54,7 @@ TEST(AttentionSequences, ArePackedInABatchOfOne) {
     EXPECT_THAT(Attention(args), Refuses("q.shape[0] (batch)", "q_offsets"));
   }
   Args args = plain_attention();
-  args.kv_offsets = at<int32_t>(region(9));
+  args.sequences.kv_offsets = at<int32_t>(region(9));
   EXPECT_THAT(Attention(args), Refuses("k.shape[0] (batch)", "kv_offsets"));
   args.k.shape[0] = args.v.shape[0] = 1;
   Attention checked(args);
@@ -73,10 +73,10 @@ TEST(AttentionSequences, HaveARowOfKeysEach) {
   }
   Args packed = plain_attention();
   packed.q.shape[0] = packed.out.shape[0] = 1;
-  packed.q_offsets = at<int32_t>(region(9));
-  packed.sequences = 2;
+  packed.sequences.q_offsets = at<int32_t>(region(9));
+  packed.sequences.count = 2;
   EXPECT_THAT(Attention(packed), Passes()) << "packed queries, one batch row of keys each";
-  packed.sequences = 3;
+  packed.sequences.count = 3;
   EXPECT_THAT(Attention(packed), Refuses("k.shape[0] (batch)", "sequences, which is 3"));
 }
 
@@ -88,23 +88,23 @@ TEST(AttentionPages, HoldCountTimesPageLenKeys) {
   ASSERT_THAT(checked, Passes());
   EXPECT_TRUE(checked.problem.paged);
   EXPECT_EQ(checked.problem.kv_room, 24);
-  args.pages.offsets = at<int32_t>(region(14));
-  args.pages.row_stride = 0;
-  args.pages.v_ids = at<int32_t>(region(15));
+  args.sequences.pages.offsets = at<int32_t>(region(14));
+  args.sequences.pages.row_stride = 0;
+  args.sequences.pages.v_ids = at<int32_t>(region(15));
   EXPECT_THAT(Attention(args), Passes());
   EXPECT_EQ(Attention(args).problem.kv_room, 24);
-  args.pages.count = kExtents - 1;
+  args.sequences.pages.count = kExtents - 1;
   EXPECT_EQ(Attention(args).problem.kv_room, INT32_MAX) << "lengths are 32-bit";
 }
 
 TEST(AttentionPages, NeedLengthsAndExcludePackedKeys) {
   Args lengths = packed_and_paged();
-  lengths.kv_lengths = nullptr;
-  EXPECT_THAT(Attention(lengths), Refuses("kv_lengths", "pages.ids"));
-  EXPECT_THAT(Shape(lengths), Refuses("kv_lengths", "pages.ids"));
+  lengths.sequences.kv_lengths = nullptr;
+  EXPECT_THAT(Attention(lengths), Refuses("sequences.kv_lengths", "pages.ids"));
+  EXPECT_THAT(Shape(lengths), Refuses("sequences.kv_lengths", "pages.ids"));
   Args offsets = packed_and_paged();
-  offsets.kv_offsets = at<int32_t>(region(14));
-  EXPECT_THAT(Attention(offsets), Refuses("kv_offsets", "pages.ids"));
+  offsets.sequences.kv_offsets = at<int32_t>(region(14));
+  EXPECT_THAT(Attention(offsets), Refuses("sequences.kv_offsets", "pages.ids"));
 }
 
 TEST(AttentionPages, AreAtLeastOneSlotLong) {
@@ -119,7 +119,7 @@ TEST(AttentionPages, MayBeNone) {
   Args args = packed_and_paged();
   args.k.shape[0] = args.v.shape[0] = 0;
   args.k.data = args.v.data = nullptr;
-  args.pages.count = args.pages.row_stride = 0;
+  args.sequences.pages.count = args.sequences.pages.row_stride = 0;
   Attention checked(args);
   EXPECT_THAT(checked, Passes());
   EXPECT_EQ(checked.problem.kv_room, 0);
@@ -128,112 +128,116 @@ TEST(AttentionPages, MayBeNone) {
 TEST(AttentionPages, AreCountedWhereThereIsSomethingToLookUp) {
   for (bool csr : {false, true}) {
     Args args = packed_and_paged();
-    if (csr) args.pages.offsets = at<int32_t>(region(14));
-    args.pages.count = 0;
-    EXPECT_THAT(Attention(args), Refuses("pages.count", "at least 1")) << csr;
-    EXPECT_THAT(Shape(args), Refuses("pages.count", "at least 1")) << csr;
-    args.sequences = 0;
+    if (csr) args.sequences.pages.offsets = at<int32_t>(region(14));
+    args.sequences.pages.count = 0;
+    EXPECT_THAT(Attention(args), Refuses("sequences.pages.count", "at least 1")) << csr;
+    EXPECT_THAT(Shape(args), Refuses("sequences.pages.count", "at least 1")) << csr;
+    args.sequences.count = 0;
     EXPECT_THAT(Attention(args), Passes()) << "no sequences";
-    args.sequences = 3;
-    args.pages.count = 1;
+    args.sequences.count = 3;
+    args.sequences.pages.count = 1;
     EXPECT_THAT(Attention(args), Passes()) << csr;
   }
 }
 
 TEST(AttentionPages, HaveARowOfIdsPerSequenceWhenDense) {
   Args args = packed_and_paged();
-  args.pages.row_stride = 4;
+  args.sequences.pages.row_stride = 4;
   EXPECT_THAT(Attention(args), Passes());
-  args.pages.row_stride = 3;
-  EXPECT_THAT(Attention(args), Refuses("pages.row_stride", "pages.count, which is 4"));
-  args.sequences = 2;
-  EXPECT_THAT(Attention(args), Refuses("pages.row_stride"));
-  args.sequences = 1;
+  args.sequences.pages.row_stride = 3;
+  EXPECT_THAT(Attention(args),
+              Refuses("sequences.pages.row_stride", "sequences.pages.count, which is 4"));
+  args.sequences.count = 2;
+  EXPECT_THAT(Attention(args), Refuses("sequences.pages.row_stride"));
+  args.sequences.count = 1;
   EXPECT_THAT(Attention(args), Passes()) << "one row needs no stride";
-  args.sequences = 3;
-  args.pages.offsets = at<int32_t>(region(14));
+  args.sequences.count = 3;
+  args.sequences.pages.offsets = at<int32_t>(region(14));
   EXPECT_THAT(Attention(args), Passes()) << "nor does CSR";
   for (int64_t stride : {int64_t{-1}, kLeast}) {
-    args.pages.row_stride = stride;
-    EXPECT_THAT(Attention(args), Refuses("pages.row_stride"));
+    args.sequences.pages.row_stride = stride;
+    EXPECT_THAT(Attention(args), Refuses("sequences.pages.row_stride"));
   }
 }
 
 TEST(AttentionPages, ThatAreNotThereHaveNoOtherTables) {
   Args ids = plain_attention();
-  ids.pages.v_ids = at<int32_t>(region(9));
-  EXPECT_THAT(Attention(ids), Refuses("pages.v_ids", "without pages.ids"));
+  ids.sequences.pages.v_ids = at<int32_t>(region(9));
+  EXPECT_THAT(Attention(ids), Refuses("sequences.pages.v_ids", "without pages.ids"));
   Args offsets = plain_attention();
-  offsets.pages.offsets = at<int32_t>(region(9));
-  EXPECT_THAT(Attention(offsets), Refuses("pages.offsets", "without pages.ids"));
+  offsets.sequences.pages.offsets = at<int32_t>(region(9));
+  EXPECT_THAT(Attention(offsets), Refuses("sequences.pages.offsets", "without pages.ids"));
 }
 
 TEST(AttentionTree, HasLengthsAndStartsOnlyWithBits) {
   Args lengths = plain_attention();
-  lengths.tree.lengths = at<int32_t>(region(9));
-  EXPECT_THAT(Attention(lengths), Refuses("tree.lengths", "without tree.bits"));
+  lengths.visibility.tree.lengths = at<int32_t>(region(9));
+  EXPECT_THAT(Attention(lengths), Refuses("visibility.tree.lengths", "without tree.bits"));
   Args starts = plain_attention();
-  starts.tree.starts = at<int32_t>(region(9));
-  EXPECT_THAT(Attention(starts), Refuses("tree.starts", "without tree.bits"));
-  starts.tree.bits = at<uint32_t>(region(10));
+  starts.visibility.tree.starts = at<int32_t>(region(9));
+  EXPECT_THAT(Attention(starts), Refuses("visibility.tree.starts", "without tree.bits"));
+  starts.visibility.tree.bits = at<uint32_t>(region(10));
   EXPECT_THAT(Attention(starts), Passes()) << "no words: for the device to find (BAD_MASK)";
 }
 
 // ---- Mask and bias ---------------------------------------------------------------------------
 
 TEST(AttentionGrid, MatchesOrBroadcastsOrReachesFurther) {
-  for (fovea_tensor Args::*field : {&Args::mask, &Args::bias})
+  const auto mask = [](Args &args) -> fovea_tensor & { return args.visibility.mask; };
+  const auto bias = [](Args &args) -> fovea_tensor & { return args.logits.bias; };
+  for (fovea_tensor &(*grid_of)(Args &) : {+mask, +bias})
     for (int i = 0; i < 4; ++i)
       for (int64_t extent = 0; extent <= 12; ++extent) {
         Args args = attention();
-        args.kv_lengths = nullptr;
-        fovea_tensor &grid = args.*field;
+        args.sequences.kv_lengths = nullptr;
+        fovea_tensor &grid = grid_of(args);
         grid.shape[i] = extent;
         const int64_t whole[] = {2, 5, 4, 7};
         const bool exact = i == 0 || i == 2;
         const bool right = extent == 1 || (exact ? extent == whole[i] : extent >= whole[i]);
-        const std::string name = std::string(field == &Args::mask ? "mask" : "bias") + ".shape[" +
-                                 std::to_string(i) + "]";
+        const std::string name = std::string(grid_of == +mask ? "visibility.mask" : "logits.bias") +
+                                 ".shape[" + std::to_string(i) + "]";
         Attention checked(args);
         if (!right) {
           EXPECT_THAT(checked, Refuses(name, "1, which broadcasts")) << extent;
           continue;
         }
         EXPECT_THAT(checked, Passes()) << name << " " << extent;
-        EXPECT_EQ((checked.problem.args.*field).stride[i], extent == 1 ? 0 : grid.stride[i]);
+        EXPECT_EQ(grid_of(checked.problem.args).stride[i], extent == 1 ? 0 : grid.stride[i]);
       }
 }
 
 TEST(AttentionGrid, IsTheDevicesToJudgeWhereOnlyItKnowsTheLengths) {
   // The number of keys: with kv_lengths, or packed keys. The number of rows: with packed queries.
   Args lengths = attention();
-  lengths.mask.shape[3] = lengths.bias.shape[3] = 3;
+  lengths.visibility.mask.shape[3] = lengths.logits.bias.shape[3] = 3;
   EXPECT_THAT(Attention(lengths), Passes());
-  lengths.kv_lengths = nullptr;
-  EXPECT_THAT(Attention(lengths), Refuses("mask.shape[3] (keys)"));
+  lengths.sequences.kv_lengths = nullptr;
+  EXPECT_THAT(Attention(lengths), Refuses("visibility.mask.shape[3] (keys)"));
 
   Args keys = plain_attention();
   keys.k.shape[0] = keys.v.shape[0] = 1;
-  keys.kv_offsets = at<int32_t>(region(9));
-  keys.mask = view(10, FOVEA_U8, 2, 5, 4, 3);
+  keys.sequences.kv_offsets = at<int32_t>(region(9));
+  keys.visibility.mask = view(10, FOVEA_U8, 2, 5, 4, 3);
   EXPECT_THAT(Attention(keys), Passes());
 
   Args rows = packed_and_paged();
-  rows.bias = view(10, FOVEA_F16, 3, 2, 4, 3);
+  rows.logits.bias = view(10, FOVEA_F16, 3, 2, 4, 3);
   EXPECT_THAT(Attention(rows), Passes());
-  rows.bias.shape[0] = 2;
-  EXPECT_THAT(Attention(rows), Refuses("bias.shape[0] (sequences)", "sequences, which is 3"));
+  rows.logits.bias.shape[0] = 2;
+  EXPECT_THAT(Attention(rows),
+              Refuses("logits.bias.shape[0] (sequences)", "sequences, which is 3"));
 }
 
 TEST(AttentionGrid, PadsByOneRowOfKeysPerSequence) {
   Args args = plain_attention();
-  args.mask = view(9, FOVEA_U8, 2, 1, 1, 7);
+  args.visibility.mask = view(9, FOVEA_U8, 2, 1, 1, 7);
   Attention checked(args);
   ASSERT_THAT(checked, Passes());
-  EXPECT_EQ(checked.problem.args.mask.stride[0], 7);
-  EXPECT_EQ(checked.problem.args.mask.stride[1], 0);
-  EXPECT_EQ(checked.problem.args.mask.stride[2], 0);
-  EXPECT_EQ(checked.problem.args.mask.stride[3], 1);
+  EXPECT_EQ(checked.problem.args.visibility.mask.stride[0], 7);
+  EXPECT_EQ(checked.problem.args.visibility.mask.stride[1], 0);
+  EXPECT_EQ(checked.problem.args.visibility.mask.stride[2], 0);
+  EXPECT_EQ(checked.problem.args.visibility.mask.stride[3], 1);
 }
 
 }  // namespace

@@ -333,15 +333,16 @@ TEST(RuleText, SaysFieldValueRuleAndRemedy) {
   EXPECT_EQ(Attention(args).detail,
             "k.shape[3] (dim) is 24, must equal q.shape[3] (dim), which is 16");
   args = plain_attention();
-  args.alignment = 2;
-  EXPECT_EQ(Attention(args).detail,
-            "alignment is 2, must be one of: FOVEA_ALIGN_BOTTOM_RIGHT, FOVEA_ALIGN_TOP_LEFT");
+  args.positions.alignment = 2;
+  EXPECT_EQ(
+      Attention(args).detail,
+      "positions.alignment is 2, must be one of: FOVEA_ALIGN_BOTTOM_RIGHT, FOVEA_ALIGN_TOP_LEFT");
   args = plain_attention();
-  args.causal = 2;
-  EXPECT_EQ(Attention(args).detail, "causal is 2, must be one of: 0, 1");
+  args.visibility.causal = 2;
+  EXPECT_EQ(Attention(args).detail, "visibility.causal is 2, must be one of: 0, 1");
   args = plain_attention();
-  args.max_len_q = -4;
-  EXPECT_EQ(Attention(args).detail, "max_len_q is -4, must be at least 0");
+  args.sequences.count = -4;
+  EXPECT_EQ(Attention(args).detail, "sequences.count is -4, must be at least 0");
   args = plain_attention();
   args.flags = 6;
   EXPECT_EQ(Attention(args).detail,
@@ -353,8 +354,8 @@ TEST(RuleText, SaysFieldValueRuleAndRemedy) {
   args.lse.dtype = FOVEA_F16;
   EXPECT_EQ(Attention(args).detail, "lse.dtype is 2 (f16), must be one of: none f32");
   args = plain_attention();
-  args.scale = -1;
-  EXPECT_EQ(Attention(args).detail, "scale is -1, must be finite and at least 0");
+  args.logits.scale = -1;
+  EXPECT_EQ(Attention(args).detail, "logits.scale is -1, must be finite and at least 0");
   args = attention();
   args.v.dtype = FOVEA_BF16;
   EXPECT_EQ(Attention(args).detail,
@@ -364,30 +365,32 @@ TEST(RuleText, SaysFieldValueRuleAndRemedy) {
   EXPECT_EQ(Attention(args).detail,
             "q_scale.shape[3] (blocks) is 3, must divide q.shape[3], which is 16");
   args = attention();
-  args.mask.shape[1] = 4;
+  args.visibility.mask.shape[1] = 4;
   EXPECT_EQ(Attention(args).detail,
-            "mask.shape[1] (rows) is 4, must be at least q.shape[1] (len_q), which is 5; or be 1, "
+            "visibility.mask.shape[1] (rows) is 4, must be at least q.shape[1] (len_q), which is "
+            "5; or be 1, "
             "which broadcasts");
   args = attention();
-  args.window_left = {FOVEA_WINDOW_LIMITED, -1};
+  args.visibility.window_left = {FOVEA_WINDOW_LIMITED, -1};
   EXPECT_EQ(Attention(args).detail,
-            "window_left.count is -1, must be at least 0; kind 0 has no limit");
-  args.window_left = {FOVEA_WINDOW_UNLIMITED, 128};
+            "visibility.window_left.count is -1, must be at least 0; kind 0 has no limit");
+  args.visibility.window_left = {FOVEA_WINDOW_UNLIMITED, 128};
   EXPECT_EQ(Attention(args).detail,
-            "window_left.count is 128, must be 0 while kind is FOVEA_WINDOW_UNLIMITED; a window "
+            "visibility.window_left.count is 128, must be 0 while kind is FOVEA_WINDOW_UNLIMITED; "
+            "a window "
             "needs kind FOVEA_WINDOW_LIMITED");
   args = packed_and_paged();
-  args.pages.count = 0;
-  EXPECT_EQ(
-      Attention(args).detail,
-      "pages.count is 0, must be at least 1; it counts the ids of a sequence, or with offsets "
-      "all ids");
+  args.sequences.pages.count = 0;
+  EXPECT_EQ(Attention(args).detail,
+            "sequences.pages.count is 0, must be at least 1; it counts the ids of a sequence, or "
+            "with offsets "
+            "all ids");
   args = packed_and_paged();
-  args.kv_lengths = nullptr;
-  EXPECT_EQ(Attention(args).detail, "kv_lengths is NULL, must be given with pages.ids");
+  args.sequences.kv_lengths = nullptr;
+  EXPECT_EQ(Attention(args).detail, "sequences.kv_lengths is NULL, must be given with pages.ids");
   args = packed_and_paged();
-  args.kv_offsets = at<int32_t>(region(30));
-  EXPECT_EQ(Attention(args).detail, "kv_offsets is given, must be NULL with pages.ids");
+  args.sequences.kv_offsets = at<int32_t>(region(30));
+  EXPECT_EQ(Attention(args).detail, "sequences.kv_offsets is given, must be NULL with pages.ids");
   args = plain_attention();
   args.q.data = at(0x1001);
   EXPECT_EQ(Attention(args).detail, "q.data is 0x1001, must be aligned to its elements of 4 bytes");

@@ -127,36 +127,37 @@ struct Memory {
   int64_t bytes;
   bool written;
 };
-#define PLACE(name, path)                                                \
-  name, [](Args &args, uintptr_t address) {                              \
-    args.path = at<std::remove_pointer_t<decltype(args.path)>>(address); \
-  }
+#define PLACE(path)      \
+#path, [](Args & args, \
+            uintptr_t    \
+                address) { args.path = at<std::remove_pointer_t<decltype(args.path)>>(address); }
+#define TENSOR(path) #path, [](Args & args, uintptr_t address) { args.path.data = at(address); }
 
 // All that attention() points to, with its size by the header: 2 sequences, 5 rows, 4 and 2 heads.
 const std::vector<Memory> kMemory = {
-    {PLACE("q", q.data), 2 * 5 * 4 * 16, false},
-    {PLACE("k", k.data), 2 * 7 * 2 * 16, false},
-    {PLACE("v", v.data), 2 * 7 * 2 * 8, false},
-    {PLACE("out", out.data), 2 * 5 * 4 * 8, true},
-    {PLACE("lse", lse.data), 2 * 5 * 4 * 4, true},
-    {PLACE("q_scale", q_scale.data), 2 * 5 * 4 * 2 * 4, false},
-    {PLACE("k_scale", k_scale.data), 2 * 7 * 2 * 4 * 2, false},
-    {PLACE("v_scale", v_scale.data), 2 * 7 * 2 * 2 * 2, false},
-    {PLACE("out_scale", out_scale.data), 2 * 5 * 4 * 8 * 4, false},
-    {PLACE("mask", mask.data), 2 * 5 * 4 * 7, false},
-    {PLACE("bias", bias.data), 2 * 5 * 4 * 7 * 4, false},
-    {PLACE("kv_lengths", kv_lengths), 2 * 4, false},
-    {PLACE("q_position", q_position), 2 * 4, false},
-    {PLACE("kv_first", kv_first), 2 * 4, false},
-    {PLACE("kv_position", kv_position), 2 * 4, false},
-    {PLACE("prefix_lengths", prefix_lengths), 2 * 4, false},
-    {PLACE("tree.bits", tree.bits), 10 * 4, false},
-    {PLACE("tree.lengths", tree.lengths), 2 * 4, false},
-    {PLACE("tree.starts", tree.starts), 2 * 4, false},
-    {PLACE("alibi_slopes", alibi_slopes), 2 * 4 * 4, false},
-    {PLACE("sinks", sinks), 4 * 4, false},
-    {PLACE("errors", errors), 2 * 4, false},
-    {PLACE("workspace", workspace), 512, true},
+    {TENSOR(q), 2 * 5 * 4 * 16, false},
+    {TENSOR(k), 2 * 7 * 2 * 16, false},
+    {TENSOR(v), 2 * 7 * 2 * 8, false},
+    {TENSOR(out), 2 * 5 * 4 * 8, true},
+    {TENSOR(lse), 2 * 5 * 4 * 4, true},
+    {TENSOR(q_scale), 2 * 5 * 4 * 2 * 4, false},
+    {TENSOR(k_scale), 2 * 7 * 2 * 4 * 2, false},
+    {TENSOR(v_scale), 2 * 7 * 2 * 2 * 2, false},
+    {TENSOR(out_scale), 2 * 5 * 4 * 8 * 4, false},
+    {TENSOR(visibility.mask), 2 * 5 * 4 * 7, false},
+    {TENSOR(logits.bias), 2 * 5 * 4 * 7 * 4, false},
+    {PLACE(sequences.kv_lengths), 2 * 4, false},
+    {PLACE(positions.q), 2 * 4, false},
+    {PLACE(sequences.kv_first), 2 * 4, false},
+    {PLACE(positions.kv), 2 * 4, false},
+    {PLACE(visibility.prefix_lengths), 2 * 4, false},
+    {PLACE(visibility.tree.bits), 10 * 4, false},
+    {PLACE(visibility.tree.lengths), 2 * 4, false},
+    {PLACE(visibility.tree.starts), 2 * 4, false},
+    {PLACE(logits.alibi_slopes), 2 * 4 * 4, false},
+    {PLACE(logits.sinks), 4 * 4, false},
+    {PLACE(errors), 2 * 4, false},
+    {PLACE(workspace), 512, true},
 };
 
 TEST(AttentionOverlap, KeepsWhatIsWrittenApartFromAllElseByTheByte) {
@@ -206,7 +207,7 @@ TEST(AttentionOverlap, LetsInputsShareMemory) {
   Args args = packed_and_paged();
   args.v.data = args.k.data;
   args.q.data = args.k.data;
-  args.q_offsets = args.kv_lengths = args.pages.ids;
+  args.sequences.q_offsets = args.sequences.kv_lengths = args.sequences.pages.ids;
   EXPECT_THAT(Attention(args), Passes()) << "v may lie inside k";
 }
 
@@ -294,21 +295,21 @@ TEST(AttentionArrays, AreAlignedToTheirElements) {
   }
   for (uintptr_t offset : {1, 2, 3}) {
     Args args = packed_and_paged();
-    args.q_offsets = at<int32_t>(region(60) + offset);
-    EXPECT_THAT(Attention(args), Refuses("q_offsets"));
+    args.sequences.q_offsets = at<int32_t>(region(60) + offset);
+    EXPECT_THAT(Attention(args), Refuses("sequences.q_offsets"));
     args = packed_and_paged();
-    args.pages.ids = at<int32_t>(region(60) + offset);
-    EXPECT_THAT(Attention(args), Refuses("pages.ids"));
+    args.sequences.pages.ids = at<int32_t>(region(60) + offset);
+    EXPECT_THAT(Attention(args), Refuses("sequences.pages.ids"));
     args = packed_and_paged();
-    args.pages.v_ids = at<int32_t>(region(60) + offset);
-    EXPECT_THAT(Attention(args), Refuses("pages.v_ids"));
+    args.sequences.pages.v_ids = at<int32_t>(region(60) + offset);
+    EXPECT_THAT(Attention(args), Refuses("sequences.pages.v_ids"));
     args = packed_and_paged();
-    args.pages.offsets = at<int32_t>(region(60) + offset);
-    EXPECT_THAT(Attention(args), Refuses("pages.offsets"));
+    args.sequences.pages.offsets = at<int32_t>(region(60) + offset);
+    EXPECT_THAT(Attention(args), Refuses("sequences.pages.offsets"));
     args = plain_attention();
     args.k.shape[0] = args.v.shape[0] = 1;
-    args.kv_offsets = at<int32_t>(region(60) + offset);
-    EXPECT_THAT(Attention(args), Refuses("kv_offsets"));
+    args.sequences.kv_offsets = at<int32_t>(region(60) + offset);
+    EXPECT_THAT(Attention(args), Refuses("sequences.kv_offsets"));
   }
 }
 
@@ -322,54 +323,55 @@ void ExpectArrayOf(int64_t bytes, const char *name, Args args, const int32_t *ar
 
 TEST(AttentionArrays, OfPackedAndPagedCallsHaveTheHeadersSizes) {
   const Args args = packed_and_paged();
-  ExpectArrayOf((3 + 1) * 4, "q_offsets", args, args.q_offsets);
-  ExpectArrayOf(3 * 4, "kv_lengths", args, args.kv_lengths);
-  ExpectArrayOf((2 * 5 + 4) * 4, "pages.ids", args, args.pages.ids);
+  ExpectArrayOf((3 + 1) * 4, "sequences.q_offsets", args, args.sequences.q_offsets);
+  ExpectArrayOf(3 * 4, "sequences.kv_lengths", args, args.sequences.kv_lengths);
+  ExpectArrayOf((2 * 5 + 4) * 4, "sequences.pages.ids", args, args.sequences.pages.ids);
   Args v = args;
-  v.pages.v_ids = at<int32_t>(region(30));
-  ExpectArrayOf((2 * 5 + 4) * 4, "pages.v_ids", v, v.pages.v_ids);
+  v.sequences.pages.v_ids = at<int32_t>(region(30));
+  ExpectArrayOf((2 * 5 + 4) * 4, "sequences.pages.v_ids", v, v.sequences.pages.v_ids);
   Args csr = args;
-  csr.pages.offsets = at<int32_t>(region(30));
-  ExpectArrayOf((3 + 1) * 4, "pages.offsets", csr, csr.pages.offsets);
-  ExpectArrayOf(4 * 4, "pages.ids", csr, csr.pages.ids);
+  csr.sequences.pages.offsets = at<int32_t>(region(30));
+  ExpectArrayOf((3 + 1) * 4, "sequences.pages.offsets", csr, csr.sequences.pages.offsets);
+  ExpectArrayOf(4 * 4, "sequences.pages.ids", csr, csr.sequences.pages.ids);
   Args keys = plain_attention();
   keys.k.shape[0] = keys.v.shape[0] = 1;
-  keys.kv_offsets = at<int32_t>(region(30));
-  ExpectArrayOf((2 + 1) * 4, "kv_offsets", keys, keys.kv_offsets);
+  keys.sequences.kv_offsets = at<int32_t>(region(30));
+  ExpectArrayOf((2 + 1) * 4, "sequences.kv_offsets", keys, keys.sequences.kv_offsets);
   Args shared = plain_attention();
-  shared.alibi_slopes = at<float>(region(30));
-  ExpectArrayOf(4 * 4, "alibi_slopes", shared, at<int32_t>(region(30)));
+  shared.logits.alibi_slopes = at<float>(region(30));
+  ExpectArrayOf(4 * 4, "logits.alibi_slopes", shared, at<int32_t>(region(30)));
 }
 
 TEST(AttentionArrays, OfNoSequencesHaveNoElements) {
   Args args = packed_and_paged();
-  args.sequences = 0;
+  args.sequences.count = 0;
   const uintptr_t inside = region(3) + 64;  // of out
-  args.kv_lengths = args.kv_first = args.pages.ids = at<int32_t>(inside);
-  args.alibi_slopes = at<float>(inside);
-  args.alibi_stride = 4;
+  args.sequences.kv_lengths = args.sequences.kv_first = args.sequences.pages.ids =
+      at<int32_t>(inside);
+  args.logits.alibi_slopes = at<float>(inside);
+  args.logits.alibi_stride = 4;
   EXPECT_THAT(Attention(args), Passes());
-  args.sinks = at<float>(inside);
-  EXPECT_THAT(Attention(args), Refuses("out", "overlaps sinks"));
+  args.logits.sinks = at<float>(inside);
+  EXPECT_THAT(Attention(args), Refuses("out", "overlaps logits.sinks"));
 }
 
 TEST(AttentionArrays, AreNoLongerThanTheAddressSpace) {
   Args slopes = attention();
-  slopes.alibi_stride = kMost;
-  EXPECT_THAT(Attention(slopes), Refuses("alibi_slopes", "too long"));
-  EXPECT_THAT(Shape(slopes), Refuses("alibi_slopes", "too long"));
+  slopes.logits.alibi_stride = kMost;
+  EXPECT_THAT(Attention(slopes), Refuses("logits.alibi_slopes", "too long"));
+  EXPECT_THAT(Shape(slopes), Refuses("logits.alibi_slopes", "too long"));
   Args ids = packed_and_paged();
-  ids.pages.row_stride = kMost;
-  EXPECT_THAT(Attention(ids), Refuses("pages.ids", "too long"));
+  ids.sequences.pages.row_stride = kMost;
+  EXPECT_THAT(Attention(ids), Refuses("sequences.pages.ids", "too long"));
   Args words = attention();
-  words.tree.words = int64_t{1} << 61;
-  EXPECT_THAT(Attention(words), Refuses("tree.bits", "too long"));
-  words.tree.words -= 1;
-  words.tree.bits = at<uint32_t>(region(60));
+  words.visibility.tree.words = int64_t{1} << 61;
+  EXPECT_THAT(Attention(words), Refuses("visibility.tree.bits", "too long"));
+  words.visibility.tree.words -= 1;
+  words.visibility.tree.bits = at<uint32_t>(region(60));
   EXPECT_THAT(Attention(words), Passes());
   Args end = attention();
-  end.sinks = at<float>(UINTPTR_MAX - 15);
-  EXPECT_THAT(Attention(end), Refuses("sinks", "too long"));
+  end.logits.sinks = at<float>(UINTPTR_MAX - 15);
+  EXPECT_THAT(Attention(end), Refuses("logits.sinks", "too long"));
   EXPECT_THAT(Shape(end), Passes());
 }
 

@@ -44,21 +44,20 @@ TEST(WeightsAttention, KeepsTheRulesOfWhatItUses) {
   scale.attention.k_scale.shape[3] = 3;
   EXPECT_THAT(scale.Check(), Refuses("k_scale.shape[3] (blocks)"));
   Case mask;
-  mask.attention.mask.shape[2] = 3;
-  EXPECT_THAT(mask.Check(), Refuses("mask.shape[2] (heads_q)"));
-  for (fovea_tensor fovea_attention_args::*field :
-       {&fovea_attention_args::q_scale, &fovea_attention_args::k_scale, &fovea_attention_args::mask,
-        &fovea_attention_args::bias}) {
-    Case used;
-    (used.attention.*field).dtype = 99;
-    EXPECT_EQ(used.Check().status, FOVEA_BAD_ARGUMENT);
-  }
+  mask.attention.visibility.mask.shape[2] = 3;
+  EXPECT_THAT(mask.Check(), Refuses("visibility.mask.shape[2] (heads_q)"));
+  Case used[4];
+  used[0].attention.q_scale.dtype = 99;
+  used[1].attention.k_scale.dtype = 99;
+  used[2].attention.visibility.mask.dtype = 99;
+  used[3].attention.logits.bias.dtype = 99;
+  for (Case &broken : used) EXPECT_EQ(broken.Check().status, FOVEA_BAD_ARGUMENT);
   Case data;
   data.attention.q.data = nullptr;
   EXPECT_THAT(data.Check(), Refuses("q.data"));
   Case array;
-  array.attention.sinks = at<float>(region(20) + 2);
-  EXPECT_THAT(array.Check(), Refuses("sinks"));
+  array.attention.logits.sinks = at<float>(region(20) + 2);
+  EXPECT_THAT(array.Check(), Refuses("logits.sinks"));
   Case size;
   size.attention.struct_size = 8;
   EXPECT_THAT(size.Check(), Refuses("fovea_attention_args.struct_size"));
@@ -157,8 +156,9 @@ TEST(WeightsTensor, OverlapsNoInput) {
   };
   place([](Case &c, uintptr_t to) { c.attention.q.data = at(to); }, "q");
   place([](Case &c, uintptr_t to) { c.attention.k.data = at(to); }, "k");
-  place([](Case &c, uintptr_t to) { c.attention.bias.data = at(to); }, "bias");
-  place([](Case &c, uintptr_t to) { c.attention.kv_first = at<int32_t>(to); }, "kv_first");
+  place([](Case &c, uintptr_t to) { c.attention.logits.bias.data = at(to); }, "logits.bias");
+  place([](Case &c, uintptr_t to) { c.attention.sequences.kv_first = at<int32_t>(to); },
+        "sequences.kv_first");
   place([](Case &c, uintptr_t to) { c.args.sequences = at<int32_t>(to); }, "sequences");
   place([](Case &c, uintptr_t to) { c.args.rows = at<int32_t>(to); }, "rows");
   place([](Case &c, uintptr_t to) { c.args.heads = at<int32_t>(to); }, "heads");

@@ -77,7 +77,7 @@ Case chunk_case(Draw *draw, uint32_t from, uint32_t to, int64_t dim, int64_t pai
   c.kv_lengths = {2};
   c.errors = {0};
   if (pairs == 0) return c;
-  c.fixed.rope.positions = 5;
+  c.fixed.rope.rows = 5;
   c.fixed.rope.rotary_dim = static_cast<int32_t>(2 * pairs);
   c.fixed.rope.stride = pairs;
   c.fixed.rope.style = style;
@@ -209,7 +209,7 @@ Case long_case(uint64_t seed) {
   Draw draw(seed);
   Case c;
   const int64_t sequences = 700, total = draw.between(300, 1100), pages = 64;
-  c.fixed.sequences = sequences;
+  c.fixed.sequences.count = sequences;
   c.fixed.k_new = view(FOVEA_F16, 1, total, 2, 8);
   c.fixed.v_new = view(FOVEA_BF16, 1, total, 2, 8);
   c.fixed.k_cache = view(FOVEA_BF16, pages, 3, 2, 8);
@@ -218,9 +218,9 @@ Case long_case(uint64_t seed) {
   c.k_new = draw.fill(c.fixed.k_new);
   c.v_new = draw.fill(c.fixed.v_new);
   c.new_offsets = long_offsets(&draw, sequences, draw.between(1, 4), total);
-  c.fixed.pages.count = draw.between(100, 1500);
-  c.page_offsets = long_offsets(&draw, sequences, 4, c.fixed.pages.count);
-  for (int64_t i = 0; i < c.fixed.pages.count; ++i) {
+  c.fixed.sequences.pages.count = draw.between(100, 1500);
+  c.page_offsets = long_offsets(&draw, sequences, 4, c.fixed.sequences.pages.count);
+  for (int64_t i = 0; i < c.fixed.sequences.pages.count; ++i) {
     c.ids.push_back(static_cast<int32_t>(draw.between(-1, pages)));
     c.v_ids.push_back(static_cast<int32_t>(draw.upto(pages - 1)));
   }

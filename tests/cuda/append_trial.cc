@@ -34,7 +34,7 @@ Case rotated_case(uint32_t to, int64_t dim, int64_t pairs, uint32_t style) {
   c.cache.assign(static_cast<size_t>(7 * 2 * dim) * size_of(to), kCanary);
   c.kv_lengths = {2};
   c.errors = {0};
-  c.fixed.rope.positions = 7;
+  c.fixed.rope.rows = 7;
   c.fixed.rope.rotary_dim = static_cast<int32_t>(2 * pairs);
   c.fixed.rope.stride = pairs;
   c.fixed.rope.style = style;
@@ -63,13 +63,13 @@ Case long_case() {
   Draw draw(3);
   Case c;
   const int64_t sequences = 300, total = 320, pages = 40;
-  c.fixed.sequences = sequences;
+  c.fixed.sequences.count = sequences;
   c.fixed.k_new = c.fixed.v_new = view(FOVEA_F16, 1, total, 1, 8);
   c.fixed.k_cache = c.fixed.v_cache = view(FOVEA_F16, pages, 3, 1, 8);
   place_caches(&draw, &c);
   c.k_new = draw.fill(c.fixed.k_new);
   c.v_new = draw.fill(c.fixed.v_new);
-  c.fixed.pages.count = 500;
+  c.fixed.sequences.pages.count = 500;
   int32_t row = 0, page = 0;
   for (int64_t s = 0; s <= sequences; ++s) {
     c.new_offsets.push_back(draw.chance(30) ? draw.of<int32_t>({INT_MIN, 0, row / 2}) : row);
@@ -78,7 +78,7 @@ Case long_case() {
     page += static_cast<int32_t>(draw.upto(3));
     if (s < sequences) c.kv_lengths.push_back(static_cast<int32_t>(draw.between(-1, 4)));
   }
-  for (int64_t i = 0; i < c.fixed.pages.count; ++i) {
+  for (int64_t i = 0; i < c.fixed.sequences.pages.count; ++i) {
     c.ids.push_back(static_cast<int32_t>(draw.between(-1, pages)));
   }
   c.errors.assign(sequences, 0);

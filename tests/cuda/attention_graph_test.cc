@@ -43,12 +43,12 @@ struct Batch {
     a.k = fovea_contiguous(k.pointer(), FOVEA_F16, PAGES, PAGE_LEN, 2, 32);
     a.v = fovea_contiguous(v.pointer(), FOVEA_F16, PAGES, PAGE_LEN, 2, 32);
     a.out = fovea_contiguous(out.pointer(), FOVEA_F16, 1, ROWS, 4, 32);
-    a.sequences = SEQUENCES;
-    a.q_offsets = offsets.pointer();
-    a.kv_lengths = lengths.pointer();
-    a.q_position = positions.pointer();
-    a.pages = {ids.pointer(), nullptr, nullptr, COLUMNS, COLUMNS};
-    a.causal = 1;
+    a.sequences.count = SEQUENCES;
+    a.sequences.q_offsets = offsets.pointer();
+    a.sequences.kv_lengths = lengths.pointer();
+    a.positions.q = positions.pointer();
+    a.sequences.pages = {ids.pointer(), nullptr, nullptr, COLUMNS, COLUMNS, {}};
+    a.visibility.causal = 1;
     a.errors = errors.pointer();
     a.workspace = workspace.pointer();
     a.workspace_bytes = WORKSPACE;
@@ -138,9 +138,9 @@ void expect_schedule(const fovea_handle *handle, Batch *batch, fovea_attention_a
   fv_problem problem;
   fv_plan plan;
   fv_schedule_list list;
-  args.q_offsets = batch->offsets.host.data();
-  args.kv_lengths = batch->lengths.host.data();
-  args.q_position = batch->positions.host.data();
+  args.sequences.q_offsets = batch->offsets.host.data();
+  args.sequences.kv_lengths = batch->lengths.host.data();
+  args.positions.q = batch->positions.host.data();
   ASSERT_EQ(fv_check_attention_shape(&args, &problem), FOVEA_OK) << fovea_error_detail();
   ASSERT_EQ(fv_plan_cuda(&fv_cuda_device_of(handle)->facts, &problem, &plan), FOVEA_OK)
       << fovea_error_detail();

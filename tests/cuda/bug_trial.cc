@@ -123,18 +123,18 @@ TEST_F(Trial, LengthsGoodAndBadInASchedule) {
 TEST_F(Trial, OffsetsThatFallAndLeaveTheTensor) {
   Case problem(loose(0, 0).heads(2, 1).rows({3, 4, 5}).keys({20, 70, 9}).s);
   const int32_t backwards[4] = {0, 7, 3, 1000000};
-  problem.args.q_offsets = backwards;
+  problem.args.sequences.q_offsets = backwards;
   expect_matches(problem, kCuda, "offsets of rows");
 }
 
 TEST_F(Trial, PagesThatAreNone) {
   Attention a = shared(2, 100).batch(2).paged(16).lengths({100, 90});
   Case problem(a.s);
-  const fovea_pages &pages = problem.args.pages;
+  const fovea_pages &pages = problem.args.sequences.pages;
   std::vector<int32_t> ids(pages.ids, pages.ids + pages.row_stride * 2);
   ids[1] = -1;
   ids[static_cast<size_t>(pages.row_stride) + 2] = static_cast<int32_t>(problem.args.k.shape[0]);
-  problem.args.pages.ids = ids.data();
+  problem.args.sequences.pages.ids = ids.data();
   expect_matches(problem, kCuda, "pages");
 }
 

@@ -25,9 +25,10 @@ struct AppendCall {
     args.v_new = fovea_contiguous(v_new.data(), FOVEA_BF16, 2, 3, 4, 32);
     args.k_cache = fovea_contiguous(k_cache.data(), FOVEA_F16, 8, 16, 4, 64);
     args.v_cache = fovea_contiguous(v_cache.data(), FOVEA_BF16, 8, 16, 4, 32);
-    args.kv_lengths = lengths;
-    args.pages = {ids, nullptr, nullptr, 2, 2};
-    args.rope = {table.data(), table.data() + 100 * 16, 100, 16, 32, FOVEA_ROPE_INTERLEAVED};
+    args.sequences.kv_lengths = lengths;
+    args.sequences.pages = {ids, nullptr, nullptr, 2, 2, {}};
+    args.rope = {table.data(), table.data() + 100 * 16, 100, 16, nullptr,
+                 32,           FOVEA_ROPE_INTERLEAVED,  {}};
     args.errors = errors;
   }
   fovea_status call(fovea_handle *handle, fovea_stream stream) {

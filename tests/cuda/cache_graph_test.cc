@@ -41,15 +41,17 @@ struct Step {
         fovea_contiguous(there ? k_new.pointer() : k_new.host.data(), FOVEA_BF16, 3, 1, 2, 16);
     a.k_cache =
         fovea_contiguous(there ? cache.pointer() : cache.host.data(), FOVEA_F16, 40, 4, 2, 16);
-    a.kv_lengths = there ? lengths.pointer() : lengths.host.data();
-    a.pages = {there ? ids.pointer() : ids.host.data(), nullptr, nullptr, 12, 12};
-    a.positions = there ? positions.pointer() : positions.host.data();
+    a.sequences.kv_lengths = there ? lengths.pointer() : lengths.host.data();
+    a.sequences.pages = {there ? ids.pointer() : ids.host.data(), nullptr, nullptr, 12, 12, {}};
+    a.rope.positions = there ? positions.pointer() : positions.host.data();
     a.rope = {there ? cos.pointer() : cos.host.data(),
               there ? sin.pointer() : sin.host.data(),
               64,
               8,
+              nullptr,
               16,
-              FOVEA_ROPE_HALF_SPLIT};
+              FOVEA_ROPE_HALF_SPLIT,
+              {}};
     a.errors = there ? errors.pointer() : errors.host.data();
     return a;
   }

@@ -139,7 +139,7 @@ class FarKernel : public testing::Test {
     limits.struct_size = sizeof limits;
     limits.heads_q = static_cast<int32_t>(a.q.shape[2]);
     limits.heads_kv = static_cast<int32_t>(a.k.shape[2]);
-    limits.sequences = a.sequences ? a.sequences : a.q.shape[0];
+    limits.sequences = a.sequences.count ? a.sequences.count : a.q.shape[0];
     limits.total_q = a.q.shape[0] * a.q.shape[1];
     limits.len_kv = len_kv;
     limits.dim = static_cast<int32_t>(a.q.shape[3]);
@@ -212,10 +212,10 @@ Results attend_far(Which which, int far, const Kind &kind, Keys keys, bool *is_t
   fovea_attention_args a = {};
   a.q = q.view, a.k = k.view, a.v = v.view, a.out = out.view, a.lse = lse.view;
   a.reproducible = kind.level;
-  if (keys == Keys::MASKED) a.mask = mask.view;
-  a.kv_lengths = lengths.pointer();
+  if (keys == Keys::MASKED) a.visibility.mask = mask.view;
+  a.sequences.kv_lengths = lengths.pointer();
   const int32_t *ids = static_cast<const int32_t *>(table.view.data);
-  if (paged) a.pages = {ids, nullptr, nullptr, table.view.stride[0], 5};
+  if (paged) a.sequences.pages = {ids, nullptr, nullptr, table.view.stride[0], 5, {}};
   call(a, 140);
   return {out.there(), lse.there()};
 }
@@ -284,10 +284,10 @@ Results attend_packed(int64_t total, int64_t keys_total, uint32_t level, bool *i
   fovea_attention_args a = {};
   a.q = q.view, a.k = k.view, a.v = v.view, a.out = out.view, a.lse = lse.view;
   a.reproducible = level;
-  a.sequences = 3;
-  a.q_offsets = rows.pointer();
-  a.kv_offsets = keys.pointer();
-  a.causal = 1;
+  a.sequences.count = 3;
+  a.sequences.q_offsets = rows.pointer();
+  a.sequences.kv_offsets = keys.pointer();
+  a.visibility.causal = 1;
   a.sm_count = 3;  // else shares would be more where rows are
   call(a, 200);
   return {out.there(total - 100, total), lse.there(total - 100, total)};
@@ -331,16 +331,20 @@ std::vector<uint8_t> append_far(fovea_handle *handle, const Far &far, bool by_sl
   a.struct_size = sizeof a;
   a.k_new = fresh.view;
   a.k_cache = cache.view;
-  a.positions = positions.pointer();
+  a.rope.positions = positions.pointer();
   if (by_slots) {
     a.slots = slots.pointer();
   } else {
-    a.kv_lengths = lengths.pointer();
-    a.pages = {static_cast<const int32_t *>(table.view.data), nullptr, nullptr,
-               table.view.stride[0], 2};
+    a.sequences.kv_lengths = lengths.pointer();
+    a.sequences.pages = {static_cast<const int32_t *>(table.view.data),
+                         nullptr,
+                         nullptr,
+                         table.view.stride[0],
+                         2,
+                         {}};
   }
   const float *turn = static_cast<const float *>(turns.view.data);
-  a.rope = {turn, turn, 3, turns.view.stride[0], 32, FOVEA_ROPE_HALF_SPLIT};
+  a.rope = {turn, turn, 3, turns.view.stride[0], nullptr, 32, FOVEA_ROPE_HALF_SPLIT, {}};
   EXPECT_EQ(fovea_kv_append(handle, &a, nullptr), FOVEA_OK) << fovea_error_detail();
   EXPECT_EQ(driver()->cuStreamSynchronize(nullptr), CUDA_SUCCESS);
   return cache.there();

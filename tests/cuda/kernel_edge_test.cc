@@ -42,8 +42,9 @@ TEST_F(KernelEdge, LooksAtThePageIdsOfKeysAndOfValues) {
   for (bool of_values : {false, true}) {
     Attention a = problem(2, 100).batch(2).paged(16, false, true).lengths({100, 90});
     Case one(a.s);
-    const int32_t *&table = of_values ? one.args.pages.v_ids : one.args.pages.ids;
-    std::vector<int32_t> ids(table, table + 2 * one.args.pages.row_stride);
+    const int32_t *&table =
+        of_values ? one.args.sequences.pages.v_ids : one.args.sequences.pages.ids;
+    std::vector<int32_t> ids(table, table + 2 * one.args.sequences.pages.row_stride);
     ids[1] = static_cast<int32_t>(one.args.k.shape[0]);
     table = ids.data();
     expect_matches(one, kCuda, of_values ? "a bad id of values" : "a bad id of keys");
@@ -114,7 +115,7 @@ TEST_F(KernelEdge, ReadsNothingOfKeysThatAreGone) {
     const std::vector<uint16_t> alone = result();
     a.k = k.all();
     a.v = v.all();
-    a.kv_first = reinterpret_cast<const int32_t *>(first);
+    a.sequences.kv_first = reinterpret_cast<const int32_t *>(first);
     EXPECT_EQ(result(), alone);
     driver->cuMemFree(first);
     driver->cuMemFree(out);

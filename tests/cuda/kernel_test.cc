@@ -169,7 +169,7 @@ TEST_P(Serving, ChangesNoBitOfASequenceWithItsNeighboursAndItsPages) {
 TEST_P(Serving, ReportsOffsetsThatAreNone) {
   Case problem_case(problem(0, 0).heads(2, 1).rows({3, 4, 5}).keys({20, 70, 9}).s);
   const int32_t backwards[4] = {0, 7, 3, 1000000};
-  problem_case.args.q_offsets = backwards;
+  problem_case.args.sequences.q_offsets = backwards;
   expect_matches(problem_case, kCuda, "offsets that fall and then leave the tensor");
 }
 
@@ -177,10 +177,11 @@ TEST_P(Serving, ReportsABadPageWhoseKeysAMaskHides) {
   Attention a = problem(3, 64).heads(2, 1).paged(16).mask(0.3, "sk");
   a.fill("mask", [](const At &at) { return at.d / 16 == 1 ? 0.0 : 1.0; });
   Case problem_case(a.s);
-  std::vector<int32_t> ids(problem_case.args.pages.ids, problem_case.args.pages.ids + 4);
+  std::vector<int32_t> ids(problem_case.args.sequences.pages.ids,
+                           problem_case.args.sequences.pages.ids + 4);
   ids[1] = 1000000;
-  problem_case.args.pages.ids = ids.data();
-  problem_case.args.pages.count = problem_case.args.pages.row_stride = 4;
+  problem_case.args.sequences.pages.ids = ids.data();
+  problem_case.args.sequences.pages.count = problem_case.args.sequences.pages.row_stride = 4;
   expect_matches(problem_case, kCuda, "a bad page that is hidden");
   EXPECT_EQ(problem_case.run(kCuda).errors[0] & FOVEA_BAD_PAGE, uint32_t{FOVEA_BAD_PAGE});
 }

@@ -103,8 +103,8 @@ TEST(Launch, TakesAMaskOfOneKeyForAllKeys) {
     fovea_handle *handle = open_device(fake);
     Call call;
     uint8_t mask[2] = {1, 0};
-    call.args.mask = fovea_contiguous(mask, FOVEA_U8, 2, 1, 1, 1);
-    call.args.mask.stride[3] = 0;
+    call.args.visibility.mask = fovea_contiguous(mask, FOVEA_U8, 2, 1, 1, 1);
+    call.args.visibility.mask.stride[3] = 0;
     ASSERT_EQ(fovea_attention(handle, &call.args, nullptr), FOVEA_OK) << fovea_error_detail();
     EXPECT_EQ(fake->launches.back().params.mask_keys, INT32_MAX);
     EXPECT_EQ(fake->launches.back().params.mask.batch, 1);

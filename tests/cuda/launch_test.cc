@@ -148,12 +148,12 @@ TEST(Launch, HandsTheKernelWhatTheCallSays) {
     const int32_t lengths[2] = {7, 9};
     uint32_t errors[2] = {};
     std::vector<uint8_t> mask(2 * 200, 1);
-    call.args.kv_lengths = lengths;
+    call.args.sequences.kv_lengths = lengths;
     call.args.errors = errors;
-    call.args.causal = 1;
-    call.args.alignment = FOVEA_ALIGN_TOP_LEFT;
-    call.args.scale = 0.5f;
-    call.args.mask = fovea_contiguous(mask.data(), FOVEA_U8, 2, 1, 1, 200);
+    call.args.visibility.causal = 1;
+    call.args.positions.alignment = FOVEA_ALIGN_TOP_LEFT;
+    call.args.logits.scale = 0.5f;
+    call.args.visibility.mask = fovea_contiguous(mask.data(), FOVEA_U8, 2, 1, 1, 200);
     ASSERT_EQ(fovea_attention(handle, &call.args, nullptr), FOVEA_OK) << fovea_error_detail();
     const FakeLaunch &launch = fake->launches.back();
     const fv_attention_params &p = launch.params;
@@ -210,8 +210,8 @@ TEST(Launch, PreparesASchedule) {
     fovea_handle *handle = open_device(fake);
     Call call;
     const int32_t offsets[4] = {0, 50, 90, 100};
-    call.args.q_offsets = offsets;
-    call.args.sequences = 3;
+    call.args.sequences.q_offsets = offsets;
+    call.args.sequences.count = 3;
     for (fovea_tensor *t : {&call.args.q, &call.args.out, &call.args.lse}) t->shape[0] = 1;
     for (fovea_tensor *t : {&call.args.k, &call.args.v}) {
       t->shape[0] = 3;

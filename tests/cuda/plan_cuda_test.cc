@@ -51,7 +51,7 @@ std::string PlanText(const fv_cuda_facts &facts, const fovea_attention_args &arg
 TEST(CudaPlan, EqualsTheCommittedPlans) {
   std::ostringstream text;
   fovea_attention_args causal = Request(FOVEA_BF16, 2, 1000, 1000, 32, 8, 128);
-  causal.causal = 1;
+  causal.visibility.causal = 1;
   fovea_attention_args few = causal;
   few.sm_count = 16;
   fovea_attention_args wide_keys = Request(FOVEA_F16, 1, 65, 65, 4, 4, 192);
@@ -63,10 +63,10 @@ TEST(CudaPlan, EqualsTheCommittedPlans) {
   decode_phase.reproducible = FOVEA_REPRODUCIBLE_PHASE;
   fovea_attention_args packed = Request(FOVEA_BF16, 1, 700, 16, 32, 8, 128);
   packed.k.shape[0] = packed.v.shape[0] = 1000;
-  packed.q_offsets = packed.kv_lengths = ints;
-  packed.sequences = 8;
-  packed.pages = {ints, nullptr, nullptr, 64, 64};
-  packed.causal = 1;
+  packed.sequences.q_offsets = packed.sequences.kv_lengths = ints;
+  packed.sequences.count = 8;
+  packed.sequences.pages = {ints, nullptr, nullptr, 64, 64, {}};
+  packed.visibility.causal = 1;
   const struct {
     const char *name;
     fovea_attention_args args;
@@ -108,23 +108,23 @@ fovea_attention_args SomeRequest(Choices *draw, fovea_limits *limits) {
       Request(dtype, sequences, rows, keys, heads_q, heads_kv, 8 * up_to(32));
   a.v = values.v;
   a.out = values.q;
-  a.sequences = sequences;
+  a.sequences.count = sequences;
   limits->len_kv = keys;
   if (draw->below(2)) {
-    a.q_offsets = ints;
+    a.sequences.q_offsets = ints;
     a.q.shape[0] = a.out.shape[0] = 1;
   }
   const int64_t layout = draw->below(4);
   if (layout == 1) {
-    a.kv_offsets = ints;
+    a.sequences.kv_offsets = ints;
     a.k.shape[0] = a.v.shape[0] = 1;
     limits->len_kv = up_to(keys);
   } else if (layout >= 2) {
     const int64_t columns = up_to(40);
-    a.pages = {ints, nullptr, layout == 3 ? ints : nullptr, columns, columns};
+    a.sequences.pages = {ints, nullptr, layout == 3 ? ints : nullptr, columns, columns, {}};
     a.k.shape[0] = a.v.shape[0] = 50;
     a.k.shape[1] = a.v.shape[1] = up_to(200);
-    a.kv_lengths = ints;
+    a.sequences.kv_lengths = ints;
     limits->len_kv = columns * a.k.shape[1];
   }
   a.reproducible = static_cast<uint32_t>(draw->below(3));
@@ -251,54 +251,54 @@ char any_bytes[64];
 
 const CallFeature kCallFeatures[] = {
     {"nothing", [](fovea_attention_args *) {}},
-    {"causal", [](fovea_attention_args *a) { a->causal = 1; }},
+    {"causal", [](fovea_attention_args *a) { a->visibility.causal = 1; }},
     {"top left",
      [](fovea_attention_args *a) {
-       a->causal = 1;
-       a->alignment = FOVEA_ALIGN_TOP_LEFT;
+       a->visibility.causal = 1;
+       a->positions.alignment = FOVEA_ALIGN_TOP_LEFT;
      }},
     {"windows",
      [](fovea_attention_args *a) {
-       a->window_left = {FOVEA_WINDOW_LIMITED, 9};
-       a->window_right = {FOVEA_WINDOW_LIMITED, 3};
+       a->visibility.window_left = {FOVEA_WINDOW_LIMITED, 9};
+       a->visibility.window_right = {FOVEA_WINDOW_LIMITED, 3};
      }},
-    {"q_position", [](fovea_attention_args *a) { a->q_position = any_ints; }},
-    {"kv_first", [](fovea_attention_args *a) { a->kv_first = any_ints; }},
+    {"q_position", [](fovea_attention_args *a) { a->positions.q = any_ints; }},
+    {"kv_first", [](fovea_attention_args *a) { a->sequences.kv_first = any_ints; }},
     {"kv_position",
      [](fovea_attention_args *a) {
-       a->kv_position = any_ints;
-       a->kv_position_stride = 3;
+       a->positions.kv = any_ints;
+       a->positions.kv_stride = 3;
      }},
-    {"lengths", [](fovea_attention_args *a) { a->kv_lengths = any_ints; }},
-    {"softcap", [](fovea_attention_args *a) { a->softcap = 30; }},
-    {"scale", [](fovea_attention_args *a) { a->scale = 0.3f; }},
-    {"sinks", [](fovea_attention_args *a) { a->sinks = any_floats; }},
+    {"lengths", [](fovea_attention_args *a) { a->sequences.kv_lengths = any_ints; }},
+    {"softcap", [](fovea_attention_args *a) { a->logits.softcap = 30; }},
+    {"scale", [](fovea_attention_args *a) { a->logits.scale = 0.3f; }},
+    {"sinks", [](fovea_attention_args *a) { a->logits.sinks = any_floats; }},
     {"padding mask",
      [](fovea_attention_args *a) {
-       a->mask = fovea_contiguous(any_bytes, FOVEA_U8, 2, 1, 1, a->k.shape[1]);
+       a->visibility.mask = fovea_contiguous(any_bytes, FOVEA_U8, 2, 1, 1, a->k.shape[1]);
      }},
     {"lse",
      [](fovea_attention_args *a) { a->lse = fovea_contiguous(any_floats, FOVEA_F32, 2, 5, 4, 1); }},
     {"packed q",
      [](fovea_attention_args *a) {
        a->q.shape[0] = a->out.shape[0] = 1;
-       a->q_offsets = any_ints;
-       a->sequences = 2;
+       a->sequences.q_offsets = any_ints;
+       a->sequences.count = 2;
      }},
     {"packed k",
      [](fovea_attention_args *a) {
        a->k.shape[0] = a->v.shape[0] = 1;
-       a->kv_offsets = any_ints;
+       a->sequences.kv_offsets = any_ints;
      }},
     {"pages",
      [](fovea_attention_args *a) {
-       a->pages = {any_ints, nullptr, nullptr, 3, 3};
-       a->kv_lengths = any_ints;
+       a->sequences.pages = {any_ints, nullptr, nullptr, 3, 3, {}};
+       a->sequences.kv_lengths = any_ints;
      }},
     {"pages by offsets, v with its own",
      [](fovea_attention_args *a) {
-       a->pages = {any_ints, any_ints, any_ints, 0, 7};
-       a->kv_lengths = any_ints;
+       a->sequences.pages = {any_ints, any_ints, any_ints, 0, 7, {}};
+       a->sequences.kv_lengths = any_ints;
      }},
     {"few multiprocessors", [](fovea_attention_args *a) { a->sm_count = 3; }},
     {"dependent launch", [](fovea_attention_args *a) { a->flags = FOVEA_ALLOW_DEPENDENT_LAUNCH; }},
@@ -398,8 +398,8 @@ TEST(CudaPlan, CountsTheWorkspaceOfManyPackedRows) {
   const int64_t rows = INT32_MAX, sequences = 1 << 20;
   fovea_attention_args a = Request(FOVEA_F16, 1, rows, 4096, 128, 16, 128);
   a.k.shape[0] = a.v.shape[0] = sequences;
-  a.q_offsets = any_ints;
-  a.sequences = sequences;
+  a.sequences.q_offsets = any_ints;
+  a.sequences.count = sequences;
   const fv_plan plan = PlanOf(a);
   const int64_t tiles = (rows * 8 + 63) / 64 + sequences, workers = kLarge.sm_count * 2;
   EXPECT_EQ(plan.tiles_bound, tiles * 16);
@@ -414,8 +414,8 @@ TEST(CudaPlan, CountsTheWorkspaceOfManyPackedRows) {
 TEST(CudaPlan, ListsWideTilesAloneForPhase) {
   fovea_attention_args a = Request(FOVEA_F16, 1, 3000, 4096, 128, 16, 128);
   a.k.shape[0] = a.v.shape[0] = 100;
-  a.q_offsets = any_ints;
-  a.sequences = 100;
+  a.sequences.q_offsets = any_ints;
+  a.sequences.count = 100;
   a.reproducible = FOVEA_REPRODUCIBLE_PHASE;
   const fv_plan plan = PlanOf(a);
   EXPECT_EQ(plan.schedule.lines[FV_WIDE].tiles, 3000 * 8 / 64 + 100);

@@ -131,22 +131,24 @@ TEST(CudaSupport, NamesEveryFeatureThatTheKernelsLeaveOut) {
         {"another dtype", [](fovea_attention_args &a) { a.out.dtype = FOVEA_F16; }},
         {"another dtype", [](fovea_attention_args &a) { a.q.dtype = FOVEA_F16; }},
         {"another dtype", [](fovea_attention_args &a) { a.k.dtype = FOVEA_I8; }},
-        {"prefix_lengths", [](fovea_attention_args &a) { a.prefix_lengths = ints; }},
+        {"prefix_lengths", [](fovea_attention_args &a) { a.visibility.prefix_lengths = ints; }},
         {"between rows or heads",
          [](fovea_attention_args &a) {
-           a.mask = fovea_contiguous(words, FOVEA_U8, 1, 100, 1, 200);
+           a.visibility.mask = fovea_contiguous(words, FOVEA_U8, 1, 100, 1, 200);
          }},
         {"between rows or heads",
-         [](fovea_attention_args &a) { a.mask = fovea_contiguous(words, FOVEA_U8, 1, 1, 6, 200); }},
+         [](fovea_attention_args &a) {
+           a.visibility.mask = fovea_contiguous(words, FOVEA_U8, 1, 1, 6, 200);
+         }},
         {"tree",
          [](fovea_attention_args &a) {
-           a.tree = {words, 1, nullptr, nullptr};
+           a.visibility.tree = {words, 1, nullptr, nullptr};
          }},
         {"bias",
          [](fovea_attention_args &a) {
-           a.bias = fovea_contiguous(words, FOVEA_F32, 1, 1, 1, 200);
+           a.logits.bias = fovea_contiguous(words, FOVEA_F32, 1, 1, 1, 200);
          }},
-        {"ALiBi", [](fovea_attention_args &a) { a.alibi_slopes = floats; }},
+        {"ALiBi", [](fovea_attention_args &a) { a.logits.alibi_slopes = floats; }},
         {"dim 264", [](fovea_attention_args &a) { a.q.shape[3] = a.k.shape[3] = 264; }},
     };
     for (const auto &one : changes) {
@@ -174,18 +176,18 @@ TEST(CudaSupport, SaysYesToWhatTheKernelsCover) {
     auto wider = [](fovea_attention_args &a) { a.q.shape[3] = a.k.shape[3] = 136; };
     EXPECT_STREQ(support_after(wider).kernel, "fovea_attention_fwd_sm80_bf16_d192_d128");
     auto all = [](fovea_attention_args &a) {
-      a.causal = 1;
-      a.alignment = FOVEA_ALIGN_TOP_LEFT;
-      a.kv_lengths = ints;
-      a.mask = fovea_contiguous(mask, FOVEA_U8, 2, 1, 1, 200);
+      a.visibility.causal = 1;
+      a.positions.alignment = FOVEA_ALIGN_TOP_LEFT;
+      a.sequences.kv_lengths = ints;
+      a.visibility.mask = fovea_contiguous(mask, FOVEA_U8, 2, 1, 1, 200);
       a.lse.dtype = FOVEA_NONE;
-      a.window_left = {FOVEA_WINDOW_LIMITED, 3};
-      a.window_right = {FOVEA_WINDOW_LIMITED, 0};
-      a.q_position = a.kv_first = a.kv_position = ints;
-      a.kv_position_stride = 2;
-      a.sinks = floats;
-      a.softcap = 30;
-      a.pages = {ints, nullptr, nullptr, 1, 1};
+      a.visibility.window_left = {FOVEA_WINDOW_LIMITED, 3};
+      a.visibility.window_right = {FOVEA_WINDOW_LIMITED, 0};
+      a.positions.q = a.sequences.kv_first = a.positions.kv = ints;
+      a.positions.kv_stride = 2;
+      a.logits.sinks = floats;
+      a.logits.softcap = 30;
+      a.sequences.pages = {ints, nullptr, nullptr, 1, 1, {}};
       a.reproducible = FOVEA_REPRODUCIBLE_PHASE;
     };
     EXPECT_EQ(support_after(all).supported, 1u);

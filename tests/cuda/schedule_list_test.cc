@@ -30,11 +30,11 @@ struct Step {
     args.struct_size = sizeof args;
     args.q = args.out = fovea_contiguous(somewhere, FOVEA_BF16, 1, 44, 8, 128);
     args.k = args.v = fovea_contiguous(somewhere, FOVEA_BF16, 100, 16, 2, 128);
-    args.sequences = 5;
-    args.q_offsets = offsets;
-    args.kv_lengths = lengths;
-    args.pages = {ids, nullptr, nullptr, 64, 64};
-    args.causal = 1;
+    args.sequences.count = 5;
+    args.sequences.q_offsets = offsets;
+    args.sequences.kv_lengths = lengths;
+    args.sequences.pages = {ids, nullptr, nullptr, 64, 64, {}};
+    args.visibility.causal = 1;
     args.sm_count = 4;
     args.reproducible = level;
   }

@@ -50,10 +50,10 @@ static fovea_attention_args dense_attention(void) {
   args.k_scale = view(6, FOVEA_F16, 1, 7, 2, 4);
   args.v_scale = view(7, FOVEA_F16, 2, 7, 2, 1);
   args.out_scale = view(8, FOVEA_F32, 1, 1, 1, 1);
-  args.mask = view(9, FOVEA_U8, 2, 1, 1, 7);
-  args.bias = view(10, FOVEA_F32, 1, 5, 4, 7);
-  args.alibi_slopes = (const float *)at(11);
-  args.sinks = (const float *)at(12);
+  args.visibility.mask = view(9, FOVEA_U8, 2, 1, 1, 7);
+  args.logits.bias = view(10, FOVEA_F32, 1, 5, 4, 7);
+  args.logits.alibi_slopes = (const float *)at(11);
+  args.logits.sinks = (const float *)at(12);
   args.workspace = at(13);
   args.workspace_bytes = 512;
   return args;
@@ -65,14 +65,14 @@ static fovea_attention_args paged_attention(void) {
   args.k = view(1, FOVEA_F32, 9, 6, 2, 16);
   args.v = view(2, FOVEA_F32, 9, 6, 2, 8);
   args.out = view(3, FOVEA_F32, 1, 11, 4, 8);
-  args.sequences = 3;
-  args.q_offsets = (const int32_t *)at(4);
-  args.kv_lengths = (const int32_t *)at(5);
-  args.pages.ids = (const int32_t *)at(6);
-  args.pages.row_stride = 5;
-  args.pages.count = 4;
-  args.tree.bits = (const uint32_t *)at(7);
-  args.tree.words = 33;
+  args.sequences.count = 3;
+  args.sequences.q_offsets = (const int32_t *)at(4);
+  args.sequences.kv_lengths = (const int32_t *)at(5);
+  args.sequences.pages.ids = (const int32_t *)at(6);
+  args.sequences.pages.row_stride = 5;
+  args.sequences.pages.count = 4;
+  args.visibility.tree.bits = (const uint32_t *)at(7);
+  args.visibility.tree.words = 33;
   return args;
 }
 
@@ -83,19 +83,19 @@ static fovea_kv_append_args append_case(int kind) {
   args.k_cache = view(2, FOVEA_E4M3, 2, 7, 4, 16);
   args.v_cache = view(3, FOVEA_I8, 2, 7, 4, 8);
   args.k_scale = view(4, FOVEA_F32, 1, 1, 4, 2);
-  args.kv_lengths = (const int32_t *)at(5);
+  args.sequences.kv_lengths = (const int32_t *)at(5);
   args.rope.cos = (const float *)at(6);
   args.rope.sin = (const float *)at(7);
-  args.rope.positions = 100;
+  args.rope.rows = 100;
   args.rope.stride = 8;
   args.rope.rotary_dim = 8;
   args.positions = (const int32_t *)at(8);
   if (kind == 1) {
-    args.kv_lengths = NULL;
+    args.sequences.kv_lengths = NULL;
     args.slots = (const int64_t *)at(9);
   } else if (kind == 2) {
-    args.pages.ids = (const int32_t *)at(9);
-    args.pages.count = args.pages.row_stride = 4;
+    args.sequences.pages.ids = (const int32_t *)at(9);
+    args.sequences.pages.count = args.sequences.pages.row_stride = 4;
   }
   return args;
 }
@@ -155,9 +155,10 @@ static void demand_spans_apart(const void *a, wide a_bytes, const void *b, wide 
 
 static void demand_problem(const fv_problem *problem, int has_v, int addresses) {
   const fovea_attention_args *args = &problem->args;
-  const fovea_tensor *views[] = {&args->q,         &args->k,       &args->v,       &args->out,
-                                 &args->lse,       &args->q_scale, &args->k_scale, &args->v_scale,
-                                 &args->out_scale, &args->mask,    &args->bias};
+  const fovea_tensor *views[] = {
+      &args->q,          &args->k,       &args->v,       &args->out,       &args->lse,
+      &args->q_scale,    &args->k_scale, &args->v_scale, &args->out_scale, &args->visibility.mask,
+      &args->logits.bias};
   for (size_t i = 0; i < sizeof views / sizeof views[0]; ++i) demand_sane(views[i], addresses);
   demand_apart_from_itself(&args->out);
   demand_apart_from_itself(&args->lse);
@@ -171,18 +172,25 @@ static void demand_problem(const fv_problem *problem, int has_v, int addresses) 
   DEMAND(problem->sequences == args->q.shape[0] || problem->q_packed);
   DEMAND(!problem->q_packed || args->q.shape[0] == 1);
   DEMAND(problem->paged || args->k.shape[0] == (problem->kv_packed ? 1 : problem->sequences));
-  DEMAND(!problem->paged || (args->kv_lengths && !args->kv_offsets && args->k.shape[1] > 0));
+  DEMAND(!problem->paged ||
+         (args->sequences.kv_lengths && !args->sequences.kv_offsets && args->k.shape[1] > 0));
   DEMAND(problem->kv_room >= 0 && problem->kv_room <= INT32_MAX);
   DEMAND(problem->scale > 0 && problem->scale <= FLT_MAX);
-  DEMAND(args->softcap >= 0 && args->softcap <= FLT_MAX);
+  DEMAND(args->logits.softcap >= 0 && args->logits.softcap <= FLT_MAX);
   DEMAND(problem->window_left >= -1 && problem->window_right >= -1);
   DEMAND(problem->kv_position_stride >= 1);
 }
 
 static void demand_memory(const fovea_attention_args *args) {
-  const fovea_tensor *inputs[] = {&args->q,       &args->k,       &args->v,
-                                  &args->q_scale, &args->k_scale, &args->v_scale,
-                                  &args->mask,    &args->bias,    &args->out_scale};
+  const fovea_tensor *inputs[] = {&args->q,
+                                  &args->k,
+                                  &args->v,
+                                  &args->q_scale,
+                                  &args->k_scale,
+                                  &args->v_scale,
+                                  &args->visibility.mask,
+                                  &args->logits.bias,
+                                  &args->out_scale};
   const wide out = span_of(&args->out), lse = span_of(&args->lse);
   const wide workspace = (wide)args->workspace_bytes;
   for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; ++i) {
@@ -236,7 +244,8 @@ static void try_weights(const void *bytes, const fovea_attention_args *attention
   demand_sane(&problem.weights, 1);
   demand_apart_from_itself(&problem.weights);
   const fovea_tensor *inputs[] = {&problem.attention.args.q, &problem.attention.args.k,
-                                  &problem.attention.args.mask, &problem.attention.args.bias};
+                                  &problem.attention.args.visibility.mask,
+                                  &problem.attention.args.logits.bias};
   for (int i = 0; i < 4; ++i)
     demand_spans_apart(problem.weights.data, span_of(&problem.weights), inputs[i]->data,
                        span_of(inputs[i]));

@@ -143,7 +143,7 @@ void Case::lay_out_rows() {
     shape[0] = 1;
     shape[1] = offsets.back() + (s.contiguous ? 0 : choices_.below(3));
   }
-  args.q_offsets = keep_ints(offsets);
+  args.sequences.q_offsets = keep_ints(offsets);
   args.q = lay_out(s.q_type, shape, 'q');
   const Fill fill = given_or(s.q_fill, default_fill(s.seed, kQ, s.q_type, s.q_scale.present));
   for (int64_t n = 0; n < sequences_; ++n) {
@@ -195,11 +195,11 @@ void Case::make_tables() {
       std::swap(ids[static_cast<size_t>(n)], ids[static_cast<size_t>(choices_.below(n + 1))]);
     }
     ids.resize(static_cast<size_t>(std::max<int64_t>(slots, 1)), 0);
-    (table == 0 ? args.pages.ids : args.pages.v_ids) = keep_ints(ids);
+    (table == 0 ? args.sequences.pages.ids : args.sequences.pages.v_ids) = keep_ints(ids);
   }
-  args.pages.row_stride = s.csr ? 0 : row_stride;
-  args.pages.count = s.csr ? slots : width;
-  if (s.csr) args.pages.offsets = keep_ints(offsets);
+  args.sequences.pages.row_stride = s.csr ? 0 : row_stride;
+  args.sequences.pages.count = s.csr ? slots : width;
+  if (s.csr) args.sequences.pages.offsets = keep_ints(offsets);
 }
 
 void Case::lay_out_cache() {
@@ -214,7 +214,7 @@ void Case::lay_out_cache() {
   } else if (!s.keys.empty()) {
     Ints offsets = {s.contiguous ? 0 : choices_.below(3)};
     for (int64_t n : s.keys) offsets.push_back(offsets.back() + n);
-    args.kv_offsets = keep_ints(offsets);
+    args.sequences.kv_offsets = keep_ints(offsets);
     shape[0] = 1;
     shape[1] = offsets.back() + (s.contiguous ? 0 : choices_.below(3));
   }
@@ -230,7 +230,7 @@ void Case::lay_out_cache() {
   Ints lengths = s.lengths;
   if (s.page_len > 0 && lengths.empty()) lengths.assign(static_cast<size_t>(sequences_), s.len_kv);
   if (s.page_len > 0 && lengths.empty()) lengths = {0};  // paged calls need the pointer
-  args.kv_lengths = keep_ints(lengths);
+  args.sequences.kv_lengths = keep_ints(lengths);
 }
 
 void Case::lay_out_masks() {
@@ -268,7 +268,7 @@ void Case::lay_out_masks() {
         }
       }
     }
-    (of_bias ? args.bias : args.mask) = t;
+    (of_bias ? args.logits.bias : args.visibility.mask) = t;
   }
 }
 
@@ -322,15 +322,17 @@ class Filler {
   explicit Filler(Case *c) : case_(*c), s_(c->settings), args_(c->args) {}
 
   void positions() {
-    args_.causal = s_.causal;
-    args_.alignment = s_.alignment;
-    if (s_.left >= 0) args_.window_left = {FOVEA_WINDOW_LIMITED, static_cast<int32_t>(s_.left)};
-    if (s_.right >= 0) args_.window_right = {FOVEA_WINDOW_LIMITED, static_cast<int32_t>(s_.right)};
-    args_.q_position = case_.keep_ints(s_.q_position);
-    args_.kv_first = case_.keep_ints(s_.kv_first);
-    args_.kv_position = case_.keep_ints(s_.kv_position);
-    args_.kv_position_stride = s_.position_stride;
-    args_.prefix_lengths = case_.keep_ints(s_.prefix);
+    args_.visibility.causal = s_.causal;
+    args_.positions.alignment = s_.alignment;
+    if (s_.left >= 0)
+      args_.visibility.window_left = {FOVEA_WINDOW_LIMITED, static_cast<int32_t>(s_.left)};
+    if (s_.right >= 0)
+      args_.visibility.window_right = {FOVEA_WINDOW_LIMITED, static_cast<int32_t>(s_.right)};
+    args_.positions.q = case_.keep_ints(s_.q_position);
+    args_.sequences.kv_first = case_.keep_ints(s_.kv_first);
+    args_.positions.kv = case_.keep_ints(s_.kv_position);
+    args_.positions.kv_stride = s_.position_stride;
+    args_.visibility.prefix_lengths = case_.keep_ints(s_.prefix);
   }
 
   void tree() {
@@ -364,20 +366,20 @@ class Filler {
         }
       }
     }
-    args_.tree.bits = bits;
-    args_.tree.words = words;
-    if (s_.tree > 0) args_.tree.lengths = case_.keep_ints(lengths);
-    if (case_.sequences_ > 1) args_.tree.starts = case_.keep_ints(starts);
+    args_.visibility.tree.bits = bits;
+    args_.visibility.tree.words = words;
+    if (s_.tree > 0) args_.visibility.tree.lengths = case_.keep_ints(lengths);
+    if (case_.sequences_ > 1) args_.visibility.tree.starts = case_.keep_ints(starts);
   }
 
   void logits() {
-    args_.scale = static_cast<float>(s_.scale);
-    args_.softcap = static_cast<float>(s_.softcap);
+    args_.logits.scale = static_cast<float>(s_.scale);
+    args_.logits.softcap = static_cast<float>(s_.softcap);
     if (s_.sinks) {
       float *sinks = floats(s_.heads_q);
       const Fill fill = given_or(s_.sink_fill, default_fill(s_.seed, kSink, FOVEA_F32, false));
       for (int64_t h = 0; h < s_.heads_q; ++h) sinks[h] = static_cast<float>(fill({0, 0, h, 0}));
-      args_.sinks = sinks;
+      args_.logits.sinks = sinks;
     }
     if (!s_.alibi) return;
     const int64_t stride = s_.alibi_shared ? 0 : s_.heads_q + case_.choices_.below(3);
@@ -392,8 +394,8 @@ class Filler {
             static_cast<float>(fill({s_.alibi_shared ? 0 : case_.tag(n), 0, h, 0}));
       }
     }
-    args_.alibi_slopes = slopes;
-    args_.alibi_stride = stride;
+    args_.logits.alibi_slopes = slopes;
+    args_.logits.alibi_stride = stride;
   }
 
   // Which keys receive contents: those that somebody sees; with `clean` all of them.
@@ -456,8 +458,8 @@ class Filler {
     Choices choices(mix(s_.seed, 99));
     static const int32_t absurd[] = {-1, std::numeric_limits<int32_t>::min(),
                                      std::numeric_limits<int32_t>::max(), 0x7ffffff0, -4096};
-    const size_t slots =
-        static_cast<size_t>(s_.csr ? args_.pages.count : args_.pages.row_stride * case_.sequences_);
+    const size_t slots = static_cast<size_t>(
+        s_.csr ? args_.sequences.pages.count : args_.sequences.pages.row_stride * case_.sequences_);
     std::vector<char> used(slots, 0);
     for (const Sequence &n : geometry.sequences()) {
       for (int64_t j = 0; j < n.len_kv; ++j) {
@@ -466,7 +468,7 @@ class Filler {
         if (any) used[static_cast<size_t>(n.page_begin + j / s_.page_len)] = 1;
       }
     }
-    for (const int32_t *table : {args_.pages.ids, args_.pages.v_ids}) {
+    for (const int32_t *table : {args_.sequences.pages.ids, args_.sequences.pages.v_ids}) {
       for (size_t slot = 0; table != nullptr && slot < slots; ++slot) {
         if (used[slot] == 0) const_cast<int32_t *>(table)[slot] = absurd[choices.below(5)];
       }
@@ -485,8 +487,8 @@ Case::Case(const Settings &given)
   args.struct_size = sizeof args;
   args.reproducible = settings.reproducible;
   args.sm_count = settings.sm_count;
-  args.sequences = sequences_;
-  if (settings.rows.empty() && choices_.one_in(2)) args.sequences = 0;  // then q.shape[0]
+  args.sequences.count = sequences_;
+  if (settings.rows.empty() && choices_.one_in(2)) args.sequences.count = 0;  // then q.shape[0]
   lay_out_rows();
   lay_out_cache();
   Filler filler(this);
@@ -507,13 +509,6 @@ Case::Case(const Settings &given)
   filler.find_seen();
   filler.contents();
   lay_out_scales();
-  if (choices_.one_in(2)) {
-    const Geometry geometry(args);
-    for (const Sequence &n : geometry.sequences()) {
-      args.max_len_q = std::max(args.max_len_q, n.len_q);
-      args.max_len_kv = std::max(args.max_len_kv, n.len_kv);
-    }
-  }
   for (Block &block : inputs_) block.make_read_only();
 }
 

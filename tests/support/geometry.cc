@@ -42,7 +42,7 @@ struct Bounds {
 };
 
 void find_rows(const fovea_attention_args &args, const Bounds &bounds, Sequence *s) {
-  if (args.q_offsets == nullptr) {
+  if (args.sequences.q_offsets == nullptr) {
     s->q_batch = s->index;
     s->len_q = args.q.shape[1];
     return;
@@ -53,17 +53,17 @@ void find_rows(const fovea_attention_args &args, const Bounds &bounds, Sequence 
 }
 
 void find_room(const fovea_attention_args &args, const Bounds &bounds, Sequence *s) {
-  if (args.pages.ids != nullptr) {
-    if (args.pages.offsets == nullptr) {
-      s->page_begin = s->index * args.pages.row_stride;
-      s->page_count = args.pages.count;
+  if (args.sequences.pages.ids != nullptr) {
+    if (args.sequences.pages.offsets == nullptr) {
+      s->page_begin = s->index * args.sequences.pages.row_stride;
+      s->page_count = args.sequences.pages.count;
     } else {
       s->page_begin = bounds.pages.begin(s->index);
       s->page_count = bounds.pages.end(s->index) - s->page_begin;
       s->errors |= bounds.pages.bits(s->index);
     }
     s->room = s->page_count * args.k.shape[1];
-  } else if (args.kv_offsets != nullptr) {
+  } else if (args.sequences.kv_offsets != nullptr) {
     s->kv_begin = bounds.kv.begin(s->index);
     s->room = bounds.kv.end(s->index) - s->kv_begin;
     s->errors |= bounds.kv.bits(s->index);
@@ -75,24 +75,24 @@ void find_room(const fovea_attention_args &args, const Bounds &bounds, Sequence 
 
 void find_keys(const fovea_attention_args &args, Sequence *s) {
   s->len_kv = s->room;
-  if (args.kv_lengths != nullptr) {
-    const int64_t wanted = args.kv_lengths[s->index];
+  if (args.sequences.kv_lengths != nullptr) {
+    const int64_t wanted = args.sequences.kv_lengths[s->index];
     s->len_kv = std::clamp<int64_t>(wanted, 0, s->room);
     if (s->len_kv != wanted) s->errors |= FOVEA_BAD_LENGTH;
   }
-  if (args.kv_first != nullptr) {
-    const int64_t wanted = args.kv_first[s->index];
+  if (args.sequences.kv_first != nullptr) {
+    const int64_t wanted = args.sequences.kv_first[s->index];
     s->first_key = std::clamp<int64_t>(wanted, 0, s->len_kv);
     if (s->first_key != wanted) s->errors |= FOVEA_BAD_LENGTH;
   }
 }
 
 void find_positions(const fovea_attention_args &args, Sequence *s) {
-  s->key_step = args.kv_position_stride == 0 ? 1 : args.kv_position_stride;
-  s->key0 = args.kv_position == nullptr ? 0 : args.kv_position[s->index];
-  if (args.q_position != nullptr) {
-    s->row0 = args.q_position[s->index];
-  } else if (args.alignment == FOVEA_ALIGN_TOP_LEFT) {
+  s->key_step = args.positions.kv_stride == 0 ? 1 : args.positions.kv_stride;
+  s->key0 = args.positions.kv == nullptr ? 0 : args.positions.kv[s->index];
+  if (args.positions.q != nullptr) {
+    s->row0 = args.positions.q[s->index];
+  } else if (args.positions.alignment == FOVEA_ALIGN_TOP_LEFT) {
     s->row0 = 0;
   } else {
     s->row0 = s->key0 + (s->len_kv - 1) * s->key_step + 1 - s->len_q;
@@ -105,7 +105,7 @@ bool reaches(const fovea_tensor &t, int64_t i, int64_t j) {
 }
 
 // The tree's answer for one (row, key).
-bool tree_shows(const fovea_tree_mask &tree, const Sequence &s, int64_t i, int64_t j, bool *bad) {
+bool tree_shows(const fovea_tree &tree, const Sequence &s, int64_t i, int64_t j, bool *bad) {
   const int64_t len = tree.lengths == nullptr ? s.len_q : tree.lengths[s.index];
   const int64_t start = tree.starts == nullptr ? 0 : tree.starts[s.index];
   const int64_t column = j - (s.len_kv - len);
@@ -143,10 +143,11 @@ double scaled_element(const fovea_tensor &t, const fovea_tensor &scale, int64_t 
 }
 
 Geometry::Geometry(const fovea_attention_args &args) : args_(args) {
-  const int64_t count = args.q_offsets != nullptr ? args.sequences : args.q.shape[0];
-  const Bounds bounds = {Offsets(args.q_offsets, count, args.q.shape[1]),
-                         Offsets(args.kv_offsets, count, args.k.shape[1]),
-                         Offsets(args.pages.offsets, count, args.pages.count)};
+  const int64_t count =
+      args.sequences.q_offsets != nullptr ? args.sequences.count : args.q.shape[0];
+  const Bounds bounds = {Offsets(args.sequences.q_offsets, count, args.q.shape[1]),
+                         Offsets(args.sequences.kv_offsets, count, args.k.shape[1]),
+                         Offsets(args.sequences.pages.offsets, count, args.sequences.pages.count)};
   for (int64_t n = 0; n < count; ++n) {
     Sequence s;
     s.index = n;
@@ -162,10 +163,11 @@ bool Geometry::visible_by_position(const Sequence &s, int64_t i, int64_t j) cons
   if (j < s.first_key || j >= s.len_kv) return false;
   const int64_t row = row_position(s, i);
   const int64_t key = key_position(s, j);
-  if (args_.prefix_lengths != nullptr && key < args_.prefix_lengths[s.index]) return true;
-  if (args_.causal != 0 && key > row) return false;
-  const fovea_window &left = args_.window_left;
-  const fovea_window &right = args_.window_right;
+  if (args_.visibility.prefix_lengths != nullptr && key < args_.visibility.prefix_lengths[s.index])
+    return true;
+  if (args_.visibility.causal != 0 && key > row) return false;
+  const fovea_window &left = args_.visibility.window_left;
+  const fovea_window &right = args_.visibility.window_right;
   if (left.kind == FOVEA_WINDOW_LIMITED && key < row - left.count) return false;
   return right.kind != FOVEA_WINDOW_LIMITED || key <= row + right.count;
 }
@@ -173,30 +175,32 @@ bool Geometry::visible_by_position(const Sequence &s, int64_t i, int64_t j) cons
 bool Geometry::visible_by_mask(const Sequence &s, int64_t i, int64_t h, int64_t j,
                                bool *bad) const {
   bool seen = true;
-  if (present(args_.mask)) {
-    const bool inside = reaches(args_.mask, i, j);
+  if (present(args_.visibility.mask)) {
+    const bool inside = reaches(args_.visibility.mask, i, j);
     *bad = *bad || !inside;
-    seen = inside && element(args_.mask, s.index, i, h, j) != 0.0;
+    seen = inside && element(args_.visibility.mask, s.index, i, h, j) != 0.0;
   }
-  if (args_.tree.bits != nullptr) seen = tree_shows(args_.tree, s, i, j, bad) && seen;
-  if (present(args_.bias)) {
-    const bool inside = reaches(args_.bias, i, j);
+  if (args_.visibility.tree.bits != nullptr)
+    seen = tree_shows(args_.visibility.tree, s, i, j, bad) && seen;
+  if (present(args_.logits.bias)) {
+    const bool inside = reaches(args_.logits.bias, i, j);
     *bad = *bad || !inside;
     const double minus_infinity = -std::numeric_limits<double>::infinity();
-    seen = seen && inside && element(args_.bias, s.index, i, h, j) != minus_infinity;
+    seen = seen && inside && element(args_.logits.bias, s.index, i, h, j) != minus_infinity;
   }
   return seen;
 }
 
 bool Geometry::locate(const Sequence &s, int64_t j, bool of_v, int64_t *batch,
                       int64_t *slot) const {
-  if (args_.pages.ids == nullptr) {
+  if (args_.sequences.pages.ids == nullptr) {
     *batch = s.kv_batch;
     *slot = s.kv_begin + j;
     return true;
   }
   const fovea_tensor &cache = of_v ? args_.v : args_.k;
-  const int32_t *ids = of_v && args_.pages.v_ids != nullptr ? args_.pages.v_ids : args_.pages.ids;
+  const int32_t *ids = of_v && args_.sequences.pages.v_ids != nullptr ? args_.sequences.pages.v_ids
+                                                                      : args_.sequences.pages.ids;
   const int64_t page_len = args_.k.shape[1];
   *batch = ids[s.page_begin + j / page_len];
   *slot = j % page_len;
@@ -216,12 +220,12 @@ bool Geometry::visible(const Sequence &s, int64_t i, int64_t h, int64_t j) const
 }
 
 double Geometry::bias_at(const Sequence &s, int64_t i, int64_t h, int64_t j) const {
-  return present(args_.bias) ? element(args_.bias, s.index, i, h, j) : 0.0;
+  return present(args_.logits.bias) ? element(args_.logits.bias, s.index, i, h, j) : 0.0;
 }
 
 double Geometry::slope_at(const Sequence &s, int64_t h) const {
-  if (args_.alibi_slopes == nullptr) return 0.0;
-  return static_cast<double>(args_.alibi_slopes[s.index * args_.alibi_stride + h]);
+  if (args_.logits.alibi_slopes == nullptr) return 0.0;
+  return static_cast<double>(args_.logits.alibi_slopes[s.index * args_.logits.alibi_stride + h]);
 }
 
 }  // namespace fovea_test

@@ -42,7 +42,7 @@ struct Plain {
     args.k = fovea_contiguous(k.data(), type, 1, len_kv, heads_kv, dim);
     args.v = fovea_contiguous(v.data(), type, 1, len_kv, heads_kv, dim);
     args.out = fovea_contiguous(q.data(), type, 1, len_q, heads_q, dim);  // shape only
-    args.kv_lengths = length.data();
+    args.sequences.kv_lengths = length.data();
   }
 
   Observed innocent(const Truth &truth) const {

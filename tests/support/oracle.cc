@@ -86,8 +86,8 @@ std::vector<Logit> logits_of(const Geometry &geometry, const Sequence &s, int64_
   const int64_t dim = args.q.shape[3];
   // The default is a value of the field, so it is the float nearest to 1 / sqrt(dim).
   const double root = round_to(FOVEA_F32, 1.0 / std::sqrt(static_cast<double>(dim)));
-  const double scale = args.scale == 0.0f ? root : static_cast<double>(args.scale);
-  const double softcap = static_cast<double>(args.softcap);
+  const double scale = args.logits.scale == 0.0f ? root : static_cast<double>(args.logits.scale);
+  const double softcap = static_cast<double>(args.logits.softcap);
   const double slope = geometry.slope_at(s, h);
   std::vector<Logit> logits;
   for (int64_t j = 0; j < s.len_kv; ++j) {
@@ -106,7 +106,7 @@ std::vector<Logit> logits_of(const Geometry &geometry, const Sequence &s, int64_
     const double distance =
         std::fabs(static_cast<double>(geometry.row_position(s, i) - geometry.key_position(s, j)));
     const double bias = geometry.bias_at(s, i, h, j);
-    if (args.alibi_slopes != nullptr) t -= slope * distance;
+    if (args.logits.alibi_slopes != nullptr) t -= slope * distance;
     t += bias;
     logits.push_back({j, t, size + std::fabs(slope * distance) + std::fabs(bias), dot});
   }
@@ -126,7 +126,7 @@ void measure_row(const std::vector<Logit> &logits, Row *row) {
 
 // Fills in max, lhat, lse, size and empty; returns the weights, one per logit.
 std::vector<double> soften(const Geometry &geometry, const std::vector<Logit> &logits, Row *row) {
-  const float *sinks = geometry.args().sinks;
+  const float *sinks = geometry.args().logits.sinks;
   const double sink = sinks != nullptr ? static_cast<double>(sinks[row->h]) : -kInfinity;
   row->max = sink;
   row->empty = true;
@@ -221,7 +221,8 @@ void attend_row(const Geometry &geometry, const Sequence &s, const Cache &cache,
                      truth->sum_abs_v.data() + at};
   if (!row.empty) {
     accumulate(cache, logits, weights, rounding_of(args), row.lhat, truth->dim_v, sums);
-    const double sink = args.sinks != nullptr ? static_cast<double>(args.sinks[row.h]) : -kInfinity;
+    const double sink =
+        args.logits.sinks != nullptr ? static_cast<double>(args.logits.sinks[row.h]) : -kInfinity;
     span_values(cache, logits, row.max, sink, truth->dim_v, truth->lowest.data() + at,
                 truth->highest.data() + at);
   }
@@ -241,8 +242,9 @@ void expect_errors(const Geometry &geometry, const Sequence &s, Truth *truth) {
   uint32_t required = s.errors;
   uint32_t allowed = s.errors;
   const fovea_attention_args &args = geometry.args();
-  const bool can_fail = args.pages.ids != nullptr || args.tree.bits != nullptr ||
-                        present(args.mask) || present(args.bias);
+  const bool can_fail = args.sequences.pages.ids != nullptr ||
+                        args.visibility.tree.bits != nullptr || present(args.visibility.mask) ||
+                        present(args.logits.bias);
   for (int64_t i = 0; can_fail && i < s.len_q; ++i) {
     for (int64_t j = s.first_key; j < s.len_kv; ++j) {
       if (!geometry.visible_by_position(s, i, j)) continue;
