@@ -92,7 +92,7 @@ static void start_warp(struct sim_cta *cta, u32 index) {
   warp->fragments[0] = (struct sim_fragment){.mask = warp->live};
   warp->fragment_count = 1;
   warp->clock[index] = 1;
-  memcpy(warp->registers, kernel->constants, kernel->constant_bytes);
+  memcpy(warp->registers, kernel->constants, kernel->file_bytes);
   fill_specials(cta, warp);
   memset(warp->local, POISON, (size_t)kernel->local_bytes * SIM_LANES);
 }
