@@ -22,7 +22,7 @@ struct sim_memory {
   /* Two readers are remembered, by the parity of their CTA: enough to see one that is not the
    * writer. */
   u64 *read_stamps[2];
-  u64 used, peak;
+  u64 used; /* bytes that are allocated */
 };
 
 extern struct sim_memory sim_memory;

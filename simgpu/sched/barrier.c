@@ -66,7 +66,6 @@ static void complete(struct sim_cta *cta, u8 number) {
   sim_known_free(&barrier->released);
   sim_known_free(&barrier->released_here);
   *barrier = (struct sim_barrier){0};
-  cta->barrier_releases++;
 }
 
 static void add_clocks(struct sim_barrier *barrier, const struct sim_warp *warp) {

@@ -76,7 +76,6 @@ struct sim_cta {
   u8 *memory; /* what all of the above lies in */
   size_t memory_bytes;
   struct sim_barrier barriers[SIM_BARRIERS];
-  u32 barrier_releases;
   struct sim_sync_table *shared_sync;
   bool clocks_full; /* a clock ran out of bits: races are not judged any more */
   u64 random;
