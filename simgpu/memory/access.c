@@ -1,5 +1,10 @@
-/* access.c - ld and st: the address of each lane is checked, then the elements move between memory
- * and registers. */
+/* access.c - ld and st, and the checks of all accesses: see memory/access.h. PTX ISA, "Data
+ * Movement and Conversion Instructions: ld, st".
+ *
+ * For each lane: compute the address, check it (sim_locate), move the elements between memory and
+ * registers. The opcode's state space, or the window of a generic address, says which memory it is:
+ * the CTA's shared memory, the arena (memory/memory.h), the warp's local memory, or the launch's
+ * parameters. A load that is refused gives NaN; a store that is refused writes nothing. */
 #include "simgpu/memory/access.h"
 
 #include <stdlib.h>
@@ -106,7 +111,8 @@ u64 sim_lane_address(const struct sim_warp *warp, const struct sim_inst *inst, u
   return (u32)(narrow + inst->immediate);
 }
 
-/* 1, 2, 4 or 8 bytes: a copy of a size known to the compiler is a move, of any other a call. */
+/* 1, 2, 4 or 8 bytes. The compiler turns a copy of a constant size into a move, others into a
+ * call. */
 static inline void copy_element(void *to, const void *from, u32 bytes) {
   switch (bytes) {
     case 8:
@@ -123,7 +129,7 @@ static inline void copy_element(void *to, const void *from, u32 bytes) {
   }
 }
 
-/* Slots: the elements, then the address. */
+/* Slots of ld and st: the elements, then the address. */
 static void load_lane(struct sim_warp *warp, const struct sim_inst *inst, u32 lane,
                       const u8 *from) {
   for (u32 i = 0; i < inst->element_count; i++) {
@@ -132,7 +138,7 @@ static void load_lane(struct sim_warp *warp, const struct sim_inst *inst, u32 la
     if (from) {
       copy_element(&bits, from + i * inst->element_bytes, inst->element_bytes);
     } else {
-      bits = 0x7fff7fff7fff7fffu; /* NaN in every format: what follows a refused load shows */
+      bits = 0x7fff7fff7fff7fffu; /* NaN in every format, so that results show it */
     }
     u32 unused = 64 - 8u * inst->element_bytes;
     if (inst->is_signed) bits = (u64)((s64)(bits << unused) >> unused);
@@ -150,7 +156,7 @@ static void load(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
   }
 }
 
-/* A parameter at an address known when the kernel was decoded is the same for all lanes. */
+/* A parameter whose address the decoder knows and has checked. All lanes load the same value. */
 static void load_parameter(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
   const u8 *from = warp->cta->launch->params + (inst->immediate & SIM_WINDOW_MASK);
   SIM_EACH_LANE(lane, mask) load_lane(warp, inst, lane, from);
