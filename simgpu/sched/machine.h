@@ -33,7 +33,8 @@ struct sim_warp {
   u8 *local; /* [lane][local_bytes] */
   u32 index;
   u32 live; /* lanes that have not exited */
-  struct sim_fragment fragments[SIM_LANES];
+  struct sim_fragment
+      fragments[SIM_LANES + 1]; /* brx.idx adds one per lane, then removes its own */
   u32 fragment_count;
   u32 carry; /* CC.CF, a bit per lane */
   u64 steps; /* instructions executed */
