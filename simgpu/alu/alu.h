@@ -1,7 +1,7 @@
 /* alu.h - macros that make a handler and a form (decode/form.h) of each row of a table.
  *
- * A row has the name of its handler, its pattern, the types of its operands and an expression, in
- * which a, b, c and d are the inputs of one lane. A file reads its table twice: SIM_DEFINE_n makes
+ * A row has the name of its handler, its pattern, the types of its operands and an expression. In
+ * it a, b, c and d are the inputs of one lane. A file reads its table twice: SIM_DEFINE_n makes
  * the handler of a row with n inputs, SIM_FORM_n its form. D is the type of the output, A to C are
  * those of the inputs; slot 0 holds the output, the next ones hold the inputs.
  *

@@ -1,6 +1,6 @@
 /* convert.c - cvt. PTX ISA, "Data Movement and Conversion Instructions: cvt".
  *
- * The pairs of types that kernels use most have vectorised loops. All others go lane by lane:
+ * The pairs of types that kernels often use have vectorised loops. All others go lane by lane:
  *   load and widen to a 64-bit integer or a double, which hold all narrower values exactly
  *   round to a whole number, where the instruction asks for it
  *   round to the target type, and extend to its register
@@ -75,7 +75,7 @@ static double round_whole(double value, u8 rounding) {
 }
 
 /* Saturates. `limit` is the first double past the type's maximum, because the maximum of a 64-bit
- * type is no double. */
+ * type is not a double. */
 static u64 whole_of_real(double value, u8 to) {
   u32 bits = 8u * type_bytes[to];
   if (value != value) return 0;

@@ -63,7 +63,7 @@ static inline u16 sim_f32_to_f16(float value) {
   u32 subnormal = sim_f32_bits(sim_f32_of(bits) + 0.5f) - 0x3f000000;
   u32 normal = (bits + 0xc8000fff + (bits >> 13 & 1)) >> 13;
   u32 half = bits < 0x38800000 ? subnormal : normal;
-  half = bits >= 0x477ff000 ? 0x7c00 : half; /* 65520, half a unit above the largest f16 */
+  half = bits >= 0x477ff000 ? 0x7c00 : half; /* 65520, half a unit above the maximum of f16 */
   return bits > 0x7f800000 ? 0x7fff : (u16)(half | sign);
 }
 

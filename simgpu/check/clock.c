@@ -59,7 +59,7 @@ static struct sync_object *find_object(struct sim_sync_table *table, u64 address
   return *bucket = object;
 }
 
-/* A clock at its limit ends the judging of races in its CTA: it must not report what is no race. */
+/* A clock at its limit ends the judging of races in its CTA: a false report would be worse. */
 void sim_clock_tick(struct sim_warp *warp) {
   if (warp->clock[warp->index] >= CLOCK_LIMIT) {
     warp->cta->clocks_full = true;

@@ -46,7 +46,7 @@ static bool report_state(struct sim_warp *warp, const struct sim_inst *inst, u32
     return false;
   }
   sim_report_access(warp, inst, lane, address, SIM_REPORT_UNINITIALISED,
-                    "nobody wrote this before");
+                    "this memory was never written");
   return true;
 }
 
@@ -230,8 +230,9 @@ static bool judge_stamp(struct sim_warp *warp, const struct sim_inst *inst, u32 
     if (!launch->overlapped || stamp_launch(stamp) != launch->overlapped || warp->grid_awaited) {
       return true;
     }
-    sim_report_access(warp, inst, lane, SIM_GLOBAL_BASE + offset, SIM_REPORT_EARLY_DEPENDENT,
-                      "the launch before may still be at work here: griddepcontrol.wait first");
+    sim_report_access(
+        warp, inst, lane, SIM_GLOBAL_BASE + offset, SIM_REPORT_EARLY_DEPENDENT,
+        "the previous launch may still use this memory: execute griddepcontrol.wait first");
     return false;
   }
   u64 shared_bytes = stamp & mine & 15ull << BYTES_AT, strong = stamp & mine & 1ull << STRONG_AT;
@@ -263,7 +264,7 @@ bool sim_global_read(struct sim_warp *warp, const struct sim_inst *inst, u32 lan
                      u32 bytes) {
   if (!all_ready(sim_memory.state + offset, bytes)) {
     sim_report_access(warp, inst, lane, SIM_GLOBAL_BASE + offset, SIM_REPORT_UNINITIALISED,
-                      "nobody wrote this before");
+                      "this memory was never written");
   }
   if (!is_judged(warp)) return true;
   u64 mine = make_stamp(warp, inst->is_strong, offset, bytes);

@@ -107,7 +107,7 @@ static u64 literal_bits(struct sim_decode *decode, const struct sim_operand *ope
     return sim_f64_bits((double)sim_f32_of((u32)operand->bits));
   }
   if (operand->literal != SIM_LITERAL_INTEGER && bytes < 4) {
-    sim_decode_fail(decode, "a float literal for %u bytes", bytes);
+    sim_decode_fail(decode, "a float literal where %u bytes are needed", bytes);
   }
   return operand->bits;
 }
@@ -131,7 +131,8 @@ static u32 bind_predicate(struct sim_decode *decode, const struct sim_operand *o
 }
 
 static void require_width(struct sim_decode *decode, const struct sim_operand *operand, u32 bytes) {
-  if (operand->kind != SIM_OPERAND_REGISTER) sim_decode_fail(decode, "an operand is no register");
+  if (operand->kind != SIM_OPERAND_REGISTER)
+    sim_decode_fail(decode, "an operand is not a register");
   if (operand->register_bytes != bytes) {
     sim_decode_fail(decode, "%s has an operand of %u bytes where %u are needed",
                     decode->statement->opcode, operand->register_bytes, bytes);
@@ -165,7 +166,8 @@ u32 sim_bind_target(struct sim_decode *decode, const struct sim_operand *operand
 void sim_bind_any(struct sim_decode *decode, const struct sim_operand *operand, u32 literal_bytes,
                   struct sim_inst *inst, u32 index) {
   if (operand->kind == SIM_OPERAND_REGISTER) {
-    if (!operand->register_bytes) sim_decode_fail(decode, "a predicate where a value is needed");
+    if (!operand->register_bytes)
+      sim_decode_fail(decode, "an operand is a predicate where a value is needed");
     inst->slot[index] = decode->instance->slots[operand->register_index];
     inst->stride[index] = (u8)operand->register_bytes;
     return;
@@ -177,7 +179,7 @@ void sim_bind_any(struct sim_decode *decode, const struct sim_operand *operand, 
 }
 
 u32 sim_literal_value(struct sim_decode *decode, const struct sim_operand *operand) {
-  if (operand->kind != SIM_OPERAND_LITERAL) sim_decode_fail(decode, "an operand is no literal");
+  if (operand->kind != SIM_OPERAND_LITERAL) sim_decode_fail(decode, "an operand is not a literal");
   return (u32)operand->bits;
 }
 
@@ -202,7 +204,8 @@ void sim_bind_address(struct sim_decode *decode, const struct sim_operand *opera
   const struct sim_operand *base = &operand->items[0];
   if (base->kind == SIM_OPERAND_REGISTER) {
     sim_bind_any(decode, base, 8, inst, index);
-    if (base->register_bytes < 4) sim_decode_fail(decode, "an address of 16 bits");
+    if (base->register_bytes < 4)
+      sim_decode_fail(decode, "the register of an address has only 16 bits");
     inst->immediate = (u64)operand->offset;
     return;
   }

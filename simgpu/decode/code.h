@@ -62,7 +62,7 @@ enum sim_class {
 
 enum sim_scope { SIM_SCOPE_NONE, SIM_SCOPE_CTA, SIM_SCOPE_CLUSTER, SIM_SCOPE_GPU, SIM_SCOPE_SYS };
 
-enum { SIM_MAX_SLOTS = 20 }; /* mma has the most: 14 */
+enum { SIM_MAX_SLOTS = 20 }; /* mma has up to 14 */
 
 /* One instruction. What a handler's slots hold is said above the handler. */
 struct sim_inst {

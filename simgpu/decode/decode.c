@@ -121,7 +121,7 @@ static void place_locals(struct sim_decode *decode) {
 
 static u32 find_target(struct sim_decode *decode, u32 scope, const char *name) {
   const struct sim_symbol *label = sim_find_label(decode->instance->function, scope, name);
-  if (!label) sim_decode_fail(decode, "the label %s is nowhere", name);
+  if (!label) sim_decode_fail(decode, "the label %s is not defined", name);
   return decode->instance->statement_starts[label->statement];
 }
 
@@ -130,7 +130,8 @@ static void resolve_indexed(struct sim_decode *decode, const struct sim_statemen
   const char *name = statement->operands[statement->count - 1].name;
   const struct sim_symbol *list =
       sim_find_label(decode->instance->function, statement->scope, name ? name : "");
-  if (!list || list->kind != SIM_SYMBOL_TARGETS) sim_decode_fail(decode, "no .branchtargets");
+  if (!list || list->kind != SIM_SYMBOL_TARGETS)
+    sim_decode_fail(decode, "brx.idx needs a list of .branchtargets");
   u32 *targets = sim_pool_take(decode->pool, sizeof *targets * list->label_count);
   for (u32 i = 0; i < list->label_count; i++) {
     targets[i] = find_target(decode, list->scope, list->labels[i]);
@@ -184,7 +185,7 @@ static void bind_arguments(struct sim_decode *decode, struct sim_instance *insta
                            const struct sim_symbol *formal, const struct sim_operand *actual) {
   for (u32 i = 0; formal; formal = formal->next, i++) {
     if (!actual || i >= actual->count || actual->items[i].kind != SIM_OPERAND_SYMBOL) {
-      sim_decode_fail(decode, "call: arguments do not fit");
+      sim_decode_fail(decode, "the arguments of a call do not match the parameters");
     }
     u64 address = sim_symbol_address(decode, actual->items[i].symbol);
     add_placement(instance, formal, (u32)(address & SIM_WINDOW_MASK));

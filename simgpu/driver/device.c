@@ -42,7 +42,7 @@ static bool is_set(const char *name) {
 static CUresult initialise(void) {
   const char *device = getenv("FOVEA_SIMGPU_DEVICE");
   if (!is_set("FOVEA_SIMGPU")) {
-    sim_report_line("this is no GPU but a test tool: set FOVEA_SIMGPU=1 to use it");
+    sim_report_line("this is a test tool, not a GPU: set FOVEA_SIMGPU=1 to use it");
     return CUDA_ERROR_NO_DEVICE;
   }
   if (!device || !*device) device = "sm_80";
@@ -50,7 +50,7 @@ static CUresult initialise(void) {
     if (!strcmp(profiles[i].name, device)) sim_driver.device = &profiles[i];
   }
   if (!sim_driver.device) {
-    sim_report_line("FOVEA_SIMGPU_DEVICE=%s: there are sm_80, sm_86, sm_90 and sm_120", device);
+    sim_report_line("FOVEA_SIMGPU_DEVICE=%s: must be sm_80, sm_86, sm_90 or sm_120", device);
     return CUDA_ERROR_NO_DEVICE;
   }
   const char *seed = getenv("FOVEA_SIMGPU_SEED");

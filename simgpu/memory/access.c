@@ -28,7 +28,7 @@ static u8 *locate_shared(struct sim_warp *warp, const struct sim_inst *inst, u32
   address &= SIM_WINDOW_MASK;
   if (address < SIM_SHARED_START || address + bytes > cta->shared_end) {
     return refuse(warp, inst, lane, address, SIM_REPORT_OUT_OF_BOUNDS,
-                  "outside of the CTA's shared memory");
+                  "outside the CTA's shared memory");
   }
   u32 at = (u32)address;
   bool fine = true;
@@ -47,7 +47,8 @@ static bool is_allocated(const u8 *state, u32 bytes) {
 static u8 *locate_global(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u64 address,
                          u32 bytes, enum sim_access access) {
   if (!sim_in_arena(address, bytes)) {
-    return refuse(warp, inst, lane, address, SIM_REPORT_OUT_OF_BOUNDS, "no device memory at all");
+    return refuse(warp, inst, lane, address, SIM_REPORT_OUT_OF_BOUNDS,
+                  "not an address of device memory");
   }
   u64 offset = address - SIM_GLOBAL_BASE;
   if (!is_allocated(sim_memory.state + offset, bytes)) {
@@ -59,7 +60,7 @@ static u8 *locate_global(struct sim_warp *warp, const struct sim_inst *inst, u32
                       "this memory was freed");
       default:
         return refuse(warp, inst, lane, address, SIM_REPORT_OUT_OF_BOUNDS,
-                      "outside of every allocation");
+                      "outside every allocation");
     }
   }
   if (access != SIM_WRITE) sim_global_read(warp, inst, lane, offset, bytes);
@@ -75,7 +76,7 @@ static u8 *locate_private(struct sim_warp *warp, const struct sim_inst *inst, u3
   u64 limit = is_local ? kernel->local_bytes : kernel->param_bytes;
   if (offset + bytes > limit || (!is_local && access != SIM_READ)) {
     return refuse(warp, inst, lane, address, SIM_REPORT_OUT_OF_BOUNDS,
-                  is_local ? "outside of local memory" : "outside of the parameters");
+                  is_local ? "outside local memory" : "outside the parameters");
   }
   return is_local ? warp->local + lane * (size_t)kernel->local_bytes + offset
                   : warp->cta->launch->params + offset;
@@ -85,7 +86,7 @@ u8 *sim_locate(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u64
                enum sim_access access) {
   if (address & (bytes - 1)) {
     return refuse(warp, inst, lane, address, SIM_REPORT_MISALIGNED,
-                  "the address is no multiple of the access's size");
+                  "the address is not a multiple of the access's size");
   }
   u8 space = inst->space;
   u64 window = address >> SIM_WINDOW_SHIFT;
@@ -207,7 +208,8 @@ static void decode_access(struct sim_decode *decode, const struct sim_opcode *op
   const struct sim_operand *items = operand->kind == SIM_OPERAND_VECTOR ? operand->items : operand;
   u32 count = operand->kind == SIM_OPERAND_VECTOR ? operand->count : 1;
   int vector = sim_modifier_among(opcode, "v2|v4|v8");
-  if (count != (vector < 0 ? 1u : 2u << vector)) sim_decode_fail(decode, "vector of wrong length");
+  if (count != (vector < 0 ? 1u : 2u << vector))
+    sim_decode_fail(decode, "the vector has the wrong length");
   inst->element_count = (u8)count;
   for (u32 i = 0; i < count; i++) {
     sim_bind_any(decode, &items[i], inst->element_bytes, inst, i);

@@ -126,7 +126,7 @@ static void update(struct sim_warp *warp, const struct sim_inst *inst, u32 lane,
                    ? add_flushed(old, b)
                    : combine(operation, type, old, b, c);
   memcpy(at, &result, bytes);
-  if (inst->is_uniform) return; /* red: nobody asks for the old value */
+  if (inst->is_uniform) return; /* red: the old value is not wanted */
   memcpy(warp->registers + inst->slot[SLOT_TARGET] + lane * bytes, &old, bytes);
 }
 

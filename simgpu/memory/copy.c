@@ -54,7 +54,8 @@ static void start_lane(struct sim_warp *warp, const struct sim_inst *inst, u32 l
   if (!sim_locate(warp, &sides->shared, lane, to, bytes, SIM_WRITE)) return;
   /* Of 0 bytes nothing is read, so the address may be anything. */
   if (taken && (from & (bytes - 1))) {
-    sim_report_access(warp, inst, lane, from, SIM_REPORT_MISALIGNED, "the source of a copy");
+    sim_report_access(warp, inst, lane, from, SIM_REPORT_MISALIGNED,
+                      "the source address of a copy is not a multiple of its size");
     return;
   }
   u32 step = taken == bytes ? bytes : taken % 4 ? 1 : 4;
@@ -128,7 +129,7 @@ void sim_copy_check_end(struct sim_warp *warp) {
   for (u32 i = 0; i < warp->copy_count; i++) {
     const struct sim_copy *copy = &warp->copies[i];
     struct sim_report_place place = {warp->cta, warp, copy->inst, copy->lanes, 0};
-    sim_report(SIM_REPORT_LEFT_BEHIND, &place, "nobody waited for this copy before the warp ended");
+    sim_report(SIM_REPORT_LEFT_BEHIND, &place, "the warp ended without a wait for this copy");
   }
   warp->copy_count = 0;
 }

@@ -1,8 +1,8 @@
 /* memory.c - the arena's allocator: see memory/memory.h.
  *
  * Allocations are an array in the order of their offsets. A search for room goes on where the last
- * one ended (next fit), so that freed memory stays unused for as long as possible and an access to
- * it is recognised. Freed pages go back to the system. */
+ * one ended (next fit). So freed memory stays unused for as long as possible, and an access to it
+ * is recognised. Freed pages go back to the system. */
 #include "simgpu/memory/memory.h"
 
 #include <stdlib.h>

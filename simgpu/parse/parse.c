@@ -96,7 +96,7 @@ static void parse_initialiser(struct sim_scan *scan, struct sim_symbol *symbol, 
     while (sim_scan_accept(scan, '{')) depth++;
     char next = sim_scan_peek(scan);
     if (offset + item_bytes > symbol->bytes)
-      sim_scan_fail(scan, "too many values of %s", symbol->name);
+      sim_scan_fail(scan, "too many initial values of %s", symbol->name);
     if (next == '-' || (next >= '0' && next <= '9')) {
       u64 bits = sim_scan_number(scan).bits;
       memcpy(symbol->data + offset, &bits, item_bytes);
@@ -140,7 +140,8 @@ static void parse_variables(struct sim_scan *scan, enum sim_symbol_kind kind, bo
   struct sim_symbol *symbol = parse_variable(scan, kind);
   symbol->is_external = is_external;
   add_symbol(scan, symbol);
-  if (sim_scan_peek(scan) == ',') sim_scan_fail(scan, "several variables in one declaration");
+  if (sim_scan_peek(scan) == ',')
+    sim_scan_fail(scan, "unsupported: several variables in one declaration");
   sim_scan_expect(scan, ';');
 }
 
@@ -270,7 +271,7 @@ static void parse_body(struct sim_scan *scan) {
     } else if (next == '.') {
       parse_body_directive(scan);
     } else if (next == 0) {
-      sim_scan_fail(scan, "the function %s has no end", scan->function->name);
+      sim_scan_fail(scan, "the function %s is not closed", scan->function->name);
     } else if (next == ';') {
       scan->at++;
     } else if (!parse_label(scan)) {

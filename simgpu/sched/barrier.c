@@ -97,7 +97,7 @@ static u32 expected_threads(struct sim_warp *warp, const struct sim_inst *inst, 
   if (inst->is_uniform) return live_threads(warp->cta);
   u32 threads = SIM_SLOT(u32, 1)[sim_lowest_lane(mask)];
   if (threads == 0 || threads % SIM_LANES || threads > warp->cta->warp_count * SIM_LANES) {
-    report(warp, inst, mask, "the number of threads is no multiple of 32 within the CTA");
+    report(warp, inst, mask, "the number of threads must be a multiple of 32 and within the CTA");
     return 0;
   }
   return threads;
@@ -106,7 +106,7 @@ static u32 expected_threads(struct sim_warp *warp, const struct sim_inst *inst, 
 static bool check_misuse(struct sim_warp *warp, const struct sim_inst *inst, u32 mask,
                          const struct sim_barrier *barrier, u32 expected) {
   if (barrier->expected && barrier->counts_all != inst->is_uniform) {
-    report(warp, inst, mask, "some threads wait here for all threads, others for a number of them");
+    report(warp, inst, mask, "some threads wait here for all threads, others for a given number");
     return false;
   }
   if (barrier->expected && !barrier->counts_all && barrier->expected != expected) {
@@ -114,7 +114,7 @@ static bool check_misuse(struct sim_warp *warp, const struct sim_inst *inst, u32
     return false;
   }
   if (inst->convergence == SIM_CONVERGE_ALIGNED && barrier->arrived_warps >> warp->index & 1) {
-    report(warp, inst, mask, "the warp arrives again before the others came");
+    report(warp, inst, mask, "the warp arrives again before all others have arrived");
     return false;
   }
   return true;
@@ -123,7 +123,7 @@ static bool check_misuse(struct sim_warp *warp, const struct sim_inst *inst, u32
 bool sim_barrier_arrive(struct sim_warp *warp, const struct sim_inst *inst, u32 mask, u8 *number) {
   u32 id = SIM_SLOT(u32, 0)[sim_lowest_lane(mask)];
   if (id >= SIM_BARRIERS) {
-    report(warp, inst, mask, "there are barriers 0 to 15 only");
+    report(warp, inst, mask, "the number of a barrier must be 0 to 15");
     return true;
   }
   *number = (u8)id;
@@ -140,7 +140,7 @@ bool sim_barrier_arrive(struct sim_warp *warp, const struct sim_inst *inst, u32 
   add_clocks(barrier, warp);
   if ((inst->variant & 15) == REDUCE) add_votes(barrier, warp, inst, mask);
   if (barrier->arrived > expected)
-    report(warp, inst, mask, "more threads arrive than are expected");
+    report(warp, inst, mask, "more threads arrive than the barrier expects");
   if ((inst->variant & 15) == ARRIVE) {
     sim_clock_tick(warp);
     if (barrier->arrived >= expected) complete(warp->cta, (u8)id);
@@ -164,8 +164,8 @@ void sim_barrier_check_end(struct sim_cta *cta, const struct sim_inst *last) {
     if (!barrier->arrived) continue;
     struct sim_report_place place = {cta, NULL, last, 0, i};
     sim_report(SIM_REPORT_LEFT_BEHIND, &place,
-               "barrier %u ends with %u of %u threads arrived (PTX line %u)", i, barrier->arrived,
-               barrier->expected, barrier->ptx_line);
+               "the CTA ended with barrier %u incomplete: %u of %u threads arrived (PTX line %u)",
+               i, barrier->arrived, barrier->expected, barrier->ptx_line);
   }
   for (u32 i = 0; i < SIM_BARRIERS; i++) {
     sim_known_free(&cta->barriers[i].known);

@@ -32,9 +32,8 @@ struct sim_warp {
   struct sim_cta *cta;
   u8 *local; /* [lane][local_bytes] */
   u32 index;
-  u32 live; /* lanes that have not exited */
-  struct sim_fragment
-      fragments[SIM_LANES + 1]; /* brx.idx adds one per lane, then removes its own */
+  u32 live;                                     /* lanes that have not exited */
+  struct sim_fragment fragments[SIM_LANES + 1]; /* one more than lanes, for brx.idx */
   u32 fragment_count;
   u32 carry; /* CC.CF, a bit per lane */
   u64 steps; /* instructions executed */

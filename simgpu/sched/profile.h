@@ -11,8 +11,8 @@
 struct sim_counts {
   u64 executed, lanes; /* by warps; by lanes */
   u64 sectors;         /* of 32 bytes of global memory */
-  u64 wavefronts,
-      conflicts; /* passes of shared memory; those beyond the first of a group of lanes */
+  u64 wavefronts;      /* passes of shared memory */
+  u64 conflicts;       /* passes beyond the first of each group of lanes */
 };
 
 bool sim_profile_wanted(void);

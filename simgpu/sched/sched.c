@@ -134,7 +134,7 @@ static void branch_indexed(struct sim_warp *warp, const struct sim_inst *inst, u
     u32 wanted = choice[sim_lowest_lane(rest)], same = 0;
     SIM_EACH_LANE(lane, rest) same |= (u32)(choice[lane] == wanted) << lane;
     if (wanted >= inst->target_count) {
-      report_divergence(warp, inst, same, "brx.idx beyond its targets");
+      report_divergence(warp, inst, same, "the index of brx.idx is beyond its list of targets");
       wanted = 0;
     }
     add_fragment(warp, inst->targets[wanted], same);
@@ -145,7 +145,7 @@ static void branch_indexed(struct sim_warp *warp, const struct sim_inst *inst, u
 
 static void stop_by_trap(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
   struct sim_report_place place = {warp->cta, warp, inst, mask, 0};
-  sim_report(SIM_REPORT_TRAP, &place, "the kernel gave up here");
+  sim_report(SIM_REPORT_TRAP, &place, "the kernel executed a trap or a failed assertion");
   warp->cta->stopped = true;
 }
 
@@ -249,7 +249,7 @@ static void check_stuck(struct sim_warp *warp) {
       if (parked) return; /* a barrier may still bring them */
     }
     report_divergence(warp, inst, fragment->mask,
-                      "lanes that must execute this together stand elsewhere");
+                      "lanes that must execute this together are at other instructions");
     warp->cta->stopped = true;
     return;
   }
@@ -294,7 +294,7 @@ static void report_deadlock(struct sim_cta *cta) {
     bool parked = fragment->state == SIM_FRAGMENT_AT_BARRIER;
     struct sim_report_place place = {cta, warp, &cta->launch->kernel->code[fragment->pc - parked],
                                      fragment->mask, 0};
-    sim_report(SIM_REPORT_DEADLOCK, &place, "nobody can go on: %s", waiters);
+    sim_report(SIM_REPORT_DEADLOCK, &place, "no thread can continue: %s", waiters);
     break;
   }
   cta->stopped = true;
