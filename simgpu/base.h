@@ -1,5 +1,7 @@
-/* base.h - the short integer names that PTX itself uses, and memory that lives as long as its
- * owner. */
+/* base.h - what every file of the simulator uses: PTX's short names of types, pools of memory, and
+ * loops over the lanes of a mask.
+ *
+ * A lane mask is a u32: bit l stands for lane l of a warp. */
 #ifndef SIM_BASE_H
 #define SIM_BASE_H
 
@@ -20,8 +22,9 @@ typedef double f64;
 
 enum { SIM_LANES = 32, SIM_MAX_WARPS = 32 };
 
-/* The inner loops run over 32 lanes; where the compiler can choose a version at load time they are
- * built twice. Sanitizers run before the choosing can, clang cannot mix it with static tables. */
+/* Builds a loop over 32 lanes twice, with and without AVX2; the loader chooses one. Not under
+ * sanitizers: the choice would run before their runtime is ready. Not with clang: it cannot put
+ * such functions into static tables. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
     !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define SIM_CLONES __attribute__((target_clones("avx2,fma", "default")))
@@ -29,7 +32,8 @@ enum { SIM_LANES = 32, SIM_MAX_WARPS = 32 };
 #define SIM_CLONES
 #endif
 
-/* Blocks that are freed together: a module's syntax, code and constants. */
+/* Memory that is freed all at once, by the pool's owner. A module owns two: one for its syntax, one
+ * for its decoded kernels. Instructions are not in a pool, because their arrays grow. */
 struct sim_pool {
   struct sim_pool_block *blocks;
 };
@@ -38,8 +42,8 @@ void *sim_pool_take(struct sim_pool *pool, size_t bytes); /* zeroed, aligned to 
 char *sim_pool_text(struct sim_pool *pool, const char *text, size_t length);
 void sim_pool_free(struct sim_pool *pool);
 
-/* A growing array: returns room for one more element, or ends the program when memory is out, which
- * a test tool may do. */
+/* Makes room for one more element of a growing array and returns the array, which may have moved.
+ * Aborts when host memory is exhausted, which a test tool may do. The caller frees the array. */
 void *sim_grow(void *items, u32 count, u32 *capacity, size_t item_bytes);
 
 static inline u32 sim_lowest_lane(u32 mask) {
@@ -49,6 +53,7 @@ static inline u32 sim_lane_count(u32 mask) {
   return (u32)__builtin_popcount(mask);
 }
 
+/* Runs the next statement once per set bit of the mask, lowest lane first. */
 #define SIM_EACH_LANE(lane, mask)                                                             \
   for (u32 sim_rest = (mask), lane = sim_rest ? sim_lowest_lane(sim_rest) : 0; sim_rest != 0; \
        sim_rest &= sim_rest - 1, lane = sim_rest ? sim_lowest_lane(sim_rest) : 0)

@@ -1,4 +1,5 @@
-/* pool.c - memory that lives as long as its owner: see base.h. */
+/* pool.c - pools and growing arrays: see base.h. A pool is a list of blocks, the newest first. A
+ * request is cut from the newest block; where it does not fit, a new block is allocated. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

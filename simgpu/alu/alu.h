@@ -1,8 +1,12 @@
-/* alu.h - how a row of an instruction table becomes a handler and a form.
+/* alu.h - macros that make a handler and a form (decode/form.h) of each row of a table.
  *
- * The tables (sim_*.def) are read twice: once with SIM_DEFINE_HANDLERS to write one function per
- * row, once to list the forms. A row names its function, its pattern, the types of its operands,
- * and the expression; a, b, c, d are the inputs' values of one lane. */
+ * A row has the name of its handler, its pattern, the types of its operands and an expression. In
+ * it a, b, c and d are the inputs of one lane. A file reads its table twice: SIM_DEFINE_n makes
+ * the handler of a row with n inputs, SIM_FORM_n its form. D is the type of the output, A to C are
+ * those of the inputs; slot 0 holds the output, the next ones hold the inputs.
+ *
+ * The rest of alu/ has handlers for what needs more than an expression. All of them read and write
+ * the registers of one warp, memory not at all. */
 #ifndef SIM_ALU_H
 #define SIM_ALU_H
 
@@ -10,6 +14,7 @@
 #include "simgpu/decode/form.h"
 #include "simgpu/sched/machine.h"
 
+/* Slot i of the instruction: an array of 32 lanes, or the bits of a predicate. */
 #define SIM_SLOT(type, i) ((type *)(warp->registers + inst->slot[i]))
 #define SIM_PREDICATE(i) (*(u32 *)(warp->registers + inst->slot[i]))
 
@@ -19,8 +24,8 @@
 #define SIM_INDEPENDENT _Pragma("GCC ivdep")
 #endif
 
-/* The loop over all 32 lanes is what the vectoriser sees; registers are the same or do not overlap.
- */
+/* The common case, all lanes, is a loop that the compiler vectorises. ivdep allows that: two slots
+ * are either the same or do not overlap, so no lane depends on an earlier one. */
 #define SIM_FOR_LANES(...)                                \
   if (mask == UINT32_MAX) {                               \
     SIM_INDEPENDENT for (u32 l = 0; l < SIM_LANES; l++) { \
@@ -32,6 +37,7 @@
     }                                                     \
   }
 
+/* The letter of a type in a form's operands. */
 #define SIM_LETTER_u16 "h"
 #define SIM_LETTER_s16 "h"
 #define SIM_LETTER_u32 "w"
@@ -69,6 +75,7 @@
     SIM_FOR_LANES(A a = in_a[l]; B b = in_b[l]; C c = in_c[l]; out[l] = (D)(__VA_ARGS__);) \
   }
 
+/* bfi: two values of type T, a position and a length. */
 #define SIM_DEFINE_4(name, T, ...)                                                \
   SIM_HANDLER(name) {                                                             \
     T *out = SIM_SLOT(T, 0);                                                      \

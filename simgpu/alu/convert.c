@@ -1,5 +1,13 @@
-/* convert.c - cvt. The common pairs have loops of their own; all others go value by value through
- * the widest type of their kind, which holds every narrower one exactly. */
+/* convert.c - cvt. PTX ISA, "Data Movement and Conversion Instructions: cvt".
+ *
+ * The pairs of types that kernels often use have vectorised loops. All others go lane by lane:
+ *   load and widen to a 64-bit integer or a double, which hold all narrower values exactly
+ *   round to a whole number, where the instruction asks for it
+ *   round to the target type, and extend to its register
+ * Packed conversions (x2) and tf32 have a handler each.
+ *
+ * A NaN becomes the integer 0. PTX ISA 9.0 says so for f32 and narrower to at most 32 bits; for the
+ * others it asks for the sign bit alone. */
 #include "simgpu/alu/alu.h"
 #include "simgpu/decode/decode.h"
 
@@ -10,11 +18,12 @@ static const u8 type_bytes[TYPE_COUNT] = {1, 1, 2, 2, 4, 4, 8, 8, 2, 2, 4, 8};
 enum rounding { TO_NEAREST, TO_ZERO, DOWN, UP };
 enum { FLUSH = 1, SATURATE = 2, RELU = 4, TO_WHOLE = 8 };
 
-/* What the decoder found out, packed into sim_inst.immediate. */
+/* The types, rounding and flags of an instruction, packed into sim_inst.immediate. */
 struct conversion {
   u8 to, from, rounding, flags;
 };
 
+/* One value in the widest type of its kind: `whole` of an integer, `real` of a float. */
 struct value {
   u64 whole; /* two's complement */
   double real;
@@ -65,7 +74,8 @@ static double round_whole(double value, u8 rounding) {
   }
 }
 
-/* The limits of an integer type as doubles: 2^63 and 2^64 stand one above what they limit. */
+/* Saturates. `limit` is the first double past the type's maximum, because the maximum of a 64-bit
+ * type is not a double. */
 static u64 whole_of_real(double value, u8 to) {
   u32 bits = 8u * type_bytes[to];
   if (value != value) return 0;
@@ -84,22 +94,22 @@ static u64 saturate_whole(u64 value, u8 from, u8 to) {
   bool negative = is_signed_type(from) && (s64)value < 0;
   u32 bits = 8u * type_bytes[to];
   if (is_signed_type(to)) {
-    s64 most = (s64)((1ull << (bits - 1)) - 1);
-    if (negative) return (s64)value < -most - 1 ? (u64)(-most - 1) : value;
-    return value > (u64)most ? (u64)most : value;
+    s64 max = (s64)((1ull << (bits - 1)) - 1);
+    if (negative) return (s64)value < -max - 1 ? (u64)(-max - 1) : value;
+    return value > (u64)max ? (u64)max : value;
   }
   if (negative) return 0;
-  u64 most = bits == 64 ? ~0ull : (1ull << bits) - 1;
-  return value > most ? most : value;
+  u64 max = bits == 64 ? ~0ull : (1ull << bits) - 1;
+  return value > max ? max : value;
 }
 
 static double real_of_whole(u64 value, u8 from) {
-  /* Two halves that are exact, summed such that a later rounding is the only one. */
+  /* Both halves are exact; their sum is rounded to odd, so rounding it again is right. */
   double high = is_signed_type(from) ? (double)((s64)value >> 32) : (double)(value >> 32);
   return sim_sum_to_odd(high * 0x1p32, (double)(u32)value);
 }
 
-/* To f32 in a direction; a double that was rounded to odd still knows on which side it lies. */
+/* Rounds to f32 in a direction. Rounding to odd has not moved the value across an f32. */
 static float single_of_real(double value, u8 rounding) {
   float near = (float)value;
   if ((double)near == value || near != near || rounding == TO_NEAREST) return near;
@@ -148,7 +158,7 @@ static u64 convert(struct value value, const struct conversion *conversion) {
   return bits_of_real(value.real, conversion);
 }
 
-/* An integer that is narrower than its register is extended, as it would be by a load. */
+/* An integer that is narrower than its register is extended by its type, as by a load. */
 static u64 extend(u64 bits, u8 type) {
   switch (type) {
     case U8:
@@ -210,6 +220,7 @@ static sim_handler find_loop(const struct conversion *conversion, const struct s
   return cvt_any;
 }
 
+/* The from_end-th last modifier as a type: 1 is the source, 2 the target. */
 static u8 last_type(const struct sim_opcode *opcode, u32 from_end) {
   struct sim_opcode alone = {.count = 2};
   alone.modifiers[1] = opcode->modifiers[opcode->count - from_end];
@@ -237,7 +248,7 @@ static void decode_cvt(struct sim_decode *decode, const struct sim_statement *st
   inst->run = find_loop(&conversion, inst);
 }
 
-/* Packed conversions: the first source becomes the high half. */
+/* Packed conversions: cvt d, a, b puts a into the high half. */
 static inline u16 zero_f16(float value) {
   return half_of_real(value, F16, TO_ZERO);
 }

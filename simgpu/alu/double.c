@@ -1,4 +1,6 @@
-/* double.c - f64 arithmetic. */
+/* double.c - f64 arithmetic: one table, read twice (alu/alu.h). PTX ISA, "Floating Point
+ * Instructions". Rounding is the host's, to nearest even. rcp.approx clears the lower half of the
+ * result's bits, as PTX defines it. */
 #include "simgpu/alu/alu.h"
 
 #define SIM_DOUBLES(_1, _2, _3)                                   \

@@ -1,36 +1,43 @@
-/* exchange.c - between the lanes of a warp: shuffles, votes, matches, reductions. */
+/* exchange.c - what the lanes of a warp do together: shfl.sync (PTX ISA, "Data Movement and
+ * Conversion Instructions"); vote, match, redux, elect, activemask, bar.warp.sync ("Parallel
+ * Synchronization and Communication Instructions").
+ *
+ * The scheduler runs a handler only when all lanes of the member mask have arrived, so `mask` is
+ * the members that are live (sched/sched.c). */
 #include "simgpu/alu/alu.h"
 #include "simgpu/check/report.h"
 #include "simgpu/decode/decode.h"
 
 enum { UP, DOWN, BUTTERFLY, INDEX };
 
-/* Slots: 0 target, 1 predicate (or scratch), 2 a, 3 b, 4 c, 5 members. */
+/* Slots: 0 target, 1 predicate (or scratch), 2 a, 3 b, 4 c, 5 members. c has the clamp in bits 0 to
+ * 4 and in bits 8 to 12 the lane bits that select a segment. A lane whose source lies outside its
+ * segment keeps its own value. */
 static void shfl(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
   u32 *out = SIM_SLOT(u32, 0), old[SIM_LANES], valid = 0, silent = 0;
   const u32 *offsets = SIM_SLOT(u32, 3), *clamps = SIM_SLOT(u32, 4);
   memcpy(old, SIM_SLOT(u32, 2), sizeof old);
   SIM_EACH_LANE(lane, mask) {
     u32 b = offsets[lane] & 31, clamp = clamps[lane] & 31, segment = clamps[lane] >> 8 & 31;
-    s32 most = (s32)((lane & segment) | (clamp & ~segment)), least = (s32)(lane & segment);
+    s32 max_lane = (s32)((lane & segment) | (clamp & ~segment)), min_lane = (s32)(lane & segment);
     s32 source = (s32)lane;
     bool inside;
     switch (inst->variant) {
       case UP:
         source -= (s32)b;
-        inside = source >= most;
+        inside = source >= max_lane;
         break;
       case DOWN:
         source += (s32)b;
-        inside = source <= most;
+        inside = source <= max_lane;
         break;
       case BUTTERFLY:
         source ^= (s32)b;
-        inside = source <= most;
+        inside = source <= max_lane;
         break;
       default:
-        source = least | (s32)(b & ~segment);
-        inside = source <= most;
+        source = min_lane | (s32)(b & ~segment);
+        inside = source <= max_lane;
         break;
     }
     if (!inside) source = (s32)lane;
@@ -93,7 +100,8 @@ static u64 match_value(const struct sim_warp *warp, const struct sim_inst *inst,
   return value;
 }
 
-/* Slots: 0 target, 1 predicate, 2 a, 3 members. match.all gives all or nothing. */
+/* Slots: 0 target, 1 predicate (or scratch), 2 a, 3 members. match.any: the members with the same
+ * value. match.all: all members if they agree, else none. */
 static void match(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
   u32 *out = SIM_SLOT(u32, 0), all = mask;
   SIM_EACH_LANE(lane, mask) {
@@ -156,7 +164,7 @@ static void decode_redux(struct sim_decode *decode, const struct sim_statement *
   inst->members = 2;
 }
 
-/* elect.sync d|p, members: the lowest member. Slots: 0 target, 1 predicate, 2 members. */
+/* elect.sync d|p, members elects the lowest member. Slots: 0 target, 1 predicate, 2 members. */
 static void elect(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
   u32 *out = SIM_SLOT(u32, 0), leader = sim_lowest_lane(mask);
   SIM_EACH_LANE(lane, mask) out[lane] = leader;
@@ -181,9 +189,9 @@ static void activemask(struct sim_warp *warp, const struct sim_inst *inst, u32 m
   SIM_EACH_LANE(lane, mask) out[lane] = mask;
 }
 
-/* bar.warp.sync brings its members together, and orders what they do to memory: the one instruction
- * of a warp that does (PTX ISA, bar.warp.sync). Shuffles and votes bring lanes together and order
- * nothing. */
+/* bar.warp.sync waits for its members and orders their memory accesses; the scheduler does both. It
+ * is the only instruction of a warp that orders memory: shuffles and votes wait, but order nothing.
+ * Slots: 0 members. */
 static void warp_barrier(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
   (void)warp;
   (void)inst;

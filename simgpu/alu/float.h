@@ -1,6 +1,10 @@
-/* float.h - the number formats of PTX as functions on bits. Conversions round to nearest even
- * unless their name says otherwise; NaN becomes the canonical NaN of the format, as on the
- * device. */
+/* float.h - the number formats of PTX: conversions, min and max, fma of 16-bit floats, 2^x. PTX
+ * ISA, "Types", "Alternate Floating-Point Data Formats".
+ *
+ * A narrow value is its bits in an unsigned integer; it is computed with as f32 or f64. Conversions
+ * round to nearest even unless their name says otherwise. A conversion to a narrower format turns
+ * every NaN into the canonical NaN, as the device does. The common conversions have no branches, so
+ * that loops over 32 lanes vectorise. */
 #ifndef SIM_FLOAT_H
 #define SIM_FLOAT_H
 
@@ -59,7 +63,7 @@ static inline u16 sim_f32_to_f16(float value) {
   u32 subnormal = sim_f32_bits(sim_f32_of(bits) + 0.5f) - 0x3f000000;
   u32 normal = (bits + 0xc8000fff + (bits >> 13 & 1)) >> 13;
   u32 half = bits < 0x38800000 ? subnormal : normal;
-  half = bits >= 0x477ff000 ? 0x7c00 : half; /* 65520, half a unit above the largest f16 */
+  half = bits >= 0x477ff000 ? 0x7c00 : half; /* 65520, half a unit above the maximum of f16 */
   return bits > 0x7f800000 ? 0x7fff : (u16)(half | sign);
 }
 
@@ -73,7 +77,8 @@ static inline u16 sim_f32_to_bf16(float value) {
   return (bits & 0x7fffffff) > 0x7f800000 ? 0x7fff : rounded;
 }
 
-/* A double that was rounded to odd can be rounded again to a shorter format without error. */
+/* a + b rounded to odd: where the sum is not exact, the last bit is set. Rounding that again, to a
+ * format at least two bits shorter, gives what rounding the exact sum would (Boldo, Melquiond). */
 static inline double sim_sum_to_odd(double a, double b) {
   double sum = a + b;
   double part = sum - a;
@@ -83,8 +88,7 @@ static inline double sim_sum_to_odd(double a, double b) {
   return sim_f64_of((error > 0) == (sum > 0) ? bits + 1 : bits - 1);
 }
 
-/* From a double to f32 such that the last step, to 8 or 11 bits, rounds as if it were the only one.
- */
+/* The f32 that is `value` rounded to odd, for a later rounding to f16 or bf16. */
 static inline float sim_f64_to_odd_f32(double value) {
   float near = (float)value;
   u32 bits = sim_f32_bits(near);
@@ -119,11 +123,11 @@ static inline u32 sim_f32_to_tf32_away(float value) {
 
 float sim_e4m3_to_f32(u8 code);
 float sim_e5m2_to_f32(u8 code);
-/* .satfinite: what is too large becomes the largest finite value. */
+/* .satfinite: what exceeds the finite maximum becomes it. */
 u8 sim_f32_to_e4m3(float value);
 u8 sim_f32_to_e5m2(float value);
 
-/* min and max of PTX: a NaN operand loses, and -0 < +0. */
+/* PTX min and max: where one operand is a NaN, the other one is the result; -0 < +0. */
 static inline float sim_min_f32(float a, float b) {
   if (a != a && b != b) return sim_f32_of(0x7fffffff);
   if (a != a) return b;
@@ -150,8 +154,8 @@ static inline double sim_max_f64(double a, double b) {
   return a > b || (a == b && !signbit(a)) ? a : b;
 }
 
-/* 2^x to within 2^-22.5 of its value, the class of the device's ex2.approx. Round to the nearest
- * integer, then the Taylor series of exp(f ln 2), |f| <= 1/2: the term left out is below 2^-27. */
+/* 2^x within a relative error of 2^-22.5, like the device's ex2.approx. x is an integer plus f,
+ * |f| <= 1/2; 2^f is the Taylor series of exp(f ln 2), whose first term left out is below 2^-27. */
 static inline float sim_exp2(float x) {
   float clamped = x > 129 ? 129 : (x < -151 ? -151 : x);
   float whole = (clamped + 0x1.8p23f) - 0x1.8p23f;

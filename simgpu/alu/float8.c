@@ -1,6 +1,6 @@
-/* float8.c - the 8-bit floats. e4m3: bias 7, no infinities, one NaN per sign (0x7f). e5m2: bias 15,
- * as IEEE.
- */
+/* float8.c - conversions of the 8-bit floats: see alu/float.h. PTX ISA, "Alternate Floating-Point
+ * Data Formats". e4m3: bias 7, no infinity, one NaN per sign (0x7f, 0xff), maximum 448. e5m2: bias
+ * 15, infinities and NaNs as IEEE 754 has them, maximum 57344. */
 #include "simgpu/alu/float.h"
 
 float sim_e4m3_to_f32(u8 code) {
@@ -16,11 +16,11 @@ float sim_e5m2_to_f32(u8 code) {
   return sim_f16_to_f32((u16)(code << 8));
 }
 
-/* The code of a magnitude, found among all codes by halving: they are in the order of their values.
- */
-static u8 nearest_code(float magnitude, u8 largest, float (*value_of)(u8)) {
-  u8 low = 0, high = largest;
-  if (magnitude >= value_of(largest)) return largest;
+/* The code nearest to a magnitude, by binary search: codes ascend with their values. A tie goes to
+ * the even code. What exceeds the maximum becomes the maximum (.satfinite). */
+static u8 nearest_code(float magnitude, u8 code_max, float (*value_of)(u8)) {
+  u8 low = 0, high = code_max;
+  if (magnitude >= value_of(code_max)) return code_max;
   while (high - low > 1) {
     u8 middle = (u8)((low + high) / 2);
     if (value_of(middle) <= magnitude) {

@@ -1,8 +1,11 @@
-/* half.c - f16 and bf16 arithmetic: alu/half_rows.def. Each row becomes four forms: f16, f16x2,
- * bf16, bf16x2. */
+/* half.c - f16 and bf16 arithmetic: the table half_rows.def. PTX ISA, "Half Precision Floating
+ * Point Instructions".
+ *
+ * A row becomes a function on f16 and one on bf16, and four forms with handlers: f16, f16x2, bf16,
+ * bf16x2. A pair has its first element in the lower half of a register. */
 #include "simgpu/alu/alu.h"
 
-/* .relu: what is negative becomes +0, NaN stays. */
+/* .relu: negative values and -0 become +0; a NaN stays. */
 static inline u16 positive(u16 bits, u16 infinity) {
   return (bits & 0x8000) && (bits & 0x7fff) <= infinity ? 0 : bits;
 }

@@ -1,5 +1,8 @@
-/* integer.c - integer arithmetic and logic: alu/integer_rows.def, and what needs more than an
- * expression. */
+/* integer.c - integer arithmetic, logic and shifts: the table integer_rows.def, the functions that
+ * its expressions call, sums with carry, and lop3.
+ *
+ * PTX ISA, "Integer Arithmetic Instructions", "Extended-Precision Integer Arithmetic Instructions",
+ * "Logic and Shift Instructions". The condition code CC.CF is a bit per lane, owned by the warp. */
 #include "simgpu/alu/alu.h"
 #include "simgpu/decode/decode.h"
 
@@ -7,7 +10,8 @@ static inline s32 clamp_s32(s64 value) {
   return value > INT32_MAX ? INT32_MAX : value < INT32_MIN ? INT32_MIN : (s32)value;
 }
 
-/* The device's answers to a zero divisor and to the one overflow. */
+/* PTX leaves a zero divisor to the device. Here the quotient has all bits set and the remainder is
+ * a. The one overflow, the minimum divided by -1, wraps. */
 static inline s64 divide_s64(s64 a, s64 b) {
   if (b == 0) return -1;
   return b == -1 ? (s64)(-(u64)a) : a / b;
@@ -22,6 +26,8 @@ static inline u64 funnel(u32 low, u32 high) {
   return (u64)high << 32 | low;
 }
 
+/* prmt: nibble i of the selector chooses byte i of the result; its top bit asks for the chosen
+ * byte's sign in all bits instead. */
 static inline u32 permute(u32 a, u32 b, u32 selector) {
   u64 bytes = funnel(a, b);
   u32 result = 0;
@@ -34,6 +40,7 @@ static inline u32 permute(u32 a, u32 b, u32 selector) {
   return result;
 }
 
+/* bfe: a field that reaches past the top is filled with the sign, or with zeros. */
 static inline u64 extract_bits(u64 a, u32 position, u32 length, u32 width, bool is_signed) {
   position &= 0xff;
   length &= 0xff;
@@ -50,6 +57,7 @@ static inline u64 extract_bits(u64 a, u32 position, u32 length, u32 width, bool 
   return value;
 }
 
+/* bfi: bits of the field that lie past the top are dropped. */
 static inline u64 insert_bits(u64 a, u64 b, u32 position, u32 length, u32 width) {
   position &= 0xff;
   length &= 0xff;
@@ -64,11 +72,13 @@ static inline u64 reverse_bits(u64 a) {
   return result;
 }
 
+/* bfind: the highest bit that differs from the sign. */
 static inline s32 find_bit_s32(s32 a) {
   u32 bits = a < 0 ? ~(u32)a : (u32)a;
   return bits ? 31 - __builtin_clz(bits) : -1;
 }
 
+/* dp4a. */
 static inline u32 dot_bytes(u32 a, u32 b, u32 c, bool a_signed, bool b_signed) {
   for (u32 i = 0; i < 4; i++) {
     u8 x = (u8)(a >> 8 * i), y = (u8)(b >> 8 * i);
@@ -87,8 +97,8 @@ static inline u32 dot_bytes(u32 a, u32 b, u32 c, bool a_signed, bool b_signed) {
 #undef SIM_3
 #undef SIM_4
 
-/* Sums with carry. sub.cc keeps a borrow, and the carry register holds its complement's meaning:
- * here it holds the borrow itself, which only subc reads. */
+/* Sums with carry, in a type twice as wide. sub.cc and subc.cc leave the borrow in CC.CF, and subc
+ * subtracts it. */
 #define SIM_CARRY(name, T, WIDE, in_carry, expression, out_carry)                  \
   static void name(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) { \
     T *out = SIM_SLOT(T, 0);                                                       \
@@ -115,7 +125,7 @@ SIM_CARRY(sub_cc_64, u64, u128, 0, a - b - carry, 1)
 SIM_CARRY(subc_cc_64, u64, u128, 1, a - b - carry, 1)
 SIM_CARRY(subc_64, u64, u128, 1, a - b - carry, 0)
 
-/* lop3: the truth table is a literal; bit (4a + 2b + c) of it is the result. */
+/* lop3: the immediate is the truth table; its bit 4a + 2b + c is the result. */
 SIM_HANDLER(lop3) {
   u32 *out = SIM_SLOT(u32, 0);
   const u32 *in_a = SIM_SLOT(u32, 1), *in_b = SIM_SLOT(u32, 2), *in_c = SIM_SLOT(u32, 3);

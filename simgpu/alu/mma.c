@@ -1,10 +1,14 @@
-/* mma.c - mma: D = A B + C on tiles of 16 x 8, with the fragment layouts of PTX.
+/* mma.c - mma.sync: D = A B + C, A of 16 x K, B of K x 8, C and D of 16 x 8. PTX ISA, "Warp Level
+ * Matrix Multiply-Accumulate Instructions: mma", whose figures show which lane holds what.
  *
- * With E elements per 32-bit register, g = lane / 4, t = lane % 4: register r of A holds row
- * g + 8 (r % 2), columns E t + 4 E (r / 2) and on; register r of B rows E t + 4 E r, column g; C
- * has registers of row g (0, 1) and g + 8 (2, 3), columns 2 t and 2 t + 1.
- * Products of 16-bit floats are exact in f32; sums are sequential in k, hardware's are not: compare
- * with tolerances. */
+ * With E elements in a 32-bit register, g = lane / 4, t = lane % 4:
+ *   register r of A: row g + 8 (r % 2), columns E t + 4 E (r / 2) and the next E - 1
+ *   register r of B: rows E t + 4 E r and the next E - 1, column g
+ *   registers 0, 1 of C and D: row g, columns 2 t, 2 t + 1;  registers 2, 3: row g + 8
+ *
+ * A handler gathers A, B and C into matrices on its stack, multiplies, and spreads D. Products of
+ * 16-bit floats are exact in f32. Sums go in the order of k; hardware has another order, so results
+ * are compared with tolerances. */
 #include "simgpu/alu/alu.h"
 #include "simgpu/decode/decode.h"
 
@@ -26,7 +30,7 @@ static inline s32 of_u8(u32 bits) {
   return (u8)bits;
 }
 
-/* Tables, because every element of a tile is looked up: filled once, when the library is loaded. */
+/* Every element of a matrix is looked up here. Filled once, when the library is loaded. */
 static f32 e4m3_values[256], e5m2_values[256];
 __attribute__((constructor)) static void fill_tables(void) {
   for (u32 code = 0; code < 256; code++) {
@@ -41,9 +45,9 @@ static inline f32 of_e5m2(u32 bits) {
   return e5m2_values[bits & 0xff];
 }
 
-/* Slots: D, A, B, C, one after another; how many each has follows from the shape. Four lanes hold
- * 4 E elements of a row of A, or column of B, in their order: a register of all lanes is 8 such
- * runs. */
+/* Slots: the registers of D, A, B and C, in that order; the shape says how many each has. The four
+ * lanes of one g hold 4 E consecutive elements of a row of A, or of a column of B. So the 32 lanes
+ * of a register are 8 runs of 4 E elements. */
 #define GATHER(T, ITEM, E, K, of_a, of_b, a_at, b_at)                          \
   T a[M][K_MAX], b[K_MAX][N];                                                  \
   ITEM items[SIM_LANES * (E)];                                                 \
@@ -63,7 +67,7 @@ static inline f32 of_e5m2(u32 bits) {
     }                                                                          \
   }
 
-/* A row of the result is one vector: left to itself the compiler adds its elements one by one. */
+/* A row of the result as a vector: without this type the compiler adds its elements one by one. */
 typedef f32 f32x8 __attribute__((vector_size(sizeof(f32) * N)));
 typedef s32 s32x8 __attribute__((vector_size(sizeof(s32) * N)));
 
@@ -95,7 +99,8 @@ typedef s32 s32x8 __attribute__((vector_size(sizeof(s32) * N)));
     }                                                                                              \
   }
 
-/* The same with f16 accumulators: two registers of two elements, rounded once at the end. */
+/* f16 accumulators: C and D have two registers, row g and row g + 8, of two elements. Sums are in
+ * f32 and rounded once, at the end. */
 #define MMA_HALF(name, K)                                                      \
   SIM_HANDLER(name) {                                                          \
     (void)mask;                                                                \

@@ -1,4 +1,5 @@
-/* move.c - mov with its packing and unpacking, cvta, and what asks for a state space. */
+/* move.c - mov, which also packs and unpacks vectors; cvta; isspacep. PTX ISA, "Data Movement and
+ * Conversion Instructions". The windows of generic addresses are those of decode/code.h. */
 #include "simgpu/alu/alu.h"
 #include "simgpu/decode/decode.h"
 
@@ -8,7 +9,8 @@ SIM_DEFINE_1(mov_64, u64, u64, a)
 SIM_DEFINE_1(shared_to_generic, u64, u64, (a & SIM_WINDOW_MASK) | SIM_SHARED_WINDOW)
 SIM_DEFINE_1(generic_to_shared, u64, u64, a &SIM_WINDOW_MASK)
 
-/* mov.b64 d, {a, b}: the first part is the lowest. Parts may be the target itself. */
+/* mov.b64 d, {a, b}: the first part is the lowest. The target is written last, because it may be
+ * one of the parts. Slots: 0 the whole, then the parts. */
 static void pack(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
   u32 part = inst->element_bytes, whole = part * inst->element_count;
   SIM_EACH_LANE(l, mask) {
@@ -20,6 +22,7 @@ static void pack(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
   }
 }
 
+/* mov.b64 {a, b}, d. The same slots. */
 static void unpack(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
   u32 part = inst->element_bytes, whole = part * inst->element_count;
   SIM_EACH_LANE(l, mask) {
@@ -46,8 +49,7 @@ SIM_HANDLER(unpack_16x2) {
   SIM_FOR_LANES(u32 a = in[l]; low[l] = (u16)a; high[l] = (u16)(a >> 16);)
 }
 
-/* Clocks must advance, or code that waits for one would wait forever: here they count the warp's
- * steps. */
+/* Clocks count the warp's instructions. They must advance: code may wait until one has. */
 static void read_clock(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
   SIM_EACH_LANE(l, mask)
   memcpy(warp->registers + inst->slot[0] + l * inst->stride[0], &warp->steps, inst->stride[0]);
@@ -100,7 +102,7 @@ static void decode_cvta(struct sim_decode *decode, const struct sim_statement *s
   (void)statement;
   inst->slot[0] = sim_bind_target(decode, sim_operand_at(decode, 0), 8);
   inst->slot[1] = sim_bind_source(decode, sim_operand_at(decode, 1), 8);
-  inst->run = mov_64; /* local and parameter addresses always carry their window */
+  inst->run = mov_64; /* addresses of local and parameter memory are generic addresses here */
   if (sim_has_modifier(opcode, "shared") || sim_has_modifier(opcode, "shared::cta")) {
     inst->run = sim_has_modifier(opcode, "to") ? generic_to_shared : shared_to_generic;
   }

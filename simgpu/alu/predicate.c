@@ -1,4 +1,8 @@
-/* predicate.c - comparisons, selections and logic on predicates. */
+/* predicate.c - setp, selp, testp, and logic on predicates. PTX ISA, "Comparison and Selection
+ * Instructions", "Half Precision Comparison Instructions", "Logic and Shift Instructions".
+ *
+ * A predicate register is one u32, a bit per lane, so logic is one operation for all lanes. A
+ * comparison computes the bits of all 32 lanes and then keeps those of the mask. */
 #include "simgpu/alu/alu.h"
 #include "simgpu/decode/decode.h"
 
@@ -17,7 +21,8 @@ static u32 join(u8 variant, u32 bits, u32 other) {
   }
 }
 
-/* p = (a ? b) join c, q = !(a ? b) join c. */
+/* setp.cmp.join p|q, a, b, c: p = (a cmp b) join c, q = !(a cmp b) join c.
+ * Slots: 0 p, 1 q (scratch where there is none), 2 a, 3 b, 4 c. */
 static void store_comparison(struct sim_warp *warp, const struct sim_inst *inst, u32 mask,
                              u32 bits) {
   u32 other = inst->variant == JOIN_NONE ? 0 : SIM_PREDICATE(4);
@@ -48,7 +53,7 @@ INTEGER_COMPARISONS(DEFINE_INTEGER, s32, 4)
 INTEGER_COMPARISONS(DEFINE_INTEGER, u64, 8)
 INTEGER_COMPARISONS(DEFINE_INTEGER, s64, 8)
 
-/* With a NaN the ordered comparisons are false, those that end in u true. */
+/* If a or b is a NaN, ordered comparisons are false; unordered ones, which end in u, are true. */
 /* clang-format off */
 #define FLOAT_COMPARISONS(X, T)                                                            \
   X(eq, T, x == y) X(ne, T, x < y || x > y) X(lt, T, x < y) X(le, T, x <= y)               \
@@ -109,6 +114,7 @@ DECODE_COMPARISON(2)
 DECODE_COMPARISON(4)
 DECODE_COMPARISON(8)
 
+/* Slots: 0 target, 1 a, 2 b, 3 predicate. */
 #define SELECT(name, T)                                                            \
   SIM_HANDLER(name) {                                                              \
     T *out = SIM_SLOT(T, 0);                                                       \
@@ -131,7 +137,7 @@ LOGIC(and_pred, a &SIM_PREDICATE(2))
 LOGIC(or_pred, a | SIM_PREDICATE(2))
 LOGIC(xor_pred, a ^ SIM_PREDICATE(2))
 
-/* testp: what kind of number it is. */
+/* testp. Slots: 0 predicate, 1 a. */
 #define TEST(name, T, ...)                                                         \
   static void name(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) { \
     const T *in_a = SIM_SLOT(T, 1);                                                \

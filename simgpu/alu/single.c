@@ -1,10 +1,16 @@
-/* single.c - f32 arithmetic: alu/single_rows.def. */
+/* single.c - f32 arithmetic: the table single_rows.def. PTX ISA, "Floating Point Instructions".
+ *
+ * A row becomes two forms, plain and .ftz, or four with .sat. .ftz flushes inputs and result; .sat
+ * comes last. Rounding is the host's, to nearest even; fma has the other three directions too. The
+ * .approx functions are the host's libm, whose errors are below those that PTX allows; ex2 is
+ * sim_exp2 (alu/float.h). */
 #include "simgpu/alu/alu.h"
 
-/* The exact sum of the exact product, rounded down, up (direction -1, 1) or towards zero (0). */
+/* a * b + c, rounded once: down (direction -1), up (1) or towards zero (0). A double holds the
+ * product exactly, and the sum such that rounding it once more is right. */
 static inline float fma_directed(float a, float b, float c, int direction) {
   double exact = sim_sum_to_odd((double)a * b, c);
-  /* Rounding down, terms that cancel leave -0. */
+  /* IEEE 754: terms that cancel leave -0 when rounding down, else +0. */
   if (exact == 0 && direction < 0) return signbit((double)a * b) || signbit(c) ? -0.0f : 0.0f;
   float near = (float)exact;
   if ((double)near == exact || near != near || isinf(exact)) return near;
@@ -17,7 +23,7 @@ static inline float fma_directed(float a, float b, float c, int direction) {
 #define SIM_1(name, pattern, D, A, ...) SIM_DEFINE_1(name, D, A, __VA_ARGS__)
 #define SIM_2(name, pattern, D, A, B, ...) SIM_DEFINE_2(name, D, A, B, __VA_ARGS__)
 #define SIM_3(name, pattern, D, A, B, C, ...) SIM_DEFINE_3(name, D, A, B, C, __VA_ARGS__)
-/* The four variants of one expression: as it is, saturated, flushed, both. */
+/* The expression of a row as a function, for its two or four handlers. */
 #define SIM_VALUE(name, parameters, ...)        \
   static inline float name##_value parameters { \
     return __VA_ARGS__;                         \

@@ -1,9 +1,13 @@
-/* clock.c - how clocks travel: barriers join them directly (sched/barrier.c); between CTAs, and
- * between warps that use atomics, they travel through the addresses of atomic accesses.
+/* clock.c - how clocks travel through memory: see check/race.h. Barriers join clocks directly
+ * (sched/barrier.c). PTX ISA, "Memory Consistency Model: Release and Acquire Patterns".
  *
- * Release: a fence, or the .release of the access itself, takes a copy of what the warp knows; the
- * next strong write leaves it at the address. Acquire: a strong read picks up what lies at the
- * address; it counts from the next fence on, or at once with .acquire. */
+ * Release: a fence, or .release of an access, copies the warp's clock; every strong write from then
+ * on leaves the copy at its address. Acquire: a strong read takes what lies at its address; the
+ * next fence joins it into the warp's clock, .acquire does so at once. For scopes below the device,
+ * and for shared memory, this happens in the CTA's own table alone.
+ *
+ * A table is a hash of addresses, behind a lock of its own. Its clocks only grow: one write does
+ * not replace what an earlier one left, so some races may be missed, none is invented. */
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,7 +59,7 @@ static struct sync_object *find_object(struct sim_sync_table *table, u64 address
   return *bucket = object;
 }
 
-/* A clock that runs full stops the judging of races in its CTA rather than accuse the innocent. */
+/* A clock at its limit ends the judging of races in its CTA: a false report would be worse. */
 void sim_clock_tick(struct sim_warp *warp) {
   if (warp->clock[warp->index] >= CLOCK_LIMIT) {
     warp->cta->clocks_full = true;
@@ -101,7 +105,8 @@ void sim_known_free(struct sim_known **known) {
   *known = NULL;
 }
 
-/* What a warp knows of its own CTA is in its clock, of others in its list. */
+/* Joins a clock into the warp's: the part of its own CTA is warp->clock, the others are in
+ * known. */
 static void learn(struct sim_warp *warp, const struct sim_known *from) {
   for (u32 i = 0; from && i < from->count; i++) {
     const struct sim_known_cta *item = &from->items[i];
@@ -145,7 +150,8 @@ static struct sim_sync_table *table_here(struct sim_warp *warp) {
   return warp->cta->shared_sync;
 }
 
-/* Shared memory and accesses of a smaller scope order the CTA's own warps only. */
+/* The table for the device. NULL: shared memory, or a smaller scope, orders the CTA's warps
+ * alone. */
 static struct sim_sync_table *table_of_all(struct sim_warp *warp, const struct sim_inst *inst,
                                            u64 address) {
   bool is_shared = address >> SIM_WINDOW_SHIFT == 1;

@@ -1,11 +1,15 @@
-/* race.c - races in shared memory, and the stamps of global memory.
+/* race.c - checks and records accesses: see check/race.h. PTX ISA, "Memory Consistency Model".
  *
- * Happens-before by vector clocks, so what is found does not depend on the schedule: every access
- * leaves the clock of its warp; a later one by another warp must know that clock. Barriers join
- * clocks. Shared memory has planes of 16 bits per 2 bytes, each exactly as large as the memory
- * itself: the last writer, its clock, per warp the clock of its last read, and the lanes of both.
- * An access of n bytes fills n bytes. One-byte accesses share a granule with their neighbour, so
- * they are judged against wider ones only. */
+ * A warp has a time of its own and a vector clock: of every other warp, the latest time that
+ * happened before now. An access leaves the warp's time in shadow memory. A later access by another
+ * warp races with it unless its clock has that time. So what is found does not depend on the
+ * schedule. Two reads do not race, nor two strong accesses.
+ *
+ * Shared memory has planes of 16 bits per 2 bytes, owned by the CTA (sched/machine.h): the last
+ * writer, its time and lane; of each warp the time of its last read; the last reader's lane. An
+ * access of n bytes fills n bytes of a plane. Two bytes share one entry, so one-byte accesses are
+ * judged against wider ones only. Global memory has a stamp of 64 bits per 4 bytes for the last
+ * write, and two for reads (memory/memory.h). */
 #include "simgpu/check/race.h"
 
 #include <stdio.h>
@@ -14,7 +18,7 @@
 #include "simgpu/check/report.h"
 #include "simgpu/memory/memory.h"
 
-/* Accesses that are both strong (atomic, volatile, relaxed) do not race with each other. */
+/* write_agent: the warp, and whether the access had one byte or was strong (atomic, volatile). */
 enum { NARROW = 0x100, STRONG = 0x200, WRITER_MASK = 0xff };
 
 static bool all_ready(const u8 *state, u32 bytes) {
@@ -42,7 +46,7 @@ static bool report_state(struct sim_warp *warp, const struct sim_inst *inst, u32
     return false;
   }
   sim_report_access(warp, inst, lane, address, SIM_REPORT_UNINITIALISED,
-                    "nobody wrote this before");
+                    "this memory was never written");
   return true;
 }
 
@@ -58,7 +62,8 @@ static u32 granules(u32 bytes) {
   return bytes < 2 ? 1 : bytes / 2;
 }
 
-/* Who wrote or read within the warp: lane and epoch. An epoch that does not fit is not judged. */
+/* write_lane, read_lane: the lane and the warp's epoch plus 1. 0 for the epoch: too large to
+ * judge. */
 enum { LANE_BITS = 5, EPOCH_LIMIT = 1 << 11 };
 
 static u16 lane_mark(const struct sim_warp *warp, u32 lane) {
@@ -66,8 +71,8 @@ static u16 lane_mark(const struct sim_warp *warp, u32 lane) {
   return (u16)(epoch << LANE_BITS | lane);
 }
 
-/* An access of the same warp, by another lane, with no bar.warp.sync since. What ldmatrix reads at
- * one lane's address goes to all lanes. */
+/* Whether another lane of the warp made the earlier access, with no bar.warp.sync since. What
+ * ldmatrix reads at one lane's address goes to all lanes, so it counts as another lane's. */
 static bool is_lane_race(const struct sim_warp *warp, const struct sim_inst *inst, u32 lane,
                          u16 clock, u16 mark) {
   u16 mine = lane_mark(warp, lane);
@@ -76,7 +81,7 @@ static bool is_lane_race(const struct sim_warp *warp, const struct sim_inst *ins
          mark >> LANE_BITS == mine >> LANE_BITS;
 }
 
-/* The last writes must have happened before. False after a report. */
+/* The last write to each granule must have happened before. False: it was reported. */
 static bool follows_writes(struct sim_warp *warp, const struct sim_inst *inst, u32 lane,
                            u32 address, u32 bytes, bool is_read) {
   const struct sim_cta *cta = warp->cta;
@@ -99,6 +104,7 @@ static bool follows_writes(struct sim_warp *warp, const struct sim_inst *inst, u
   return true;
 }
 
+/* The same for each other warp's last read. */
 static bool follows_reads(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u32 address,
                           u32 bytes) {
   const struct sim_cta *cta = warp->cta;
@@ -115,8 +121,8 @@ static bool follows_reads(struct sim_warp *warp, const struct sim_inst *inst, u3
   return true;
 }
 
-/* Of the lanes that read since the last bar.warp.sync the plane knows one, the last: of two that
- * do, one's write goes unnoticed. */
+/* The same for the warp's own lanes. The plane has the last reader's lane alone. If two lanes read
+ * and the last of them writes, its race with the other goes unnoticed. */
 static bool follows_own_reads(struct sim_warp *warp, const struct sim_inst *inst, u32 lane,
                               u32 address, u32 bytes) {
   const struct sim_cta *cta = warp->cta;
@@ -148,7 +154,7 @@ bool sim_shared_read(struct sim_warp *warp, const struct sim_inst *inst, u32 lan
   if (bytes > 1 && !inst->is_strong) {
     u16 *mine = cta->read_clock + warp->index * cta->plane_items + address / 2;
     fill(mine, warp->clock[warp->index], bytes);
-    /* No lane is past an ldmatrix before all have read. */
+    /* All lanes execute ldmatrix at once, so no lane can write before it is done. */
     bool is_alone = inst->convergence == SIM_CONVERGE_NONE;
     fill(cta->read_lane + address / 2, is_alone ? lane_mark(warp, lane) : 0, bytes);
   }
@@ -181,8 +187,8 @@ void sim_shared_land(struct sim_warp *warp, u32 lane, u32 address, u32 bytes) {
   fill(cta->write_lane + address / 2, lane_mark(warp, lane), bytes);
 }
 
-/* A stamp of global memory, from the lowest bit: clock 16, warp 5, CTA 21, which bytes of the
- * granule 4, strong 1 (atomic, volatile, relaxed), launch 15. */
+/* A stamp of global memory, from the lowest bit: time 16, warp 5, CTA 21, bytes of the granule 4 (a
+ * bit each), strong 1, launch 15. */
 enum { WARP_AT = 16, CTA_AT = 21, BYTES_AT = 42, STRONG_AT = 46, LAUNCH_AT = 47 };
 enum { CTA_LIMIT = 1 << 21 };
 
@@ -216,7 +222,7 @@ static bool happened_before(const struct sim_warp *warp, u64 stamp) {
   return false;
 }
 
-/* False after a report. Only stamps of this launch and of one it overlaps matter. */
+/* False: it was reported. Stamps matter of this launch, and of one that it overlaps. */
 static bool judge_stamp(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u64 offset,
                         u64 stamp, u64 mine, const char *earlier) {
   const struct sim_launch *launch = warp->cta->launch;
@@ -224,8 +230,9 @@ static bool judge_stamp(struct sim_warp *warp, const struct sim_inst *inst, u32 
     if (!launch->overlapped || stamp_launch(stamp) != launch->overlapped || warp->grid_awaited) {
       return true;
     }
-    sim_report_access(warp, inst, lane, SIM_GLOBAL_BASE + offset, SIM_REPORT_EARLY_DEPENDENT,
-                      "the launch before may still be at work here: griddepcontrol.wait first");
+    sim_report_access(
+        warp, inst, lane, SIM_GLOBAL_BASE + offset, SIM_REPORT_EARLY_DEPENDENT,
+        "the previous launch may still use this memory: execute griddepcontrol.wait first");
     return false;
   }
   u64 shared_bytes = stamp & mine & 15ull << BYTES_AT, strong = stamp & mine & 1ull << STRONG_AT;
@@ -248,7 +255,7 @@ static inline void store_stamp(u64 *stamp, u64 value) {
   __atomic_store_n(stamp, value, __ATOMIC_RELAXED);
 }
 
-/* The common case: nobody of this launch, nor of one that it overlaps, left the stamp. */
+/* The common case: the stamp is not of this launch, and this launch overlaps no other. */
 static inline bool is_foreign(const struct sim_launch *launch, u64 stamp) {
   return stamp_launch(stamp) != launch->serial && !launch->overlapped;
 }
@@ -257,7 +264,7 @@ bool sim_global_read(struct sim_warp *warp, const struct sim_inst *inst, u32 lan
                      u32 bytes) {
   if (!all_ready(sim_memory.state + offset, bytes)) {
     sim_report_access(warp, inst, lane, SIM_GLOBAL_BASE + offset, SIM_REPORT_UNINITIALISED,
-                      "nobody wrote this before");
+                      "this memory was never written");
   }
   if (!is_judged(warp)) return true;
   u64 mine = make_stamp(warp, inst->is_strong, offset, bytes);

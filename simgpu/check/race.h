@@ -1,27 +1,30 @@
-/* race.h - who touched what, and whether it happened before: vector clocks for shared and global
- * memory. */
+/* race.h - data races, by vector clocks: shadow memory records who accessed what (check/race.c),
+ * and synchronisation tells warps of each other's accesses (check/clock.c). */
 #ifndef SIM_RACE_H
 #define SIM_RACE_H
 
 #include "simgpu/sched/machine.h"
 
-/* The clocks of other CTAs' warps that something knows of. */
+/* The part of a vector clock that covers one CTA. */
 struct sim_known_cta {
   u32 cta;
   u16 clock[SIM_MAX_WARPS];
 };
 
+/* A vector clock over the CTAs that it has heard of, in no order. Owned by a warp, a barrier or an
+ * address of a table; NULL is the empty clock. */
 struct sim_known {
   struct sim_known_cta *items;
   u32 count, capacity;
 };
 
-/* An access to shared memory of a size and alignment that were checked. False: reported. */
+/* Check and record an access to shared memory that is aligned and within bounds. False: it was
+ * reported. */
 bool sim_shared_read(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u32 address,
                      u32 bytes);
 bool sim_shared_write(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u32 address,
                       u32 bytes);
-/* The data of an asynchronous copy has arrived: the copying warp wrote it just now. */
+/* Records that the data of an asynchronous copy has landed: the copying warp wrote it just now. */
 void sim_shared_land(struct sim_warp *warp, u32 lane, u32 address, u32 bytes);
 /* The same for global memory, by offset in the arena. */
 bool sim_global_read(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u64 offset,
@@ -29,16 +32,18 @@ bool sim_global_read(struct sim_warp *warp, const struct sim_inst *inst, u32 lan
 bool sim_global_write(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u64 offset,
                       u32 bytes);
 
-/* Clocks. */
+/* check/clock.c. A tick is a new time of the warp: later accesses are not known to those who learnt
+ * its clock before. */
 void sim_clock_tick(struct sim_warp *warp);
 void sim_known_join(struct sim_known **into, const struct sim_known *from);
 void sim_known_free(struct sim_known **known);
-/* fence: what was read with relaxed atomics is acquired, what atomics publish from now on is
- * released. */
+/* A fence acquires what relaxed atomics have read, and releases to the atomics that follow. */
 void sim_fence(struct sim_warp *warp, u8 scope);
-/* An atomic access to an address, before its value is read or after it was written. */
+/* A strong access to an address: acquire comes before its read, release after its write. */
 void sim_sync_acquire(struct sim_warp *warp, const struct sim_inst *inst, u64 address);
 void sim_sync_release(struct sim_warp *warp, const struct sim_inst *inst, u64 address);
+/* Address -> the clock that strong writes left there. A launch owns one for the device, a CTA one
+ * for itself. */
 struct sim_sync_table *sim_sync_table_new(void);
 void sim_sync_table_free(struct sim_sync_table *table);
 

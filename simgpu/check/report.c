@@ -1,5 +1,6 @@
-/* report.c - reports: see check/report.h. A line each on stderr, and a JSON file when one is asked
- * for. */
+/* report.c - keeps reports and writes them: see check/report.h. Each is a line on stderr when it is
+ * new. The list belongs to the process; a lock guards it, because all threads of a launch
+ * report. */
 #include "simgpu/check/report.h"
 
 #include <pthread.h>
@@ -35,8 +36,8 @@ static const char *kind_name(enum sim_report_kind kind) {
   return names[kind];
 }
 
-/* One place of the source is many lines of PTX once loops are unrolled: without -lineinfo the PTX
- * line decides, with it the source. */
+/* Unrolled loops turn one source line into many PTX lines, so with -lineinfo the source line
+ * decides whether a report is known; without it the PTX line does. */
 static struct report *find_report(const struct report *wanted) {
   for (u32 i = 0; i < report_count; i++) {
     struct report *report = &reports[i];

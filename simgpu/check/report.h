@@ -1,4 +1,5 @@
-/* report.h - what the checks found: one report per kernel, PTX line and kind. */
+/* report.h - what the checks found. A report is one kind of mistake at one place of a kernel, with
+ * the number of times it happened; the details are those of the first time. */
 #ifndef SIM_REPORT_H
 #define SIM_REPORT_H
 
@@ -25,6 +26,7 @@ enum sim_report_kind {
 #undef SIM_REPORT_KIND
 };
 
+/* Where a mistake happened: filled in by the caller, read during the call. */
 struct sim_report_place {
   struct sim_cta *cta;
   const struct sim_warp *warp; /* may be NULL */
@@ -33,6 +35,7 @@ struct sim_report_place {
   u64 address;
 };
 
+/* Adds a report, or counts one more of a known one, and marks the launch as failed. */
 void sim_report(enum sim_report_kind kind, const struct sim_report_place *place, const char *format,
                 ...) __attribute__((format(printf, 3, 4)));
 /* The same for one lane's access. */
@@ -40,7 +43,7 @@ void sim_report_access(struct sim_warp *warp, const struct sim_inst *inst, u32 l
                        enum sim_report_kind kind, const char *text);
 u32 sim_report_count(void);
 void sim_report_forget(void);
-/* Writes the file of FOVEA_SIMGPU_REPORT, if one is wanted. */
+/* Writes all reports to the file that FOVEA_SIMGPU_REPORT names, if it names one. */
 void sim_report_write(void);
 /* A message that belongs to no instruction: a module that does not load. */
 void sim_report_line(const char *format, ...) __attribute__((format(printf, 1, 2)));

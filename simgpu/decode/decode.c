@@ -1,8 +1,14 @@
-/* decode.c - operands become slots, statements become instructions: see decode/decode.h.
+/* decode.c - statements become instructions: see decode/decode.h.
  *
- * A function that is called is expanded at the call, with registers of its own: kernels call
- * little, and code that only ever goes forward keeps "lowest address first" the right order for
- * divergent lanes. */
+ *   place the kernel's shared memory, list its parameters;  expand the function:
+ *     place its local variables, assign slots to its registers (decode/slots.c)
+ *     for every statement: find its form, bind its operands, emit an instruction
+ *     fill in the targets of its branches, now that every statement has a place
+ *   end with an exit
+ *
+ * A call is expanded where it stands, with registers of its own, because kernels call little. It
+ * keeps the callee between what precedes and what follows the call. "Lowest address first" is then
+ * the right order for divergent lanes in called functions too. */
 #include "simgpu/decode/decode.h"
 
 #include <stdarg.h>
@@ -10,30 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "simgpu/alu/alu.h"
 #include "simgpu/decode/slots.h"
-
-struct sim_constant {
-  u64 bits;
-  u32 bytes, slot;
-};
-
-/* Where the variables of one expansion of a function lie in local memory. */
-struct placement {
-  const struct sim_symbol *symbol;
-  u32 offset;
-};
-
-struct sim_instance {
-  const struct sim_function *function;
-  u32 *slots; /* by register number */
-  struct placement *placements;
-  u32 placement_count, placement_capacity;
-  u32 *statement_starts; /* index in the code, by statement */
-  u32 first_fixup;
-};
-
-enum { SLOT_ALIGN = 64, PREDICATE_ROOM = 4096 };
 
 void sim_decode_fail(struct sim_decode *decode, const char *format, ...) {
   va_list arguments;
@@ -46,202 +29,6 @@ void sim_decode_fail(struct sim_decode *decode, const char *format, ...) {
   }
   va_end(arguments);
   longjmp(*decode->failed, 1);
-}
-
-u32 sim_scratch_slot(struct sim_decode *decode, u32 bytes) {
-  u32 slot;
-  if (bytes == 0) {
-    slot = decode->predicate_bytes;
-    decode->predicate_bytes += sizeof(u32);
-    if (decode->predicate_bytes > decode->predicate_limit) {
-      decode->predicate_bytes = decode->file_bytes;
-      slot = decode->predicate_bytes;
-      decode->predicate_bytes += sizeof(u32);
-      decode->file_bytes += PREDICATE_ROOM;
-      decode->predicate_limit = decode->file_bytes;
-    }
-    return slot;
-  }
-  slot = decode->file_bytes;
-  decode->file_bytes += (bytes * SIM_LANES + SLOT_ALIGN - 1) / SLOT_ALIGN * SLOT_ALIGN;
-  return slot;
-}
-
-/* Constants are placed like registers and filled when a warp starts. */
-u32 sim_constant_slot(struct sim_decode *decode, u64 bits, u32 bytes) {
-  if (bytes && bytes < 8) bits &= (1ull << bytes * 8) - 1;
-  for (u32 i = 0; i < decode->constant_count; i++) {
-    const struct sim_constant *constant = &decode->constants[i];
-    if (constant->bits == bits && constant->bytes == bytes) return constant->slot;
-  }
-  decode->constants = sim_grow(decode->constants, decode->constant_count,
-                               &decode->constant_capacity, sizeof *decode->constants);
-  struct sim_constant *constant = &decode->constants[decode->constant_count++];
-  *constant = (struct sim_constant){bits, bytes, sim_scratch_slot(decode, bytes)};
-  return constant->slot;
-}
-
-static u32 special_slot(struct sim_decode *decode, const char *name, u32 bytes) {
-  static const char *const names[SIM_SPECIAL_COUNT] = {
-      "%tid.x",          "%tid.y",       "%tid.z",
-      "%ntid.x",         "%ntid.y",      "%ntid.z",
-      "%ctaid.x",        "%ctaid.y",     "%ctaid.z",
-      "%nctaid.x",       "%nctaid.y",    "%nctaid.z",
-      "%laneid",         "%warpid",      "%nwarpid",
-      "%smid",           "%nsmid",       "%lanemask_eq",
-      "%lanemask_le",    "%lanemask_lt", "%lanemask_ge",
-      "%lanemask_gt",    "%gridid",      "%clock",
-      "%clock64",        "%globaltimer", "%dynamic_smem_size",
-      "%total_smem_size"};
-  int special = 0;
-  while (special < SIM_SPECIAL_COUNT && strcmp(names[special], name) != 0) special++;
-  if (special == SIM_SPECIAL_COUNT) sim_decode_fail(decode, "unsupported register %s", name);
-  bool wide = special == SIM_GRIDID || special == SIM_CLOCK64 || special == SIM_GLOBALTIMER;
-  if (bytes != (wide ? 8u : 4u)) sim_decode_fail(decode, "%s read as %u bytes", name, bytes);
-  struct sim_kernel *kernel = decode->kernel;
-  for (u32 i = 0; i < kernel->special_count; i++) {
-    if ((int)kernel->specials[i].special == special) return kernel->specials[i].slot;
-  }
-  u32 slot = sim_scratch_slot(decode, bytes);
-  kernel->specials[kernel->special_count++] = (struct sim_special_slot){special, slot};
-  return slot;
-}
-
-u64 sim_symbol_address(struct sim_decode *decode, const struct sim_symbol *symbol) {
-  switch (symbol->kind) {
-    case SIM_SYMBOL_GLOBAL:
-    case SIM_SYMBOL_CONST:
-      return symbol->offset; /* placed when the module was loaded */
-    case SIM_SYMBOL_SHARED:
-      return symbol->is_external ? decode->kernel->dynamic_shared_offset : symbol->offset;
-    default:
-      break;
-  }
-  const struct sim_instance *instance = decode->instance;
-  for (u32 i = 0; i < instance->placement_count; i++) {
-    if (instance->placements[i].symbol == symbol) {
-      return SIM_LOCAL_WINDOW + instance->placements[i].offset;
-    }
-  }
-  return SIM_PARAM_WINDOW + symbol->offset;
-}
-
-static u64 literal_bits(struct sim_decode *decode, const struct sim_operand *operand, u32 bytes) {
-  if (operand->literal == SIM_LITERAL_F64 && bytes == 4) {
-    return sim_f32_bits((float)sim_f64_of(operand->bits));
-  }
-  if (operand->literal == SIM_LITERAL_F32 && bytes == 8) {
-    return sim_f64_bits((double)sim_f32_of((u32)operand->bits));
-  }
-  if (operand->literal != SIM_LITERAL_INTEGER && bytes < 4) {
-    sim_decode_fail(decode, "a float literal for %u bytes", bytes);
-  }
-  return operand->bits;
-}
-
-static void invert(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
-  SIM_PREDICATE(0) = (SIM_PREDICATE(0) & ~mask) | (~SIM_PREDICATE(1) & mask);
-}
-
-static u32 bind_predicate(struct sim_decode *decode, const struct sim_operand *operand) {
-  if (operand->kind == SIM_OPERAND_LITERAL) {
-    return sim_constant_slot(decode, operand->bits ? UINT32_MAX : 0, 0);
-  }
-  u32 slot = decode->instance->slots[operand->register_index];
-  if (!operand->is_negated) return slot;
-  struct sim_inst inst = {.run = invert, .instruction_class = SIM_CLASS_PREDICATE};
-  inst.slot[0] = sim_scratch_slot(decode, 0);
-  inst.slot[1] = slot;
-  sim_emit(decode, &inst);
-  return inst.slot[0];
-}
-
-static void require_width(struct sim_decode *decode, const struct sim_operand *operand, u32 bytes) {
-  if (operand->kind != SIM_OPERAND_REGISTER) sim_decode_fail(decode, "an operand is no register");
-  if (operand->register_bytes != bytes) {
-    sim_decode_fail(decode, "%s has an operand of %u bytes where %u are needed",
-                    decode->statement->opcode, operand->register_bytes, bytes);
-  }
-}
-
-u32 sim_bind_source(struct sim_decode *decode, const struct sim_operand *operand, u32 bytes) {
-  switch (operand->kind) {
-    case SIM_OPERAND_LITERAL:
-      if (bytes == 0) return bind_predicate(decode, operand);
-      return sim_constant_slot(decode, literal_bits(decode, operand, bytes), bytes);
-    case SIM_OPERAND_SPECIAL:
-      return special_slot(decode, operand->name, bytes);
-    case SIM_OPERAND_SYMBOL: {
-      u64 address = sim_symbol_address(decode, operand->symbol) + (u64)operand->offset;
-      return sim_constant_slot(decode, address, bytes);
-    }
-    default:
-      require_width(decode, operand, bytes);
-      if (bytes == 0) return bind_predicate(decode, operand);
-      return decode->instance->slots[operand->register_index];
-  }
-}
-
-u32 sim_bind_target(struct sim_decode *decode, const struct sim_operand *operand, u32 bytes) {
-  if (operand->kind == SIM_OPERAND_SINK) return sim_scratch_slot(decode, bytes);
-  require_width(decode, operand, bytes);
-  return decode->instance->slots[operand->register_index];
-}
-
-void sim_bind_any(struct sim_decode *decode, const struct sim_operand *operand, u32 literal_bytes,
-                  struct sim_inst *inst, u32 index) {
-  if (operand->kind == SIM_OPERAND_REGISTER) {
-    if (!operand->register_bytes) sim_decode_fail(decode, "a predicate where a value is needed");
-    inst->slot[index] = decode->instance->slots[operand->register_index];
-    inst->stride[index] = (u8)operand->register_bytes;
-    return;
-  }
-  u32 bytes = literal_bytes < 2 ? 2 : literal_bytes;
-  inst->stride[index] = (u8)bytes;
-  inst->slot[index] = operand->kind == SIM_OPERAND_SINK ? sim_scratch_slot(decode, bytes)
-                                                        : sim_bind_source(decode, operand, bytes);
-}
-
-u32 sim_literal_value(struct sim_decode *decode, const struct sim_operand *operand) {
-  if (operand->kind != SIM_OPERAND_LITERAL) sim_decode_fail(decode, "an operand is no literal");
-  return (u32)operand->bits;
-}
-
-static u8 space_of_symbol(struct sim_decode *decode, const struct sim_symbol *symbol) {
-  switch (symbol->kind) {
-    case SIM_SYMBOL_SHARED:
-      return SIM_SPACE_SHARED;
-    case SIM_SYMBOL_PARAM:
-    case SIM_SYMBOL_LOCAL:
-      return sim_symbol_address(decode, symbol) >= SIM_PARAM_WINDOW ? SIM_SPACE_PARAM
-                                                                    : SIM_SPACE_LOCAL;
-    default:
-      return SIM_SPACE_GLOBAL;
-  }
-}
-
-void sim_bind_address(struct sim_decode *decode, const struct sim_operand *operand, u32 index,
-                      struct sim_inst *inst) {
-  if (operand->kind != SIM_OPERAND_MEMORY || operand->count != 1) {
-    sim_decode_fail(decode, "expected an address");
-  }
-  const struct sim_operand *base = &operand->items[0];
-  if (base->kind == SIM_OPERAND_REGISTER) {
-    sim_bind_any(decode, base, 8, inst, index);
-    if (base->register_bytes < 4) sim_decode_fail(decode, "an address of 16 bits");
-    inst->immediate = (u64)operand->offset;
-    return;
-  }
-  if (base->kind == SIM_OPERAND_SYMBOL) {
-    u8 space = space_of_symbol(decode, base->symbol);
-    if (inst->space == SIM_SPACE_PARAM || inst->space == SIM_SPACE_GENERIC) inst->space = space;
-    inst->immediate = sim_symbol_address(decode, base->symbol) + (u64)operand->offset;
-    inst->is_uniform = true;
-  } else {
-    inst->immediate = base->bits + (u64)operand->offset;
-  }
-  inst->slot[index] = sim_constant_slot(decode, 0, 8);
-  inst->stride[index] = 8;
 }
 
 const struct sim_operand *sim_operand_at(struct sim_decode *decode, u32 index) {
@@ -268,7 +55,7 @@ static u32 bytes_of_letter(char letter) {
   return letter == 'p' ? 0 : letter == 'h' ? 2 : letter == 'w' ? 4 : 8;
 }
 
-/* "w=ww": outputs, then inputs, in the order of the statement. */
+/* The letters of a form (decode/form.h): outputs, then inputs, in the order of the statement. */
 static void bind_operands(struct sim_decode *decode, const char *letters, struct sim_inst *inst) {
   u32 index = 0;
   bool is_output = true;
@@ -307,18 +94,22 @@ static void decode_statement(struct sim_decode *decode, const struct sim_stateme
   if (inst.run || inst.flow != SIM_FLOW_NEXT) sim_emit(decode, &inst);
 }
 
+static void add_placement(struct sim_instance *instance, const struct sim_symbol *symbol,
+                          u32 offset) {
+  instance->placements = sim_grow(instance->placements, instance->placement_count,
+                                  &instance->placement_capacity, sizeof *instance->placements);
+  instance->placements[instance->placement_count++] = (struct sim_placement){symbol, offset};
+}
+
 static void place_local(struct sim_decode *decode, const struct sim_symbol *symbol) {
-  struct sim_instance *instance = decode->instance;
   struct sim_kernel *kernel = decode->kernel;
   u32 align = symbol->align > 16 ? symbol->align : 16;
   kernel->local_bytes = (kernel->local_bytes + align - 1) / align * align;
-  instance->placements = sim_grow(instance->placements, instance->placement_count,
-                                  &instance->placement_capacity, sizeof *instance->placements);
-  instance->placements[instance->placement_count++] =
-      (struct placement){symbol, kernel->local_bytes};
+  add_placement(decode->instance, symbol, kernel->local_bytes);
   kernel->local_bytes += (u32)symbol->bytes;
 }
 
+/* .local variables, and the .param variables of a body, in which a call passes its arguments. */
 static void place_locals(struct sim_decode *decode) {
   const struct sim_function *function = decode->instance->function;
   for (const struct sim_symbol *symbol = function->symbols; symbol; symbol = symbol->next) {
@@ -330,7 +121,7 @@ static void place_locals(struct sim_decode *decode) {
 
 static u32 find_target(struct sim_decode *decode, u32 scope, const char *name) {
   const struct sim_symbol *label = sim_find_label(decode->instance->function, scope, name);
-  if (!label) sim_decode_fail(decode, "the label %s is nowhere", name);
+  if (!label) sim_decode_fail(decode, "the label %s is not defined", name);
   return decode->instance->statement_starts[label->statement];
 }
 
@@ -339,7 +130,8 @@ static void resolve_indexed(struct sim_decode *decode, const struct sim_statemen
   const char *name = statement->operands[statement->count - 1].name;
   const struct sim_symbol *list =
       sim_find_label(decode->instance->function, statement->scope, name ? name : "");
-  if (!list || list->kind != SIM_SYMBOL_TARGETS) sim_decode_fail(decode, "no .branchtargets");
+  if (!list || list->kind != SIM_SYMBOL_TARGETS)
+    sim_decode_fail(decode, "brx.idx needs a list of .branchtargets");
   u32 *targets = sim_pool_take(decode->pool, sizeof *targets * list->label_count);
   for (u32 i = 0; i < list->label_count; i++) {
     targets[i] = find_target(decode, list->scope, list->labels[i]);
@@ -348,8 +140,7 @@ static void resolve_indexed(struct sim_decode *decode, const struct sim_statemen
   inst->target_count = list->label_count;
 }
 
-/* Branches were emitted with targets unknown; now that all statements have a place, fill them in.
- */
+/* A branch is the last instruction of its statement: a negated operand may have one before it. */
 static void resolve_branches(struct sim_decode *decode) {
   struct sim_instance *instance = decode->instance;
   const struct sim_function *function = instance->function;
@@ -371,8 +162,8 @@ static void resolve_branches(struct sim_decode *decode) {
 
 static void expand(struct sim_decode *decode, const struct sim_function *function,
                    struct sim_instance *instance) {
-  enum { DEEPEST = 32 }; /* calls in calls; recursion never ends */
-  if (decode->depth > DEEPEST) sim_decode_fail(decode, "calls nest too deeply: recursion?");
+  enum { DEPTH_MAX = 32 }; /* recursion would never end */
+  if (decode->depth > DEPTH_MAX) sim_decode_fail(decode, "calls nest too deeply: recursion?");
   struct sim_instance *caller = decode->instance;
   decode->instance = instance;
   instance->slots = sim_pool_take(decode->pool, sizeof(u32) * (function->register_count + 1));
@@ -389,17 +180,15 @@ static void expand(struct sim_decode *decode, const struct sim_function *functio
   decode->instance = caller;
 }
 
+/* An argument is passed by address: the callee's parameter lies where the caller's variable is. */
 static void bind_arguments(struct sim_decode *decode, struct sim_instance *instance,
                            const struct sim_symbol *formal, const struct sim_operand *actual) {
   for (u32 i = 0; formal; formal = formal->next, i++) {
     if (!actual || i >= actual->count || actual->items[i].kind != SIM_OPERAND_SYMBOL) {
-      sim_decode_fail(decode, "call: arguments do not fit");
+      sim_decode_fail(decode, "the arguments of a call do not match the parameters");
     }
     u64 address = sim_symbol_address(decode, actual->items[i].symbol);
-    instance->placements = sim_grow(instance->placements, instance->placement_count,
-                                    &instance->placement_capacity, sizeof *instance->placements);
-    instance->placements[instance->placement_count++] =
-        (struct placement){formal, (u32)(address & SIM_WINDOW_MASK)};
+    add_placement(instance, formal, (u32)(address & SIM_WINDOW_MASK));
   }
 }
 
@@ -423,8 +212,8 @@ void sim_expand_call(struct sim_decode *decode, const struct sim_statement *stat
   free(instance.placements);
 }
 
-static void place_shared(struct sim_decode *decode, struct sim_symbol *symbols, u32 *end,
-                         u32 *dynamic_align) {
+/* A variable without a size is dynamic shared memory: all of those begin at one address. */
+static void place_shared(struct sim_symbol *symbols, u32 *end, u32 *dynamic_align) {
   for (struct sim_symbol *symbol = symbols; symbol; symbol = symbol->next) {
     if (symbol->kind != SIM_SYMBOL_SHARED) continue;
     if (symbol->bytes == 0) {
@@ -436,18 +225,17 @@ static void place_shared(struct sim_decode *decode, struct sim_symbol *symbols, 
     symbol->offset = *end;
     *end += (u32)symbol->bytes;
   }
-  (void)decode;
 }
 
 static void place_all_shared(struct sim_decode *decode, const struct sim_function *entry) {
   struct sim_kernel *kernel = decode->kernel;
   u32 end = SIM_SHARED_START, dynamic_align = 16;
-  place_shared(decode, decode->syntax->globals, &end, &dynamic_align);
-  /* Functions that might be called: their variables keep one place for every kernel. */
+  place_shared(decode->syntax->globals, &end, &dynamic_align);
+  /* Which functions are called is not known yet, so the variables of all are placed. */
   for (struct sim_function *function = decode->syntax->functions; function;
        function = function->next) {
     if (function == entry || !function->is_entry) {
-      place_shared(decode, function->symbols, &end, &dynamic_align);
+      place_shared(function->symbols, &end, &dynamic_align);
     }
   }
   kernel->static_shared_bytes = end - SIM_SHARED_START;
@@ -468,21 +256,6 @@ static void list_params(struct sim_decode *decode, const struct sim_function *fu
   kernel->param_bytes = function->param_bytes;
 }
 
-static void fill_constants(struct sim_decode *decode) {
-  struct sim_kernel *kernel = decode->kernel;
-  kernel->file_bytes = decode->file_bytes;
-  kernel->constants = sim_pool_take(decode->pool, decode->file_bytes);
-  for (u32 i = 0; i < decode->constant_count; i++) {
-    const struct sim_constant *constant = &decode->constants[i];
-    u8 *at = kernel->constants + constant->slot;
-    u32 bytes = constant->bytes ? constant->bytes : sizeof(u32);
-    for (u32 lane = 0; lane < (constant->bytes ? SIM_LANES : 1u); lane++) {
-      memcpy(at + lane * bytes, &constant->bits, bytes);
-    }
-  }
-  kernel->constant_bytes = decode->file_bytes;
-}
-
 bool sim_decode_kernel(struct sim_syntax *syntax, struct sim_pool *pool,
                        const struct sim_function *function, struct sim_kernel *kernel, char *error,
                        size_t error_bytes) {
@@ -493,7 +266,7 @@ bool sim_decode_kernel(struct sim_syntax *syntax, struct sim_pool *pool,
                               .error = error,
                               .error_bytes = error_bytes,
                               .failed = &failed};
-  decode.file_bytes = decode.predicate_limit = PREDICATE_ROOM;
+  sim_start_file(&decode);
   struct sim_instance instance = {.function = function};
   kernel->name = function->name;
   kernel->max_threads = function->max_threads;
@@ -508,7 +281,7 @@ bool sim_decode_kernel(struct sim_syntax *syntax, struct sim_pool *pool,
                                          .opcode = "exit",
                                          .instruction_class = SIM_CLASS_CONTROL,
                                          .location = SIM_NO_LOCATION});
-    fill_constants(&decode);
+    sim_fill_constants(&decode);
     done = true;
   }
   free(decode.constants);

@@ -1,5 +1,9 @@
-/* decode.h - turns a function of PTX into a kernel: operands become slots, calls are expanded in
- * place. */
+/* decode.h - turns a function of PTX (parse/syntax.h) into a kernel (decode/code.h): statements
+ * become instructions, operands become slots, calls are expanded in place.
+ *
+ * struct sim_decode is the state of one sim_decode_kernel, on its stack. What outlives it is the
+ * kernel's: its code, and what is taken from the pool. An error is written to `error` and leaves by
+ * longjmp to sim_decode_kernel, so that decoders of forms need not check for it. */
 #ifndef SIM_DECODE_H
 #define SIM_DECODE_H
 
@@ -9,18 +13,33 @@
 #include "simgpu/decode/form.h"
 #include "simgpu/parse/syntax.h"
 
-struct sim_instance;
 struct sim_constant;
+
+/* Where a variable lies in local memory. */
+struct sim_placement {
+  const struct sim_symbol *symbol;
+  u32 offset;
+};
+
+/* One expansion of a function: the kernel itself, or a call. Lives on the expander's stack. */
+struct sim_instance {
+  const struct sim_function *function;
+  u32 *slots;                       /* [register] */
+  struct sim_placement *placements; /* of the function's variables, parameters and results */
+  u32 placement_count, placement_capacity;
+  u32 *statement_starts; /* [statement]: index of its first instruction */
+};
 
 struct sim_decode {
   struct sim_syntax *syntax;
-  struct sim_pool *pool; /* the kernel's */
+  struct sim_pool *pool; /* the module's */
   struct sim_kernel *kernel;
-  struct sim_instance *instance; /* the function being expanded */
-  u32 depth;
+  struct sim_instance *instance; /* the innermost, which is being expanded */
+  u32 depth;                     /* of calls: 0 in the kernel itself */
   struct sim_constant *constants;
-  u32 constant_count, constant_capacity, constant_bytes;
-  u32 file_bytes, predicate_bytes, predicate_limit;
+  u32 constant_count, constant_capacity;
+  u32 file_bytes;                       /* of the register file up to now */
+  u32 predicate_bytes, predicate_limit; /* offsets: the next predicate, the end of its run */
   const struct sim_statement *statement;
   char *error;
   size_t error_bytes;
@@ -30,27 +49,34 @@ struct sim_decode {
 _Noreturn void sim_decode_fail(struct sim_decode *decode, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+/* Fills the kernel. False: error says why, with the PTX line and the full opcode. */
 bool sim_decode_kernel(struct sim_syntax *syntax, struct sim_pool *pool,
                        const struct sim_function *function, struct sim_kernel *kernel, char *error,
                        size_t error_bytes);
 
-/* The slot of an operand of so many bytes per lane (0: predicate). Literals become constants. */
+/* decode/bind.c. The slot of an operand that has `bytes` per lane (0: a predicate). The source may
+ * be a literal, which becomes a constant; the target may be _, which becomes a scratch slot. */
 u32 sim_bind_source(struct sim_decode *decode, const struct sim_operand *operand, u32 bytes);
 u32 sim_bind_target(struct sim_decode *decode, const struct sim_operand *operand, u32 bytes);
-/* A register of any width, which goes to inst->stride[index]; a literal takes literal_bytes. */
+/* A register of any width: sets slot[index] and stride[index]. A literal has literal_bytes. */
 void sim_bind_any(struct sim_decode *decode, const struct sim_operand *operand, u32 literal_bytes,
                   struct sim_inst *inst, u32 index);
+u32 sim_literal_value(struct sim_decode *decode, const struct sim_operand *operand);
 u32 sim_constant_slot(struct sim_decode *decode, u64 bits, u32 bytes);
-u32 sim_scratch_slot(struct sim_decode *decode, u32 bytes);
-/* [register + offset], [variable + offset] or [literal]: slot[index] with its stride, immediate,
- * space. */
+u32 sim_scratch_slot(struct sim_decode *decode, u32 bytes); /* a slot that no register has */
+/* [register + offset], [variable + offset] or [literal]: sets slot[index], stride[index], the
+ * immediate, and the space where the opcode names none. */
 void sim_bind_address(struct sim_decode *decode, const struct sim_operand *operand, u32 index,
                       struct sim_inst *inst);
-/* The address of a variable in its own state space's form, as mov gives it. */
+/* The address of a variable in its own state space, as mov gives it. */
 u64 sim_symbol_address(struct sim_decode *decode, const struct sim_symbol *symbol);
+/* Begin and end of a kernel: makes an empty register file; gives the kernel its initial one. */
+void sim_start_file(struct sim_decode *decode);
+void sim_fill_constants(struct sim_decode *decode);
+
+/* decode/decode.c, for the decoders of forms. */
 void sim_emit(struct sim_decode *decode, const struct sim_inst *inst);
 const struct sim_operand *sim_operand_at(struct sim_decode *decode, u32 index);
 void sim_expand_call(struct sim_decode *decode, const struct sim_statement *statement);
-u32 sim_literal_value(struct sim_decode *decode, const struct sim_operand *operand);
 
 #endif

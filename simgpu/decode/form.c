@@ -1,4 +1,5 @@
-/* form.c - finds the row of an opcode: see decode/form.h. */
+/* form.c - finds the form of an opcode: see decode/form.h. The tables are searched in order and the
+ * first form that fits is taken. Optional modifiers are tried as present, then as absent. */
 #include "simgpu/decode/form.h"
 
 #include <string.h>
@@ -22,7 +23,7 @@ static bool is_among(const char *word, const char *choices, size_t length) {
   return false;
 }
 
-/* Matches words[0..count) with the rest of a pattern, trying an optional part first as present. */
+/* Whether words[0..count) fit the rest of a pattern. */
 static bool matches(const char *pattern, const char *const *words, u32 count) {
   if (!*pattern) return count == 0;
   const char *end = strchr(pattern, '.');

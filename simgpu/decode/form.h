@@ -1,8 +1,13 @@
-/* form.h - the instructions this GPU knows: one row per form, whitelisted modifier by modifier.
+/* form.h - the instructions that the simulator knows: tables with one row per form. A form is an
+ * opcode with the modifiers that it allows, its handler, and how its operands become slots.
  *
- * A pattern is the opcode with its modifiers in order; "a|b" is a choice, "?" after a modifier
- * makes it optional: "ld.global|shared.v2|v4?.u32". What no pattern spells out is refused when a
- * module loads. */
+ * A pattern is the opcode with its modifiers in order. "a|b" is a choice; "?" after a modifier, or
+ * after a choice, makes it optional: "ld.global|shared.v2|v4?.u32". An instruction that fits no
+ * pattern is refused when its module loads.
+ *
+ * The tables are constants, each at the end of the file that has its handlers (alu/, memory/,
+ * sched/barrier.c). struct sim_opcode is an instruction's opcode while it is decoded; its words are
+ * in the pool. */
 #ifndef SIM_FORM_H
 #define SIM_FORM_H
 
@@ -15,20 +20,22 @@ enum { SIM_MAX_MODIFIERS = 14 };
 
 struct sim_opcode {
   const char *text;
-  char *words; /* the text cut at its dots */
-  const char *modifiers[SIM_MAX_MODIFIERS];
+  char *words;                              /* the text, with a NUL for each dot */
+  const char *modifiers[SIM_MAX_MODIFIERS]; /* the words; the first is the opcode's name */
   u32 count;
   const struct sim_form *form;
 };
 
+/* Fills in what a pattern and its operands leave open: modifiers, unusual operands. */
 typedef void (*sim_decoder)(struct sim_decode *decode, const struct sim_statement *statement,
                             const struct sim_opcode *opcode, struct sim_inst *inst);
 
 struct sim_form {
   const char *pattern;
-  sim_decoder decode; /* NULL: operands say it all */
-  sim_handler run;
-  const char *operands;  // "w=ww": outputs = inputs; h, w, d: 16, 32, 64 bits, p: predicate
+  sim_decoder decode; /* NULL: `operands` says everything */
+  sim_handler run;    /* NULL: the decoder chooses one, or there is none (enum sim_flow) */
+  /* "w=ww": outputs = inputs; h, w, d: 16, 32, 64 bits, p: predicate. NULL: the decoder binds. */
+  const char *operands;
   u8 instruction_class;
 };
 
@@ -42,10 +49,11 @@ extern const struct sim_form_list sim_integer_forms, sim_float_forms, sim_double
     sim_atomic_forms, sim_warp_forms, sim_matrix_forms, sim_mma_forms, sim_async_forms,
     sim_control_forms;
 
-/* Cuts the opcode into words and finds its form; false when there is none. */
+/* Cuts the opcode into words and finds its form. False: there is none. */
 bool sim_find_form(struct sim_pool *pool, const char *text, struct sim_opcode *opcode);
 bool sim_has_modifier(const struct sim_opcode *opcode, const char *modifier);
-/* Number of the first of the words, separated by '|', that the opcode has; -1 when it has none. */
+/* Which of the words, separated by '|', is a modifier of the opcode: the number of the first that
+ * is, or -1. */
 int sim_modifier_among(const struct sim_opcode *opcode, const char *words);
 
 #endif

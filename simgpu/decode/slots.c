@@ -1,29 +1,34 @@
-/* slots.c - slots of registers: see decode/slots.h.
+/* slots.c - register allocation: see decode/slots.h.
  *
- * nvcc writes PTX with thousands of registers, nearly all of which live for a few statements; a
- * register file with a slot for each is larger than a processor's caches. So those that live and
- * die between two labels share slots. That they do is seen without following any branch: what lies
- * between two labels is entered at its beginning alone. A register that nothing outside names, and
- * whose first mention writes it in all lanes that come there, holds nothing before that mention and
- * after the last. Lanes that stand elsewhere have their own part of the slot.
+ * nvcc writes PTX with thousands of registers, nearly all of which live for a few statements. A
+ * register file with a slot for each would be larger than a processor's caches. So registers that
+ * live and die between two labels share slots.
  *
- * An instruction that wrote its registers later than where it stands would have to keep them to
- * itself. */
+ * A region is the code between two labels: branches enter it at its beginning alone, so no branch
+ * has to be followed. A register is local if one region has all its mentions and the first mention
+ * writes it without a guard. Its slot is free before the first mention and after the last. Lanes of
+ * the warp that are elsewhere are not disturbed: each lane has its own part of a slot.
+ *
+ * Two passes over the statements: the first finds the last mention of each register and whether it
+ * is local, the second assigns slots and takes back those of local registers after their last
+ * mention. An instruction that wrote its registers after it has run would break this: none does. */
 #include "simgpu/decode/slots.h"
 
 enum { WIDTHS = 5 }; /* predicates; up to 2, 4, 8 and 16 bytes */
 
+/* A register's lifetime. */
 struct life {
-  u32 last;   /* statement that mentions it */
-  u32 region; /* of the first mention; regions are counted by labels */
+  u32 last;   /* the last statement that mentions it */
+  u32 region; /* of the first mention */
   bool is_met, is_local, is_placed;
 };
 
+/* The state of both passes, on the stack of sim_place_registers. Its arrays are in the pool. */
 struct placing {
   struct sim_decode *decode;
   struct life *lives;
   u32 *slots;
-  u32 *unused[WIDTHS]; /* slots that are nobody's now */
+  u32 *unused[WIDTHS]; /* [width]: stack of slots that no register has now */
   u32 unused_count[WIDTHS];
   u32 statement, region;
   bool in_target, is_guarded;
@@ -40,7 +45,7 @@ static void visit_operand(struct placing *placing, const struct sim_operand *ope
   placing->in_target = in_target;
 }
 
-/* Sources first: a register that a statement reads and writes is one that it reads. */
+/* Sources before the target: a register that a statement reads and writes counts as read first. */
 static void visit_statement(struct placing *placing, const struct sim_statement *statement,
                             visitor visit) {
   placing->is_guarded = statement->is_guarded;
@@ -80,12 +85,12 @@ static void place(struct placing *placing, const struct sim_operand *reg) {
           : sim_scratch_slot(placing->decode, reg->register_bytes);
 }
 
-/* After the whole statement: none of its targets may lie where one of its sources does. */
+/* Called after the whole statement is placed: a target must not share a slot with a source. */
 static void leave(struct placing *placing, const struct sim_operand *reg) {
   struct life *life = &placing->lives[reg->register_index];
   u32 width = width_of(reg);
   if (!life->is_local || life->last != placing->statement) return;
-  life->is_local = false; /* it leaves once, however often the statement names it */
+  life->is_local = false; /* a statement may name it twice; its slot is returned once */
   placing->unused[width][placing->unused_count[width]++] = placing->slots[reg->register_index];
 }
 

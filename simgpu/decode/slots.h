@@ -1,10 +1,10 @@
-/* slots.h - where a function's registers lie in the register file. */
+/* slots.h - assigns slots of the register file to a function's registers. */
 #ifndef SIM_SLOTS_H
 #define SIM_SLOTS_H
 
 #include "simgpu/decode/decode.h"
 
-/* Fills slots[register] for every register that a statement names. */
+/* Sets slots[register] for every register that a statement names. */
 void sim_place_registers(struct sim_decode *decode, const struct sim_function *function,
                          u32 *slots);
 

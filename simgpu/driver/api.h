@@ -1,6 +1,7 @@
-/* api.h - the part of the CUDA driver's binary interface that this library offers: names, numbers
- * and layouts as cuda.h 13.0 has them (a test compares), declared here so that no toolkit is needed
- * to build it. */
+/* api.h - the types and constants of the CUDA driver's binary interface that this library uses.
+ * They have the names, numbers and layouts of cuda.h 13.0: a test compares them. They are declared
+ * here so that building the library needs no toolkit. The handles point to structs of the
+ * simulator. */
 #ifndef SIM_API_H
 #define SIM_API_H
 

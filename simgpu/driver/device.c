@@ -1,4 +1,6 @@
-/* device.c - initialisation, the device and its attributes, contexts, errors, names. */
+/* device.c - the driver's functions for initialisation, the device and its attributes, contexts,
+ * names of errors, and look-up of functions. Numbers of attributes are those of CUdevice_attribute
+ * in cuda.h. The environment is read once, by cuInit. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +13,8 @@
 struct sim_driver sim_driver = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 _Thread_local struct sim_context *sim_current;
 
-/* Facts of one product per architecture, from NVIDIA's tables of technical specifications. */
+/* One product per architecture, from NVIDIA's technical specifications: A100, A40, H100, RTX 5090.
+ */
 static const struct sim_profile_of_device profiles[] = {
     {"sm_80", 80, 108, 166912, 167936, 2048, 40u << 20},
     {"sm_86", 86, 84, 101376, 102400, 1536, 6u << 20},
@@ -39,7 +42,7 @@ static bool is_set(const char *name) {
 static CUresult initialise(void) {
   const char *device = getenv("FOVEA_SIMGPU_DEVICE");
   if (!is_set("FOVEA_SIMGPU")) {
-    sim_report_line("this is no GPU but a test tool: set FOVEA_SIMGPU=1 to use it");
+    sim_report_line("this is a test tool, not a GPU: set FOVEA_SIMGPU=1 to use it");
     return CUDA_ERROR_NO_DEVICE;
   }
   if (!device || !*device) device = "sm_80";
@@ -47,7 +50,7 @@ static CUresult initialise(void) {
     if (!strcmp(profiles[i].name, device)) sim_driver.device = &profiles[i];
   }
   if (!sim_driver.device) {
-    sim_report_line("FOVEA_SIMGPU_DEVICE=%s: there are sm_80, sm_86, sm_90 and sm_120", device);
+    sim_report_line("FOVEA_SIMGPU_DEVICE=%s: must be sm_80, sm_86, sm_90 or sm_120", device);
     return CUDA_ERROR_NO_DEVICE;
   }
   const char *seed = getenv("FOVEA_SIMGPU_SEED");
@@ -171,7 +174,8 @@ SIM_EXPORT CUresult cuDeviceGetPCIBusId(char *text, int length, CUdevice device)
                          : (snprintf(text, (size_t)length, "0000:00:00.0"), CUDA_SUCCESS));
 }
 
-/* Contexts: the primary one and any number of others, all of the same device and memory. */
+/* Contexts: the primary one and others, all of the same device and memory. Each thread has a
+ * stack. */
 static _Thread_local struct sim_context *stack[64];
 static _Thread_local u32 stack_depth;
 
@@ -207,7 +211,8 @@ SIM_EXPORT CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned *flags,
                          : (*flags = 0, *active = sim_driver.primary.retained > 0, CUDA_SUCCESS));
 }
 
-/* Forgets errors, reports and pending work: a test begins anew. Memory and modules stay. */
+/* Runs pending work, then drops errors and reports, so that a test can begin anew. Unlike a GPU's
+ * reset it keeps memory and modules. */
 SIM_EXPORT CUresult cuDevicePrimaryCtxReset_v2(CUdevice device) {
   SIM_CALL(false, device ? CUDA_ERROR_INVALID_DEVICE
                          : (sim_run_everything(), sim_driver.failed = CUDA_SUCCESS,
@@ -310,7 +315,7 @@ SIM_EXPORT CUresult cuGetErrorString(CUresult code, const char **text) {
   return find_error(code, text, false);
 }
 
-/* The newest version of a name, as the driver gives it to callers built with cuda.h 13. */
+/* Prefers the _v2 of a name, as the driver does for callers built with cuda.h 13. */
 SIM_EXPORT CUresult cuGetProcAddress_v2(const char *symbol, void **function, int version,
                                         uint64_t flags, int *status) {
   (void)version;
@@ -327,8 +332,8 @@ SIM_EXPORT CUresult cuGetProcAddress_v2(const char *symbol, void **function, int
   return *function ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
 }
 
-/* Not names of the driver's: tests run the same launch under many schedules within one process, and
- * see what it would have computed had every asynchronous copy been quick. */
+/* Not functions of the driver. With them a test runs one launch under many schedules in one
+ * process, and sees what it computes if every asynchronous copy is quick. */
 SIM_EXPORT void simgpu_set_eager(int is_eager) {
   pthread_mutex_lock(&sim_driver.mutex);
   sim_driver.is_eager = is_eager != 0;

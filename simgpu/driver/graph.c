@@ -1,6 +1,6 @@
-/* graph.c - graphs: what a stream captured, in the order of issue, which is one of the orders that
- * it allows.
- */
+/* graph.c - the driver's functions for capture and graphs. A graph is the captured work in the
+ * order of issue. The dependencies allow that order, so no edges are kept. Launching a graph queues
+ * copies of its work. */
 #include <stdlib.h>
 
 #include "simgpu/driver/driver.h"
@@ -57,7 +57,7 @@ SIM_EXPORT CUresult cuStreamIsCapturing(CUstream stream, int *status) {
   SIM_CALL(true, (*status = capture_status(sim_stream_of(stream)), CUDA_SUCCESS));
 }
 
-/* A copy: the executable graph outlives the one that it was made from. */
+/* The executable graph is a copy, because it outlives the graph. */
 static CUresult instantiate(CUgraphExec *result, const struct sim_graph *graph) {
   struct sim_graph *copy = calloc(1, sizeof *copy);
   if (!graph || !copy) {

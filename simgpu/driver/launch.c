@@ -1,4 +1,6 @@
-/* launch.c - libraries, kernels and their attributes, launches. */
+/* launch.c - the driver's functions for libraries, modules, kernels, their attributes, and
+ * launches. A launch is checked and its parameters are copied during the call; its stream runs it
+ * later (sim_work_launch). */
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,7 +14,8 @@
 
 enum { SHARED_WITHOUT_ASKING = 49152, SERIAL_LIMIT = 1 << 15 };
 
-/* What is loaded, so that what a program never unloads is not lost, only kept. */
+/* All loaded modules. The list keeps those reachable that a program never unloads, so that a leak
+ * checker does not report them. */
 static struct sim_module *loaded;
 
 static CUresult load(struct sim_module **module, const void *image) {
@@ -151,7 +154,7 @@ static CUresult get_attribute(int *value, int attribute, const struct sim_kernel
       *value = (int)sim_driver.device->sm;
       break;
     default:
-      return CUDA_ERROR_INVALID_VALUE; /* registers are ptxas's affair */
+      return CUDA_ERROR_INVALID_VALUE; /* registers too: ptxas assigns them */
   }
   return CUDA_SUCCESS;
 }
@@ -174,16 +177,16 @@ SIM_EXPORT CUresult cuFuncGetAttribute(int *value, int attribute, CUfunction fun
   SIM_CALL(true, get_attribute(value, attribute, function));
 }
 
-/* By shared memory, threads and blocks; registers are not known here. */
+/* The limits are shared memory, threads and blocks. Registers are not known: ptxas assigns them. */
 static CUresult resident(int *blocks, const struct sim_kernel *kernel, int threads, size_t shared) {
   const struct sim_profile_of_device *device = sim_driver.device;
   if (threads < 1) return CUDA_ERROR_INVALID_VALUE;
   u64 bytes = kernel->static_shared_bytes + shared + SIM_SHARED_START;
   u32 by_shared = (u32)(device->shared_per_processor / bytes);
   u32 by_threads = device->threads_per_processor / (((u32)threads + 31) / 32 * 32);
-  u32 most = device->sm == 86 ? 16 : 32;
-  u32 fewest = by_shared < by_threads ? by_shared : by_threads;
-  *blocks = (int)(fewest < most ? fewest : most);
+  u32 blocks_max = device->sm == 86 ? 16 : 32;
+  u32 fit = by_shared < by_threads ? by_shared : by_threads;
+  *blocks = (int)(fit < blocks_max ? fit : blocks_max);
   return CUDA_SUCCESS;
 }
 
@@ -280,6 +283,7 @@ SIM_EXPORT CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigne
   SIM_CALL(true, launch(&config, function, params, extra));
 }
 
+/* Stamps have 15 bits for the serial: before serials repeat, all stamps are cleared. */
 static u32 next_serial(void) {
   if (++sim_driver.launch_serial == SERIAL_LIMIT) {
     sim_driver.launch_serial = 1;

@@ -1,4 +1,6 @@
-/* memory.c - allocation, copies, fills. */
+/* memory.c - the driver's functions for allocation, copies and fills. Device memory is the arena of
+ * memory/memory.h. Pinned memory is the host's; a table of it tells pinned from pageable, which
+ * decides when a copy reads and writes. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -149,8 +151,8 @@ static bool is_valid_side(u64 address, u64 bytes) {
   return is_device(address) ? sim_memory_holds(address, bytes) : address != 0;
 }
 
-/* A copy from pageable memory takes the bytes at the call, one to pageable memory ends with the
- * call; between pinned memory and the device everything waits for its turn. */
+/* A copy from pageable memory reads the bytes during the call; one to pageable memory is done when
+ * the call returns. All others wait for their turn in the stream. */
 static CUresult copy(u64 target, u64 source, size_t bytes, struct sim_stream *stream,
                      bool is_async) {
   if (!bytes) return CUDA_SUCCESS;

@@ -1,5 +1,11 @@
-/* module.c - loads modules: finds the PTX, parses it, places its variables, decodes all its
- * kernels, so that what this GPU does not know is refused before anything runs. */
+/* module.c - loads modules: see driver/module.h.
+ *
+ *   find the PTX for the device (parse/fatbin.c);  parse it (parse/parse.c)
+ *   allocate and fill its variables in global memory
+ *   decode every kernel (decode/decode.c)
+ *   write the addresses that variables hold of each other
+ *
+ * Every kernel is decoded, so an unknown instruction is refused before anything runs. */
 #include "simgpu/driver/module.h"
 
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* replace.c - replaced kernels: see driver/replace.h. */
+/* replace.c - loads the modules of FOVEA_SIMGPU_PTX: see driver/replace.h. */
 #include "simgpu/driver/replace.h"
 
 #include <stdio.h>

@@ -1,13 +1,13 @@
-/* replace.h - a changed kernel under an unchanged program: FOVEA_SIMGPU_PTX names files, with
- * colons between them, whose kernels take the place of those of the same names. */
+/* replace.h - runs changed kernels under an unchanged program. FOVEA_SIMGPU_PTX names files,
+ * separated by colons, whose modules replace those of the program. */
 #ifndef SIM_REPLACE_H
 #define SIM_REPLACE_H
 
 #include "simgpu/driver/module.h"
 
-/* The module, or in its place that of the first file that has its first kernel; NULL, with the
- * reason in `error`, when a file on the way there cannot be loaded. What is not given back is
- * unloaded. */
+/* Takes a module. Returns that of the first file with a kernel of the same name as the module's
+ * first one, or the module itself if no file has one. NULL: a file cannot be loaded, and error says
+ * why. Unloads every module that it does not return. */
 struct sim_module *sim_replace(struct sim_module *module, u32 device_sm, char *error,
                                size_t error_bytes);
 

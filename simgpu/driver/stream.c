@@ -1,4 +1,8 @@
-/* stream.c - streams, events, and the pending work in them. */
+/* stream.c - the driver's functions for streams, events and host calls: see driver/driver.h.
+ *
+ * A stream is a queue of pending work. To run a stream up to some work is to run its queue in
+ * order; a wait in it first runs the awaited stream up to its serial. The legacy stream and the
+ * blocking streams wait for each other: each gets a wait before the work that it is given. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -71,7 +75,7 @@ static void append_wait(struct sim_stream *stream, struct sim_stream *awaited) {
   append(stream, wait);
 }
 
-/* The legacy stream waits for all blocking ones, and they for it. */
+/* The legacy stream waits for all blocking streams, and they wait for it. */
 static void append_legacy_order(struct sim_stream *stream) {
   if (stream != &sim_driver.legacy) {
     if (stream->is_blocking) append_wait(stream, &sim_driver.legacy);
@@ -209,7 +213,7 @@ SIM_EXPORT CUresult cuStreamSynchronize(CUstream stream) {
   SIM_CALL(true, synchronise(sim_stream_of(stream)));
 }
 
-/* Asking lets the stream do one piece of work, so that asking again and again comes to an end. */
+/* A query runs one piece of work, so that a program which polls comes to an end. */
 static CUresult query(struct sim_stream *stream, u64 serial) {
   if (stream->done < serial && stream->first) sim_run_until(stream, stream->first->serial);
   if (sim_driver.failed) return sim_driver.failed;
@@ -280,7 +284,8 @@ SIM_EXPORT CUresult cuEventRecord(CUevent event, CUstream stream) {
   SIM_CALL(true, event ? record(event, sim_stream_of(stream)) : CUDA_ERROR_INVALID_HANDLE);
 }
 
-/* Waiting for an event of a capture brings a stream into it; the graph keeps the order of issue. */
+/* A stream that waits for an event of a capture joins the capture. The graph keeps the order of
+ * issue, so nothing has to wait in it. */
 static CUresult wait_event(struct sim_stream *stream, CUevent event) {
   if (!event->is_recorded) return CUDA_SUCCESS;
   if (event->capture) {

@@ -1,5 +1,10 @@
-/* access.c - ld and st: the address of each lane is checked, then the elements move between memory
- * and registers. */
+/* access.c - ld and st, and the checks of all accesses: see memory/access.h. PTX ISA, "Data
+ * Movement and Conversion Instructions: ld, st".
+ *
+ * For each lane: compute the address, check it (sim_locate), move the elements between memory and
+ * registers. The opcode's state space, or the window of a generic address, says which memory it is:
+ * the CTA's shared memory, the arena (memory/memory.h), the warp's local memory, or the launch's
+ * parameters. A load that is refused gives NaN; a store that is refused writes nothing. */
 #include "simgpu/memory/access.h"
 
 #include <stdlib.h>
@@ -23,7 +28,7 @@ static u8 *locate_shared(struct sim_warp *warp, const struct sim_inst *inst, u32
   address &= SIM_WINDOW_MASK;
   if (address < SIM_SHARED_START || address + bytes > cta->shared_end) {
     return refuse(warp, inst, lane, address, SIM_REPORT_OUT_OF_BOUNDS,
-                  "outside of the CTA's shared memory");
+                  "outside the CTA's shared memory");
   }
   u32 at = (u32)address;
   bool fine = true;
@@ -42,7 +47,8 @@ static bool is_allocated(const u8 *state, u32 bytes) {
 static u8 *locate_global(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u64 address,
                          u32 bytes, enum sim_access access) {
   if (!sim_in_arena(address, bytes)) {
-    return refuse(warp, inst, lane, address, SIM_REPORT_OUT_OF_BOUNDS, "no device memory at all");
+    return refuse(warp, inst, lane, address, SIM_REPORT_OUT_OF_BOUNDS,
+                  "not an address of device memory");
   }
   u64 offset = address - SIM_GLOBAL_BASE;
   if (!is_allocated(sim_memory.state + offset, bytes)) {
@@ -54,7 +60,7 @@ static u8 *locate_global(struct sim_warp *warp, const struct sim_inst *inst, u32
                       "this memory was freed");
       default:
         return refuse(warp, inst, lane, address, SIM_REPORT_OUT_OF_BOUNDS,
-                      "outside of every allocation");
+                      "outside every allocation");
     }
   }
   if (access != SIM_WRITE) sim_global_read(warp, inst, lane, offset, bytes);
@@ -70,7 +76,7 @@ static u8 *locate_private(struct sim_warp *warp, const struct sim_inst *inst, u3
   u64 limit = is_local ? kernel->local_bytes : kernel->param_bytes;
   if (offset + bytes > limit || (!is_local && access != SIM_READ)) {
     return refuse(warp, inst, lane, address, SIM_REPORT_OUT_OF_BOUNDS,
-                  is_local ? "outside of local memory" : "outside of the parameters");
+                  is_local ? "outside local memory" : "outside the parameters");
   }
   return is_local ? warp->local + lane * (size_t)kernel->local_bytes + offset
                   : warp->cta->launch->params + offset;
@@ -80,7 +86,7 @@ u8 *sim_locate(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u64
                enum sim_access access) {
   if (address & (bytes - 1)) {
     return refuse(warp, inst, lane, address, SIM_REPORT_MISALIGNED,
-                  "the address is no multiple of the access's size");
+                  "the address is not a multiple of the access's size");
   }
   u8 space = inst->space;
   u64 window = address >> SIM_WINDOW_SHIFT;
@@ -106,7 +112,8 @@ u64 sim_lane_address(const struct sim_warp *warp, const struct sim_inst *inst, u
   return (u32)(narrow + inst->immediate);
 }
 
-/* 1, 2, 4 or 8 bytes: a copy of a size known to the compiler is a move, of any other a call. */
+/* 1, 2, 4 or 8 bytes. The compiler turns a copy of a constant size into a move, others into a
+ * call. */
 static inline void copy_element(void *to, const void *from, u32 bytes) {
   switch (bytes) {
     case 8:
@@ -123,7 +130,7 @@ static inline void copy_element(void *to, const void *from, u32 bytes) {
   }
 }
 
-/* Slots: the elements, then the address. */
+/* Slots of ld and st: the elements, then the address. */
 static void load_lane(struct sim_warp *warp, const struct sim_inst *inst, u32 lane,
                       const u8 *from) {
   for (u32 i = 0; i < inst->element_count; i++) {
@@ -132,7 +139,7 @@ static void load_lane(struct sim_warp *warp, const struct sim_inst *inst, u32 la
     if (from) {
       copy_element(&bits, from + i * inst->element_bytes, inst->element_bytes);
     } else {
-      bits = 0x7fff7fff7fff7fffu; /* NaN in every format: what follows a refused load shows */
+      bits = 0x7fff7fff7fff7fffu; /* NaN in every format, so that results show it */
     }
     u32 unused = 64 - 8u * inst->element_bytes;
     if (inst->is_signed) bits = (u64)((s64)(bits << unused) >> unused);
@@ -150,7 +157,7 @@ static void load(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
   }
 }
 
-/* A parameter at an address known when the kernel was decoded is the same for all lanes. */
+/* A parameter whose address the decoder knows and has checked. All lanes load the same value. */
 static void load_parameter(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
   const u8 *from = warp->cta->launch->params + (inst->immediate & SIM_WINDOW_MASK);
   SIM_EACH_LANE(lane, mask) load_lane(warp, inst, lane, from);
@@ -201,7 +208,8 @@ static void decode_access(struct sim_decode *decode, const struct sim_opcode *op
   const struct sim_operand *items = operand->kind == SIM_OPERAND_VECTOR ? operand->items : operand;
   u32 count = operand->kind == SIM_OPERAND_VECTOR ? operand->count : 1;
   int vector = sim_modifier_among(opcode, "v2|v4|v8");
-  if (count != (vector < 0 ? 1u : 2u << vector)) sim_decode_fail(decode, "vector of wrong length");
+  if (count != (vector < 0 ? 1u : 2u << vector))
+    sim_decode_fail(decode, "the vector has the wrong length");
   inst->element_count = (u8)count;
   for (u32 i = 0; i < count; i++) {
     sim_bind_any(decode, &items[i], inst->element_bytes, inst, i);

@@ -1,5 +1,9 @@
-/* atomic.c - atom and red, lane after lane. Global memory is shared by the CTAs of all threads: one
- * lock. */
+/* atomic.c - atom and red. PTX ISA, "Parallel Synchronization and Communication Instructions: atom,
+ * red".
+ *
+ * Lane after lane: acquire what earlier atomics released at the address (check/clock.c), read the
+ * old value, combine it with the operands, write it back, release. One lock serves the whole
+ * process, because CTAs on different host threads share global memory. */
 #include <pthread.h>
 
 #include "simgpu/alu/alu.h"
@@ -8,6 +12,7 @@
 #include "simgpu/memory/access.h"
 #include "simgpu/sched/profile.h"
 
+/* An instruction's variant holds the operation in its lower 4 bits and the type above. */
 enum operation { ADD, MIN, MAX, AND, OR, XOR, EXCHANGE, INCREASE, DECREASE, SWAP };
 static const char operation_names[] = "add|min|max|and|or|xor|exch|inc|dec|cas";
 enum type {
@@ -42,7 +47,7 @@ static u64 add_halves(u8 type, u64 a, u64 b) {
   return result;
 }
 
-/* f32 sums in global memory are made without subnormals; those in shared memory have them. */
+/* atom.add.f32 flushes subnormals in global memory, but not in shared memory (PTX ISA, atom). */
 static u64 add_flushed(u64 a, u64 b) {
   return sim_f32_bits(sim_flush(sim_flush(sim_f32_of((u32)a)) + sim_flush(sim_f32_of((u32)b))));
 }
@@ -74,7 +79,7 @@ static bool is_less(u8 type, u64 a, u64 b) {
   }
 }
 
-/* Inputs are cut to the type's size, so that unsigned values compare as they are. */
+/* Inputs have zeros above the type's bits, so unsigned values of any size compare as u64. */
 static u64 combine(u8 operation, u8 type, u64 old, u64 b, u64 c) {
   switch (operation) {
     case ADD:
@@ -107,7 +112,7 @@ static u64 read_operand(const struct sim_warp *warp, const struct sim_inst *inst
   return bits;
 }
 
-/* Slots: target, address, then b and c of each element; targets of further elements follow. */
+/* SLOT_MORE on: b of the further elements of a vector, which red alone has. */
 enum { SLOT_TARGET = 0, SLOT_ADDRESS = 1, SLOT_B = 2, SLOT_C = 3, SLOT_MORE = 4 };
 
 static void update(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u8 *at,
@@ -121,7 +126,7 @@ static void update(struct sim_warp *warp, const struct sim_inst *inst, u32 lane,
                    ? add_flushed(old, b)
                    : combine(operation, type, old, b, c);
   memcpy(at, &result, bytes);
-  if (inst->is_uniform) return; /* red: nobody asks for the old value */
+  if (inst->is_uniform) return; /* red: the old value is not wanted */
   memcpy(warp->registers + inst->slot[SLOT_TARGET] + lane * bytes, &old, bytes);
 }
 
@@ -175,6 +180,7 @@ static void decode_atomic(struct sim_decode *decode, const struct sim_statement 
   if (!inst->is_uniform)
     inst->slot[SLOT_TARGET] = sim_bind_target(decode, sim_operand_at(decode, at++), bytes);
   sim_bind_address(decode, sim_operand_at(decode, at++), SLOT_ADDRESS, inst);
+  /* Again: binding a constant address sets it. */
   inst->is_uniform = !strcmp(opcode->modifiers[0], "red");
   decode_values(decode, inst, at++, bytes);
   if (operation == SWAP)

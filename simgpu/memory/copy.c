@@ -1,5 +1,12 @@
-/* copy.c - cp.async and its groups. Data lands as late as PTX allows, at the wait of the thread
- * that copies; until then the destination is poisoned, and reading or writing it is an error. */
+/* copy.c - cp.async and its groups: see memory/copy.h. PTX ISA, "Data Movement and Conversion
+ * Instructions: cp.async".
+ *
+ * Data lands as late as PTX allows, at the wait of the thread that copies:
+ *   cp.async: check source and target, poison the target, note the lane's open group
+ *   commit_group: the lane opens the next group
+ *   wait_group n: land the copies of all the lane's groups except the latest n
+ * Until then an access to the target is reported as in-flight. If a launch is eager, data lands at
+ * once. */
 #include "simgpu/memory/copy.h"
 
 #include "simgpu/alu/alu.h"
@@ -12,8 +19,9 @@
 
 enum { POISON = 0x7f }; /* NaN in every float format */
 
-/* Slots: 0 shared address, 1 global address, 2 bytes taken. The global side has an instruction of
- * its own space, made at decoding and found behind `targets`. */
+/* An instruction has one state space, and a copy has two. So the decoder makes an instruction for
+ * each side, with its address, and lets `targets` point to them. They are in the module's pool.
+ * Slots: 0 target (in shared), 1 source (in global), 2 bytes taken, if is_uniform. */
 struct sides {
   struct sim_inst shared, global;
 };
@@ -44,9 +52,10 @@ static void start_lane(struct sim_warp *warp, const struct sim_inst *inst, u32 l
   if (inst->is_uniform) memcpy(&taken, SIM_SLOT(u32, 2) + lane, 4);
   if (taken > bytes) taken = bytes;
   if (!sim_locate(warp, &sides->shared, lane, to, bytes, SIM_WRITE)) return;
-  /* Nothing is read of a source of 0 bytes: such an address may point anywhere. */
+  /* Of 0 bytes nothing is read, so the address may be anything. */
   if (taken && (from & (bytes - 1))) {
-    sim_report_access(warp, inst, lane, from, SIM_REPORT_MISALIGNED, "the source of a copy");
+    sim_report_access(warp, inst, lane, from, SIM_REPORT_MISALIGNED,
+                      "the source address of a copy is not a multiple of its size");
     return;
   }
   u32 step = taken == bytes ? bytes : taken % 4 ? 1 : 4;
@@ -82,7 +91,7 @@ static void copy_async(struct sim_warp *warp, const struct sim_inst *inst, u32 m
   if (copy->lanes) warp->copy_count++;
 }
 
-/* Lands what lies in groups below the limit of its lane. */
+/* Lands the copies of groups below the limit of their lane, and drops what is done. */
 static void land_groups(struct sim_warp *warp, u32 mask, const u32 limits[SIM_LANES]) {
   u32 kept = 0;
   for (u32 i = 0; i < warp->copy_count; i++) {
@@ -120,7 +129,7 @@ void sim_copy_check_end(struct sim_warp *warp) {
   for (u32 i = 0; i < warp->copy_count; i++) {
     const struct sim_copy *copy = &warp->copies[i];
     struct sim_report_place place = {warp->cta, warp, copy->inst, copy->lanes, 0};
-    sim_report(SIM_REPORT_LEFT_BEHIND, &place, "nobody waited for this copy before the warp ended");
+    sim_report(SIM_REPORT_LEFT_BEHIND, &place, "the warp ended without a wait for this copy");
   }
   warp->copy_count = 0;
 }
@@ -155,7 +164,7 @@ static void decode_wait(struct sim_decode *decode, const struct sim_statement *s
   inst->immediate = sim_literal_value(decode, sim_operand_at(decode, 0));
 }
 
-/* TMA, mbarriers and wgmma come with the kernels that use them, as tables beside this one. */
+/* Bulk copies (TMA) and mbarriers are not there: no kernel uses them yet. */
 #define CLASS SIM_CLASS_ASYNC
 static const struct sim_form forms[] = {
     {"cp.async.ca|cg.shared|shared::cta.global.L2::64B|L2::128B|L2::256B?", decode_copy, copy_async,

@@ -1,20 +1,20 @@
-/* copy.h - cp.async: what is under way, per warp. */
+/* copy.h - the copies of cp.async that have not landed yet. A warp owns an array of them. */
 #ifndef SIM_COPY_H
 #define SIM_COPY_H
 
 #include "simgpu/sched/machine.h"
 
-/* One instruction's copies; a lane leaves the mask when its data lands. */
+/* The copies of one executed instruction, one per lane. */
 struct sim_copy {
-  u32 lanes, bytes;
-  u32 group[SIM_LANES];
-  u32 target[SIM_LANES];
-  u32 taken[SIM_LANES]; /* bytes that are read; zeros fill the rest */
-  u64 source[SIM_LANES];
+  u32 lanes, bytes;      /* lanes: those whose data has not landed; bytes: written per lane */
+  u32 group[SIM_LANES];  /* number of the lane's group */
+  u32 target[SIM_LANES]; /* address of shared memory */
+  u32 taken[SIM_LANES];  /* bytes that are read; zeros fill the rest */
+  u64 source[SIM_LANES]; /* address of global memory */
   const struct sim_inst *inst;
 };
 
-/* At the end of a warp: what nobody waited for. */
+/* At the end of a warp: reports the copies that no wait has landed. */
 void sim_copy_check_end(struct sim_warp *warp);
 
 #endif

@@ -1,6 +1,9 @@
-/* matrix.c - ldmatrix, stmatrix, movmatrix: 8x8 matrices of 16-bit elements between shared memory
- * and registers. Lane l holds of each matrix row l / 4, columns 2 (l % 4) and the next; transposed,
- * the column. */
+/* matrix.c - ldmatrix, stmatrix, movmatrix: matrices of 8 x 8 16-bit elements, between shared
+ * memory and registers. PTX ISA, "Warp Level Matrix Multiply-Accumulate Instructions".
+ *
+ * Lane l holds of each matrix row l / 4, columns 2 (l % 4) and 2 (l % 4) + 1; with .trans it holds
+ * these of the transposed matrix. Matrices pass through arrays on the handler's stack. Slots: the
+ * registers, one per matrix, then the address. */
 #include "simgpu/alu/alu.h"
 #include "simgpu/decode/decode.h"
 #include "simgpu/memory/access.h"

@@ -1,4 +1,8 @@
-/* memory.c - the arena: see memory/memory.h. */
+/* memory.c - the arena's allocator: see memory/memory.h.
+ *
+ * Allocations are an array in the order of their offsets. A search for room goes on where the last
+ * one ended (next fit). So freed memory stays unused for as long as possible, and an access to it
+ * is recognised. Freed pages go back to the system. */
 #include "simgpu/memory/memory.h"
 
 #include <stdlib.h>
@@ -7,8 +11,7 @@
 
 enum { RED_ZONE = 1024, ALIGNMENT = 512 };
 
-/* From here on the states of an allocation are not written when it comes and goes: some ms for 64
- * MiB. */
+/* Allocations of this size and more do not set their states: that would take some ms for 64 MiB. */
 enum { LARGE = 1 << 20 };
 
 struct sim_memory sim_memory;
@@ -18,12 +21,13 @@ struct allocation {
 };
 static struct allocation *allocations; /* by offset */
 static u32 allocation_count, allocation_capacity;
-/* The latest large allocations that were freed, whose states do not say so. */
+/* Ring of the latest large allocations that were freed, because their states do not say so. */
 static struct allocation freed[4096];
 static u32 freed_count;
-static u64 cursor; /* where the search for room goes on: freed memory rests as long as possible */
-/* What is known of freed memory is memory too: so far behind the cursor it is forgotten, and freed
- * memory is no longer told from memory that never was. */
+static u64 cursor; /* where the search for room goes on */
+/* States of freed memory take host memory. They are dropped, a window at a time, once the cursor is
+ * two windows ahead; freed memory there counts as never allocated. `forgotten`: dropped up to
+ * here. */
 static const u64 window = (u64)1 << 30;
 static u64 forgotten;
 
@@ -78,7 +82,7 @@ static u64 find_room(u64 from, u64 bytes) {
   return 0;
 }
 
-/* Whole pages go back to the system; what is left of them must be cleared by hand. */
+/* Gives whole pages back to the system. Parts of pages at both ends keep their contents. */
 static void release_pages(u8 *start, u64 bytes) {
   enum { PAGE = 4096 };
   uintptr_t first = ((uintptr_t)start + PAGE - 1) / PAGE * PAGE;
@@ -100,7 +104,7 @@ static void forget_gap(u64 begin, u64 end) {
   release_all(begin, end - begin);
 }
 
-/* All of [begin, end) but what is allocated. */
+/* Drops everything in [begin, end) that is not allocated. */
 static void forget(u64 begin, u64 end) {
   u32 i = find_index(begin);
   if (i > 0) {
@@ -157,7 +161,7 @@ bool sim_memory_holds(u64 address, u64 bytes) {
 }
 
 static bool lies_in_freed(u64 offset) {
-  u32 most = sizeof freed / sizeof *freed, count = freed_count < most ? freed_count : most;
+  u32 max = sizeof freed / sizeof *freed, count = freed_count < max ? freed_count : max;
   for (u32 i = 0; i < count; i++) {
     if (offset - freed[i].offset < freed[i].bytes) return true;
   }

@@ -1,12 +1,15 @@
-/* memory.h - global memory: one reserved arena with a state per byte and, per 4 bytes, who wrote
- * and read it last.
+/* memory.h - global memory: an arena of the host's address space, with shadow memory beside it: a
+ * state per byte, and stamps of the last accesses per 4 bytes (check/race.c).
  *
- * Device addresses are no host addresses, so that a host dereference faults. Every allocation has
- * red zones round it, and what is freed is not given out again while there is other room.
+ * Device addresses are not host addresses, so that a host dereference faults. Every allocation has
+ * red zones around it. Freed memory is not given out again while there is other room.
  *
- * All of it is reserved without being there: a page comes with the first touch, and a large
- * allocation touches nothing. So a tensor of 20 GB costs what a kernel reads and writes of it, and
- * the states of its bytes say "unallocated" until they are written: ask sim_memory_state then. */
+ * Everything is reserved, nothing is touched: the system provides a page at the first access. So a
+ * tensor of 20 GB costs only what a kernel reads and writes of it. A large allocation does not set
+ * its states either. They say "unallocated" until a byte is written: sim_memory_state knows better.
+ *
+ * There is one arena per process. The driver's lock guards allocation; the threads of a launch read
+ * and write bytes, states and stamps without a lock. */
 #ifndef SIM_MEMORY_H
 #define SIM_MEMORY_H
 
@@ -14,15 +17,14 @@
 
 #define SIM_GLOBAL_BASE 0x700000000ull
 #define SIM_GLOBAL_BYTES (64ull << 30)
-enum { SIM_GRANULE = 4 }; /* bytes per stamp; an access to less says which in the stamp */
+enum { SIM_GRANULE = 4 }; /* bytes per stamp; the stamp says which of them an access touched */
 
 struct sim_memory {
   u8 *bytes, *state;
   u64 *write_stamps;
-  /* Two readers are remembered, by the parity of their CTA: enough to see one that is not the
-   * writer. */
+  /* [parity of the CTA]: two readers are remembered, so that a writer's own read hides fewer. */
   u64 *read_stamps[2];
-  u64 used, peak;
+  u64 used; /* bytes that are allocated */
 };
 
 extern struct sim_memory sim_memory;
@@ -33,9 +35,9 @@ bool sim_memory_free(u64 address);  /* false: no allocation begins there */
 /* The allocation that holds an address: false when none does. */
 bool sim_memory_find(u64 address, u64 *base, u64 *bytes);
 bool sim_memory_holds(u64 address, u64 bytes); /* the whole range lies in one allocation */
-/* What bytes are that are not ready: uninitialised, freed, or unallocated. */
+/* The true state of bytes that are not ready: uninitialised, freed, or unallocated. */
 enum sim_byte_state sim_memory_state(u64 offset, u32 bytes);
-void sim_memory_forget_stamps(void);
+void sim_memory_forget_stamps(void); /* before serials of launches repeat */
 void sim_memory_free_all(void);
 
 static inline bool sim_in_arena(u64 address, u64 bytes) {

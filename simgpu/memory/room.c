@@ -1,4 +1,4 @@
-/* room.c - memory that CTAs leave to each other: see memory/room.h. */
+/* room.c - a fixed number of kept blocks behind a lock: see memory/room.h. */
 #include "simgpu/memory/room.h"
 
 #include <pthread.h>
@@ -9,14 +9,14 @@ struct room {
   size_t bytes;
 };
 
-/* Enough for the threads of one launch; of more, places are given up in turn. */
+/* Enough for the threads of one launch. When all places are taken, blocks are freed in turn. */
 enum { KEPT_MAX = 16, BYTES_MAX = 16 << 20 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct room kept[KEPT_MAX];
 static unsigned next_given_up;
 
-/* One that is large enough and not twice as large. */
+/* The first block that is large enough and not more than about twice as large. */
 static struct room kept_room(size_t bytes) {
   struct room found = {0};
   pthread_mutex_lock(&lock);

@@ -1,5 +1,6 @@
-/* room.h - aligned memory for CTAs, kept for the next one: launch after launch asks for the same
- * sizes, and new pages cost more than many a CTA's work. */
+/* room.h - a cache of memory blocks for CTAs. Launches ask for the same sizes again and again, and
+ * new pages may cost more than a CTA's work. All threads share it; a block has one owner at a
+ * time. */
 #ifndef SIM_ROOM_H
 #define SIM_ROOM_H
 
@@ -7,10 +8,11 @@
 
 enum { SIM_ROOM_ALIGN = 64 };
 
-/* At least `*bytes`, a multiple of SIM_ROOM_ALIGN, with any contents; `*bytes` says how many. NULL:
- * no memory. */
+/* A block of at least `*bytes`, a multiple of SIM_ROOM_ALIGN. Sets `*bytes` to its size. Its
+ * contents are undefined. NULL: no host memory. */
 void *sim_room_take(size_t *bytes);
 
+/* Takes a block back. */
 void sim_room_give(void *room, size_t bytes);
 
 #endif

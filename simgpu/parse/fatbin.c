@@ -1,9 +1,12 @@
-/* fatbin.c - the container that nvcc -fatbin writes (CUDA 13.0), as read from its output:
+/* fatbin.c - reads the container that nvcc -fatbin writes: see parse/fatbin.h. The format is not
+ * published; this is what the output of CUDA 13.0 shows:
  *
- * File header, 16 bytes: u32 magic, u16 version, u16 header size, u64 bytes that follow. Then
- * entries back to back; each has its own header (64 to 128 bytes, its size at +4) and a payload
- * padded to 8. PTX payloads are text, NUL-padded, plain or compressed as one zstd frame; line
- * numbers are kept. */
+ *   file header, 16 bytes: u32 magic, u16 version, u16 header size, u64 bytes that follow
+ *   entries, back to back: a header of 64 to 128 bytes, its size at +4; a payload padded to 8
+ *   a PTX payload: text padded with NULs, plain or compressed as one zstd frame
+ *
+ * Several entries may run on the device: the one for the newest architecture is taken. The image
+ * stays the caller's; the text is a copy. */
 #include "simgpu/parse/fatbin.h"
 
 #include <stdio.h>
@@ -19,9 +22,10 @@ enum {
   KIND_PTX = 1,
   FLAG_LZ4 = 0x2000,
   FLAG_ZSTD = 0x8000,
-  FLAG_EXACT_ARCHITECTURE = 0x100000, /* sm_90a and the like run nowhere else */
+  FLAG_EXACT_ARCHITECTURE = 0x100000, /* sm_90a and the like run on that architecture alone */
 };
 
+/* The header of an entry, byte for byte. */
 struct entry {
   u16 kind;
   u16 version;

@@ -1,10 +1,12 @@
-/* fatbin.h - finds the PTX for one architecture in what a program hands to cuLibraryLoadData. */
+/* fatbin.h - finds the PTX for one architecture in the image that a program passes to
+ * cuLibraryLoadData: a fatbin, a wrapper that points to one, or PTX as text. */
 #ifndef SIM_FATBIN_H
 #define SIM_FATBIN_H
 
 #include "simgpu/base.h"
 
-/* The text, NUL-terminated, to be freed by the caller; NULL with a reason in error[error_bytes]. */
+/* Returns the PTX as text that ends in a NUL; the caller frees it. NULL: no PTX, and error says
+ * why. */
 char *sim_fatbin_find_ptx(const void *image, u32 device_sm, char *error, size_t error_bytes);
 
 #endif

@@ -1,5 +1,10 @@
-/* parse.c - the declarations and bodies of a PTX module. Scoping follows PTX: braces open a scope,
- * and inline assembly declares registers and labels of the same names in many of them. */
+/* parse.c - the parser of a PTX module: see parse/syntax.h. PTX ISA, "Directives" and "State
+ * Spaces, Types, and Variables".
+ *
+ * Recursive descent, one function per directive. A module is directives; a body is directives,
+ * labels, scopes and statements. Braces open a scope. Inline assembly declares registers and labels
+ * of the same names in many scopes, so each symbol and statement carries its scope. An unknown
+ * directive is an error; those that are only hints are read and dropped. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,7 +46,7 @@ static const char *expect_name(struct sim_scan *scan) {
   return name;
 }
 
-/* .reg .b32 %r<9>, %s; */
+/* .reg .b32 %r<9>, %s; a family is one symbol with consecutive register numbers. */
 static void parse_registers(struct sim_scan *scan) {
   u32 bytes = bytes_of_type(scan, sim_scan_directive(scan));
   do {
@@ -91,7 +96,7 @@ static void parse_initialiser(struct sim_scan *scan, struct sim_symbol *symbol, 
     while (sim_scan_accept(scan, '{')) depth++;
     char next = sim_scan_peek(scan);
     if (offset + item_bytes > symbol->bytes)
-      sim_scan_fail(scan, "too many values of %s", symbol->name);
+      sim_scan_fail(scan, "too many initial values of %s", symbol->name);
     if (next == '-' || (next >= '0' && next <= '9')) {
       u64 bits = sim_scan_number(scan).bits;
       memcpy(symbol->data + offset, &bits, item_bytes);
@@ -103,14 +108,14 @@ static void parse_initialiser(struct sim_scan *scan, struct sim_symbol *symbol, 
   } while (sim_scan_accept(scan, ','));
 }
 
-/* .align 16 .b8 name[4][8] = {..}, after the state space was read. */
+/* .align 16 .b8 name[4][8] = {..}; the state space before it has been read. */
 static struct sim_symbol *parse_variable(struct sim_scan *scan, enum sim_symbol_kind kind) {
   u32 align = 0, item_bytes = 0;
   for (const char *word; (word = sim_scan_directive(scan));) {
     if (!strcmp(word, "align")) {
       align = (u32)sim_scan_integer(scan);
     } else if (!strcmp(word, "ptr")) {
-      /* .param .u64 .ptr .global .align 16 name: what the pointer points to, a hint. */
+      /* .param .u64 .ptr .global .align 16 name: describes what the pointer points to; a hint. */
       while (sim_scan_peek(scan) == '.') {
         if (!strcmp(sim_scan_directive(scan), "align")) sim_scan_integer(scan);
       }
@@ -135,7 +140,8 @@ static void parse_variables(struct sim_scan *scan, enum sim_symbol_kind kind, bo
   struct sim_symbol *symbol = parse_variable(scan, kind);
   symbol->is_external = is_external;
   add_symbol(scan, symbol);
-  if (sim_scan_peek(scan) == ',') sim_scan_fail(scan, "several variables in one declaration");
+  if (sim_scan_peek(scan) == ',')
+    sim_scan_fail(scan, "unsupported: several variables in one declaration");
   sim_scan_expect(scan, ';');
 }
 
@@ -147,7 +153,8 @@ static u32 find_location(const struct sim_syntax *syntax, u32 file, u32 line, u3
   return SIM_NO_LOCATION;
 }
 
-/* .loc 2 449 9, function_name $L__info_string0, inlined_at 1 12 3 */
+/* .loc 2 449 9, function_name $L__info_string0, inlined_at 1 12 3. inlined_at means the
+ * latest earlier .loc of that place. */
 static void parse_location(struct sim_scan *scan) {
   struct sim_syntax *syntax = scan->syntax;
   struct sim_location location = {.inlined_at = SIM_NO_LOCATION};
@@ -197,11 +204,12 @@ static void open_scope(struct sim_scan *scan) {
 }
 
 static void parse_targets(struct sim_scan *scan, struct sim_symbol *symbol) {
-  enum { MOST = 1024 };
+  enum { TARGETS_MAX = 1024 };
   symbol->kind = SIM_SYMBOL_TARGETS;
-  symbol->labels = sim_pool_take(&scan->syntax->pool, sizeof(char *) * MOST);
+  symbol->labels = sim_pool_take(&scan->syntax->pool, sizeof(char *) * TARGETS_MAX);
   do {
-    if (symbol->label_count == MOST) sim_scan_fail(scan, "more than %d branch targets", MOST);
+    if (symbol->label_count == TARGETS_MAX)
+      sim_scan_fail(scan, "more than %d branch targets", TARGETS_MAX);
     symbol->labels[symbol->label_count++] = expect_name(scan);
   } while (sim_scan_accept(scan, ','));
   sim_scan_expect(scan, ';');
@@ -263,7 +271,7 @@ static void parse_body(struct sim_scan *scan) {
     } else if (next == '.') {
       parse_body_directive(scan);
     } else if (next == 0) {
-      sim_scan_fail(scan, "the function %s has no end", scan->function->name);
+      sim_scan_fail(scan, "the function %s is not closed", scan->function->name);
     } else if (next == ';') {
       scan->at++;
     } else if (!parse_label(scan)) {

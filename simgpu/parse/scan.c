@@ -1,4 +1,5 @@
-/* scan.c - the characters of PTX: see parse/scan.h. */
+/* scan.c - the tokens of PTX: see parse/scan.h. PTX ISA, "Syntax": identifiers, constants,
+ * comments. Constant expressions are not read: nvcc writes their values. */
 #include "simgpu/parse/scan.h"
 
 #include <ctype.h>

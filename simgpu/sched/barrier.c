@@ -1,6 +1,11 @@
-/* barrier.c - bar and barrier: see sched/barrier.h. A barrier counts threads, in whole warps when
- * it is .aligned, and joins the clocks of those who arrive: what they did before happened before
- * what the waiters do after. */
+/* barrier.c - named barriers (see sched/barrier.h), fences, and the control flow that needs no
+ * handler. PTX ISA, "Parallel Synchronization and Communication Instructions: bar, barrier, membar,
+ * fence, griddepcontrol"; "Control Flow Instructions".
+ *
+ * arrive: count the fragment's threads (with .aligned and a number: its whole warp), join its
+ * clocks into the barrier. When all that are expected have arrived: give the result of bar.red to
+ * those that wait, join the barrier's clocks into theirs, make them ready, and empty the barrier.
+ * So what is done before an arrival happens before what is done after the wait. */
 #include "simgpu/sched/barrier.h"
 
 #include "simgpu/alu/alu.h"
@@ -11,8 +16,9 @@
 enum { SYNC, ARRIVE, REDUCE };
 enum { REDUCE_NONE, REDUCE_COUNT, REDUCE_AND, REDUCE_OR };
 
-/* Slots: 0 barrier, 1 threads, 2 predicate of a reduction, 3 its target. variant: what it does, and
- * above it the kind of reduction. is_uniform: the instruction names no number of threads. */
+/* Slots of a barrier: 0 its number, 1 threads, 2 predicate of a reduction, 3 its target. variant:
+ * SYNC, ARRIVE or REDUCE in the lower 4 bits, the kind of reduction above. is_uniform: no number of
+ * threads is given, so all are expected. */
 static u32 live_threads(const struct sim_cta *cta) {
   u32 threads = 0;
   for (u32 i = 0; i < cta->warp_count; i++) threads += sim_lane_count(cta->warps[i].live);
@@ -66,7 +72,6 @@ static void complete(struct sim_cta *cta, u8 number) {
   sim_known_free(&barrier->released);
   sim_known_free(&barrier->released_here);
   *barrier = (struct sim_barrier){0};
-  cta->barrier_releases++;
 }
 
 static void add_clocks(struct sim_barrier *barrier, const struct sim_warp *warp) {
@@ -87,12 +92,12 @@ static void add_votes(struct sim_barrier *barrier, const struct sim_warp *warp,
   barrier->vote_and &= yes == mask;
 }
 
-/* How many threads the instruction waits for; 0 after a report. */
+/* The number of threads that the instruction expects. 0: it was reported. */
 static u32 expected_threads(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
   if (inst->is_uniform) return live_threads(warp->cta);
   u32 threads = SIM_SLOT(u32, 1)[sim_lowest_lane(mask)];
   if (threads == 0 || threads % SIM_LANES || threads > warp->cta->warp_count * SIM_LANES) {
-    report(warp, inst, mask, "the number of threads is no multiple of 32 within the CTA");
+    report(warp, inst, mask, "the number of threads must be a multiple of 32 and within the CTA");
     return 0;
   }
   return threads;
@@ -101,7 +106,7 @@ static u32 expected_threads(struct sim_warp *warp, const struct sim_inst *inst, 
 static bool check_misuse(struct sim_warp *warp, const struct sim_inst *inst, u32 mask,
                          const struct sim_barrier *barrier, u32 expected) {
   if (barrier->expected && barrier->counts_all != inst->is_uniform) {
-    report(warp, inst, mask, "some threads wait here for all threads, others for a number of them");
+    report(warp, inst, mask, "some threads wait here for all threads, others for a given number");
     return false;
   }
   if (barrier->expected && !barrier->counts_all && barrier->expected != expected) {
@@ -109,7 +114,7 @@ static bool check_misuse(struct sim_warp *warp, const struct sim_inst *inst, u32
     return false;
   }
   if (inst->convergence == SIM_CONVERGE_ALIGNED && barrier->arrived_warps >> warp->index & 1) {
-    report(warp, inst, mask, "the warp arrives again before the others came");
+    report(warp, inst, mask, "the warp arrives again before all others have arrived");
     return false;
   }
   return true;
@@ -118,7 +123,7 @@ static bool check_misuse(struct sim_warp *warp, const struct sim_inst *inst, u32
 bool sim_barrier_arrive(struct sim_warp *warp, const struct sim_inst *inst, u32 mask, u8 *number) {
   u32 id = SIM_SLOT(u32, 0)[sim_lowest_lane(mask)];
   if (id >= SIM_BARRIERS) {
-    report(warp, inst, mask, "there are barriers 0 to 15 only");
+    report(warp, inst, mask, "the number of a barrier must be 0 to 15");
     return true;
   }
   *number = (u8)id;
@@ -135,7 +140,7 @@ bool sim_barrier_arrive(struct sim_warp *warp, const struct sim_inst *inst, u32 
   add_clocks(barrier, warp);
   if ((inst->variant & 15) == REDUCE) add_votes(barrier, warp, inst, mask);
   if (barrier->arrived > expected)
-    report(warp, inst, mask, "more threads arrive than are expected");
+    report(warp, inst, mask, "more threads arrive than the barrier expects");
   if ((inst->variant & 15) == ARRIVE) {
     sim_clock_tick(warp);
     if (barrier->arrived >= expected) complete(warp->cta, (u8)id);
@@ -144,7 +149,6 @@ bool sim_barrier_arrive(struct sim_warp *warp, const struct sim_inst *inst, u32 
   return false;
 }
 
-/* The caller has parked the fragment by now, so that completion finds it. */
 void sim_barrier_recheck(struct sim_cta *cta) {
   for (u32 i = 0; i < SIM_BARRIERS; i++) {
     struct sim_barrier *barrier = &cta->barriers[i];
@@ -160,8 +164,8 @@ void sim_barrier_check_end(struct sim_cta *cta, const struct sim_inst *last) {
     if (!barrier->arrived) continue;
     struct sim_report_place place = {cta, NULL, last, 0, i};
     sim_report(SIM_REPORT_LEFT_BEHIND, &place,
-               "barrier %u ends with %u of %u threads arrived (PTX line %u)", i, barrier->arrived,
-               barrier->expected, barrier->ptx_line);
+               "the CTA ended with barrier %u incomplete: %u of %u threads arrived (PTX line %u)",
+               i, barrier->arrived, barrier->expected, barrier->ptx_line);
   }
   for (u32 i = 0; i < SIM_BARRIERS; i++) {
     sim_known_free(&cta->barriers[i].known);
@@ -205,7 +209,7 @@ static void jump_indexed(struct sim_decode *decode, const struct sim_statement *
   inst->slot[0] = sim_bind_source(decode, sim_operand_at(decode, 0), 4);
 }
 
-/* A return from an expanded call is a jump behind it. */
+/* A return from an expanded call jumps to the end of the expansion. */
 static void leave(struct sim_decode *decode, const struct sim_statement *statement,
                   const struct sim_opcode *opcode, struct sim_inst *inst) {
   (void)statement;
@@ -221,7 +225,7 @@ static void trap(struct sim_decode *decode, const struct sim_statement *statemen
   inst->flow = SIM_FLOW_TRAP;
 }
 
-/* __assertfail is the only function of the device's own library that is known. */
+/* __assertfail is the only function without a body that may be called: it ends in a trap. */
 static void call(struct sim_decode *decode, const struct sim_statement *statement,
                  const struct sim_opcode *opcode, struct sim_inst *inst) {
   (void)opcode;
@@ -256,7 +260,7 @@ static void wait_for_grid(struct sim_warp *warp, const struct sim_inst *inst, u3
   warp->grid_awaited = true;
 }
 
-/* Hints, and what only saves time. */
+/* Hints, which change nothing but time. */
 static void nothing(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
   (void)warp;
   (void)inst;

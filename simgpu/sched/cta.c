@@ -1,4 +1,9 @@
-/* cta.c - sets a CTA up and takes it down: see sched/cta.h. */
+/* cta.c - makes a CTA and frees it: see sched/cta.h. PTX ISA, "Special Registers".
+ *
+ * All memory of a CTA is one block from memory/room.h, divided by lay_out. Shared and local memory
+ * begin as NaNs; shared memory is marked as uninitialised too. A register file begins as the
+ * kernel's constants; special registers are filled in here, once, because they do not change.
+ * Clocks do: see alu/move.c. */
 #include "simgpu/sched/cta.h"
 
 #include <stdlib.h>
@@ -92,15 +97,17 @@ static void start_warp(struct sim_cta *cta, u32 index) {
   warp->fragments[0] = (struct sim_fragment){.mask = warp->live};
   warp->fragment_count = 1;
   warp->clock[index] = 1;
-  memcpy(warp->registers, kernel->constants, kernel->constant_bytes);
+  memcpy(warp->registers, kernel->constants, kernel->file_bytes);
   fill_specials(cta, warp);
   memset(warp->local, POISON, (size_t)kernel->local_bytes * SIM_LANES);
 }
 
-/* As large as shared memory: it, its states, and what there is once for all warps. */
+/* Arrays as large as shared memory: the memory itself, its states, and 4 planes of shadow
+ * memory. */
 enum { PLANES = 6 };
 
-/* One block: shared memory, its states and planes, then registers and local memory per warp. */
+/* The block: the planes, read_clock per warp, the warps, then registers and local memory per
+ * warp. */
 static bool lay_out(struct sim_cta *cta) {
   const struct sim_kernel *kernel = cta->launch->kernel;
   size_t shared = round_up(cta->shared_end);

@@ -1,4 +1,8 @@
-/* machine.h - what runs: a launch, its CTAs, their warps. */
+/* machine.h - the state of a launch: its CTAs, their warps, their fragments.
+ *
+ * The driver has a launch on its stack. Each host thread takes CTAs from it; a CTA and its warps
+ * belong to that thread until the CTA ends, so their state needs no lock. What threads share is
+ * global memory, the launch's counter of CTAs, its table for atomics, its counts, and `failed`. */
 #ifndef SIM_MACHINE_H
 #define SIM_MACHINE_H
 
@@ -16,7 +20,7 @@ enum sim_fragment_state {
   SIM_FRAGMENT_AT_BARRIER,
 };
 
-/* Lanes of a warp that stand at the same instruction. */
+/* Lanes of a warp that are at the same instruction. Each live lane is in one fragment. */
 struct sim_fragment {
   u32 pc, mask;
   u8 state;
@@ -24,39 +28,40 @@ struct sim_fragment {
 };
 
 struct sim_warp {
-  u8 *registers;
+  u8 *registers; /* the register file: decode/code.h */
   struct sim_cta *cta;
   u8 *local; /* [lane][local_bytes] */
   u32 index;
-  u32 live; /* lanes that have not exited */
-  struct sim_fragment fragments[SIM_LANES];
+  u32 live;                                     /* lanes that have not exited */
+  struct sim_fragment fragments[SIM_LANES + 1]; /* one more than lanes, for brx.idx */
   u32 fragment_count;
-  u32 carry; /* of add.cc and its kin, by lane */
-  u64 steps;
-  u32 epoch; /* bar.warp.sync since the clock last ticked: order among the warp's own lanes */
-  /* Vector clock: the latest event of each warp of the CTA that happened before now (check/race.c).
-   */
+  u32 carry; /* CC.CF, a bit per lane */
+  u64 steps; /* instructions executed */
+  u32 epoch; /* number of bar.warp.sync since the clock ticked: orders the warp's own lanes */
+  /* [warp]: vector clock, of this CTA's warps (check/race.c). */
   u16 clock[SIM_MAX_WARPS];
-  /* What it knows of other CTAs; what fences released and what is to be acquired, for all of the
-   * device and for the CTA alone (check/clock.c). */
+  /* Clocks of other CTAs' warps; those that fences released, those that fences will acquire: both
+   * for the device and, _here, for the CTA alone (check/clock.c). */
   struct sim_known *known, *released, *acquired, *released_here, *acquired_here;
-  /* cp.async: what is under way, and the group that each lane is filling (memory/copy.c). */
+  /* cp.async: copies that have not landed, and each lane's open group (memory/copy.c). */
   struct sim_copy *copies;
   u32 copy_count, copy_capacity;
   u32 open_group[SIM_LANES];
   bool grid_awaited; /* after griddepcontrol.wait */
 };
 
+/* A named barrier (sched/barrier.c). */
 struct sim_barrier {
-  u32 expected; /* threads; 0 while nobody waits */
-  bool counts_all;
-  u32 arrived;
-  u32 arrived_warps;
-  u32 votes, vote_or, vote_and;
+  u32 expected;                 /* threads; 0 while no thread has arrived */
+  bool counts_all;              /* expects all threads of the CTA, not a given number */
+  u32 arrived;                  /* threads */
+  u32 arrived_warps;            /* a bit per warp */
+  u32 votes, vote_or, vote_and; /* of bar.red: popc, or, and */
+  /* The clocks of those that arrived, joined; the fields mean what they mean in a warp. */
   u16 clock[SIM_MAX_WARPS];
   struct sim_known *released, *released_here, *known;
   bool grid_awaited;
-  u32 ptx_line;
+  u32 ptx_line; /* of the latest arrival */
 };
 
 enum { SIM_BARRIERS = 16 };
@@ -68,23 +73,23 @@ struct sim_cta {
   struct sim_warp *warps;
   u8 *shared;                                  /* indexed by shared address, from 0 */
   u32 shared_end;                              /* first address past the end */
-  u8 *state;                                   /* of each byte: enum sim_byte_state */
-  u16 *write_clock, *write_agent, *write_lane; /* of each 2 bytes, indexed by address / 2 */
-  u16 *read_lane;                              /* of the last read, too */
-  u16 *read_clock;                             /* [warp][address / 2] */
-  size_t plane_items;
-  u8 *memory; /* what all of the above lies in */
+  u8 *state;                                   /* [address]: enum sim_byte_state */
+  u16 *write_clock, *write_agent, *write_lane; /* [address / 2]: the last write (check/race.c) */
+  u16 *read_lane;                              /* [address / 2]: the last read's lane */
+  u16 *read_clock;                             /* [warp][address / 2]: the warp's last read */
+  size_t plane_items;                          /* per warp in read_clock */
+  u8 *memory; /* one block that holds warps and everything of shared memory above */
   size_t memory_bytes;
   struct sim_barrier barriers[SIM_BARRIERS];
-  u32 barrier_releases;
-  struct sim_sync_table *shared_sync;
-  bool clocks_full; /* a clock ran out of bits: races are not judged any more */
-  u64 random;
-  struct sim_counts *counts; /* NULL unless profiling */
-  bool stopped;              /* an error after which going on makes no sense */
+  struct sim_sync_table *shared_sync; /* of atomics that order this CTA alone */
+  bool clocks_full;                   /* a clock is at its limit: races are no longer judged */
+  u64 random;                         /* state of the schedule's random numbers */
+  struct sim_counts *counts;          /* [instruction]; NULL unless profiling */
+  bool stopped;                       /* by an error after which nothing can run */
   bool is_done;
 };
 
+/* The state of a byte of shared or global memory. */
 enum sim_byte_state {
   SIM_BYTE_UNALLOCATED,
   SIM_BYTE_UNINITIALISED,
@@ -100,19 +105,19 @@ struct sim_launch {
   u32 dynamic_shared_bytes;
   u8 *params;
   u32 serial; /* 1 .. 32767; names this launch in the stamps of global memory */
-  /* Launches that this one may overlap until it has waited for them (griddepcontrol.wait). */
+  /* Serial of the launch that a warp overlaps until it executes griddepcontrol.wait; 0: none. */
   u32 overlapped;
   u64 seed;
   bool is_eager; /* asynchronous copies land at once, as they often do on hardware */
   u32 sm_count;
-  u32 next_cta; /* taken atomically */
-  u32 order_start, order_step;
-  struct sim_sync_table *global_sync;
-  struct sim_counts *counts;
-  int failed; /* set atomically by reports */
+  u32 next_cta;                       /* how many are taken; changed atomically */
+  u32 order_start, order_step;        /* the k-th CTA is start + k step, modulo cta_count */
+  struct sim_sync_table *global_sync; /* of atomics that order the device */
+  struct sim_counts *counts;          /* [instruction]: the sum of the CTAs'; NULL: no profile */
+  int failed;                         /* set atomically by reports */
 };
 
-/* Runs all CTAs; false when a check failed. */
+/* Runs all CTAs. False: a check reported something. */
 bool sim_launch_run(struct sim_launch *launch);
 
 static inline u64 sim_random(u64 *state) {

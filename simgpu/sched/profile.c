@@ -1,6 +1,8 @@
-/* profile.c - counts: see sched/profile.h. Bank conflicts follow the hardware's rule that a pass
- * serves 32 banks of 4 bytes: accesses of 8 bytes go in two halves of a warp, of 16 in four
- * quarters. */
+/* profile.c - counts: see sched/profile.h.
+ *
+ * Bank conflicts follow the hardware's rule: one pass serves 32 banks of 4 bytes, and lanes that
+ * read the same word share it. Accesses of 8 bytes are served by half warps, of 16 bytes by quarter
+ * warps. A group needs as many passes as the fullest bank has different words. */
 #include "simgpu/sched/profile.h"
 
 #include <stdio.h>
@@ -12,6 +14,8 @@
 
 enum { BANKS = 32, BANK_BYTES = 4, SECTOR_BYTES = 32, PASS_BYTES = BANKS * BANK_BYTES };
 
+/* The totals of a kernel. Text is copied, because the module may be unloaded before the next
+ * write. */
 struct total {
   const struct sim_kernel *kernel;
   char name[128];
@@ -42,18 +46,18 @@ static struct sim_counts *counts_of(struct sim_warp *warp, const struct sim_inst
   return &warp->cta->counts[0];
 }
 
-/* Passes of one group of lanes that is served together: the bank with the most different words. */
+/* The passes of one group of lanes: the number of different words in the fullest bank. */
 static u32 group_passes(const u32 *addresses, u32 count, u32 bytes) {
-  u32 words[BANKS][SIM_LANES], used[BANKS] = {0}, most = 0;
+  u32 words[BANKS][SIM_LANES], used[BANKS] = {0}, max = 0;
   for (u32 i = 0; i < count; i++) {
     for (u32 offset = 0; offset < bytes; offset += BANK_BYTES) {
       u32 word = (addresses[i] + offset) / BANK_BYTES, bank = word % BANKS, k = 0;
       while (k < used[bank] && words[bank][k] != word) k++;
       if (k == used[bank] && k < SIM_LANES) words[bank][used[bank]++] = word;
-      if (used[bank] > most) most = used[bank];
+      if (used[bank] > max) max = used[bank];
     }
   }
-  return most;
+  return max;
 }
 
 void sim_profile_shared(struct sim_warp *warp, const struct sim_inst *inst, const u32 *addresses,

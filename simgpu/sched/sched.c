@@ -1,7 +1,15 @@
-/* sched.c - runs CTAs. A warp is a list of fragments, lanes that stand at one instruction; the
- * lowest address runs first, and fragments that meet become one. Warps run for a random while each;
- * CTAs are spread over threads, and a CTA that spins on another gives way, so that the other can
- * come. */
+/* sched.c - the interpreter's loop and the scheduler. PTX ISA, "Divergence of Threads in Control
+ * Constructs".
+ *
+ *   every host thread, until no CTA is left: start another CTA, give all that it has a turn
+ *   a CTA, until it ends or its turn is over: give every warp a slice, in random order
+ *   a warp, until its slice is used up: run the fragment at the lowest address
+ *   a fragment, until it waits, jumps, ends or meets another: call the handlers
+ *
+ * A fragment is the lanes of a warp that are at the same instruction; a branch splits it, and
+ * fragments that meet are merged. Running the lowest address first makes them meet soonest. A slice
+ * is a random number of instructions. A CTA that spins gives way to the others at the end of its
+ * turn, so that the one it waits for can run. */
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -17,6 +25,7 @@
 
 enum { NO_FRAGMENT = SIM_LANES, NEVER = UINT32_MAX };
 
+/* The lanes without which a .aligned or .sync instruction must not run. */
 static u32 needed_lanes(const struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
   if (inst->convergence == SIM_CONVERGE_ALIGNED) return warp->live;
   u32 members = SIM_SLOT(u32, inst->members)[sim_lowest_lane(mask)];
@@ -37,7 +46,8 @@ static void check_members(struct sim_warp *warp, const struct sim_inst *inst, u3
   if (outsiders) report_divergence(warp, inst, outsiders, "a lane is not in its own member mask");
 }
 
-/* True when the instruction may run now with these lanes. */
+/* Whether the instruction may run now. `standing` are the fragment's lanes, `mask` those of them
+ * whose guard is true. */
 static bool is_converged(struct sim_warp *warp, const struct sim_inst *inst, u32 standing,
                          u32 mask) {
   u32 needed = needed_lanes(warp, inst, mask);
@@ -74,7 +84,8 @@ static void end_lanes(struct sim_warp *warp, u32 mask) {
   sim_barrier_recheck(warp->cta);
 }
 
-/* Joins the fragments that stand where this one does. Its index may change: it is returned. */
+/* Merges the fragments at the same instruction into this one. Its index may change: it is
+ * returned. */
 static u32 merge(struct sim_warp *warp, u32 index) {
   for (u32 i = 0; i < warp->fragment_count; i++) {
     struct sim_fragment *mine = &warp->fragments[index], *other = &warp->fragments[i];
@@ -89,7 +100,7 @@ static u32 merge(struct sim_warp *warp, u32 index) {
   return index;
 }
 
-/* The nearest place ahead where another fragment waits to be joined. */
+/* The lowest address after this fragment's at which another fragment is. */
 static u32 next_meeting(const struct sim_warp *warp, u32 index) {
   u32 pc = warp->fragments[index].pc, nearest = NEVER;
   for (u32 i = 0; i < warp->fragment_count; i++) {
@@ -123,7 +134,7 @@ static void branch_indexed(struct sim_warp *warp, const struct sim_inst *inst, u
     u32 wanted = choice[sim_lowest_lane(rest)], same = 0;
     SIM_EACH_LANE(lane, rest) same |= (u32)(choice[lane] == wanted) << lane;
     if (wanted >= inst->target_count) {
-      report_divergence(warp, inst, same, "brx.idx beyond its targets");
+      report_divergence(warp, inst, same, "the index of brx.idx is beyond its list of targets");
       wanted = 0;
     }
     add_fragment(warp, inst->targets[wanted], same);
@@ -134,11 +145,11 @@ static void branch_indexed(struct sim_warp *warp, const struct sim_inst *inst, u
 
 static void stop_by_trap(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
   struct sim_report_place place = {warp->cta, warp, inst, mask, 0};
-  sim_report(SIM_REPORT_TRAP, &place, "the kernel gave up here");
+  sim_report(SIM_REPORT_TRAP, &place, "the kernel executed a trap or a failed assertion");
   warp->cta->stopped = true;
 }
 
-/* Executes what is no plain instruction. The fragment is gone or elsewhere afterwards. */
+/* Executes an instruction without a handler. Afterwards the fragment may be gone. */
 static void execute_flow(struct sim_warp *warp, const struct sim_inst *inst, u32 index, u32 mask) {
   struct sim_fragment *fragment = &warp->fragments[index];
   switch (inst->flow) {
@@ -172,13 +183,13 @@ static void count(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) 
   counts->lanes += sim_lane_count(mask);
 }
 
-/* Runs one fragment until it blocks, ends, jumps, meets another, or has had its share. */
-static void run_fragment(struct sim_warp *warp, u32 index, u32 *share) {
+/* Runs one fragment until it waits, ends, jumps, meets another, or the slice is used up. */
+static void run_fragment(struct sim_warp *warp, u32 index, u32 *slice) {
   const struct sim_inst *code = warp->cta->launch->kernel->code;
   index = merge(warp, index);
   u32 meeting = next_meeting(warp, index);
   struct sim_fragment *fragment = &warp->fragments[index];
-  while (*share > 0) {
+  while (*slice > 0) {
     const struct sim_inst *inst = &code[fragment->pc];
     u32 mask = fragment->mask;
     if (inst->is_guarded) {
@@ -192,7 +203,7 @@ static void run_fragment(struct sim_warp *warp, u32 index, u32 *share) {
       }
       warp->epoch += inst->orders_lanes;
     }
-    --*share;
+    --*slice;
     warp->steps++;
     if (warp->cta->counts && mask) count(warp, inst, mask);
     if (mask && inst->flow != SIM_FLOW_NEXT) {
@@ -204,8 +215,8 @@ static void run_fragment(struct sim_warp *warp, u32 index, u32 *share) {
   }
 }
 
-/* The lowest address first; now and then another, so that lanes which spin cannot starve the rest.
- */
+/* The lowest address first; now and then a random one, so that lanes that spin cannot starve the
+ * rest. */
 static u32 choose_fragment(struct sim_warp *warp) {
   u32 best = NO_FRAGMENT, ready = 0;
   for (u32 i = 0; i < warp->fragment_count; i++) {
@@ -221,7 +232,7 @@ static u32 choose_fragment(struct sim_warp *warp) {
   return best;
 }
 
-/* Lanes that wait for lanes which wait elsewhere. */
+/* Reports lanes that wait for lanes of their warp that wait elsewhere. */
 static void check_stuck(struct sim_warp *warp) {
   for (u32 i = 0; i < warp->fragment_count; i++) {
     struct sim_fragment *fragment = &warp->fragments[i];
@@ -238,21 +249,21 @@ static void check_stuck(struct sim_warp *warp) {
       if (parked) return; /* a barrier may still bring them */
     }
     report_divergence(warp, inst, fragment->mask,
-                      "lanes that must execute this together stand elsewhere");
+                      "lanes that must execute this together are at other instructions");
     warp->cta->stopped = true;
     return;
   }
 }
 
-static bool run_warp(struct sim_warp *warp, u32 share) {
+static bool run_warp(struct sim_warp *warp, u32 slice) {
   u64 before = warp->steps;
-  while (share > 0 && warp->fragment_count && !warp->cta->stopped) {
+  while (slice > 0 && warp->fragment_count && !warp->cta->stopped) {
     u32 index = choose_fragment(warp);
     if (index == NO_FRAGMENT) {
       check_stuck(warp);
       break;
     }
-    run_fragment(warp, index, &share);
+    run_fragment(warp, index, &slice);
   }
   return warp->steps != before;
 }
@@ -283,7 +294,7 @@ static void report_deadlock(struct sim_cta *cta) {
     bool parked = fragment->state == SIM_FRAGMENT_AT_BARRIER;
     struct sim_report_place place = {cta, warp, &cta->launch->kernel->code[fragment->pc - parked],
                                      fragment->mask, 0};
-    sim_report(SIM_REPORT_DEADLOCK, &place, "nobody can go on: %s", waiters);
+    sim_report(SIM_REPORT_DEADLOCK, &place, "no thread can continue: %s", waiters);
     break;
   }
   cta->stopped = true;
@@ -295,17 +306,17 @@ static void finish(struct sim_cta *cta) {
   cta->is_done = true;
 }
 
-/* Gives every warp a turn, in an order of chance. False when the CTA has ended. */
+/* Gives every warp a slice, beginning with a random one. False: the CTA has ended. */
 static bool run_round(struct sim_cta *cta) {
-  enum { SHARE_MIN = 16, SHARE_BITS = 9 };
+  enum { SLICE_MIN = 16, SLICE_BITS = 9 };
   u32 first = (u32)(sim_random(&cta->random) % cta->warp_count), ended = 0;
   bool progress = false;
   for (u32 i = 0; i < cta->warp_count && !cta->stopped; i++) {
     struct sim_warp *warp = &cta->warps[(first + i) % cta->warp_count];
-    /* Small equal shares are nearest to what hardware does with warps that all have work. */
+    /* Small equal slices are nearest to what hardware does with warps that can all run. */
     bool is_even = cta->launch->is_eager;
-    u32 share = is_even ? 4 : SHARE_MIN << sim_random(&cta->random) % SHARE_BITS;
-    progress |= run_warp(warp, share);
+    u32 slice = is_even ? 4 : SLICE_MIN << sim_random(&cta->random) % SLICE_BITS;
+    progress |= run_warp(warp, slice);
     ended += !warp->fragment_count;
   }
   if (ended == cta->warp_count || cta->stopped) {
@@ -320,9 +331,10 @@ static bool run_round(struct sim_cta *cta) {
   return true;
 }
 
-/* Long enough for nearly every CTA to end in one go. */
-enum { ROUNDS_IN_A_GO = 4096, RESIDENT_MAX = 64 };
+/* A turn is long enough for nearly every CTA to end in it. */
+enum { ROUNDS_IN_A_TURN = 4096, RESIDENT_MAX = 64 };
 
+/* The step and the number of CTAs have no common divisor, so every CTA is taken once. */
 static bool take_cta(struct sim_launch *launch, u32 *number) {
   u32 taken = __atomic_fetch_add(&launch->next_cta, 1, __ATOMIC_RELAXED);
   if (taken >= launch->cta_count) return false;
@@ -330,8 +342,8 @@ static bool take_cta(struct sim_launch *launch, u32 *number) {
   return true;
 }
 
-/* How often a launch may go round without an end before it counts as stuck: CTAs that wait for each
- * other in vain look just like that. */
+/* A thread that runs this many rounds while none of its CTAs ends is stuck: its CTAs wait for each
+ * other in vain. */
 enum { ROUNDS_MAX = 1 << 19 };
 
 static void *work(void *argument) {
@@ -347,7 +359,7 @@ static void *work(void *argument) {
       resident[count++] = cta;
     }
     for (u32 i = 0; i < count; i++) {
-      for (u32 round = 0; round < ROUNDS_IN_A_GO && run_round(resident[i]); round++) rounds++;
+      for (u32 round = 0; round < ROUNDS_IN_A_TURN && run_round(resident[i]); round++) rounds++;
       if (rounds > ROUNDS_MAX && !resident[i]->is_done) {
         report_deadlock(resident[i]);
         resident[i]->is_done = true;

@@ -231,6 +231,25 @@ TEST(SimgpuWarp, LanesMeetAgainAfterABranch) {
   }
 }
 
+TEST(SimgpuWarp, EveryLaneMayTakeABranchOfItsOwn) {
+  std::string list = "list: .branchtargets ", code;
+  for (int lane = 0; lane < 32; lane++) {
+    std::string label = "t" + std::to_string(lane);
+    list += label + (lane < 31 ? ", " : ";\n");
+    code += label + ": mov.u32 %o0, " + std::to_string(100 + lane) + "; bra done;\n";
+  }
+  std::vector<u32> words(32, 0x80000000);
+  std::vector<u32> got =
+      run_warp_body(list + "add.cc.u32 %o2, %r0, %r0; brx.idx %lane, list;\n" + code +
+                        "done: redux.sync.add.u32 %o1, %o0, -1; addc.u32 %o2, 0, 0;",
+                    1, 3, words);
+  for (u32 lane = 0; lane < 32; lane++) {
+    EXPECT_EQ(100 + lane, got[lane]);
+    EXPECT_EQ(3696u, got[32 + lane]);
+    EXPECT_EQ(1u, got[64 + lane]) << "the carry of lane " << lane;
+  }
+}
+
 TEST(SimgpuLoad, RefusesWhatItDoesNotKnowWithOpcodeAndLine) {
   Gpu &gpu = Gpu::instance();
   auto try_body = [&](const std::string &body) {

@@ -1,4 +1,8 @@
-/* operand.c - the operands of a statement: registers, literals, addresses, vectors. */
+/* operand.c - the operands of a statement: see parse/scan.h. PTX ISA, "Instruction Operands".
+ *
+ * A name is looked up where it stands: the symbols of the body that are visible there, the last
+ * declared first; then parameters; then variables of the module. What is not found is a special
+ * register if it begins with %, else a label or a function, which decode/ looks up. */
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +16,7 @@ static bool is_visible(const struct sim_scan *scan, u32 scope) {
   }
 }
 
-/* %r12 as member 12 of the family %r. */
+/* %r12 is member 12 of the family %r. */
 static bool is_member(const struct sim_symbol *family, const char *name, u32 *member) {
   size_t length = strlen(family->name);
   if (strncmp(family->name, name, length) != 0 || !isdigit((unsigned char)name[length]))
@@ -70,9 +74,9 @@ static struct sim_operand named_operand(struct sim_scan *scan) {
 static struct sim_operand scan_operand(struct sim_scan *scan);
 
 static void append_item(struct sim_scan *scan, struct sim_operand *list, struct sim_operand item) {
-  enum { MOST = 128 }; /* no instruction takes more; wgmma's accumulators are the longest list */
+  enum { ITEMS_MAX = 128 }; /* wgmma has the longest list: its accumulators */
   if (!list->items) list->items = sim_pool_take(&scan->syntax->pool, sizeof item * 4);
-  if (list->count >= MOST) sim_scan_fail(scan, "more than %d operands in a list", MOST);
+  if (list->count >= ITEMS_MAX) sim_scan_fail(scan, "more than %d operands in a list", ITEMS_MAX);
   if (list->count >= 4 && (list->count & (list->count - 1)) == 0) {
     struct sim_operand *larger = sim_pool_take(&scan->syntax->pool, sizeof item * list->count * 2);
     memcpy(larger, list->items, sizeof item * list->count);
