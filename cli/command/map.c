@@ -314,8 +314,7 @@ int fv_command_map(int argc, char **argv) {
   fv_input input;
   char name[] = "fovea map";
   argv[0] = name;
-  /* A write beyond the user's limit on the size of files is an error of the write. As a signal it
-   * would end the program without a word, and leave a temporary file. */
+  /* A terminal's map may go to a file that may not grow: an error of the write, not a signal. */
   signal(SIGXFSZ, SIG_IGN);
   argp_parse(&map_argp, argc, argv, 0, NULL, &options);
   int code = fv_input_open(&options.input, &input);
