@@ -8,13 +8,13 @@
 #include "bench/measure/check.h"
 #include "bench/measure/host.h"
 #include "bench/measure/machine.h"
-#include "bench/measure/peak.h"
 #include "bench/measure/session.h"
 #include "bench/options.h"
 #include "bench/pipelines/blas.h"
 #include "bench/problem/grid.h"
 #include "bench/report/plot.h"
 #include "bench/report/result.h"
+#include "bench/report/summary.h"
 #include "bench/report/table.h"
 
 static int fail(int code, const char *what, const char *why) {
@@ -35,31 +35,6 @@ static fv_bench_problems make_list(const fv_bench_options *chosen,
                                    const fv_bench_machine *machine) {
   if (chosen->cuda) return fv_bench_grid_cuda_problems(chosen->grid);
   return fv_bench_grid_problems(chosen->grid, machine->cache_bytes);
-}
-
-/* Threads that slept take a while to be awake all at once. */
-static const double peak_seconds = 0.3;
-
-/* The peak of the widest instructions, for orientation: fovea's share is of those it uses. */
-static void describe_peaks(const fv_bench_machine *machine, fv_bench_json *json) {
-  fovea_info info = {.struct_size = sizeof info};
-  fovea_get_info(machine->handle, &info);
-  const char *keys[] = {"peak_gflops", "widest_peak_gflops"};
-  const char *isas[] = {info.isa, fv_bench_peak_widest()};
-  for (int i = 0; i < 2; ++i) {
-    char text[64];
-    fv_bench_peak peak;
-    fv_bench_peak_open(&peak, machine->pool, isas[i]);
-    double best = 0, begin = fv_bench_clock();
-    while (fv_bench_clock() - begin < peak_seconds) {
-      double start = fv_bench_clock();
-      fv_bench_peak_run(&peak);
-      double rate = peak.flops / (fv_bench_clock() - start);
-      if (rate > best) best = rate;
-    }
-    snprintf(text, sizeof text, "%.0f (%s, all threads)", 1e-9 * best, isas[i]);
-    fv_bench_json_context(json, keys[i], text);
-  }
 }
 
 static void show_progress(size_t index, size_t count, double start, const char *name) {
@@ -132,7 +107,6 @@ static int run_benchmarks(const fv_bench_options *chosen, int argc, char **argv)
   fv_bench_json_context(json, "command", command);
   fv_bench_json_context(json, "grid", fv_bench_grid_name(chosen->grid));
   fv_bench_machine_describe(&machine, json);
-  if (!chosen->cuda) describe_peaks(&machine, json);
   if (chosen->cuda) describe_device(&machine, json);
   int code = time_problems(chosen, &machine, json);
   if (!code) code = write_report(chosen->output, json);
@@ -182,6 +156,7 @@ static int show(const fv_bench_options *chosen) {
   }
   int code = 0;
   if (!strcmp(chosen->words[0], "table")) fv_bench_table_print(&result, stdout);
+  if (!strcmp(chosen->words[0], "summary")) fv_bench_summary_print(&result, stdout);
   if (!strcmp(chosen->words[0], "page")) fv_bench_page_print(&result, chosen->words[2], stdout);
   if (!strcmp(chosen->words[0], "plot") &&
       !fv_bench_plot_all(&result, chosen->words[2], error, sizeof error)) {

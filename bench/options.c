@@ -39,9 +39,10 @@ static void check_words(const fv_bench_options *chosen, struct argp_state *state
   static const struct {
     const char *name;
     int words;
-  } commands[] = {{"list", 1}, {"table", 2}, {"page", 3}, {"plot", 3}};
+  } commands[] = {{"list", 1}, {"table", 2}, {"summary", 2}, {"page", 3}, {"plot", 3}};
+  enum { COMMANDS = sizeof commands / sizeof *commands };
   if (!chosen->word_count) return;
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < COMMANDS; ++i) {
     if (strcmp(chosen->words[0], commands[i].name)) continue;
     if (chosen->word_count != commands[i].words) {
       argp_error(state, "%s takes %d arguments", commands[i].name, commands[i].words - 1);
@@ -95,7 +96,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
   }
 }
 
-static const char usage[] = "\nlist\ntable FILE\npage FILE FOLDER\nplot FILE FOLDER";
+static const char usage[] = "\nlist\ntable FILE\nsummary FILE\npage FILE FOLDER\nplot FILE FOLDER";
 
 static const char help[] =
     "Times fovea against the naive pipeline (scores, softmax, product with the values, each in "
@@ -108,8 +109,9 @@ static const char help[] =
     "lengths in pages of 16 keys; mixed, a chunk of a prompt and rows that decode in one call. "
     "From "
     "pages the naive pipeline gathers keys and values first, which is timed.\n\n"
-    "list prints the problems of the grid; table, page and plot show a report that was written "
-    "before: as text, as Markdown whose pictures lie in FOLDER, as PNG and SVG into FOLDER.\n\n"
+    "list prints the problems of the grid; table, summary, page and plot show a report that was "
+    "written before, or its summary: as text, as JSON with a line per row, as Markdown whose "
+    "pictures lie in FOLDER, as PNG and SVG into FOLDER.\n\n"
     "Results are compared before anything is timed; a mismatch ends the run.\n\n"
     "Exit status: 0 done, 1 pipelines disagree or one failed, 2 usage, 3 a report is not readable, "
     "4 there is no such device, 5 the output is not writable, memory or threads are lacking.";

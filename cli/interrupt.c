@@ -1,7 +1,7 @@
 /* interrupt.c - see interrupt.h. */
 #include "cli/interrupt.h"
 
-#include <pthread.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include "cli/error.h"
@@ -33,15 +33,6 @@ void fv_interrupt_setup(void) {
   sigaction(SIGPIPE, &ignore, NULL);
 }
 
-void fv_interrupt_hold(sigset_t *before) {
-  sigset_t held;
-  sigemptyset(&held);
-  sigaddset(&held, SIGINT);
-  sigaddset(&held, SIGTERM);
-  sigaddset(&held, SIGHUP);
-  pthread_sigmask(SIG_BLOCK, &held, before);
-}
-
 bool fv_interrupt_is_waiting(void) {
   static const int ending[] = {SIGINT, SIGTERM, SIGHUP};
   sigset_t pending;
@@ -53,8 +44,4 @@ bool fv_interrupt_is_waiting(void) {
     if (!sigaction(ending[i], NULL, &action) && action.sa_handler != SIG_IGN) return true;
   }
   return false;
-}
-
-void fv_interrupt_release(const sigset_t *before) {
-  pthread_sigmask(SIG_SETMASK, before, NULL);
 }

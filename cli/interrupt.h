@@ -3,7 +3,6 @@
 #ifndef FV_INTERRUPT_H
 #define FV_INTERRUPT_H
 
-#include <signal.h>
 #include <stdbool.h>
 
 /* From now on SIGINT ends the program with 130 and SIGTERM with that signal; both say so on stderr.
@@ -11,10 +10,8 @@
  * on ignoring them. A reader of stdout that goes away is an error of the write, not a signal. */
 void fv_interrupt_setup(void);
 
-/* Between the two calls nothing ends the program: for the moments when a temporary file exists. Who
- * needs longer than a moment asks whether an end is waiting, and gives up if so. */
-void fv_interrupt_hold(sigset_t *before);
+/* Is one of them held back by the caller, or SIGHUP? Who holds them for longer than a moment, as a
+ * writer of a temporary file does, asks, and gives up if so. */
 bool fv_interrupt_is_waiting(void);
-void fv_interrupt_release(const sigset_t *before);
 
 #endif /* FV_INTERRUPT_H */

@@ -12,36 +12,14 @@
 #include "cli/interrupt.h"
 #include "cli/roomy_stack.h"
 
-typedef struct command {
-  const char *name;
-  int (*main)(int argc, char **argv);
-  const char *what;
-} command;
-
-static const command commands[] = {
-    {"run", fv_command_run, "compute attention on tensors from files, and check it"},
-    {"validate", fv_command_validate, "judge a device by random problems"},
-    {"map", fv_command_map, "draw attention weights as a heat map"},
-    {"explain", fv_command_explain, "say which kernel would run on an input, and why"},
-    {"info", fv_command_info, "show devices and kernels"},
-};
-
-enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
-
-static const command *find(const char *name) {
-  for (int i = 0; i < COMMAND_COUNT; ++i) {
-    if (!strcmp(commands[i].name, name)) return &commands[i];
-  }
-  return NULL;
-}
-
 static int help(void) {
   puts(
       "fovea: exact attention, computed, checked and drawn\n\n"
       "usage: fovea COMMAND [OPTIONS]\n\n"
       "Commands:");
-  for (int i = 0; i < COMMAND_COUNT; ++i)
-    printf("  %-10s %s\n", commands[i].name, commands[i].what);
+  for (const fv_command *command = fv_commands; command->name; ++command) {
+    printf("  %-10s %s\n", command->name, command->what);
+  }
   puts(
       "\nTry first:\n"
       "  fovea run examples/data/street-layer3.safetensors\n\n"
@@ -87,7 +65,7 @@ int main(int argc, char **argv) {
     argv[2] = flag;
     argc = 3;
   }
-  const command *chosen = find(argv[1]);
+  const fv_command *chosen = fv_command_find(argv[1]);
   if (!chosen) {
     return fv_cli_fail(FV_EXIT_USAGE, "no command '%s'; fovea --help lists them", argv[1]);
   }

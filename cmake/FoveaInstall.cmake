@@ -28,11 +28,12 @@ configure_file(cmake/fovea.pc.in ${CMAKE_CURRENT_BINARY_DIR}/fovea.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/fovea.pc
         DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT development)
 
-if(FOVEA_BUILD_CLI)
-  install(FILES docs/man/fovea.1 docs/man/fovea-run.1 docs/man/fovea-validate.1 docs/man/fovea-map.1
-                docs/man/fovea-info.1 docs/man/fovea-explain.1
+if(TARGET fovea_manual_pages)
+  set(made ${CMAKE_CURRENT_BINARY_DIR}/docs) # by cli/CMakeLists.txt
+  install(FILES docs/man/fovea.1 ${made}/fovea-run.1 ${made}/fovea-validate.1 ${made}/fovea-map.1
+                ${made}/fovea-info.1 ${made}/fovea-explain.1
           DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 COMPONENT program)
-  install(FILES docs/completion/fovea.bash RENAME fovea
+  install(FILES ${made}/fovea.bash RENAME fovea
           DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions COMPONENT program)
 endif()
 

@@ -1,4 +1,4 @@
-/* page.c - docs/performance.md: the newest committed report as Markdown. */
+/* page.c - docs/performance.md: the newest committed summary as Markdown. */
 #include <string.h>
 
 #include "bench/report/group.h"
@@ -18,7 +18,8 @@ static void print_method(FILE *stream) {
       "of pairs, whatever a pipeline computes in vain. GB/s count the keys and values once.\n"
       "\"Of peak\" and \"of read\" are parts of what the machine itself did in the same rounds:\n"
       "multiply-adds in registers, with the instructions that fovea uses, and reading the\n"
-      "same keys and values. \"From memory\": they were in no cache when the clock started.\n"
+      "same keys and values; peak_gflops below is the median of the former over all problems.\n"
+      "\"From memory\": keys and values were in no cache when the clock started.\n"
       "\"Memory\" is how much the resident set grew in the first call, besides the tensors.\n"
       "\"x\" is how many times as fast fovea is: below 1 it is slower.\n\n"
       "The naive pipeline multiplies queries and keys, takes the softmax, and multiplies\n"
@@ -42,21 +43,25 @@ static void print_batches(FILE *stream) {
 }
 
 static void print_pictures(const fv_bench_result *result, const char *folder, FILE *stream) {
-  fv_bench_picture pictures[FV_BENCH_PICTURES_MAX];
-  int count = fv_bench_plot_pictures(result, pictures);
-  fputs("\n## Pictures\n\n", stream);
+  fv_bench_picture pictures[FV_BENCH_PICTURES_SHOWN];
+  int count = fv_bench_plot_shown(result, pictures);
+  fprintf(stream,
+          "\n## Pictures\n\nOne dtype and one ratio of heads; `fovea-bench plot` draws the others "
+          "from\n"
+          "[summary.json](%s/summary.json).\n\n",
+          folder);
   for (int i = 0; i < count; ++i) {
     char name[FV_BENCH_PICTURE_NAME], title[160];
     fv_bench_plot_name(&pictures[i], name);
     fv_bench_plot_title(&pictures[i], title, sizeof title);
-    fprintf(stream, "![%s](%s/%s.png)\n\n", title, folder, name);
+    fprintf(stream, "![%s](%s/%s.svg)\n\n", title, folder, name);
   }
 }
 
 void fv_bench_page_print(const fv_bench_result *result, const char *folder, FILE *stream) {
   fputs(
       "# Performance\n\n"
-      "<!-- written by scripts/performance-page from the newest report in bench/results -->\n\n",
+      "<!-- written by scripts/performance-page from the newest summary in bench/results -->\n\n",
       stream);
   fprintf(stream, "Measured on %s, %s threads, %s instructions; fovea at commit %s.\n\n",
           fv_bench_result_context(result, "machine"), fv_bench_result_context(result, "threads"),
@@ -67,7 +72,8 @@ void fv_bench_page_print(const fv_bench_result *result, const char *folder, FILE
   fv_bench_machine_print(result, stream);
   fputs("```\n\nMade by `", stream);
   fprintf(stream,
-          "%s`; all numbers, repetition by repetition, are in\n[results.json](%s/results.json).\n",
+          "%s`, which leaves every repetition in bench-report; medians,\n"
+          "spreads and counts are in [summary.json](%s/summary.json).\n",
           fv_bench_result_context(result, "script"), folder);
   print_pictures(result, folder, stream);
   fputs("## Numbers\n", stream);

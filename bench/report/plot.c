@@ -38,6 +38,26 @@ int fv_bench_plot_pictures(const fv_bench_result *result,
   return count;
 }
 
+/* Is `other` a picture of the same kind that is preferred to it? */
+static bool gives_way(const fv_bench_picture *picture, const fv_bench_picture *other) {
+  if (picture->kind != other->kind || picture->speedup != other->speedup) return false;
+  if (picture->dtype != other->dtype) return other->dtype > picture->dtype;
+  return other->group > picture->group;
+}
+
+int fv_bench_plot_shown(const fv_bench_result *result,
+                        fv_bench_picture shown[FV_BENCH_PICTURES_SHOWN]) {
+  fv_bench_picture all[FV_BENCH_PICTURES_MAX];
+  int count = 0, total = fv_bench_plot_pictures(result, all);
+  for (int i = 0; i < total && count < FV_BENCH_PICTURES_SHOWN; ++i) {
+    bool is_plain = all[i].kind == FV_BENCH_PREFILL || all[i].kind == FV_BENCH_DECODE;
+    bool chosen = is_plain || all[i].speedup; /* of unequal batches time says little alone */
+    for (int j = 0; j < total && chosen; ++j) chosen = !gives_way(&all[i], &all[j]);
+    if (chosen) shown[count++] = all[i];
+  }
+  return count;
+}
+
 void fv_bench_plot_name(const fv_bench_picture *picture, char name[FV_BENCH_PICTURE_NAME]) {
   char group[32] = "";
   if (picture->group > 1) snprintf(group, sizeof group, "-group%" PRId64, picture->group);

@@ -17,11 +17,16 @@ typedef struct fv_bench_picture {
   bool speedup;  /* else time */
 } fv_bench_picture;
 
-enum { FV_BENCH_PICTURES_MAX = 48, FV_BENCH_PICTURE_NAME = 64 };
+enum { FV_BENCH_PICTURES_MAX = 48, FV_BENCH_PICTURES_SHOWN = 6, FV_BENCH_PICTURE_NAME = 64 };
 
 /* The pictures that a report has something for; how many. */
 int fv_bench_plot_pictures(const fv_bench_result *result,
                            fv_bench_picture pictures[FV_BENCH_PICTURES_MAX]);
+
+/* Those of them that a page shows; how many. Per kind they are of the last dtype and of the most
+ * query heads per key head: bf16 in groups, as models have it. */
+int fv_bench_plot_shown(const fv_bench_result *result,
+                        fv_bench_picture shown[FV_BENCH_PICTURES_SHOWN]);
 
 /* "prefill-f32-time", "paged-bf16-group4-speedup": the name of its files, without an extension. */
 void fv_bench_plot_name(const fv_bench_picture *picture, char name[FV_BENCH_PICTURE_NAME]);

@@ -55,6 +55,30 @@ double fv_bench_share_of_read(const fv_bench_result *result, const fv_bench_row 
   return row->bytes / row->median / (read->bytes / read->median);
 }
 
+static int compare_doubles(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+bool fv_bench_result_peaks(const fv_bench_result *result, fv_bench_peaks *peaks) {
+  *peaks = (fv_bench_peaks){0};
+  double *rates = malloc((result->row_count + 1) * sizeof *rates);
+  if (!rates) return false;
+  for (size_t i = 0; i < result->row_count; ++i) {
+    const fv_bench_row *row = &result->rows[i];
+    if (strcmp(row->key.pipeline, "peak") || !is_timed(row)) continue;
+    rates[peaks->count++] = row->flops / row->median;
+  }
+  qsort(rates, peaks->count, sizeof *rates, compare_doubles);
+  if (peaks->count) {
+    peaks->low = rates[0];
+    peaks->median = fv_bench_median(rates, peaks->count);
+    peaks->high = rates[peaks->count - 1];
+  }
+  free(rates);
+  return true;
+}
+
 /* ---- Lookup ---- */
 
 const char *fv_bench_result_context(const fv_bench_result *result, const char *key) {
@@ -144,16 +168,32 @@ static const char *read_run(fv_bench_result *result, json_t *run) {
   return add_time(row, seconds) ? NULL : "out of memory";
 }
 
-static int compare_doubles(const void *a, const void *b) {
-  double x = *(const double *)a, y = *(const double *)b;
-  return (x > y) - (x < y);
-}
-
 static void summarise(fv_bench_row *row) {
   if (!row->repetitions) return;
   qsort(row->seconds, row->repetitions, sizeof *row->seconds, compare_doubles);
   row->median = fv_bench_median(row->seconds, row->repetitions);
   row->spread = fv_bench_spread(row->seconds, row->repetitions);
+}
+
+/* A row of a summary, in the order of its columns; or a name and why the row was skipped. */
+static const char *read_summarised(fv_bench_result *result, json_t *line) {
+  fv_bench_row_key key;
+  const char *name = json_string_value(json_array_get(line, 0));
+  if (!name || !fv_bench_row_parse(name, &key)) return "a row of the summary has no valid name";
+  fv_bench_row *row = row_for(result, &key);
+  if (!row) return "out of memory";
+  const char *why = json_string_value(json_array_get(line, 1));
+  if (why) {
+    snprintf(row->skipped, sizeof row->skipped, "%s", why);
+    return NULL;
+  }
+  row->repetitions = (size_t)json_integer_value(json_array_get(line, 1));
+  row->median = 1e-3 * json_number_value(json_array_get(line, 2));
+  row->spread = 1e-2 * json_number_value(json_array_get(line, 3));
+  row->flops = json_number_value(json_array_get(line, 4));
+  row->bytes = json_number_value(json_array_get(line, 5));
+  row->peak_bytes = json_number_value(json_array_get(line, 6));
+  return is_timed(row) ? NULL : "a row of the summary has no time";
 }
 
 static bool read_context(fv_bench_result *result, json_t *context) {
@@ -173,16 +213,17 @@ static bool read_context(fv_bench_result *result, json_t *context) {
 
 static const char *read_report(fv_bench_result *result, json_t *report) {
   json_t *context = json_object_get(report, "context"), *run;
-  json_t *runs = json_object_get(report, "benchmarks");
+  json_t *rows = json_object_get(report, "rows"), *runs = json_object_get(report, "benchmarks");
+  json_t *lines = rows ? rows : runs;
   size_t index;
-  if (!json_is_object(context) || !json_is_array(runs)) return "is no report of fovea-bench";
+  if (!json_is_object(context) || !json_is_array(lines)) return "is no report of fovea-bench";
   if (!read_context(result, context)) return "out of memory";
-  json_array_foreach(runs, index, run) {
-    const char *wrong = read_run(result, run);
+  json_array_foreach(lines, index, run) {
+    const char *wrong = rows ? read_summarised(result, run) : read_run(result, run);
     if (wrong) return wrong;
   }
   if (!result->row_count) return "holds no benchmark of attention";
-  for (size_t i = 0; i < result->row_count; ++i) summarise(&result->rows[i]);
+  for (size_t i = 0; i < result->row_count && !rows; ++i) summarise(&result->rows[i]);
   return NULL;
 }
 

@@ -1,6 +1,7 @@
 /* result.h - a report read back: rows, medians, spreads, speed-ups, shares of the peak.
  *
- * All that tables, pages and plots say is computed here, from the JSON alone. */
+ * All that tables, pages and plots say is computed here, from the JSON alone: a report with every
+ * repetition, or its summary (report/summary.h), which says the same. */
 #ifndef FV_BENCH_RESULT_H
 #define FV_BENCH_RESULT_H
 
@@ -15,7 +16,7 @@ extern "C" {
 typedef struct fv_bench_row {
   fv_bench_row_key key;
   size_t order;       /* of its first mention in the file */
-  double *seconds;    /* of each repetition, sorted */
+  double *seconds;    /* of each repetition, sorted; NULL: read from a summary */
   size_t repetitions; /* 0: it was skipped */
   double median;
   double spread;                   /* half the distance of the quartiles, as a part of the median */
@@ -60,6 +61,15 @@ double fv_bench_speedup(const fv_bench_result *result, const fv_bench_row *other
  * keys and values per second likewise. 0: not measured. */
 double fv_bench_share_of_peak(const fv_bench_result *result, const fv_bench_row *row);
 double fv_bench_share_of_read(const fv_bench_result *result, const fv_bench_row *row);
+
+/* The machine's products and sums per second that those shares are of, over all problems. */
+typedef struct fv_bench_peaks {
+  size_t count; /* of problems; 0: it was not measured */
+  double low, median, high;
+} fv_bench_peaks;
+
+/* False: out of memory. */
+bool fv_bench_result_peaks(const fv_bench_result *result, fv_bench_peaks *peaks);
 
 #ifdef __cplusplus
 }

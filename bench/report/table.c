@@ -264,14 +264,18 @@ static void print_skipped(const fv_bench_result *result, FILE *stream) {
 }
 
 void fv_bench_machine_print(const fv_bench_result *result, FILE *stream) {
-  static const char *const keys[] = {"machine",     "threads",  "isa",         "last_level_cache",
-                                     "memory",      "system",   "fovea",       "commit",
-                                     "compiler",    "blas",     "blas_core",   "torch",
-                                     "environment", "date",     "peak_gflops", "widest_peak_gflops",
-                                     "products",    "simulated"};
+  static const char *const keys[] = {"machine",     "threads", "isa",       "last_level_cache",
+                                     "memory",      "system",  "fovea",     "commit",
+                                     "compiler",    "blas",    "blas_core", "torch",
+                                     "environment", "date",    "products",  "simulated"};
   for (size_t i = 0; i < sizeof keys / sizeof *keys; ++i) {
     const char *value = fv_bench_result_context(result, keys[i]);
     if (strcmp(value, "unknown")) fprintf(stream, "%-18s %s\n", keys[i], value);
+  }
+  fv_bench_peaks peaks;
+  if (fv_bench_result_peaks(result, &peaks) && peaks.count) {
+    fprintf(stream, "%-18s %.0f (median of %zu rows, from %.0f to %.0f)\n", "peak_gflops",
+            1e-9 * peaks.median, peaks.count, 1e-9 * peaks.low, 1e-9 * peaks.high);
   }
 }
 

@@ -1,5 +1,4 @@
 /* explain.c - `fovea explain`: which kernel would run on an input, how, and why. */
-#include <argp.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -14,39 +13,28 @@
 #include "csrc/handle.h"
 #include "csrc/plan.h"
 
-enum { KEY_SCHEDULE = 256, KEY_JSON };
-
 typedef struct explain_options {
-  fv_input_options input;
+  fv_input_options input; /* first: its flags and its words are taken for it */
   bool schedule, json;
 } explain_options;
 
-static error_t parse(int key, char *value, struct argp_state *state) {
-  explain_options *options = state->input;
-  (void)value;
-  switch (key) {
-    case ARGP_KEY_INIT:
-      state->child_inputs[0] = &options->input;
-      return 0;
-    case KEY_SCHEDULE:
-      options->schedule = true;
-      return 0;
-    case KEY_JSON:
-      options->json = true;
-      return 0;
-    default:
-      return ARGP_ERR_UNKNOWN;
-  }
-}
-
-static const struct argp_option flags[] = {
-    {NULL, 0, NULL, 0, "Output:", 4},
-    {"schedule", KEY_SCHEDULE, NULL, 0,
-     "On CUDA: also what each CTA does, and how evenly they share it", 4},
-    {"json", KEY_JSON, NULL, 0, "Report as JSON", 4},
+#define AT(field) offsetof(explain_options, field)
+static const fv_flag own_flags[] = {
+    {.help = "Output:"},
+    {.name = "schedule",
+     .store = fv_flag_true,
+     .offset = AT(schedule),
+     .help = "On CUDA: also what each CTA does, and how evenly they share it",
+     .manual =
+         "Where the device shares the work by the lengths that it finds: which tiles of rows "
+         "there are, which keys of which of them each CTA takes, and by how much the CTA with "
+         "most bytes, and the one with most FLOPs, is above the mean."},
+    {.name = "json",
+     .store = fv_flag_true,
+     .offset = AT(json),
+     .help = "Report as JSON",
+     .manual = "One object, whose fields are below."},
     {0}};
-
-static const struct argp_child children[] = {{&fv_input_argp, 0, NULL, 0}, {0}};
 
 static const char help[] =
     "Prints the plan of an attention call: kernel, tiles, workspace, and the reason. Nothing is "
@@ -60,8 +48,13 @@ static const char help[] =
     "\n"
     "Exit status: 0 explained, 2 usage, 3 input missing or invalid, 4 no such device or kernel.";
 
-static const struct argp explain_argp = {flags, parse, "FILE.safetensors", help, children,
-                                         NULL,  NULL};
+const fv_flags fv_explain_flags = {.command = "fovea explain",
+                                   .operand = "FILE.safetensors",
+                                   .help = help,
+                                   .input = fv_input_flags,
+                                   .own = own_flags,
+                                   .take_word = fv_input_take_word,
+                                   .check = fv_input_check};
 
 /* What there is to say about a call. */
 typedef struct explanation {
@@ -164,9 +157,7 @@ static int explain(const explain_options *options, const fv_input *input) {
 int fv_command_explain(int argc, char **argv) {
   explain_options options = {.input = {.shapes_only = true, .window_left = -1, .window_right = -1}};
   fv_input input;
-  char name[] = "fovea explain";
-  argv[0] = name;
-  argp_parse(&explain_argp, argc, argv, 0, NULL, &options);
+  fv_flags_parse(&fv_explain_flags, argc, argv, &options);
   int code = fv_input_open(&options.input, &input);
   if (code) return code;
   code = explain(&options, &input);

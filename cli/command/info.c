@@ -1,5 +1,4 @@
 /* info.c - `fovea info`: the devices of this machine and the kernels of this build. */
-#include <argp.h>
 #include <libsmartcols.h>
 #include <stdio.h>
 
@@ -99,17 +98,16 @@ static int print_text(const device_row *rows, int count) {
 
 /* ---- The command ---- */
 
-enum { OPT_JSON = 600 };
+static const fv_flag own_flags[] = {{.name = "json",
+                                     .store = fv_flag_true,
+                                     .help = "Report as JSON",
+                                     .manual = "One object, whose fields are below."},
+                                    {0}};
 
-static const struct argp_option arguments[] = {{"json", OPT_JSON, NULL, 0, "Report as JSON", 0},
-                                               {0}};
-
-static error_t parse(int key, char *value, struct argp_state *state) {
-  (void)value;
-  if (key == ARGP_KEY_ARG) argp_error(state, "info takes no arguments");
-  if (key != OPT_JSON) return ARGP_ERR_UNKNOWN;
-  *(bool *)state->input = true;
-  return 0;
+static void refuse_word(void *options, char *word, struct argp_state *state) {
+  (void)options;
+  (void)word;
+  argp_error(state, "info takes no arguments");
 }
 
 static const char help[] =
@@ -117,13 +115,12 @@ static const char help[] =
     "\v"
     "Exit status: 0, or 5 if the output is not writable.";
 
-static const struct argp info_argp = {arguments, parse, NULL, help, NULL, NULL, NULL};
+const fv_flags fv_info_flags = {
+    .command = "fovea info", .help = help, .own = own_flags, .take_word = refuse_word};
 
 int fv_command_info(int argc, char **argv) {
   bool json = false;
-  char name[] = "fovea info";
-  argv[0] = name;
-  argp_parse(&info_argp, argc, argv, 0, NULL, &json);
+  fv_flags_parse(&fv_info_flags, argc, argv, &json);
   device_row rows[] = {{.name = "cpu", .device = FOVEA_DEVICE_CPU},
                        {.name = "reference", .device = FOVEA_DEVICE_REFERENCE},
                        {.name = "cuda", .device = FOVEA_DEVICE_CUDA}};

@@ -1,5 +1,4 @@
 /* map.c - `fovea map`: the weights of one batch row as a heat map, in a file or in the terminal. */
-#include <argp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +11,7 @@
 #include "cli/command/output_path.h"
 #include "cli/command/report.h"
 #include "cli/error.h"
+#include "cli/flag_value.h"
 #include "cli/heatmap/grid.h"
 #include "cli/heatmap/heatmap.h"
 #include "cli/heatmap/weight_bands.h"
@@ -19,7 +19,7 @@
 #include "cli/input/tokens.h"
 
 typedef struct map_options {
-  fv_input_options input;
+  fv_input_options input; /* first: its flags and its words are taken for it */
   const char *output;
   int64_t batch, head;
   bool one_head, all_heads; /* as given on the command line */
@@ -161,70 +161,74 @@ static int draw_map(const map_options *options, const fv_input *input, map_data 
 
 /* ---- The command ---- */
 
-enum { OPT_BATCH = 'b', OPT_OUTPUT = 'o', OPT_HEAD = 700, OPT_ALL, OPT_COLORS };
+static bool store_head(const fv_flag *flag, const char *text, void *place) {
+  map_options *options = place;
+  options->one_head = true;
+  return fv_parse_count(text, flag->low, flag->high, &options->head);
+}
 
-static const struct argp_option arguments[] = {
-    {NULL, 0, NULL, 0, "Picture:", 4},
-    {"batch", OPT_BATCH, "B", 0, "Batch row (default: 0)", 4},
-    {"head", OPT_HEAD, "H", 0, "Query head (default: 0)", 4},
-    {"all-heads", OPT_ALL, NULL, 0, "All heads, side by side", 4},
-    {"colors", OPT_COLORS, "head|shared|root", 0,
-     "Each head from 0 to its own largest weight (head, the default), all heads from 0 to the "
-     "largest of all (shared), or as head, by the square root, which shows faint weights (root)",
-     4},
-    {"output", OPT_OUTPUT, "FILE.png|svg|pdf", 0, "Where to draw (default: the terminal)", 4},
+static bool store_colors(const fv_flag *flag, const char *text, void *place) {
+  static const struct {
+    const char *name;
+    fv_heatmap_scale scale;
+  } scales[] = {{"head", FV_HEATMAP_SCALE_PANEL},
+                {"shared", FV_HEATMAP_SCALE_MAX},
+                {"root", FV_HEATMAP_SCALE_ROOT}};
+  (void)flag;
+  for (size_t i = 0; i < sizeof scales / sizeof *scales; ++i) {
+    if (strcmp(text, scales[i].name)) continue;
+    ((map_options *)place)->scale = scales[i].scale;
+    return true;
+  }
+  return false;
+}
+
+#define AT(field) offsetof(map_options, field)
+static const fv_flag own_flags[] = {
+    {.help = "Picture:"},
+    {.name = "batch",
+     .letter = 'b',
+     .takes = "B",
+     .store = fv_flag_number,
+     .offset = AT(batch),
+     .high = INT32_MAX,
+     .help = "Batch row (default: 0)"},
+    {.name = "head",
+     .takes = "H",
+     .store = store_head,
+     .high = INT32_MAX,
+     .valid = "a number from 0 to 2147483647",
+     .help = "Query head (default: 0)"},
+    {.name = "all-heads",
+     .store = fv_flag_true,
+     .offset = AT(all_heads),
+     .help = "All heads, side by side"},
+    {.name = "colors",
+     .takes = "head|shared|root",
+     .store = store_colors,
+     .valid = "head, shared or root",
+     .help = "Each head from 0 to its own largest weight (head, the default), all heads from 0 to "
+             "the largest of all (shared), or as head, by the square root, which shows faint "
+             "weights (root)",
+     .manual = "The largest is the darkest colour, in the terminal the lightest. With `head` it "
+               "stands in brackets beside the head's name; with `shared` heads can be compared; "
+               "with `root` what weighs a hundredth of the largest has a tenth of its colour. The "
+               "legend names the scale."},
+    {.name = "output",
+     .letter = 'o',
+     .takes = "FILE.png|svg|pdf",
+     .store = fv_flag_text,
+     .offset = AT(output),
+     .help = "Where to draw (default: the terminal)"},
     {0}};
 
-static int64_t parse_index(const char *text, const char *name, struct argp_state *state) {
-  int64_t index;
-  if (!fv_parse_count(text, 0, INT32_MAX, &index)) {
-    argp_error(state, "--%s: '%s' is not valid; write a number from 0 to %d", name, text,
-               INT32_MAX);
-  }
-  return index;
-}
-
-static fv_heatmap_scale parse_colors(const char *text, struct argp_state *state) {
-  if (!strcmp(text, "head")) return FV_HEATMAP_SCALE_PANEL;
-  if (!strcmp(text, "shared")) return FV_HEATMAP_SCALE_MAX;
-  if (!strcmp(text, "root")) return FV_HEATMAP_SCALE_ROOT;
-  argp_error(state, "--colors: '%s' is not valid; write head, shared or root", text);
-  return FV_HEATMAP_SCALE_PANEL;
-}
-
-static error_t parse(int key, char *value, struct argp_state *state) {
-  map_options *options = state->input;
-  switch (key) {
-    case ARGP_KEY_INIT:
-      state->child_inputs[0] = &options->input;
-      return 0;
-    case OPT_BATCH:
-      options->batch = parse_index(value, "batch", state);
-      return 0;
-    case OPT_HEAD:
-      options->head = parse_index(value, "head", state);
-      options->one_head = true;
-      return 0;
-    case OPT_ALL:
-      options->all_heads = true;
-      return 0;
-    case OPT_COLORS:
-      options->scale = parse_colors(value, state);
-      return 0;
-    case OPT_OUTPUT:
-      options->output = value;
-      return 0;
-    case ARGP_KEY_END:
-      if (options->one_head && options->all_heads) {
-        argp_error(state, "give either --head or --all-heads, not both");
-      }
-      return 0;
-    default:
-      return ARGP_ERR_UNKNOWN;
+static void check(const void *opaque, struct argp_state *state) {
+  const map_options *options = opaque;
+  fv_input_check(&options->input, state);
+  if (options->one_head && options->all_heads) {
+    argp_error(state, "give either --head or --all-heads, not both");
   }
 }
-
-static const struct argp_child children[] = {{&fv_input_argp, 0, NULL, 0}, {0}};
 
 static const char help[] =
     "Draws attention weights as a heat map: one row per query, one column per key."
@@ -243,8 +247,13 @@ static const char help[] =
     "Exit status: 0 drawn, 2 usage, 3 input missing or invalid, 4 no such device or kernel, 5 "
     "output not writable or out of memory, 130 interrupted.";
 
-static const struct argp map_argp = {arguments, parse, "FILE.safetensors", help, children,
-                                     NULL,      NULL};
+const fv_flags fv_map_flags = {.command = "fovea map",
+                               .operand = "FILE.safetensors",
+                               .help = help,
+                               .input = fv_input_flags,
+                               .own = own_flags,
+                               .take_word = fv_input_take_word,
+                               .check = check};
 
 static int choose_part(const map_options *options, const fv_input *input, map_data *map) {
   const fovea_tensor *q = &input->args.q;
@@ -312,12 +321,9 @@ int fv_command_map(int argc, char **argv) {
   map_options options = {.input = {.window_left = -1, .window_right = -1},
                          .scale = FV_HEATMAP_SCALE_PANEL};
   fv_input input;
-  char name[] = "fovea map";
-  argv[0] = name;
-  /* A write beyond the user's limit on the size of files is an error of the write. As a signal it
-   * would end the program without a word, and leave a temporary file. */
+  /* A terminal's map may go to a file that may not grow: an error of the write, not a signal. */
   signal(SIGXFSZ, SIG_IGN);
-  argp_parse(&map_argp, argc, argv, 0, NULL, &options);
+  fv_flags_parse(&fv_map_flags, argc, argv, &options);
   int code = fv_input_open(&options.input, &input);
   if (code) return code;
   code = map(&options, &input);

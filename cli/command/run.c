@@ -1,5 +1,4 @@
 /* run.c - `fovea run`: attention on tensors from files, timed, judged, and written if wanted. */
-#include <argp.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -240,23 +239,10 @@ static int write_output(const char *path, const fv_input *input, float used_scal
 
 /* ---- The command ---- */
 
-enum { OPT_OUTPUT = 'o', OPT_SEED = 's', OPT_JSON = 600, OPT_CHECK };
-
-static const struct argp_option arguments[] = {
-    {NULL, 0, NULL, 0, "Checking:", 4},
-    {"check", OPT_CHECK, "all|rows=N|none", 0,
-     "How many rows the reference computes to judge them (default: about as many as take it the "
-     "time of the computation, 16 at least; all if the problem is small)",
-     4},
-    {"seed", OPT_SEED, "S", 0, "Another sample of rows (default: 1)", 4},
-    {NULL, 0, NULL, 0, "Output:", 5},
-    {"output", OPT_OUTPUT, "OUT.safetensors|npy", 0,
-     "Write out and lse there; into .npy, out alone", 5},
-    {"json", OPT_JSON, NULL, 0, "Report as JSON", 5},
-    {0}};
-
-static bool parse_check(const char *text, fv_run_options *options) {
+static bool store_check(const fv_flag *flag, const char *text, void *place) {
   static const char rows[] = "rows=";
+  fv_run_options *options = place;
+  (void)flag;
   if (!strcmp(text, "all")) {
     options->check = FV_CHECK_ALL;
   } else if (!strcmp(text, "none")) {
@@ -269,36 +255,11 @@ static bool parse_check(const char *text, fv_run_options *options) {
   return true;
 }
 
-static error_t parse(int key, char *value, struct argp_state *state) {
-  fv_run_options *options = state->input;
-  switch (key) {
-    case ARGP_KEY_INIT:
-      state->child_inputs[0] = &options->input;
-      return 0;
-    case OPT_CHECK:
-      if (!parse_check(value, options)) {
-        argp_error(state, "--check: '%s' is not valid; write all, none or rows=N, N from 1 to %lld",
-                   value, (long long)INT64_MAX);
-      }
-      return 0;
-    case OPT_SEED:
-      if (!fv_parse_count(value, 0, INT64_MAX, &options->seed)) {
-        argp_error(state, "--seed: '%s' is not valid; write a number from 0 to %lld", value,
-                   (long long)INT64_MAX);
-      }
-      return 0;
-    case OPT_OUTPUT:
-      options->output = value;
-      return 0;
-    case OPT_JSON:
-      options->json = true;
-      return 0;
-    default:
-      return ARGP_ERR_UNKNOWN;
-  }
-}
-
-static const struct argp_child children[] = {{&fv_input_argp, 0, NULL, 0}, {0}};
+#define AT(field) offsetof(fv_run_options, field)
+#define FLAG(fields, ...) {__VA_ARGS__},
+static const fv_flag own_flags[] = {
+#include "cli/command/run_flags.def"
+    {0}};
 
 static const char help[] =
     "Computes attention on tensors q, k and v from files and checks the result."
@@ -326,8 +287,13 @@ static const char help[] =
     "kernel, "
     "5 output not writable or out of memory, 130 interrupted.";
 
-static const struct argp run_argp = {arguments, parse, "FILE.safetensors", help, children,
-                                     NULL,      NULL};
+const fv_flags fv_run_flags = {.command = "fovea run",
+                               .operand = "FILE.safetensors",
+                               .help = help,
+                               .input = fv_input_flags,
+                               .own = own_flags,
+                               .take_word = fv_input_take_word,
+                               .check = fv_input_check};
 
 static int run(fv_run_options *options, fv_input *input) {
   fv_run_result result = {0};
@@ -350,11 +316,9 @@ static int run(fv_run_options *options, fv_input *input) {
 int fv_command_run(int argc, char **argv) {
   fv_run_options options = {.input = {.window_left = -1, .window_right = -1}, .seed = 1};
   fv_input input;
-  options.repeat = fv_report_repeat(argc, argv); /* before argp sorts the arguments */
+  options.repeat = fv_report_repeat(argc, argv); /* before parsing sorts the arguments */
   if (!options.repeat) return fv_cli_out_of_memory();
-  char name[] = "fovea run";
-  argv[0] = name;
-  argp_parse(&run_argp, argc, argv, 0, NULL, &options);
+  fv_flags_parse(&fv_run_flags, argc, argv, &options);
   int code = fv_input_open(&options.input, &input);
   if (!code) {
     code = run(&options, &input);

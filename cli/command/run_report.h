@@ -7,12 +7,10 @@
 #include "cli/judge/row_choice.h"
 
 typedef struct fv_run_options {
-  fv_input_options input;
-  const char *output;
-  bool json;
-  fv_check check;
-  int64_t rows; /* with FV_CHECK_ROWS */
-  int64_t seed;
+  fv_input_options input; /* first: its flags and its words are taken for it */
+#define FLAG(fields, ...) fields
+#include "cli/command/run_flags.def"
+#undef FLAG
   char *repeat; /* the command line */
 } fv_run_options;
 

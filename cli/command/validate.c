@@ -3,8 +3,6 @@
  * Case i of a seed is drawn from (seed, i) alone, so that one line repeats it. Workers take cases
  * from a counter; what they find is added up in the order of cases, so a run prints the same
  * whatever the number of workers. */
-#include <argp.h>
-#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -18,7 +16,7 @@
 #include "cli/command/validate_report.h"
 #include "cli/error.h"
 #include "cli/flag_value.h"
-#include "cli/input/arguments.h"
+#include "cli/flags.h"
 
 enum { MAX_WORKERS = 64, SPECIAL_EVERY = 10 };
 
@@ -26,9 +24,9 @@ typedef struct validate_options {
   uint32_t device;
   int32_t ordinal;
   int64_t cases;
-  uint64_t seed;
+  int64_t seed; /* at least 0 */
   int64_t only; /* one case; -1: all */
-  int32_t workers;
+  int64_t workers;
   const char *filter;
   bool json;
 } validate_options;
@@ -97,20 +95,21 @@ static int64_t draw(const run *r, fovea_handle *handle, int64_t index, fv_case_k
                     fv_case *c) {
   const validate_options *o = r->options;
   if (kind == FV_CASE_MERGE || kind == FV_CASE_APPEND) {
-    snprintf(c->text, sizeof c->text, "case %lld of seed %llu: %s", (long long)index,
-             (unsigned long long)o->seed, kind == FV_CASE_MERGE ? "merge" : "append");
+    snprintf(c->text, sizeof c->text, "case %lld of seed %lld: %s", (long long)index,
+             (long long)o->seed, kind == FV_CASE_MERGE ? "merge" : "append");
     return 0;
   }
   if (r->limited) {
-    return fv_case_draw_supported(o->seed, (uint64_t)index, handle, r->totals.features, c);
+    return fv_case_draw_supported((uint64_t)o->seed, (uint64_t)index, handle, r->totals.features,
+                                  c);
   }
-  fv_case_draw(o->seed, (uint64_t)index, c);
+  fv_case_draw((uint64_t)o->seed, (uint64_t)index, c);
   return 0;
 }
 
 static void call(const run *r, fovea_handle *const *handles, int64_t index, fv_case_kind kind,
                  fv_case *c, fv_case_result *result) {
-  fv_random random = fv_random_for(~r->options->seed, (uint64_t)index);
+  fv_random random = fv_random_for(~(uint64_t)r->options->seed, (uint64_t)index);
   fovea_handle *one = handles[fv_random_between(&random, 0, FV_CASE_HANDLES - 1)];
   switch (kind) {
     case FV_CASE_MERGE:
@@ -161,7 +160,7 @@ static void *work(void *context) {
 static int run_all(run *r) {
   pthread_t threads[MAX_WORKERS];
   int started = 0, code = FV_EXIT_OK;
-  int workers = r->options->only >= 0 ? 1 : r->options->workers;
+  int workers = r->options->only >= 0 ? 1 : (int)r->options->workers;
   while (started < workers && !pthread_create(&threads[started], NULL, work, r)) ++started;
   if (!started) return (int)(intptr_t)work(r);
   for (int i = 0; i < started; ++i) {
@@ -175,73 +174,74 @@ static int run_all(run *r) {
 
 /* ---- The command ---- */
 
-enum {
-  OPT_CASES = 'n',
-  OPT_SEED = 's',
-  OPT_FILTER = 'f',
-  OPT_DEVICE = 'd',
-  OPT_THREADS = 't',
-  OPT_CASE = 800,
-  OPT_JSON
-};
-
-static const struct argp_option arguments[] = {
-    {"device", OPT_DEVICE, "auto|cpu|reference|cuda[:N]", 0, "What to judge (default: auto)", 0},
-    {"cases", OPT_CASES, "N", 0, "How many problems (default: 2000)", 0},
-    {"seed", OPT_SEED, "S", 0, "Other problems (default: 1)", 0},
-    {"filter", OPT_FILTER, "TEXT", 0, "Only cases whose description contains TEXT, as 'k=e4m3'", 0},
-    {"case", OPT_CASE, "I", 0, "Only case I of the seed", 0},
-    {"threads", OPT_THREADS, "T", 0, "Cases at a time (default: one per processor)", 0},
-    {"json", OPT_JSON, NULL, 0, "Report as JSON", 0},
-    {0}};
-
-static int64_t parse_number(const char *text, const char *name, int64_t low, int64_t high,
-                            struct argp_state *state) {
-  char *end;
-  errno = 0;
-  long long value = strtoll(text, &end, 10);
-  if (end == text || *end || errno || value < low || value > high) {
-    argp_error(state, "--%s: '%s' is not valid; write a number from %lld to %lld", name, text,
-               (long long)low, (long long)high);
-  }
-  return value;
+static bool store_device(const fv_flag *flag, const char *text, void *place) {
+  validate_options *o = place;
+  (void)flag;
+  return fv_parse_device(text, &o->device, &o->ordinal);
 }
 
-static error_t parse(int key, char *value, struct argp_state *state) {
-  validate_options *o = state->input;
-  switch (key) {
-    case OPT_DEVICE:
-      if (!fv_parse_device(value, &o->device, &o->ordinal)) {
-        argp_error(state, "--device: '%s' is not valid; write auto, cpu, reference or cuda[:N]",
-                   value);
-      }
-      return 0;
-    case OPT_CASES:
-      o->cases = parse_number(value, "cases", 1, INT64_MAX, state);
-      return 0;
-    case OPT_SEED:
-      o->seed = (uint64_t)parse_number(value, "seed", 0, INT64_MAX, state);
-      return 0;
-    case OPT_FILTER:
-      o->filter = value;
-      return 0;
-    case OPT_CASE:
-      o->only = parse_number(value, "case", 0, INT64_MAX, state);
-      o->cases = 1;
-      return 0;
-    case OPT_THREADS:
-      o->workers = (int32_t)parse_number(value, "threads", 1, 4096, state);
-      if (o->workers > MAX_WORKERS) o->workers = MAX_WORKERS;
-      return 0;
-    case OPT_JSON:
-      o->json = true;
-      return 0;
-    case ARGP_KEY_ARG:
-      argp_error(state, "validate takes no files; '%s' is one too many", value);
-      return 0;
-    default:
-      return ARGP_ERR_UNKNOWN;
-  }
+static bool store_case(const fv_flag *flag, const char *text, void *place) {
+  validate_options *o = place;
+  o->cases = 1;
+  return fv_parse_count(text, flag->low, flag->high, &o->only);
+}
+
+#define AT(field) offsetof(validate_options, field)
+static const fv_flag own_flags[] = {
+    {.name = "device",
+     .letter = 'd',
+     .takes = "auto|cpu|reference|cuda[:N]",
+     .store = store_device,
+     .valid = "auto, cpu, reference or cuda[:N]",
+     .help = "What to judge (default: auto)"},
+    {.name = "cases",
+     .letter = 'n',
+     .takes = "N",
+     .store = fv_flag_number,
+     .offset = AT(cases),
+     .low = 1,
+     .high = INT64_MAX,
+     .help = "How many problems (default: 2000)"},
+    {.name = "seed",
+     .letter = 's',
+     .takes = "S",
+     .store = fv_flag_number,
+     .offset = AT(seed),
+     .high = INT64_MAX,
+     .help = "Other problems (default: 1)",
+     .manual = "The same seed draws the same ones."},
+    {.name = "filter",
+     .letter = 'f',
+     .takes = "TEXT",
+     .store = fv_flag_text,
+     .offset = AT(filter),
+     .help = "Only cases whose description contains TEXT, as 'k=e4m3'"},
+    {.name = "case",
+     .takes = "I",
+     .store = store_case,
+     .high = INT64_MAX,
+     .valid = "a number from 0 to 9223372036854775807",
+     .help = "Only case I of the seed",
+     .manual = "What repeats a failure."},
+    {.name = "threads",
+     .letter = 't',
+     .takes = "T",
+     .store = fv_flag_number,
+     .offset = AT(workers),
+     .low = 1,
+     .high = 4096,
+     .help = "Cases at a time (default: one per processor)",
+     .manual = "What is printed does not depend on it."},
+    {.name = "json",
+     .store = fv_flag_true,
+     .offset = AT(json),
+     .help = "Report as JSON",
+     .manual = "One object, whose fields are below."},
+    {0}};
+
+static void refuse_word(void *options, char *word, struct argp_state *state) {
+  (void)options;
+  argp_error(state, "validate takes no files; '%s' is one too many", word);
 }
 
 static const char help[] =
@@ -262,7 +262,8 @@ static const char help[] =
     "\n"
     "Exit status: 0 right, 1 wrong, 2 usage, 4 no such device, 5 out of memory, 130 interrupted.";
 
-static const struct argp validate_argp = {arguments, parse, NULL, help, NULL, NULL, NULL};
+const fv_flags fv_validate_flags = {
+    .command = "fovea validate", .help = help, .own = own_flags, .take_word = refuse_word};
 
 static void find_features(run *r, fovea_handle *handle) {
   fv_totals *t = &r->totals;
@@ -299,11 +300,10 @@ static int look_at_device(const validate_options *o, run *r, fovea_support *supp
 int fv_command_validate(int argc, char **argv) {
   validate_options options = {.cases = 2000, .seed = 1, .only = -1};
   fovea_support support;
-  char name[] = "fovea validate";
   long processors = sysconf(_SC_NPROCESSORS_ONLN);
-  options.workers = processors < 1 ? 1 : processors > MAX_WORKERS ? MAX_WORKERS : (int)processors;
-  argv[0] = name;
-  argp_parse(&validate_argp, argc, argv, 0, NULL, &options);
+  options.workers = processors < 1 ? 1 : processors;
+  fv_flags_parse(&fv_validate_flags, argc, argv, &options);
+  if (options.workers > MAX_WORKERS) options.workers = MAX_WORKERS;
   static run r;
   int code = look_at_device(&options, &r, &support);
   if (code) return code;
@@ -318,7 +318,7 @@ int fv_command_validate(int argc, char **argv) {
   if (code) return code;
   const fv_validation found = {.device = fv_device_name(options.device),
                                .kernel = support.kernel,
-                               .seed = options.seed,
+                               .seed = (uint64_t)options.seed,
                                .seconds = now() - start,
                                .interrupted = interrupted,
                                .held_to_coverage = options.cases >= FV_COVERAGE_CASES &&

@@ -75,8 +75,8 @@ size_t fv_heatmap_most_cells(size_t panels);
 
 /* Writes the map to `path` in the format its extension names (.png, .svg or .pdf, in any case).
  *
- * The picture is finished in memory, written next to `path` under a temporary name and renamed. So
- * a reader sees the old file or the whole new one, and a failure leaves nothing behind. A path that
+ * The picture is finished in memory and written by files/atomic_file.h: a reader sees the old file
+ * or the whole new one, and a failure or a signal leaves nothing behind. A path that
  * exists and is not a regular file is refused.
  *
  * Weights outside 0..top have a colour of their own, as have NaN and keys that are not seen; a line

@@ -1,13 +1,15 @@
-/* arguments.h - the options that run, map and explain share. */
+/* arguments.h - what run, map and explain have in common on the command line. Their options begin
+ * with an fv_input_options. */
 #ifndef FV_INPUT_ARGUMENTS_H
 #define FV_INPUT_ARGUMENTS_H
 
-#include <argp.h>
-
-#include "cli/flag_value.h"
+#include "cli/flags.h"
 #include "cli/input/attention_input.h"
 
-/* To be a child of a command's parser; its input is an fv_input_options. */
-extern const struct argp fv_input_argp;
+extern const fv_flag fv_input_flags[];
+
+/* As fv_flags has them: FILE; and that there is one, or all of --q, --k and --v. */
+void fv_input_take_word(void *options, char *word, struct argp_state *state);
+void fv_input_check(const void *options, struct argp_state *state);
 
 #endif /* FV_INPUT_ARGUMENTS_H */

@@ -10,17 +10,11 @@
 
 /* As given on the command line; `has_` says whether it was. */
 typedef struct fv_input_options {
-  const char *file;         /* FILE.safetensors, or the three below */
-  const char *q, *k, *v;    /* .npy files */
-  const char *layout;       /* "bhsd", "bshd" or NULL */
-  uint32_t device;          /* fovea_device */
-  int32_t ordinal, threads; /* 0: default */
-  uint32_t dtype;           /* FOVEA_NONE: the file's */
-  bool shapes_only;         /* nothing is read but headers; addresses stand for tensors */
-  bool has_causal, has_window, has_scale, has_softcap;
-  uint32_t alignment;                /* with has_causal */
-  int32_t window_left, window_right; /* -1: no limit */
-  float scale, softcap;
+  const char *file; /* FILE.safetensors, or q, k and v */
+  bool shapes_only; /* nothing is read but headers; addresses stand for tensors */
+#define FLAG(fields, ...) fields
+#include "cli/input/arguments.def"
+#undef FLAG
 } fv_input_options;
 
 typedef struct fv_input {

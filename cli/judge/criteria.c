@@ -47,16 +47,14 @@ static format weights_format(uint32_t dtype) {
 
 /* ---- Ratios ---- */
 
-void fv_verdict_note(fv_verdict *verdict, fv_criterion criterion, double error, double bound,
-                     const char *tensor, const int64_t index[4], double got, double expected) {
+void fv_verdict_note(fv_verdict *verdict, const fv_bad_element *at, double error, double bound) {
   double ratio = error == 0 ? 0 : error / bound;
-  verdict->applies[criterion] = true;
+  verdict->applies[at->criterion] = true;
   if (isnan(ratio)) ratio = INFINITY; /* a NaN is never right */
-  if (ratio > verdict->worst[criterion]) verdict->worst[criterion] = ratio;
+  if (ratio > verdict->worst[at->criterion]) verdict->worst[at->criterion] = ratio;
   if (ratio > 1 && !verdict->first_bad.any) {
-    verdict->first_bad = (fv_bad_element){
-        .any = true, .criterion = criterion, .tensor = tensor, .got = got, .expected = expected};
-    memcpy(verdict->first_bad.index, index, sizeof verdict->first_bad.index);
+    verdict->first_bad = *at;
+    verdict->first_bad.any = true;
   }
 }
 
@@ -121,9 +119,24 @@ typedef struct element {
   int64_t index[4];
 } element;
 
+static void note_error(judge *j, fv_criterion criterion, const element *e, double error,
+                       double bound) {
+  fv_bad_element at = {
+      .criterion = criterion, .tensor = "out", .got = e->got, .expected = e->expected};
+  memcpy(at.index, e->index, sizeof at.index);
+  fv_verdict_note(j->verdict, &at, error, bound);
+}
+
 static void note(judge *j, fv_criterion criterion, const element *e, double bound) {
-  fv_verdict_note(j->verdict, criterion, fabs(e->got - e->expected), bound, "out", e->index, e->got,
-                  e->expected);
+  note_error(j, criterion, e, fabs(e->got - e->expected), bound);
+}
+
+/* The square root of a sum of squared errors, of out from `index` on. */
+static void note_norm(judge *j, fv_criterion criterion, const int64_t index[4], double error,
+                      double bound) {
+  element e = {.got = error};
+  memcpy(e.index, index, sizeof e.index);
+  note_error(j, criterion, &e, error, bound);
 }
 
 /* Infinities and NaN must be where the reference has them. Values beyond the type's largest become
@@ -143,7 +156,7 @@ static bool compare_class(judge *j, element *e, double allowed) {
   }
   if (isfinite(e->got) && isfinite(e->expected)) return true;
   bool same = isnan(e->got) ? isnan(e->expected) : e->got == e->expected;
-  fv_verdict_note(j->verdict, FV_C1, same ? 0 : INFINITY, 1, "out", e->index, e->got, e->expected);
+  note_error(j, FV_C1, e, same ? 0 : INFINITY, 1);
   return false;
 }
 
@@ -154,8 +167,7 @@ static void judge_f32_error(judge *j, const element *e, double size) {
   if (j->problem->args.out.dtype != FOVEA_F32) {
     error -= j->out.roundoff * (size + e->f32) + j->out.underflow * fabs(e->scale);
   }
-  fv_verdict_note(j->verdict, FV_C5, fmax(error, 0), e->f32 + e->underflow, "out", e->index, e->got,
-                  e->expected);
+  note_error(j, FV_C5, e, fmax(error, 0), e->f32 + e->underflow);
 }
 
 /* C10: how far outside the hull. An output that saturates does so at its type's largest. */
@@ -171,9 +183,9 @@ static void judge_hull(judge *j, int64_t d, const element *e) {
     high = fmin(fmax(high, -largest), largest);
   }
   double outside = fmax(0, fmax(low - e->got, e->got - high));
-  fv_verdict_note(j->verdict, FV_C10, outside,
-                  mean + j->out.roundoff * (size + mean) + e->underflow, "out", e->index, e->got,
-                  e->got < low ? low : high);
+  element nearest = *e;
+  nearest.expected = e->got < low ? low : high;
+  note_error(j, FV_C10, &nearest, outside, mean + j->out.roundoff * (size + mean) + e->underflow);
 }
 
 static void judge_element(judge *j, int64_t d, element *e, norms *row) {
@@ -242,8 +254,7 @@ static void judge_out(judge *j, const fv_sequence *s, int64_t i, int64_t head) {
     judge_element(j, d, &e, &row);
   }
   if (j->problem->dim_v >= 64 && row.elements) {
-    fv_verdict_note(j->verdict, FV_C2, sqrt(row.error), norm_bound(j, &row, 1.5, underflow), "out",
-                    e.index, sqrt(row.error), 0);
+    note_norm(j, FV_C2, e.index, sqrt(row.error), norm_bound(j, &row, 1.5, underflow));
   }
   add_norms(&j->tensor, &row);
   j->verdict->compared += j->problem->dim_v;
@@ -252,17 +263,20 @@ static void judge_out(judge *j, const fv_sequence *s, int64_t i, int64_t head) {
 static void judge_lse(judge *j, const fv_sequence *s, int64_t i, int64_t head) {
   const fovea_tensor *lse = &j->problem->args.lse;
   const fovea_tensor *file = j->options->expected_lse;
-  int64_t index[4] = {s->q_batch, s->q_begin + i, head, 0};
+  int64_t outer = s->q_batch, inner = s->q_begin + i;
   if (!lse->dtype || (j->by_bounds && !file)) return;
-  double got = fv_load(FOVEA_F32, lse->data, fv_row_offset(lse, index[0], index[1], head));
+  double got = fv_load(FOVEA_F32, lse->data, fv_row_offset(lse, outer, inner, head));
   double expected = j->row.lse;
-  if (file)
-    expected = fv_load(FOVEA_F32, file->data, fv_row_offset(file, index[0], index[1], head));
+  if (file) expected = fv_load(FOVEA_F32, file->data, fv_row_offset(file, outer, inner, head));
   bool same = isnan(expected) ? isnan(got) : got == expected;
   double bound = j->f32 + 4 * u32 * fabs(expected);
   if (!isfinite(expected) || !isfinite(got)) bound = 1;
-  fv_verdict_note(j->verdict, FV_C4, same ? 0 : fabs(got - expected), bound, "lse", index, got,
-                  expected);
+  const fv_bad_element at = {.criterion = FV_C4,
+                             .tensor = "lse",
+                             .index = {outer, inner, head, 0},
+                             .got = got,
+                             .expected = expected};
+  fv_verdict_note(j->verdict, &at, same ? 0 : fabs(got - expected), bound);
   ++j->verdict->compared;
 }
 
@@ -293,12 +307,10 @@ static void judge_tensor(judge *j) {
   const int64_t nowhere[4] = {0, 0, 0, 0};
   if (n->elements >= 4096) {
     double underflow = j->out.underflow;
-    fv_verdict_note(j->verdict, FV_C3, sqrt(n->error), norm_bound(j, n, 0.8, underflow), "out",
-                    nowhere, sqrt(n->error), 0);
+    note_norm(j, FV_C3, nowhere, sqrt(n->error), norm_bound(j, n, 0.8, underflow));
   }
   if (j->options->weights_dtype == FOVEA_E4M3 && n->elements) {
-    fv_verdict_note(j->verdict, FV_C6, sqrt(n->error), 0.04 * sqrt(n->output), "out", nowhere,
-                    sqrt(n->error), 0);
+    note_norm(j, FV_C6, nowhere, sqrt(n->error), 0.04 * sqrt(n->output));
   }
 }
 

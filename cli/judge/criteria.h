@@ -144,9 +144,10 @@ void fv_judge_attention(const fv_problem *problem, const fv_judge_options *optio
 /* Adds b to a: the larger ratios, the sums, the first bad element that any has. */
 void fv_verdict_add(fv_verdict *a, const fv_verdict *b);
 
-/* Notes one error against its bound, for checks of other functions. */
-void fv_verdict_note(fv_verdict *verdict, fv_criterion criterion, double error, double bound,
-                     const char *tensor, const int64_t index[4], double got, double expected);
+/* Notes one error against its bound, for checks of other functions. `at` says where it is and by
+ * which criterion it is judged; beyond the bound, it becomes the first bad element unless there is
+ * one. */
+void fv_verdict_note(fv_verdict *verdict, const fv_bad_element *at, double error, double bound);
 
 /* The largest difference between elements of two tensors of one shape; NaN if one has a NaN. */
 double fv_largest_difference(const fovea_tensor *a, const fovea_tensor *b);

@@ -117,10 +117,13 @@ static void draw_queries(fv_sketch *s) {
   }
   uint32_t q_dtype = draw_dtype(s, FV_FEATURE_Q_F32, 4);
   uint32_t out_dtype = draw_dtype(s, FV_FEATURE_OUT_F32, 4);
-  fv_sketch_tensor(s, &a->q, q_dtype, batch, rows, s->heads_q, s->dim, FV_SKETCH_NOTHING);
-  fv_sketch_tensor(s, &a->out, out_dtype, batch, rows, s->heads_q, s->dim_v, FV_SKETCH_CANARY);
+  const int64_t of_q[4] = {batch, rows, s->heads_q, s->dim};
+  const int64_t of_out[4] = {batch, rows, s->heads_q, s->dim_v};
+  const int64_t of_lse[4] = {batch, rows, s->heads_q, 1};
+  fv_sketch_tensor(s, &a->q, q_dtype, of_q, FV_SKETCH_NOTHING);
+  fv_sketch_tensor(s, &a->out, out_dtype, of_out, FV_SKETCH_CANARY);
   if (!fv_sketch_wish(s, FV_FEATURE_NO_LSE, 10)) {
-    fv_sketch_tensor(s, &a->lse, FOVEA_F32, batch, rows, s->heads_q, 1, FV_SKETCH_CANARY);
+    fv_sketch_tensor(s, &a->lse, FOVEA_F32, of_lse, FV_SKETCH_CANARY);
   }
 }
 
@@ -148,8 +151,10 @@ static void draw_caches(fv_sketch *s, int64_t outer, int64_t inner) {
     return;
   }
   uint32_t v_dtype = draw_dtype(s, FV_FEATURE_V_F32, 6);
-  fv_sketch_tensor(s, &a->k, k_dtype, outer, inner, s->heads_kv, s->dim, FV_SKETCH_NOTHING);
-  fv_sketch_tensor(s, &a->v, v_dtype, outer, inner, s->heads_kv, s->dim_v, FV_SKETCH_NOTHING);
+  const int64_t of_k[4] = {outer, inner, s->heads_kv, s->dim};
+  const int64_t of_v[4] = {outer, inner, s->heads_kv, s->dim_v};
+  fv_sketch_tensor(s, &a->k, k_dtype, of_k, FV_SKETCH_NOTHING);
+  fv_sketch_tensor(s, &a->v, v_dtype, of_v, FV_SKETCH_NOTHING);
 }
 
 /* A random order of the pages [0, count). */
@@ -288,10 +293,10 @@ static void draw_scale(fv_sketch *s, const fovea_tensor *of, fovea_tensor *scale
   static const int64_t divisors[] = {1, 1, 2, 4, 8};
   int64_t dim = of->shape[3], blocks = divisors[fv_random_between(s->random, 0, 4)];
   if (fv_random_percent(s->random, 20)) blocks = dim;
-  int64_t shape[3];
+  int64_t shape[4] = {0, 0, 0, blocks};
   for (int d = 0; d < 3; ++d) shape[d] = fv_random_percent(s->random, 50) ? of->shape[d] : 1;
   uint32_t dtype = fv_random_percent(s->random, 50) ? FOVEA_F32 : FOVEA_F16;
-  fv_sketch_tensor(s, scale, dtype, shape[0], shape[1], shape[2], blocks, 0);
+  fv_sketch_tensor(s, scale, dtype, shape, 0);
   float low = of->dtype == FOVEA_I8 ? 0.01f : 0.5f;
   int64_t count = fv_sketch_span(scale);
   for (int64_t i = 0; scale->data && i < count; ++i) {

@@ -52,7 +52,7 @@ static void draw_grid(fv_sketch *s, fovea_tensor *t, uint32_t dtype, bool whole)
     if (fv_random_percent(s->random, 30)) shape[d] = 1;
   }
   if (free_extents && shape[1] > 3) --shape[1]; /* some row lies outside */
-  fv_sketch_tensor(s, t, dtype, shape[0], shape[1], shape[2], shape[3], 0);
+  fv_sketch_tensor(s, t, dtype, shape, 0);
 }
 
 static void draw_mask(fv_sketch *s) {

@@ -53,10 +53,11 @@ int64_t fv_sketch_span(const fovea_tensor *t) {
   return last + 1;
 }
 
-void fv_sketch_tensor(fv_sketch *s, fovea_tensor *t, uint32_t dtype, int64_t d0, int64_t d1,
-                      int64_t d2, int64_t d3, int fill) {
-  *t = (fovea_tensor){.shape = {d0, d1, d2, d3}, .dtype = dtype};
-  fv_sketch_strides(s, t, d3);
+void fv_sketch_tensor(fv_sketch *s, fovea_tensor *t, uint32_t dtype, const int64_t shape[4],
+                      int fill) {
+  *t = (fovea_tensor){.dtype = dtype};
+  memcpy(t->shape, shape, sizeof t->shape);
+  fv_sketch_strides(s, t, shape[3]);
   int64_t offset = fv_random_between(s->random, 0, 3);
   char *data = fv_sketch_allocate(
       s->c, (size_t)((fv_sketch_span(t) + offset + 8) * fv_dtype_bytes(dtype)), fill);

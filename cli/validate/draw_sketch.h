@@ -53,8 +53,9 @@ float *fv_sketch_floats(fv_sketch *s, int64_t count, float low, float high);
 /* A view with its first three dimensions in random order in memory and random gaps. block is how
  * many elements a row takes, at least shape[3]. */
 void fv_sketch_strides(fv_sketch *s, fovea_tensor *t, int64_t block);
-void fv_sketch_tensor(fv_sketch *s, fovea_tensor *t, uint32_t dtype, int64_t d0, int64_t d1,
-                      int64_t d2, int64_t d3, int fill);
+/* Such a view of memory of its own, every byte `fill`. */
+void fv_sketch_tensor(fv_sketch *s, fovea_tensor *t, uint32_t dtype, const int64_t shape[4],
+                      int fill);
 
 /* Elements from the first to the last. */
 int64_t fv_sketch_span(const fovea_tensor *t);

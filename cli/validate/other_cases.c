@@ -71,20 +71,26 @@ static void judge_merge(const merge_case *m, fv_verdict *verdict) {
   for (int64_t r = 0; r < m->rows; ++r) {
     double size, lse = 0;
     for (int64_t d = 0; d < m->dim; ++d) {
-      int64_t index[4] = {0, r, 0, d};
       double expected = merged_value(m, r, d, &size, &lse);
       double got = fv_load(m->dtype, m->out[m->count], r * m->dim + d);
       double error = fabs(got - expected);
       if (m->dtype != FOVEA_F32)
         error = fmax(0, error - rounding * fabs(expected) * (1 + u32) - 0x1p-25);
-      fv_verdict_note(verdict, FV_C5, error, 8 * 41 * u32 * size, "merged out", index, got,
-                      expected);
+      const fv_bad_element at = {.criterion = FV_C5,
+                                 .tensor = "merged out",
+                                 .index = {0, r, 0, d},
+                                 .got = got,
+                                 .expected = expected};
+      fv_verdict_note(verdict, &at, error, 8 * 41 * u32 * size);
     }
-    int64_t index[4] = {0, r, 0, 0};
     double got = m->lse[m->count][r];
     double error = got == lse ? 0 : fabs(got - lse);
-    fv_verdict_note(verdict, FV_C4, error, u32 * (8 + 4 * fabs(lse)), "merged lse", index, got,
-                    lse);
+    const fv_bad_element at = {.criterion = FV_C4,
+                               .tensor = "merged lse",
+                               .index = {0, r, 0, 0},
+                               .got = got,
+                               .expected = lse};
+    fv_verdict_note(verdict, &at, error, u32 * (8 + 4 * fabs(lse)));
     verdict->compared += m->dim + 1;
   }
 }
@@ -143,10 +149,13 @@ static void judge_weights(const fv_problem *p, const fv_sequence *s, int64_t row
     }
   }
   for (int64_t d = 0; d < p->dim_v; ++d) {
-    int64_t index[4] = {s->index, row, head, d};
     double bound = 2 * u32 * expected.magnitude[d] + 0x1p-149 * expected.spread[d];
-    fv_verdict_note(verdict, FV_C5, fabs(sum[d] - expected.out[d]), bound, "weights", index, sum[d],
-                    expected.out[d]);
+    const fv_bad_element at = {.criterion = FV_C5,
+                               .tensor = "weights",
+                               .index = {s->index, row, head, d},
+                               .got = sum[d],
+                               .expected = expected.out[d]};
+    fv_verdict_note(verdict, &at, fabs(sum[d] - expected.out[d]), bound);
   }
   verdict->compared += p->dim_v;
 }
@@ -330,10 +339,13 @@ void fv_run_append_case(fovea_handle *handle, uint32_t last_type, fv_random *ran
   if (status != FOVEA_OK) fv_case_fail_call(result, "fovea_kv_append", status);
   result->digest = fv_digest_add(FV_DIGEST_START, a->cache, sizeof a->cache);
   for (size_t i = 0; i < sizeof a->cache && status == FOVEA_OK; ++i) {
-    int64_t index[4] = {0, 0, 0, (int64_t)i};
     double error = a->cache[i] == a->expected[i] ? 0 : 1;
-    fv_verdict_note(&result->verdict, FV_C9, error, 0, "cache byte", index, a->cache[i],
-                    a->expected[i]);
+    const fv_bad_element at = {.criterion = FV_C9,
+                               .tensor = "cache byte",
+                               .index = {0, 0, 0, (int64_t)i},
+                               .got = a->cache[i],
+                               .expected = a->expected[i]};
+    fv_verdict_note(&result->verdict, &at, error, 0);
     ++result->verdict.compared;
   }
   free(a);

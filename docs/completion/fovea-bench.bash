@@ -10,14 +10,14 @@ _fovea_bench() {
       mapfile -t COMPREPLY < <(compgen -W 'cpu cuda' -- "$current")
       return ;;
     --filter | --threads | --repetitions | -f | -t | -r) return ;;
-    --output | -o | table | page | plot)
+    --output | -o | table | summary | page | plot)
       mapfile -t COMPREPLY < <(compgen -f -- "$current")
       return ;;
   esac
   case $current in
     -*) mapfile -t COMPREPLY < <(compgen -W "$options" -- "$current") ;;
     *) if [ "$COMP_CWORD" = 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W 'list table page plot' -- "$current")
+        mapfile -t COMPREPLY < <(compgen -W 'list table summary page plot' -- "$current")
       else
         mapfile -t COMPREPLY < <(compgen -f -- "$current")
       fi ;;

@@ -50,6 +50,29 @@ TEST(BenchPlot, PackedAndPagedBatchesHavePicturesAndMixedOnesNone) {
   EXPECT_NE(text_of(folder.file("paged-f32-group4-time.svg")).find("</svg>"), std::string::npos);
 }
 
+TEST(BenchPlot, APageShowsAtMostSixOfTheLastDtypeAndTheLargestGroup) {
+  const char *work = ", \"flops\": 4e9, \"bytes\": 1e9";
+  ReportText rows = served_report();
+  std::string name = prefill("fovea", 128);
+  name.replace(name.find("/f32/"), 5, "/bf16/");
+  rows.row(name, {1}, work);
+  name.replace(name.find("heads:1:1"), 9, "heads:2:1");
+  rows.row(name, {1}, work);
+  Report report(rows);
+  fv_bench_picture shown[FV_BENCH_PICTURES_SHOWN];
+  std::vector<std::string> names;
+  int count = fv_bench_plot_shown(*report, shown);
+  for (int i = 0; i < count; ++i) {
+    char text[FV_BENCH_PICTURE_NAME];
+    fv_bench_plot_name(&shown[i], text);
+    names.push_back(text);
+  }
+  std::vector<std::string> expected = {"decode-f32-group4-time",    "decode-f32-group4-speedup",
+                                       "packed-f32-group4-speedup", "paged-f32-group4-speedup",
+                                       "prefill-bf16-group2-time",  "prefill-bf16-group2-speedup"};
+  EXPECT_EQ(names, expected);
+}
+
 TEST(BenchPlot, RowsOfTheMachineAloneMakeNoPicture) {
   ReportText rows;
   rows.row(prefill("peak", 128), {1}).row(decode("read", 1024), {1}).row(decode("peak", 1024), {1});

@@ -45,7 +45,7 @@ TEST(BenchProgram, WritesWhatGoogleBenchmarkWrites) {
   ASSERT_TRUE(report);
   json_t *context = json_object_get(report.get(), "context");
   for (const char *key : {"date", "machine", "threads", "isa", "compiler", "commit", "fovea",
-                          "command", "grid", "blas", "peak_gflops", "system", "memory"}) {
+                          "command", "grid", "blas", "system", "memory"}) {
     EXPECT_TRUE(json_is_string(json_object_get(context, key))) << key;
   }
   std::map<std::string, std::set<json_int_t>> repetitions;
@@ -119,7 +119,7 @@ TEST(BenchProgram, ShowsAReportAsTableAndPageAndPictures) {
   Ran page = bench("page " + path + " ../here");
   EXPECT_EQ(page.code, 0);
   EXPECT_EQ(page.out.rfind("# Performance\n", 0), 0u) << page.out;
-  EXPECT_NE(page.out.find("(../here/prefill-f32-time.png)"), std::string::npos) << page.out;
+  EXPECT_NE(page.out.find("(../here/prefill-f32-time.svg)"), std::string::npos) << page.out;
   EXPECT_NE(page.out.find("Test Processor, 2 threads"), std::string::npos) << page.out;
   EXPECT_EQ(page.out.find("Packed, paged and mixed"), std::string::npos) << page.out;
   EXPECT_EQ(bench("plot " + path + " " + folder.path()).code, 0);
@@ -129,6 +129,38 @@ TEST(BenchProgram, ShowsAReportAsTableAndPageAndPictures) {
   page = bench("page " + path + " ../here");
   EXPECT_NE(page.out.find("Packed, paged and mixed"), std::string::npos) << page.out;
   EXPECT_NE(page.out.find("### mixed batch f32"), std::string::npos) << page.out;
+}
+
+TEST(BenchProgram, ASummaryMakesTheSameTableAndPageAndLeavesOutRepetitions) {
+  Folder folder;
+  std::string path = folder.file("report.json"), summary = folder.file("summary.json");
+  served_report().write(path);
+  ASSERT_EQ(bench("summary " + path + " >" + summary).code, 0);
+  for (const char *how : {"table ", "summary ", "page "}) {
+    const std::string more = strcmp(how, "page ") ? "" : " ../here";
+    Ran full = bench(how + path + more), small = bench(how + summary + more);
+    EXPECT_EQ(full.code, 0) << full.out;
+    EXPECT_EQ(small.out, full.out) << how;
+  }
+  std::unique_ptr<json_t, Release> read(json_load_file(summary.c_str(), 0, nullptr));
+  ASSERT_TRUE(read);
+  json_t *rows = json_object_get(read.get(), "rows");
+  json_t *columns = json_object_get(read.get(), "columns");
+  EXPECT_EQ(json_array_size(rows), 21u);
+  EXPECT_EQ(json_array_size(json_array_get(rows, 0)), json_array_size(columns));
+  EXPECT_EQ(bench("table " + folder.path()).code, 3);
+}
+
+TEST(BenchProgram, ThePeakThatIsNamedIsTheOneThatSharesAreOf) {
+  Folder folder;
+  ReportText text;
+  text.row(prefill("fovea", 128), {1, 1, 1}, ", \"flops\": 4e9")
+      .row(prefill("peak", 128), {2, 2, 2}, ", \"flops\": 16e9")
+      .write(folder.file("report.json"));
+  Ran ran = bench("table " + folder.file("report.json"));
+  EXPECT_NE(ran.out.find("peak_gflops        8000 (median of 1 rows"), std::string::npos)
+      << ran.out;
+  EXPECT_NE(ran.out.find("4000.0     50 %"), std::string::npos) << ran.out;
 }
 
 #if defined(FOVEA_BENCH_SIMGPU)
@@ -200,7 +232,7 @@ TEST(BenchProgram, RefusesArgumentsItDoesNotKnow) {
   for (const char *arguments :
        {"--repetitions 8", "--repetitions 100", "--repetitions nine", "--threads 0", "--threads 2x",
         "--unknown", "--device gpu", "dance", "table", "table a b", "page a", "plot a b c",
-        "list a", "--quick --filter no-such-problem"}) {
+        "summary", "list a", "--quick --filter no-such-problem"}) {
     EXPECT_EQ(bench(arguments).code, 2) << arguments;
   }
 }
@@ -210,7 +242,7 @@ TEST(BenchProgram, HelpTeachesItsCommands) {
   EXPECT_EQ(ran.code, 0);
   for (const char *word :
        {"--quick", "--full", "--device", "--host", "--output", "--filter", "packed", "paged",
-        "mixed", "--threads", "--repetitions", "table FILE", "plot FILE FOLDER"}) {
+        "mixed", "--threads", "--repetitions", "table FILE", "summary FILE", "plot FILE FOLDER"}) {
     EXPECT_NE(ran.out.find(word), std::string::npos) << word;
   }
   EXPECT_EQ(ran.out.find("--break-naive"), std::string::npos);

@@ -76,23 +76,38 @@ class PerformancePage(unittest.TestCase):
                           ("Intel(R) Xeon(R) Processor", "intel-xeon-processor-2-threads")):
       self.assertEqual(self.script.folder_name({"machine": machine, "threads": "2"}), name)
 
-  def test_takes_the_newest_report(self):
+  def test_takes_the_newest_summary(self):
     with tempfile.TemporaryDirectory() as folder:
       self.assertIsNone(self.script.newest(pathlib.Path(folder)))
       for name, date in (("a", "2026-02-01"), ("b", "2026-03-01"), ("c", "2026-01-01")):
         path = pathlib.Path(folder, name)
         path.mkdir()
-        (path / "results.json").write_text(json.dumps({"context": {"date": date}}))
+        (path / "summary.json").write_text(json.dumps({"context": {"date": date}}))
       self.assertEqual(self.script.newest(pathlib.Path(folder)).parent.name, "b")
 
-  def test_packs_a_report_without_changing_it(self):
-    report = {"context": {"date": "x", "caches": [{"level": 1}]},
-              "benchmarks": [{"name": "a", "real_time": 1.25, "cpu_time": 2.0}, {"name": "b",
-                             "real_time": 1.23456789e-3, "cpu_time": 3.0}]}
-    text = self.script.packed(json.loads(json.dumps(report)))
-    report["benchmarks"][1]["real_time"] = 1.234568e-3
-    self.assertEqual(json.loads(text), report)
-    self.assertEqual(sum('"name"' in line for line in text.splitlines()), 2)
+  def test_what_is_committed_is_small(self):
+    files = [path for path in (ROOT / "bench/results").rglob("*") if path.is_file()]
+    self.assertLessEqual(sum(path.stat().st_size for path in files), 1 << 20)
+    for path in files:
+      self.assertIn(path.name if path.suffix != ".svg" else ".svg",
+                    ("README.md", "summary.json", "build.json", ".svg"))
+
+  def test_pictures_are_those_that_the_page_shows(self):
+    with tempfile.TemporaryDirectory() as folder:
+      report = pathlib.Path(folder, "summary.json")
+      self.script.PAGE = pathlib.Path(folder, "page.md")
+      text = "![A: b](../x/shown.svg)\n\n[a link](../x/other.svg)\n"
+      self.script.PAGE.write_text(text)
+      self.assertEqual(list(self.script.complaints(text, report)), ["shown.svg: not drawn\n"])
+      program = pathlib.Path(folder, "program")
+      program.write_text('#!/bin/sh\ntouch "$3/shown.svg" "$3/shown.png" "$3/other.svg"\n')
+      program.chmod(0o755)
+      (report.parent / "left.png").touch()
+      self.script.draw(report, program, self.script.shown(text))
+      self.assertEqual(sorted(path.name for path in report.parent.glob("*.*g")), ["shown.svg"])
+      self.assertEqual(list(self.script.complaints(text, report)), [])
+      (report.parent / "left.svg").touch()
+      self.assertEqual(list(self.script.complaints(text, report)), ["left.svg: not shown\n"])
 
   def test_check_fails_on_another_page(self):
     with tempfile.TemporaryDirectory() as folder:
@@ -169,7 +184,7 @@ class MeasuredBuild(unittest.TestCase):
     page = load("performance-page")
     with tempfile.TemporaryDirectory() as folder:
       page.ROOT = pathlib.Path(folder)
-      report = page.ROOT / "machine/results.json"
+      report = page.ROOT / "machine/summary.json"
       report.parent.mkdir()
       report.write_text('{"context": {"date": "2000-01-01"}}')
       self.assertEqual(page.page(page.ROOT, "echo"), run("echo", "page", report, "../machine").stdout)

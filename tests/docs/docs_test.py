@@ -81,7 +81,7 @@ def labels(lines):
   found = []
   for line in lines:
     words = line.split()
-    if words and not words[0].startswith("fovea_attention_fwd_"):
+    if words and not re.match(r"fovea_\w+_sm\d", words[0]):
       found.append(line if words[0] == "verdict" else words[0])
   return found
 
