@@ -11,17 +11,16 @@
 #include "kernels/parts/scan.cuh"
 #include "kernels/parts/tile.cuh"
 
-// The range [offsets[i], offsets[i + 1]) of a packed dimension of `total`: nothing before the
-// ranges before it, nothing past the end. All threads call it; those past the last sequence ask for
-// none.
+// The range [offsets[i], offsets[i + 1]) of a packed dimension of `total`, through the running
+// maximum. All threads call it; those past the last sequence ask for none.
 __device__ __forceinline__ fv_range fv_scan_range(const int32_t *offsets, int64_t i, bool asks,
                                                   int64_t total, int64_t &reached, int64_t *room,
                                                   uint32_t *errors) {
   int32_t first = asks ? offsets[i] : 0, last = asks ? offsets[i + 1] : 0;
   fv_range range;
-  range.begin = fv_scan<fv_maximum>(fv_clamp(first, 0, total), reached, room);
-  range.end = fv_max(range.begin, fv_clamp(last, 0, total));
-  if (range.begin != first || range.end != last) *errors |= FV_ERROR_OFFSET;
+  range.begin = fv_scan<fv_maximum>(fv_extend_reach(0, first, total), reached, room);
+  range.end = fv_extend_reach(range.begin, last, total);
+  *errors |= fv_offset_errors(range, first, last);
   return range;
 }
 
@@ -44,13 +43,14 @@ __device__ __forceinline__ void fv_place_sequence(const fv_attention_params &p, 
     placed.kv_begin = range.begin;
     keys = range.end - range.begin;
   } else if (p.pages.offsets) {
-    fv_range ids =
-        fv_scan_range(p.pages.offsets, i, asks, p.pages.count, kv_reached, room, &errors);
+    fv_page_ids ids = fv_packed_page_ids(
+        fv_scan_range(p.pages.offsets, i, asks, p.pages.count, kv_reached, room, &errors));
     placed.kv_begin = ids.begin;
-    keys = fv_room_of_pages(p, ids.end - ids.begin);
+    keys = fv_room_of_pages(ids.count, p.pages.page_len);
   } else if (p.pages.k_ids) {
-    placed.kv_begin = i * p.pages.row_stride;
-    keys = fv_room_of_pages(p, p.pages.count);
+    fv_page_ids ids = fv_dense_page_ids(i, p.pages.row_stride, p.pages.count);
+    placed.kv_begin = ids.begin;
+    keys = fv_room_of_pages(ids.count, p.pages.page_len);
   }
   if (!asks) return;
   fv_position_mask mask = fv_find_positions(p, i, placed.len_q, (int32_t)keys, &errors);

@@ -7,7 +7,6 @@
 
 #include <climits>
 
-#include "csrc/host/pages.h"
 #include "tests/append_case.h"
 
 namespace fovea_test {
@@ -200,24 +199,6 @@ TEST(AppendBadData, NeverWritesToACacheWithoutRoom) {
   append(rows.args());
   EXPECT_EQ(pages_written(rows), 0u);
   EXPECT_EQ(rows.errors, (std::vector<uint32_t>{FOVEA_BAD_SLOT, FOVEA_BAD_SLOT}));
-}
-
-TEST(PageMap, KnowsNoPageOutsideTheTableOrTheCache) {
-  const int32_t ids[8] = {0, 0, 0, 4, 2, 5, INT_MIN, 0};
-  fovea_pages pages = {};
-  pages.ids = ids;
-  pages.row_stride = 2;
-  pages.count = 5;
-  const fv_page_map dense = fv_page_map_for(&pages, ids, 1, 7, 7);
-  const int64_t expected[] = {-1, 0, 4, 2, -1, -1, -1};
-  for (int64_t i = 0; i < 7; ++i) EXPECT_EQ(fv_page_id(dense, i - 1, 5), expected[i]) << i - 1;
-  const int32_t offsets[3] = {0, 3, 4};
-  pages.offsets = offsets;
-  const fv_page_map csr = fv_page_map_for(&pages, ids, 1, 3, 4);
-  EXPECT_EQ(fv_page_id(csr, -1, 5), -1);
-  EXPECT_EQ(fv_page_id(csr, 0, 5), 4);
-  EXPECT_EQ(fv_page_id(csr, 0, 4), -1);
-  EXPECT_EQ(fv_page_id(csr, 1, 100), -1);
 }
 
 // 2^47 tokens of no elements: nothing to do, at once.

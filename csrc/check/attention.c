@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "csrc/check/view.h"
+#include "kernels/shared/sequence_rules.h"
 
 enum { WORKSPACE_ALIGNMENT = 256 };
 
@@ -305,13 +306,10 @@ static int64_t window_limit(const fovea_window *window) {
   return window->kind == FOVEA_WINDOW_LIMITED ? window->count : -1;
 }
 
-/* Keys that one sequence can have at most. Lengths are 32-bit, so page tables that hold more than
- * those can count hold no more. */
+/* Keys that one sequence can have at most. */
 static int64_t kv_room(const fv_problem *problem) {
   const int64_t extent = problem->args.k.shape[1];
-  if (!problem->paged) return extent;
-  const int64_t slots = problem->args.sequences.pages.count * extent; /* both below 2^31 */
-  return slots < INT32_MAX ? slots : INT32_MAX;
+  return problem->paged ? fv_room_of_pages(problem->args.sequences.pages.count, extent) : extent;
 }
 
 static void resolve(fv_problem *problem, purpose use) {

@@ -9,13 +9,6 @@
 #include "kernels/shared/params_append.h"
 #include "kernels/shared/shape.h"
 
-#define SAME_BIT(ours, header) _Static_assert((int)(ours) == (int)(header), "the header's bits")
-SAME_BIT(FV_APPEND_ERROR_LENGTH, FOVEA_BAD_LENGTH);
-SAME_BIT(FV_APPEND_ERROR_PAGE, FOVEA_BAD_PAGE);
-SAME_BIT(FV_APPEND_ERROR_OFFSET, FOVEA_BAD_OFFSET);
-SAME_BIT(FV_APPEND_ERROR_POSITION, FOVEA_BAD_POSITION);
-SAME_BIT(FV_APPEND_ERROR_SLOT, FOVEA_BAD_SLOT);
-
 static const int32_t row_threads[] = {
 #define FV_KV_APPEND_ROW(name, threads) threads,
 #include "kernels/shared/kv_append.def"

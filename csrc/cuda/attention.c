@@ -10,11 +10,6 @@
 #include "kernels/shared/params.h"
 #include "kernels/shared/shape.h"
 
-_Static_assert((int)FV_ERROR_LENGTH == (int)FOVEA_BAD_LENGTH, "the header's bits");
-_Static_assert((int)FV_ERROR_PAGE == (int)FOVEA_BAD_PAGE, "the header's bits");
-_Static_assert((int)FV_ERROR_OFFSET == (int)FOVEA_BAD_OFFSET, "the header's bits");
-_Static_assert((int)FV_ERROR_MASK == (int)FOVEA_BAD_MASK, "the header's bits");
-
 /* ---- Parameters ---- */
 
 static uint32_t aligned_bit(const fovea_tensor *t, uint32_t bit) {

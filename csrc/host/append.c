@@ -18,7 +18,6 @@
 #include <stdbool.h>
 
 #include "csrc/host/element_run.h"
-#include "csrc/host/pages.h"
 #include "csrc/host/sequence.h"
 
 #if FLT_EVAL_METHOD != 0
@@ -33,8 +32,6 @@ enum { CHUNK = 128 };
  * many elements 12 us when they are copied and 300 us when they are converted (measured). */
 enum { ELEMENTS_PER_TASK = 32768 };
 
-enum { NOWHERE = -1 };
-
 /* One of the pairs (k_new, k_cache) and (v_new, v_cache). */
 typedef struct side {
   const fovea_tensor *from;
@@ -48,18 +45,17 @@ typedef struct work {
   const fv_append_problem *problem;
   side sides[2];
   int32_t side_count;
-  int64_t cache_rows;  /* extent 0 of the caches: sequences or pages */
-  int64_t cache_slots; /* extent 1: tokens of a row or page */
+  fv_cache_extents cache;
   int64_t tasks;
 } work;
 
 /* A sequence of new tokens; also the cursor that walks all sequences in order. */
 typedef struct sequence {
   int64_t index;
-  fv_range rows;       /* of the new tensors */
-  fv_range pages;      /* of the page table, in its CSR form */
-  fv_page_map maps[2]; /* per side */
-  int64_t length;      /* tokens in the cache before */
+  fv_range rows;         /* of the new tensors */
+  fv_page_ids pages;     /* of the page tables, if the cache is paged */
+  int64_t pages_reached; /* the maximum of their offsets so far */
+  int32_t length;        /* tokens in the cache before */
   uint32_t errors;
 } sequence;
 
@@ -68,7 +64,7 @@ typedef struct token {
   int64_t batch; /* its row of the new tensors: [batch, row] */
   int64_t row;
   int64_t position;
-  int64_t place[2]; /* per side: flat slot of the cache, or NOWHERE */
+  fv_place place[2]; /* per side; outer is FV_NOWHERE where it is not written */
 } token;
 
 /* One head of a token. */
@@ -157,15 +153,14 @@ static void write_interleaved(const run *run, int64_t half, const float *c, cons
   }
 }
 
-static void write_head(const side *side, const token *token, int64_t row, int64_t slot,
-                       int64_t head) {
+static void write_head(const side *side, const token *token, fv_place place, int64_t head) {
   run run = {.from = element(side->from, token->batch, token->row, head),
-             .to = element(side->to, row, slot, head),
+             .to = element(side->to, place.outer, place.inner, head),
              .from_dtype = side->from->dtype,
              .to_dtype = side->to->dtype,
              .dim = side->to->shape[3]};
   if (side->scale->dtype != FOVEA_NONE) {
-    run.scale = element(side->scale, row, slot, head);
+    run.scale = element(side->scale, place.outer, place.inner, head);
     run.scale_dtype = side->scale->dtype;
     run.scale_stride = side->scale->stride[3];
     run.block_len = run.dim / side->scale->shape[3];
@@ -186,47 +181,22 @@ static void write_head(const side *side, const token *token, int64_t row, int64_
 }
 
 /* Spreads places over tasks; Knuth's multiplicative hash deals neighbours out evenly. */
-static int64_t task_of(const work *work, int64_t place) {
-  uint64_t hash = (uint64_t)place * UINT64_C(0x9e3779b97f4a7c15) >> 32;
+static int64_t task_of(const work *work, fv_place place) {
+  uint64_t slot = (uint64_t)(place.outer * work->cache.slots + place.inner);
+  uint64_t hash = slot * UINT64_C(0x9e3779b97f4a7c15) >> 32;
   return (int64_t)(hash * (uint64_t)work->tasks >> 32);
 }
 
 static void write_token(const work *work, const token *token, int64_t task) {
   for (int32_t i = 0; i < work->side_count; ++i) {
-    int64_t place = token->place[i];
-    if (task_of(work, place) != task) continue;
+    if (task_of(work, token->place[i]) != task) continue;
     for (int64_t head = 0; head < work->problem->heads_kv; ++head) {
-      write_head(&work->sides[i], token, place / work->cache_slots, place % work->cache_slots,
-                 head);
+      write_head(&work->sides[i], token, token->place[i], head);
     }
   }
 }
 
 /* ---- Finding the place --------------------------------------------------------------------- */
-
-/* The flat slot of index n of the sequence in one cache, or NOWHERE and a bit. */
-static int64_t find_index(const work *work, const sequence *sequence, int32_t side, int64_t n,
-                          uint32_t *errors) {
-  int64_t slots = work->cache_slots;
-  if (!work->problem->paged) {
-    if (n < slots) return sequence->index * slots + n;
-  } else if (n / slots < sequence->maps[side].count) {
-    int64_t id = fv_page_id(sequence->maps[side], n / slots, work->cache_rows);
-    if (id >= 0) return id * slots + n % slots;
-    *errors |= FOVEA_BAD_PAGE;
-    return NOWHERE;
-  }
-  *errors |= FOVEA_BAD_SLOT;
-  return NOWHERE;
-}
-
-/* The caller's own flat slot; a negative one is no error. */
-static int64_t find_slot(const work *work, int64_t slot, uint32_t *errors) {
-  if (slot < 0) return NOWHERE;
-  if (slot / work->cache_slots < work->cache_rows) return slot;
-  *errors |= FOVEA_BAD_SLOT;
-  return NOWHERE;
-}
 
 /* Fills in the token; false if it is to be skipped, with the bits that say why. A token that the
  * caller skips by a negative slot is padding: its position is not looked at. */
@@ -235,26 +205,24 @@ static bool find_token(const work *work, const sequence *sequence, int64_t row, 
   const fovea_kv_append_args *args = &work->problem->args;
   bool packed = work->problem->packed;
   int64_t number = packed ? row : sequence->index * work->problem->rows + row;
-  int64_t n = sequence->length + (row - sequence->rows.begin);
+  uint32_t n = fv_token_index(sequence->length, row - sequence->rows.begin);
   bool found = true;
   for (int32_t i = 0; i < work->side_count; ++i) {
-    token->place[i] = args->slots ? find_slot(work, args->slots[number], errors)
-                                  : find_index(work, sequence, i, n, errors);
-    found = found && token->place[i] != NOWHERE;
+    token->place[i] = args->slots ? fv_place_of_slot(work->cache, args->slots[number], errors)
+                                  : fv_place_of_index(work->cache, work->sides[i].ids,
+                                                      sequence->pages, sequence->index, n, errors);
+    found = found && token->place[i].outer != FV_NOWHERE;
   }
-  token->batch = packed ? 0 : sequence->index;
+  token->batch = fv_batch_row(packed, sequence->index);
   token->row = row;
-  token->position = args->rope.positions ? args->rope.positions[number] : n;
+  token->position = n;
+  if (args->rope.positions) token->position = args->rope.positions[number];
   bool skipped_by_caller = args->slots && args->slots[number] < 0;
-  if (args->rope.cos && !skipped_by_caller &&
-      (token->position < 0 || token->position >= args->rope.rows)) {
-    *errors |= FOVEA_BAD_POSITION;
-    return false;
-  }
-  return found;
+  if (!args->rope.cos || skipped_by_caller) return found;
+  return fv_has_position(token->position, args->rope.rows, errors) && found;
 }
 
-/* Moves on to sequence `index`: its rows of the new tensors and its pages. */
+/* Moves on to sequence `index`: its rows of the new tensors, its length and its pages. */
 static void next_sequence(const work *work, int64_t index, sequence *sequence) {
   const fv_append_problem *problem = work->problem;
   const fovea_pages *pages = &problem->args.sequences.pages;
@@ -266,29 +234,24 @@ static void next_sequence(const work *work, int64_t index, sequence *sequence) {
   } else {
     sequence->rows = (fv_range){0, problem->rows};
   }
+  /* With slots nothing depends on lengths: RoPE must have positions then. */
+  sequence->length =
+      problem->args.sequences.kv_lengths ? problem->args.sequences.kv_lengths[index] : 0;
   if (!problem->paged) return;
-  if (pages->offsets) {
-    sequence->pages = fv_packed_range(pages->offsets, index, pages->count, sequence->pages.end,
-                                      &sequence->errors);
+  if (!pages->offsets) {
+    sequence->pages = fv_dense_page_ids(index, pages->row_stride, pages->count);
+    return;
   }
-  for (int32_t i = 0; i < work->side_count; ++i) {
-    sequence->maps[i] = fv_page_map_for(pages, work->sides[i].ids, index, sequence->pages.begin,
-                                        sequence->pages.end);
-  }
-}
-
-/* With slots nothing depends on lengths: RoPE must have positions then. */
-static bool read_length(const work *work, sequence *sequence) {
-  const int32_t *lengths = work->problem->args.sequences.kv_lengths;
-  sequence->length = lengths ? lengths[sequence->index] : 0;
-  if (sequence->length >= 0) return true;
-  sequence->errors |= FOVEA_BAD_LENGTH;
-  return false;
+  fv_range range = fv_packed_range(pages->offsets, index, pages->count, sequence->pages_reached,
+                                   &sequence->errors);
+  sequence->pages_reached = range.end;
+  sequence->pages = fv_packed_page_ids(range);
 }
 
 static void append_sequence(const work *work, sequence *sequence, int64_t task) {
   token token;
-  if (sequence->rows.begin == sequence->rows.end || !read_length(work, sequence)) return;
+  int64_t tokens = sequence->rows.end - sequence->rows.begin;
+  if (!fv_takes_tokens(tokens, sequence->length, &sequence->errors)) return;
   for (int64_t row = sequence->rows.begin; row < sequence->rows.end; ++row) {
     if (find_token(work, sequence, row, &token, &sequence->errors)) {
       write_token(work, &token, task);
@@ -313,8 +276,7 @@ static void add_side(work *work, const fovea_tensor *from, const fovea_tensor *t
                      const fovea_tensor *scale, const int32_t *ids, const fovea_rope *rope) {
   if (from->dtype == FOVEA_NONE) return;
   work->sides[work->side_count++] = (side){from, to, scale, ids, rope};
-  work->cache_rows = to->shape[0];
-  work->cache_slots = to->shape[1];
+  work->cache = (fv_cache_extents){.rows = to->shape[0], .slots = to->shape[1]};
 }
 
 /* Elements to write, as far as the host knows. */

@@ -1,79 +1,74 @@
 /* sequence.c - see sequence.h. */
 #include "csrc/host/sequence.h"
 
+#define SAME_BIT(ours, header) _Static_assert((int)(ours) == (int)(header), "the header's bits")
+SAME_BIT(FV_ERROR_LENGTH, FOVEA_BAD_LENGTH);
+SAME_BIT(FV_ERROR_PAGE, FOVEA_BAD_PAGE);
+SAME_BIT(FV_ERROR_OFFSET, FOVEA_BAD_OFFSET);
+SAME_BIT(FV_ERROR_POSITION, FOVEA_BAD_POSITION);
+SAME_BIT(FV_ERROR_SLOT, FOVEA_BAD_SLOT);
+SAME_BIT(FV_ERROR_MASK, FOVEA_BAD_MASK);
+
 fv_range fv_packed_range(const int32_t *offsets, int64_t index, int64_t total, int64_t reached,
                          uint32_t *errors) {
-  int64_t begin = fv_clamp(offsets[index], reached, total);
-  int64_t end = fv_clamp(offsets[index + 1], begin, total);
-  if (begin != offsets[index] || end != offsets[index + 1]) *errors |= FOVEA_BAD_OFFSET;
-  return (fv_range){begin, end};
-}
-
-static int64_t clamp_length(int64_t value, int64_t high, uint32_t *errors) {
-  int64_t clamped = fv_clamp(value, 0, high);
-  if (clamped != value) *errors |= FOVEA_BAD_LENGTH;
-  return clamped;
+  fv_range range;
+  range.begin = fv_extend_reach(reached, offsets[index], total);
+  range.end = fv_extend_reach(range.begin, offsets[index + 1], total);
+  *errors |= fv_offset_errors(range, offsets[index], offsets[index + 1]);
+  return range;
 }
 
 static void place_queries(const fv_problem *p, fv_sequence_cursor *cursor, fv_sequence *s) {
-  s->q_batch = p->q_packed ? 0 : s->index;
-  s->q_begin = 0;
-  s->len_q = p->rows;
+  fv_range rows = {0, p->rows};
   if (p->q_packed) {
-    fv_range rows =
+    rows =
         fv_packed_range(p->args.sequences.q_offsets, s->index, p->rows, cursor->q_end, &s->errors);
     cursor->q_end = rows.end;
-    s->q_begin = rows.begin;
-    s->len_q = rows.end - rows.begin;
   }
+  s->q_batch = fv_batch_row(p->q_packed, s->index);
+  s->q_begin = rows.begin;
+  s->len_q = rows.end - rows.begin;
+}
+
+static fv_page_ids find_page_ids(const fv_problem *p, fv_sequence_cursor *cursor, fv_sequence *s) {
+  const fovea_pages *pages = &p->args.sequences.pages;
+  if (!pages->offsets) return fv_dense_page_ids(s->index, pages->row_stride, pages->count);
+  fv_range range =
+      fv_packed_range(pages->offsets, s->index, pages->count, cursor->kv_end, &s->errors);
+  cursor->kv_end = range.end;
+  return fv_packed_page_ids(range);
 }
 
 /* Returns how many keys there is room for. */
-static int64_t place_keys(const fv_problem *p, fv_sequence_cursor *cursor, fv_sequence *s) {
-  const fovea_pages *pages = &p->args.sequences.pages;
-  s->kv_batch = p->kv_packed ? 0 : s->index;
-  s->kv_begin = 0;
-  s->page_begin = 0;
+static int32_t place_keys(const fv_problem *p, fv_sequence_cursor *cursor, fv_sequence *s) {
+  int64_t extent = p->args.k.shape[1];
+  s->kv_batch = fv_batch_row(p->kv_packed, s->index);
+  if (p->paged) {
+    fv_page_ids ids = find_page_ids(p, cursor, s);
+    s->kv_begin = ids.begin;
+    return fv_room_of_pages(ids.count, extent);
+  }
+  fv_range keys = {0, extent};
   if (p->kv_packed) {
-    fv_range keys = fv_packed_range(p->args.sequences.kv_offsets, s->index, p->args.k.shape[1],
-                                    cursor->kv_end, &s->errors);
+    keys =
+        fv_packed_range(p->args.sequences.kv_offsets, s->index, extent, cursor->kv_end, &s->errors);
     cursor->kv_end = keys.end;
-    s->kv_begin = keys.begin;
-    return keys.end - keys.begin;
   }
-  if (!p->paged) return p->args.k.shape[1];
-  if (!pages->offsets) {
-    s->page_begin = s->index * pages->row_stride;
-    return pages->count * p->args.k.shape[1];
-  }
-  fv_range ids =
-      fv_packed_range(pages->offsets, s->index, pages->count, cursor->page_end, &s->errors);
-  cursor->page_end = ids.end;
-  s->page_begin = ids.begin;
-  return (ids.end - ids.begin) * p->args.k.shape[1];
+  s->kv_begin = keys.begin;
+  return (int32_t)(keys.end - keys.begin);
 }
 
-static void place_positions(const fv_problem *p, fv_sequence *s) {
+static fv_position_arrays position_arrays(const fv_problem *p) {
   const fovea_attention_args *a = &p->args;
-  fv_position_mask *mask = &s->mask;
-  mask->key_origin = a->positions.kv ? a->positions.kv[s->index] : 0;
-  mask->key_stride = p->kv_position_stride;
-  if (a->positions.q) {
-    mask->row_origin = a->positions.q[s->index];
-  } else if (a->positions.alignment == FOVEA_ALIGN_TOP_LEFT) {
-    mask->row_origin = 0;
-  } else {
-    int64_t last_key = mask->key_origin + (mask->len - 1) * mask->key_stride;
-    mask->row_origin = last_key + 1 - s->len_q;
-  }
-  mask->window_left = p->window_left;
-  mask->window_right = p->window_right;
-  if (a->visibility.causal) mask->window_right = 0;
-  mask->prefix_end = 0;
-  if (a->visibility.prefix_lengths) {
-    mask->prefix_end = fv_keys_below(a->visibility.prefix_lengths[s->index], mask->key_origin,
-                                     mask->key_stride, mask->len);
-  }
+  return (fv_position_arrays){.kv_lengths = a->sequences.kv_lengths,
+                              .kv_first = a->sequences.kv_first,
+                              .q_position = a->positions.q,
+                              .kv_position = a->positions.kv,
+                              .prefix_lengths = a->visibility.prefix_lengths,
+                              .key_stride = p->kv_position_stride,
+                              .window_left = p->window_left,
+                              .window_right = a->visibility.causal ? 0 : p->window_right,
+                              .top_left = a->positions.alignment == FOVEA_ALIGN_TOP_LEFT};
 }
 
 /* Without bits there are no lengths and starts either (check/attention.c), and nobody asks. */
@@ -92,12 +87,9 @@ bool fv_sequence_next(const fv_problem *problem, fv_sequence_cursor *cursor, fv_
   s->index = cursor->next++;
   s->errors = 0;
   place_queries(problem, cursor, s);
-  int64_t room = place_keys(problem, cursor, s);
-  const int32_t *lengths = problem->args.sequences.kv_lengths;
-  s->mask.len = lengths ? clamp_length(lengths[s->index], room, &s->errors) : room;
-  const int32_t *first = problem->args.sequences.kv_first;
-  s->mask.first = first ? clamp_length(first[s->index], s->mask.len, &s->errors) : 0;
-  place_positions(problem, s);
+  int32_t room = place_keys(problem, cursor, s);
+  fv_position_arrays arrays = position_arrays(problem);
+  s->mask = fv_place_positions(&arrays, s->index, (int32_t)s->len_q, room, &s->errors);
   place_tree(problem, s);
   return true;
 }
@@ -114,8 +106,7 @@ bool fv_key_place(const fv_problem *problem, const fv_sequence *sequence,
     *place = (fv_place){sequence->kv_batch, sequence->kv_begin + key};
     return true;
   }
-  int64_t page_len = tensor->shape[1];
-  int64_t id = ids[sequence->page_begin + key / page_len];
-  *place = (fv_place){id, key % page_len};
-  return id >= 0 && id < tensor->shape[0];
+  fv_paged_index index = fv_split_index((uint32_t)key, (uint32_t)tensor->shape[1]);
+  *place = fv_paged_place(ids, sequence->kv_begin, index);
+  return fv_has_page(*place, tensor->shape[0]);
 }

@@ -1,12 +1,12 @@
 /* sequence.h - the geometry of one sequence, read from the arrays that live where the work is done.
  *
- * Lengths and offsets are data, not arguments: nothing checked them. Here they are clamped as the
- * header says, and what was wrong is collected in `errors`. */
+ * Lengths and offsets are data, not arguments: nothing checked them. They are read by the rules of
+ * shared/sequence_rules.h, and what was wrong is collected in `errors`. */
 #ifndef FV_SEQUENCE_H
 #define FV_SEQUENCE_H
 
 #include "csrc/problem.h"
-#include "kernels/shared/shape.h"
+#include "kernels/shared/sequence_rules.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -16,8 +16,7 @@ typedef struct fv_sequence {
   int64_t index;
   int64_t q_batch, q_begin; /* row 0 is q[q_batch, q_begin] */
   int64_t len_q;
-  int64_t kv_batch, kv_begin; /* key 0 is k[kv_batch, kv_begin], unless paged */
-  int64_t page_begin;         /* page p is pages.ids[page_begin + p] */
+  int64_t kv_batch, kv_begin; /* key 0 is k[kv_batch, kv_begin]; paged: page 0 is ids[kv_begin] */
   fv_position_mask mask;      /* holds len_kv and kv_first */
   int64_t tree_len;           /* keys under the tree mask: the last ones */
   int64_t tree_start;         /* word of row 0 */
@@ -27,7 +26,7 @@ typedef struct fv_sequence {
 /* Walks the sequences in order; offsets are read through a running maximum. Zero-initialise. */
 typedef struct fv_sequence_cursor {
   int64_t next;
-  int64_t q_end, kv_end, page_end; /* the maxima so far */
+  int64_t q_end, kv_end; /* the maxima so far; paged: kv_end is of the page table's offsets */
 } fv_sequence_cursor;
 
 /* Fills in the next sequence; false when there is none left. */
@@ -41,13 +40,8 @@ fv_range fv_packed_range(const int32_t *offsets, int64_t index, int64_t total, i
 /* Adds bits to errors[sequence], if the caller wants them. Safe from many threads. */
 void fv_report_errors(const fv_problem *problem, int64_t sequence, uint32_t bits);
 
-/* Where a key lies in k, v or their scales: the indices of the first two dimensions. */
-typedef struct fv_place {
-  int64_t outer; /* batch row or page */
-  int64_t inner; /* position in it */
-} fv_place;
-
-/* Finds key j in k or v, whose page ids are given (NULL unless paged); false: a bad page. */
+/* Finds key j in k, v or their scales, whose page ids are given (NULL unless paged); false: a bad
+ * page. */
 bool fv_key_place(const fv_problem *problem, const fv_sequence *sequence,
                   const fovea_tensor *tensor, const int32_t *ids, int64_t key, fv_place *place);
 

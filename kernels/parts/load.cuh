@@ -70,14 +70,14 @@ __device__ __forceinline__ bool fv_find_place(const fv_attention_params &p,
     places.v[word] = 2 * (s.kv_batch * p.v.batch + at * p.v.seq);
     return true;
   }
-  int64_t page = s.kv_begin + (uint32_t)key / (uint32_t)p.pages.page_len;
-  int32_t slot = (uint32_t)key % (uint32_t)p.pages.page_len;
-  int32_t k_page = p.pages.k_ids[page], v_page = p.pages.v_ids[page];
-  bool good =
-      (uint32_t)k_page < (uint32_t)p.pages.pages && (uint32_t)v_page < (uint32_t)p.pages.pages;
+  int64_t ids = s.kv_begin;
+  fv_paged_index index = fv_split_index(key, p.pages.page_len);
+  fv_place k = fv_paged_place(p.pages.k_ids, ids, index);
+  fv_place v = fv_paged_place(p.pages.v_ids, ids, index);
+  bool good = fv_has_page(k, p.pages.pages) && fv_has_page(v, p.pages.pages);
   if (!good) fv_add_error(p, s.index, FV_ERROR_PAGE);
-  places.k[word] = 2 * (k_page * p.k.batch + slot * p.k.seq);
-  places.v[word] = 2 * (v_page * p.v.batch + slot * p.v.seq);
+  places.k[word] = 2 * (k.outer * p.k.batch + k.inner * p.k.seq);
+  places.v[word] = 2 * (v.outer * p.v.batch + v.inner * p.v.seq);
   return good;
 }
 

@@ -34,9 +34,6 @@ enum {
   FV_FLAG_WHOLE = 4   /* no tile's keys are cut, and few rows are computed as many are */
 };
 
-/* Bits that a kernel adds to errors[sequence]: those of fovea.h, which kernels do not read. */
-enum { FV_ERROR_LENGTH = 1, FV_ERROR_PAGE = 2, FV_ERROR_OFFSET = 4, FV_ERROR_MASK = 32 };
-
 /* Where a paged cache keeps its pages: fovea_pages, with what k's shape says. Key j of sequence s
  * is in slot j % page_len of page ids[begin + j / page_len]; begin is s * row_stride, or
  * offsets[s]. */

@@ -6,15 +6,6 @@
 #include "kernels/shared/params.h"
 #include "kernels/shared/params_type.h"
 
-/* Bits that the kernel adds to errors[sequence]: those of fovea.h. */
-enum {
-  FV_APPEND_ERROR_LENGTH = 1,
-  FV_APPEND_ERROR_PAGE = 2,
-  FV_APPEND_ERROR_OFFSET = 4,
-  FV_APPEND_ERROR_POSITION = 8,
-  FV_APPEND_ERROR_SLOT = 16
-};
-
 /* CTAs of a multiprocessor: 3 of 256 threads leave each thread 80 registers, which are used. Each
  * CTA looks up all tokens, so that more would look up more. */
 enum { FV_APPEND_RESIDENT = 3 };

@@ -32,6 +32,7 @@ KERNEL_SOURCES = ["kernels/**/*.cuh", "kernels/*.cu", "kernels/shared/*.h", "csr
 CUDA = "tests/cuda/"
 # Built and run by themselves, first where they include the mutant's file: the mathematics is in headers.
 HEADER_PROGRAMS = {"tests/shape_test.cc": "tests/shape_test",
+                   "tests/sequence_rules_test.cc": "tests/sequence_rules_test",
                    "tests/schedule_test.cc": "tests/schedule_test"}
 # Of a mutant on the host: plans, and launches on a driver made for tests.
 HOST_PROGRAMS = ["tests/plan_test", CUDA + "cuda_test"]
