@@ -98,7 +98,7 @@ fovea_status fv_choose_cuda_append(const fv_append_problem *problem, int32_t *ro
 fovea_status fv_launch_cuda_append(const fv_cuda_device *device, const fv_append_problem *problem,
                                    fovea_stream stream) {
   const double heads = count_heads(problem);
-  int32_t row;
+  int32_t row = 0;
   if (problem->empty || heads == 0) return FOVEA_OK;
   FV_TRY(fv_choose_cuda_append(problem, &row));
   fv_append_params params = make_params(problem);

@@ -64,7 +64,7 @@ static fovea_status choose_weights(const fovea_handle *handle, const fv_weights_
 
 static fovea_status choose_merge(const fovea_handle *handle, const fv_merge_problem *problem,
                                  fv_choice *choice) {
-  int32_t row;
+  int32_t row = 0;
   (void)handle;
   FV_TRY(fv_choose_cuda_merge(problem, &row));
   choice->kernel = kernel_name(row);
@@ -75,7 +75,7 @@ static fovea_status choose_merge(const fovea_handle *handle, const fv_merge_prob
 
 static fovea_status choose_append(const fovea_handle *handle, const fv_append_problem *problem,
                                   fv_choice *choice) {
-  int32_t row;
+  int32_t row = 0;
   (void)handle;
   FV_TRY(fv_choose_cuda_append(problem, &row));
   choice->kernel = kernel_name(row);

@@ -75,7 +75,7 @@ fovea_status fv_launch_cuda_merge(const fv_cuda_device *device, const fv_merge_p
   const fovea_merge_args *a = &problem->args;
   const int64_t *shape = a->out.shape;
   fv_merge_params params;
-  int32_t row;
+  int32_t row = 0;
   /* Without elements and lse the extents bound no memory, and their product could overflow. */
   if (shape[3] == 0 && a->lse.dtype == FOVEA_NONE) return FOVEA_OK;
   if (shape[0] == 0 || shape[1] == 0 || shape[2] == 0) return FOVEA_OK;
