@@ -137,6 +137,13 @@ class Guide(unittest.TestCase):
     self.assertEqual(done.returncode, 0, done.stderr)
     self.assertEqual(blocks((ROOT / "docs/guide/cxx.md").read_text(), "text"), [done.stdout])
 
+  def test_asks_cmake_for_this_version(self):
+    """A minor version before 1.0 may break what was, so that find_package refuses another one's."""
+    version = ".".join(re.search(rf"FOVEA_VERSION_{part} (\d+)", HEADER).group(1)
+                       for part in ("MAJOR", "MINOR"))
+    for name in ("docs/guide/cxx.md", "tests/package/consumer/CMakeLists.txt"):
+      self.assertIn(f"find_package(fovea {version} REQUIRED)", (ROOT / name).read_text())
+
   def test_its_fragments_compile(self):
     """Each C block of the guide is the body of a function that is given what FRAGMENT names."""
     seen = 0
