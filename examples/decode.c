@@ -167,8 +167,7 @@ static void append(server *s) {
   args.k_cache = fovea_contiguous(s->k_cache, FOVEA_BF16, PAGES, PAGE_LEN, HEADS_KV, DIM);
   args.v_cache = fovea_contiguous(s->v_cache, FOVEA_BF16, PAGES, PAGE_LEN, HEADS_KV, DIM);
   args.sequences.q_offsets = s->offsets;
-  args.sequences.kv_lengths =
-      s->lengths; /* before this step: where the new tokens go, and their positions */
+  args.sequences.kv_lengths = s->lengths; /* before this step: new tokens go to these places */
   args.sequences.pages = pages_of(s);
   args.rope.cos = s->cosines[0];
   args.rope.sin = s->sines[0];

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """usage: docs_test.py ROOT FOVEA README_EXAMPLE. What the documents say is so: their code is the
-example's, their commands and options exist and the cheap ones print what is shown, their links lead
-somewhere, and their names are in the header."""
+examples' or compiles, their commands and options exist and the cheap ones print what is shown, their
+links lead somewhere, and their names are in the header. The other examples lie beside the README's."""
 import importlib.machinery
 import importlib.util
 import pathlib
@@ -14,13 +14,14 @@ import unittest
 
 ROOT, FOVEA, EXAMPLE = (pathlib.Path(name).resolve() for name in sys.argv[1:4])
 del sys.argv[1:4]
+CXX_EXAMPLE = EXAMPLE.with_name("example_cxx")
 
 README = (ROOT / "README.md").read_text()
 HEADER = (ROOT / "include/fovea.h").read_text()
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 # Programs that a newcomer has, or gets from scripts/setup.
-ELSEWHERE = {"cc", "cmake", "ctest", "git", "python3"}
+ELSEWHERE = {"c++", "cc", "cmake", "ctest", "git", "python3"}
 # What takes long: only its options are looked up.
 EXPENSIVE = {"validate"}
 # Folders that builds, tools and the demo make.
@@ -126,6 +127,49 @@ class Readme(unittest.TestCase):
         self.assertTrue(re.search(rf"\b{word}\b", HEADER), f"'{word}' in '{row.strip()}'")
 
 
+class Guide(unittest.TestCase):
+  def test_its_cxx_program_is_the_example(self):
+    text = (ROOT / "docs/guide/cxx.md").read_text()
+    self.assertEqual(blocks(text, "cpp"), [(ROOT / "examples/cxx.cc").read_text()])
+
+  def test_the_cxx_program_prints_what_it_shows(self):
+    done = run(CXX_EXAMPLE)
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertEqual(blocks((ROOT / "docs/guide/cxx.md").read_text(), "text"), [done.stdout])
+
+  def test_asks_cmake_for_this_version(self):
+    """A minor version before 1.0 may break what was, so that find_package refuses another one's."""
+    version = ".".join(re.search(rf"FOVEA_VERSION_{part} (\d+)", HEADER).group(1)
+                       for part in ("MAJOR", "MINOR"))
+    for name in ("docs/guide/cxx.md", "tests/package/consumer/CMakeLists.txt"):
+      self.assertIn(f"find_package(fovea {version} REQUIRED)", (ROOT / name).read_text())
+
+  def test_its_fragments_compile(self):
+    """Each C block of the guide is the body of a function that is given what FRAGMENT names."""
+    seen = 0
+    for path in sorted((ROOT / "docs/guide").glob("*.md")):
+      for body in blocks(path.read_text(), "c"):
+        seen += 1
+        with self.subTest(document=path.name, fragment=body):
+          done = subprocess.run(["cc", "-std=c11", "-fsyntax-only", "-Wall", "-Wextra", "-Werror",
+                                 "-Wno-unused", "-I", str(ROOT / "include"), "-x", "c", "-"],
+                                input=FRAGMENT % body, capture_output=True, text=True, check=False)
+          self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertGreater(seen, 10)
+
+
+FRAGMENT = """
+#include <fovea.h>
+#include <stdio.h>
+#include <string.h>
+void fragment(fovea_handle *handle, fovea_stream stream, fovea_attention_args args,
+              fovea_kv_append_args append, fovea_limits limits);
+void fragment(fovea_handle *handle, fovea_stream stream, fovea_attention_args args,
+              fovea_kv_append_args append, fovea_limits limits) {
+%s
+}
+"""
+
 READ_WEIGHTS = """
 import json, struct, sys
 data = open(sys.argv[1], "rb").read()
@@ -182,14 +226,15 @@ class EveryDocument(unittest.TestCase):
           self.assertTrue((ROOT / name).exists())
 
   def test_names_of_the_library_are_in_the_header(self):
-    others = "".join((ROOT / name).read_text() for name in
-                     ("CMakeLists.txt", "csrc/CMakeLists.txt", "csrc/cpu/backend.c", "csrc/reference/backend.c", "csrc/cpu/kernels.def",
-                      "csrc/cuda/driver.c", "cmake/FoveaCuda.cmake", "kernels/shared/attention_fwd.def",
-                      "kernels/shared/attention_prepare.def", "kernels/shared/kv_append.def",
-                      "kernels/shared/merge.def"))
-    simgpu = ROOT / "simgpu"
-    others += "".join(path.read_text() for path in [simgpu / "CMakeLists.txt", *simgpu.rglob("*.c")])
+    sources = [ROOT / name for name in ("CMakeLists.txt", "csrc/CMakeLists.txt", "simgpu/CMakeLists.txt",
+                                        "cmake/FoveaCuda.cmake")]
+    for folder, pattern in (("csrc", "*.[ch]"), ("csrc", "*.def"), ("kernels/shared", "*.def"),
+                            ("simgpu", "*.c")):
+      sources += (ROOT / folder).rglob(pattern)
+    others = "".join(path.read_text() for path in sources)
     for path in documents():
+      if path.name == "CHANGELOG.md":  # it also tells of names that are gone
+        continue
       # A name that goes on after a star or a colon stands for many.
       for name in re.findall(r"\b(?:fovea_[a-z_0-9]+|FOVEA_[A-Z_0-9]+)\b(?![*:])", path.read_text()):
         with self.subTest(document=path.relative_to(ROOT).as_posix(), name=name):
