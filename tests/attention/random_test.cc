@@ -93,10 +93,17 @@ void draw_logits(Choices *c, Attention *a) {
   a->reproducible(static_cast<uint32_t>(c->below(3)));
 }
 
+// Of each device. Sanitizers, which look for other faults, take five times as long.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr uint64_t kProblems = 250;
+#else
+constexpr uint64_t kProblems = 700;
+#endif
+
 class RandomProblem : public testing::TestWithParam<Device> {};
 
 TEST_P(RandomProblem, MatchesTheOracle) {
-  for (uint64_t seed = 1; seed <= 700; ++seed) {
+  for (uint64_t seed = 1; seed <= kProblems; ++seed) {
     Choices choices(mix(seed, 2026));
     Attention a;
     a.on(GetParam()).seed(seed);
