@@ -43,12 +43,11 @@ struct Step {
         fovea_contiguous(there ? cache.pointer() : cache.host.data(), FOVEA_F16, 40, 4, 2, 16);
     a.sequences.kv_lengths = there ? lengths.pointer() : lengths.host.data();
     a.sequences.pages = {there ? ids.pointer() : ids.host.data(), nullptr, nullptr, 12, 12, {}};
-    a.rope.positions = there ? positions.pointer() : positions.host.data();
     a.rope = {there ? cos.pointer() : cos.host.data(),
               there ? sin.pointer() : sin.host.data(),
               64,
               8,
-              nullptr,
+              there ? positions.pointer() : positions.host.data(),
               16,
               FOVEA_ROPE_HALF_SPLIT,
               {}};

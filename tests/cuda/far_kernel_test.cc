@@ -331,7 +331,6 @@ std::vector<uint8_t> append_far(fovea_handle *handle, const Far &far, bool by_sl
   a.struct_size = sizeof a;
   a.k_new = fresh.view;
   a.k_cache = cache.view;
-  a.rope.positions = positions.pointer();
   if (by_slots) {
     a.slots = slots.pointer();
   } else {
@@ -344,7 +343,8 @@ std::vector<uint8_t> append_far(fovea_handle *handle, const Far &far, bool by_sl
                          {}};
   }
   const float *turn = static_cast<const float *>(turns.view.data);
-  a.rope = {turn, turn, 3, turns.view.stride[0], nullptr, 32, FOVEA_ROPE_HALF_SPLIT, {}};
+  a.rope = {turn, turn, 3, turns.view.stride[0], positions.pointer(), 32, FOVEA_ROPE_HALF_SPLIT,
+            {}};
   EXPECT_EQ(fovea_kv_append(handle, &a, nullptr), FOVEA_OK) << fovea_error_detail();
   EXPECT_EQ(driver()->cuStreamSynchronize(nullptr), CUDA_SUCCESS);
   return cache.there();
