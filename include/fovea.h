@@ -45,7 +45,10 @@
  *
  *   fovea-abi.json, installed beside this header, lists every size, offset, type and number in it.
  *   With FOVEA_NO_INLINE defined this header declares and defines no function body, and with
- *   `-DFOVEA_API=` it holds nothing but standard C. */
+ *   `-DFOVEA_API=` it holds nothing but standard C. Readers that know size_t and int32_t by
+ *   themselves (cffi) take what this prints:
+ *
+ *     grep -v '^#include' fovea.h | cc -E -P -DFOVEA_NO_INLINE -DFOVEA_API= -x c - */
 #ifndef FOVEA_H
 #define FOVEA_H
 
