@@ -142,7 +142,7 @@ TEST(CudaSupport, NamesEveryFeatureThatTheKernelsLeaveOut) {
          }},
         {"tree",
          [](fovea_attention_args &a) {
-           a.visibility.tree = {words, 1, nullptr, nullptr};
+           a.visibility.tree = {words, 1, nullptr, nullptr, {}};
          }},
         {"bias",
          [](fovea_attention_args &a) {
