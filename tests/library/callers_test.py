@@ -43,12 +43,12 @@ class Memory:
     if libc.mprotect(address, size, rights) != 0:
       raise OSError(ctypes.get_errno(), "mprotect")
 
-  def put(self, data, writable=False):
-    """Places bytes at the end, as near as their alignment lets them. Returns the address."""
+  def put(self, data, writable=False, alignment=8):
+    """Places bytes at the end, as near as the alignment lets them. Returns the address."""
     data = bytes(data)
     self.protect(self.base, 2 * PAGE, mmap.PROT_READ | mmap.PROT_WRITE)
     ctypes.memset(self.base, FILL, 2 * PAGE)
-    address = (self.end - len(data)) // 8 * 8
+    address = (self.end - len(data)) // alignment * alignment
     ctypes.memmove(address, data, len(data))
     if not writable:
       self.protect(self.base, 2 * PAGE, mmap.PROT_READ)
@@ -269,28 +269,33 @@ def try_wrong_sizes(scene, struct, function, first):
     expect(scene.untouched(), function, "has written")
 
 
+def broken_call(scene, struct, function, size, room):
+  """Breaks a rule, with so much room for the words. Returns the rule's field and what was written."""
+  args = scene.arguments(struct)
+  target = scene.attention if struct == "fovea_weights_args" else args
+  field, value = ("count", 1) if struct == "fovea_merge_args" else ("flags", 128)
+  before = getattr(target, field)
+  detail = scene.memory["detail"].put(bytes([FILL] * room), writable=True, alignment=1)
+  target.detail, target.detail_bytes = detail, room
+  setattr(target, field, value)
+  if target is not args:
+    args = scene.arguments(struct)
+  status = scene.run(function, scene.memory["args"].put(sized(args, size)))
+  target.detail, target.detail_bytes = None, 0
+  setattr(target, field, before)
+  expect(status == BAD_ARGUMENT, function, "takes", field, "of", value)
+  expect(scene.library.detail().startswith(field), scene.library.detail())
+  return ctypes.string_at(detail, room)
+
+
 def try_detail(scene, struct, function, now):
   """A refusal's words, in rooms of every length, from structs as released and from larger ones."""
   for size in (scene.release.size(struct), now + 24):
-    for room in (0, 1, 2, 20, 512, 700):
-      args = scene.arguments(struct)
-      detail = scene.memory["detail"].put(bytes([FILL] * room), writable=True)
-      target = scene.attention if struct == "fovea_weights_args" else args
-      target.detail, target.detail_bytes = detail, room
-      broken = {"count": 1} if struct == "fovea_merge_args" else {"flags": 128}
-      for field, value in broken.items():
-        setattr(target, field, value)
-      if target is scene.attention and target is not args:
-        args = scene.arguments(struct)
-      status = scene.run(function, scene.memory["args"].put(sized(args, size)))
-      target.detail, target.detail_bytes = None, 0
-      if "flags" in broken:
-        target.flags = 0
-      expect(status == BAD_ARGUMENT, function, "takes", broken)
-      text = scene.library.detail()
-      expect(next(iter(broken)) in text, text)
-      said = (text[:room - 1].encode() + b"\0") if room else b""
-      written = ctypes.string_at(detail, room)
+    broken_call(scene, struct, function, size, 0)
+    length = len(scene.library.detail())
+    for room in (0, 1, 2, 20, length - 1, length, length + 1, 700):
+      written = broken_call(scene, struct, function, size, room)
+      said = (scene.library.detail()[:room - 1].encode() + b"\0") if room else b""
       expect(written[:len(said)] == said, function, "says", written)
       expect(set(written[len(said):]) <= {FILL}, function, "writes past its words")
 
