@@ -217,6 +217,9 @@ TEST(CudaSupport, RefusesTheOtherFunctions) {
     EXPECT_NE(std::string(support.reason).find("fovea_attention_weights; the CPU does"),
               std::string::npos)
         << support.reason;
+    fovea_weights_args none = weights;
+    none.weights.shape[3] = 0;
+    EXPECT_EQ(fovea_attention_weights(handle, &none, nullptr), FOVEA_OK) << "nothing to do";
     weights.weights.dtype = FOVEA_I8;
     EXPECT_EQ(fovea_attention_weights_support(handle, &weights, &support), FOVEA_BAD_ARGUMENT);
     EXPECT_EQ(std::string(fovea_error_detail()).rfind("weights.dtype", 0), 0u);
