@@ -6,8 +6,8 @@
  * that reading past it is an error. Pointers that check must not follow stay whatever they become.
  *
  * A refusal must say something. What passes is measured here again, in other words: every span and
- * stride of the copy, the numbers of the problem, and that the copy passes once more unchanged. What
- * the functions that compute nothing say of it must be so: they are called on the host's devices. */
+ * stride of the copy, the numbers of the problem, and that the copy passes once more unchanged.
+ * What the functions that compute nothing say must be so: they are called on the host's devices. */
 #include <float.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,6 +74,16 @@ static fovea_attention_args paged_attention(void) {
   args.sequences.pages.count = 4;
   args.visibility.tree.bits = (const uint32_t *)at(7);
   args.visibility.tree.words = 33;
+  return args;
+}
+
+/* A case of either form; without rows there is nothing to compute. */
+static fovea_attention_args attention_case(uint8_t choice) {
+  fovea_attention_args args = choice & 2 ? paged_attention() : dense_attention();
+  if (choice & 4) {
+    args.q.shape[1] = args.out.shape[1] = args.lse.shape[1] = 0;
+    args.q_scale.shape[1] = args.logits.bias.shape[1] = 1;
+  }
   return args;
 }
 
@@ -163,7 +173,8 @@ static void demand_problem(const fv_problem *problem, int has_v, int addresses) 
   for (size_t i = 0; i < sizeof views / sizeof views[0]; ++i) demand_sane(views[i], addresses);
   demand_apart_from_itself(&args->out);
   demand_apart_from_itself(&args->lse);
-  DEMAND(args->q.stride[3] == 1 && args->k.stride[3] == 1);
+  DEMAND(is_empty(&args->q) || args->q.stride[3] == 1);
+  DEMAND(is_empty(&args->k) || args->k.stride[3] == 1);
   DEMAND(problem->dim >= 8 && problem->dim <= 576 && problem->dim % 8 == 0);
   DEMAND(problem->dim == args->q.shape[3] && problem->dim == args->k.shape[3]);
   DEMAND(!has_v || (problem->dim_v == args->v.shape[3] && problem->dim_v == args->out.shape[3]));
@@ -400,7 +411,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   static uint8_t image[STRUCT_MAX];
   if (size < 2) return 0;
   const uint8_t call = bytes[0] % 6, choice = bytes[1];
-  const fovea_attention_args attention = choice & 2 ? paged_attention() : dense_attention();
+  const fovea_attention_args attention = attention_case(choice);
   fovea_weights_args weights = {.struct_size = sizeof weights};
   weights.weights = view(40, FOVEA_F32, 2, 3, 4, 7);
   merge_bytes merge = {.args = {.struct_size = sizeof(fovea_merge_args)}};
