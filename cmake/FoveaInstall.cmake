@@ -1,12 +1,14 @@
-# What an installed tree holds: the header, both libraries, the package files for CMake and
-# pkg-config, the program with its manual pages and completion. All of it can be moved to another
-# prefix afterwards: no file holds an absolute path.
+# What an installed tree holds: the header, its description for bindings, both libraries, the package
+# files for CMake and pkg-config, the program with its manual pages and completion. All of it can be
+# moved to another prefix afterwards: no file holds an absolute path.
 include(CMakePackageConfigHelpers)
 
 install(TARGETS fovea fovea_static EXPORT fovea-targets
         ARCHIVE COMPONENT development
         LIBRARY COMPONENT library NAMELINK_COMPONENT development
         FILE_SET HEADERS COMPONENT development)
+
+install(FILES include/fovea-abi.json DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT development)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/fovea)
 install(EXPORT fovea-targets NAMESPACE fovea:: DESTINATION ${package_dir} COMPONENT development)
@@ -68,8 +70,8 @@ set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_DEPENDS
   "libfovea${PROJECT_VERSION_MAJOR} (= ${PROJECT_VERSION}-1)")
 set(CPACK_DEBIAN_DEVELOPMENT_DESCRIPTION "${about}
-This package holds the header, the static library, and what CMake and
-pkg-config read.")
+This package holds the header, its description for bindings, the static
+library, and what CMake and pkg-config read.")
 set(CPACK_DEBIAN_PROGRAM_PACKAGE_NAME fovea)
 set(CPACK_DEBIAN_PROGRAM_PACKAGE_SECTION science)
 set(CPACK_DEBIAN_PROGRAM_DESCRIPTION "This package holds the program: it computes attention on files, judges a

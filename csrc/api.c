@@ -158,6 +158,7 @@ static fovea_status weigh(fovea_handle *handle, const fovea_weights_args *args,
   fv_weights_problem problem;
   FV_TRY(need_handle(handle));
   FV_TRY(fv_check_weights(args, &problem));
+  if (problem.attention.empty) return FOVEA_OK; /* no weights are asked for */
   return fv_backend_of_weights(handle->backend)->weights(handle, &problem, stream);
 }
 

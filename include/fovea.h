@@ -45,7 +45,10 @@
  *
  *   fovea-abi.json, installed beside this header, lists every size, offset, type and number in it.
  *   With FOVEA_NO_INLINE defined this header declares and defines no function body, and with
- *   `-DFOVEA_API=` it holds nothing but standard C. */
+ *   `-DFOVEA_API=` it holds nothing but standard C. Readers that know size_t and int32_t by
+ *   themselves (cffi) take what this prints:
+ *
+ *     grep -v '^#include' fovea.h | cc -E -P -DFOVEA_NO_INLINE -DFOVEA_API= -x c - */
 #ifndef FOVEA_H
 #define FOVEA_H
 
@@ -70,13 +73,14 @@ extern "C" {
 #define FOVEA_VERSION_MINOR 2
 #define FOVEA_VERSION_PATCH 0
 
-/* The version of the library that is running: major * 10000 + minor * 100 + patch. */
+/* Returns the version of the library that is running: major * 10000 + minor * 100 + patch. */
 FOVEA_API int32_t fovea_version(void);
 
 /* ---- Status -------------------------------------------------------------------------------- */
 
 /* X(name, value, text). A function that returns any of these except PARTIAL has, on failure, queued
- * nothing and written to none of its outputs. */
+ * nothing and written to none of its outputs. Where an address must be given, of a handle, of a
+ * struct or of a place for a result, NULL is a BAD_ARGUMENT. */
 #define FOVEA_STATUS_MAP(X)                                                                  \
   X(OK, 0, "success")                                                                        \
   X(BAD_ARGUMENT, 1, "an argument breaks a rule of the header")                              \
@@ -93,14 +97,15 @@ typedef enum fovea_status {
 #undef FOVEA_STATUS_ENUM
 } fovea_status;
 
-/* The status's name, "FOVEA_BAD_ARGUMENT", and its text. Any other value: "FOVEA_?" and a text that
- * says so; never NULL. */
+/* Return the status's name, "FOVEA_BAD_ARGUMENT", and its text. Any other value: "FOVEA_?" and a
+ * text that says so; never NULL. */
 FOVEA_API const char *fovea_status_name(fovea_status status);
 FOVEA_API const char *fovea_status_text(fovea_status status);
 
-/* What was wrong in this thread's last failed call: which argument, its value and the rule, such as
- * "q.shape[3] (dim) is 60, must be a multiple of 8". Never NULL; "" before the first failure. Valid
- * until the thread's next failing call. Callers whose threads move (Go) pass `detail` instead. */
+/* Returns what was wrong in this thread's last failed call: which argument, its value and the rule,
+ * such as "q.shape[3] (dim) is 60, must be a multiple of 8". Never NULL; "" before the first
+ * failure. Valid until the thread's next failing call. Callers whose threads move (Go) pass
+ * `detail` instead. */
 FOVEA_API const char *fovea_error_detail(void);
 
 /* ---- Tensors ------------------------------------------------------------------------------- */
@@ -213,7 +218,8 @@ typedef struct fovea_options {
  *   FOVEA_OUT_OF_MEMORY */
 FOVEA_API fovea_status fovea_create(const fovea_options *options, fovea_handle **handle);
 
-/* Ends the handle's threads and frees it. NULL is allowed. No call may be running on it. */
+/* Ends the handle's threads and frees it. NULL is allowed. No call may be running on it. Returns
+ * nothing: it cannot fail. */
 FOVEA_API void fovea_destroy(fovea_handle *handle);
 
 typedef struct fovea_info {
@@ -228,10 +234,13 @@ typedef struct fovea_info {
   char cuda[256];     /* why CUDA is or is not available, one sentence */
 } fovea_info;
 
-/* Describes a handle. Set info->struct_size first. Returns FOVEA_OK or FOVEA_BAD_ARGUMENT. */
+/* Describes a handle. Set info->struct_size first.
+ *
+ * Returns     FOVEA_OK
+ *   FOVEA_BAD_ARGUMENT   info->struct_size is that of no release */
 FOVEA_API fovea_status fovea_get_info(const fovea_handle *handle, fovea_info *info);
 
-/* The names of all kernels in this build, by index from 0; NULL past the last. */
+/* Returns the names of all kernels in this build, by index from 0; NULL past the last. */
 FOVEA_API const char *fovea_kernel_name(int32_t index);
 
 /* ---- Rooms --------------------------------------------------------------------------------- */
@@ -450,7 +459,7 @@ FOVEA_API fovea_status fovea_attention(fovea_handle *handle, const fovea_attenti
 
 typedef struct fovea_support {
   size_t struct_size;
-  uint32_t supported; /* 1: fovea_attention would run */
+  uint32_t supported; /* 1: the call would run */
   uint32_t reserved;
   char kernel[96];  /* which kernel; "" if none */
   char reason[416]; /* why this one, or why none, in words */
@@ -461,14 +470,19 @@ typedef struct fovea_support {
  * support->struct_size first.
  *
  * Returns     FOVEA_OK: *support is filled in, supported or not.
- *   FOVEA_BAD_ARGUMENT   the args break a rule of fovea_attention */
+ *   FOVEA_BAD_ARGUMENT   the args break a rule of the call, or support->struct_size is that of no
+ *                        release */
 FOVEA_API fovea_status fovea_attention_support(fovea_handle *handle,
                                                const fovea_attention_args *args,
                                                fovea_support *support);
 
 /* Writes the plan of a call as text: kernel, grid or tasks, tiles, workspace, reasons. At most
  * capacity bytes with the final NUL; a longer text is cut. Reads what fovea_attention_support
- * reads. Returns FOVEA_OK, FOVEA_BAD_ARGUMENT or FOVEA_UNSUPPORTED. */
+ * reads.
+ *
+ * Returns     FOVEA_OK
+ *   FOVEA_BAD_ARGUMENT   the args break a rule of fovea_attention, or capacity is 0
+ *   FOVEA_UNSUPPORTED    no kernel of this device covers the call */
 FOVEA_API fovea_status fovea_attention_explain(fovea_handle *handle,
                                                const fovea_attention_args *args, char *text,
                                                size_t capacity);
@@ -490,14 +504,17 @@ typedef struct fovea_limits {
  * A closed form that never falls when a limit rises. On the CPU it has room for as many threads as
  * total_q, sequences and the heads can keep busy.
  *
- * Returns     FOVEA_OK and *bytes (0 is possible), or FOVEA_BAD_ARGUMENT. */
+ * Returns     FOVEA_OK and *bytes (0 is possible)
+ *   FOVEA_BAD_ARGUMENT   a limit is out of range */
 FOVEA_API fovea_status fovea_attention_workspace(fovea_handle *handle, const fovea_limits *limits,
                                                  size_t *bytes);
 
 /* The workspace that suffices for this very call: what fovea_attention asks for, often less than
  * the bound of its limits. Reads what fovea_attention_support reads.
  *
- * Returns     FOVEA_OK and *bytes (0 is possible), FOVEA_BAD_ARGUMENT or FOVEA_UNSUPPORTED. */
+ * Returns     FOVEA_OK and *bytes (0 is possible, and what a call without rows needs)
+ *   FOVEA_BAD_ARGUMENT   the args break a rule of fovea_attention
+ *   FOVEA_UNSUPPORTED    no kernel of this device covers the call */
 FOVEA_API fovea_status fovea_attention_workspace_for(fovea_handle *handle,
                                                      const fovea_attention_args *args,
                                                      size_t *bytes);
@@ -505,7 +522,9 @@ FOVEA_API fovea_status fovea_attention_workspace_for(fovea_handle *handle,
 /* Loads every kernel that calls within the limits can choose, so that no later call loads one. CPU
  * handles have nothing to load.
  *
- * Returns     FOVEA_OK, FOVEA_BAD_ARGUMENT, FOVEA_OUT_OF_MEMORY or FOVEA_DRIVER_ERROR. */
+ * Returns     FOVEA_OK
+ *   FOVEA_BAD_ARGUMENT   a limit is out of range
+ *   FOVEA_OUT_OF_MEMORY, FOVEA_DRIVER_ERROR   CUDA only */
 FOVEA_API fovea_status fovea_prepare(fovea_handle *handle, const fovea_limits *limits);
 
 /* ---- Weights ------------------------------------------------------------------------------- */
@@ -530,11 +549,14 @@ typedef struct fovea_weights_args {
  * Empty row   All zeros.
  * Numerics    As fovea_attention; one rounding to the type of weights.
  * Stream      As fovea_attention.
- * Returns     FOVEA_OK, FOVEA_BAD_ARGUMENT, FOVEA_UNSUPPORTED or a CUDA status. */
+ * Returns     FOVEA_OK, also when there is nothing to do. Otherwise:
+ *   FOVEA_BAD_ARGUMENT   a rule above is broken; the detail names the field
+ *   FOVEA_UNSUPPORTED    no kernel of this device covers it; see fovea_attention_weights_support
+ *   FOVEA_NOT_PREPARED, FOVEA_DRIVER_ERROR, FOVEA_PARTIAL   CUDA only */
 FOVEA_API fovea_status fovea_attention_weights(fovea_handle *handle, const fovea_weights_args *args,
                                                fovea_stream stream);
 
-/* As fovea_attention_support, for fovea_attention_weights. */
+/* As fovea_attention_support, for fovea_attention_weights. Returns the same statuses. */
 FOVEA_API fovea_status fovea_attention_weights_support(fovea_handle *handle,
                                                        const fovea_weights_args *args,
                                                        fovea_support *support);
@@ -570,11 +592,15 @@ typedef struct fovea_merge_args {
  *             +inf lse gives NaN.
  * Sinks       Give the sink to one part only: lse includes it.
  * Stream      As fovea_attention; needs no workspace.
- * Returns     FOVEA_OK, FOVEA_BAD_ARGUMENT, FOVEA_UNSUPPORTED or a CUDA status. */
+ * Returns     FOVEA_OK, also when there is nothing to do. Otherwise:
+ *   FOVEA_BAD_ARGUMENT   a rule above is broken; the detail names the field
+ *   FOVEA_UNSUPPORTED    no kernel of this device covers it; see fovea_merge_support
+ *   FOVEA_NOT_PREPARED, FOVEA_DRIVER_ERROR, FOVEA_PARTIAL   CUDA only */
 FOVEA_API fovea_status fovea_merge(fovea_handle *handle, const fovea_merge_args *args,
                                    fovea_stream stream);
 
-/* As fovea_attention_support, for fovea_merge. outs and lses are read: they are in host memory. */
+/* As fovea_attention_support, for fovea_merge. outs and lses are read: they are in host memory.
+ * Returns the same statuses. */
 FOVEA_API fovea_status fovea_merge_support(fovea_handle *handle, const fovea_merge_args *args,
                                            fovea_support *support);
 
@@ -643,11 +669,14 @@ typedef struct fovea_kv_append_args {
  *             place: one of them wins.
  * Overlap     A cache overlaps no input and not the other cache, unless they interleave by strides.
  * Stream      As fovea_attention; needs no workspace.
- * Returns     FOVEA_OK, FOVEA_BAD_ARGUMENT, FOVEA_UNSUPPORTED or a CUDA status. */
+ * Returns     FOVEA_OK, also when there is nothing to do. Otherwise:
+ *   FOVEA_BAD_ARGUMENT   a rule above is broken; the detail names the field
+ *   FOVEA_UNSUPPORTED    no kernel of this device covers it; see fovea_kv_append_support
+ *   FOVEA_NOT_PREPARED, FOVEA_DRIVER_ERROR, FOVEA_PARTIAL   CUDA only */
 FOVEA_API fovea_status fovea_kv_append(fovea_handle *handle, const fovea_kv_append_args *args,
                                        fovea_stream stream);
 
-/* As fovea_attention_support, for fovea_kv_append. */
+/* As fovea_attention_support, for fovea_kv_append. Returns the same statuses. */
 FOVEA_API fovea_status fovea_kv_append_support(fovea_handle *handle,
                                                const fovea_kv_append_args *args,
                                                fovea_support *support);

@@ -115,6 +115,93 @@ TEST_P(Capacity, OneByteLessThanTheWorkspaceIsRefusedAndNothingIsWritten) {
   EXPECT_TRUE(workspace.margins_intact());
 }
 
+// ---- The workspace of one call ---------------------------------------------------------------
+
+TEST_P(Capacity, WorkspaceOfACallIsExactlyWhatTheCallAsksFor) {
+  for (const Feature &feature : features()) {
+    SCOPED_TRACE(feature.name);
+    Case problem(base_of(feature, GetParam()).s);
+    size_t bytes = 1;
+    ASSERT_EQ(fovea_attention_workspace_for(handle(), &problem.args, &bytes), FOVEA_OK)
+        << fovea_error_detail();
+    EXPECT_LE(bytes, bytes_of(problem.limits()));
+    fovea_attention_args args = problem.args;
+    Block workspace(bytes, 1, 256);
+    args.workspace = bytes > 0 ? workspace.data() : nullptr;
+    args.workspace_bytes = bytes;
+    EXPECT_EQ(fovea_attention(handle(), &args, nullptr), FOVEA_OK) << fovea_error_detail();
+    EXPECT_TRUE(workspace.margins_intact());
+    if (bytes == 0) continue;
+    args.workspace_bytes = bytes - 1;
+    EXPECT_EQ(fovea_attention(handle(), &args, nullptr), FOVEA_BAD_ARGUMENT);
+    EXPECT_EQ(std::string(fovea_error_detail()).rfind("workspace_bytes", 0), 0u)
+        << fovea_error_detail();
+  }
+}
+
+// Shapes that no memory here could hold: nothing is computed.
+TEST_P(Capacity, WorkspaceOfACallIsNotAboveThatOfItsLimits) {
+  Choices choices(11);
+  const auto up_to = [&](int64_t n) { return 1 + choices.below(n); };
+  for (int n = 0; n < 3000; ++n) {
+    fovea_limits limits = some_limits(&choices);
+    const int64_t rows = up_to(choices.one_in(2) ? 4 : 3000);
+    limits.sequences = up_to(100);
+    limits.total_q = limits.sequences * rows;
+    const auto lay_out = [&](int64_t seq, int64_t heads, int64_t dim, fovea_dtype dtype) {
+      return fovea_contiguous(nullptr, dtype, limits.sequences, seq, heads, dim);
+    };
+    fovea_attention_args args{};
+    args.struct_size = sizeof args;
+    args.q = lay_out(rows, limits.heads_q, limits.dim, FOVEA_F16);
+    args.k = lay_out(limits.len_kv, limits.heads_kv, limits.dim, FOVEA_F16);
+    args.v = lay_out(limits.len_kv, limits.heads_kv, limits.dim_v, FOVEA_F16);
+    args.out = lay_out(rows, limits.heads_q, limits.dim_v, FOVEA_F16);
+    args.reproducible = static_cast<uint32_t>(choices.below(3));
+    size_t bytes = 0;
+    ASSERT_EQ(fovea_attention_workspace_for(handle(), &args, &bytes), FOVEA_OK)
+        << fovea_error_detail();
+    ASSERT_LE(bytes, bytes_of(limits)) << rows << " rows of " << limits.sequences << " sequences";
+  }
+}
+
+TEST_P(Capacity, WorkspaceOfAnEmptyCallIsNone) {
+  for (int extent = 0; extent < 3; ++extent) {
+    Case problem(Attention().contiguous().len_q(5).len_kv(70).s);
+    fovea_attention_args args = problem.args;
+    for (fovea_tensor *t : {&args.q, &args.out, &args.lse}) t->shape[extent] = 0;
+    if (extent == 0) args.k.shape[0] = args.v.shape[0] = args.sequences.count = 0;
+    if (extent == 2) args.k.shape[2] = args.v.shape[2] = 0;
+    size_t bytes = 1;
+    EXPECT_EQ(fovea_attention_workspace_for(handle(), &args, &bytes), FOVEA_OK)
+        << fovea_error_detail();
+    EXPECT_EQ(bytes, 0u) << "extent " << extent << " is 0";
+  }
+}
+
+TEST_P(Capacity, WorkspaceOfABrokenCallIsRefusedInWords) {
+  Case problem(Attention().contiguous().s);
+  fovea_attention_args args = problem.args;
+  char detail[200] = "";
+  args.detail = detail;
+  args.detail_bytes = sizeof detail;
+  size_t bytes = 77;
+  args.q.shape[3] = 15;
+  EXPECT_EQ(fovea_attention_workspace_for(handle(), &args, &bytes), FOVEA_BAD_ARGUMENT);
+  EXPECT_EQ(std::string(detail).rfind("q.shape[3]", 0), 0u) << detail;
+  EXPECT_STREQ(detail, fovea_error_detail());
+  args = problem.args;
+  EXPECT_EQ(fovea_attention_workspace_for(nullptr, &args, &bytes), FOVEA_BAD_ARGUMENT);
+  EXPECT_EQ(std::string(fovea_error_detail()).rfind("handle is NULL", 0), 0u);
+  EXPECT_EQ(fovea_attention_workspace_for(handle(), nullptr, &bytes), FOVEA_BAD_ARGUMENT);
+  EXPECT_EQ(std::string(fovea_error_detail()).rfind("fovea_attention_args", 0), 0u);
+  EXPECT_EQ(fovea_attention_workspace_for(handle(), &args, nullptr), FOVEA_BAD_ARGUMENT);
+  EXPECT_EQ(std::string(fovea_error_detail()).rfind("bytes is NULL", 0), 0u);
+  EXPECT_EQ(bytes, 77u);
+}
+
+// ---- Support ---------------------------------------------------------------------------------
+
 TEST_P(Capacity, SupportCoversEveryFeatureAndNamesAKernelOfTheList) {
   for (const Feature &feature : features()) {
     Case problem(base_of(feature, GetParam()).s);
@@ -132,8 +219,8 @@ TEST_P(Capacity, SupportCoversEveryFeatureAndNamesAKernelOfTheList) {
   }
 }
 
-// Support reads the struct alone: every pointer may lead nowhere.
-TEST_P(Capacity, SupportAndExplainReadNoArray) {
+// They read the struct alone: every pointer may lead nowhere.
+TEST_P(Capacity, SupportExplainAndWorkspaceReadNoArray) {
   Case problem(base_of({"",
                         [](Attention &a) {
                           a.rows({1, 2, 3}).keys({9, 0, 70}).sinks();
@@ -154,6 +241,10 @@ TEST_P(Capacity, SupportAndExplainReadNoArray) {
   char text[2000];
   EXPECT_EQ(fovea_attention_explain(handle(), &args, text, sizeof text), FOVEA_OK);
   EXPECT_NE(std::string(text).find(support.kernel), std::string::npos) << text;
+  size_t bytes = 1, expected = 0;
+  EXPECT_EQ(fovea_attention_workspace_for(handle(), &args, &bytes), FOVEA_OK);
+  EXPECT_EQ(fovea_attention_workspace_for(handle(), &problem.args, &expected), FOVEA_OK);
+  EXPECT_EQ(bytes, expected);
 }
 
 TEST_P(Capacity, SupportRefusesWhatTheCallRefuses) {

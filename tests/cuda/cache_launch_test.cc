@@ -1,5 +1,7 @@
 // cache_launch_test.cc - what fovea_kv_append and fovea_merge do to the driver: launches, capture,
 // parameters, and every failure of every call.
+#include <type_traits>
+
 #include "csrc/cuda/rows.h"
 #include "tests/cuda/cache_call.h"
 
@@ -219,6 +221,103 @@ TEST(MergeLaunch, HandsTheKernelWhatTheCallSays) {
     EXPECT_EQ(fake->launches.back().parts[0].aligned, 1u);
   });
 }
+
+// ---- What support says of both ---------------------------------------------------------------
+
+fovea_support support_of(fovea_handle *handle, const fovea_kv_append_args &args) {
+  fovea_support support{};
+  support.struct_size = sizeof support;
+  EXPECT_EQ(fovea_kv_append_support(handle, &args, &support), FOVEA_OK) << fovea_error_detail();
+  return support;
+}
+
+fovea_support support_of(fovea_handle *handle, const fovea_merge_args &args) {
+  fovea_support support{};
+  support.struct_size = sizeof support;
+  EXPECT_EQ(fovea_merge_support(handle, &args, &support), FOVEA_OK) << fovea_error_detail();
+  return support;
+}
+
+TYPED_TEST(CacheLaunch, IsOfTheKernelThatSupportNames) {
+  in_fresh_process([] {
+    FakeDriver *fake = use_fake_driver();
+    fovea_handle *handle = open_device(fake);
+    TypeParam call;
+    const fovea_support support = support_of(handle, call.args);
+    EXPECT_EQ(support.supported, 1u);
+    EXPECT_STRNE(support.reason, "");
+    EXPECT_TRUE(fake->calls.empty()) << "support asks the driver nothing";
+    ASSERT_EQ(call.call(handle, nullptr), FOVEA_OK) << fovea_error_detail();
+    EXPECT_EQ(fake->launches.back().kernel, support.kernel);
+  });
+}
+
+TYPED_TEST(CacheLaunch, SupportRefusesWhatTheCallRefuses) {
+  in_fresh_process([] {
+    FakeDriver *fake = use_fake_driver();
+    fovea_handle *handle = open_device(fake);
+    TypeParam call;
+    call.args.reserved = 1;
+    fovea_support support{};
+    support.struct_size = sizeof support;
+    const fovea_status status = [&] {
+      if constexpr (std::is_same_v<TypeParam, MergeCall>)
+        return fovea_merge_support(handle, &call.args, &support);
+      else
+        return fovea_kv_append_support(handle, &call.args, &support);
+    }();
+    EXPECT_EQ(status, FOVEA_BAD_ARGUMENT);
+    EXPECT_EQ(std::string(fovea_error_detail()).rfind("reserved is 1", 0), 0u);
+    EXPECT_STREQ(support.reason, "");
+  });
+}
+
+// Unsupported, for the reason that the call itself gives.
+template <class Call>
+void expect_support_says_no(fovea_handle *handle, Call *call, const std::string &words) {
+  const fovea_support support = support_of(handle, call->args);
+  EXPECT_EQ(support.supported, 0u) << words;
+  EXPECT_STREQ(support.kernel, "");
+  EXPECT_NE(std::string(support.reason).find(words), std::string::npos) << support.reason;
+  EXPECT_EQ(call->call(handle, nullptr), FOVEA_UNSUPPORTED);
+  EXPECT_STREQ(fovea_error_detail(), support.reason);
+  EXPECT_TRUE(call->untouched());
+}
+
+TEST(AppendLaunch, IsNotSupportedIntoAnEightBitCache) {
+  in_fresh_process([] {
+    FakeDriver *fake = use_fake_driver();
+    fovea_handle *handle = open_device(fake);
+    for (uint32_t dtype : {FOVEA_E4M3, FOVEA_E5M2, FOVEA_I8}) {
+      AppendCall k, v;
+      k.args.k_cache.dtype = dtype;
+      expect_support_says_no(handle, &k, "8-bit k_cache; the CPU does");
+      v.args.v_cache.dtype = dtype;
+      expect_support_says_no(handle, &v, "8-bit v_cache; the CPU does");
+    }
+    EXPECT_TRUE(fake->launches.empty());
+  });
+}
+
+TEST(MergeLaunch, IsNotSupportedOfMorePartsThanAKernelHasRoomFor) {
+  in_fresh_process([] {
+    FakeDriver *fake = use_fake_driver();
+    fovea_handle *handle = open_device(fake);
+    for (int32_t count : {2, 8, 9, 64, 65, 448}) {
+      MergeCall call(count);
+      const fovea_support support = support_of(handle, call.args);
+      EXPECT_EQ(support.supported, 1u) << support.reason;
+      ASSERT_EQ(call.call(handle, nullptr), FOVEA_OK) << fovea_error_detail();
+      EXPECT_EQ(fake->launches.back().kernel, support.kernel) << count;
+    }
+    fake->launches.clear();
+    MergeCall more(449);
+    expect_support_says_no(handle, &more, "count is 449");
+    EXPECT_TRUE(fake->launches.empty());
+  });
+}
+
+// ---- Rows ------------------------------------------------------------------------------------
 
 TEST(CudaRows, AreListedOnceEachByName) {
   Names names;

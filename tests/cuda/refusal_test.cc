@@ -208,6 +208,46 @@ TEST(CudaSupport, RefusesTheOtherFunctions) {
     EXPECT_EQ(fovea_attention_weights(handle, &weights, nullptr), FOVEA_UNSUPPORTED)
         << fovea_error_detail();
     EXPECT_NE(std::string(fovea_error_detail()).find("fovea_attention_weights"), std::string::npos);
+    fovea_support support{};
+    support.struct_size = sizeof support;
+    ASSERT_EQ(fovea_attention_weights_support(handle, &weights, &support), FOVEA_OK)
+        << fovea_error_detail();
+    EXPECT_EQ(support.supported, 0u);
+    EXPECT_STREQ(support.kernel, "");
+    EXPECT_NE(std::string(support.reason).find("fovea_attention_weights; the CPU does"),
+              std::string::npos)
+        << support.reason;
+    fovea_weights_args none = weights;
+    none.weights.shape[3] = 0;
+    EXPECT_EQ(fovea_attention_weights(handle, &none, nullptr), FOVEA_OK) << "nothing to do";
+    weights.weights.dtype = FOVEA_I8;
+    EXPECT_EQ(fovea_attention_weights_support(handle, &weights, &support), FOVEA_BAD_ARGUMENT);
+    EXPECT_EQ(std::string(fovea_error_detail()).rfind("weights.dtype", 0), 0u);
+  });
+}
+
+TEST(CudaSupport, WorkspaceOfACallIsWhatTheCallAsksFor) {
+  in_fresh_process([] {
+    FakeDriver *fake = use_fake_driver();
+    fovea_handle *handle = open_device(fake);
+    Call call;
+    size_t bytes = 77;
+    call.args.out.dtype = FOVEA_F16;  // unlike q's
+    EXPECT_EQ(fovea_attention_workspace_for(handle, &call.args, &bytes), FOVEA_UNSUPPORTED);
+    EXPECT_NE(std::string(fovea_error_detail()).find("another dtype"), std::string::npos);
+    EXPECT_EQ(bytes, 77u);
+    call.args.out.dtype = call.args.q.dtype;
+    static const int32_t lengths[2] = {200, 3};
+    call.args.sequences.kv_lengths = lengths;
+    call.args.reproducible = FOVEA_REPRODUCIBLE_RUN;  // the device shares the work out
+    ASSERT_EQ(fovea_attention_workspace_for(handle, &call.args, &bytes), FOVEA_OK);
+    EXPECT_TRUE(fake->calls.empty()) << "which asks the driver nothing";
+    ASSERT_GT(bytes, 0u);
+    call.args.workspace_bytes = bytes;
+    EXPECT_EQ(fovea_attention(handle, &call.args, nullptr), FOVEA_OK) << fovea_error_detail();
+    call.args.workspace_bytes = bytes - 1;
+    EXPECT_EQ(fovea_attention(handle, &call.args, nullptr), FOVEA_BAD_ARGUMENT);
+    EXPECT_EQ(std::string(fovea_error_detail()).rfind("workspace_bytes", 0), 0u);
   });
 }
 

@@ -285,6 +285,20 @@ class Decisions(unittest.TestCase):
         self.assertLessEqual(len(text.splitlines()), 60)
 
 
+class Header(unittest.TestCase):
+  def test_says_of_each_function_what_it_returns(self):
+    # Functions without a comment of their own share that of the one before them.
+    found = re.findall(r"(?:(/\*(?:[^*]|\*(?!/))*\*/)\n)?FOVEA_API ([\w ]+[ *])(fovea_\w+)\(", HEADER)
+    self.assertGreater(len(found), 15)
+    comment = ""
+    for own, returns, name in found:
+      comment = own or comment
+      with self.subTest(name):
+        self.assertRegex(comment, r"\bReturns?\b")
+        if returns.strip() == "fovea_status":
+          self.assertRegex(comment, r"FOVEA_BAD_ARGUMENT|the same statuses")
+
+
 def load_support_table():
   path = ROOT / "scripts/support-table"
   loader = importlib.machinery.SourceFileLoader("support_table", str(path))

@@ -6,7 +6,8 @@
  * that reading past it is an error. Pointers that check must not follow stay whatever they become.
  *
  * A refusal must say something. What passes is measured here again, in other words: every span and
- * stride of the copy, the numbers of the problem, and that the copy passes once more unchanged. */
+ * stride of the copy, the numbers of the problem, and that the copy passes once more unchanged.
+ * What the functions that compute nothing say must be so: they are called on the host's devices. */
 #include <float.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -76,6 +77,16 @@ static fovea_attention_args paged_attention(void) {
   return args;
 }
 
+/* A case of either form; without rows there is nothing to compute. */
+static fovea_attention_args attention_case(uint8_t choice) {
+  fovea_attention_args args = choice & 2 ? paged_attention() : dense_attention();
+  if (choice & 4) {
+    args.q.shape[1] = args.out.shape[1] = args.lse.shape[1] = 0;
+    args.q_scale.shape[1] = args.logits.bias.shape[1] = 1;
+  }
+  return args;
+}
+
 static fovea_kv_append_args append_case(int kind) {
   fovea_kv_append_args args = {.struct_size = sizeof args};
   args.k_new = view(0, FOVEA_F32, 2, 3, 4, 16);
@@ -89,7 +100,7 @@ static fovea_kv_append_args append_case(int kind) {
   args.rope.rows = 100;
   args.rope.stride = 8;
   args.rope.rotary_dim = 8;
-  args.positions = (const int32_t *)at(8);
+  args.rope.positions = (const int32_t *)at(8);
   if (kind == 1) {
     args.sequences.kv_lengths = NULL;
     args.slots = (const int64_t *)at(9);
@@ -162,7 +173,8 @@ static void demand_problem(const fv_problem *problem, int has_v, int addresses) 
   for (size_t i = 0; i < sizeof views / sizeof views[0]; ++i) demand_sane(views[i], addresses);
   demand_apart_from_itself(&args->out);
   demand_apart_from_itself(&args->lse);
-  DEMAND(args->q.stride[3] == 1 && args->k.stride[3] == 1);
+  DEMAND(is_empty(&args->q) || args->q.stride[3] == 1);
+  DEMAND(is_empty(&args->k) || args->k.stride[3] == 1);
   DEMAND(problem->dim >= 8 && problem->dim <= 576 && problem->dim % 8 == 0);
   DEMAND(problem->dim == args->q.shape[3] && problem->dim == args->k.shape[3]);
   DEMAND(!has_v || (problem->dim_v == args->v.shape[3] && problem->dim_v == args->out.shape[3]));
@@ -211,12 +223,69 @@ static void demand_refusal(fovea_status status) {
   DEMAND(length > 10 && length < 511);
 }
 
+/* ---- What is said of the arguments --------------------------------------------------------- */
+
+static fovea_handle *open_device(uint32_t device) {
+  fovea_options options = {.struct_size = sizeof options, .device = device, .threads = 1};
+  fovea_handle *handle = NULL;
+  DEMAND(fovea_create(&options, &handle) == FOVEA_OK);
+  return handle;
+}
+
+/* The CPU's handle and the reference's, opened once. */
+static fovea_handle *device_at(int index) {
+  static fovea_handle *handles[2];
+  static const uint32_t kinds[] = {FOVEA_DEVICE_CPU, FOVEA_DEVICE_REFERENCE};
+  if (handles[index] == NULL) handles[index] = open_device(kinds[index]);
+  return handles[index];
+}
+
+typedef fovea_status (*support_call)(fovea_handle *handle, const void *args,
+                                     fovea_support *support);
+
+static fovea_status attention_support(fovea_handle *handle, const void *args,
+                                      fovea_support *support) {
+  return fovea_attention_support(handle, args, support);
+}
+static fovea_status weights_support(fovea_handle *handle, const void *args,
+                                    fovea_support *support) {
+  return fovea_attention_weights_support(handle, args, support);
+}
+static fovea_status merge_support(fovea_handle *handle, const void *args, fovea_support *support) {
+  return fovea_merge_support(handle, args, support);
+}
+static fovea_status append_support(fovea_handle *handle, const void *args, fovea_support *support) {
+  return fovea_kv_append_support(handle, args, support);
+}
+
+/* Both devices support whatever breaks no rule. `status` is the check's own verdict. */
+static void demand_support(support_call ask, const void *args, fovea_status status) {
+  for (int device = 0; device < 2; ++device) {
+    fovea_support support = {.struct_size = sizeof support};
+    DEMAND(ask(device_at(device), args, &support) == status);
+    DEMAND(support.supported == (status == FOVEA_OK));
+    DEMAND((support.kernel[0] != '\0') == (status == FOVEA_OK));
+    DEMAND((support.reason[0] != '\0') == (status == FOVEA_OK));
+  }
+}
+
+static void demand_workspace(const void *args, const fv_problem *problem, fovea_status status) {
+  for (int device = 0; device < 2; ++device) {
+    size_t bytes = SIZE_MAX;
+    DEMAND(fovea_attention_workspace_for(device_at(device), args, &bytes) == status);
+    DEMAND((bytes == SIZE_MAX) == (status != FOVEA_OK));
+    if (status == FOVEA_OK && (problem->empty || device == 1)) DEMAND(bytes == 0);
+  }
+}
+
 /* ---- The calls ----------------------------------------------------------------------------- */
 
 static void try_attention(const void *args) {
   fv_problem problem, shape, again;
   const fovea_status shape_status = fv_check_attention_shape(args, &shape);
   const fovea_status status = fv_check_attention(args, &problem);
+  demand_support(attention_support, args, shape_status);
+  demand_workspace(args, &shape, shape_status);
   if (shape_status == FOVEA_OK) demand_problem(&shape, 1, 0);
   if (status != FOVEA_OK) {
     demand_refusal(status);
@@ -230,11 +299,12 @@ static void try_attention(const void *args) {
 }
 
 static void try_weights(const void *bytes, const fovea_attention_args *attention, uint8_t choice) {
-  fv_weights_problem problem;
+  fv_weights_problem problem, shape;
   fovea_weights_args args;
   memcpy(&args, bytes, sizeof args);
   args.struct_size = sizeof args;
   args.attention = choice & 1 ? attention : NULL;
+  demand_support(weights_support, &args, fv_check_weights_shape(&args, &shape));
   const fovea_status status = fv_check_weights(&args, &problem);
   if (status != FOVEA_OK) {
     demand_refusal(status);
@@ -257,7 +327,7 @@ typedef struct merge_bytes {
 } merge_bytes;
 
 static void try_merge(const void *bytes) {
-  fv_merge_problem problem;
+  fv_merge_problem problem, shape;
   merge_bytes all;
   memcpy(&all, bytes, sizeof all);
   /* Both arrays are host memory, which check may read: ours, or none. */
@@ -265,6 +335,8 @@ static void try_merge(const void *bytes) {
   if (all.args.outs != NULL) all.args.outs = all.outs;
   if (all.args.lses != NULL) all.args.lses = all.lses;
   if (all.args.count > PARTS) all.args.count = PARTS;
+  all.args.detail = NULL;
+  demand_support(merge_support, &all.args, fv_check_merge_shape(&all.args, &shape));
   const fovea_status status = fv_check_merge(&all.args, &problem);
   if (status != FOVEA_OK) {
     demand_refusal(status);
@@ -279,7 +351,8 @@ static void try_merge(const void *bytes) {
 }
 
 static void try_append(const void *args) {
-  fv_append_problem problem, again;
+  fv_append_problem problem, shape, again;
+  demand_support(append_support, args, fv_check_append_shape(args, &shape));
   const fovea_status status = fv_check_append(args, &problem);
   if (status != FOVEA_OK) {
     demand_refusal(status);
@@ -293,9 +366,10 @@ static void try_append(const void *args) {
   demand_apart_from_itself(&copy->v_cache);
   const fovea_tensor *cache = copy->k_cache.dtype ? &copy->k_cache : &copy->v_cache;
   DEMAND(cache->dtype != FOVEA_NONE);
-  DEMAND((copy->slots == NULL) == (copy->kv_lengths != NULL));
-  DEMAND((!copy->slots && !copy->pages.ids) || cache->shape[1] > 0);
-  DEMAND(copy->slots || copy->pages.ids || cache->shape[0] == problem.sequences);
+  const int32_t *ids = copy->sequences.pages.ids;
+  DEMAND((copy->slots == NULL) == (copy->sequences.kv_lengths != NULL));
+  DEMAND((!copy->slots && !ids) || cache->shape[1] > 0);
+  DEMAND(copy->slots || ids || cache->shape[0] == problem.sequences);
   DEMAND(!copy->rope.cos || (copy->rope.sin && copy->rope.rotary_dim % 2 == 0));
   DEMAND(!copy->rope.cos || copy->rope.rotary_dim <= copy->k_new.shape[3]);
   DEMAND(problem.heads_kv == cache->shape[2]);
@@ -337,7 +411,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   static uint8_t image[STRUCT_MAX];
   if (size < 2) return 0;
   const uint8_t call = bytes[0] % 6, choice = bytes[1];
-  const fovea_attention_args attention = choice & 2 ? paged_attention() : dense_attention();
+  const fovea_attention_args attention = attention_case(choice);
   fovea_weights_args weights = {.struct_size = sizeof weights};
   weights.weights = view(40, FOVEA_F32, 2, 3, 4, 7);
   merge_bytes merge = {.args = {.struct_size = sizeof(fovea_merge_args)}};
@@ -360,6 +434,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   memset(image, 0, sizeof image);
   memcpy(image, cases[call], sizes[call]);
   for (size_t i = 2; i < size && i - 2 < sizeof image; ++i) image[i - 2] ^= bytes[i];
+  /* A refusal is written to detail, which any bytes are no address of. */
+  if (call == 0) memset(image + offsetof(fovea_attention_args, detail), 0, sizeof(char *));
+  if (call == 3) memset(image + offsetof(fovea_kv_append_args, detail), 0, sizeof(char *));
   if (call == 1) {
     try_weights(image, &attention, choice);
   } else if (call == 2) {
