@@ -412,9 +412,9 @@ typedef struct fovea_attention_args {
  * Paged       With pages.ids ("fovea_pages"); needs kv_lengths, excludes kv_offsets. Ids at or
  *             past ceil(len / page_len), and ids all of whose keys are hidden by position, are
  *             never used.
- * Lengths     len_kv of sequence s = kv_lengths[s] clamped to [0, room], where room is what the
- *             tensor, the offsets or the page table hold for s; without kv_lengths it is that
- *             room.
+ * Lengths     len_kv of sequence s = kv_lengths[s] clamped to [0, capacity], where capacity is
+ *             what the tensor, the offsets or the page table hold for s; without kv_lengths it is
+ *             that capacity.
  * Positions   Row i stands at P(i) = p + i and key j at K(j) = positions.kv[s] + j * kv_stride. p
  *             is positions.q[s] if given; else with TOP_LEFT 0; else K(len_kv - 1) + 1 - len_q.
  * Visible     Row i sees key j if all of these hold:
@@ -495,7 +495,8 @@ typedef struct fovea_limits {
   int32_t heads_q, heads_kv;                     /* at most, >= 1 */
   int64_t sequences;                             /* at most, >= 1 */
   int64_t total_q;  /* query rows of all sequences, at most, >= 1; packed: the extent of q */
-  int64_t len_kv;   /* keys that one sequence has room for, at most, >= 1 */
+  int64_t len_kv;   /* capacity of one sequence in keys, at most, >= 1; with a CSR page table, which
+                     * any sequence may own alone: all its ids times page_len */
   int32_t sm_count; /* as in the calls; 0: all */
   uint32_t reserved[3];
 } fovea_limits;
