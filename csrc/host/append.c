@@ -1,17 +1,17 @@
-/* append.c - new tokens into a key/value cache: find the place, rotate, scale, convert, write.
+/* append.c - writes new tokens into a KV cache: find the place, rotate, scale, convert, write.
  *
- * Every step of the arithmetic is one f32 operation that is rounded by itself, in the order the
- * header states, so that every device stores the same bits. The file must therefore be compiled
- * with -ffp-contract=off, and for a machine that evaluates float as float.
+ * Every step of the arithmetic is one f32 operation with its own rounding, in the order that the
+ * header states. So every device stores the same bits. The file must be compiled with
+ * -ffp-contract=off, for a machine that evaluates float as float.
  *
- * Threads: two tokens may be sent to one place (a slot given twice, a page in two tables), and the
- * header says that one of them wins, not a mixture. So the work is cut by destination, not by
- * token: every task walks all tokens and writes those whose place hashes to it. All writes to one
- * place are then made by one task, in the order of the tokens, whatever the number of threads. The
- * walk costs every task 17 ns per token (measured, 2.8 GHz Xeon), next to 0.4 us for a mere copy of
- * 1024 elements and 10 us for their conversion. It allocates nothing.
+ * Threads: two tokens may go to one place (a slot given twice, a page in two tables). The header
+ * says that one of them wins, never a mixture. So the work is divided by destination, not by token:
+ * every task walks all tokens and writes those whose place hashes to it. One task then makes all
+ * writes to a place, in the order of the tokens, whatever the number of threads. The walk costs
+ * every task 17 ns per token (measured, 2.8 GHz Xeon). A plain copy of 1024 elements takes 0.4 us,
+ * their conversion 10 us. Nothing is allocated.
  *
- * Errors are reported by task 0 alone: every task sees them all. */
+ * Task 0 alone reports errors, because every task sees all of them. */
 #include "csrc/host/append.h"
 
 #include <float.h>
@@ -24,12 +24,12 @@
 #error "host/append.c needs float arithmetic in f32"
 #endif
 
-/* How many elements are converted at a time; even, for interleaved pairs. Two such buffers of f32
- * are 1 KiB of stack and stay in the first cache. */
+/* Elements converted at a time; even, for interleaved pairs. Two such buffers of f32 take 1 KiB of
+ * stack and stay in the L1 cache. */
 enum { CHUNK = 128 };
 
-/* Below so many elements a task costs more than it saves: waking a thread takes some 10 us, this
- * many elements 12 us when they are copied and 300 us when they are converted (measured). */
+/* With fewer elements a task costs more than it saves. Waking a thread takes some 10 us. This many
+ * elements take 12 us to copy and 300 us to convert (measured). */
 enum { ELEMENTS_PER_TASK = 32768 };
 
 /* One of the pairs (k_new, k_cache) and (v_new, v_cache). */
@@ -49,22 +49,22 @@ typedef struct work {
   int64_t tasks;
 } work;
 
-/* A sequence of new tokens; also the cursor that walks all sequences in order. */
+/* A sequence of new tokens; also the cursor over all sequences, in order. */
 typedef struct sequence {
   int64_t index;
   fv_range rows;         /* of the new tensors */
   fv_page_ids pages;     /* of the page tables, if the cache is paged */
-  int64_t pages_reached; /* the maximum of their offsets so far */
-  int32_t length;        /* tokens in the cache before */
+  int64_t pages_reached; /* the largest of their offsets so far */
+  int32_t length;        /* tokens already in the cache */
   uint32_t errors;
 } sequence;
 
-/* A token on its way. */
+/* A token to write. */
 typedef struct token {
-  int64_t batch; /* its row of the new tensors: [batch, row] */
+  int64_t batch; /* it is [batch, row] of the new tensors */
   int64_t row;
   int64_t position;
-  fv_place place[2]; /* per side; outer is FV_NOWHERE where it is not written */
+  fv_place place[2]; /* per side; outer is FV_NOWHERE if there is none */
 } token;
 
 /* One head of a token. */
@@ -87,7 +87,7 @@ static char *element(const fovea_tensor *tensor, int64_t i, int64_t j, int64_t h
   return (char *)tensor->data + offset * fv_dtype_bytes(tensor->dtype);
 }
 
-/* x[i] becomes the quotient by the scale of element first + i. */
+/* Divides x[i] by the scale of element first + i. */
 static void divide(const run *run, int64_t first, int64_t count, float *x) {
   for (int64_t i = 0; i < count;) {
     int64_t block = (first + i) / run->block_len;
@@ -104,7 +104,7 @@ static void store(const run *run, int64_t first, int64_t count, float *x) {
   fv_store_run(run->to, run->to_dtype, first, count, x);
 }
 
-/* Elements [first, dim), which are not rotated. */
+/* Writes elements [first, dim), which are not rotated. */
 static void write_plain(const run *run, int64_t first) {
   float x[CHUNK];
   if (run->from_dtype == run->to_dtype && !run->scale) {
@@ -120,7 +120,7 @@ static void write_plain(const run *run, int64_t first) {
   }
 }
 
-/* The pairs (i, i + half). */
+/* Rotates and writes the pairs (i, i + half). */
 static void write_half_split(const run *run, int64_t half, const float *c, const float *s) {
   float x[CHUNK], y[CHUNK];
   for (int64_t first = 0; first < half; first += CHUNK) {
@@ -137,7 +137,7 @@ static void write_half_split(const run *run, int64_t half, const float *c, const
   }
 }
 
-/* The pairs (2i, 2i + 1). */
+/* Rotates and writes the pairs (2i, 2i + 1). */
 static void write_interleaved(const run *run, int64_t half, const float *c, const float *s) {
   float x[CHUNK];
   for (int64_t first = 0; first < 2 * half; first += CHUNK) {
@@ -180,7 +180,7 @@ static void write_head(const side *side, const token *token, fv_place place, int
   write_plain(&run, 2 * half);
 }
 
-/* Spreads places over tasks; Knuth's multiplicative hash deals neighbours out evenly. */
+/* The task that writes to a place. Knuth's multiplicative hash spreads neighbours evenly. */
 static int64_t task_of(const work *work, fv_place place) {
   uint64_t slot = (uint64_t)(place.outer * work->cache.slots + place.inner);
   uint64_t hash = slot * UINT64_C(0x9e3779b97f4a7c15) >> 32;
@@ -198,8 +198,8 @@ static void write_token(const work *work, const token *token, int64_t task) {
 
 /* ---- Finding the place --------------------------------------------------------------------- */
 
-/* Fills in the token; false if it is to be skipped, with the bits that say why. A token that the
- * caller skips by a negative slot is padding: its position is not looked at. */
+/* Fills in the token. False: skip it; *errors says why. A token with a negative slot is padding:
+ * nothing reads its position, and it is no error. */
 static bool find_token(const work *work, const sequence *sequence, int64_t row, token *token,
                        uint32_t *errors) {
   const fovea_kv_append_args *args = &work->problem->args;
@@ -222,7 +222,7 @@ static bool find_token(const work *work, const sequence *sequence, int64_t row, 
   return fv_has_position(token->position, args->rope.rows, errors) && found;
 }
 
-/* Moves on to sequence `index`: its rows of the new tensors, its length and its pages. */
+/* Moves on to sequence `index`: finds its rows of the new tensors, its length and its pages. */
 static void next_sequence(const work *work, int64_t index, sequence *sequence) {
   const fv_append_problem *problem = work->problem;
   const fovea_pages *pages = &problem->args.sequences.pages;
@@ -234,7 +234,7 @@ static void next_sequence(const work *work, int64_t index, sequence *sequence) {
   } else {
     sequence->rows = (fv_range){0, problem->rows};
   }
-  /* With slots nothing depends on lengths: RoPE must have positions then. */
+  /* With slots there are no lengths, and nothing needs them: RoPE must then have positions. */
   sequence->length =
       problem->args.sequences.kv_lengths ? problem->args.sequences.kv_lengths[index] : 0;
   if (!problem->paged) return;
@@ -279,7 +279,7 @@ static void add_side(work *work, const fovea_tensor *from, const fovea_tensor *t
   work->cache = (fv_cache_extents){.rows = to->shape[0], .slots = to->shape[1]};
 }
 
-/* Elements to write, as far as the host knows. */
+/* An upper bound on the elements to write. */
 static double count_elements(const work *work) {
   const fv_append_problem *problem = work->problem;
   int64_t tokens = problem->packed ? problem->rows : problem->sequences * problem->rows;
@@ -299,7 +299,7 @@ void fv_append_tokens(const fv_append_problem *problem, fv_parallel parallel) {
   add_side(&work, &args->k_new, &args->k_cache, &args->k_scale, args->sequences.pages.ids, rope);
   add_side(&work, &args->v_new, &args->v_cache, &args->v_scale, v_ids, NULL);
   double elements = count_elements(&work);
-  /* Also because rows without elements take no memory: there may be 2^62 to walk for nothing. */
+  /* Rows without elements take no memory, so there could be 2^62 of them to walk for nothing. */
   if (elements == 0) return;
   double tasks = elements / ELEMENTS_PER_TASK;
   work.tasks = tasks < 1 ? 1 : tasks > parallel.threads ? parallel.threads : (int64_t)tasks;

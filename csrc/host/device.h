@@ -1,5 +1,5 @@
-/* device.h - what a device of the host is: threads. The handle's state of the reference, and the
- * first part of the CPU's. */
+/* device.h - the threads of a host device. fv_host_device is the reference handle's state and the
+ * first member of the CPU handle's. */
 #ifndef FV_HOST_DEVICE_H
 #define FV_HOST_DEVICE_H
 
@@ -12,7 +12,7 @@ extern "C" {
 #endif
 
 typedef struct fv_host_device {
-  fv_pool *pool; /* NULL if the caller brings parallel_for, or one thread is enough */
+  fv_pool *pool; /* NULL if the caller gives parallel_for, or there is one thread */
   fv_parallel parallel;
 } fv_host_device;
 
@@ -20,12 +20,13 @@ static inline fv_parallel fv_host_parallel(const fovea_handle *handle) {
   return ((const fv_host_device *)handle->state)->parallel;
 }
 
-/* Allocates the state, `bytes` large and zero but for its first part, and starts the threads. */
+/* Allocates `bytes` of state, fills in the fv_host_device it begins with, zeroes the rest, and
+ * starts the threads. */
 fovea_status fv_host_open(fovea_handle *handle, const fovea_options *options, size_t bytes);
 void fv_host_close(fovea_handle *handle);
 
-/* fovea_merge and fovea_kv_append, which the devices of the host share. Both cover all of the
- * header. */
+/* fovea_merge and fovea_kv_append, which the host devices share. Both cover all that the header
+ * allows. */
 fovea_status fv_host_choose_merge(const fovea_handle *handle, const fv_merge_problem *problem,
                                   fv_choice *choice);
 fovea_status fv_host_choose_append(const fovea_handle *handle, const fv_append_problem *problem,

@@ -1,5 +1,5 @@
-/* element.h - single elements of tensors, by dtype. For code where clarity counts, not speed; the
- * tiled backend widens whole rows at a time. */
+/* element.h - single elements of tensors, by dtype. For code where clarity counts more than speed;
+ * the CPU backend widens whole rows at a time. */
 #ifndef FV_ELEMENT_H
 #define FV_ELEMENT_H
 
@@ -7,7 +7,7 @@
 #include "csrc/numeric.h"
 #include "csrc/problem.h"
 
-/* The element's value: exact in f32 for every dtype. */
+/* The element's value, exact in f32 for every dtype. */
 static inline float fv_load(uint32_t dtype, const void *data, int64_t index) {
   switch (dtype) {
     case FOVEA_F32:

@@ -1,8 +1,8 @@
 /* element_run.h - runs of contiguous elements between memory and f32.
  *
- * The dtype is looked at once per run, not once per element. Loads are exact; stores round once
- * and write one NaN per format (fovea_kv_append in the header lists them), so that results can be
- * compared bit by bit between devices. */
+ * The dtype is looked up once per run, not once per element. Loads are exact. Stores round once and
+ * write one NaN per format, so that results of two devices can be compared bit by bit. The header
+ * lists these NaNs at fovea_kv_append. */
 #ifndef FV_ELEMENT_RUN_H
 #define FV_ELEMENT_RUN_H
 
@@ -10,7 +10,7 @@
 
 #include "csrc/host/element.h"
 
-/* f32, with every NaN made the canonical one. */
+/* x, or the canonical NaN if x is any NaN. */
 static inline float fv_f32_canonical(float x) {
   return x == x ? x : fv_f32_from_bits(UINT32_C(0x7fffffff));
 }

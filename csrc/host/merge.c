@@ -1,18 +1,19 @@
-/* merge.c - partial attention results over disjoint keys become one.
+/* merge.c - merges partials over disjoint keys into one result.
  *
- * Per row (batch, query row, head), with parts n in the order in which they were given:
+ * For each row (batch, query row, head), over the partials n in the order given:
  *
- *   m = max_n lse_n                                  NaN if one is NaN
+ *   m = max_n lse_n
  *   z = 0;  z = z + w_n                              w_n = expf(lse_n - m), f32
  *   a = 0;  a = a + w_n * out_n                      per element
  *   out = a / z, rounded to f32, then to its type    lse = m + log(z), rounded to f32
  *
- * Parts with lse = -inf are left out of both sums: they may hold NaN. Sums, quotient and logarithm
- * are in double, so that no number of parts adds to the error of one; a product of two f32 is exact
- * there. Single operations in this order (compile with -ffp-contract=off): the order of the parts
- * alone decides on the bits. If one part is not empty it comes back unchanged: w = z = 1.
+ * Both sums skip partials with lse = -inf: their out may hold NaN. Sums, quotient and logarithm are
+ * in double, where a product of two f32 is exact. So the error does not grow with the number of
+ * partials. Each operation is rounded by itself in this order (compile with -ffp-contract=off). So
+ * the order of the partials alone decides the bits. If only one partial is not empty, it comes back
+ * unchanged: w = z = 1.
  *
- * m is the largest, so every w is in [0, 1], one of them is 1, and z lies in [1, count]: nothing
+ * m is the largest lse. So every w is in [0, 1], one of them is 1, z is in [1, count], and nothing
  * overflows. */
 #include "csrc/host/merge.h"
 
@@ -21,11 +22,11 @@
 
 #include "csrc/host/element_run.h"
 
-/* Elements of a row summed at a time: the sums and one part's values are 1.5 KiB of stack. */
+/* Elements of a row summed at a time. The sums and a partial's values take 1.5 KiB of stack. */
 enum { CHUNK = 128 };
 
-/* Below so many rows a task costs more than it saves: waking a thread takes some 10 us, 16 rows of
- * 64 elements and two parts 27 us (measured, 2.8 GHz Xeon). */
+/* With fewer rows a task costs more than it saves. Waking a thread takes some 10 us; 16 rows of 64
+ * elements and two partials take 27 us (measured, 2.8 GHz Xeon). */
 enum { ROWS_PER_TASK = 16 };
 
 typedef struct work {
@@ -38,7 +39,7 @@ typedef struct place {
   int64_t batch, row, head;
 } place;
 
-/* What the parts' lse say of a row. */
+/* The largest lse of a row's partials, and the sum of their weights. */
 typedef struct total {
   float m;
   double z;
@@ -54,8 +55,8 @@ static float part_lse(const fovea_merge_args *args, int32_t n, place at) {
   return *(const float *)element(&args->lses[n], at);
 }
 
-/* NaN or +inf in any lse make z NaN, and so out and lse: inf - inf in the one case, NaN - m in the
- * other. (A NaN may be lost in m, as comparisons with it are false, but not in z.) */
+/* A NaN or +inf in any lse makes z NaN, by NaN - m or by inf - inf. out and lse are then NaN. m may
+ * miss a NaN, because comparisons with NaN are false; z does not. */
 static total sum_weights(const fovea_merge_args *args, place at) {
   total sum = {-INFINITY, 0};
   for (int32_t n = 0; n < args->count; ++n) {
@@ -69,8 +70,8 @@ static total sum_weights(const fovea_merge_args *args, place at) {
   return sum;
 }
 
-/* Elements [first, first + count) of the row. All parts are read before out is written: it may be
- * one of them. */
+/* Merges elements [first, first + count) of the row. All partials are read before out is written,
+ * because out may be one of them. */
 static void merge_chunk(const fovea_merge_args *args, place at, total sum, int64_t first,
                         int64_t count) {
   double a[CHUNK] = {0};
@@ -82,7 +83,7 @@ static void merge_chunk(const fovea_merge_args *args, place at, total sum, int64
     fv_load_run(element(&args->outs[n], at), args->outs[n].dtype, first, count, x);
     for (int64_t i = 0; i < count; ++i) a[i] = a[i] + w * x[i];
   }
-  /* z = 0: no part saw a key, and a is 0 already. */
+  /* z is 0 if no partial saw a key; a is then 0 already. */
   double z = sum.z != 0 ? sum.z : 1;
   for (int64_t i = 0; i < count; ++i) x[i] = (float)(a[i] / z);
   fv_store_run(element(&args->out, at), args->out.dtype, first, count, x);
@@ -94,7 +95,8 @@ static void merge_row(const fovea_merge_args *args, place at) {
   for (int64_t d = 0; d < dim; d += CHUNK) {
     merge_chunk(args, at, sum, d, dim - d < CHUNK ? dim - d : CHUNK);
   }
-  /* Last, as it may be one of the lses that the chunks have read. Of empty parts: -inf + log(0). */
+  /* Written last: lse may be one of the lses that the chunks read. If all partials are empty, this
+   * is -inf + log(0) = -inf. */
   if (args->lse.dtype != FOVEA_NONE) {
     *(float *)element(&args->lse, at) = fv_f32_canonical((float)(sum.m + log(sum.z)));
   }
@@ -115,7 +117,7 @@ static void merge_task(void *context, int64_t task) {
 void fv_merge_parts(const fv_merge_problem *problem, fv_parallel parallel) {
   const int64_t *shape = problem->args.out.shape;
   work work = {.args = &problem->args};
-  /* Without elements and lse the extents bound no memory, and their product could overflow. */
+  /* Without elements and lse the extents bound no memory: their product could overflow. */
   if (shape[3] == 0 && problem->args.lse.dtype == FOVEA_NONE) return;
   work.rows = shape[0] * shape[1] * shape[2];
   work.tasks = (work.rows + ROWS_PER_TASK - 1) / ROWS_PER_TASK;

@@ -1,9 +1,9 @@
 /* parallel.h - how a CPU kernel spreads its tasks: over the handle's threads or the caller's own.
  *
- * Tasks run in the default floating-point environment, whatever the thread that runs them was set
- * to. Programs that do signal processing switch flush-to-zero on, and threads inherit it; without
- * this the bits of a result would depend on who computes it. It costs about a hundred cycles per
- * task, so cut work into tasks of some microseconds at least. */
+ * Tasks run in the default floating-point environment, whatever the environment of their thread is.
+ * Programs that do signal processing switch flush-to-zero on, and threads inherit it. The bits of a
+ * result would then depend on the thread that computes it. Switching costs about a hundred cycles
+ * per task, so divide work into tasks of some microseconds at least. */
 #ifndef FV_PARALLEL_H
 #define FV_PARALLEL_H
 
@@ -14,7 +14,7 @@
 typedef struct fv_parallel {
   fovea_parallel_for run;
   void *user;
-  int32_t threads; /* into how many tasks it is worth cutting the work; 1: run is never called */
+  int32_t threads; /* tasks that are worth making of the work; 1: run is never called */
 } fv_parallel;
 
 typedef struct fv_parallel_job {

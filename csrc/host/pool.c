@@ -1,20 +1,20 @@
 /* pool.c - the thread pool; host/pool.h has the contract.
  *
- * One job at a time. Its owner, the caller that took `lock`, writes the job, opens the `gate` and
- * advances `epoch`, which is what idle workers watch. A worker enters through the gate, takes
- * indices from `next` until none is left, and leaves. The owner does the same work, then closes the
- * gate and waits until everyone who entered has left. So a worker that wakes late finds the gate
- * shut and costs nobody anything: a job never waits for a thread that has not begun to help, which
- * matters when there are more threads than free processors.
+ * The pool runs one job at a time. The job's owner is the caller that took `lock`. It writes the
+ * job, opens the `gate` and advances `epoch`, which idle workers watch. A worker enters through the
+ * gate, takes indices from `next` until none is left, and leaves. The owner does the same work,
+ * then closes the gate and waits until every worker that entered has left. A worker that wakes late
+ * finds the gate shut and delays nobody. So a job never waits for a thread that has not begun to
+ * help, which matters when threads outnumber free processors.
  *
- * fork() is met without a list of pools and without locks held across it. The child's handler
- * counts generations; `lock` carries the generation of its owner, so that a lock held by a thread
- * that did not survive the fork looks like a free one of an earlier generation. Whoever takes it
- * first in the child owns the pool alone and starts new workers. All waiting is done on futexes,
- * which keep no state in user memory that fork could tear (glibc's mutexes and conditions do).
+ * The pool survives fork() without a list of pools and without locks held across it. A fork handler
+ * in the child counts generations, and `lock` carries the generation of its owner. So a lock whose
+ * holder did not survive the fork looks like a free lock of an earlier generation. The first thread
+ * of the child to take it owns the pool alone and starts new workers. All waiting is on futexes:
+ * they keep no state in user memory that fork could tear, as glibc's mutexes and conditions do.
  *
- * Sizes: a job is 10 us to seconds long. Workers spin 30 us for the next one, which covers the gap
- * between the layers of a model; then they sleep, and waking them costs 5 to 50 us. */
+ * Sizes: a job lasts from 10 us to seconds. Workers spin 30 us for the next one, which covers the
+ * gap between the layers of a model. Then they sleep, and waking them costs 5 to 50 us. */
 #define _GNU_SOURCE
 #include "csrc/host/pool.h"
 
@@ -33,23 +33,23 @@
 #include <unistd.h>
 
 enum {
-  max_threads = 4096, /* a bound on mistakes, and what the header lets a handle have */
+  max_threads = 4096, /* the header's limit for a handle; also bounds mistakes */
   spin_ns = 30000,
-  spins_per_clock = 16, /* 16 pauses are 0.2 to 1 us: the clock is then a small part of spinning */
+  spins_per_clock = 16, /* 16 pauses take 0.2 to 1 us, so reading the clock is a small part */
   cache_line = 64,
 };
 
-/* `gate`: one bit each for "open" and "the owner sleeps until all have left"; the rest counts the
- * workers inside. */
+/* `gate`: one bit says "open", one says "the owner sleeps until all have left"; the other bits
+ * count the workers inside. */
 enum { gate_open = 1, gate_awaited = 2, gate_one = 4 };
 
 /* `lock`: the generation of the last owner, and whether it still holds the pool. */
 enum { lock_taken = 1, lock_one_generation = 2 };
 
 struct fv_pool {
-  /* Written before the workers start, constant afterwards. */
+  /* Written before the workers start; constant afterwards. */
   int threads;
-  bool spins;           /* false where threads outnumber processors: spinning would be theft */
+  bool spins;           /* false if threads outnumber processors: spinning would slow them */
   uint32_t first_epoch; /* the epoch in which the present workers were started */
 
   /* The owner's, under `lock`. */
@@ -66,20 +66,20 @@ struct fv_pool {
   _Atomic uint32_t sleepers;
   _Atomic bool stop;
   _Alignas(cache_line) _Atomic uint32_t gate;
-  _Alignas(cache_line) _Atomic int64_t next; /* every index taken writes it */
+  _Alignas(cache_line) _Atomic int64_t next; /* taking an index writes it */
 
   _Alignas(cache_line) pthread_t ids[]; /* [threads - 1] */
 };
 
-/* Steps by lock_one_generation in the child of each fork. */
+/* Grows by lock_one_generation in the child of each fork. */
 static _Atomic uint32_t process_generation;
 
 static void count_generation(void) {
   atomic_fetch_add_explicit(&process_generation, lock_one_generation, memory_order_relaxed);
 }
 
-/* The C library drops the handler again if this object is unloaded. Two first calls at once may
- * both register; counting twice per fork is as good as once. */
+/* The C library drops the handler when this object is unloaded. Two first calls at once may both
+ * register it; counting twice per fork is as good as once. */
 static int watch_forks(void) {
   static _Atomic bool watching;
   if (atomic_load(&watching)) return 0;
@@ -111,11 +111,11 @@ static void relax(void) {
 }
 
 typedef struct {
-  int64_t end_ns; /* 0 until the clock was first read */
+  int64_t end_ns; /* 0 until the clock is first read */
   int rounds;
 } spin;
 
-/* Pauses and says whether to look again, or to give up and sleep. */
+/* Pauses. True: look again; false: give up and sleep. */
 static bool spin_on(const fv_pool *pool, spin *s) {
   if (!pool->spins) return false;
   relax();
@@ -127,12 +127,11 @@ static bool spin_on(const fv_pool *pool, spin *s) {
 
 /* --- the workers */
 
-/* True if the job is still open; the caller is then inside, and the job's fields are its to read.
- */
+/* True if the job is still open: the caller is then inside and may read the job's fields. */
 static bool enter(fv_pool *pool) {
   uint32_t gate = atomic_load_explicit(&pool->gate, memory_order_relaxed);
   while (gate & gate_open) {
-    /* Acquire: what the owner wrote before it opened the gate. */
+    /* Acquire: makes visible to this worker what the owner wrote before it opened the gate. */
     if (atomic_compare_exchange_weak_explicit(&pool->gate, &gate, gate + gate_one,
                                               memory_order_acquire, memory_order_relaxed)) {
       return true;
@@ -142,7 +141,8 @@ static bool enter(fv_pool *pool) {
 }
 
 static void leave(fv_pool *pool) {
-  /* Release: what the tasks wrote, for the owner, who reads the gate before it returns. */
+  /* Release: makes what the tasks wrote visible to the owner, which reads the gate before it
+   * returns. */
   uint32_t before = atomic_fetch_sub_explicit(&pool->gate, gate_one, memory_order_release);
   if (before == (gate_one | gate_awaited)) futex_wake(&pool->gate, 1);
 }
@@ -161,8 +161,8 @@ static uint32_t await_epoch(fv_pool *pool, uint32_t seen) {
   uint32_t epoch;
   while ((epoch = atomic_load_explicit(&pool->epoch, memory_order_acquire)) == seen) {
     if (spin_on(pool, &s)) continue;
-    /* Either the owner sees us counted and wakes us, or the kernel sees the new epoch and
-     * doesn't let us sleep: both sides write first and read then, sequentially consistent. */
+    /* Either the owner sees us counted and wakes us, or the kernel sees the new epoch and does not
+     * let us sleep. Both sides write before they read, sequentially consistent. */
     atomic_fetch_add(&pool->sleepers, 1);
     futex_wait(&pool->epoch, seen);
     atomic_fetch_sub(&pool->sleepers, 1);
@@ -173,7 +173,7 @@ static uint32_t await_epoch(fv_pool *pool, uint32_t seen) {
 static void *work(void *argument) {
   fv_pool *pool = argument;
   pthread_setname_np(pthread_self(), "fovea");
-  /* Not the present epoch: a job that began while this thread was starting is to be joined. */
+  /* Not the current epoch: this thread should join a job that began while it was starting. */
   uint32_t seen = pool->first_epoch;
   for (;;) {
     seen = await_epoch(pool, seen);
@@ -185,9 +185,9 @@ static void *work(void *argument) {
   }
 }
 
-/* Signals sent to the process are for its own threads. Faults are not blocked: the kernel would
- * kill the process without asking its handlers, and a crash reporter would have nothing to report.
- */
+/* Blocks signals: those sent to the process are for its own threads. Faults stay unblocked. If they
+ * were blocked, the kernel would kill the process without calling its handlers, and a crash
+ * reporter would see nothing. */
 static void block_signals(sigset_t *before) {
   static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
   sigset_t blocked;
@@ -196,13 +196,13 @@ static void block_signals(sigset_t *before) {
   pthread_sigmask(SIG_SETMASK, &blocked, before);
 }
 
-/* Starts as many workers as the system grants, for the process we are in now. */
+/* Starts as many workers as the system grants, in the current process. */
 static void start_workers(fv_pool *pool, uint32_t generation) {
   pool->generation = generation;
   pool->workers = 0;
   pool->first_epoch = atomic_load(&pool->epoch);
   sigset_t before;
-  block_signals(&before); /* a thread inherits the mask it is created under */
+  block_signals(&before); /* a thread inherits its creator's mask */
   while (pool->workers < pool->threads - 1 &&
          pthread_create(&pool->ids[pool->workers], NULL, work, pool) == 0) {
     pool->workers++;
@@ -212,19 +212,20 @@ static void start_workers(fv_pool *pool, uint32_t generation) {
 
 /* --- the owner */
 
-/* Makes the calling thread the owner, or returns false if another thread of this process is. */
+/* Makes the calling thread the owner. False: another thread of this process is the owner. */
 static bool take_pool(fv_pool *pool) {
   uint32_t generation = atomic_load_explicit(&process_generation, memory_order_relaxed);
   uint32_t lock = atomic_load_explicit(&pool->lock, memory_order_relaxed);
   if (lock == (generation | lock_taken)) return false;
-  /* Acquire: what the last owner wrote. No second attempt: if this fails, somebody else has it. */
+  /* Acquire: makes visible what the last owner wrote. No second attempt: on failure another thread
+   * has the pool. */
   if (!atomic_compare_exchange_strong_explicit(&pool->lock, &lock, generation | lock_taken,
                                                memory_order_acquire, memory_order_relaxed)) {
     return false;
   }
   if (pool->generation != generation) {
-    /* First use in a child: those who slept, or were inside, exist in the parent only. The gate
-     * needs no repair, open_gate writes it before anyone can look. */
+    /* First use in a child: workers that slept or were inside exist in the parent only. The gate
+     * needs no repair: open_gate writes it before any new worker can enter. */
     atomic_store(&pool->sleepers, 0);
     start_workers(pool, generation);
   }
@@ -237,7 +238,7 @@ static void release_pool(fv_pool *pool) {
 
 static void open_gate(fv_pool *pool) {
   atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
-  /* Release: the job, for those who enter. */
+  /* Release: makes the job visible to the workers that enter. */
   atomic_store_explicit(&pool->gate, gate_open, memory_order_release);
   atomic_fetch_add(&pool->epoch, 1); /* see await_epoch */
   int64_t helpers = pool->count - 1 < pool->workers ? pool->count - 1 : pool->workers;
@@ -246,7 +247,8 @@ static void open_gate(fv_pool *pool) {
 
 static void close_gate(fv_pool *pool) {
   spin s = {0, 0};
-  /* Acquire, here and below: what the tasks wrote before their worker left. */
+  /* Acquire, here and below: makes visible to the owner what the tasks wrote before their worker
+   * left. */
   uint32_t gate =
       atomic_fetch_and_explicit(&pool->gate, ~(uint32_t)gate_open, memory_order_acquire);
   gate &= ~(uint32_t)gate_open;
@@ -261,7 +263,7 @@ static void close_gate(fv_pool *pool) {
 }
 
 void fv_pool_run(fv_pool *pool, int64_t count, fv_task task, void *context) {
-  /* A single call is not worth the pool, which stays free for what the task itself may run. */
+  /* A single index does not take the pool: it stays free for a loop inside the task. */
   if (count <= 1 || pool->threads == 1 || !take_pool(pool)) {
     for (int64_t index = 0; index < count; index++) task(context, index);
     return;
@@ -296,9 +298,9 @@ int fv_pool_quota(const char *cpu_max) {
   return processors < INT_MAX ? (int)processors : INT_MAX;
 }
 
-/* In a container the root of the cgroup tree that it sees is its own group. */
+/* A container sees its own group as the root of the cgroup tree. */
 int fv_pool_default_threads(void) {
-  cpu_set_t sets[8]; /* 8192 processors, the most that Linux can be built for */
+  cpu_set_t sets[8]; /* 8192 processors: the most that Linux can be built for */
   if (sched_getaffinity(0, sizeof sets, sets) != 0) return 1;
   int processors = CPU_COUNT_S(sizeof sets, sets);
   int quota = fv_pool_quota("/sys/fs/cgroup/cpu.max");
@@ -325,7 +327,7 @@ int fv_pool_create(fv_pool **pool, int threads) {
 
 void fv_pool_destroy(fv_pool *pool) {
   if (!pool) return;
-  /* In a child that never used the pool the workers are the parent's. */
+  /* In a child that never used the pool, the workers are the parent's. */
   if (pool->generation == atomic_load(&process_generation)) {
     atomic_store(&pool->stop, true);
     atomic_fetch_add(&pool->epoch, 1);

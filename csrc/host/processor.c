@@ -8,7 +8,7 @@
 #include <string.h>
 
 #if defined(__x86_64__)
-/* Not every compiler's __builtin_cpu_supports knows f16c: bit 29 of ECX of leaf 1. */
+/* F16C is bit 29 of ECX of leaf 1. Not every compiler's __builtin_cpu_supports knows F16C. */
 static bool has_f16c(void) {
   unsigned eax, ebx, ecx, edx;
   return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx >> 29 & 1);
@@ -58,7 +58,7 @@ void fv_describe_features(uint32_t features, char *text, size_t capacity) {
   }
 }
 
-/* The "model name" of /proc/cpuinfo. */
+/* Reads the "model name" of /proc/cpuinfo. */
 void fv_processor_name(char *name, size_t capacity) {
   char line[256];
   FILE *file = fopen("/proc/cpuinfo", "re");

@@ -1,4 +1,4 @@
-/* processor.h - what the processor is, and which instruction set that makes the best. */
+/* processor.h - what the processor is, and the best instruction set for it. */
 #ifndef FV_PROCESSOR_H
 #define FV_PROCESSOR_H
 
@@ -12,7 +12,7 @@ extern "C" {
 
 typedef enum fv_isa { FV_ISA_PORTABLE = 0, FV_ISA_AVX2 = 1, FV_ISA_AVX512 = 2 } fv_isa;
 
-/* X(NAME, name): what the instruction sets of cpu/kernels.def are made of. */
+/* X(NAME, name): the features that the instruction sets of cpu/kernels.def consist of. */
 #define FV_PROCESSOR_FEATURE_MAP(X) \
   X(AVX2, avx2)                     \
   X(FMA, fma)                       \
@@ -40,7 +40,7 @@ uint32_t fv_processor_features(void);
 
 const char *fv_isa_name(fv_isa isa);
 
-/* The best instruction set that needs nothing beyond these. */
+/* The best instruction set that needs only these features. */
 fv_isa fv_best_isa(uint32_t features);
 
 /* "avx2 fma", ...; "" for none. */

@@ -6,7 +6,7 @@
 
 #include "csrc/numeric.h"
 
-/* Elements that an extent allows to index: all if it broadcasts. */
+/* Indices below this are readable: any index if the extent broadcasts. */
 static int64_t readable(int64_t extent) {
   return extent == 1 ? INT64_MAX : extent;
 }
@@ -41,7 +41,7 @@ static void set_bias(const fv_problem *p, const fv_sequence *s, int64_t row, int
   m->bias_keys = readable(bias->shape[3]);
 }
 
-/* The words of the row, as far as they exist: bits past them are unreadable. */
+/* Finds the words of the row. Bits past the end of the tree's words are unreadable. */
 static void set_tree(const fv_problem *p, const fv_sequence *s, int64_t row, fv_row_mask *m) {
   const fovea_tree *tree = &p->args.visibility.tree;
   if (!tree->bits) return;
@@ -99,7 +99,7 @@ bool fv_sees_key(const fv_row_mask *m, int64_t key, float *bias, uint32_t *error
 
 /* ---- Many keys at once ---- */
 
-/* The part of [first, last) that lies in the tile's [from, to), counted from key `begin`. */
+/* The keys of [first, last) that lie in the tile's [from, to), counted from key `begin`. */
 static fv_range within(int64_t first, int64_t last, int64_t begin, int32_t from, int32_t to) {
   return (fv_range){fv_max(first - begin, from), fv_min(last - begin, to)};
 }
@@ -109,7 +109,7 @@ static void show(fv_range keys, const uint8_t *live, uint8_t *visible) {
   memcpy(visible + keys.begin, live + keys.begin, (size_t)(keys.end - keys.begin));
 }
 
-/* Hides the visible keys of `keys` and says that some were there. */
+/* Hides the visible keys of `keys`, and reports if there were any. */
 static void hide_unreadable(fv_range keys, uint8_t *visible, uint32_t *errors) {
   for (int64_t j = keys.begin; j < keys.end; ++j) {
     if (visible[j]) *errors |= FOVEA_BAD_MASK;
@@ -117,7 +117,7 @@ static void hide_unreadable(fv_range keys, uint8_t *visible, uint32_t *errors) {
   }
 }
 
-/* Keys that mask, bias or tree have no element for: nothing about them is read. */
+/* Hides the keys that have no element in mask, bias or tree; reads nothing of them. */
 static void hide_outside(const fv_row_mask *m, int64_t begin, int32_t from, int32_t to,
                          uint8_t *visible, uint32_t *errors) {
   int64_t keys = m->outside ? 0 : INT64_MAX;
@@ -148,7 +148,7 @@ static void hide_by_tree(const fv_row_mask *m, int64_t begin, int32_t from, int3
   }
 }
 
-/* A key that the row does not see anyway may lie past the end of the bias: it is not read. */
+/* A key that is already hidden may lie past the end of the bias, so its bias is not read. */
 static void hide_by_bias(const fv_row_mask *m, int64_t begin, int32_t from, int32_t to,
                          uint8_t *visible) {
   for (int32_t j = from; j < to; ++j) {
@@ -170,7 +170,7 @@ void fv_find_visible(const fv_row_mask *m, const uint8_t *live, int64_t begin, i
   if (m->bias) hide_by_bias(m, begin, from, to, visible);
 }
 
-/* Distances that fit into 32 bits, as nearly all do, are computed in a loop that vectorises. */
+/* Nearly all distances fit into 32 bits; a loop that vectorises computes these. */
 static void add_alibi(const fv_row_mask *m, int64_t begin, int32_t from, int32_t to,
                       float *logits) {
   const int64_t fits = INT64_C(1) << 29;

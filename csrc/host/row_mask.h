@@ -1,8 +1,7 @@
-/* row_mask.h - everything that decides, key by key, what one query row of one head sees and what is
- * added to its logits: mask, tree, bias, ALiBi. Position masks are ranges and live in
- * shared/shape.h.
+/* row_mask.h - what one query row of one head sees, and what is added to its logits, key by key:
+ * mask, tree, bias, ALiBi. Position masks are ranges; shared/shape.h has them.
  *
- * A row looks its strides up once; then each key costs a few loads. */
+ * The strides are looked up once per row; then each key costs a few loads. */
 #ifndef FV_ROW_MASK_H
 #define FV_ROW_MASK_H
 
@@ -20,7 +19,7 @@ typedef struct fv_row_mask {
   const void *bias; /* NULL: none */
   uint32_t bias_dtype;
   int64_t bias_step, bias_keys;
-  const uint32_t *tree; /* NULL: none. Bit c decides on key tree_key + c */
+  const uint32_t *tree; /* NULL: none. Bit c decides whether key tree_key + c is seen */
   int64_t tree_key, tree_bits_readable;
   bool plain;   /* neither mask, bias nor tree: position alone decides */
   bool outside; /* the row lies outside the mask or the bias: it sees nothing */
@@ -36,18 +35,17 @@ static inline bool fv_sees_position(const fv_row_mask *m, int64_t key) {
   return key < m->prefix_end || (key >= m->window.begin && key < m->window.end);
 }
 
-/* Whether mask, tree and bias leave the key visible; *bias receives what is added to the logit.
- * A key outside their extents is hidden, and *errors says so. */
+/* Whether mask, tree and bias leave the key visible. *bias receives what is added to the logit. A
+ * key outside their extents is hidden and sets FOVEA_BAD_MASK in *errors. */
 bool fv_sees_key(const fv_row_mask *mask, int64_t key, float *bias, uint32_t *errors);
 
-/* visible[j] = 1 if the row sees key begin + j, else 0, for from <= j < to. live[j] is 0 for
- * keys that lie nowhere. What fv_sees_position and fv_sees_key say key by key, in loops that
- * vectorise. */
+/* For from <= j < to: visible[j] = 1 if the row sees key begin + j, else 0. live[j] is 0 for keys
+ * on a bad page. Gives the answers of fv_sees_position and fv_sees_key in loops that vectorise. */
 void fv_find_visible(const fv_row_mask *mask, const uint8_t *live, int64_t begin, int32_t from,
                      int32_t to, uint8_t *visible, uint32_t *errors);
 
-/* logits[j] changes by ALiBi and bias of key begin + j, as far as visible[j], for from <= j <
- * to. */
+/* For from <= j < to: adds ALiBi and, if visible[j], the bias of key begin + j to logits[j]. A
+ * hidden key may have no bias; ALiBi may change its logit, which nothing uses. */
 void fv_add_to_logits(const fv_row_mask *mask, const uint8_t *visible, int64_t begin, int32_t from,
                       int32_t to, float *logits);
 

@@ -39,7 +39,7 @@ static fv_page_ids find_page_ids(const fv_problem *p, fv_sequence_cursor *cursor
   return fv_packed_page_ids(range);
 }
 
-/* Returns how many keys there is room for. */
+/* Returns the capacity for keys. */
 static int32_t place_keys(const fv_problem *p, fv_sequence_cursor *cursor, fv_sequence *s) {
   int64_t extent = p->args.k.shape[1];
   s->kv_batch = fv_batch_row(p->kv_packed, s->index);
@@ -71,7 +71,8 @@ static fv_position_arrays position_arrays(const fv_problem *p) {
                               .top_left = a->positions.alignment == FOVEA_ALIGN_TOP_LEFT};
 }
 
-/* Without bits there are no lengths and starts either (check/attention.c), and nobody asks. */
+/* Without bits there are no lengths and starts (check/attention.c), and nothing reads the
+ * result. */
 static void place_tree(const fv_problem *p, fv_sequence *s) {
   const fovea_tree *tree = &p->args.visibility.tree;
   s->tree_len = tree->lengths ? tree->lengths[s->index] : s->len_q;

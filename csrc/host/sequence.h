@@ -1,7 +1,8 @@
-/* sequence.h - the geometry of one sequence, read from the arrays that live where the work is done.
+/* sequence.h - the geometry of one sequence, read from the arrays that the caller has in host
+ * memory.
  *
- * Lengths and offsets are data, not arguments: nothing checked them. They are read by the rules of
- * shared/sequence_rules.h, and what was wrong is collected in `errors`. */
+ * Lengths and offsets are data, not arguments: no check has seen them. They are read by the rules
+ * of shared/sequence_rules.h, and `errors` collects what was wrong. */
 #ifndef FV_SEQUENCE_H
 #define FV_SEQUENCE_H
 
@@ -29,23 +30,23 @@ typedef struct fv_sequence_cursor {
   int64_t q_end, kv_end; /* the maxima so far; paged: kv_end is of the page table's offsets */
 } fv_sequence_cursor;
 
-/* Fills in the next sequence; false when there is none left. */
+/* Fills in the next sequence. False: none is left. */
 bool fv_sequence_next(const fv_problem *problem, fv_sequence_cursor *cursor, fv_sequence *sequence);
 
-/* The range [offsets[index], offsets[index + 1]) of a packed array of `total` elements, read
- * through the running maximum: nothing before `reached`, the end of the range before. */
+/* The range [offsets[index], offsets[index + 1]) of a packed array of `total` elements. An offset
+ * below `reached`, the end of the previous range, counts as `reached`: the running maximum. */
 fv_range fv_packed_range(const int32_t *offsets, int64_t index, int64_t total, int64_t reached,
                          uint32_t *errors);
 
-/* Adds bits to errors[sequence], if the caller wants them. Safe from many threads. */
+/* Adds bits to errors[sequence], if the caller wants them. Threads may call it at once. */
 void fv_report_errors(const fv_problem *problem, int64_t sequence, uint32_t bits);
 
-/* Finds key j in k, v or their scales, whose page ids are given (NULL unless paged); false: a bad
- * page. */
+/* Finds the place of a key in `tensor`: k or v. ids: its page ids, NULL unless paged. False: the
+ * page is bad. */
 bool fv_key_place(const fv_problem *problem, const fv_sequence *sequence,
                   const fovea_tensor *tensor, const int32_t *ids, int64_t key, fv_place *place);
 
-/* v's page table, which is k's unless it has its own. */
+/* v's page table: its own, or else k's. */
 static inline const int32_t *fv_v_page_ids(const fv_problem *problem) {
   return problem->args.sequences.pages.v_ids ? problem->args.sequences.pages.v_ids
                                              : problem->args.sequences.pages.ids;
