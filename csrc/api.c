@@ -1,5 +1,5 @@
-/* api.c - every exported call that computes or plans: check, plan, run. Nothing else happens
- * here; creation is in handle.c, texts are in status.c. */
+/* api.c - every exported call that computes or plans: check, plan, run. Creation is in handle.c,
+ * texts are in status.c. */
 #include <fovea.h>
 
 #include <stdio.h>
@@ -38,8 +38,8 @@ static fovea_status attend(fovea_handle *handle, const fovea_attention_args *arg
   return handle->backend->attention(handle, &plan, &problem, stream);
 }
 
-/* Where the caller wants the detail. A struct_size that the check refuses says nothing about where
- * the fields are. */
+/* Copies the detail to the caller's buffer; its value is the status. If the check refuses
+ * struct_size, nobody knows which fields exist, and nothing is copied. */
 #define PUBLISH(type, args, status)                                              \
   ((args) && has_detail((args)->struct_size, FV_FIRST_BYTES(type, detail_bytes)) \
        ? fv_publish_detail((status), (args)->detail, (args)->detail_bytes)       \
@@ -60,7 +60,7 @@ static fovea_status need_support(const fovea_handle *handle, const fovea_support
   return fv_rule_check_room(support, FV_FIRST_BYTES(fovea_support, reason), "fovea_support");
 }
 
-/* kernel NULL: none; the reason is then the error detail. */
+/* Fills in *support. kernel NULL: none runs the call; the reason is then the error detail. */
 static void write_support(const char *kernel, const char *reason, fovea_support *support) {
   fovea_support known = {.supported = kernel != NULL};
   snprintf(known.kernel, sizeof known.kernel, "%s", kernel ? kernel : "");
@@ -68,7 +68,7 @@ static void write_support(const char *kernel, const char *reason, fovea_support 
   fv_rule_write_struct(support, &known, sizeof known);
 }
 
-/* What a backend's choice says. */
+/* Fills in *support from a backend's choice. */
 static void write_choice(fovea_status chosen, const fv_choice *choice, fovea_support *support) {
   write_support(chosen == FOVEA_OK ? choice->kernel : NULL, choice->reason, support);
 }
@@ -158,11 +158,11 @@ static fovea_status weigh(fovea_handle *handle, const fovea_weights_args *args,
   fv_weights_problem problem;
   FV_TRY(need_handle(handle));
   FV_TRY(fv_check_weights(args, &problem));
-  if (problem.attention.empty) return FOVEA_OK; /* no weights are asked for */
+  if (problem.attention.empty) return FOVEA_OK; /* no weights were asked for */
   return fv_backend_of_weights(handle->backend)->weights(handle, &problem, stream);
 }
 
-/* Where weights' caller wants the detail: in the args of the attention. */
+/* The caller's buffer for the detail of weights is in the arguments of the attention. */
 static fovea_status publish_weights(const fovea_weights_args *args, fovea_status status) {
   if (!args || !has_detail(args->struct_size, FV_FIRST_BYTES(fovea_weights_args, heads)))
     return status;

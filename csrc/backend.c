@@ -3,14 +3,14 @@
 
 #include "csrc/handle.h"
 
-/* In the order in which their kernels are numbered. */
+/* Their kernels are numbered in this order. */
 static const fv_backend *const backends[] = {&fv_cpu_backend, &fv_reference_backend,
                                              &fv_cuda_backend};
 
 enum { BACKENDS = sizeof backends / sizeof backends[0] };
 
-/* AUTO too is the CPU: the CUDA kernels cover a part of the header so far, and who asks for nothing
- * in particular must not find features missing. */
+/* AUTO is the CPU as well. The CUDA kernels cover only a part of the header so far, and a caller
+ * without a preference must not find features missing. */
 const fv_backend *fv_backend_for(uint32_t device) {
   for (int i = 0; i < BACKENDS; ++i) {
     if (backends[i]->device == device) return backends[i];

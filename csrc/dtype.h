@@ -23,7 +23,7 @@ enum {
 #undef FV_DTYPE_COUNTED
 };
 
-/* "bf16"; "unknown" of what is no type. */
+/* The type's name, such as "bf16"; "unknown" if it is no type. */
 static inline const char *fv_dtype_name(uint32_t dtype) {
 #define FV_DTYPE_NAME(NAME, name, bytes) #name,
   static const char *const names[] = {FV_DTYPE_TABLE(FV_DTYPE_NAME)};
@@ -31,7 +31,7 @@ static inline const char *fv_dtype_name(uint32_t dtype) {
   return dtype < FV_DTYPE_COUNT ? names[dtype] : "unknown";
 }
 
-/* Of an element; 0 of what is no type. */
+/* Bytes of an element; 0 if it is no type. */
 static inline int64_t fv_dtype_bytes(uint32_t dtype) {
 #define FV_DTYPE_SIZE(NAME, name, bytes) bytes,
   static const int8_t sizes[] = {FV_DTYPE_TABLE(FV_DTYPE_SIZE)};
@@ -39,7 +39,7 @@ static inline int64_t fv_dtype_bytes(uint32_t dtype) {
   return dtype < FV_DTYPE_COUNT ? sizes[dtype] : 0;
 }
 
-/* Whether numbers are stored in 8 bits: e4m3, e5m2, i8. */
+/* Whether it is a type of numbers in 8 bits: e4m3, e5m2, i8. */
 static inline bool fv_dtype_is_8bit(uint32_t dtype) {
   return dtype == FOVEA_E4M3 || dtype == FOVEA_E5M2 || dtype == FOVEA_I8;
 }

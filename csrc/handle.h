@@ -1,4 +1,4 @@
-/* handle.h - a device opened by the caller. Immutable after creation. */
+/* handle.h - a device that the caller opened. Immutable after creation. */
 #ifndef FV_HANDLE_H
 #define FV_HANDLE_H
 
@@ -11,8 +11,8 @@ extern "C" {
 struct fovea_handle {
   const fv_backend *backend;
   int32_t ordinal;
-  int32_t threads; /* or multiprocessors */
-  void *state;     /* the backend's own: fv_host_device, fv_cpu_device or fv_cuda_device */
+  int32_t threads; /* CUDA: multiprocessors */
+  void *state;     /* the backend's: fv_host_device, fv_cpu_device or fv_cuda_device */
 };
 
 #ifdef __cplusplus

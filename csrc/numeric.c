@@ -2,17 +2,17 @@
  *
  * One routine serves every pair of formats. A source value is significand * 2^(exponent - width),
  * where width is the number of mantissa bits of the source. The target keeps mantissa_bits of them,
- * fewer when the value lies below its smallest normal. The kept bits, rounded, plus the exponent
- * field counted from the smallest normal, are the code: codes are ordered as the magnitudes are. So
- * a carry out of the mantissa moves to the next exponent by itself, the largest subnormal becomes
- * the smallest normal, and overflow is one comparison.
+ * or fewer if the value is below its smallest normal. The code is the rounded kept bits plus the
+ * exponent field, counted from the smallest normal. Codes are ordered as the magnitudes are. So a
+ * carry out of the mantissa moves to the next exponent by itself, the largest subnormal rounds up
+ * to the smallest normal, and overflow is one comparison.
  *
- * A binary64 value takes the same single step; going through binary32 would round twice. */
+ * A binary64 value takes the same single step: going through binary32 would round twice. */
 #include "csrc/numeric.h"
 
 #include <stdbool.h>
 
-/* A magnitude taken apart; its sign is kept beside it. */
+/* The parts of a source value: its magnitude and its sign. */
 typedef struct {
   uint64_t significand;
   int exponent;
@@ -34,7 +34,7 @@ static const format bf16_format = {7, -126, 0x7f80, 0x7fff, 0x8000};
 static const format e4m3_format = {3, -6, 0x7e, 0x7f, 0x80};
 static const format e5m2_format = {2, -14, 0x7b, 0x7f, 0x80};
 
-/* Infinity needs no case of its own: its exponent field reads as a power beyond every format. */
+/* Infinity needs no special case: its exponent field reads as a power beyond every format. */
 static inline parts parts_of_f32(float x) {
   uint32_t bits = fv_bits_from_f32(x);
   uint32_t mantissa = bits & 0x7fffffu;
@@ -60,9 +60,9 @@ static inline parts parts_of_f64(double x) {
   return p;
 }
 
-/* significand / 2^drop to the nearest integer, ties to even, for drop >= 1. */
+/* significand / 2^drop, rounded to the nearest integer, ties to even; drop >= 1. */
 static inline uint64_t round_shift(uint64_t significand, int drop) {
-  if (drop > 53) return 0; /* significand < 2^53 is below half then; shifts stay below 64 */
+  if (drop > 53) return 0; /* significand < 2^53 is then below half; shifts stay below 64 */
   uint64_t odd = significand >> drop & 1;
   uint64_t almost_half = (UINT64_C(1) << (drop - 1)) - 1;
   return (significand + almost_half + odd) >> drop;
@@ -110,8 +110,7 @@ uint8_t fv_e5m2_from_f64(double x) {
 int8_t fv_i8_from_f32(float x) {
   parts p = parts_of_f32(x);
   if (p.nan) return 0;
-  /* From 2^8 on, infinity included, the answer is a limit, and the shift below would be too small.
-   */
+  /* From 2^8 on, infinity included, the result is a limit, and the shift could be below 1. */
   int magnitude = p.exponent > 7 ? 256 : (int)round_shift(p.significand, p.width - p.exponent);
   if (p.negative) return (int8_t)(magnitude > 128 ? -128 : -magnitude);
   return (int8_t)(magnitude > 127 ? 127 : magnitude);

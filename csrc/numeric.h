@@ -1,4 +1,4 @@
-/* numeric.h - conversion between binary32/binary64 and the formats that tensors are stored in.
+/* numeric.h - conversion between binary32/binary64 and the storage formats of tensors.
  *
  *   name   bits  exponent  mantissa  largest  beyond it          NaN
  *   f16    16    5         10        65504    infinity           0x7fff
@@ -7,13 +7,13 @@
  *   e5m2   8     5         2         57344    +-57344            0x7f; infinities are only read
  *   int8   8     -         -         127      -128 or 127        0; the format has no NaN
  *
- * Narrowing rounds once, to the nearest value, ties to the even code; subnormals are exact, -0
- * stays -0 and a NaN becomes the one named above, without its sign. Widening is exact.
+ * Narrowing rounds once, to the nearest value, ties to the even code. Subnormals are kept, not
+ * flushed. -0 stays -0. A NaN becomes the NaN of the table, without its sign. Widening is exact.
  *
- * Results depend on the argument alone. Narrowing is integer arithmetic on bit patterns; widening
- * multiplies a small integer by a power of two, where operands and product are zero or normal.
- * So neither the rounding mode nor the flush-to-zero switches of the calling thread can reach them.
- * (A bf16 subnormal becomes a binary32 subnormal by a shift; what is done with it later is the
+ * Results depend on the argument alone. Narrowing is integer arithmetic on bit patterns. Widening
+ * multiplies a small integer by a power of two, where operands and product are zero or normal. So
+ * the rounding mode and the flush-to-zero switches of the calling thread cannot affect the result.
+ * (A shift turns a bf16 subnormal into a binary32 subnormal; what happens to it later is the
  * caller's affair.) */
 #ifndef FV_NUMERIC_H
 #define FV_NUMERIC_H
@@ -25,8 +25,8 @@
 extern "C" {
 #endif
 
-/* Out of line: a loop that converts much at a time has its own vector code, tested against these.
- */
+/* Not inline: the CPU's kernels narrow many elements with their own vector code, tested against
+ * these. */
 uint16_t fv_f16_from_f32(float x);
 uint16_t fv_f16_from_f64(double x);
 uint16_t fv_bf16_from_f32(float x);
@@ -49,10 +49,10 @@ static inline float fv_f32_from_bits(uint32_t bits) {
   return x;
 }
 
-/* The value of an IEEE-style magnitude (no sign bit) as binary32, for formats whose whole range is
- * normal in binary32. A subnormal has the exponent of the smallest normal and no hidden bit; with
- * the significand as an integer both are one product, free of branches, which compilers vectorise.
- */
+/* The bits of an IEEE-style magnitude (no sign bit) as binary32, for formats whose whole range is
+ * normal in binary32. A subnormal has the exponent of the smallest normal and no hidden bit. With
+ * an integer significand one product serves normals and subnormals; it has no branches, so
+ * compilers vectorise it. */
 static inline uint32_t fv_widen_magnitude(uint32_t magnitude, int mantissa_bits, int bias) {
   uint32_t hidden = UINT32_C(1) << mantissa_bits;
   uint32_t exponent = magnitude >> mantissa_bits;

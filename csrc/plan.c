@@ -7,8 +7,8 @@
 
 #include "csrc/dtype.h"
 
-/* A packed batch can leave one ragged tile per
- * sequence; the sum over sequences of ceil(rows_s / tile) is at most this. */
+/* Each sequence of a packed batch can add one ragged tile: the sum over sequences of
+ * ceil(rows_s / tile) is at most this. */
 int64_t fv_plan_tiles_bound(const fv_problem *problem, int32_t tile_q) {
   int64_t sequences = problem->q_packed ? 1 : problem->sequences;
   int64_t ragged = problem->q_packed ? problem->sequences : 0;

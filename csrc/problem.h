@@ -1,11 +1,11 @@
-/* problem.h - a checked call: what `check` hands to `plan` and `launch`.
+/* problem.h - a checked call: what check/ hands to the backend.
  *
  * check/attention.c copies the caller's struct (zero-extended to this library's size), proves the
- * header's rules and resolves every default, so that nothing below it asks "was this given?" twice:
+ * header's rules and resolves every default. So no later code asks "was this given?" twice:
  *
- *   - a dimension that broadcasts (extent 1 in a scale, mask or bias; or an unused stride) has
+ *   - a dimension that broadcasts (extent 1 in a scale, mask or bias) or whose stride is unused has
  *     stride 0 in the copy;
- *   - alibi_slopes, sinks, masks, tables are as given (NULL or dtype NONE: absent);
+ *   - alibi_slopes, sinks, masks and tables are as given (NULL or dtype NONE: absent);
  *   - windows, scale and strides of positions are plain numbers. */
 #ifndef FV_PROBLEM_H
 #define FV_PROBLEM_H
@@ -22,11 +22,11 @@ enum {
   FV_THREADS_MAX = 4096 /* twice the processors of the largest machines with one memory */
 };
 
-/* Attention. Extents are those the host knows; lengths on the device are read by the backends. */
+/* Attention. Extents are those that the host knows; the backends read lengths on the device. */
 typedef struct fv_problem {
   fovea_attention_args args; /* the normalised copy */
   int64_t sequences;
-  int64_t rows; /* q.shape[1]: rows of a sequence, or of all when packed */
+  int64_t rows; /* q.shape[1]: rows of a sequence; if packed, of all sequences */
   int32_t heads_q;
   int32_t heads_kv;
   int32_t group; /* heads_q / heads_kv; 1 if there are no heads */
@@ -35,15 +35,15 @@ typedef struct fv_problem {
   bool q_packed;
   bool kv_packed;
   bool paged;
-  int64_t kv_room;            /* keys a sequence can have at most, as far as the host knows */
+  int64_t kv_room;            /* upper bound on a sequence's keys, from what the host knows */
   float scale;                /* never 0 */
   int64_t window_left;        /* -1: unlimited */
   int64_t window_right;       /* -1: unlimited */
   int32_t kv_position_stride; /* >= 1 */
-  bool empty;                 /* an extent of out is 0: nothing to compute */
+  bool empty;                 /* an extent of out (or weights) is 0: nothing to compute */
 } fv_problem;
 
-/* Weights: the attention problem with v, out and lse absent, and the selection. */
+/* Weights: the attention problem without v, out and lse, and the selection. */
 typedef struct fv_weights_problem {
   fv_problem attention;
   fovea_tensor weights;
@@ -59,7 +59,7 @@ typedef struct fv_merge_problem {
 typedef struct fv_append_problem {
   fovea_kv_append_args args; /* normalised copy: broadcast strides are 0 */
   int64_t sequences;
-  int64_t rows; /* extent 1 of the new tensors: rows of a sequence, or of all when packed */
+  int64_t rows; /* extent 1 of the new tensors: rows of a sequence; if packed, of all sequences */
   int32_t heads_kv;
   bool packed;
   bool paged;

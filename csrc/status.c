@@ -1,8 +1,8 @@
 /* status.c - the status list as text, and the one place where failures become words.
  *
- * The detail lives in a fixed buffer per thread: a failure must be reportable when memory has run
- * out, and two threads that fail at once must not read each other's text. 512 bytes hold the
- * longest message of the library; a longer one is cut. */
+ * The detail is in a fixed buffer per thread. A failure must be reportable when memory has run out,
+ * and two threads that fail at once must not read each other's text. 512 bytes hold the longest
+ * message of the library; a longer one is cut. */
 #include "csrc/status.h"
 
 #include <stdarg.h>
@@ -18,7 +18,7 @@ int32_t fovea_version(void) {
 }
 
 const char *fovea_status_name(fovea_status status) {
-  /* Through an int: a caller may hand us any number, and the switch must not assume otherwise. */
+  /* As an int: a caller may pass any number, and the switch must not assume a valid status. */
   switch ((int)status) {
 #define STATUS_NAME(name, value, text) \
   case value:                          \
@@ -47,7 +47,7 @@ const char *fovea_error_detail(void) {
 }
 
 fovea_status fv_fail(fovea_status status, const char *format, ...) {
-  /* Arguments may point into the buffer itself (a failure that quotes an earlier one). */
+  /* A separate buffer: arguments may point into thread_detail (a failure quotes an earlier one). */
   char text[DETAIL_BYTES];
   va_list arguments;
   va_start(arguments, format);

@@ -1,7 +1,7 @@
 /* status.h - how the library reports failure: one function, one text per thread.
  *
- * A failing function says `return fv_fail(FOVEA_BAD_ARGUMENT, "...", ...)`. The exported call at
- * the top copies the text into the caller's own buffer if it gave one (fv_publish_detail). */
+ * A failing function says `return fv_fail(FOVEA_BAD_ARGUMENT, "...", ...)`. The exported call
+ * copies the text to the caller's own buffer, if there is one (fv_publish_detail). */
 #ifndef FV_STATUS_H
 #define FV_STATUS_H
 
@@ -18,7 +18,7 @@ fovea_status fv_fail(fovea_status status, const char *format, ...)
 /* Copies the thread's detail to the caller's buffer on failure; returns status unchanged. */
 fovea_status fv_publish_detail(fovea_status status, char *detail, size_t detail_bytes);
 
-/* Forwards a failure to the caller. */
+/* Returns the status of `call` if it failed. */
 #define FV_TRY(call)                                     \
   do {                                                   \
     fovea_status fv_try_status = (call);                 \

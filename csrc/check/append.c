@@ -88,7 +88,7 @@ static fovea_status check_sequences(const fovea_kv_append_args *args, fv_append_
   return FOVEA_OK;
 }
 
-/* Where the tokens go: slots, pages, or the rows of the cache. */
+/* Tokens go to slots, to pages, or to the rows of the cache. */
 static fovea_status check_destination(const fovea_kv_append_args *args,
                                       fv_append_problem *problem) {
   const bool has_k = is_given(&args->k_cache);
@@ -158,8 +158,8 @@ static fovea_status check_arrays(const fv_append_problem *problem, bool addresse
   return fv_view_check_arrays(arrays, sizeof arrays / sizeof arrays[0], addresses, inputs);
 }
 
-/* A cache against everything that the call reads. Tensors may interleave with it: pages often hold
- * their own scales. */
+/* A cache must not overlap anything that the call reads. Tensors may interleave with it: pages
+ * often hold their own scales. */
 static fovea_status check_cache_apart(const char *name, const fovea_tensor *cache,
                                       const fovea_kv_append_args *args, const fv_spans *arrays) {
   const fv_name own = named(name);

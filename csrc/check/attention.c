@@ -2,11 +2,11 @@
  *
  * Copies the caller's struct, proves the rules one by one and fills in the problem. The order is
  * the header's: the struct and its single fields, each tensor by itself, shapes, scales, packing,
- * paging, masks, arrays, overlap, workspace. The first broken rule ends the call, so a message
+ * paging, masks, arrays, workspace, overlap. The first broken rule ends the call, so a message
  * never depends on a later field.
  *
- * This runs in every call, decoding steps included, and has well under a microsecond: no name is
- * put together, no text formatted, unless a rule is broken. */
+ * This runs in every call, decoding steps included, and must take well under a microsecond. So it
+ * builds names and formats text only when a rule is broken. */
 #include "csrc/check/check.h"
 
 #include <float.h>
@@ -18,7 +18,7 @@
 
 enum { WORKSPACE_ALIGNMENT = 256 };
 
-/* What kind of call is checked. */
+/* The kind of call that is checked. */
 typedef enum purpose {
   USE_CALL,         /* work follows: addresses must be right */
   USE_SHAPE,        /* support, explain: pointers only say what is present */
@@ -109,7 +109,7 @@ static const struct {
   bool in_weights; /* fovea_attention_weights uses it */
   fv_view_rule rule;
 } tensors[] = {
-#define FIELD(name) #name, offsetof(fovea_attention_args, name) /* a room's, too: logits.bias */
+#define FIELD(name) #name, offsetof(fovea_attention_args, name) /* a room's too: logits.bias */
     {FIELD(q), true, {FV_DTYPES_QUERY, false, false, FV_LAST_UNIT}},
     {FIELD(k), true, {FV_DTYPES_CACHE, false, false, FV_LAST_UNIT}},
     {FIELD(v), false, {FV_DTYPES_CACHE, false, false, FV_LAST_UNIT}},
@@ -159,7 +159,7 @@ static fovea_status check_outputs(const fovea_attention_args *args) {
   return FOVEA_OK;
 }
 
-/* Zeros add nothing to a dot product; the default of scale counts them all the same. */
+/* Zeros add nothing to a dot product, but the default scale counts them in dim. */
 #define PAD_Q_AND_K "pad q and k with zeros, and give scale = 1/sqrt(the dim before padding)"
 
 static fovea_status check_shapes(const fovea_attention_args *args, purpose use) {
@@ -185,7 +185,7 @@ static fovea_status check_scales(const fovea_attention_args *args) {
   return fv_view_check_scale(named("out_scale"), &args->out_scale, named("out"), &args->out);
 }
 
-/* How many sequences there are, and whose rows are whose. */
+/* Finds the number of sequences, and which tensors are packed or paged. */
 static fovea_status check_sequences(const fovea_attention_args *args, fv_problem *problem) {
   problem->q_packed = args->sequences.q_offsets != NULL;
   problem->kv_packed = args->sequences.kv_offsets != NULL;
@@ -216,8 +216,8 @@ static fovea_status check_pages(const fovea_attention_args *args, const fv_probl
   return FOVEA_OK;
 }
 
-/* Mask and bias. Where only the device knows the number of rows or keys, it is for the device to
- * find what lies outside (FOVEA_BAD_MASK). */
+/* The extents of a mask or bias. If only the device knows the number of rows or keys, the device
+ * finds what lies outside (FOVEA_BAD_MASK). */
 static fovea_status check_grid(const char *name, const fovea_tensor *grid,
                                const fv_problem *problem) {
   const fv_name owner = named(name);
@@ -265,7 +265,7 @@ static fovea_status check_arrays(const fv_problem *problem, bool addresses, fv_s
   return fv_view_check_arrays(arrays, sizeof arrays / sizeof arrays[0], addresses, inputs);
 }
 
-/* All memory that the call reads, and its table of errors. */
+/* Lists all memory that the call reads, and its table of errors. */
 static fovea_status list_inputs(fv_problem *problem, bool addresses, fv_spans *inputs) {
   inputs->count = 0;
   for (int i = 0; i < TENSORS; ++i)
@@ -274,7 +274,7 @@ static fovea_status list_inputs(fv_problem *problem, bool addresses, fv_spans *i
   return check_arrays(problem, addresses, inputs);
 }
 
-/* No span that the call writes meets another or an input. */
+/* A span that the call writes must not overlap another such span or an input. */
 static fovea_status check_overlap(const fovea_attention_args *args, const fv_spans *inputs) {
   const uintptr_t begin = (uintptr_t)args->workspace;
   const fv_span out = fv_view_span(named("out"), &args->out);
@@ -306,7 +306,7 @@ static int64_t window_limit(const fovea_window *window) {
   return window->kind == FOVEA_WINDOW_LIMITED ? window->count : -1;
 }
 
-/* Keys that one sequence can have at most. */
+/* An upper bound on the keys of a sequence. */
 static int64_t kv_room(const fv_problem *problem) {
   const int64_t extent = problem->args.k.shape[1];
   return problem->paged ? fv_room_of_pages(problem->args.sequences.pages.count, extent) : extent;
@@ -391,7 +391,7 @@ static fovea_status check_weights(const fovea_weights_args *given, fv_weights_pr
   problem->sequences = args->sequences;
   problem->rows = args->rows;
   problem->heads = args->heads;
-  /* A number out of range selects zeros, which are to be written even if q has no rows at all. */
+  /* Not by q: a number out of range selects zeros, which are written even if q has no rows. */
   problem->attention.empty = shape[0] == 0 || shape[1] == 0 || shape[2] == 0 || shape[3] == 0;
   return FOVEA_OK;
 }

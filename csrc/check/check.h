@@ -1,5 +1,5 @@
-/* check.h - the header's rules, in the header's order. No device, no allocation, no side effect
- * except the error detail. */
+/* check.h - the header's rules, in the header's order. A check needs no device, allocates nothing
+ * and changes nothing except the error detail. */
 #ifndef FV_CHECK_H
 #define FV_CHECK_H
 
@@ -15,7 +15,7 @@ fovea_status fv_check_weights(const fovea_weights_args *args, fv_weights_problem
 fovea_status fv_check_merge(const fovea_merge_args *args, fv_merge_problem *problem);
 fovea_status fv_check_append(const fovea_kv_append_args *args, fv_append_problem *problem);
 
-/* The rules of support and explain: as above, but no address is looked at. */
+/* The rules of support and explain: the same, except that addresses are not checked. */
 fovea_status fv_check_attention_shape(const fovea_attention_args *args, fv_problem *problem);
 fovea_status fv_check_weights_shape(const fovea_weights_args *args, fv_weights_problem *problem);
 fovea_status fv_check_merge_shape(const fovea_merge_args *args, fv_merge_problem *problem);

@@ -4,7 +4,7 @@
 #include "csrc/check/check.h"
 #include "csrc/check/view.h"
 
-/* Rows of all sequences: at most so many sequences of at most so many rows each. */
+/* Rows of all sequences, at most: INT32_MAX sequences of INT32_MAX rows each. */
 static const int64_t total_last = (int64_t)INT32_MAX * INT32_MAX;
 
 static int64_t at_most(int64_t value, int64_t last) {
@@ -34,7 +34,7 @@ fovea_status fv_check_limits(const fovea_limits *limits, fovea_limits *copy) {
   FV_REQUIRE(args->len_kv, >=, 1, "");
   FV_REQUIRE(args->sm_count, >=, 0, "");
   for (int i = 0; i < 3; ++i) FV_REQUIRE_AT(name, args, reserved, i, ==, 0, "");
-  /* No call exceeds these, so the bound stays true, and products of it stay small. */
+  /* Clamped: no call exceeds these values, so the bound stays valid, and products stay small. */
   args->dim = args->dim == 0 ? FV_DIM_MAX : (int32_t)at_most(args->dim, FV_DIM_MAX);
   args->dim_v = args->dim_v == 0 ? FV_DIM_V_MAX : (int32_t)at_most(args->dim_v, FV_DIM_V_MAX);
   args->sequences = at_most(args->sequences, INT32_MAX);

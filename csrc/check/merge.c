@@ -1,7 +1,8 @@
 /* merge.c - the rules of fovea_merge.
  *
- * Any number of parts, so nothing is copied or normalised but the two outputs: the parts stay in
- * the caller's arrays, and each is checked on a copy that lives for one round of a loop. */
+ * A call has any number of partials, so only the two outputs are copied and normalised. The
+ * partials stay in the caller's arrays; each is checked as a copy that lives for one round of a
+ * loop. */
 #include <string.h>
 
 #include "csrc/check/check.h"
@@ -27,7 +28,7 @@ static fovea_status check_fields(const fovea_merge_args *args) {
   return check_host_array("lses", args->lses);
 }
 
-/* The outputs by themselves; the parts must then have their shape. */
+/* The outputs by themselves; partials are later checked against their shape. */
 static fovea_status check_merged(fovea_merge_args *args, bool addresses) {
   const fv_name lse_name = {"lse", -1};
   FV_TRY(fv_view_check((fv_name){"out", -1}, &merged_out, &args->out, addresses));
@@ -47,13 +48,14 @@ static fovea_status check_part_shape(const fovea_merge_args *args, fv_name name,
   return FOVEA_OK;
 }
 
-/* One view of the same memory. Unused strides are 0 in both by now. */
+/* Whether both are one view of the same memory. Their unused strides are 0 by now. */
 static bool is_same(const fovea_tensor *a, const fovea_tensor *b) {
   return a->data == b->data && a->dtype == b->dtype &&
          memcmp(a->stride, b->stride, sizeof a->stride) == 0;
 }
 
-/* A part against the output of its kind, of which it may be the place, once, and the other. */
+/* A partial must not overlap an output. One exception: a single partial may be the very view of the
+ * output of its kind (`own`), which is then merged in place. */
 static fovea_status check_place(fv_name name, const fovea_tensor *part, fv_name own_name,
                                 const fovea_tensor *own, fv_name other_name,
                                 const fovea_tensor *other, bool *in_place) {

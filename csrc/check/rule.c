@@ -1,14 +1,15 @@
 /* rule.c - broken rules as sentences, and the growth of structs.
  *
- * Everything here but fv_rule_copy_struct runs only when a call has failed, so it may be slow: it
- * takes the tokens of the condition apart and looks the words of the dimensions up in a table. */
+ * The fv_rule_broken functions run only when a rule is broken, so they may be slow. They take the
+ * tokens of the condition apart and look up the words for dimensions in a table. The other
+ * functions run in calls that succeed, too. */
 #include "csrc/check/rule.h"
 
 #include <stdio.h>
 #include <string.h>
 
 enum {
-  FIELD_BYTES = 96 /* the longest: "k_scale.shape[3] (blocks)", with room to spare */
+  FIELD_BYTES = 96 /* more than enough for the longest: "k_scale.shape[3] (blocks)" */
 };
 
 /* The header's words for the dimensions of each tensor. */
@@ -41,7 +42,7 @@ static const char *dimension_word(const char *field) {
   if (shape == NULL) return "";
   const int dimension = shape[strlen(".shape[")] - '0';
   if (dimension < 0 || dimension > 3) return "";
-  const char *name = shape; /* what stands before .shape: "mask" of visibility.mask, "outs[3]" */
+  const char *name = shape; /* what is before .shape: "mask" of visibility.mask, "outs[3]" */
   while (name > field && name[-1] != '.') --name;
   const size_t length = strcspn(name, ".[");
   for (size_t i = 0; i < sizeof dimension_words / sizeof dimension_words[0]; ++i) {
@@ -72,7 +73,7 @@ static const char *operator_text(const char *op) {
   if (strcmp(op, "==") == 0) return "equal";
   if (strcmp(op, ">=") == 0) return "be at least";
   if (strcmp(op, "<=") == 0) return "be at most";
-  return "be a multiple of"; /* the only other one */
+  return "be a multiple of"; /* "%", the only other operator */
 }
 
 static const char *separator(const char *remedy) {
@@ -87,9 +88,9 @@ const char *fv_name_text(fv_name name, char *buffer) {
   return buffer;
 }
 
-/* Whether a bound's name says something to the caller: a field or a word, but not a number or a
- * constant of ours. Bounds are the text of C expressions: only the small letters that names begin
- * with come after 'a'. */
+/* Whether a bound's name tells the caller something. A field or a word does; a number or a constant
+ * of ours does not. Bounds are the text of C expressions: only those that begin with a lower-case
+ * name begin with 'a' or a later character. */
 static bool is_telling(const char *bound) {
   return bound[0] >= 'a';
 }
@@ -114,7 +115,7 @@ fovea_status fv_rule_broken_at(fv_name owner, int index, const fv_rule *rule) {
   snprintf(left, sizeof left, "%s.%s[%d]", fv_name_text(owner, name), rule->left, index);
   fv_rule named = *rule;
   named.left = left;
-  /* A bound that runs along with the loop, "out->shape[i]". */
+  /* A bound indexed by the caller's loop, such as "out->shape[i]". */
   const char *loop = strstr(rule->right, "[i]");
   if (loop != NULL) {
     snprintf(right, sizeof right, "%.*s[%d]", (int)(loop - rule->right), rule->right, index);
@@ -153,7 +154,7 @@ fovea_status fv_rule_broken_choice(const char *field, uint32_t value, const char
 }
 
 fovea_status fv_rule_check_room(const void *to, size_t first, const char *type) {
-  size_t given; /* by memcpy: nothing has shown yet that the struct is aligned */
+  size_t given; /* read by memcpy: the struct may not be aligned */
   if (to == NULL) return fv_fail(FOVEA_BAD_ARGUMENT, "%s: the pointer is NULL", type);
   memcpy(&given, to, sizeof given);
   if (given < first || given > FV_STRUCT_MAX)
@@ -176,7 +177,7 @@ fovea_status fv_rule_copy_struct(void *copy, size_t bytes, size_t first, const v
   size_t given;
   FV_TRY(fv_rule_check_room(args, first, type));
   memcpy(&given, args, sizeof given);
-  /* A struct of a newer header: what this library does not know must be at its default. */
+  /* In a struct of a newer header, the fields that this library lacks must be at their default. */
   for (size_t i = bytes; i < given; ++i) {
     if (((const unsigned char *)args)[i] != 0)
       return fv_fail(FOVEA_BAD_ARGUMENT,

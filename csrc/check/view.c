@@ -1,7 +1,7 @@
-/* view.c - the rules that one tensor, one array or one pair of memory spans can break.
+/* view.c - the rules for one tensor, one array or one pair of memory spans.
  *
- * Sizes are computed in 128 bits and compared with 2^63 before they become 64 bits, so that no
- * combination of extents and strides can wrap round to something that looks small. */
+ * Sizes are computed in 128 bits and compared with 2^63 before they become 64 bits. So no
+ * combination of extents and strides can wrap round to a size that looks small. */
 #include "csrc/check/view.h"
 
 #include <stdio.h>
@@ -37,7 +37,7 @@ static bool has_zero_extent(const fovea_tensor *view) {
   return view->shape[0] == 0 || view->shape[1] == 0 || view->shape[2] == 0 || view->shape[3] == 0;
 }
 
-/* Bytes from the first element to the end of the last one; 0 if there is none. */
+/* Bytes from the first element to the end of the last one; 0 if there are no elements. */
 static fv_wide spanned_bytes(const fovea_tensor *view) {
   if (has_zero_extent(view)) return 0;
   fv_wide last = 0;
@@ -67,9 +67,9 @@ static fovea_status check_strides(fv_name name, fv_view_last last, const fovea_t
   return FOVEA_OK;
 }
 
-/* Sorted by stride, each dimension must step over everything that the smaller ones span. Then
- * element addresses are distinct; the converse fails only for dimensions that interleave without
- * meeting, such as shape (3, 2) with strides (2, 3). */
+/* In the order of strides, each dimension must step over all that the dimensions before it span.
+ * The addresses of elements are then distinct. The rule also refuses dimensions that interleave
+ * without overlap, such as shape (3, 2) with strides (2, 3). */
 static fovea_status check_self(fv_name name, const fovea_tensor *view) {
   if (has_zero_extent(view)) return FOVEA_OK;
   bool used[4] = {false, false, false, false};
@@ -80,7 +80,7 @@ static fovea_status check_self(fv_name name, const fovea_tensor *view) {
       if (!used[i] && (least < 0 || view->stride[i] < view->stride[least])) least = i;
     used[least] = true;
     if (view->shape[least] == 1) continue;
-    /* In parentheses, so that the text gives the number alone. */
+    /* (reach) is in parentheses so that the text gives only the number. */
     FV_REQUIRE_AT(name, view, stride, least, >=, (reach),
                   "the smaller strides span that much, and an output must not meet itself");
     reach += (view->shape[least] - 1) * view->stride[least]; /* the whole span fits in int64 */
@@ -115,7 +115,8 @@ fovea_status fv_view_check(fv_name name, const fv_view_rule *rule, fovea_tensor 
   FV_TRY(fv_view_check_dtype(name, ".dtype", rule->dtypes, rule->optional ? "none" : NULL,
                              view->dtype));
   FV_TRY(check_extents(name, view));
-  /* numpy gives arrays without elements strides of all kinds: no element is reached by them. */
+  /* Without elements any strides pass, because they reach none. numpy makes such arrays with all
+   * kinds of strides. */
   const bool none = has_zero_extent(view);
   if (!none) FV_TRY(check_strides(name, rule->last, view));
   for (int i = 0; i < 4; ++i)
@@ -160,7 +161,7 @@ static fovea_status check_array(const fv_array *array, bool addresses, fv_span *
   if (address % array->size != 0)
     return fv_fail(FOVEA_BAD_ARGUMENT, "%s is %p, must be aligned to its elements of %d bytes",
                    array->name, array->data, (int)array->size);
-  /* Divided, for a product of two 63-bit fields leaves no room to be multiplied once more. */
+  /* A division: a product of two 63-bit fields could overflow 128 bits if multiplied by size. */
   const fv_wide most = (INT64_MAX < UINTPTR_MAX - address ? INT64_MAX : UINTPTR_MAX - address);
   if (array->elements > most / (fv_wide)array->size)
     return fv_fail(FOVEA_BAD_ARGUMENT,
@@ -247,13 +248,13 @@ fovea_status fv_view_check_apart_all(const fv_span *written, const fv_spans *oth
   return FOVEA_OK;
 }
 
-/* The dimension of the largest stride in bytes, if both tensors have that very stride there. */
+/* The dimension of the largest stride in bytes if both tensors have that stride there, else -1. */
 static int common_outermost(const fovea_tensor *a, const fovea_tensor *b) {
   const int64_t a_size = fv_dtype_bytes(a->dtype), b_size = fv_dtype_bytes(b->dtype);
   int outermost = -1;
   int64_t largest = 0;
   for (int i = 0; i < 4; ++i) {
-    /* Where the extent is above 1 the product is part of a span that fits. */
+    /* No overflow: an extent above 1 makes the product part of a span that fits; else it is 0. */
     const int64_t a_stride = a->stride[i] * a_size, b_stride = b->stride[i] * b_size;
     const int64_t stride = a_stride > b_stride ? a_stride : b_stride;
     if (stride <= largest) continue;
@@ -266,15 +267,15 @@ static int common_outermost(const fovea_tensor *a, const fovea_tensor *b) {
 bool fv_view_interleaves(const fovea_tensor *a, const fovea_tensor *b) {
   const fv_name none = {"", -1};
   fovea_tensor inner_a = *a, inner_b = *b;
-  for (;;) { /* each round takes one dimension away */
+  for (;;) { /* each round removes one dimension */
     const fv_span span_a = fv_view_span(none, &inner_a), span_b = fv_view_span(none, &inner_b);
     if (!spans_meet(&span_a, &span_b)) return true;
     const int i = common_outermost(&inner_a, &inner_b);
     if (i < 0) return false;
     const uintptr_t stride = (uintptr_t)(inner_a.stride[i] * fv_dtype_bytes(a->dtype));
     inner_a.stride[i] = inner_b.stride[i] = 0;
-    /* What is left of both must fit in one step: then steps that differ cannot meet, and it is
-     * enough to look at one of them. */
+    /* What is left of both must fit in one step. Then different steps cannot overlap, and one step
+     * stands for all. */
     const uintptr_t end_a = fv_view_span(none, &inner_a).end;
     const uintptr_t end_b = fv_view_span(none, &inner_b).end;
     const uintptr_t begin = span_a.begin < span_b.begin ? span_a.begin : span_b.begin;

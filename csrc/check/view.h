@@ -1,4 +1,4 @@
-/* view.h - the rules that one tensor, one array or one pair of memory spans can break. */
+/* view.h - the rules for one tensor, one array or one pair of memory spans. */
 #ifndef FV_CHECK_VIEW_H
 #define FV_CHECK_VIEW_H
 
@@ -17,17 +17,17 @@ enum {
   FV_DTYPES_CACHE = FV_DTYPES_QUERY | FV_DTYPE_BIT(FOVEA_E5M2) | FV_DTYPE_BIT(FOVEA_I8)
 };
 
-/* What stride[3] may be where extent 3 is above 1. */
+/* What stride[3] may be if shape[3] is above 1. */
 typedef enum fv_view_last { FV_LAST_UNIT, FV_LAST_UNIT_OR_ZERO, FV_LAST_ANY } fv_view_last;
 
 typedef struct fv_view_rule {
-  uint32_t dtypes; /* FV_DTYPE_BIT of each that is allowed */
+  uint32_t dtypes; /* FV_DTYPE_BIT of each allowed dtype */
   bool optional;   /* may be absent */
-  bool written;    /* an output: must not meet itself */
+  bool written;    /* an output: must not overlap itself */
   fv_view_last last;
 } fv_view_rule;
 
-/* Memory as a half-open range of addresses; empty if begin == end. */
+/* A half-open range of addresses; empty if begin == end. */
 typedef struct fv_span {
   fv_name name;
   uintptr_t begin;
@@ -41,7 +41,7 @@ typedef struct fv_spans {
   fv_span list[FV_SPANS_MAX];
 } fv_spans;
 
-/* An array of the caller: `elements` of `size` bytes each; NULL: absent. */
+/* An array of the caller: `elements` of `size` bytes each. data NULL: absent. */
 typedef struct fv_array {
   const char *name;
   const void *data;
@@ -49,53 +49,54 @@ typedef struct fv_array {
   size_t size;
 } fv_array;
 
-/* That dtype is one of `dtypes`; `zero` is what FOVEA_NONE means where it is allowed, else NULL.
- * field: of `name`, such as ".dtype". */
+/* Checks that dtype is one of `dtypes`. zero: what FOVEA_NONE means if it is allowed, else NULL.
+ * field: the field of `name`, such as ".dtype". */
 fovea_status fv_view_check_dtype(fv_name name, const char *field, uint32_t dtypes, const char *zero,
                                  uint32_t dtype);
 
-/* Proves the rules of the header's "Tensors" for one tensor and normalises it: the stride of an
- * extent of 1 becomes 0, and so do all strides where an extent is 0; an absent tensor becomes all
- * zeros. `addresses`: data is to be looked at. */
+/* Proves the rules of the header's "Tensors" for one tensor and normalises it. The stride of an
+ * extent of 1 becomes 0; if an extent is 0, all strides become 0. An absent tensor becomes all
+ * zeros. addresses: whether to check data. */
 fovea_status fv_view_check(fv_name name, const fv_view_rule *rule, fovea_tensor *view,
                            bool addresses);
 
-/* A scale's rules against its tensor. Its strides of extent 1 must be 0 by now. */
+/* Checks a scale against its tensor. */
 fovea_status fv_view_check_scale(fv_name name, const fovea_tensor *scale, fv_name of,
                                  const fovea_tensor *tensor);
 
-/* Size and, if `addresses`, alignment of arrays. Those present join `spans`. */
+/* Checks the size and, if `addresses`, the alignment of arrays. Adds the present ones to
+ * `spans`. */
 fovea_status fv_view_check_arrays(const fv_array *arrays, int count, bool addresses,
                                   fv_spans *spans);
 
-/* Elements spanned by `rows` rows of `length` elements, `stride` from one to the next. */
+/* Elements spanned by `rows` rows of `length` elements; `stride` is from one row to the next. */
 static inline fv_wide fv_view_row_elements(int64_t rows, int64_t stride, int64_t length) {
   return rows == 0 ? 0 : (fv_wide)(rows - 1) * stride + length;
 }
 
-/* What the room's fields are by themselves. */
+/* Checks the fields of the room `sequences` by themselves. */
 fovea_status fv_check_sequences(const fovea_sequences *sequences);
 
-/* The rules of a page table of `count` sequences into the pages of `cache`, and how many ids it
- * has. */
+/* Checks a page table of `count` sequences that refers to the pages of `cache`. fv_view_page_ids
+ * says how many ids the table has. */
 fovea_status fv_view_check_pages(const fovea_sequences *sequences, int64_t count,
                                  const fovea_tensor *cache);
 fv_wide fv_view_page_ids(const fovea_pages *pages, int64_t sequences);
 
-/* Of a tensor that fv_view_check has passed. */
+/* The memory of a tensor that fv_view_check has passed. */
 fv_span fv_view_span(fv_name name, const fovea_tensor *view);
 void fv_view_add_span(fv_name name, const fovea_tensor *view, fv_spans *spans);
 
-/* The two ranges have no byte in common; the first has none in common with any of the others. */
+/* Checks that `written` has no byte in common with the other span, or with any of the others. */
 fovea_status fv_view_check_apart(const fv_span *written, const fv_span *other);
 fovea_status fv_view_check_apart_all(const fv_span *written, const fv_spans *others);
 
-/* True only if no byte belongs to both, although their ranges may cross: at the levels where they
- * do, both have one stride, and one period of it holds both without contact. May be false for
- * tensors that do not meet but interleave in other ways. */
+/* True only if no byte belongs to both tensors; their ranges may still cross. Where they cross,
+ * both tensors have the same outermost stride, and one step of it holds both without overlap. May
+ * be false for tensors that interleave in other ways without overlap. */
 bool fv_view_interleaves(const fovea_tensor *a, const fovea_tensor *b);
 
-/* As check_apart, but tensors that interleave are apart too. */
+/* As fv_view_check_apart, except that tensors that interleave pass as well. */
 fovea_status fv_view_check_disjoint(fv_name name, const fovea_tensor *written, fv_name other_name,
                                     const fovea_tensor *other);
 

@@ -1,5 +1,5 @@
-/* backend.c - the device FOVEA_DEVICE_REFERENCE: the formula in double precision, which judges the
- * others. */
+/* backend.c - the device FOVEA_DEVICE_REFERENCE: the formula in double precision. It judges the
+ * other devices. */
 #include "csrc/backend.h"
 
 #include <stdio.h>

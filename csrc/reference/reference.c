@@ -1,8 +1,8 @@
 /* reference.c - attention in double precision, the header's formula as loops. It judges every other
- * implementation, so it is slow on purpose: each logit is computed when it is needed, twice;
- * nothing is tiled, cached or rearranged.
+ * implementation, so it is slow on purpose. Each logit is computed twice, when it is needed.
+ * Nothing is tiled, cached or rearranged.
  *
- * For one row:   m = max_j t[j],   z = sum_j exp(t[j] - m) + exp(sink - m),
+ * For one row:   m = max(sink, max_j t[j]),   z = sum_j exp(t[j] - m) + exp(sink - m),
  *                out = sum_j exp(t[j] - m) v[j] / z,   lse = m + log z. */
 #include "csrc/reference/reference.h"
 
@@ -21,11 +21,11 @@ typedef struct row_context {
   uint32_t *errors;
 } row_context;
 
-/* A row of a tensor with its scales, in double: data * scale. */
+/* Reads a row of a tensor in double: data * scale. */
 static void load_row(const fovea_tensor *t, const fovea_tensor *scale, fv_place place, int64_t head,
                      int64_t dim, double *row) {
   int64_t offset = fv_row_offset(t, place.outer, place.inner, head);
-  if (t->dtype == FOVEA_F32) { /* the same as below, without asking every element for its type */
+  if (t->dtype == FOVEA_F32) { /* the same as below, without a look at the type per element */
     for (int64_t d = 0; d < dim; ++d) row[d] = ((const float *)t->data)[offset + d];
     return;
   }
@@ -36,14 +36,14 @@ static void load_row(const fovea_tensor *t, const fovea_tensor *scale, fv_place 
   }
 }
 
-/* The logit of one key, and the scale of its rounding errors. */
+/* The logit of one key, and the magnitudes that bound its rounding error. */
 typedef struct key_logit {
   double value; /* t[j] */
-  double size;  /* the sum of the magnitudes of all that is added up in it */
+  double size;  /* the sum of the magnitudes of all its terms */
   double dot;   /* |scale * q.k| */
 } key_logit;
 
-/* False if the row does not see the key. */
+/* Computes the logit of a key. False: the row does not see the key. */
 static bool logit(const row_context *row, int64_t key, key_logit *result) {
   const fv_problem *p = row->problem;
   const fovea_attention_args *a = &p->args;
@@ -72,7 +72,7 @@ static bool logit(const row_context *row, int64_t key, key_logit *result) {
   return true;
 }
 
-/* The first pass: the largest logit, the sink among them. */
+/* The first pass: finds the largest logit, the sink included. */
 static double row_maximum(const row_context *row, double sink, fv_reference_row *result) {
   double maximum = sink;
   result->logit = result->dot = 0;
@@ -114,8 +114,8 @@ static void add_value(const row_context *row, int64_t key, double weight, bool w
   if (weighs) widen_hull(v, p->dim_v, result);
 }
 
-/* How far below the largest logit a weight is 0 in f32, whatever the errors of both: exp(-104) is
- * below 2^-150, and a logit is off by at most 24 u32 (1 + S) (judge/criteria.h). */
+/* A logit this far below the largest has weight 0 in f32, whatever the errors of both logits.
+ * exp(-104) is below 2^-150, and a logit is off by at most 24 u32 (1 + S) (judge/criteria.h). */
 static double hull_depth(const fv_reference_row *result) {
   return 104 + 2 * 24 * 0x1p-24 * (1 + result->logit);
 }
@@ -142,7 +142,7 @@ static double sink_of(const fv_problem *problem, int64_t head) {
   return problem->args.logits.sinks ? problem->args.logits.sinks[head] : -INFINITY;
 }
 
-/* out, magnitude and noise divided by z; lse. */
+/* Divides out, magnitude and noise by z; computes lse. */
 static void finish_row(double maximum, int64_t dim_v, fv_reference_row *result) {
   for (int64_t d = 0; d < dim_v; ++d) {
     result->out[d] /= result->sum;
@@ -162,7 +162,7 @@ void fv_reference_attend(const fv_problem *problem, const fv_sequence *sequence,
   double sink = sink_of(problem, head);
   double maximum = row_maximum(&context, sink, result);
   if (fabs(sink) > result->logit && isfinite(sink)) result->logit = fabs(sink);
-  if (maximum == -INFINITY) { /* sees nothing */
+  if (maximum == -INFINITY) { /* the row sees nothing */
     result->lse = -INFINITY;
     return;
   }
@@ -202,7 +202,7 @@ static void store_row(const fv_problem *p, const fv_sequence *s, int64_t row, in
   }
 }
 
-/* Worker w takes every row whose running number leaves w when divided by the number of workers. */
+/* Worker w takes every row whose running number, modulo the number of workers, is w. */
 static void attention_task(void *context, int64_t worker) {
   const attention_job *job = context;
   const fv_problem *p = job->problem;
@@ -230,7 +230,7 @@ void fv_reference_attention(const fv_problem *problem, fv_parallel parallel) {
 
 /* ---- Weights ---- */
 
-/* The index that a selection names, or -1 if it is out of [0, count). */
+/* The index that a selection names, or -1 if it is outside [0, count). */
 static int64_t chosen(const int32_t *list, int64_t index, int64_t count) {
   int64_t value = list ? list[index] : index;
   return value >= 0 && value < count ? value : -1;
@@ -271,7 +271,7 @@ static bool find_sequence(const fv_problem *problem, int64_t index, fv_sequence 
   return false;
 }
 
-/* One task per chosen sequence and row. */
+/* Computes one chosen row of one chosen sequence. */
 static void weights_task(void *context, int64_t index) {
   const fv_weights_problem *w = ((const weights_job *)context)->weights;
   const fovea_tensor *t = &w->weights;
