@@ -103,7 +103,8 @@ void fv_store_result(const fv_attend_job *job, const fv_sequence *sequence, int6
   if (!job->scores_are_logits) total.maximum *= p->scale;
   if (p->args.logits.sinks) rescale = add_sink(p->args.logits.sinks[head], &total);
 
-  /* A row whose scores are all NaN has the maximum -inf too, since NaN is never larger. Its sum is NaN. */
+  /* A row whose scores are all NaN has the maximum -inf too, since NaN is never larger. Its sum is
+   * NaN. */
   static const double nothing[FV_DIM_V_MAX];
   bool empty = total.maximum == -INFINITY && total.sum == 0;
   store_out(job, place, head, empty ? nothing : out, empty ? 1 : rescale / total.sum);
