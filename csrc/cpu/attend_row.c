@@ -1,5 +1,5 @@
-/* attend_row.c - what both ways through the backend do row by row: masks before softmax, and the
- * result after it. See attend.h. */
+/* attend_row.c - what both ways through the backend do row by row: they mask before softmax, and
+ * store the result after it. See attend.h. */
 #include <math.h>
 #include <string.h>
 
@@ -51,12 +51,12 @@ void fv_mask_scores(fv_attend_worker *w, const fv_row_mask *mask, fv_range windo
 
 /* ---- Results ---- */
 
-/* A row's sum, relative to exp(maximum), which is a natural logit. */
+/* A row's sum, relative to exp(maximum). The maximum is a natural logit. */
 typedef struct row_total {
   double maximum, sum;
 } row_total;
 
-/* The sink joins the sum as one more logit without a value. Returns the factor for out. */
+/* Adds the sink to the sum, as a logit without a value. Returns the factor for out. */
 static double add_sink(double sink, row_total *total) {
   double next = sink > total->maximum ? sink : total->maximum;
   if (next == -INFINITY) return 1;
@@ -72,7 +72,7 @@ static void divide_by_scales(const fv_problem *p, fv_place place, int64_t head, 
   }
 }
 
-/* sums * factor, in memory. */
+/* Writes sums * factor to out. */
 static void store_out(const fv_attend_job *job, fv_place place, int64_t head, const double *sums,
                       double factor) {
   const fovea_tensor *out = &job->problem->args.out;
@@ -103,8 +103,8 @@ void fv_store_result(const fv_attend_job *job, const fv_sequence *sequence, int6
   if (!job->scores_are_logits) total.maximum *= p->scale;
   if (p->args.logits.sinks) rescale = add_sink(p->args.logits.sinks[head], &total);
 
-  /* A row of nothing but NaN has the maximum -inf too, since NaN is never larger; its sum is NaN.
-   */
+  /* A row whose scores are all NaN has the maximum -inf too, since NaN is never larger. Its sum is
+   * NaN. */
   static const double nothing[FV_DIM_V_MAX];
   bool empty = total.maximum == -INFINITY && total.sum == 0;
   store_out(job, place, head, empty ? nothing : out, empty ? 1 : rescale / total.sum);

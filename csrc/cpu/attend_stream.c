@@ -1,18 +1,20 @@
-/* attend_stream.c - few rows at a time, as in decoding: the keys stream past, read where they lie.
+/* attend_stream.c - few rows at a time, as in decode: the keys stream past, read in place.
  *
  *   for every chunk of keys:  states = nothing;
- *     for every tile of 64 keys, for every kv head at hand:
+ *     for every tile of 64 keys, for every kv head of the work tile:
  *       s = q k, while the next k is fetched;  mask;  s = exp(s - max);
  *       out = out * rescale + s v, while the next v is fetched
  *     merge the chunk's states and outs into the rows'
  *
- * Memory is the limit: one core reads some 20 GB/s of it, and products with one row could take
- * twice that. Heads take turns at each tile since the rows of a key's heads are mostly neighbours:
- * read head by head, a row is 512 bytes in a page of its own, and prefetchers stop at its end.
- * Tiles begin at absolute multiples of 64 keys, chunks at multiples of a length that follows from
- * the sequence's own (fv_stream_chunk_keys). So a row's bits depend neither on the number of
- * threads nor on the batch. They do differ from those of a tile, whose products run in another
- * order. */
+ * Memory bandwidth is the limit: one core reads about 20 GB/s, and products with one row could
+ * consume twice that. Heads take turns at each tile, because a key's rows of all heads mostly lie
+ * side by side. Read head by head, each row would be 512 bytes in a memory page of its own, and
+ * hardware prefetchers stop at the end of a page.
+ *
+ * Tiles begin at absolute multiples of 64 keys. Chunks begin at multiples of a length that follows
+ * from the sequence's own (fv_stream_chunk_keys). So a row's bits depend neither on the number of
+ * threads nor on the batch. They differ from those of attend_tile.c, which sums its products in
+ * another order. */
 #include <math.h>
 #include <string.h>
 
@@ -25,13 +27,13 @@ typedef struct stream {
   const fv_attend_job *job;
   const fv_problem *problem;
   int64_t first_head;
-  int32_t heads, rows, columns;     /* rows: of each head */
+  int32_t heads, rows, columns;     /* rows of each head */
   float *q;                         /* [heads][rows][dim] */
   double *out;                      /* [heads][rows][columns] */
   fv_row_mask *masks;               /* [heads][rows] */
-  float *k, *v, *scores;            /* of the head at hand */
-  fv_range window, prefix;          /* keys that some row sees */
-  fv_range keys;                    /* both together */
+  float *k, *v, *scores;            /* of the current head */
+  fv_range window, prefix;          /* keys that at least one row sees */
+  fv_range keys;                    /* the range that spans both */
   fv_range all;                     /* keys that every row sees */
   fv_range windows[FV_STREAM_ROWS]; /* keys that a head's rows see, the prefix aside */
   fv_row_state states[FV_BLOCK_ROWS];
@@ -102,7 +104,7 @@ static void clear_states(const stream *s, fv_row_state *states, double *out) {
 
 /* ---- Tiles ---- */
 
-/* Finds the part of the tile at `begin` that some row of the head may see, in whole panels. */
+/* Finds the keys of the tile at `begin` that a row of the head may see, in whole panels. */
 static void find_tile(const stream *s, int64_t begin, int32_t head, fv_key_tile *tile) {
   int64_t width = s->job->kernels->panel_columns;
   int64_t from = fv_max(s->keys.begin - begin, 0) / width * width;
@@ -113,7 +115,8 @@ static void find_tile(const stream *s, int64_t begin, int32_t head, fv_key_tile 
                    &w->errors);
 }
 
-/* Scores, masked, to weights; the factors for what was summed before go to rescale [rows]. */
+/* Masks the scores and turns them into weights. rescale [rows] receives the factors for earlier
+ * sums. */
 static void weigh_keys(stream *s, int32_t head, double *rescale) {
   const fv_tile_kernels *kernels = s->job->kernels;
   const fv_key_tile *tile = s->worker->keys;
@@ -132,7 +135,7 @@ static void weigh_keys(stream *s, int32_t head, double *rescale) {
                    s->states + first, rescale);
 }
 
-/* `next` is the tile that comes after, of this head or another, or NULL. */
+/* `next` is the tile that follows, of this head or another, or NULL. */
 static void attend_tile(stream *s, int32_t head, const fv_key_tile *next) {
   const fv_tile_kernels *kernels = s->job->kernels;
   const fovea_attention_args *a = &s->problem->args;
@@ -159,8 +162,8 @@ static void attend_tile(stream *s, int32_t head, const fv_key_tile *next) {
                          s->rows, count, s->problem->dim_v);
 }
 
-/* Keys [begin, end) into fresh states. There may be none that a row sees; s->keys may even end
- * before it begins. */
+/* Attends to keys [begin, end) from fresh states. The rows may see none of them: s->keys may even
+ * end before it begins. */
 static void attend_keys(stream *s, int64_t begin, int64_t end) {
   fv_attend_worker *w = s->worker;
   begin = fv_max(begin, s->keys.begin / FV_STREAM_KEYS * FV_STREAM_KEYS);
@@ -184,7 +187,7 @@ static void attend_keys(stream *s, int64_t begin, int64_t end) {
 
 /* ---- Chunks ---- */
 
-/* Adds a chunk's state and out to the row's. A chunk that saw nothing changes no bit. */
+/* Merges a chunk's state and out into the row's. A chunk that saw no key changes no bit. */
 static void merge_row(const fv_attend_job *job, int32_t columns, fv_row_state chunk,
                       const double *chunk_out, fv_row_state *state, double *out) {
   float next = chunk.maximum > state->maximum ? chunk.maximum : state->maximum;
@@ -231,7 +234,7 @@ void fv_attend_stream(fv_attend_worker *worker, int32_t heads) {
   store_rows(&s, states, sums);
 }
 
-/* A slot is out [rows][columns], then the states. */
+/* A head's partial is out [rows][columns], then states [rows]. */
 void fv_attend_chunk(fv_attend_worker *worker, int32_t heads, int64_t index, double *slots,
                      int64_t slots_per_head) {
   stream s = start_stream(worker, heads);

@@ -1,16 +1,16 @@
 /* attend_tile.c - many rows at a time: each key is packed once for up to tile_q rows.
  *
- *   widen q;  for every key tile that some row sees:
- *     pack k and v;  for every panel of rows that sees some of it:
+ *   widen q;  for every key tile that at least one row sees:
+ *     pack k and v;  for every panel of rows that sees part of it:
  *       s = q k with its maxima;  mask;  s = exp(s - max);
  *       out = out * rescale + s v;  store the rows that see no further tile
  *
  * A panel's scores stay in the first-level cache, the packed tile in the second. With 576 rows
- * packing is some 1 % of the work, so no two workers need to share what they packed.
+ * packing is about 1 % of the work, so workers need not share what they pack.
  *
  * On the diagonal of a causal mask each panel computes only the vectors of keys that its rows see.
- * Those that some of its rows see and others do not it masks before it stores them. What is left
- * out and what is masked come to the same, bit by bit: weights of 0 add nothing. */
+ * Where only some of its rows see a vector, the kernel masks the scores before it stores them. A
+ * key that is left out and a key that is masked give the same bits: weights of 0 add nothing. */
 #include <math.h>
 #include <string.h>
 
@@ -19,10 +19,10 @@
 
 enum { TILE_Q_MAX = 576, PANELS_MAX = TILE_Q_MAX / 4 };
 
-/* Keys by position, counted from the sequence's first. */
+/* Ranges of keys, counted from the sequence's key 0. */
 typedef struct panel_keys {
   fv_range any; /* keys that at least one row sees */
-  fv_range all; /* every row sees all of these */
+  fv_range all; /* keys that every row sees */
 } panel_keys;
 
 typedef struct tile {
@@ -33,12 +33,12 @@ typedef struct tile {
   int32_t rows, panels;
   float *q, *k, *v, *scores, *widened;
   double *out;
-  double *panel_out; /* in place of out for panels that see one tile of keys */
+  double *panel_out; /* used instead of out by panels that see one key tile only */
   fv_row_mask *masks;
-  fv_range window, prefix; /* keys that some row of the tile sees */
+  fv_range window, prefix; /* keys that at least one row of the tile sees */
   panel_keys keys[PANELS_MAX];
   bool started[PANELS_MAX]; /* the panel's rows have seen keys */
-  bool stored[PANELS_MAX];  /* their results are where they belong */
+  bool stored[PANELS_MAX];  /* the panel's results are written */
   fv_row_state states[TILE_Q_MAX];
 } tile;
 
@@ -58,7 +58,7 @@ static int32_t rows_of(const tile *t, int32_t panel) {
 
 /* ---- Queries ---- */
 
-/* Rows that the last panel has beyond the tile's are zeros; their results go nowhere. */
+/* The last panel may have more rows than the tile. Those are zeros, and are never stored. */
 static void widen_queries(tile *t) {
   const fovea_attention_args *a = &t->problem->args;
   const fv_sequence *s = t->worker->source.sequence;
@@ -144,8 +144,8 @@ static void store_panel(tile *t, int32_t panel, int32_t count, double *out) {
   t->stored[panel] = true;
 }
 
-/* Panels whose last tile of keys was none of theirs. Those that saw no key at all have nothing in
- * out, which the sink could ask for. */
+/* Stores the panels that no key tile stored. A panel that saw no key never wrote its out. That is
+ * cleared first: with a sink the row is not empty, and 0 * NaN would be NaN. */
 static void store_others(tile *t) {
   int32_t columns = fv_padded_dim(t->problem->dim_v);
   for (int32_t panel = 0; panel < t->panels; ++panel) {
@@ -159,7 +159,7 @@ static void store_others(tile *t) {
 
 /* ---- One panel of rows ---- */
 
-/* Where neither single keys nor their scores decide, the kernel masks what it computes. */
+/* Scores of a panel that only positions mask: the kernel masks while it computes. */
 static void score_window(tile *t, int32_t panel, int32_t count, int32_t from, int32_t to,
                          float *maxima) {
   const fv_position_mask *mask = &t->worker->source.sequence->mask;

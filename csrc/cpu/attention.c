@@ -2,20 +2,19 @@
  * memory that does not grow with the number of keys.
  *
  * A row is a pair (position, query head of the group), so that the heads of a group share each load
- * of their keys. Work comes in pieces:
+ * of their keys. There are two kinds of work tiles:
  *
- *   tiles     of rows, for sequences with many (attend_tile.c). The last tiles come first: under a
- *             causal mask they are the longest, and a long piece at the end leaves threads idle
- *   streams   all rows of a sequence and kv head, where they are few (attend_stream.c), some heads
- *             together; or, where streams are too few for the threads, their chunks, which are
- *             merged
- *             in a second pass
+ *   tiles     of rows, for sequences with many (attend_tile.c). The last tiles come first. Under a
+ *             causal mask they are the longest, and a long one at the end leaves threads idle
+ *   streams   all rows of a sequence and kv head, if they are few (attend_stream.c). A work tile
+ *             may have the streams of several heads. If there are too few streams for the threads,
+ *             each of their chunks is a work tile, and a second pass merges the partials
  *
- * Whether rows are few is decided by their own sequence alone, and neither way's sums depend on
- * what else there is to do: a row's bits are the same in any batch and with any number of threads.
+ * The sequence alone decides whether its rows are few. The sums of neither kind depend on the other
+ * work of the call. So a row's bits are the same in any batch and with any number of threads.
  *
- * Workers take pieces from a shared counter; each walks the sequences itself, which costs less than
- * a table of pieces and allocates nothing. */
+ * Workers take work tiles from a shared counter. Each walks the sequences itself: that costs less
+ * than a table of work tiles and allocates nothing. */
 #include "csrc/cpu/attention.h"
 
 #include "csrc/cpu/attend.h"
@@ -23,18 +22,18 @@
 
 static const float log2_e = 1.44269504f;
 
-/* The pieces of one sequence. */
+/* The work tiles of one sequence. */
 typedef struct pieces {
   bool stream;
   int64_t rows;   /* (position, head of the group) pairs of a kv head */
-  int32_t tile_q; /* rows of all tiles but the last */
-  int64_t heads;  /* kv heads that are in a piece together */
-  int64_t blocks; /* of so many heads each, the last perhaps of fewer */
+  int32_t tile_q; /* rows of each tile except the last */
+  int64_t heads;  /* kv heads of a block, computed together */
+  int64_t blocks; /* of kv heads; the last may have fewer heads */
   int64_t parts;  /* per block: tiles, chunks, or one stream */
   int64_t count;
 } pieces;
 
-/* Tiles of one size: a last tile of few rows would cost as much packing as a whole one. */
+/* Makes tiles of equal size: a last tile of few rows would pack as much as a whole one. */
 static void cut_tiles(pieces *p) {
   int64_t tiles = fv_ceil_div(p->rows, p->tile_q);
   int64_t even = fv_ceil_div(p->rows, tiles);
@@ -42,7 +41,7 @@ static void cut_tiles(pieces *p) {
   p->parts = fv_ceil_div(p->rows, p->tile_q);
 }
 
-/* Blocks of one size, or nearly. */
+/* Makes blocks of nearly equal size. */
 static void cut_heads(const fv_attend_job *job, pieces *p) {
   int64_t heads_kv = job->problem->heads_kv,
           most = fv_min(FV_BLOCK_ROWS / p->rows, job->heads_per_piece);
@@ -65,11 +64,11 @@ static pieces pieces_of(const fv_attend_job *job, const fv_sequence *sequence) {
   return p;
 }
 
-/* Takes pieces until there are none left. `slot` is that of the sequence's first chunk. */
+/* Handles work tile `number` of a sequence. `slot` is the place of its first chunk's partial. */
 typedef void (*attend_piece)(fv_attend_worker *worker, const pieces *p, int64_t number,
                              int64_t slot);
 
-/* Gives the worker the heads of a stream's piece: the first; returns how many. */
+/* Sets the worker's kv head to the first of a stream's work tile. Returns how many it has. */
 static int32_t take_heads(fv_attend_worker *worker, const pieces *p, int64_t number) {
   int64_t head = number / p->parts * p->heads;
   worker->source.kv_head = head;
@@ -103,6 +102,7 @@ static void merge(fv_attend_worker *worker, const pieces *p, int64_t number, int
   fv_merge_chunks(worker, heads, job->partials + first * job->slot_doubles);
 }
 
+/* Takes work tiles until none is left. */
 static void take_pieces(fv_attend_job *job, int64_t index, attend_piece attend_one) {
   fv_sequence_cursor cursor = {0};
   fv_sequence sequence;
@@ -113,7 +113,7 @@ static void take_pieces(fv_attend_job *job, int64_t index, attend_piece attend_o
       (float *)((char *)job->problem->args.workspace + (size_t)index * job->plan->scratch_bytes);
 
   int64_t mine = atomic_fetch_add(&job->next, 1);
-  int64_t begin = 0, slot = 0; /* numbers of the sequence's first piece and chunk */
+  int64_t begin = 0, slot = 0; /* the sequence's first work tile and partial */
   while (fv_sequence_next(job->problem, &cursor, &sequence)) {
     pieces p = pieces_of(job, &sequence);
     for (; mine < begin + p.count; mine = atomic_fetch_add(&job->next, 1)) {
@@ -138,7 +138,7 @@ static void finish(void *context, int64_t index) {
 
 typedef struct survey {
   int64_t pieces;
-  int64_t streams; /* of single kv heads, or their chunks */
+  int64_t streams; /* of single kv heads; chunks of them if job->split */
 } survey;
 
 static survey count_pieces(const fv_attend_job *job) {
@@ -147,7 +147,7 @@ static survey count_pieces(const fv_attend_job *job) {
   survey total = {0};
   while (fv_sequence_next(job->problem, &cursor, &sequence)) {
     pieces p = pieces_of(job, &sequence);
-    /* Bad lengths and offsets are reported for every sequence, also for those without rows. */
+    /* Bad lengths and offsets are reported for all sequences, those without rows included. */
     fv_report_errors(job->problem, sequence.index, sequence.errors);
     total.pieces += p.count;
     if (p.stream) total.streams += p.parts * job->problem->heads_kv;
@@ -181,7 +181,7 @@ static void start_job(const fv_problem *problem, const fv_plan *plan, fv_attend_
   atomic_init(&job->next, 0);
 }
 
-/* As many as leave every thread some pieces to even out. */
+/* As many heads as leave each thread FV_BLOCK_PIECES work tiles, to balance the threads. */
 static int64_t count_heads_per_piece(const fv_plan *plan, int64_t streams) {
   if (plan->workers == 1) return FV_BLOCK_ROWS;
   return fv_max(streams / ((int64_t)FV_BLOCK_PIECES * plan->workers), 1);
@@ -191,7 +191,7 @@ void fv_cpu_attention(const fv_problem *problem, const fv_plan *plan, fv_paralle
   fv_attend_job job;
   start_job(problem, plan, &job);
   survey total = count_pieces(&job);
-  /* The plan has slots for the chunks of so many streams and no more. */
+  /* The plan has places for the partials of max_split_streams streams. */
   if (total.streams > 0 && total.streams <= plan->max_split_streams) {
     job.split = true;
     total = count_pieces(&job);

@@ -12,7 +12,7 @@
 #include "csrc/host/processor.h"
 #include "csrc/status.h"
 
-/* The best instruction set, or the one that FOVEA_CPU_ISA names. */
+/* The best instruction set of the processor, or the one that FOVEA_CPU_ISA names. */
 static fovea_status choose_isa(fv_isa *isa) {
   const char *wish = secure_getenv("FOVEA_CPU_ISA");
   fv_isa best = fv_best_isa(fv_processor_features());

@@ -10,7 +10,7 @@ extern "C" {
 #endif
 
 typedef struct fv_cpu_device {
-  fv_host_device host; /* first, as csrc/host/device.h wants it */
+  fv_host_device host; /* first, as csrc/host/device.h requires */
   fv_isa isa;
 } fv_cpu_device;
 

@@ -15,8 +15,7 @@ static const char *row_address(const fovea_tensor *x, fv_place place, int64_t he
   return (const char *)x->data + offset * fv_dtype_bytes(x->dtype);
 }
 
-/* Addresses of consecutive keys are a constant step apart, page by page: keys on a bad page are
- * marked dead. */
+/* Within a page consecutive keys are a constant step apart. Keys on a bad page are marked dead. */
 static void find_rows(const fv_key_source *source, const fovea_tensor *x, const int32_t *ids,
                       fv_range keys, fv_key_tile *tile, const void **rows, uint32_t *errors) {
   int64_t step = x->stride[1] * fv_dtype_bytes(x->dtype);
@@ -36,7 +35,7 @@ static void find_rows(const fv_key_source *source, const fovea_tensor *x, const 
   }
 }
 
-/* Finds the keys of one range in k and v. */
+/* Finds the addresses in k and v of one range of keys. */
 static void find_range(const fv_key_source *source, fv_range keys, fv_key_tile *tile,
                        uint32_t *errors) {
   const fovea_attention_args *a = &source->problem->args;
@@ -56,7 +55,7 @@ void fv_key_tile_find(const fv_key_source *source, int64_t begin, int32_t from, 
   tile->whole = true;
   memset(tile->live + from, 0, (size_t)(to - from));
   find_range(source, prefix, tile, errors);
-  window.begin = fv_max(window.begin, prefix.end); /* nothing twice */
+  window.begin = fv_max(window.begin, prefix.end); /* find no key twice */
   find_range(source, window, tile, errors);
   if (!memchr(tile->live + from, 0, (size_t)(to - from))) return;
   for (int32_t j = from; j < to; ++j) {

@@ -21,8 +21,7 @@ int32_t fv_cpu_row_count(void) {
   return ROW_COUNT;
 }
 
-/* The first row that the processor can run: rows are ordered best first, and the last runs
- * anywhere. */
+/* The first row that the processor can run. Rows are ordered best first; the last runs anywhere. */
 static const fv_kernel *choose_kernel(const fv_cpu_facts *facts) {
   int i = 0;
   while (i < ROW_COUNT - 1 && rows[i].isa > facts->isa) ++i;
@@ -42,19 +41,19 @@ static void explain_choice(const fv_cpu_facts *facts, const fv_problem *problem,
   }
 }
 
-/* rows, at least one panel of them and at most a tile. */
+/* `rows` rounded up to whole panels: at least one panel, at most tile_q. */
 static int32_t tile_of_rows(const fv_kernel *kernel, __int128 rows) {
   __int128 panels = (rows + FV_PANEL_ROWS_MAX - 1) / FV_PANEL_ROWS_MAX;
   __int128 tile = (panels > 0 ? panels : 1) * FV_PANEL_ROWS_MAX;
   return tile < kernel->tile_q ? (int32_t)tile : kernel->tile_q;
 }
 
-/* Of many rows there are this many in a tile at least: a twelfth of 576, the tile of all CPU
- * kernels. */
+/* The smallest tile if rows are many: a twelfth of 576, the tile_q of all CPU kernels. */
 enum { TILE_Q_MIN = 48 };
 
-/* The largest tile that still gives every thread some pieces to even out: keys are packed once per
- * tile. Each candidate is a multiple of FV_PANEL_ROWS_MAX. */
+/* The largest tile that still leaves 4 tiles per thread, to balance the threads, or else the
+ * smallest. Large tiles are better since keys are packed once per tile. Each candidate is a
+ * multiple of FV_PANEL_ROWS_MAX. */
 static int32_t choose_tile_q(const fv_cpu_facts *facts, const fv_kernel *kernel,
                              const fv_problem *problem) {
   static const int32_t parts[] = {1, 2, 3, 6, 12}; /* tile_q / 12 is TILE_Q_MIN */
@@ -76,11 +75,11 @@ static void size_scratch(const fv_problem *problem, fv_plan *plan) {
       fv_tile_scratch_bytes(plan->tile_q, plan->tile_kv, problem->dim, problem->dim_v);
 }
 
-/* What a call can consist of, at most, whatever its lengths are. */
+/* Upper bounds of the work of a call, whatever its lengths are. */
 typedef struct work_bound {
   __int128 rows;    /* of all sequences and query heads */
-  __int128 streams; /* of keys: sequences with rows, times kv heads */
-  __int128 tiles;   /* of query rows; streams that are not cut count as tiles */
+  __int128 streams; /* of keys: sequences with rows times kv heads */
+  __int128 tiles;   /* of query rows; a stream that is not split counts as a tile */
 } work_bound;
 
 static __int128 least(__int128 a, __int128 b) {
@@ -95,8 +94,8 @@ static work_bound work_of_problem(const fv_problem *problem, int64_t tiles) {
   return work;
 }
 
-/* Of all problems within the limits. Where a tile has fewer rows than TILE_Q_MIN it holds all that
- * its sequence and kv head have. */
+/* The same for all problems within the limits. A tile_q below TILE_Q_MIN holds all rows of a
+ * sequence and kv head, so each of those is one tile. */
 static work_bound work_of_limits(const fovea_limits *limits) {
   work_bound work = {.rows = (__int128)limits->total_q * limits->heads_q};
   __int128 ragged = ((__int128)limits->sequences + 1) * limits->heads_kv;
@@ -105,8 +104,8 @@ static work_bound work_of_limits(const fovea_limits *limits) {
   return work;
 }
 
-/* Room for cutting streams: how many of them, and how large a chunk's result is. No stream is cut
- * where there are FV_SPLIT_PIECES for every thread, or but one thread. */
+/* What splitting needs: the most streams that are split, and the size of a partial. Nothing is
+ * split if there are FV_SPLIT_PIECES streams per thread, or only one thread. */
 typedef struct split_room {
   int64_t streams;
   size_t slot_bytes;
@@ -123,15 +122,15 @@ static size_t split_bytes(split_room room) {
   return (size_t)room.streams * FV_STREAM_CHUNKS * room.slot_bytes;
 }
 
-/* No more threads than there can be pieces at a time: tiles, and in place of each stream that is
- * cut its chunks. */
+/* No more threads than work tiles: tiles, and for each split stream its chunks instead. */
 static int32_t workers_for(const fv_cpu_facts *facts, const work_bound *work,
                            int64_t max_split_streams) {
   __int128 pieces = work->tiles + (__int128)max_split_streams * (FV_STREAM_CHUNKS - 1);
   return (int32_t)least(facts->threads, pieces > 0 ? pieces : 1);
 }
 
-/* PHASE does without streams. A batch that is not packed has rows of one number, which is known. */
+/* PHASE uses no streams. Unless q is packed all sequences have the same number of rows, which is
+ * known here. */
 static void plan_streams(const fv_cpu_facts *facts, const fv_problem *problem, fv_plan *plan) {
   __int128 rows = (__int128)problem->rows * problem->group;
   work_bound work = work_of_problem(problem, plan->tiles_bound);
@@ -159,7 +158,7 @@ void fv_plan_cpu(const fv_cpu_facts *facts, const fv_problem *problem, fv_plan *
 
 size_t fv_cpu_workspace(const fv_cpu_facts *facts, const fovea_limits *limits) {
   const fv_kernel *kernel = choose_kernel(facts);
-  /* All query heads may share one kv head, so that a tile may hold all rows that there are. */
+  /* All query heads may share one kv head, so one tile may hold all rows. */
   work_bound work = work_of_limits(limits);
   split_room room = split_room_for(facts, &work, work.rows, limits->dim_v);
   size_t scratch_bytes =

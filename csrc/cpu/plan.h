@@ -1,4 +1,4 @@
-/* plan.h - plans calls for the CPU: a pure function, over the rows of cpu/kernels.def. */
+/* plan.h - plans calls for the CPU: a pure function over the rows of cpu/kernels.def. */
 #ifndef FV_PLAN_CPU_H
 #define FV_PLAN_CPU_H
 
@@ -28,8 +28,8 @@ int32_t fv_cpu_row_count(void);
 /* Every problem has a plan. */
 void fv_plan_cpu(const fv_cpu_facts *facts, const fv_problem *problem, fv_plan *plan);
 
-/* The workspace bound of fovea_attention_workspace, which fv_plan_cpu stays within. The limits are
- * checked: check/config.c has filled in the dims. */
+/* The bound that fovea_attention_workspace returns. fv_plan_cpu stays within it. The limits have
+ * been checked, and check/config.c has filled in the dims. */
 size_t fv_cpu_workspace(const fv_cpu_facts *facts, const fovea_limits *limits);
 
 #ifdef __cplusplus

@@ -1,13 +1,14 @@
 /* softmax_kernels.inc.h - the part of tile_kernels.inc.h that is not products: powers of two, one
  * step of online softmax, softcap.
  *
- * exp2((s - m) * factor) for s <= m. The product is rounded to an integer n by adding 1.5 * 2^23,
- * and what is left, f with |f| <= 1/2, goes through a polynomial of degree 5 (minimax with value 1
- * at 0, so that integers are exact; relative error 2^-23.3). Two ways to apply 2^n give the same
- * bits where both apply: one multiplication where no lane underflows, which is nearly always, and
- * else two, so that results below 2^-126 lose bits gradually. Flushing those to 0 instead would
- * break the bound of cli/judge/criteria.h, which grants half the smallest step per key and no
- * more. */
+ * Weights are exp2((s - m) * factor) for s <= m. Adding 1.5 * 2^23 rounds the product to an integer
+ * n. The remainder f, |f| <= 1/2, goes through a polynomial of degree 5: minimax with value 1 at 0,
+ * so that integers are exact; relative error 2^-23.3.
+ *
+ * There are two ways to apply 2^n, with the same bits where both apply. If no lane underflows,
+ * which is nearly always, it takes one multiplication. Otherwise it takes two, so that results
+ * below 2^-126 lose bits gradually. Flushing those to 0 would break the bound of
+ * cli/judge/criteria.h, which grants only half the smallest step per key. */
 
 /* ---- Powers of two ---- */
 
@@ -22,8 +23,8 @@ ALWAYS_INLINE f32v power_of_fraction(f32v f) {
   return fv_multiply_add(p, f, splat(1.0f));
 }
 
-/* 2^(d * factor) for -126 < d * factor <= 0, or NaN. The exponent's bias is part of the magic
- * number, so that a shift leaves the bits of 2^n. */
+/* 2^(d * factor) for -126 < d * factor <= 0, or NaN. The magic number includes the exponent's bias,
+ * so a shift leaves the bits of 2^n. */
 ALWAYS_INLINE f32v power_within_range(f32v d, f32v factor) {
   f32v magic = splat(round_magic + 127.0f);
   f32v shifted = fv_multiply_add(d, factor, magic);
@@ -31,9 +32,10 @@ ALWAYS_INLINE f32v power_within_range(f32v d, f32v factor) {
   return power_of_fraction(f) * (f32v)((u32v)shifted << 23);
 }
 
-/* The same for any d <= 0: gradual underflow, and 0 below half the smallest number. */
+/* The same for any d * factor up to 127: gradual underflow, and 0 below half the smallest number.
+ * tanh_vector calls it with d >= 0. */
 ALWAYS_INLINE f32v power_gradual(f32v d, f32v factor) {
-  u32v vanishes = (u32v)(d * factor < splat(-151.0f)); /* false for NaN, which thus stays */
+  u32v vanishes = (u32v)(d * factor < splat(-151.0f)); /* false for NaN, so NaN stays */
   d = (f32v)(~vanishes & (u32v)d);
   f32v magic = splat(round_magic);
   f32v shifted = fv_multiply_add(d, factor, magic);
@@ -63,15 +65,15 @@ static float largest(const float *scores, int32_t begin, int32_t end) {
   return largest_lane(fv_larger(right, left));
 }
 
-/* (s - base) * factor is above -125 for s - base >= this; a factor near 0 makes it finite, so that
- * -inf is always below it. */
+/* (s - base) * factor is at least -125 for s - base >= this. It stays finite for a factor near 0,
+ * so that -inf is always below it. */
 ALWAYS_INLINE float lowest_within_range(float factor) {
   float lowest = -125.0f / factor;
   return lowest > -0x1p126f ? lowest : -0x1p126f;
 }
 
-/* Scores of a block become weights; totals receives their sums by lane. The last panel may be half
- * of one. */
+/* Turns the scores of a block into weights. totals receives their sums per lane. The last panel of
+ * columns may be half a panel. */
 ALWAYS_INLINE void weigh_block(float *scores, int32_t begin, int32_t end, f32v base, f32v factors,
                                f32v lowest, f32v *totals) {
   int32_t j = begin;
@@ -97,9 +99,9 @@ ALWAYS_INLINE void weigh_block(float *scores, int32_t begin, int32_t end, f32v b
   }
 }
 
-/* Scores of a row become weights; returns their sum, of blocks like those of the products. Keys
- * that panels leave out on the right would add zeros to their block: the order of the others does
- * not depend on `end`. */
+/* Turns the scores of a row into weights and returns their sum, over the blocks that products use.
+ * Keys beyond `end` would only add zeros to their block. So the order of the sum does not depend
+ * on `end`. */
 ALWAYS_INLINE float weigh_row(float *scores, int32_t begin, int32_t end, f32v base, f32v factors,
                               f32v lowest) {
   f32v sums[2] = {{0}, {0}}, totals[2];
@@ -118,7 +120,7 @@ static void softmax(float *scores, int32_t rows, int32_t begin, int32_t end, con
   for (int32_t r = 0; r < rows; ++r) {
     fv_row_state *state = &states[r];
     float next = largest[r] > state->maximum ? largest[r] : state->maximum;
-    float base = next == -INFINITY ? 0.0f : next; /* no key yet: -inf - -inf would be NaN */
+    float base = next == -INFINITY ? 0.0f : next; /* no key seen yet: -inf - -inf would be NaN */
     float sum =
         weigh_row(scores + (int64_t)r * FV_SCORE_STRIDE, begin, end, splat(base), each, lowest);
     rescale[r] = fv_rescale(state->maximum, next, factor);
@@ -129,8 +131,8 @@ static void softmax(float *scores, int32_t rows, int32_t begin, int32_t end, con
 
 /* ---- Softcap ---- */
 
-/* tanh(x): x + x^3 P(x^2) up to 5/8 (minimax, relative error 2^-27), above it 1 - 2 / (e^2x + 1),
- * which is 1 from 9.1 on. */
+/* tanh(x) is x + x^3 P(x^2) for |x| below 5/8 (minimax, relative error 2^-27). From 5/8 on it is
+ * 1 - 2 / (e^2x + 1), which is 1 from 9.1 on. */
 ALWAYS_INLINE f32v tanh_vector(f32v x) {
   u32v sign = (u32v)x & 0x80000000u;
   f32v size = (f32v)((u32v)x ^ sign);

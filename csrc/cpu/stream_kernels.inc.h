@@ -1,15 +1,18 @@
-/* stream_kernels.inc.h - the part of tile_kernels.inc.h for few rows: k and v are read where they
- * lie, once or twice, since packing them would cost more than it saves.
+/* stream_kernels.inc.h - the part of tile_kernels.inc.h for few rows: k and v are read in place,
+ * once for each 4, 2 or 1 query rows. Packing them would cost more than it saves.
  *
- * Scores: the dim runs across the lanes, and sums of lanes follow one tree. Blocks of rows x keys
- * are 1 x 8, 2 x 4 and 4 x 3 (12 accumulators, 3 keys and a query of 16 registers) or, of 32, 4
- * x 4. Values: a block of rows and columns stays in registers while 8 keys go by. (All 64 keys
- * of a tile at once would load and store less, but rows of k and v are often a power of two
- * apart, and 64 lines of one cache set do not stay.) While a tile is computed the next one of
- * the same tensor is fetched into the second-level cache: hardware prefetchers stop at the ends
- * of rows and pages. */
+ * Scores: the dim runs across the lanes, and one fixed tree sums the lanes. Blocks of rows x keys
+ * are 1 x 8, 2 x 4 and 4 x 3, which takes 12 accumulators, 3 keys and a query of 16 registers. With
+ * 32 registers the last is 4 x 4.
+ *
+ * Values: a block of rows and columns stays in registers for 8 keys. All 64 keys of a tile at once
+ * would load and store less. But rows of k and v are often a power of two apart, and 64 lines of
+ * one cache set do not stay cached.
+ *
+ * While a tile is computed, the next one of the same tensor is fetched into the second-level cache.
+ * Hardware prefetchers do not do that: they stop at the ends of rows and pages. */
 
-/* Elements [d, d + FV_ROW_LANES) of a row, or as many as there are, 8 if not all, and zeros. */
+/* Elements [d, d + FV_ROW_LANES) of a row. If not `whole`: 8 elements, then zeros. */
 ALWAYS_INLINE f32r load_part(const void *row, const uint32_t dtype, int32_t d, const bool whole) {
   return whole ? load_lanes(row, dtype, d) : load_half(row, dtype, d);
 }
@@ -25,7 +28,7 @@ ALWAYS_INLINE void store_row(float *to, f32r x) {
 
 /* ---- Prefetch ---- */
 
-/* The cache lines of row [begin, end), in bytes; a line belongs to where it begins. */
+/* Prefetches the cache lines that begin in bytes [begin, end) of a row. */
 ALWAYS_INLINE void fetch(const void *row, int32_t begin, int32_t end) {
   for (int32_t offset = (begin + 63) / 64 * 64; offset < end; offset += 64) {
     __builtin_prefetch((const char *)row + offset, 0, 2);
@@ -69,7 +72,7 @@ ALWAYS_INLINE void stream_block(float *scores, const float *q, const void *const
   }
 }
 
-/* `ahead`, the rows to fetch meanwhile, has an entry for every key; NULL: none. */
+/* `ahead` has a row to fetch meanwhile for each key; NULL: none. */
 ALWAYS_INLINE void stream_rows(float *scores, const float *q, const void *const *k,
                                const void *const *ahead, const uint32_t dtype, int32_t keys,
                                int32_t dim, const int rows, const int block) {
@@ -99,7 +102,7 @@ ALWAYS_INLINE void stream_scores_typed(float *scores, const float *q, const void
     scores += done * FV_SCORE_STRIDE;
     q += (int64_t)done * dim;
     rows -= done;
-    ahead = NULL; /* fetched by now */
+    ahead = NULL; /* the first rows fetched them */
   }
 }
 
@@ -119,12 +122,12 @@ static void stream_scores(float *scores, const float *q, const void *const *k,
 
 enum { VALUE_KEYS = 8 }; /* panel_columns is a multiple of it */
 
-/* From row to row of sums. */
+/* Floats from one row of sums to the next. */
 enum { SUMS_STRIDE = (FV_DIM_V_MAX + FV_ROW_LANES - 1) / FV_ROW_LANES * FV_ROW_LANES };
 
-/* One block of sums [rows][vectors] from column `column` on, which begin with the first keys;
- * !whole: one vector, half of it zeros. It fetches the same columns of the rows ahead: all of them
- * at once would fill the queues. */
+/* Adds 8 keys to a block of sums [rows][vectors] from column `column` on. With first_keys the sums
+ * start from zero. If not `whole` the block is one vector, half of it zeros. It fetches the same
+ * columns of the rows ahead: whole rows at once would fill the queues. */
 ALWAYS_INLINE void value_block(float *sums, bool first_keys, const float *weights,
                                const void *const *v, const void *const *ahead, const uint32_t dtype,
                                int32_t column, const bool whole, const int rows,
@@ -159,8 +162,8 @@ ALWAYS_INLINE void value_block(float *sums, bool first_keys, const float *weight
   }
 }
 
-/* All columns of some rows, `most` vectors at a time as long as there are so many. out is padded to
- * whole vectors. */
+/* All columns of a few rows: `most` vectors at a time, then 2, then 1. out is padded to whole
+ * vectors. */
 ALWAYS_INLINE void value_rows(double *out, int32_t stride, const double *rescale,
                               const float *weights, const void *const *v, const void *const *ahead,
                               const uint32_t dtype, int32_t keys, int32_t dim_v, const int rows,

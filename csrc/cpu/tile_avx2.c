@@ -1,12 +1,12 @@
-/* tile_avx2.c - the inner loops for processors with AVX2, FMA and F16C. Compiled with those
- * enabled; called only after the processor was asked (fovea_create). */
+/* tile_avx2.c - the inner loops for processors with AVX2, FMA and F16C. The file is compiled with
+ * those enabled. Calls happen only after fovea_create has found them in the processor. */
 #include <immintrin.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
 #define FV_LANES 8
-#define FV_PANEL_ROWS 6 /* 12 accumulators, 2 operands and a factor, of 16 registers */
+#define FV_PANEL_ROWS 6 /* of 16 registers: 12 accumulators, 2 operands and a factor */
 #define FV_ROW_LANES 8
 #define FV_ROW_KEYS 3
 #define FV_ROW_VECTORS 2

@@ -1,12 +1,12 @@
-/* tile_avx512.c - the inner loops for processors with AVX-512 (F, BW, DQ, VL). Compiled with those
- * enabled; called only after the processor was asked (fovea_create). */
+/* tile_avx512.c - the inner loops for processors with AVX-512 (F, BW, DQ, VL). The file is compiled
+ * with those enabled. Calls happen only after fovea_create has found them in the processor. */
 #include <immintrin.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
 #define FV_LANES 16
-#define FV_PANEL_ROWS 12 /* 24 accumulators and 2 operands, of 32 registers */
+#define FV_PANEL_ROWS 12 /* of 32 registers: 24 accumulators and 2 operands */
 #define FV_ROW_LANES 16
 #define FV_ROW_KEYS 4
 #define FV_ROW_VECTORS 4

@@ -2,24 +2,24 @@
  * instruction set. Before including it define
  *   FV_TILE_TABLE              the name of the table to fill
  *   FV_LANES                   floats of a vector; tile_vector.h is included
- *   FV_PANEL_ROWS              rows of a panel, a multiple of 3: with two vectors of columns, as
- *                              many accumulators as fit into the registers beside the operands
- *   fv_multiply_add(a, b, c)   a * b + c on f32v: fused where the processor can
+ *   FV_PANEL_ROWS              rows of a panel, a multiple of 3: with two vectors of columns the
+ *                              accumulators and the operands just fit into the registers
+ *   fv_multiply_add(a, b, c)   a * b + c on f32v: fused if the processor can
  *   fv_larger(a, b)            a > b ? a : b on f32v
  *   fv_smaller(a, b)           a < b ? a : b on f32v
- *   fv_any(mask)               whether a lane of the comparison is true
+ *   fv_any(mask)               whether any lane of the comparison is true
  *   fv_low_half(x), fv_high_half(x), fv_narrow_halves(low, high)  of f32v, as f64v, and back
- *   fv_multiply_add_wide(a, b, c)  as fv_multiply_add on f64v
- *   fv_scale(a, b)             a * 2^b, rounded once: if the processor can, else undefined
- *   fv_multiply_add_row(a, b, c)  as fv_multiply_add on f32r
- *   FV_ROW_LANES, FV_ROW_KEYS, FV_ROW_VECTORS  floats of f32r; keys and vectors of values that 4
- *                              rows take at a time
+ *   fv_multiply_add_wide(a, b, c)  as fv_multiply_add, on f64v
+ *   fv_scale(a, b)             a * 2^b, rounded once; not defined if the processor cannot
+ *   fv_multiply_add_row(a, b, c)  as fv_multiply_add, on f32r
+ *   FV_ROW_LANES               floats of f32r
+ *   FV_ROW_KEYS, FV_ROW_VECTORS  keys and vectors of values that 4 rows take at a time
  * and these functions:
  *   widen_f16(to, from, count), narrow_f16(to, from, count)
  *   transpose(to, stride, rows, dtype, dim)   to[d * stride + r] = rows[r][d] for r < 8
  *   load_typed(from, dtype, d)  elements d to d + 7 of a row of f32, f16 or bf16
  *   load_lanes(from, dtype, d)  FV_ROW_LANES of them
- *   load_half(from, dtype, d)   8 of them, and zeros
+ *   load_half(from, dtype, d)   8 of them, then zeros
  *   sum_four(a, b, c, d)        the sums of the lanes of four f32r: pairs two lanes apart, their
  *                               sums one apart, then quarters; as f32x4 */
 #include <math.h>
@@ -51,7 +51,7 @@ ALWAYS_INLINE void store_wide(double *to, f64v x) {
   *(f64v_unaligned *)to = x;
 }
 
-/* to = to * rescale + x; a rescale of NULL takes `to` for 0. */
+/* to = to * rescale + x. If rescale is NULL, `to` counts as 0. */
 ALWAYS_INLINE void join(double *to, const double *rescale, f32v x) {
   f64v low = fv_low_half(x), high = fv_high_half(x);
   if (rescale) {
@@ -71,7 +71,7 @@ typedef union lane_quarters {
   f32x4 quarter[QUARTERS];
 } lane_quarters;
 
-/* Sums the lanes pairwise: always the same tree. */
+/* Sums the lanes pairwise, always in the same tree. */
 ALWAYS_INLINE float sum_lanes(f32v x) {
   lane_quarters parts = {x};
   for (int width = QUARTERS / 2; width > 0; width /= 2) {
@@ -135,7 +135,8 @@ static void widen(float *to, const void *from, uint32_t dtype, int64_t count) {
   }
 }
 
-/* The upper half of the bits, rounded to nearest even; no carry can leave a finite number. */
+/* Keeps the upper half of the bits, rounded to nearest even. A carry into the exponent is right:
+ * past the largest finite number it gives infinity. */
 static void narrow_bf16(uint16_t *to, const float *from, int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
     uint32_t bits = fv_bits_from_f32(from[i]);
@@ -193,8 +194,8 @@ static void pack_values(float *v, const void *const *rows, uint32_t dtype, int32
 
 /* ---- Products ---- */
 
-/* acc [PANEL_ROWS][vectors] += a [PANEL_ROWS] times b [PANEL_COLUMNS], a column of a and a row of
- * b. Rows of a are addressed in threes, as base, base + row and base + 2 rows, to take few
+/* acc [PANEL_ROWS][vectors] += a [PANEL_ROWS] times b [PANEL_COLUMNS]: column d of a times row d of
+ * b. Rows of a are addressed in threes, as base, base + row and base + 2 rows: that takes few
  * registers. */
 ALWAYS_INLINE void multiply_step(f32v acc[][2], const float *const *base, const int64_t a_row,
                                  const float *b, int64_t d, const int vectors) {
@@ -206,9 +207,10 @@ ALWAYS_INLINE void multiply_step(f32v acc[][2], const float *const *base, const 
   }
 }
 
-/* acc [PANEL_ROWS][vectors] = a [PANEL_ROWS][begin..end) times b [begin..end)[PANEL_COLUMNS], whose
- * first `vectors` vectors count, from zero in order; row r of a begins at a + r * a_row. There is
- * an even number of steps: to count every one would take a tenth of the instructions. */
+/* acc [PANEL_ROWS][vectors] = a [PANEL_ROWS][begin..end) times b [begin..end)[PANEL_COLUMNS],
+ * summed from zero in order. Only the first `vectors` vectors of b's rows count. Row r of a begins
+ * at a + r * a_row. The number of steps is even: counting each step would take a tenth of the
+ * instructions. */
 ALWAYS_INLINE void multiply_block(f32v acc[][2], const float *a, const int64_t a_row,
                                   const float *b, int64_t begin, int64_t end, const int vectors) {
   const float *base[PANEL_ROWS / 3];
@@ -220,8 +222,8 @@ ALWAYS_INLINE void multiply_block(f32v acc[][2], const float *a, const int64_t a
   }
 }
 
-/* The same in blocks that end at multiples of `size` and are added in order: a chain of `size`
- * terms rounds little, where one of thousands loses the small ones. */
+/* The same in blocks that end at multiples of `size`, added in order. A chain of `size` terms
+ * rounds little; a chain of thousands would lose the small terms. */
 ALWAYS_INLINE void multiply_panel(f32v acc[][2], const float *a, const int64_t a_row,
                                   const float *b, int64_t begin, int64_t end, const int size,
                                   const int vectors) {
@@ -237,13 +239,13 @@ ALWAYS_INLINE void multiply_panel(f32v acc[][2], const float *a, const int64_t a
   }
 }
 
-/* Scores of the keys at `index` as a row sees them. */
+/* The scores of the keys at `index`, -inf outside [low, high). */
 ALWAYS_INLINE f32v hide_outside(f32v scores, i32v index, int32_t low, int32_t high) {
   u32v outside = (u32v)((index < low) | (index >= high));
   return (f32v)((~outside & (u32v)scores) | (outside & (u32v)splat(-INFINITY)));
 }
 
-/* Columns from `column` on; `window` as in score. */
+/* Scores the columns from `column` on; `window` as in score. */
 ALWAYS_INLINE void score_columns(float *scores, f32v *best, const float *q, const float *k,
                                  int32_t dim, int32_t column, const int vectors,
                                  const fv_panel_window *window) {

@@ -1,4 +1,4 @@
-/* tile_portable.c - the inner loops for any processor: products and sums rounded separately. */
+/* tile_portable.c - the inner loops for any processor: products and sums are rounded separately. */
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
@@ -6,8 +6,8 @@
 #include "csrc/numeric.h"
 #include "csrc/problem.h"
 
-#define FV_LANES 4      /* what every processor with vectors has */
-#define FV_PANEL_ROWS 6 /* 12 accumulators of 16 registers, where there are so many */
+#define FV_LANES 4      /* every processor with vectors has as many */
+#define FV_PANEL_ROWS 6 /* of 16 registers, if there are 16: 12 accumulators */
 #define FV_ROW_LANES 8
 #define FV_ROW_KEYS 3
 #define FV_ROW_VECTORS 2

@@ -1,8 +1,8 @@
-/* tile_scratch.h - the memory a worker of the CPU backend works in, carved out of the workspace.
- * The planner needs its size, the backend its layout: one header, so that they agree.
+/* tile_scratch.h - scratch: the share of the workspace that one worker of the CPU backend works in.
+ * Planning needs its size, the backend its layout. One header has both, so that they agree.
  *
- * Sizes: a key tile's k and v stay in the second-level cache (512 keys x 64 dims x 2 are 256 KiB),
- * the scores of one panel of rows in the first. Wider rows take shorter tiles. */
+ * Sizes: a key tile's k and v stay in the second-level cache (512 keys x 64 dims x 2 are 256 KiB).
+ * The scores of one panel of rows stay in the first. Wider rows take shorter tiles. */
 #ifndef FV_TILE_SCRATCH_H
 #define FV_TILE_SCRATCH_H
 
@@ -15,16 +15,16 @@
 enum { FV_CACHE_LINE = 64 };
 
 enum {
-  FV_STREAM_ROWS = 12, /* more rows of a sequence and kv head are worth packing its keys for */
-  FV_BLOCK_PIECES = 2, /* pieces per thread that are left when heads of streams go together */
-  FV_BLOCK_ROWS = 48,  /* of all heads that stream together: 12 key heads with 4 query heads each */
-  FV_STREAM_CHUNKS = 16,      /* pieces that a stream of keys is cut into, at most */
-  FV_STREAM_CHUNK_KEYS = 512, /* in one, at least: merging a chunk costs about as much as 2 keys */
-  FV_SPLIT_PIECES = 4         /* streams per thread from which on none is cut */
+  FV_STREAM_ROWS = 12, /* with more rows per sequence and kv head, packing its keys pays */
+  FV_BLOCK_PIECES = 2, /* work tiles left per thread when streams of several heads share one */
+  FV_BLOCK_ROWS = 48, /* of all heads that share a work tile: 12 kv heads with 4 query heads each */
+  FV_STREAM_CHUNKS = 16,      /* maximum chunks of a stream */
+  FV_STREAM_CHUNK_KEYS = 512, /* minimum keys of a chunk: a merge costs about as much as 2 keys */
+  FV_SPLIT_PIECES = 4         /* streams per thread from which on none is split */
 };
 
-/* Classes of dims: up to fv_class_dim keys come in tiles of fv_class_tile. A tile depends on
- * nothing but the dims, since the order of a row's sums follows from it. */
+/* Classes of dims. Keys come in tiles of fv_class_tile if dim and dim_v are at most fv_class_dim.
+ * The length of a tile decides the order of a row's sums, so it depends on the dims alone. */
 enum { FV_DIM_CLASSES = 3 };
 
 static inline int32_t fv_class_dim(int index) {
@@ -48,17 +48,18 @@ static inline int32_t fv_padded_dim(int32_t dim) {
   return (dim + FV_PANEL_COLUMNS_MAX - 1) / FV_PANEL_COLUMNS_MAX * FV_PANEL_COLUMNS_MAX;
 }
 
-/* Where the arrays of a worker begin, in floats. */
+/* Where the arrays of a worker's scratch begin, in floats. */
 typedef struct fv_tile_layout {
-  size_t q;      /* [rows][dim], where rows are tile_q, or FV_BLOCK_ROWS if those are more */
+  size_t q;      /* [rows][dim]; rows is the larger of tile_q and FV_BLOCK_ROWS */
   size_t k;      /* [panels of keys][dim][panel_columns] */
   size_t v;      /* [panels of columns][tile_kv][panel_columns] */
   size_t scores; /* [panel_rows][FV_SCORE_STRIDE], one panel of rows at a time */
   size_t out;    /* double [rows][padded dim_v] */
-  size_t stream; /* double [FV_BLOCK_ROWS][padded dim_v], streams' sums over the chunks so far */
+  size_t stream; /* double [FV_BLOCK_ROWS][padded dim_v], sums of a stream's chunks so far, or a
+                  * panel's out */
   size_t rows;   /* [FV_PANEL_COLUMNS_MAX][max(dim, padded dim_v)], widened rows */
-  size_t masks;  /* fv_row_mask [rows], for problems that look at masks key by key */
-  size_t floats; /* in all, a whole number of cache lines */
+  size_t masks;  /* fv_row_mask [rows], for problems with row_masks */
+  size_t floats; /* the total, a whole number of cache lines */
 } fv_tile_layout;
 
 static inline size_t fv_round_floats(size_t floats) {
@@ -89,7 +90,7 @@ static inline size_t fv_tile_scratch_bytes(int32_t tile_q, int32_t tile_kv, int3
   return fv_tile_layout_for(tile_q, tile_kv, dim, dim_v).floats * sizeof(float);
 }
 
-/* What suffices for all dims up to these: a shorter row can take a longer tile. */
+/* Bytes that suffice for all dims up to these: a shorter row may have a longer tile. */
 static inline size_t fv_tile_scratch_bound(int32_t tile_q, int32_t dim, int32_t dim_v) {
   size_t most = 0;
   for (int index = 0; index <= fv_dim_class(dim, dim_v); ++index) {
@@ -101,8 +102,8 @@ static inline size_t fv_tile_scratch_bound(int32_t tile_q, int32_t dim, int32_t 
   return most;
 }
 
-/* What a chunk leaves behind, in whole cache lines: double out [rows][padded dim_v], and the rows'
- * states. */
+/* The size of a chunk's partial for one kv head, in whole cache lines: double out [rows][padded
+ * dim_v], then the rows' states. */
 static inline size_t fv_slot_bytes(int32_t rows, int32_t dim_v) {
   size_t row = (size_t)fv_padded_dim(dim_v) * sizeof(double) + sizeof(fv_row_state);
   return ((size_t)rows * row + FV_CACHE_LINE - 1) / FV_CACHE_LINE * FV_CACHE_LINE;

@@ -1,5 +1,5 @@
 /* tile_x86.inc.h - what the inner loops for AVX2 and AVX-512 have in common: the conversions of
- * F16C and the transposition of eight rows. Included once each, after tile_vector.h. */
+ * F16C and the transposition of eight rows. Each includes it once, after tile_vector.h. */
 #include <immintrin.h>
 
 #include "csrc/numeric.h"
@@ -12,8 +12,8 @@ static void widen_f16(float *to, const uint16_t *from, int64_t count) {
   }
 }
 
-/* The conversion keeps the sign and the upper bits of a NaN: it gets the one of the format
- * first. */
+/* The conversion would keep the sign and the upper bits of a NaN. So each NaN is replaced first, by
+ * one that becomes the format's NaN (numeric.h). */
 static void narrow_f16(uint16_t *to, const float *from, int64_t count) {
   const __m256 nan = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
   for (int64_t i = 0; i < count; i += 8) {
@@ -31,7 +31,7 @@ static inline __attribute__((always_inline)) f32x8 load_typed(const void *from, 
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(codes), 16));
 }
 
-/* 8x8 blocks: pairs of rows are interleaved by 1, by 2 and by 4 elements. */
+/* Transposes 8x8 blocks: pairs of rows are interleaved by 1, by 2 and by 4 elements. */
 static inline __attribute__((always_inline)) void transpose_typed(float *to, int32_t stride,
                                                                   const void *const *rows,
                                                                   const uint32_t dtype,

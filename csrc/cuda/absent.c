@@ -1,4 +1,4 @@
-/* absent.c - the CUDA backend of a build without a CUDA compiler: says so. */
+/* absent.c - the CUDA backend of a build without a CUDA compiler: it only says so. */
 #include <stdio.h>
 
 #include "csrc/backend.h"

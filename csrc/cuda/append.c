@@ -15,8 +15,8 @@ static const int32_t row_threads[] = {
 #undef FV_KV_APPEND_ROW
 };
 
-/* Heads of tokens to write, on both sides, as far as the host knows; 0 if they have no elements,
- * for rows without elements take no memory, and there may be 2^62 of them. */
+/* Heads of tokens to write to both caches, at most: the host does not know packed lengths. 0 if
+ * heads have no elements: those take no memory, so there may be 2^62 of them. */
 static double count_heads(const fv_append_problem *problem) {
   const fovea_kv_append_args *a = &problem->args;
   const double tokens = (double)problem->rows * (problem->packed ? 1.0 : problem->sequences);
@@ -51,7 +51,7 @@ static void set_rope(const fovea_rope *rope, fv_append_params *params) {
   if (is_table_aligned(rope)) params->flags |= FV_APPEND_TABLE_ALIGNED;
 }
 
-/* k comes first if it is there: only keys are rotated. */
+/* k is side 0 if present, since only keys are rotated. */
 static void set_sides(const fovea_kv_append_args *a, fv_append_params *params) {
   const int32_t *v_ids =
       a->sequences.pages.v_ids ? a->sequences.pages.v_ids : a->sequences.pages.ids;
@@ -103,7 +103,7 @@ fovea_status fv_launch_cuda_append(const fv_cuda_device *device, const fv_append
   FV_TRY(fv_choose_cuda_append(problem, &row));
   fv_append_params params = make_params(problem);
   const int32_t threads = row_threads[0], most = FV_APPEND_RESIDENT * device->facts.sm_count;
-  const double ctas = heads / (threads / 32); /* a warp for each head */
+  const double ctas = heads / (threads / 32); /* one warp per head */
   const fv_cuda_launch launch = {.row = row,
                                  .grid = ctas < 1      ? 1
                                          : ctas < most ? (int32_t)ctas

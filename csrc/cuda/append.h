@@ -8,11 +8,11 @@
 extern "C" {
 #endif
 
-/* The row of cuda/rows.h that runs the call; FOVEA_UNSUPPORTED, with the reason, for caches of
- * 8-bit types. */
+/* Finds the row of cuda/rows.h that runs the call. FOVEA_UNSUPPORTED, with the reason, for caches
+ * of 8-bit dtypes. */
 fovea_status fv_choose_cuda_append(const fv_append_problem *problem, int32_t *row);
 
-/* Queues the call, unless there is nothing to do or no kernel for it. */
+/* Queues the call. Queues nothing if there is nothing to do, or no kernel for it. */
 fovea_status fv_launch_cuda_append(const fv_cuda_device *device, const fv_append_problem *problem,
                                    fovea_stream stream);
 

@@ -16,7 +16,7 @@ static uint32_t aligned_bit(const fovea_tensor *t, uint32_t bit) {
   return fv_cuda_rows_aligned(t) ? bit : 0;
 }
 
-/* The mask as [sequence, key]: the step from key to key takes the place of seq. */
+/* The mask as [sequence][key]: the view's stride of seq is the step from key to key. */
 static void set_mask(const fovea_tensor *mask, fv_attention_params *params) {
   if (mask->dtype == FOVEA_NONE) return;
   params->mask = (fv_device_view){mask->data, mask->stride[0], mask->stride[3], 0};
@@ -35,8 +35,8 @@ static void set_pages(const fv_problem *problem, fv_attention_params *params) {
                                     .page_len = (int32_t)problem->args.k.shape[1]};
 }
 
-/* In base 2. With a softcap the scores become tanh(scale * q.k / softcap) first, and exp(2 x) of it
- * is what the kernel needs. */
+/* Factors for base 2. With a softcap the scores first become tanh(x), x = scale * q.k / softcap.
+ * The kernel computes tanh(x) from exp(2 x), so its factor is 2 log2(e) * scale / softcap. */
 static void set_logits(const fv_problem *problem, fv_attention_params *params) {
   static const float log2_e = 1.44269504f;
   float softcap = problem->args.logits.softcap;
@@ -115,8 +115,8 @@ static fv_attention_params make_params(const fv_plan *plan, const fv_problem *pr
 
 /* ---- The launch ---- */
 
-/* Only the first launch follows other people's work; the second follows our own, and waits for
- * it. */
+/* FOVEA_ALLOW_DEPENDENT_LAUNCH concerns the first launch, which follows the caller's work. The
+ * second follows our own, so it may always start early: its kernel waits for the first. */
 fovea_status fv_launch_cuda_attention(const fv_cuda_device *device, const fv_plan *plan,
                                       const fv_problem *problem, fovea_stream stream) {
   fv_attention_params params = make_params(plan, problem);
@@ -144,7 +144,7 @@ static fovea_status load_rows(const fv_driver *driver, const fv_cuda_device *dev
     if (!fv_plan_cuda_can_choose(&device->facts, limits, row)) continue;
     FV_TRY(fv_module_kernel(driver, row, device->number, NULL, &kernel));
   }
-  /* The limits say nothing of preparing, appending and merging, and so rule out none of it. */
+  /* The limits say nothing about the other kernels (prepare, append, merge), so all are loaded. */
   for (int32_t row = FV_CUDA_ATTENTION_ROWS; fv_cuda_kernel_at(row).name; ++row) {
     FV_TRY(fv_module_kernel(driver, row, device->number, NULL, &kernel));
   }

@@ -1,4 +1,4 @@
-/* attention.h - queues what was planned on a stream of a CUDA device, and loads kernels ahead. */
+/* attention.h - queues planned calls on a stream of a CUDA device, and loads kernels ahead. */
 #ifndef FV_LAUNCH_CUDA_H
 #define FV_LAUNCH_CUDA_H
 

@@ -1,5 +1,5 @@
-/* backend.c - the device FOVEA_DEVICE_CUDA: plans here, work queued on the caller's stream. A build
- * without CUDA has cuda/absent.c in its place. */
+/* backend.c - the device FOVEA_DEVICE_CUDA: plans calls on the host and queues their work on the
+ * caller's stream. A build without CUDA has cuda/absent.c in its place. */
 #include "csrc/backend.h"
 
 #include <stdio.h>

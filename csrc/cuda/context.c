@@ -5,7 +5,7 @@ static bool belongs_to_no_context(CUstream stream) {
   return stream == NULL || stream == CU_STREAM_LEGACY || stream == CU_STREAM_PER_THREAD;
 }
 
-/* The context that the call runs in; NULL: the current one. */
+/* The context to push for the call; NULL: the current one is right. */
 static fovea_status find_context(const fv_driver *driver, const fv_cuda_device *device,
                                  CUstream stream, CUcontext *context) {
   CUcontext current = NULL;

@@ -17,12 +17,12 @@ typedef struct fv_cuda_device {
   char name[96];
 } fv_cuda_device;
 
-/* Opens device `ordinal` and retains its primary context. FOVEA_NO_DEVICE if it is absent or can't
- * be used, with the reason. */
+/* Opens device `ordinal` and retains its primary context. FOVEA_NO_DEVICE, with the reason, if it
+ * is absent or can't be used. */
 fovea_status fv_cuda_open(int32_t ordinal, fv_cuda_device *device);
 void fv_cuda_close(fv_cuda_device *device);
 
-/* That of a handle of FOVEA_DEVICE_CUDA. */
+/* The device of a handle of FOVEA_DEVICE_CUDA. */
 static inline const fv_cuda_device *fv_cuda_device_of(const fovea_handle *handle) {
   return (const fv_cuda_device *)handle->state;
 }

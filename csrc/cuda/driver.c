@@ -1,7 +1,7 @@
 /* driver.c - see driver.h.
  *
- * The version is asked before anything else is looked for: an old driver lacks symbols too, and
- * "too old" says more than the name of the first symbol it lacks. */
+ * The version is checked before any other symbol is looked up. An old driver lacks symbols too, but
+ * "too old" says more than the name of the first symbol that is missing. */
 #define _GNU_SOURCE /* secure_getenv */
 #include "csrc/cuda/driver.h"
 
@@ -13,7 +13,7 @@
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static fv_driver table;
-static char refusal[400]; /* why there is no driver; "" if there is */
+static char refusal[400]; /* why there is no driver; "" if there is one */
 
 static void refuse(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
@@ -58,7 +58,7 @@ static bool is_recent(void *library) {
   return true;
 }
 
-/* A symbol; *whole becomes false if it is missing and required. */
+/* Looks up a symbol. *whole becomes false if it is required and missing. */
 static void *find(void *library, const char *symbol, bool required, bool *whole) {
   void *found = dlsym(library, symbol);
   if (found || !required || !*whole) return found;

@@ -1,8 +1,8 @@
 /* driver.h - the CUDA driver, opened at run time: a table of function pointers.
  *
- * The library is linked to no part of CUDA, so that one binary runs with and without a GPU. The
- * driver is libcuda.so.1, or the file that FOVEA_CUDA_DRIVER names. It is opened at the first
- * request, once per process, and stays open. */
+ * The library links to no part of CUDA, so that one binary runs with and without a GPU. The driver
+ * is libcuda.so.1, or the file that FOVEA_CUDA_DRIVER names. The first request opens it, once per
+ * process, and it stays open. */
 #ifndef FV_DRIVER_H
 #define FV_DRIVER_H
 
@@ -16,7 +16,7 @@
 extern "C" {
 #endif
 
-/* The images hold PTX 9.0, which drivers know from CUDA 13.0 on. */
+/* The images hold PTX 9.0. Drivers load that from CUDA 13.0 on. */
 enum { FV_DRIVER_VERSION_NEEDED = 13000 };
 
 typedef struct fv_driver {
@@ -26,13 +26,15 @@ typedef struct fv_driver {
   int32_t version; /* 13000 is 13.0 */
 } fv_driver;
 
-/* The driver, ready for use; or FOVEA_NO_DEVICE, and why as the error detail. */
+/* The driver, ready for use. FOVEA_NO_DEVICE, with the reason as the error detail, if there is
+ * none. */
 fovea_status fv_driver_open(const fv_driver **driver);
 
-/* Says which call returned what. FOVEA_OUT_OF_MEMORY if it was that, else FOVEA_DRIVER_ERROR. */
+/* Says which driver call failed with what. FOVEA_OUT_OF_MEMORY if memory was short, else
+ * FOVEA_DRIVER_ERROR. */
 fovea_status fv_driver_fail(const fv_driver *driver, const char *call, CUresult result);
 
-/* Calls the driver, and forwards its failure to the caller. */
+/* Calls the driver, and returns its failure from the function. */
 #define FV_DRIVER_TRY(driver, name, ...)                 \
   do {                                                   \
     CUresult fv_result = (driver)->name(__VA_ARGS__);    \

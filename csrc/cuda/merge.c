@@ -10,7 +10,7 @@
 #include "kernels/shared/params_merge.h"
 #include "kernels/shared/shape.h"
 
-/* How many parts each row takes, in the order of the table. */
+/* How many partials each row takes, in the order of the table. */
 static const int32_t row_parts[] = {
 #define FV_MERGE_ROW(name, parts) parts,
 #include "kernels/shared/merge.def"
@@ -19,7 +19,8 @@ static const int32_t row_parts[] = {
 
 enum { ROWS = sizeof row_parts / sizeof row_parts[0] };
 
-/* An unused stride may be anything in what the check leaves to the caller's arrays. */
+/* The checks do not write to the caller's arrays outs and lses, so an unused stride may be anything
+ * there. */
 static fovea_tensor used_strides(const fovea_tensor *given) {
   fovea_tensor t = *given;
   for (int i = 0; i < 4; ++i) {
@@ -34,7 +35,7 @@ static fv_merge_part make_part(const fovea_tensor *given_out, const fovea_tensor
                          fv_cuda_rows_aligned(&out)};
 }
 
-/* A lane for every eight elements, as far as a warp goes. */
+/* One lane per 8 elements, rounded up to a power of two, and at most a warp. */
 static int32_t count_lanes(int64_t dim) {
   int32_t lanes = 1;
   while (lanes < 32 && lanes * 8 < dim) lanes *= 2;
@@ -53,7 +54,7 @@ static void make_params(const fovea_merge_args *a, int32_t room, fv_merge_params
   for (int32_t n = 0; n < a->count; ++n) {
     params->parts[n] = make_part(&a->outs[n], &a->lses[n]);
   }
-  /* All that the kernel takes is copied: nothing of our stack goes along. */
+  /* The launch copies `room` parts. Zeros keep bytes of our stack out of the unused ones. */
   memset(&params->parts[a->count], 0, (size_t)(room - a->count) * sizeof params->parts[0]);
 }
 
@@ -76,7 +77,7 @@ fovea_status fv_launch_cuda_merge(const fv_cuda_device *device, const fv_merge_p
   const int64_t *shape = a->out.shape;
   fv_merge_params params;
   int32_t row = 0;
-  /* Without elements and lse the extents bound no memory, and their product could overflow. */
+  /* Without elements and lse the tensors take no memory, so the product of extents may overflow. */
   if (shape[3] == 0 && a->lse.dtype == FOVEA_NONE) return FOVEA_OK;
   if (shape[0] == 0 || shape[1] == 0 || shape[2] == 0) return FOVEA_OK;
   FV_TRY(fv_choose_cuda_merge(problem, &row));

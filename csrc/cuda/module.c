@@ -1,8 +1,8 @@
 /* module.c - see module.h.
  *
- * Loading takes milliseconds and a lock; every later call reads one word. A kernel needs an
- * attribute set on every device it runs on, for it takes more shared memory than blocks may have
- * unasked: which devices have it is a bit each. Devices past the 64th set it in every call. */
+ * Loading takes milliseconds and a lock. Every later call reads one word. A kernel takes more
+ * shared memory than CTAs get by default, so each device it runs on needs an attribute set. One bit
+ * per device says whether it is. Devices past the 64th have no bit and set it in every call. */
 #include "csrc/cuda/module.h"
 
 #include <pthread.h>
@@ -25,7 +25,7 @@ static bool is_ready(const slot *s, CUdevice device) {
          atomic_load_explicit(&s->ready, memory_order_acquire) >> device & 1;
 }
 
-/* A library whose kernel is not found is of no use to anybody, and nothing holds it yet. */
+/* Loads the row's library once. A library without the kernel is unloaded: nothing holds it yet. */
 static fovea_status load(const fv_driver *driver, const fv_cuda_kernel *row, slot *s) {
   CUlibrary library;
   CUkernel kernel;
@@ -51,7 +51,8 @@ static fovea_status make_ready(const fv_driver *driver, const fv_cuda_kernel *ro
   return FOVEA_OK;
 }
 
-/* The legacy stream reports by an error that another stream's capture forbids to use it. */
+/* Refuses to load while the stream is being captured. The legacy stream answers
+ * CUDA_ERROR_STREAM_CAPTURE_IMPLICIT if another stream's capture forbids its use. */
 static fovea_status refuse_capture(const fv_driver *driver, const char *name, CUstream stream) {
   CUstreamCaptureStatus capture = CU_STREAM_CAPTURE_STATUS_NONE;
   CUresult result = driver->cuStreamIsCapturing(stream, &capture);
@@ -75,6 +76,6 @@ fovea_status fv_module_kernel(const fv_driver *driver, int32_t row, CUdevice dev
     pthread_mutex_unlock(&lock);
     if (status != FOVEA_OK) return status;
   }
-  *kernel = (CUfunction)s->kernel; /* cuda.h: launches take a CUkernel so cast */
+  *kernel = (CUfunction)s->kernel; /* cuda.h: launches take a CUkernel cast to this */
   return FOVEA_OK;
 }

@@ -1,8 +1,8 @@
 /* plan.c - see plan.h.
  *
- * One family of kernels so far, which covers a part of the header: what it leaves out is refused
- * feature by feature, by name. Dimensions between those of the rows run in the next wider row,
- * whose further columns are zeros in shared memory. */
+ * There is one family of kernels so far. It covers part of the header; each feature that it lacks
+ * is refused by name. Dims between those of the rows run in the next wider row, whose further
+ * columns are zeros in shared memory. */
 #include "csrc/cuda/plan.h"
 
 #include <stdio.h>
@@ -51,7 +51,8 @@ static bool has_other_types(const fovea_attention_args *a) {
   return a->k.dtype != a->q.dtype || a->v.dtype != a->q.dtype || a->out.dtype != a->q.dtype;
 }
 
-/* A padding mask has one line of keys per sequence. */
+/* Whether the mask differs between rows or heads. A padding mask does not: it has only sequences
+ * and keys. */
 static bool has_mask_of_rows(const fovea_attention_args *a) {
   return a->visibility.mask.dtype &&
          (a->visibility.mask.shape[1] != 1 || a->visibility.mask.shape[2] != 1);
@@ -95,7 +96,7 @@ static const fv_cuda_row *choose_row(const fv_cuda_facts *facts, uint32_t dtype,
 bool fv_plan_cuda_can_choose(const fv_cuda_facts *facts, const fovea_limits *limits, int32_t row) {
   uint32_t wanted = limits->q_dtype;
   if (wanted && wanted != rows[row].dtype) return false;
-  /* 0 leaves a dim open: as far as the row goes */
+  /* a limit of 0 leaves a dim open: any that the row holds */
   int32_t dim = limits->dim ? limits->dim : rows[row].dim;
   int32_t dim_v = limits->dim_v ? limits->dim_v : rows[row].dim_v;
   for (int32_t d = 8; d <= dim && d <= rows[row].dim; d += 8) {

@@ -1,5 +1,5 @@
-/* plan.h - plans calls for CUDA devices: a pure function, as in plan.h, and over the rows of
- * kernels/shared/attention_fwd.def. Needs no CUDA header, and no driver. */
+/* plan.h - plans calls for CUDA devices: a pure function, as csrc/plan.h says, over the rows of
+ * kernels/shared/attention_fwd.def. It needs no CUDA header and no driver. */
 #ifndef FV_PLAN_CUDA_H
 #define FV_PLAN_CUDA_H
 
@@ -13,8 +13,8 @@ extern "C" {
 typedef struct fv_cuda_facts {
   int32_t sm;              /* compute capability: 90 is 9.0 */
   int32_t sm_count;        /* multiprocessors */
-  int32_t shared_bytes;    /* of shared memory that a block may ask for */
-  int32_t shared_bytes_sm; /* that a multiprocessor has */
+  int32_t shared_bytes;    /* shared memory that a CTA may ask for */
+  int32_t shared_bytes_sm; /* shared memory of a multiprocessor */
 } fv_cuda_facts;
 
 /* A row of shared/attention_fwd.def. */
@@ -25,8 +25,8 @@ typedef struct fv_cuda_row {
   int32_t threads;
   int32_t shared_bytes;
   int32_t stages;
-  int32_t ctas;      /* that a multiprocessor's registers hold */
-  const void *image; /* the fatbin that holds the kernel, which is called kernel.name */
+  int32_t ctas;      /* CTAs that the registers of a multiprocessor hold */
+  const void *image; /* the fatbin with the kernel; its symbol is kernel.name */
 } fv_cuda_row;
 
 /* Row `index` of the table, or NULL. */

@@ -7,7 +7,7 @@
 
 enum { LAUNCHES_MAX = 4, SM_WITH_EARLY_LAUNCHES = 90 };
 
-/* Everything is loaded before anything is queued: loading can fail. */
+/* Loads all kernels before anything is queued, since loading can fail. */
 static fovea_status find_kernels(const fv_driver *driver, const fv_cuda_device *device,
                                  const fv_cuda_launch *launches, int32_t count, CUstream stream,
                                  CUfunction *kernels) {
@@ -38,7 +38,7 @@ static fovea_status launch_kernel(const fv_driver *driver, const fv_cuda_device 
   return FOVEA_OK;
 }
 
-/* *queued: how many launches were. */
+/* Counts the launches that were queued in *queued. */
 static fovea_status launch_all(const fv_driver *driver, const fv_cuda_device *device,
                                const fv_cuda_launch *launches, int32_t count, CUstream stream,
                                int32_t *queued) {
@@ -61,7 +61,8 @@ fovea_status fv_queue_cuda(const fv_cuda_device *device, const fv_cuda_launch *l
     status = launch_all(driver, device, launches, count, stream, &queued);
     status = fv_context_leave(driver, pushed, status);
   }
-  /* The header knows two driver failures of a call: nothing was queued, or something was. */
+  /* The header has two statuses for a driver failure in a call: FOVEA_DRIVER_ERROR if nothing was
+   * queued, FOVEA_PARTIAL if something was. */
   if (status == FOVEA_OUT_OF_MEMORY) status = FOVEA_DRIVER_ERROR;
   return queued && status != FOVEA_OK ? FOVEA_PARTIAL : status;
 }

@@ -1,4 +1,4 @@
-/* queue.h - queues the launches of a call: all of it but their parameters. */
+/* queue.h - queues the launches of a call, given the parameters of its kernels. */
 #ifndef FV_QUEUE_CUDA_H
 #define FV_QUEUE_CUDA_H
 
@@ -11,12 +11,12 @@ extern "C" {
 typedef struct fv_cuda_launch {
   int32_t row; /* of cuda/rows.h */
   int32_t grid, threads;
-  bool early; /* may start before what is queued before it has ended: its kernel waits by itself */
+  bool early;   /* may start before earlier work on the stream ends: its kernel waits by itself */
   void *params; /* the kernel's struct */
 } fv_cuda_launch;
 
-/* In the stream's context, after loading the kernels that are not yet. FOVEA_PARTIAL only if a
- * launch was queued and something failed after it. */
+/* Loads the kernels that are not loaded yet, then queues the launches in the stream's context.
+ * FOVEA_PARTIAL only if a launch was queued and something failed after it. */
 fovea_status fv_queue_cuda(const fv_cuda_device *device, const fv_cuda_launch *launches,
                            int32_t count, fovea_stream stream);
 

@@ -13,7 +13,7 @@
 #undef FV_KV_APPEND_ROW
 #undef FV_MERGE_ROW
 
-/* The rows of the other calls, which declare all the shared memory that they take. */
+/* The rows of the other tables. Their kernels declare all shared memory that they take. */
 static const fv_cuda_kernel support_kernels[] = {
 #define FV_ATTENTION_PREPARE_ROW(name, ...) {#name, fv_image_##name, 0},
 #define FV_KV_APPEND_ROW(name, ...) {#name, fv_image_##name, 0},

@@ -1,6 +1,5 @@
-/* rows.h - every kernel for GPUs of this build, in one numbering: the rows of
- * shared/attention_fwd.def, then those of shared/attention_prepare.def, shared/kv_append.def and
- * shared/merge.def. */
+/* rows.h - numbers all CUDA kernels of this build: the rows of shared/attention_fwd.def, then those
+ * of shared/attention_prepare.def, shared/kv_append.def and shared/merge.def. */
 #ifndef FV_ROW_CUDA_H
 #define FV_ROW_CUDA_H
 
@@ -29,11 +28,11 @@ enum {
 #undef FV_KV_APPEND_ROW
 };
 
-/* What loading takes. */
+/* What it takes to load and launch a kernel. */
 typedef struct fv_cuda_kernel {
   const char *name; /* NULL: there is no such kernel */
   const void *image;
-  int32_t shared_bytes; /* that a launch asks for, beyond what the kernel declares */
+  int32_t shared_bytes; /* dynamic: what a launch asks for beyond what the kernel declares */
 } fv_cuda_kernel;
 
 fv_cuda_kernel fv_cuda_kernel_at(int32_t index);

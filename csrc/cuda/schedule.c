@@ -7,7 +7,7 @@ enum {
   PART_ALIGNMENT = 256,
   /* With this many tiles per CTA a plain stride balances well enough. */
   TILES_PER_WORKER = 2,
-  SHARED_BYTES_RESERVED = 1024 /* per CTA, of a multiprocessor's */
+  SHARED_BYTES_RESERVED = 1024 /* of a multiprocessor's shared memory, for each CTA */
 };
 
 /* CTAs that a multiprocessor holds at once. */
@@ -16,15 +16,16 @@ static int32_t ctas_of(const fv_cuda_facts *facts, const fv_cuda_row *row) {
   return (int32_t)fv_clamp(room, 1, row->ctas);
 }
 
-/* While a warp of a narrow tile waits for keys or computes with them its values are on their way,
- * and the other way round: of its part of the stages at least the smaller half. */
+/* While a warp of a narrow tile waits for keys or computes with them, its values are in flight, and
+ * the other way round. So at least the smaller of the stages' two halves, k's and v's, is in
+ * flight. */
 int64_t fv_cuda_bytes_in_flight(const fv_cuda_facts *facts, const fv_cuda_row *row) {
   int64_t keys = (int64_t)row->stages * row->kernel.tile_kv;
   return 2 * keys * fv_min(row->dim, row->dim_v) * ctas_of(facts, row);
 }
 
-/* Blocks go to idle multiprocessors first, so no more blocks than allowed multiprocessors use no
- * more of them. */
+/* With a limit sm_count, one CTA per allowed multiprocessor: a CTA never runs on more than one.
+ * CTAs go to idle multiprocessors first, so they spread over all that are allowed. */
 static int32_t workers_of(const fv_cuda_facts *facts, const fv_cuda_row *row, int32_t sm_count) {
   return sm_count ? sm_count : facts->sm_count * ctas_of(facts, row);
 }
@@ -39,8 +40,9 @@ static bool is_narrow(const fv_problem *p) {
   return p->rows * p->group <= FV_NARROW_ROWS && p->args.reproducible != FOVEA_REPRODUCIBLE_PHASE;
 }
 
-/* Lengths that only the device knows, or fewer tiles than keep the device busy. Under BATCH and
- * PHASE this choice must not depend on device or batch, or bits would. */
+/* Whether the device schedules the work: if only it knows the lengths, if tiles are narrow, or if
+ * there are too few tiles to keep it busy. Under BATCH and PHASE this choice must not depend on
+ * device or batch, or bits would. */
 static bool is_scheduled(const fv_problem *p, int64_t tiles, int32_t workers) {
   if (p->q_packed || p->kv_packed || p->args.sequences.pages.offsets || is_narrow(p)) return true;
   return p->args.reproducible == FOVEA_REPRODUCIBLE_RUN &&
@@ -54,27 +56,27 @@ static uint32_t cut_of(const fv_problem *p) {
 
 /* ---- The lines ---- */
 
-/* Wide tiles of one kv head, which never cross a sequence. A packed batch can leave one ragged tile
- * per sequence; the sum over sequences of ceil(rows_s / tile) is at most this. */
+/* Wide tiles of one kv head, at most. A tile never crosses a sequence, so a packed batch can have
+ * one ragged tile per sequence. The sum over sequences of ceil(rows_s / tile) is at most this. */
 static int64_t wide_tiles(const fv_problem *p, int32_t tile_q) {
   __int128 rows = (__int128)p->rows * p->group;
   __int128 tiles = (rows + tile_q - 1) / tile_q;
   return bounded(p->q_packed ? tiles + p->sequences : tiles * p->sequences);
 }
 
-/* Where rows are not packed all sequences have as many, and are all wide or all narrow. */
+/* If rows are not packed, all sequences have the same number: all are wide or all are narrow. */
 static bool has_line(const fv_problem *p, int line) {
   if (p->args.reproducible == FOVEA_REPRODUCIBLE_PHASE) return line == FV_WIDE;
   return p->q_packed || is_narrow(p) == (line == FV_NARROW);
 }
 
-/* ---- Places for parts ---- */
+/* ---- Places for partials ---- */
 
 static int64_t floats_of_part(int32_t dim_v, int line) {
   return FV_PARTIAL_FLOATS((int64_t)dim_v, line == FV_NARROW ? FV_NARROW_THREADS : FV_WIDE_THREADS);
 }
 
-/* A CTA parks a wide part, or each of its warps a narrow one. */
+/* A CTA parks one wide partial, or each of its warps parks a narrow one. */
 static int64_t floats_parked(const fv_cuda_row *row, int32_t workers) {
   return workers * floats_of_part(row->dim_v, FV_WIDE);
 }
@@ -83,13 +85,14 @@ static int64_t chunks_at_most(int64_t len_kv) {
   return fv_clamp(fv_ceil_div(len_kv, FV_CHUNK_KEYS), 1, FV_CHUNKS);
 }
 
-/* Narrow tiles of one kv head: one a sequence. A sequence that is one chunk needs no place. */
+/* Each sequence and kv head has one narrow tile. A sequence of one chunk needs no place. */
 static int64_t slots_of_chunks(int64_t sequences, int64_t heads_kv, int64_t len_kv) {
   int64_t chunks = chunks_at_most(len_kv);
   return chunks > 1 ? bounded((__int128)sequences * heads_kv * chunks) : 0;
 }
 
-/* Only narrow tiles are cut into chunks, and those of packed keys not at all. */
+/* Only narrow tiles are split into chunks. With packed keys none is: the host has no bound on their
+ * lengths. */
 static int64_t slots_of_line(const fv_problem *p, uint32_t cut, int line, int32_t workers) {
   if (!cut) return 2 * (int64_t)workers;
   if (cut == FV_FLAG_WHOLE || line == FV_WIDE || p->kv_packed) return 0;
@@ -134,7 +137,7 @@ fv_cuda_layout fv_cuda_layout_of(int64_t sequences, const fv_plan_schedule *sche
   return layout;
 }
 
-/* No more CTAs than there can be units of work. */
+/* No more CTAs than there can be units. */
 static int32_t fewer_workers(const fv_problem *p, const fv_cuda_row *row, int64_t tiles,
                              int32_t workers) {
   int64_t key_tiles = fv_max(1, fv_ceil_div(p->kv_room, row->kernel.tile_kv));
@@ -159,10 +162,10 @@ void fv_schedule_cuda(const fv_cuda_facts *facts, const fv_problem *problem, con
   plan->workspace_bytes = fv_cuda_layout_of(problem->sequences, &plan->schedule).bytes;
 }
 
-/* What calls within the limits need at most whose tiles are cut where shares end, or into
- * chunks; tiles as if one kv head had all query heads. Packed keys may be more than the limit of
- * a sequence, and the host does not know whose they are: a row may be long whatever the limits
- * say. */
+/* The most that calls within the limits need, if tiles are split where shares end (cut is 0) or
+ * into chunks. Tiles are counted as if one kv head had all query heads. Parking always counts:
+ * packed keys may exceed the limit of a sequence, and the host does not know whose they are. So a
+ * row may be long whatever the limits say. */
 static fv_plan_schedule lines_within(const fovea_limits *limits, const fv_cuda_row *row,
                                      int32_t workers, uint32_t cut) {
   __int128 rows = (__int128)limits->total_q * limits->heads_q;

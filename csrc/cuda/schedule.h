@@ -1,6 +1,6 @@
 /* schedule.h - what the host decides about work that the device schedules
- * (kernels/shared/schedule.h): whether it does, how keys are cut, how many CTAs share it, and what
- * that needs of the workspace. Pure functions, as all of planning. */
+ * (kernels/shared/schedule.h): whether the device does, how keys are split, how many CTAs share the
+ * work, and how much workspace that needs. Pure functions, like all of planning. */
 #ifndef FV_SCHEDULE_CUDA_H
 #define FV_SCHEDULE_CUDA_H
 
@@ -11,7 +11,7 @@
 extern "C" {
 #endif
 
-/* Where the parts of the workspace begin, in bytes, and how long it is. */
+/* Where the arrays of the workspace begin, and its size; all in bytes. */
 typedef struct fv_cuda_layout {
   size_t totals, sequences, arrived;
   size_t tiles[FV_LINES], partials[FV_LINES];
@@ -26,11 +26,11 @@ void fv_schedule_cuda(const fv_cuda_facts *facts, const fv_problem *problem, con
 
 fv_cuda_layout fv_cuda_layout_of(int64_t sequences, const fv_plan_schedule *schedule);
 
-/* Bytes of keys and values that are on their way to a multiprocessor at any time while it decodes,
- * at least: what hides the latency of memory. */
+/* The least bytes of keys and values that are in flight to a multiprocessor at any time while it
+ * decodes. They hide the latency of memory. */
 int64_t fv_cuda_bytes_in_flight(const fv_cuda_facts *facts, const fv_cuda_row *row);
 
-/* The workspace bound of fovea_attention_workspace, which fv_schedule_cuda stays within. */
+/* The bound that fovea_attention_workspace returns. fv_schedule_cuda stays within it. */
 size_t fv_cuda_workspace(const fv_cuda_facts *facts, const fovea_limits *limits);
 
 #ifdef __cplusplus

@@ -1,4 +1,4 @@
-/* view.h - tensors as kernels take them. */
+/* view.h - tensors in the form that kernels take. */
 #ifndef FV_VIEW_CUDA_H
 #define FV_VIEW_CUDA_H
 
@@ -17,7 +17,7 @@ static inline fv_device_view fv_cuda_view(const fovea_tensor *t) {
   return (fv_device_view){t->data, t->stride[0], t->stride[1], t->stride[2]};
 }
 
-/* Whether all rows begin at multiples of 16 bytes. Strides that are not used are 0. */
+/* Whether all rows begin at multiples of 16 bytes. Unused strides must be 0. */
 static inline bool fv_cuda_rows_aligned(const fovea_tensor *t) {
   const int64_t odd = t->stride[0] | t->stride[1] | t->stride[2];
   return (uintptr_t)t->data % 16 == 0 && odd % (t->dtype == FOVEA_F32 ? 4 : 8) == 0;
