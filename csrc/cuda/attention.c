@@ -52,6 +52,7 @@ static void set_positions(const fv_problem *problem, fv_attention_params *params
   params->kv_position = a->positions.kv;
   params->key_stride = problem->kv_position_stride;
   params->window_left = problem->window_left;
+  /* From here on causal is a window with a right side of 0. */
   params->window_right = a->visibility.causal ? 0 : problem->window_right;
   if (a->positions.alignment == FOVEA_ALIGN_TOP_LEFT) params->flags |= FV_FLAG_TOP_LEFT;
 }

@@ -58,7 +58,7 @@ typedef struct fv_position_mask {
   int64_t key_stride;   /* >= 1 */
   int64_t prefix_end;   /* keys [first, prefix_end) are seen by every row */
   int64_t window_left;  /* positions; -1: unlimited */
-  int64_t window_right; /* positions; -1: unlimited. Causal is min(window_right, 0). */
+  int64_t window_right; /* positions; -1: unlimited. Causal is a limit of 0. */
 } fv_position_mask;
 
 /* The keys that row i sees by causality and window, the prefix aside. */
