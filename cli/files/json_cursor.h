@@ -32,7 +32,7 @@ typedef enum fv_json_step { FV_JSON_MEMBER, FV_JSON_END, FV_JSON_WRONG } fv_json
 /* Skips white space, then demands this character. */
 bool fv_json_take(fv_json_cursor *cursor, char wanted, const char *problem);
 
-/* Call after an opening bracket (first = true) and after each member: is there another? */
+/* Call after an opening bracket (first = true) and after each member: is there another member? */
 fv_json_step fv_json_next(fv_json_cursor *cursor, char close, bool first);
 
 /* A string: well-formed UTF-8, no raw control characters, no U+0000 (names end at it in C), escapes
