@@ -39,7 +39,7 @@
  * u32 m / 4 relative to the sum m. The lower binades round by other amounts, and make it
  * u32 (m + 2) / 4 in all (10^6 terms tried: 16.5 u32 at m = 64). Terms of all sizes are off by some
  * sqrt(m) / 4. A path through a block and the sum of `blocks` blocks has at most
- * min(n + 1, 64 + blocks) terms. One rounding of each product and one of the result add 2:
+ * min(n + 1, 64 + blocks) terms. The roundings of each product and of the result add 2:
  *
  *   sum(n, blocks) = 2 + (min(n + 1, 64 + blocks) + 4) / 4
  *

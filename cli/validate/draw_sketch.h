@@ -20,7 +20,7 @@ typedef struct fv_sketch {
   int64_t longest_q, longest_room;
   int64_t page_len;
   bool bad;
-  int logits;             /* how q and k are distributed: a feature; -1: independently */
+  int logits;             /* how q and k are distributed: a feature; -1: as usual */
   int values;             /* how v is: likewise */
   uint64_t pattern;       /* seeds what repeats in the data */
   bool limited;           /* only the features below may be drawn, and one dtype */
