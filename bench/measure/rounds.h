@@ -18,14 +18,14 @@ typedef struct fv_bench_contestant {
   void *state;
   double flops, bytes; /* of one run */
   double peak_bytes;   /* memory it took besides the tensors; 0: not measured */
-  /* Filled in: the mean of the runs of each round */
+  /* Filled in: for each round the mean of its runs */
   int64_t iterations;
   double seconds[FV_BENCH_REPETITIONS_MAX], cpu_seconds[FV_BENCH_REPETITIONS_MAX];
 } fv_bench_contestant;
 
 typedef struct fv_bench_timing {
   int repetitions;
-  double least_seconds;         /* a sample in a warm cache has as many runs as take this */
+  double least_seconds;         /* a sample in a warm cache repeats its run for this long */
   void (*flush)(void *context); /* called before each sample, which then is one run; or NULL */
   void *flush_context;
   /* Seconds that `iterations` runs in a row take, by a device's own clock. NULL: the processor's

@@ -49,9 +49,9 @@
  * adds 8 or 16 products at a time and cuts off where this chain rounds. Fasi et al. (PeerJ CS 2021)
  * find some 28 units at 128 dims on an A100, and half that on Hopper; D is 35 there.
  *
- * In N, sum(n, 8) is an alternative to 8, which bounds the errors of weights. Equal terms have equal
- * weights, whose errors cancel in out. In L, D M is an alternative to 8 S: the errors of dots of
- * mixed signs.
+ * In N, sum(n, 8) is an alternative to 8, which bounds the errors of weights. Equal terms have
+ * equal weights, whose errors cancel in out. In L, D M is an alternative to 8 S, which bounds the
+ * errors of dots of mixed signs.
  *
  * The hull. out is a weighted mean of v, whatever became of the logits. The errors left are those
  * of the sums over keys, of weights and of products, and the rounding of weights for one of the

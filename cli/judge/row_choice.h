@@ -10,8 +10,8 @@
  *   A, R <= max_j |v_j|                          the weights sum to 1 at most
  *   S, M <= |scale| sum_d |q_d| max_j |k_jd|
  *
- * The maximum is over all keys of the head. All criteria grow with these magnitudes, so a right result
- * meets them. The hull is that of all keys' magnitudes. */
+ * The maximum is over all keys of the head. All criteria grow with these magnitudes, so a right
+ * result meets them. The hull is that of all keys' magnitudes. */
 #ifndef FV_ROW_CHOICE_H
 #define FV_ROW_CHOICE_H
 
