@@ -7,7 +7,7 @@
 #include "cli/judge/row_choice.h"
 
 typedef struct fv_run_options {
-  fv_input_options input; /* first: its flags and its words are taken for it */
+  fv_input_options input; /* first: input flags and words store into it */
 #define FLAG(fields, ...) fields
 #include "cli/command/run_flags.def"
 #undef FLAG
