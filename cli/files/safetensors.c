@@ -5,14 +5,14 @@
  *    "name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, ..}
  * Offsets count from the first byte of data.
  *
- * The header is walked twice by the same functions. The first walk checks and counts and touches
- * nothing; then tables of exactly that size are allocated, and the second walk fills them in,
- * turning the header's own bytes into the names. What one tensor cannot show alone - equal names,
- * gaps and overlaps - is checked on the filled tables by sorting; only then is room made for data.
+ * The same functions walk the header twice. The first walk checks and counts and changes nothing.
+ * Then tables of exactly that size are allocated. The second walk fills them in, and turns the
+ * header's own bytes into the names. Equal names, gaps and overlaps do not show in one tensor alone:
+ * sorting the filled tables finds them. Only then is memory for data allocated.
  *
  * Stricter than the format's first implementation, on purpose: repeated keys, unknown fields in a
  * tensor's entry, U+0000, more than 8 dims or a dim above 2^48 are refused. More lenient in one
- * point: a tensor of an unknown type is kept without its data, so that files made with newer types
+ * point: a tensor of an unknown type is kept without its data, so that files with newer types
  * open. */
 #include <stdlib.h>
 #include <string.h>

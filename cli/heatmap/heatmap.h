@@ -37,7 +37,7 @@ typedef enum fv_heatmap_scale {
   FV_HEATMAP_SCALE_MAX = 0, /* 0 to the largest finite weight of all panels */
   FV_HEATMAP_SCALE_ONE,     /* 0 to 1, so that two pictures can be compared */
   FV_HEATMAP_SCALE_PANEL,   /* each panel from 0 to its own largest, which stands by its title */
-  FV_HEATMAP_SCALE_ROOT     /* as MAX, but colours follow the square root of the weight */
+  FV_HEATMAP_SCALE_ROOT     /* as PANEL, but colours follow the square root of the weight */
 } fv_heatmap_scale;
 
 typedef struct fv_heatmap_panel {
