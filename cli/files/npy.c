@@ -4,10 +4,10 @@
  * in 2 and 3), a Python dictionary padded with spaces and a newline, then the elements.
  *   {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }
  *
- * A tokenizer for exactly this dictionary reads it: three keys in any order, each once. Nothing that
- * could evaluate anything takes part. The dictionary is first read whole and then judged, so that a
- * file with one mistake is not reported for another. Only a list as descr ends the reading at once:
- * it is always a structured type. */
+ * A tokenizer for exactly this dictionary reads it: three keys in any order, each once. Nothing
+ * that could evaluate anything takes part. The dictionary is first read whole and then judged, so
+ * that a file with one mistake is not reported for another. Only a list as descr ends the reading
+ * at once: it is always a structured type. */
 #include <stdlib.h>
 #include <string.h>
 

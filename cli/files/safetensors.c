@@ -7,8 +7,8 @@
  *
  * The same functions walk the header twice. The first walk checks and counts and changes nothing.
  * Then tables of exactly that size are allocated. The second walk fills them in, and turns the
- * header's own bytes into the names. Equal names, gaps and overlaps do not show in one tensor alone:
- * sorting the filled tables finds them. Only then is memory for data allocated.
+ * header's own bytes into the names. Equal names, gaps and overlaps do not show in one tensor
+ * alone: sorting the filled tables finds them. Only then is memory for data allocated.
  *
  * Stricter than the format's first implementation, on purpose: repeated keys, unknown fields in a
  * tensor's entry, U+0000, more than 8 dims or a dim above 2^48 are refused. More lenient in one
