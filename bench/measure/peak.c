@@ -58,7 +58,7 @@ bool fv_bench_peak_run(void *opaque) {
 
 /* ---- Reading ---- */
 
-enum { READ_CHUNK = 1 << 18 }; /* bytes: shares evenly, and suits the prefetchers */
+enum { READ_CHUNK = 1 << 18 }; /* bytes: small enough to share evenly, large for the prefetchers */
 
 typedef struct read_job {
   const char *data;

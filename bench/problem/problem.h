@@ -5,9 +5,9 @@
  *   cpu/fovea/prefill/batch:4/heads:8:2/len:1024:1024/dim:64/f32/causal/warm
  *   cpu/fovea/mixed/batch:256/heads:8:2/len:512:1024/page:16/dim:128/bf16/causal/cold
  *
- * so that Google Benchmark's compare.py can match rows of two reports by their names, and that
- * tables and plots need nothing else. heads are query and key heads, len query rows and keys, of
- * the longest sequence where they differ. */
+ * so that Google Benchmark's compare.py can match rows of two reports by their names. Tables and
+ * plots need nothing else. heads are query and kv heads. len counts query rows and keys, those of
+ * the longest sequence where sequences differ. */
 #ifndef FV_BENCH_PROBLEM_H
 #define FV_BENCH_PROBLEM_H
 

@@ -14,7 +14,7 @@ extern "C" {
 typedef struct fv_bench_picture {
   fv_bench_kind kind;
   fovea_dtype dtype;
-  int64_t group; /* query heads per key head */
+  int64_t group; /* query heads per kv head */
   bool speedup;  /* else time */
 } fv_bench_picture;
 

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A file's texts are cut at these bytes of characters, so that the text behind them is not cut. */
+/* A file's texts are cut to this many bytes, so that the text behind them is not cut. */
 enum { NAME_BYTES_MAX = 60, LAYER_MAX = 20 };
 
 typedef struct text {

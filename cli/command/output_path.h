@@ -4,9 +4,11 @@
 
 #include "cli/input/attention_input.h"
 
-/* Returns an exit code. Refused are: the input itself (a usage error: it would be lost); what
- * exists but is no regular file (a device would be replaced by a file of its name); the file that
- * stdout or stderr goes to; a folder that is missing or not writable. */
+/* Returns an exit code. Refuses
+ *   - the input itself: a usage error, because it would be lost;
+ *   - what exists but is no regular file: a device would be replaced by a file of its name;
+ *   - the file that stdout or stderr goes to;
+ *   - a folder that is missing or not writable. */
 int fv_output_path_check(const char *path, const fv_input *input);
 
 #endif /* FV_OUTPUT_PATH_H */

@@ -29,8 +29,8 @@ typedef struct fv_run_result {
   fv_verdict verdict;
   uint32_t weights_dtype; /* the dtype to which probabilities were rounded */
   bool against_file;
-  bool has_distance;     /* the file has results, in another dtype than ours */
-  double distance;       /* the largest difference to them */
+  bool has_distance;     /* the file has an out, of any dtype */
+  double distance;       /* the largest difference to it */
   float scale;           /* the value in use, never a default */
   int64_t rows;          /* of all heads */
   int64_t judged;        /* rows judged by the reference */

@@ -1,12 +1,12 @@
 /* tensor_file.h - tensors in files: what the program needs of .npy and .safetensors.
  *
- * A file is opened once, checked completely, and only then read into memory; whoever holds a
+ * A file is opened once, checked completely, and only then read into memory. The holder of an
  * `fv_tensor_file` can trust every field of it. A file that breaks any rule is refused as a whole,
  * with one line that names the file, the byte offset, the tensor, and what to do.
  *
- * What is promised about any input, hostile ones included:
- *   - no allocation before the lengths that justify it have been compared with the file's real
- *     size; memory in use is at most 5 times the file's size plus a constant;
+ * For any input, also a hostile one:
+ *   - nothing is allocated before the lengths that justify it were compared with the file's real
+ *     size, and memory in use is at most 5 times the file's size plus a constant;
  *   - data ranges tile the file exactly: no gap, no overlap, nothing after the end;
  *   - integers never pass through floating point, nothing recurses, nothing depends on the locale;
  *   - messages carry no control bytes, whatever the names in the file are made of.

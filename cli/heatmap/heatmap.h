@@ -80,8 +80,9 @@ size_t fv_heatmap_most_cells(size_t panels);
  * not a regular file is refused.
  *
  * Weights outside 0..top, NaN and keys that are not seen have colours of their own. A line under
- * the scale says what each means, and how many there are. Maps too large for a page are reduced by
- * maximum: a NaN wins, and a cell is hidden only if all of it is. That line says so.
+ * the scale says what each means, and how many there are, hidden ones aside. Maps too large for a
+ * page are reduced by maximum: a NaN wins, and a cell is hidden only if all of it is. That line
+ * says so.
  *
  * error [error_size]: receives one line that says what, where and what to do; may be NULL. */
 fv_heatmap_status fv_heatmap_write(const fv_heatmap *map, const char *path, char *error,

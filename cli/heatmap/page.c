@@ -52,8 +52,8 @@ size_t fv_heatmap_most_cells(size_t panels) {
   return panels <= 16 ? 512 : panels <= 64 ? 256 : 128;
 }
 
-/* The size of one of `count` cells: large for few cells, with room for a label up to 64 (alone) or
- * 28 (in a grid of panels), and at least one whole unit. */
+/* The size of one of `count` cells, at least one whole unit. Few cells are large. Up to 64 cells
+ * (alone) or 28 (in a grid of panels), each has space for a label. */
 static double cell_size(size_t count, bool alone) {
   double number = (double)count;
   if (!alone)

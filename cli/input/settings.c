@@ -39,7 +39,7 @@ static int read_layout(fv_input *input, const fv_input_options *options) {
 
 static int read_scale(fv_input *input, const fv_input_options *options) {
   const char *stored = metadata(input, "scale");
-  float *scale = &input->args.logits.scale; /* 0, the default, cannot be written there */
+  float *scale = &input->args.logits.scale; /* 0 is the default; writing it is refused */
   if (stored && (!fv_parse_number(stored, scale) || *scale <= 0)) {
     return bad_metadata(input, "scale", "a finite number above 0, or leave it out");
   }

@@ -62,7 +62,7 @@
  * u' and u belong to the weights' and the output's types; u' = 0 where weights stay in f32. There
  * are T = min(n, 72) additions at most, each off by u32 of the sum so far. Here logits may be any
  * distance apart: a block in which one key's weight stands before 63 vanishing ones is off by all
- * of them. (Where S is that large, F has room for it.) For large S, F is above V and only the hull
+ * of them. (Where S is that large, F covers it.) For large S, F is above V and only the hull
  * is left. Keys whose weight is certainly 0 do not count. With a sink, 0 counts as a value.
  *
  * Blanchard, Higham and Higham analyse the rounding errors of a softmax (IMA J. Numer. Anal. 2021).

@@ -176,7 +176,8 @@ static int32_t absurd_id(fv_sketch *s) {
   return ids[fv_random_between(s->random, 0, 3)];
 }
 
-/* Fills one table with ids from a random order of the pages. Slots past the keys get absurd ids. */
+/* Fills one table with ids from a random order of the pages. Entries past the keys get absurd ids.
+ */
 static int32_t *draw_table(fv_sketch *s, int64_t slots, int64_t row_stride, const int32_t *offsets,
                            int64_t pages) {
   int32_t *table = fv_sketch_i32(s, slots);

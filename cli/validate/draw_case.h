@@ -1,8 +1,8 @@
 /* draw_case.h - one random attention problem: shapes, layouts, tables and data, all from a seed.
  *
- * Cases are hostile on purpose. Every byte that the header says is not read holds NaN. Unused slots
- * of page tables hold absurd ids. Outputs are preset and surrounded by canaries, and the workspace
- * holds ones. Data is written only for keys that some row sees. */
+ * Cases are hostile on purpose. Every byte that the header says is not read holds NaN. Unused
+ * entries of page tables hold absurd ids. Outputs are preset and surrounded by canaries, and the
+ * workspace holds ones. Data is written only for keys that some row sees. */
 #ifndef FV_DRAW_CASE_H
 #define FV_DRAW_CASE_H
 

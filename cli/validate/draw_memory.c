@@ -6,8 +6,7 @@
 #include "csrc/check/check.h"
 #include "csrc/host/element.h"
 
-/* Memory of the case. When none is left, a small static block keeps the drawing going. The case
- * then says so and is not run. */
+/* NULL if no memory or no entry of c->blocks is left. The case then says so and is not run. */
 void *fv_sketch_allocate(fv_case *c, size_t bytes, int fill) {
   void *block = c->block_count < FV_CASE_BLOCKS ? malloc(bytes + 64) : NULL;
   if (!block) {

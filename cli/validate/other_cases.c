@@ -64,7 +64,7 @@ static double merged_value(const merge_case *m, int64_t row, int64_t d, double *
 }
 
 /* f32 throughout. The exponent's argument is off by u32 |lse_n - m| <= 40 u32, the products and
- * sums by u32 each, twice: 8 (1 + 40) u32 of the sum of magnitudes covers them. The error of one
+ * sums by u32 each, twice. 8 (1 + 40) u32 of the sum of magnitudes covers them. The error of one
  * rounding to a 16-bit type, its smallest steps included, is subtracted first. */
 static void judge_merge(const merge_case *m, fv_verdict *verdict) {
   double rounding = m->dtype == FOVEA_F16 ? 0x1p-11 : 0x1p-8;
