@@ -53,7 +53,7 @@ static int read_scale(fv_input *input, const fv_input_options *options) {
 static int read_softcap(fv_input *input, const fv_input_options *options) {
   const char *stored = metadata(input, "softcap");
   float *softcap =
-      &input->args.logits.softcap; /* 0 means none; many configurations write it */
+      &input->args.logits.softcap; /* 0 means none; many configurations write it explicitly */
   if (stored && (!fv_parse_number(stored, softcap) || *softcap < 0)) {
     return bad_metadata(input, "softcap", "a finite number, 0 or more");
   }
