@@ -26,7 +26,7 @@ typedef struct fv_bench_place {
   bool (*copy_out)(const struct fv_bench_place *place, const fv_bench_tensors *host,
                    const fv_bench_tensors *there, bool back);
   void *(*allocate)(const struct fv_bench_place *place,
-                    size_t bytes); /* NULL: no memory is left */
+                    size_t bytes); /* NULL: the device has no memory left */
   void (*deallocate)(const struct fv_bench_place *place, void *memory);
   void (*flush)(void *place); /* takes everything out of the device's caches */
   bool (*measure)(void *place, fv_bench_contestant *contestant, int64_t iterations,
