@@ -134,7 +134,7 @@ static int list_problems(const fv_bench_options *chosen) {
   return fflush(stdout) ? EXIT_OUTPUT : 0;
 }
 
-/* Each call checks, plans and launches; a driver that does nothing takes what is launched. */
+/* Each call checks, plans and launches; a driver that does nothing receives the launches. */
 static int show_host_cost(void) {
   fv_bench_host_cost costs[2];
   static const char *const names[] = {"prefill", "decode"};

@@ -1,4 +1,4 @@
-/* options.h - what fovea-bench was asked for, and how it ends. */
+/* options.h - what fovea-bench was asked to do, and how it ends. */
 #ifndef FV_BENCH_OPTIONS_H
 #define FV_BENCH_OPTIONS_H
 
@@ -20,7 +20,7 @@ typedef struct fv_bench_options {
   bool cuda, host; /* --device cuda, --host */
 } fv_bench_options;
 
-/* Ends the program where they are wrong, or ask for help. */
+/* Ends the program if the arguments are wrong or ask for help. */
 fv_bench_options fv_bench_options_of(int argc, char **argv);
 
 #ifdef __cplusplus

@@ -21,8 +21,8 @@ int fv_cli_fail(int code, const char *format, ...) __attribute__((format(printf,
 /* The same for a reader's or writer's error, and for a failed call of the library. */
 int fv_cli_fail_file(const fv_file_error *error);
 int fv_cli_fail_call(const char *call, fovea_status status);
-/* The same for a device that cannot be opened, of which the command line and the environment are
- * all that can be wrong. */
+/* The same for a device that cannot be opened. Only the command line and the environment can be
+ * wrong then. */
 int fv_cli_fail_open(fovea_status status);
 int fv_cli_out_of_memory(void);
 

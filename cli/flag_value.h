@@ -1,5 +1,5 @@
-/* flag_value.h - values that come as text, from the command line or from a file's metadata: the
- * same rules for both. Nothing here depends on the locale, and nothing is skipped: no blanks, no
+/* flag_value.h - values that come as text, from the command line or from a file's metadata. Both
+ * follow the same rules. Nothing here depends on the locale, and nothing is skipped: no blanks, no
  * "0x", no "inf". */
 #ifndef FV_FLAG_VALUE_H
 #define FV_FLAG_VALUE_H
@@ -11,7 +11,8 @@
 extern "C" {
 #endif
 
-/* A finite decimal number. One too small for a float is refused, because 0 would mean something. */
+/* A finite decimal number. A number too small for a float is refused: it would become 0, and 0 has
+ * a meaning of its own. */
 bool fv_parse_number(const char *text, float *value);
 
 /* A number without a sign, low <= value <= high. */

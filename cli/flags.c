@@ -7,7 +7,7 @@
 
 #include "cli/flag_value.h"
 
-/* Flags without a letter have the keys from here on, by their index. */
+/* Flags without a letter have keys from here on, by their index. */
 enum { FIRST_KEY = 256, FLAGS_MAX = 40 };
 
 typedef struct parsing {

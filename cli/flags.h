@@ -20,26 +20,26 @@ struct fv_flag {
   fv_flag_store *store;
   size_t offset;      /* of `place` in the command's options */
   int64_t low, high;  /* the range of a number */
-  const char *valid;  /* what to write, for who wrote something else; NULL: the range, or `takes` */
+  const char *valid;  /* what to write instead of a wrong value; NULL: the range, or `takes` */
   const char *help;   /* NULL: the end of the table */
-  const char *manual; /* what the manual says besides, words in `backquotes` bold; NULL: nothing */
+  const char *manual; /* what only the manual says, words in `backquotes` bold; NULL: nothing */
 };
 
-/* What the flags of a command, and the words beside them, are. */
+/* The flags of a command, and its other words. */
 typedef struct fv_flags {
   const char *command;  /* "fovea run" */
   const char *operand;  /* "FILE.safetensors"; NULL: it takes none */
-  const char *help;     /* as argp has it: before and, after a \v, behind the flags */
-  const fv_flag *input; /* those of other commands too; NULL: none */
+  const char *help;     /* as in argp: text before the flags, \v, text after them */
+  const fv_flag *input; /* flags shared with other commands; NULL: none */
   const fv_flag *own;
   void (*take_word)(void *options, char *word, struct argp_state *state);
   void (*check)(const void *options, struct argp_state *state); /* at the end; NULL: nothing */
 } fv_flags;
 
-/* Ends the program where the arguments are wrong, or ask for help. */
+/* Ends the program if the arguments are wrong or ask for help. */
 void fv_flags_parse(const fv_flags *flags, int argc, char **argv, void *options);
 
-/* Input flags first, headings included. NULL: there are fewer. */
+/* Input flags come first, headings included. NULL: there is no flag of this index. */
 const fv_flag *fv_flags_at(const fv_flags *flags, int index);
 
 /* A switch: bool. */

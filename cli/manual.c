@@ -1,13 +1,13 @@
 /* manual.c - fovea_manual, which the build runs: writes the flags of the commands into a template
  * of a manual page or of the completion.
  *
- * usage: fovea_manual TEMPLATE RESULT. In a template a line, after blanks, may be
+ * usage: fovea_manual TEMPLATE RESULT. A line of a template, after blanks, may be
  *
- *   .\" FLAGS run     the flags of that command alone; of "input" those that several share
- *   # FLAGS           a case of a shell per command: its flags
- *   # VALUES          a case per command and flag: what it takes, as --help has it
+ *   .\" FLAGS run     the flags of that command alone; "input": those that several commands share
+ *   # FLAGS           a shell case per command: its flags
+ *   # VALUES          a shell case per command and flag: what the flag takes, as in --help
  *
- * and everything else is copied. */
+ * Everything else is copied. */
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>

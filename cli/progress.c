@@ -5,7 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* What is over sooner needs no line; a line that changes more often cannot be read. */
+/* Work that ends sooner needs no line; a line that changes more often cannot be read. */
 static const double first_seconds = 0.5, between_seconds = 0.1;
 
 double fv_seconds_now(void) {

@@ -1,4 +1,4 @@
-/* progress.h - one line on stderr that says how far long work has come. */
+/* progress.h - one line on stderr that says how far the work has come. */
 #ifndef FV_PROGRESS_H
 #define FV_PROGRESS_H
 

@@ -17,7 +17,7 @@ static inline uint64_t fv_random_bits(fv_random *random) {
   return z ^ (z >> 31);
 }
 
-/* Case `index` of a run: its own sequence, whatever the other cases draw. */
+/* Case `index` of a run has its own sequence, whatever the other cases draw. */
 static inline fv_random fv_random_for(uint64_t seed, uint64_t index) {
   fv_random seeds = {seed};
   fv_random random = {fv_random_bits(&seeds) ^ (index * 0xd1342543de82ef95u)};

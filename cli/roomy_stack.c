@@ -1,9 +1,8 @@
 /* roomy_stack.c - see roomy_stack.h.
  *
- * Drawing, fonts and JSON take some 100 KiB of stack and the library's threads 40 KiB, each more
- * than a limit of 16 KiB grants: the program would die of SIGSEGV without a word. The limit governs
- * the first thread's stack, and is what others get if they do not say; a thread that says has its
- * own. */
+ * Drawing, fonts and JSON take some 100 KiB of stack and the library's threads 40 KiB. Each exceeds
+ * a limit of 16 KiB: the program would die of SIGSEGV without a word. The limit governs the first
+ * thread's stack, and that of threads that name no size. A thread that names a size has its own. */
 #define _GNU_SOURCE /* pthread_setattr_default_np */
 #include "cli/roomy_stack.h"
 
@@ -39,8 +38,8 @@ static int fail(int error) {
                      ROOMY_BYTES / 1024, fv_errno_text(error));
 }
 
-/* Signals are the command's: it holds them back while a temporary file exists, which only its own
- * thread can. */
+/* Signals go to the command's thread: only that thread can hold them back while its temporary file
+ * exists. */
 int fv_call_on_roomy_stack(int (*command)(int argc, char **argv), int argc, char **argv) {
   struct rlimit limit;
   if (getrlimit(RLIMIT_STACK, &limit) || limit.rlim_cur >= ROOMY_BYTES) return command(argc, argv);

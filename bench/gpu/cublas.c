@@ -1,11 +1,11 @@
 /* cublas.c - the products by cuBLAS: 16-bit operands, sums in f32, on tensor cores.
  *
- * cuBLAS is opened at run time and declared here: the build needs none of it. The numbers are those
- * of cublas_api.h and library_types.h, unchanged since CUDA 11. Its matrices are column by column,
- * so c = a b is asked for as c' = b' a'.
+ * cuBLAS is opened at run time and declared here, so the build does not need it. The numbers are
+ * those of cublas_api.h and library_types.h, unchanged since CUDA 11. Its matrices are stored
+ * column by column, so c = a b is asked for as c' = b' a'.
  *
- * Where one step leads from each matrix to the next, as in a batch of one sequence, it is one call
- * by stride; elsewhere one by arrays of pointers, so that either way a product is one launch. */
+ * If one step leads from each matrix to the next, as in a batch of one sequence, a product is one
+ * call by stride. Otherwise it is one call by arrays of pointers. Either way it is one launch. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@
 #include "bench/gpu/device.h"
 
 enum { OP_N = 0, OP_T = 1, REAL_16F = 2, REAL_16BF = 14, COMPUTE_32F = 68, ALGORITHM_DEFAULT = -1 };
-/* Two for each of 64 sequences that are a product of their own. */
+/* Two for each of 64 sequences that are products of their own. */
 enum { TABLES_MAX = 128 };
 
 typedef struct cublasContext *blas_handle;
@@ -38,7 +38,7 @@ struct fv_bench_cublas {
   destroy_call destroy;
   strided_call strided;
   pointers_call pointers;
-  pointer_table tables[TABLES_MAX]; /* of the products seen last, in turns */
+  pointer_table tables[TABLES_MAX]; /* of the latest products, replaced in turn */
   int next_table, last_found;
 };
 
@@ -123,8 +123,8 @@ static bool fill_table(fv_bench_cuda *cuda, const fv_bench_product *p, pointer_t
   return done;
 }
 
-/* Made when a product is seen first, which is before anything is timed. Products come in the same
- * order again and again: the one sought is most often the one behind the last. */
+/* Made when a product first occurs, before anything is timed. Products recur in the same order, so
+ * the table after the last one used is most often the right one. */
 static void **find_table(fv_bench_cuda *cuda, const fv_bench_product *p) {
   struct fv_bench_cublas *cublas = cuda->cublas;
   for (int i = 1; i <= TABLES_MAX; ++i) {

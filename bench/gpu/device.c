@@ -90,7 +90,7 @@ static bool copy_out(const fv_bench_place *place, const fv_bench_tensors *host,
   return CALL(cuda, cuMemcpyHtoD, out, host->out, bytes);
 }
 
-/* Queued before what is timed, on the same stream. */
+/* Queued before the timed runs, on the same stream. */
 static void flush(void *place) {
   const fv_bench_cuda *cuda = place;
   CALL(cuda, cuMemsetD8, cuda->flushed, 0, cuda->flushed_bytes);
@@ -98,7 +98,8 @@ static void flush(void *place) {
 
 /* ---- Time ---- */
 
-/* Between two events of the stream: what the device took, launches that wait for nothing aside. */
+/* The time between two events of the stream: what the device took, except for launches that wait
+ * for nothing. */
 static bool measure(void *place, fv_bench_contestant *contestant, int64_t iterations,
                     double *seconds) {
   const fv_bench_cuda *cuda = place;
@@ -118,7 +119,7 @@ static bool measure(void *place, fv_bench_contestant *contestant, int64_t iterat
 
 bool fv_bench_cuda_launch(const fv_bench_cuda *cuda, fv_bench_kernel kernel, fovea_dtype dtype,
                           const unsigned grid[3], const unsigned block[2], void *params) {
-  int index = FV_BENCH_READ + (int)kernel; /* two of each before that */
+  int index = FV_BENCH_READ + (int)kernel; /* two of each come before it */
   if (kernel < FV_BENCH_READ) index = 2 * (int)kernel + (dtype == FOVEA_BF16);
   CUlaunchConfig config = {.gridDimX = grid[0],
                            .gridDimY = grid[1],
@@ -188,7 +189,7 @@ static bool start(fv_bench_cuda *cuda, fv_bench_machine *machine) {
   }
   machine->cache_bytes = cache;
   machine->memory_bytes = (double)total;
-  /* The software GPU names a cache but has none, and takes a while to write so much. */
+  /* The software GPU reports a cache but has none, and such a large write takes it a while. */
   if (fv_bench_machine_is_simulated(machine)) cache = 0;
   cuda->flushed_bytes = 2 * (size_t)cache + (1 << 20);
   cuda->flushed = (CUdeviceptr)fv_bench_cuda_allocate(cuda, cuda->flushed_bytes);

@@ -1,5 +1,5 @@
 /* device.h - CUDA device 0 for the benchmark: its memory, its clock, its kernels. Everything runs
- * on the legacy stream. Failures are said on stderr, once, where they happen. */
+ * on the legacy stream. Failures are reported on stderr, once, where they happen. */
 #ifndef FV_BENCH_CUDA_H
 #define FV_BENCH_CUDA_H
 
@@ -20,7 +20,7 @@ typedef struct fv_bench_products {
 enum { FV_BENCH_CUDA_KERNELS = 6 };
 
 struct fv_bench_cuda {
-  fv_bench_place place; /* first: what a session holds is this whole struct */
+  fv_bench_place place; /* first: a session holds a pointer to this whole struct */
   const fv_driver *driver;
   CUkernel kernels[FV_BENCH_CUDA_KERNELS];
   CUevent begin, end;
@@ -34,7 +34,7 @@ struct fv_bench_cuda {
 
 extern const fv_bench_products fv_bench_products_plain, fv_bench_products_cublas;
 
-/* By the order of gpu/device.c's names: those of each dtype, then those of any. */
+/* In the order of the names in gpu/device.c: the kernels of each dtype, then those without one. */
 typedef enum fv_bench_kernel {
   FV_BENCH_MULTIPLY,
   FV_BENCH_NORMALISE,
@@ -44,24 +44,24 @@ typedef enum fv_bench_kernel {
 
 bool fv_bench_cuda_ok(const fv_bench_cuda *cuda, CUresult result, const char *call);
 
-/* NULL: out of the device's memory. */
+/* NULL: out of device memory. */
 void *fv_bench_cuda_allocate(const fv_bench_cuda *cuda, size_t bytes);
 void *fv_bench_cuda_allocate_zeros(const fv_bench_cuda *cuda, size_t bytes);
 void fv_bench_cuda_free(const fv_bench_cuda *cuda, void *memory);
 
-/* Starts a kernel with its one struct. */
+/* Launches a kernel with its one struct. */
 bool fv_bench_cuda_launch(const fv_bench_cuda *cuda, fv_bench_kernel kernel, fovea_dtype dtype,
                           const unsigned grid[3], const unsigned block[2], void *params);
 
 extern const fv_bench_pipeline fv_bench_naive_cuda;
 
-/* The place's measures: the largest product that cuBLAS makes, and reading keys and values. */
+/* The place's measures: the largest product that cuBLAS computes, and reading keys and values. */
 int fv_bench_cuda_measures(const fv_bench_place *place, const fv_bench_tensors *there,
                            fv_bench_contestant *contestants);
 void fv_bench_cuda_measures_free(void);
 
-/* cuBLAS, opened as libcublas.so.13, .12, or the file FOVEA_BENCH_CUBLAS names. NULL, and why in
- * `why`. Empty FOVEA_BENCH_CUBLAS: not wanted. */
+/* Opens cuBLAS as libcublas.so.13, .12, or the file that FOVEA_BENCH_CUBLAS names. NULL, and the
+ * reason in `why`. An empty FOVEA_BENCH_CUBLAS means: not wanted. */
 struct fv_bench_cublas *fv_bench_cublas_open(char *why, size_t why_bytes);
 void fv_bench_cublas_close(struct fv_bench_cublas *cublas);
 

@@ -1,4 +1,4 @@
-/* measures.c - what the device itself can do: the largest product that cuBLAS makes, and reading
+/* measures.c - what the device itself can do: the largest product that cuBLAS computes, and reading
  * keys and values. */
 #include <stdlib.h>
 
@@ -19,7 +19,7 @@ typedef struct read_state {
   void *sink;
 } read_state;
 
-/* One problem is under way at a time. */
+/* Only one problem is under way at a time. */
 static peak_state peak;
 static read_state reading;
 
@@ -28,8 +28,8 @@ static bool run_peak(void *opaque) {
   return state->cuda->products->multiply_values(state->cuda, &state->product, state->dtype);
 }
 
-/* A product of plain kernels is no measure of the device. Operands are copies of the tensors, as
- * far as those reach: zeros would be multiplied with less power, and so faster. */
+/* A product of plain kernels would not measure the device. Operands are copies of k, repeated to
+ * fill them: multiplying zeros would take less power, and so less time. */
 static bool open_peak(fv_bench_cuda *cuda, const fv_bench_tensors *there) {
   const size_t matrix = (size_t)2 * PEAK_SIDE * PEAK_SIDE;
   size_t have = (size_t)there->kv_count * 2, copied = 0;

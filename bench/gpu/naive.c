@@ -4,14 +4,14 @@
  *   weights = softmax(scores)    in place; hidden keys get 0
  *   out     = weights v          one batched product
  *
- * In decoding the query heads of a key head are the rows of one product; in prefill each query head
+ * In decoding the query heads of a kv head are the rows of one product. In prefill each query head
  * is a product of its own, and those of a group read the same keys.
  *
  * Unequal sequences make spans, each with launches of its own. A packed prompt is a span by itself,
- * of its exact lengths. All rows that decode are one span: cuBLAS follows no page table, so keys
- * and values are first gathered, into pieces as long as the longest sequence's, whose rest is
- * multiplied in vain: 256 exact products would be 512 launches. Gathering and padding are part of
- * what attention costs without a fused kernel, and are timed. */
+ * of its exact lengths. All rows that decode are one span. cuBLAS follows no page table, so their
+ * keys and values are first gathered, and padded to the longest sequence. The padding is multiplied
+ * in vain, but 256 exact products would be 512 launches. Attention without a fused kernel has the
+ * costs of gathering and padding, so they are timed. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,7 +34,7 @@ typedef struct part {
 typedef struct naive_state {
   fv_bench_cuda *cuda;
   fovea_dtype dtype;
-  /* Of one span at a time. */
+  /* For one span at a time. */
   void *scores;     /* [count, heads_q, rows, keys] */
   void *gathered_k; /* [count, keys, heads_kv, dim]; NULL: there are no pages */
   void *gathered_v;
@@ -53,7 +53,8 @@ static int64_t count_spans(const fv_bench_problem *p) {
   return p->kind == FV_BENCH_MIXED && p->batch > 1 ? 2 : 1;
 }
 
-/* Scores of gathered keys are as wide as those, and rows of scores a multiple of 16 bytes. */
+/* Scores of gathered keys are as wide as the gathered keys, and rows of scores are a multiple of 16
+ * bytes. */
 static int64_t longest_of(const fv_bench_problem *p, int64_t first, int64_t count) {
   int64_t longest = 0;
   for (int64_t s = first; s < first + count; ++s) {
@@ -80,7 +81,7 @@ static int64_t elements_of_keys(const fv_bench_problem *p, const span *at) {
   return p->page_len ? at->count * at->keys * p->heads_kv * p->dim : 0;
 }
 
-/* Of the largest spans: they take turns in one place. */
+/* The sizes of the largest spans: all spans use the same memory in turn. */
 static void count_elements(const fv_bench_problem *p, int64_t *scores, int64_t *keys) {
   *scores = *keys = 0;
   for (int64_t i = 0; i < count_spans(p); ++i) {
@@ -100,7 +101,7 @@ static double naive_scratch(const fv_bench_machine *machine, const fv_bench_prob
 
 /* ---- What is launched ---- */
 
-/* All tensors here are of 16 bits. */
+/* All tensors here have 16 bits. */
 static void *element(void *data, int64_t index) {
   return (char *)data + 2 * index;
 }
@@ -110,7 +111,8 @@ static fv_bench_matrices matrices(void *data, int64_t len, int64_t heads, int64_
   return (fv_bench_matrices){data, len * heads * dim, dim, heads * dim};
 }
 
-/* Keys and values of a span's sequences, from pages to where the products find them. */
+/* Gathers keys and values of a span's sequences from pages to the place where the products find
+ * them. */
 static void describe_gathering(const fv_bench_tensors *t, const span *at, const naive_state *state,
                                part *made) {
   const fv_bench_problem *p = &t->problem;
@@ -128,7 +130,7 @@ static void describe_gathering(const fv_bench_tensors *t, const span *at, const 
                            .keys = at->keys};
 }
 
-/* first_key: of the span in the tensor, where there are no pages. */
+/* first_key: of the span in the tensor, if there are no pages. */
 static void describe_keys(const fv_bench_tensors *t, const span *at, int64_t first_key,
                           const naive_state *state, part *made) {
   const fv_bench_problem *p = &t->problem;
@@ -195,7 +197,7 @@ static void close_naive(void *opaque) {
   free(state);
 }
 
-/* Zeros, so that padding is made of numbers, which hidden keys' weights, 0, make 0. */
+/* Zeros: padding must consist of numbers, so that the hidden keys' weights of 0 make them 0. */
 static bool allocate(naive_state *state, const fv_bench_problem *p) {
   int64_t scores, keys;
   count_elements(p, &scores, &keys);

@@ -1,4 +1,4 @@
-/* params.h - what the host hands to the naive pipeline's kernels: structs by value, the same on
+/* params.h - what the host passes to the naive pipeline's kernels: structs by value, the same on
  * both sides. Strides count elements. */
 #ifndef FV_BENCH_CUDA_PARAMS_H
 #define FV_BENCH_CUDA_PARAMS_H
@@ -11,7 +11,7 @@ typedef struct fv_bench_matrices {
   int64_t batch, head, row;
 } fv_bench_matrices;
 
-/* c = factor * a b for each of batch * heads; `group` heads share a b. */
+/* c = factor * a b for each of batch * heads; `group` heads share one b. */
 typedef struct fv_bench_product {
   fv_bench_matrices a, b,
       c; /* [rows, depth], [columns, depth] or [depth, columns], [rows, columns] */
@@ -21,30 +21,30 @@ typedef struct fv_bench_product {
   float factor;
 } fv_bench_product;
 
-/* Softmax in place of rows [sequences, heads_q, len_q, row]; keys that are hidden or past the
- * sequence's become 0. */
+/* Softmax in place of rows [sequences, heads_q, len_q, row]. Keys that are hidden or past the
+ * sequence's end become 0. */
 typedef struct fv_bench_score_rows {
   void *scores;
   int64_t rows, row;      /* of all heads of all sequences; elements of one, a multiple of 8 */
   int64_t keys, len_q;    /* of each sequence */
-  const int32_t *lengths; /* [sequences]: keys of each; NULL: they are `keys` */
+  const int32_t *lengths; /* [sequences]: keys of each; NULL: all have `keys` */
   int64_t rows_each;      /* heads_q * len_q */
   int64_t causal;         /* bottom-right */
 } fv_bench_score_rows;
 
-/* Keys and values, of all heads, from pages into [sequences, keys, heads, dim]. */
+/* Keys and values of all heads, gathered from pages into [sequences, keys, heads, dim]. */
 typedef struct fv_bench_gathering {
   const void *k, *v;
   void *k_to, *v_to;
   const int32_t *page_ids, *lengths; /* of the first sequence */
-  int64_t row_stride, page_len;      /* of the table; keys */
-  int64_t chunks, keys;              /* of 16 bytes in a key; from a sequence to the next one */
+  int64_t row_stride, page_len;      /* of the table; keys of a page */
+  int64_t chunks, keys;              /* of 16 bytes in a key; from a sequence to the next */
 } fv_bench_gathering;
 
 typedef struct fv_bench_bytes {
   const void *data;
   int64_t chunks; /* of 16 bytes */
-  uint32_t *sink; /* written if a sum is what it can't be */
+  uint32_t *sink; /* written if a sum has an impossible value */
 } fv_bench_bytes;
 
 enum { FV_BENCH_PRODUCT_SIDE = 16, FV_BENCH_ROW_THREADS = 128, FV_BENCH_READ_THREADS = 256 };

@@ -1,9 +1,9 @@
 /* check.c - see check.h.
  *
- * The allowance. With |q|, |k|, |v| <= 1 and u = 2^-24, the unit roundoff of f32. A sum of n
+ * The allowance. Let |q|, |k|, |v| <= 1, and let u = 2^-24 be the unit roundoff of f32. A sum of n
  * products of random numbers is off by at most 8 sqrt(n) u times the sum of their sizes. The
  * probability of more is below 2 n exp(-32) (Higham and Mary, SIAM J. Sci. Comput. 41, 2019, lambda
- * = 8); the worst case, n u, would be as large as the results themselves at 16384 keys. So
+ * = 8). The worst case, n u, would be as large as the results themselves at 16384 keys. So
  *
  *   a logit, dim products of size 1 times 1 / sqrt(dim), is off by at most 8 dim u;
  *   a weight is exp(logit - maximum) / sum. An error e in each logit changes it by a factor within
@@ -11,20 +11,20 @@
  *   the sums of len_kv weights and of their products are off by 8 sqrt(len_kv) u each;
  *   |out| <= 1, as weights sum to 1 and |v| <= 1.
  *
- * One result is off by at most 16 dim u + 16 sqrt(len_kv) u + 16 u, and two are apart by twice
- * that. 16-bit inputs are exact in f32; of 16-bit types the result is rounded once, on both sides,
- * and fovea may round probabilities to the type as well.
+ * One result is off by at most 16 dim u + 16 sqrt(len_kv) u + 16 u, and two are apart by at most
+ * twice that. 16-bit inputs are exact in f32. A 16-bit result is rounded once, on both sides, and
+ * fovea may round probabilities to the type as well.
  *
  * Scores in the tensors' dtype, of unit roundoff r. A logit is a sum of dim independent products of
- * mean 0 and size at most 1, divided by sqrt(dim): larger than 8 with a probability below 2
- * exp(-32) (Hoeffding 1963). It is stored before and the weight after the exponential, so a logit
- * is off by 8 r, a weight by a factor of 1 +- (16 r + r).
+ * mean 0 and size at most 1, divided by sqrt(dim). It exceeds 8 with a probability below 2 exp(-32)
+ * (Hoeffding 1963). The logit is stored before the exponential and the weight after it. So a logit
+ * is off by 8 r, and a weight by a factor of 1 +- (16 r + r).
  *
  * Typically. Results are sums of weights times values. Let weight j be off by a factor of 1 + d_j,
  * and values be independent of that with mean 0. Then the mean square of the error is that of the
  * result times at most that of d. A uniform logit product has the mean square 1 / 9, so the logit's
- * is 1 / 3: of d that is r / 3 for the score, r for the weight on either side, r for the result on
- * either side: at most 4.4 r, and what was computed in f32 as above, on both sides. */
+ * is 1 / 3. Of d that is r / 3 for the score, r for the weight on either side, and r for the result
+ * on either side: at most 4.4 r. The f32 errors above, on both sides, are added. */
 #include "bench/measure/check.h"
 
 #include <math.h>

@@ -11,11 +11,11 @@ extern "C" {
 /* How far two right results may be apart in any element, for inputs in [-1, 1]. */
 double fv_bench_allowance(const fv_bench_problem *problem);
 
-/* What is added where a pipeline keeps scores in the tensors' dtype; 0 for f32. */
+/* An addition to it for a pipeline that keeps scores in the tensors' dtype; 0 for f32. */
 double fv_bench_score_allowance(const fv_bench_problem *problem);
 
-/* The same for the root of the mean square of the distance, as a part of the results' own: much
- * sharper, as errors that are independent of the values average out as the values do. */
+/* The same for the root mean square of the distance, as a part of that of the results. It is much
+ * sharper: errors independent of the values average out as the values do. */
 double fv_bench_typical_allowance(const fv_bench_problem *problem);
 double fv_bench_typical_distance(const void *expected, const void *got, int64_t count,
                                  fovea_dtype dtype);

@@ -1,7 +1,8 @@
 /* host.c - see host.h.
  *
- * The linker leads this program's calls of malloc and its kin here (--wrap), the library's among
- * them, which is linked statically; the driver's own, in a shared object, are not counted. */
+ * The linker directs this program's calls of malloc and its kin here (--wrap), including those of
+ * the library, which is linked statically. The driver's own calls, in a shared object, are not
+ * counted. */
 #include "bench/measure/host.h"
 
 #include <stdatomic.h>
@@ -66,7 +67,8 @@ int __wrap_posix_memalign(void **memory, size_t alignment, size_t bytes) {
 
 enum { ROUNDS = 51, CALLS = 10000 };
 
-/* No kernel runs, so nobody follows these addresses: a TiB apart, so that no tensors overlap. */
+/* No kernel runs, so nobody follows these addresses. They are a TiB apart, so that tensors do not
+ * overlap. */
 static void *address(int tensor) {
   return (void *)((uintptr_t)tensor << 40);
 }
@@ -108,7 +110,8 @@ static bool measure(fovea_handle *handle, const fovea_attention_args *args,
   return !status;
 }
 
-/* Beside the program as it is built, or in the library folder of the prefix as it is installed. */
+/* Looks beside the program, for a build, and then in the library folder of the prefix, for an
+ * installation. */
 static void choose_driver(void) {
   static const char *const folders[] = {"", "../" FOVEA_BENCH_DRIVERS "/"};
   char program[4096], path[4096 + 256];

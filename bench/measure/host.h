@@ -1,4 +1,4 @@
-/* host.h - what a call takes on the host: check, plan, launch, on a driver that does nothing. */
+/* host.h - the host time of a call: check, plan, launch, on a driver that does nothing. */
 #ifndef FV_BENCH_HOST_H
 #define FV_BENCH_HOST_H
 
@@ -15,8 +15,8 @@ typedef struct fv_bench_host_cost {
   int64_t calls, allocations;
 } fv_bench_host_cost;
 
-/* Of fovea_attention in prefill and in decoding. FOVEA_CUDA_DRIVER, if it is not set, becomes the
- * fovea-null-driver.so beside this program. False: said why on stderr. */
+/* Measures fovea_attention in prefill and in decoding. If FOVEA_CUDA_DRIVER is not set, it becomes
+ * the fovea-null-driver.so beside this program. False: the reason is on stderr. */
 bool fv_bench_host_measure(fv_bench_host_cost *prefill, fv_bench_host_cost *decode);
 
 /* How many allocations this program's own code has asked for, all threads together. */

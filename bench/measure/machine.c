@@ -66,7 +66,8 @@ static void describe_memory(const fv_bench_machine *machine, fv_bench_json *json
   fv_bench_json_context(json, "last_level_cache", machine->cache_bytes > 0 ? text : "unknown");
 }
 
-/* What decides on instructions, here and in PyTorch's process: a report must not hide it. */
+/* The variables that decide on instructions, here and in PyTorch's process. A report must show
+ * them. */
 static void describe_environment(fv_bench_json *json) {
   static const char *const names[] = {"FOVEA_CPU_ISA", "OPENBLAS_CORETYPE", "ATEN_CPU_CAPABILITY",
                                       "MKL_ENABLE_INSTRUCTIONS"};
@@ -97,7 +98,8 @@ void fv_bench_machine_describe(const fv_bench_machine *machine, fv_bench_json *j
            FOVEA_VERSION_PATCH);
   fv_bench_json_context(json, "fovea", text);
   fv_bench_json_context(json, "compiler", FOVEA_BENCH_COMPILER);
-  /* The build knows the sources only as of its configuration; scripts/bench knows them now. */
+  /* The build knows the state of the sources at configuration; scripts/bench knows the current one.
+   */
   const char *commit = getenv("FOVEA_BENCH_COMMIT");
   fv_bench_json_context(json, "commit", commit && *commit ? commit : "unknown");
   const char *script = getenv("FOVEA_BENCH_SCRIPT");

@@ -1,11 +1,11 @@
-/* null_driver.c - a CUDA driver that does nothing and succeeds, for fovea-bench --host: what a
- * call takes on it is what the library itself takes. A shared object with the driver's names. */
+/* null_driver.c - a CUDA driver that does nothing and succeeds, for fovea-bench --host. The time of
+ * a call on it is the time of the library itself. It is a shared object with the driver's names. */
 #include <cuda.h>
 #include <stdio.h>
 
 #pragma GCC visibility push(default)
 
-static int context, library, kernel; /* what handles point to; nobody looks */
+static int context, library, kernel; /* handles point to these; nobody reads them */
 
 CUresult cuDriverGetVersion(int *version) {
   *version = CUDA_VERSION;
@@ -32,7 +32,7 @@ CUresult cuDeviceGetName(char *name, int capacity, CUdevice device) {
   return CUDA_SUCCESS;
 }
 
-/* Of an H200, as far as the library asks. */
+/* The attributes of an H200 that the library asks for. */
 CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice device) {
   (void)device;
   *value = attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR            ? 9

@@ -1,14 +1,14 @@
 /* peak.c - see peak.h.
  *
  * 12 independent sums hide the latency of a fused multiply-add (4 or 5 cycles, 2 per cycle) and fit
- * the 16 registers of AVX2. Contraction of products and sums is allowed in this file alone. */
+ * the 16 registers of AVX2. Only in this file may products and sums be contracted. */
 #include "bench/measure/peak.h"
 
 #include <string.h>
 
 enum { SUMS = 12, STEPS = 1 << 17, PARTS_PER_THREAD = 8 };
 
-/* Sums tend to 1 = 0.5 * 1 + 0.5: nothing overflows, nothing becomes subnormal. */
+/* Sums tend to 1 = 0.5 * 1 + 0.5: nothing overflows or becomes subnormal. */
 #define DEFINE_LOOP(name, lanes, attributes)                                         \
   attributes static void name(void *context, int64_t index) {                        \
     typedef float vector __attribute__((vector_size(4 * lanes)));                    \
@@ -65,7 +65,7 @@ typedef struct read_job {
   int64_t bytes;
 } read_job;
 
-/* 16 lines ahead: the prefetchers of the processor stop at the end of each page of 4 KiB. */
+/* 16 lines ahead: the processor's prefetchers stop at the end of each page of 4 KiB. */
 enum { READ_AHEAD = 2048 };
 #if defined(__x86_64__)
 #define READ_ISA __attribute__((target_clones("default", "arch=x86-64-v3")))
@@ -75,8 +75,8 @@ enum { READ_AHEAD = 2048 };
 
 typedef uint64_t words __attribute__((vector_size(64)));
 
-/* Eight sums, so that loads and not additions are waited for. The last bytes of a tensor that do
- * not fill 512 are not read: dims are multiples of 8, lengths far larger. */
+/* Eight sums: the loop waits for loads, not for additions. The last bytes of a tensor are not read
+ * if they do not fill 512: dims are multiples of 8, lengths far larger. */
 READ_ISA static void read_chunk(void *context, int64_t index) {
   const read_job *job = context;
   int64_t begin = index * READ_CHUNK, end = begin + READ_CHUNK;

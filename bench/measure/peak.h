@@ -1,5 +1,5 @@
-/* peak.h - what the machine itself can do: multiply and add, and read memory. They are timed
- * between the contestants, so that a share of the peak is one of the same minute. */
+/* peak.h - what the machine itself can do: multiply and add, and read memory. Both are timed
+ * between the contestants, so that a share of the peak refers to the peak of the same minute. */
 #ifndef FV_BENCH_PEAK_H
 #define FV_BENCH_PEAK_H
 

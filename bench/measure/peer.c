@@ -1,4 +1,4 @@
-/* peer.c - see peer.h. The handle stays open from call to call, as a server's does. */
+/* peer.c - see peer.h. The handle stays open from call to call, as in a server. */
 #include "bench/measure/peer.h"
 
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 
 static fv_bench_machine machine;
 
-static fv_bench_peer_allocate callers_memory; /* of the call of open that is running */
+static fv_bench_peer_allocate callers_memory; /* of the current call of open */
 
 static void *allocate(const fv_bench_place *place, size_t bytes) {
   (void)place;

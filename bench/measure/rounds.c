@@ -4,8 +4,8 @@
 #include <math.h>
 #include <time.h>
 
-/* Samples shorter than this follow a run that is not timed: it brings data back into the caches
- * that the contestant before has used, and wakes the threads. */
+/* Samples shorter than this follow a run that is not timed. That run brings data back into the
+ * caches that the contestant before has used, and wakes the threads. */
 static const double longest_to_precede = 0.02;
 
 static double now(clockid_t clock) {
@@ -42,7 +42,8 @@ static bool run_once(fv_bench_contestant *contestant, const fv_bench_timing *tim
   return measure(contestant, timing, 1, seconds);
 }
 
-/* How many runs make a sample, from the better of two: the first may still find caches cold. */
+/* How many runs make a sample, from the faster of two runs: the first may still find caches cold.
+ */
 static bool choose_iterations(fv_bench_contestant *contestant, const fv_bench_timing *timing) {
   double first, second;
   contestant->iterations = 1;

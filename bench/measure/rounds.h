@@ -1,5 +1,5 @@
-/* rounds.h - times contestants in turns: A B C, A B C, ... in one process, so that whatever
- * the machine does meanwhile is done to all of them. */
+/* rounds.h - times contestants in turns: A B C, A B C, ... in one process. Whatever the machine
+ * does meanwhile affects all of them. */
 #ifndef FV_BENCH_ROUNDS_H
 #define FV_BENCH_ROUNDS_H
 
@@ -18,18 +18,18 @@ typedef struct fv_bench_contestant {
   void *state;
   double flops, bytes; /* of one run */
   double peak_bytes;   /* memory it took besides the tensors; 0: not measured */
-  /* Filled in: of each round the mean of its runs */
+  /* Filled in: for each round the mean of its runs */
   int64_t iterations;
   double seconds[FV_BENCH_REPETITIONS_MAX], cpu_seconds[FV_BENCH_REPETITIONS_MAX];
 } fv_bench_contestant;
 
 typedef struct fv_bench_timing {
   int repetitions;
-  double least_seconds;         /* a sample in a warm cache runs so often that it takes this */
+  double least_seconds;         /* a sample in a warm cache repeats its run for this long */
   void (*flush)(void *context); /* called before each sample, which then is one run; or NULL */
   void *flush_context;
-  /* Seconds that `iterations` runs in a row take, by a device's own clock; NULL: the
-   * processor's. */
+  /* Seconds that `iterations` runs in a row take, by a device's own clock. NULL: the processor's
+   * clock is used. */
   bool (*measure)(void *context, fv_bench_contestant *contestant, int64_t iterations,
                   double *seconds);
   void *measure_context;

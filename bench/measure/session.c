@@ -12,7 +12,7 @@
 
 enum { CONTESTANTS_MAX = 6 };
 
-/* A problem under way: the first contestant's result is kept, to judge the others by. */
+/* A problem under way. The first contestant's result is kept, to judge the others. */
 typedef struct trial {
   const fv_bench_session *session;
   fv_bench_tensors tensors; /* in host memory */
@@ -20,7 +20,7 @@ typedef struct trial {
   void *expected;
   size_t out_bytes;
   fv_bench_contestant contestants[CONTESTANTS_MAX];
-  const fv_bench_pipeline *pipelines[CONTESTANTS_MAX]; /* NULL: what measures the machine */
+  const fv_bench_pipeline *pipelines[CONTESTANTS_MAX]; /* NULL: measures the machine */
   int count;
   fv_bench_peak peak;
   fv_bench_read read;
@@ -96,7 +96,8 @@ static bool is_too_large(trial *at, const fv_bench_pipeline *pipeline) {
   return true;
 }
 
-/* Runs a contestant once on an out that is all NaN: a row that is not written is noticed. */
+/* Runs a contestant once with an out that is all NaN, so that a row that is not written is noticed.
+ */
 static bool run_to_check(trial *at, fv_bench_contestant *contestant) {
   const fv_bench_place *place = at->session->machine->place;
   memset(at->tensors.out, 0xff, at->out_bytes);
@@ -105,8 +106,8 @@ static bool run_to_check(trial *at, fv_bench_contestant *contestant) {
   return !place || place->copy_out(place, &at->tensors, &at->placed, true);
 }
 
-/* Opens a pipeline and runs it once: that is its warm-up, its check, and the measurement of its
- * memory, for which its first touch of every page of scratch counts. */
+/* Opens a pipeline and runs it once. That run is its warm-up, its check, and the measurement of its
+ * memory: it is the first to touch each page of scratch. */
 static bool enter(trial *at, const fv_bench_pipeline *pipeline) {
   bool measured = fv_bench_resident_reset_peak();
   double before = fv_bench_resident_bytes();

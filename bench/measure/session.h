@@ -18,7 +18,7 @@ typedef struct fv_bench_session {
   bool break_naive;     /* a check of the check: spoils one number of the naive result */
 } fv_bench_session;
 
-/* False: the contestants disagree or one failed; said on stderr. */
+/* False: the contestants disagree or one failed; the reason is on stderr. */
 bool fv_bench_session_run(const fv_bench_session *session, const fv_bench_problem *problem);
 
 #ifdef __cplusplus

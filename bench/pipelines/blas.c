@@ -1,9 +1,9 @@
 /* blas.c - see blas.h.
  *
- * OpenBLAS knows processors by their model numbers. On one that is younger than itself it falls
- * back to Prescott, the SSE3 kernels of 2004: measured with Debian 12's 0.3.21 on an Emerald Rapids
- * Xeon, the naive pipeline took 3.3 times as long as with the kernels for AVX-512. A win over that
- * would be none. */
+ * OpenBLAS knows processors by their model numbers. On a processor younger than itself it falls
+ * back to Prescott, the SSE3 kernels of 2004. Measured with Debian 12's 0.3.21 on an Emerald Rapids
+ * Xeon, the naive pipeline then took 3.3 times as long as with the kernels for AVX-512. A win over
+ * that would be none. */
 #include "bench/pipelines/blas.h"
 
 #include <cblas.h>

@@ -10,7 +10,7 @@ typedef struct fovea_state {
   fovea_attention_args args;
 } fovea_state;
 
-/* Keys that the longest sequence has room for: a page is there or not. */
+/* The capacity for keys of the longest sequence: whole pages. */
 static int64_t room_of(const fv_bench_problem *problem) {
   if (!problem->page_len) return problem->len_kv;
   return fv_bench_pages_of(problem, 0) * problem->page_len;
@@ -54,8 +54,8 @@ static fovea_tensor view_of_keys(const fv_bench_tensors *tensors, void *data) {
   return fovea_contiguous(data, p->dtype, batch, len, p->heads_kv, p->dim);
 }
 
-/* Whose rows and keys are whose, and what every server knows: how long its sequences are at
- * most. */
+/* Whose rows and keys are whose, and what every server knows: the most pages that a sequence has.
+ */
 static void describe_sequences(const fv_bench_tensors *tensors, fovea_attention_args *args) {
   const fv_bench_index *index = &tensors->index;
   if (!index->count) return;
@@ -67,7 +67,7 @@ static void describe_sequences(const fv_bench_tensors *tensors, fovea_attention_
       .ids = index->page_ids, .row_stride = index->row_stride, .count = index->row_stride};
 }
 
-/* Aligned to more than 256 in either place. */
+/* Aligned to more than 256 bytes in either place. */
 static void *allocate(const fv_bench_place *place, size_t bytes) {
   return place ? place->allocate(place, bytes) : fv_bench_map(bytes);
 }

@@ -4,17 +4,17 @@
  *   weights = softmax(scores)    in place; hidden keys get 0
  *   out     = weights v          one sgemm likewise
  *
- * It is written as a careful user of a BLAS would. Heads and blocks of rows are shared out among as
- * many threads as fovea has. Each calls OpenBLAS on its own, which beats OpenBLAS's own threads
- * where there are many small products. Keys are not copied per query head: strides reach them, and
- * in decoding the query heads of a key head are the rows of one product (4 rows: 2.4 times as fast
- * as a gemv for each, OpenBLAS 0.3.21; one row is a gemv). The scale is part of the product. 16-bit
- * tensors are widened first, all of them once, and the result is rounded once: Debian's OpenBLAS
- * multiplies f32 only.
+ * It is written as a careful user of a BLAS would write it. Heads and blocks of rows are shared out
+ * among as many threads as fovea has. Each thread calls OpenBLAS on its own, which beats OpenBLAS's
+ * own threads on many small products. Keys are not copied per query head: strides reach them. In
+ * decoding the query heads of a kv head are the rows of one product (4 rows: 2.4 times as fast as a
+ * gemv for each, OpenBLAS 0.3.21; one row is a gemv). The scale is part of the product. Debian's
+ * OpenBLAS multiplies f32 only, so 16-bit tensors are widened first, all of them once, and the
+ * result is rounded once.
  *
  * Unequal sequences are products of their own lengths, without padding. A BLAS follows no page
- * table, so keys and values in pages are first gathered into one piece per sequence (and widened on
- * the way): that is part of what attention costs without a fused kernel, and is timed. */
+ * table, so keys and values in pages are first gathered into contiguous memory per sequence, and
+ * widened on the way. Attention without a fused kernel has this cost, so it is timed. */
 #include <cblas.h>
 #include <math.h>
 #include <stdlib.h>
@@ -26,7 +26,7 @@
 enum { ROWS_MIN = 64 };
 
 /* One product's place: rows of q and out, keys, and their scores. A row of q is a position; in
- * decoding it is a query head of the key head's group. */
+ * decoding it is a query head of the kv head's group. */
 typedef struct product {
   int64_t rows, keys, row_stride;
   int64_t visible, step; /* keys that the first row sees; how many more each next one does */
@@ -149,7 +149,7 @@ static void *open_naive(const fv_bench_machine *machine, const fv_bench_tensors 
     close_naive(state);
     return NULL;
   }
-  openblas_set_num_threads(1); /* each of ours calls it by itself */
+  openblas_set_num_threads(1); /* each of our threads calls it by itself */
   return state;
 }
 

@@ -1,8 +1,8 @@
 /* vector.c - see vector.h.
  *
  * Vectors of 16 floats: one register with AVX-512, two with AVX2, four with SSE2. A row is read
- * three times (maximum, exponentials and their sum, division); rows of the lengths here lie in the
- * first two cache levels while that happens. */
+ * three times: for the maximum, for the exponentials and their sum, and for the division. Rows of
+ * the lengths here stay in the first two cache levels meanwhile. */
 #include "bench/pipelines/vector.h"
 
 #include <math.h>
@@ -36,9 +36,10 @@ ALWAYS_INLINE void maximum(floats *a, const floats *b) {
   *a = (floats)((larger & (ints)*a) | (~larger & (ints)*b));
 }
 
-/* exp(x) for x <= 0. 2^n by the exponent's bits, the rest by Taylor's polynomial of degree 6, whose
- * error for |f| <= ln(2) / 2 is below 0.3466^7 / 5040 = 1.2e-7, an ulp. Below -87, where results
- * would be subnormal, exp(-87) = 1.6e-38 stands for them: nothing beside the row's maximum of 1. */
+/* exp(x) for x <= 0: 2^n through the exponent's bits, the rest by Taylor's polynomial of degree 6.
+ * Its error for |f| <= ln(2) / 2 is below 0.3466^7 / 5040 = 1.2e-7, an ulp. Below -87 the results
+ * would be subnormal; exp(-87) = 1.6e-38 replaces them, which is nothing beside the row's maximum
+ * of 1. */
 ALWAYS_INLINE void exponential(floats *x) {
   const float log2e = 1.44269504f, ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
   const float round = 12582912.0f; /* 1.5 * 2^23: adding it leaves a whole number */
@@ -73,7 +74,7 @@ ALWAYS_INLINE float largest(const float *row, int64_t count) {
   return most;
 }
 
-/* The last, partial vector is filled up with the least there is, and its surplus not stored. */
+/* The last, partial vector is filled up with the least value, and its surplus is not stored. */
 ALWAYS_INLINE float exponentials(float *row, int64_t count, float most) {
   floats sums = {0}, x;
   float sum = 0;
@@ -116,7 +117,7 @@ FOR_EACH_ISA static void widen_bf16(float *to, const uint16_t *from, int64_t cou
   for (int64_t i = 0; i < count; ++i) to[i] = fv_bf16_to_f32(from[i]);
 }
 
-/* Results of attention on finite values are finite: no NaN can lose its last bit here. */
+/* Results of attention on finite values are finite, so no NaN can lose its last bit here. */
 FOR_EACH_ISA static void narrow_bf16(uint16_t *to, const float *from, int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
     uint32_t bits = fv_bits_from_f32(from[i]);
@@ -151,7 +152,7 @@ __attribute__((target("avx,f16c"))) static void narrow_f16_by_eight(uint16_t *to
   narrow_f16_by_one(to + i, from + i, count - i);
 }
 
-/* f16c is no name that every compiler's __builtin_cpu_supports knows; v3 includes it. */
+/* Not every compiler's __builtin_cpu_supports knows the name f16c; v3 includes it. */
 static bool has_f16c(void) {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }

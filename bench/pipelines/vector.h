@@ -1,7 +1,7 @@
 /* vector.h - the loops of the naive pipeline that are not products, vectorised.
  *
- * Compiled for several instruction sets, of which the widest that the processor has is chosen when
- * the program starts, as OpenBLAS chooses for its products. */
+ * They are compiled for several instruction sets. The program chooses the widest that the processor
+ * has when it starts, as OpenBLAS does for its products. */
 #ifndef FV_BENCH_VECTOR_H
 #define FV_BENCH_VECTOR_H
 
@@ -13,11 +13,11 @@
 extern "C" {
 #endif
 
-/* Softmax of the first `visible` scores of a row in place; the others become 0. If none is visible
- * all do. */
+/* Softmax of the first `visible` scores of a row in place; the others become 0. If none is visible,
+ * all become 0. */
 void fv_bench_softmax(float *row, int64_t visible, int64_t count);
 
-/* count elements of F16 or BF16 to f32 and back, to nearest even. */
+/* Converts count elements of F16 or BF16 to f32, and back with rounding to nearest even. */
 void fv_bench_widen(float *to, const uint16_t *from, int64_t count, fovea_dtype dtype);
 void fv_bench_narrow(uint16_t *to, const float *from, int64_t count, fovea_dtype dtype);
 

@@ -101,7 +101,7 @@ static void bring(float *to, const void *tensor, int64_t from, int64_t count, fo
   }
 }
 
-/* One place of the page table; those behind a sequence's last page hold nothing. */
+/* One entry of the page table; entries past a sequence's last page hold nothing. */
 static void gather_page(void *context, int64_t index) {
   const fv_bench_wide *wide = context;
   const fv_bench_tensors *t = wide->tensors;

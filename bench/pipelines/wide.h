@@ -1,4 +1,4 @@
-/* wide.h - tensors as a BLAS takes them: f32, and each sequence's keys in one piece. */
+/* wide.h - tensors in the form a BLAS takes: f32, and each sequence's keys in one run of memory. */
 #ifndef FV_BENCH_WIDE_H
 #define FV_BENCH_WIDE_H
 
@@ -8,13 +8,13 @@
 extern "C" {
 #endif
 
-/* Sequences lie behind each other: q and out [rows of all, heads_q, dim], k and v [keys of all,
- * heads_kv, dim]. What is so already, f32 without pages, is the tensors' own memory. */
+/* Sequences lie one after the other: q and out [rows of all, heads_q, dim], k and v [keys of all,
+ * heads_kv, dim]. A tensor that has this form already, f32 without pages, is used where it lies. */
 typedef struct fv_bench_wide {
   const fv_bench_tensors *tensors; /* must outlive it */
   fv_pool *pool;
   float *q, *k, *v, *out;
-  void *memory; /* what is not the tensors' own; NULL: nothing is */
+  void *memory; /* what is not the tensors' own; NULL: nothing */
   size_t bytes;
   int64_t *first_keys; /* [batch], paged: the number of each sequence's first key */
 } fv_bench_wide;

@@ -1,12 +1,12 @@
 /* grid.c - see grid.h.
  *
  * Prefill has 4096 tokens per call and 8 query heads, so that its arithmetic grows with the length
- * alone. From 4096 on that would be hours: there heads are left out, which changes no figure per
- * FLOP, as every length has more tiles than a machine has threads.
+ * alone. Beyond 4096 that would take hours, so heads are left out there. This changes no figure per
+ * FLOP: every length has more tiles than a machine has threads.
  *
  * Batches as servers have them are few: packed ones of some 4096 tokens, caches of a hundred
- * megabytes or more, and a chunk beside 255 rows that decode, of short sequences, or 15 of long
- * ones. */
+ * megabytes or more, and a chunk beside rows that decode. There are 255 such rows of short
+ * sequences, or 15 of long ones. */
 #include "bench/problem/grid.h"
 
 #include <stdlib.h>
@@ -14,18 +14,18 @@
 enum { PREFILL_TOKENS = 4096, PREFILL_HEADS = 8, DECODE_BATCH = 4, LENGTHS_MAX = 8 };
 enum { SERVED_PAGE_LEN = 16 };
 
-/* The largest K and V that decoding is timed with: more tells nothing new about memory, and the
- * naive pipeline needs the same again, twice if it has to widen them. */
+/* The largest K and V that decoding is timed with. More tells nothing new about memory. The naive
+ * pipeline needs the same again, or twice that if it has to widen them. */
 static const double most_kv_bytes = 1073741824.0;
 
 typedef struct grid_axes {
   fovea_dtype dtypes[3];        /* up to the first NONE */
-  int64_t dims[4], gqa_dims[4]; /* up to the first 0: of prefill with 8 and with 2 key heads */
-  int64_t lengths[LENGTHS_MAX]; /* of prefill with 8 key heads */
+  int64_t dims[4], gqa_dims[4]; /* up to the first 0: of prefill with 8 and with 2 kv heads */
+  int64_t lengths[LENGTHS_MAX]; /* of prefill with 8 kv heads */
   int64_t gqa_lengths[LENGTHS_MAX];
   int64_t decode_dims[2];
   int64_t decode_lengths[LENGTHS_MAX];
-  int64_t decode_heads[2][2];                  /* query and key heads */
+  int64_t decode_heads[2][2];                  /* query and kv heads */
   fv_bench_served served[FV_BENCH_SERVED_MAX]; /* up to the first without a batch */
 } grid_axes;
 
@@ -88,8 +88,9 @@ static int64_t at_least_one(int64_t number) {
   return number < 1 ? 1 : number;
 }
 
-/* 16384 tokens of 256 dims alone would take as long as all lengths to 2048 of 128 together, and
- * tell what 8192 do; likewise for the smallest dim and for f16, whose arithmetic is f32's. */
+/* 16384 tokens of 256 dims alone would take as long as all lengths up to 2048 of 128 dims together,
+ * and show what 8192 show. The same holds for the smallest dim, and for f16, whose arithmetic is
+ * that of f32. */
 static bool is_too_long(fovea_dtype dtype, int64_t dim, int64_t len) {
   return len > 8192 && (dtype == FOVEA_F16 || (dim != 64 && dim != 128));
 }
@@ -162,7 +163,7 @@ fv_bench_problem fv_bench_grid_served(const fv_bench_served *shape, fovea_dtype 
   return problem;
 }
 
-/* Kind by kind, as the tables are. */
+/* Kind by kind, in the order of the tables. */
 static bool add_served(fv_bench_problems *list, const grid_axes *axes, fv_bench_kind kind) {
   bool done = true;
   for (int t = 0; t < 3 && axes->dtypes[t]; ++t) {

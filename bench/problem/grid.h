@@ -24,8 +24,8 @@ typedef struct fv_bench_served {
 
 enum { FV_BENCH_SERVED_MAX = 10 };
 
-/* In pages of 16 keys, as most servers' are, and from memory: the caches of so many sequences lie
- * in no cache of a processor. Packed prompts have just been computed, and are warm. */
+/* In pages of 16 keys, as in most servers, and from memory: a processor's cache cannot hold the KV
+ * caches of that many sequences. Packed prompts have just been computed, and are warm. */
 fv_bench_problem fv_bench_grid_served(const fv_bench_served *shape, fovea_dtype dtype);
 
 typedef struct fv_bench_problems {
@@ -33,9 +33,9 @@ typedef struct fv_bench_problems {
   size_t count;
 } fv_bench_problems;
 
-/* The problems of a grid for a machine with this last-level cache: decoding is timed in a warm
- * cache only where half of it holds the keys and values. The order is that of the tables. Free
- * `at`. NULL: out of memory. */
+/* The problems of a grid for a machine with this last-level cache, in the order of the tables.
+ * Decoding is timed in a warm cache only if keys and values fit in half of it. Free `at`. NULL: out
+ * of memory. */
 fv_bench_problems fv_bench_grid_problems(fv_bench_grid grid, double cache_bytes);
 
 /* The same for a GPU. */

@@ -1,8 +1,8 @@
 /* grid_cuda.c - the grids of a GPU: 16-bit tensors, a hidden width of 2048 and 16384 tokens per
- * call, as those who publish attention's speed measure it.
+ * call, as in published measurements of attention's speed.
  *
- * The quick grid is so small that the software GPU computes it within seconds: two problems of
- * prefill, and one each of decoding, packed, paged and mixed, per dtype. */
+ * The quick grid is small enough for the software GPU to compute within seconds. Per dtype it has
+ * two problems of prefill, and one each of decoding, packed, paged and mixed. */
 #include <stdlib.h>
 
 #include "bench/problem/grid.h"
@@ -17,8 +17,8 @@ typedef struct cuda_axes {
   fv_bench_served served[FV_BENCH_SERVED_MAX]; /* up to the first without a batch */
 } cuda_axes;
 
-/* Decoding of 16 sequences reads 256 MiB of keys and values from 4096 keys on: more than any
- * cache. */
+/* Decoding of 16 sequences reads 256 MiB of keys and values from 4096 keys on: more than any cache.
+ */
 static const cuda_axes grids[] = {
     [FV_BENCH_QUICK] = {.dtypes = {FOVEA_F16, FOVEA_BF16},
                         .dims = {64},

@@ -34,7 +34,7 @@ static void fill_offsets(int32_t *offsets, const fv_bench_problem *problem,
   }
 }
 
-/* Fisher and Yates. */
+/* The shuffle of Fisher and Yates. */
 static void shuffle(int32_t *ids, int64_t count) {
   for (int64_t i = count - 1; i > 0; --i) {
     int64_t other = (int64_t)(fv_bench_random(4, i) % (uint64_t)(i + 1));
@@ -44,8 +44,8 @@ static void shuffle(int32_t *ids, int64_t count) {
   }
 }
 
-/* The ids are shuffled where the table begins, then dealt out to its lines from the last one on: no
- * line reaches back to ids that are still to be dealt. */
+/* The ids are shuffled at the start of the table, then dealt out to its lines from the last one on.
+ * No line overwrites ids that are still to be dealt. */
 static void fill_pages(const fv_bench_index *index, const fv_bench_problem *problem) {
   int32_t *ids = index->page_ids;
   int64_t left = index->pages;

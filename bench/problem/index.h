@@ -1,4 +1,5 @@
-/* index.h - the numbers that say which rows, keys and pages are whose, as the call reads them. */
+/* index.h - the numbers that say which rows, keys and pages belong to which sequence, in the form
+ * that the call reads. */
 #ifndef FV_BENCH_INDEX_H
 #define FV_BENCH_INDEX_H
 
@@ -8,8 +9,8 @@
 extern "C" {
 #endif
 
-/* One piece of memory, and the arrays in it, as fovea_attention_args has them; NULL: there is
- * none. */
+/* One allocation, and the arrays in it, as fovea_attention_args has them. NULL: the problem has no
+ * such array. */
 typedef struct fv_bench_index {
   int32_t *numbers;
   int64_t count; /* 0: dense tensors need none */
@@ -18,12 +19,12 @@ typedef struct fv_bench_index {
   int64_t row_stride, pages; /* of the longest sequence; of the cache */
 } fv_bench_index;
 
-/* The index of a problem in memory, of any device, that begins at `numbers`. NULL: only the
- * counts. */
+/* The index of a problem in memory, of any device, that begins at `numbers`. NULL: only the counts
+ * are set. */
 fv_bench_index fv_bench_index_at(const fv_bench_problem *problem, int32_t *numbers);
 
-/* Writes all of it. Each page of the cache belongs to one sequence, in an order drawn at random;
- * places of the table that no page has are -1. */
+/* Writes all arrays. Each page of the cache belongs to one sequence, in an order drawn at random.
+ * Entries of the table without a page are -1. */
 void fv_bench_index_fill(const fv_bench_index *index, const fv_bench_problem *problem);
 
 #ifdef __cplusplus

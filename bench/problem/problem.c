@@ -22,8 +22,9 @@ bool fv_bench_is_decoding(const fv_bench_problem *problem) {
 
 /* ---- Lengths ---- */
 
-/* The fractional parts of multiples of the golden ratio lie as evenly as any sequence's: a batch of
- * any size has its share of short and long ones. 2654435769 is 2^32 over that ratio. */
+/* The fractional parts of multiples of the golden ratio are as evenly spread as those of any
+ * sequence. A batch of any size thus has its share of short and long sequences. 2654435769 is 2^32
+ * over that ratio. */
 static int64_t len_of(int64_t longest, int64_t sequence) {
   uint64_t fraction = (uint32_t)sequence * UINT32_C(2654435769);
   return longest - (int64_t)((uint64_t)(longest - longest / 16) * fraction >> 32);
@@ -65,7 +66,7 @@ int64_t fv_bench_pages(const fv_bench_problem *problem) {
 
 /* ---- Work ---- */
 
-/* Row i of a causal problem sees keys 0 to keys - rows + i, as far as they exist. */
+/* Row i of a causal problem sees keys 0 to keys - rows + i, if they exist. */
 int64_t fv_bench_pairs(const fv_bench_problem *problem, int64_t sequence) {
   int64_t rows = fv_bench_rows_of(problem, sequence), keys = fv_bench_keys_of(problem, sequence);
   if (!problem->causal) return rows * keys;
@@ -105,7 +106,7 @@ void fv_bench_row_name(const fv_bench_row_key *key, char name[FV_BENCH_NAME]) {
            p->causal ? "causal" : "full", p->cold ? "cold" : "warm");
 }
 
-/* One of some words; -1 if it is none of them. */
+/* The index of the word among some words; -1 if it is none of them. */
 static int word_index(const char *word, const char *const *words, int count) {
   for (int i = 0; i < count; ++i) {
     if (!strcmp(word, words[i])) return i;
@@ -113,8 +114,8 @@ static int word_index(const char *word, const char *const *words, int count) {
   return -1;
 }
 
-/* "device/pipeline/kind/batch:N/heads:N:N/len:N:N", and "/page:N" if it is there; where they end.
- * NULL: it is something else. */
+/* Reads "device/pipeline/kind/batch:N/heads:N:N/len:N:N", and "/page:N" if it is there. Returns the
+ * end of it; NULL if it is something else. */
 static const char *parse_batch(const char *name, fv_bench_row_key *key) {
   char kind[FV_BENCH_WORD];
   fv_bench_problem *p = &key->problem;
@@ -133,7 +134,7 @@ static const char *parse_batch(const char *name, fv_bench_row_key *key) {
   return name + end;
 }
 
-/* "/dim:N/dtype/mask/cache", and nothing behind it. */
+/* Reads "/dim:N/dtype/mask/cache", with nothing after it. */
 static bool parse_rest(const char *text, fv_bench_problem *p) {
   static const fovea_dtype dtypes[] = {FOVEA_F32, FOVEA_F16, FOVEA_BF16};
   static const char *const dtype_names[] = {"f32", "f16", "bf16"};

@@ -5,9 +5,9 @@
  *   cpu/fovea/prefill/batch:4/heads:8:2/len:1024:1024/dim:64/f32/causal/warm
  *   cpu/fovea/mixed/batch:256/heads:8:2/len:512:1024/page:16/dim:128/bf16/causal/cold
  *
- * so that Google Benchmark's compare.py can match rows of two reports by their names, and that
- * tables and plots need nothing else. heads are query and key heads, len query rows and keys, of
- * the longest sequence where they differ. */
+ * so that Google Benchmark's compare.py can match rows of two reports by their names. Tables and
+ * plots need nothing else. heads are query and kv heads. len counts query rows and keys, those of
+ * the longest sequence where sequences differ. */
 #ifndef FV_BENCH_PROBLEM_H
 #define FV_BENCH_PROBLEM_H
 
@@ -20,13 +20,13 @@
 extern "C" {
 #endif
 
-/* What a batch is made of. The lengths of unequal sequences follow from the longest and the number
- * of the sequence alone: from a sixteenth of it to all of it, evenly spread, in no order, the
- * longest first. */
+/* What a batch is made of. The lengths of unequal sequences follow from the longest length and the
+ * sequence's number alone. They spread evenly from a sixteenth of the longest to all of it, in no
+ * order; the first sequence is the longest. */
 typedef enum fv_bench_kind {
   FV_BENCH_PREFILL, /* sequences of len_q rows and len_kv keys each */
   FV_BENCH_DECODE,  /* likewise, one row against a long cache each */
-  FV_BENCH_PACKED,  /* unequal prompts behind each other without padding, as many keys as rows */
+  FV_BENCH_PACKED,  /* unequal prompts one after the other without padding, as many keys as rows */
   FV_BENCH_PAGED,   /* one row each against unequal caches, whose pages lie in no order */
   FV_BENCH_MIXED /* caches as in PAGED; the first sequence brings a chunk of len_q rows, packed with
                      * the one row that each of the others brings */
@@ -58,10 +58,10 @@ const char *fv_bench_kind_name(fv_bench_kind kind);
 /* Sequences of one length each, in dense tensors. */
 bool fv_bench_is_dense(const fv_bench_problem *problem);
 
-/* Rows that stand alone before a long cache: reading it once is what takes time. */
+/* Rows that stand alone before a long cache: most of the time goes into reading it once. */
 bool fv_bench_is_decoding(const fv_bench_problem *problem);
 
-/* Query rows, keys, and pages of one sequence; rows, keys and pages of all. */
+/* Query rows, keys, and pages of one sequence; then rows, keys and pages of all. */
 int64_t fv_bench_rows_of(const fv_bench_problem *problem, int64_t sequence);
 int64_t fv_bench_keys_of(const fv_bench_problem *problem, int64_t sequence);
 int64_t fv_bench_pages_of(const fv_bench_problem *problem, int64_t sequence);
@@ -69,15 +69,15 @@ int64_t fv_bench_rows(const fv_bench_problem *problem);
 int64_t fv_bench_keys(const fv_bench_problem *problem);
 int64_t fv_bench_pages(const fv_bench_problem *problem);
 
-/* (row, key) pairs that the mask leaves, of one head of one sequence. */
+/* (row, key) pairs that the mask leaves visible, of one head of one sequence. */
 int64_t fv_bench_pairs(const fv_bench_problem *problem, int64_t sequence);
 
 /* 2 products of dim multiplications and additions per visible pair: 4 * heads_q * dim * pairs of
- * all sequences. Exact for causal, and the same for every pipeline, whatever it computes in
- * vain. */
+ * all sequences. Exact for causal, and the same for every pipeline, even one that computes hidden
+ * pairs. */
 double fv_bench_flops(const fv_bench_problem *problem);
 
-/* Bytes of the keys and values that sequences have: what decoding must read at least once. */
+/* Bytes of the sequences' keys and values: decoding must read them at least once. */
 double fv_bench_kv_bytes(const fv_bench_problem *problem);
 
 int64_t fv_bench_dtype_bytes(fovea_dtype dtype);
@@ -85,7 +85,7 @@ const char *fv_bench_dtype_name(fovea_dtype dtype);
 
 void fv_bench_row_name(const fv_bench_row_key *key, char name[FV_BENCH_NAME]);
 
-/* The inverse; false if it is no such name, or no such problem can be. */
+/* The inverse of the name. False if the text is no such name, or names an impossible problem. */
 bool fv_bench_row_parse(const char *name, fv_bench_row_key *key);
 
 bool fv_bench_problem_same(const fv_bench_problem *a, const fv_bench_problem *b);

@@ -124,14 +124,14 @@ void fv_bench_tensors_flush(const fv_bench_tensors *tensors) {
 
 #if defined(__x86_64__)
 /* clflush evicts a line from every cache of the coherence domain, also from those that a virtual
- * machine shares with others: no buffer has to be larger than what nobody knows the size of. */
+ * machine shares with others. So no buffer has to exceed a cache of unknown size. */
 void fv_bench_flush(const void *memory, size_t bytes) {
   const char *line = memory;
   for (size_t at = 0; at < bytes; at += 64) _mm_clflush(line + at);
   _mm_mfence();
 }
 #else
-/* Writes over something larger than any cache: four times the one that is known, or 256 MiB. */
+/* Writes over a buffer larger than any cache: four times the known cache, or 256 MiB. */
 void fv_bench_flush(const void *memory, size_t bytes) {
   (void)memory, (void)bytes;
   long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);

@@ -11,8 +11,8 @@
 extern "C" {
 #endif
 
-/* Fresh zero pages straight from the system, so that the memory a pipeline needs can be read off
- * the process, and is gone afterwards. NULL: out of memory. */
+/* Fresh zero pages straight from the system. The memory that a pipeline needs then shows in the
+ * process's size, and is gone afterwards. NULL: out of memory. */
 void *fv_bench_map(size_t bytes);
 void fv_bench_unmap(void *memory, size_t bytes);
 
@@ -25,13 +25,13 @@ typedef struct fv_bench_tensors {
   fv_bench_index index;
 } fv_bench_tensors;
 
-/* Uniform random numbers in [-1, 1), the same on every machine: zeros would be multiplied with less
- * power, and so faster. out is NaN. False: out of memory. */
+/* Uniform random numbers in [-1, 1), the same on every machine. Multiplying zeros would take less
+ * power, and so less time. out is NaN. False: out of memory. */
 bool fv_bench_tensors_make(fv_bench_tensors *tensors, const fv_bench_problem *problem,
                            fv_pool *pool);
 void fv_bench_tensors_free(fv_bench_tensors *tensors);
 
-/* Bytes that k and v have: in pages some more than those of the sequences' keys. */
+/* Bytes of k and v; in pages somewhat more than those of the sequences' keys. */
 double fv_bench_tensors_kv_bytes(const fv_bench_tensors *tensors);
 
 /* Takes keys and values out of all caches of the processor. */

@@ -1,4 +1,4 @@
-/* chart.c - see chart.h. Lengths are in units: pixels of SVG, two pixels of PNG. */
+/* chart.c - see chart.h. Lengths are in units: one pixel of SVG, two pixels of PNG. */
 #include "bench/report/chart.h"
 
 #include <cairo-svg.h>
@@ -12,7 +12,7 @@
 #include "bench/report/text.h"
 
 static const double margin = 24, head = 106, panel_height = 150;
-/* Panels share a page that is wide enough for the titles; many of them make it wider. */
+/* Panels share a page that is wide enough for the titles; many panels make it wider. */
 static const double least_panels_width = 620, least_panel_width = 230;
 static const double gap_x = 40, gap_y = 56, axis_width = 52, foot = 46;
 static const double title_size = 15, text_size = 11;
@@ -90,7 +90,7 @@ static void length_text(double length, char *text, size_t bytes) {
   if (length >= 1024) snprintf(text, bytes, "%.0fk", length / 1024);
 }
 
-/* Every power of two that is a multiple of the first, or every other where there are many. */
+/* Every power of two that is a multiple of the first, or every other one where there are many. */
 static void draw_x_axis(const brush *at, place corner) {
   const fv_bench_chart *chart = at->chart;
   double factor = chart->x_high / chart->x_low > 130 ? 4 : 2;
@@ -164,7 +164,7 @@ static void draw_panel(const brush *at, int index) {
   for (int i = panel->count; i-- > 0;) draw_series(at, corner, &panel->series[i]);
 }
 
-/* Series that any panel has, once each. */
+/* The series that any panel has, once each. */
 static void draw_legend(const brush *at, double x, double y) {
   const char *seen[FV_BENCH_SERIES_MAX];
   int count = 0;
@@ -210,8 +210,8 @@ static cairo_status_t write_bytes(void *stream, const unsigned char *bytes, unsi
   return fwrite(bytes, 1, count, stream) == count ? CAIRO_STATUS_SUCCESS : CAIRO_STATUS_WRITE_ERROR;
 }
 
-/* Cairo's errors stick to its objects: drawing goes on blindly, and the status is asked for
- * last. */
+/* Cairo's errors stick to its objects: drawing goes on unchecked, and the status is asked for last.
+ */
 static bool paint(const fv_bench_chart *chart, FILE *stream, bool svg) {
   double width = chart_width(chart), height = chart_height(chart), density = svg ? 1 : 2;
   cairo_surface_t *surface =

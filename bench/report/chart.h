@@ -38,12 +38,12 @@ typedef struct fv_bench_chart {
   fv_bench_panel panels[FV_BENCH_PANELS_MAX]; /* line by line */
 } fv_bench_chart;
 
-/* PNG, with two pixels per unit, or SVG. Written beside `path` and renamed. NULL, or what is
- * wrong. */
+/* Writes PNG, with two pixels per unit, or SVG, beside `path` and renames it. Returns NULL, or what
+ * is wrong. */
 const char *fv_bench_chart_write(const fv_bench_chart *chart, const char *path, bool svg);
 
-/* Gives back what Cairo and fontconfig keep for the next chart: so that leaks can be looked for. No
- * surface may be open. */
+/* Frees what Cairo and fontconfig keep for the next chart, so that a leak checker reports our leaks
+ * alone. No surface may be open. */
 void fv_bench_chart_release(void);
 
 #ifdef __cplusplus

@@ -1,4 +1,4 @@
-/* group.h - which rows of a report share a table, and what is said above and beside them. */
+/* group.h - which rows of a report share a table, and the words above and beside them. */
 #ifndef FV_BENCH_GROUP_H
 #define FV_BENCH_GROUP_H
 
@@ -8,13 +8,13 @@
 extern "C" {
 #endif
 
-/* One kind, dtype, mask, ratio of heads, dim, page length and state of the cache. */
+/* Same kind, dtype, mask, ratio of heads, dim, page length and state of the cache. */
 bool fv_bench_group_same(const fv_bench_problem *a, const fv_bench_problem *b);
 
 /* "decode bf16, from memory, dim 128, 4 query heads per key head" */
 void fv_bench_group_title(const fv_bench_problem *problem, char *title, size_t bytes);
 
-/* What tells the problems of a group apart, and the title of that column. */
+/* Writes what tells the problems of a group apart, and the title of that column. */
 const char *fv_bench_group_shape_title(fv_bench_kind kind);
 void fv_bench_group_shape(const fv_bench_problem *problem, char *shape, size_t bytes);
 

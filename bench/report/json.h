@@ -24,7 +24,8 @@ void fv_bench_json_row(fv_bench_json *json, const fv_bench_row_key *key,
 /* A row that was not timed, and why. */
 void fv_bench_json_skipped(fv_bench_json *json, const fv_bench_row_key *key, const char *why);
 
-/* Writes it beside `path` and renames, so that there is a whole file or none. False: errno. */
+/* Writes the report beside `path` and renames it, so that there is a whole file or none. False:
+ * errno. */
 bool fv_bench_json_write(fv_bench_json *json, const char *path);
 
 #ifdef __cplusplus

@@ -1,8 +1,8 @@
-/* plot.c - see plot.h: which pictures there are, and what is in each.
+/* plot.c - see plot.h: which pictures there are, and what each contains.
  *
- * Lengths double from one to the next, so the axis of lengths is logarithmic. So is that of time: a
- * pipeline that is so many times as fast is a constant distance away. Speed-ups are linear from 0,
- * with a line at 1: there is no picture in which a loss looks like a gain. */
+ * Lengths double from one to the next, so the axis of lengths is logarithmic. The axis of time is
+ * logarithmic too: a constant distance means a constant ratio of speed. Speed-ups are linear from
+ * 0, with a line at 1: in no picture does a loss look like a gain. */
 #include "bench/report/plot.h"
 
 #include <inttypes.h>
@@ -38,7 +38,7 @@ int fv_bench_plot_pictures(const fv_bench_result *result,
   return count;
 }
 
-/* Is `other` a picture of the same kind that is preferred to it? */
+/* Is `other` a picture of the same kind that is preferred to `picture`? */
 static bool gives_way(const fv_bench_picture *picture, const fv_bench_picture *other) {
   if (picture->kind != other->kind || picture->speedup != other->speedup) return false;
   if (picture->dtype != other->dtype) return other->dtype > picture->dtype;
@@ -51,7 +51,7 @@ int fv_bench_plot_shown(const fv_bench_result *result,
   int count = 0, total = fv_bench_plot_pictures(result, all);
   for (int i = 0; i < total && count < FV_BENCH_PICTURES_SHOWN; ++i) {
     bool is_plain = all[i].kind == FV_BENCH_PREFILL || all[i].kind == FV_BENCH_DECODE;
-    bool chosen = is_plain || all[i].speedup; /* of unequal batches time says little alone */
+    bool chosen = is_plain || all[i].speedup; /* of unequal batches, time alone says little */
     for (int j = 0; j < total && chosen; ++j) chosen = !gives_way(&all[i], &all[j]);
     if (chosen) shown[count++] = all[i];
   }
@@ -79,7 +79,7 @@ void fv_bench_plot_title(const fv_bench_picture *picture, char *title, size_t by
 
 /* ---- A panel ---- */
 
-/* Peers' times are of another process: the fovea that ran beside them is drawn too, so that they
+/* Peers' times are of another process. The fovea that ran beside them is drawn too, so that they
  * are not compared with a time that the machine gave on another occasion. */
 static const struct {
   const char *pipeline;
@@ -91,7 +91,7 @@ static const struct {
             {"fovea@torch", 0xB9A0D8}};
 enum { INKS = sizeof inks / sizeof *inks };
 
-/* Time is per query row and head: batches and heads become fewer where lengths grow. */
+/* Time is per query row and head, because batches and heads become fewer where lengths grow. */
 static bool value_of(const fv_bench_result *result, const fv_bench_row *row, bool speedup,
                      double *value) {
   const fv_bench_problem *p = &row->key.problem;
@@ -115,7 +115,7 @@ static bool is_of_decoding(const fv_bench_picture *picture) {
   return picture->kind == FV_BENCH_DECODE || picture->kind == FV_BENCH_PAGED;
 }
 
-/* The cells of the grid that a picture's panels make: variant 1 is causal, or from memory. */
+/* The cells of the grid that a picture's panels make; variant 1 is causal, or from memory. */
 static bool is_in_panel(const fv_bench_picture *picture, const fv_bench_problem *p, int64_t dim,
                         int variant) {
   bool value = is_of_decoding(picture) ? p->cold : p->causal;
@@ -172,7 +172,7 @@ static void limit_axes(fv_bench_chart *chart) {
   }
 }
 
-/* The smallest power of ten around the times; 0 and a round number around the speed-ups. */
+/* The smallest powers of ten around the times; 0 and a round number around the speed-ups. */
 static void round_axes(fv_bench_chart *chart, bool speedup) {
   if (chart->x_high < 2 * chart->x_low) {
     chart->x_low /= 2;
@@ -211,7 +211,7 @@ static void fill_chart(const fv_bench_result *result, const fv_bench_picture *pi
            fv_bench_result_context(result, "machine"), fv_bench_result_context(result, "threads"),
            fv_bench_result_context(result, "isa"));
   for (int line = 0; line < 2; ++line) {
-    /* first: full, from memory; and what a kind has alone */
+    /* first: full, or from memory; and the only variant that a kind has */
     int variant = picture->kind == FV_BENCH_PREFILL ? line : 1 - line;
     for (int i = 0; i < chart->across; ++i) {
       fill_panel(result, picture, dims[i], variant, &chart->panels[line * chart->across + i]);
@@ -226,7 +226,7 @@ static void fill_chart(const fv_bench_result *result, const fv_bench_picture *pi
 
 static bool draw(const fv_bench_result *result, const fv_bench_picture *picture, const char *folder,
                  char *error, size_t error_bytes) {
-  static fv_bench_chart chart; /* 200 KB: too much for a stack */
+  static fv_bench_chart chart; /* 200 KB: too large for a stack */
   char name[FV_BENCH_PICTURE_NAME];
   fill_chart(result, picture, &chart);
   fv_bench_plot_name(picture, name);

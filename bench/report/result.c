@@ -144,7 +144,7 @@ static bool add_time(fv_bench_row *row, double seconds) {
   return true;
 }
 
-/* NULL, or what is wrong. Rows with other names are somebody else's; aggregates are computed
+/* NULL, or what is wrong. Rows with other names belong to somebody else; aggregates are computed
  * here. */
 static const char *read_run(fv_bench_result *result, json_t *run) {
   fv_bench_row_key key;
@@ -175,7 +175,8 @@ static void summarise(fv_bench_row *row) {
   row->spread = fv_bench_spread(row->seconds, row->repetitions);
 }
 
-/* A row of a summary, in the order of its columns; or a name and why the row was skipped. */
+/* A row of a summary, in the order of its columns; or a name and the reason why the row was
+ * skipped. */
 static const char *read_summarised(fv_bench_result *result, json_t *line) {
   fv_bench_row_key key;
   const char *name = json_string_value(json_array_get(line, 0));

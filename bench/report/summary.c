@@ -1,4 +1,4 @@
-/* summary.c - see summary.h. Numbers have the digits that clocks give: a part in a million. */
+/* summary.c - see summary.h. Numbers have as many digits as clocks give: a part in a million. */
 #include "bench/report/summary.h"
 
 #include <jansson.h>

@@ -1,5 +1,5 @@
-/* summary.h - a report without its repetitions: small enough to be committed, and as good for
- * tables, pages and plots. */
+/* summary.h - a report without its repetitions. It is small enough to be committed, and serves
+ * tables, pages and plots as well as the report does. */
 #ifndef FV_BENCH_SUMMARY_H
 #define FV_BENCH_SUMMARY_H
 
@@ -11,8 +11,8 @@
 extern "C" {
 #endif
 
-/* JSON: "context", as the report has it; "columns", the names of a row's values; "rows", one per
- * line. A row that was skipped has its name and the reason. fv_bench_result_read reads it back. */
+/* JSON: "context", as in the report; "columns", the names of a row's values; "rows", one per line.
+ * A skipped row has its name and the reason. fv_bench_result_read reads it back. */
 void fv_bench_summary_print(const fv_bench_result *result, FILE *stream);
 
 #ifdef __cplusplus

@@ -1,7 +1,7 @@
 /* table.c - see table.h.
  *
- * A table is a list of cells, row by row; widths follow from them, and the same cells make the
- * table of a terminal or of Markdown. Columns that no row of the table fills are left out. */
+ * A table is a list of cells, row by row. The widths follow from the cells, and the same cells make
+ * the table of a terminal or of Markdown. Columns that no row of the table fills are left out. */
 #include "bench/report/table.h"
 
 #include <stdarg.h>
@@ -14,7 +14,7 @@ enum { COLUMNS_MAX = 16, CELL = 32 };
 
 typedef struct column {
   const char *title;
-  /* Writes the cell of fovea's row; leaves "" where nothing was measured. */
+  /* Writes the cell of fovea's row; leaves "" if nothing was measured. */
   void (*print)(const fv_bench_result *result, const fv_bench_row *row, char cell[CELL]);
 } column;
 
@@ -148,7 +148,7 @@ static bool is_ours(const fv_bench_row *row) {
   return !strcmp(row->key.pipeline, "fovea");
 }
 
-/* The first of its group stands for it. */
+/* The first row of a group stands for the group. */
 static bool begins_group(const fv_bench_result *result, const fv_bench_row *row) {
   if (!is_ours(row)) return false;
   for (const fv_bench_row *before = result->rows; before < row; ++before) {
@@ -253,7 +253,7 @@ void fv_bench_groups_print(const fv_bench_result *result, FILE *stream) {
   print_groups(result, true, stream);
 }
 
-/* Why rows are missing, each reason once per problem. */
+/* Why rows are missing: each reason once per problem. */
 static void print_skipped(const fv_bench_result *result, FILE *stream) {
   char name[FV_BENCH_NAME];
   for (size_t i = 0; i < result->row_count; ++i) {

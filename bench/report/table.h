@@ -10,10 +10,10 @@
 extern "C" {
 #endif
 
-/* One line per problem, the problems of one phase, dtype, mask, heads and dim together. */
+/* One line per problem; problems of one kind, dtype, mask, heads and dim stand together. */
 void fv_bench_table_print(const fv_bench_result *result, FILE *stream);
 
-/* Its parts that a page has too: the lines on the machine, and the tables as Markdown. */
+/* The parts that a page has too: the lines on the machine, and the tables as Markdown. */
 void fv_bench_machine_print(const fv_bench_result *result, FILE *stream);
 void fv_bench_groups_print(const fv_bench_result *result, FILE *stream);
 

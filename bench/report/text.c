@@ -3,8 +3,8 @@
 
 #include <stdio.h>
 
-/* Three digits: "1.23", "12.3", "123"; thousands of the last unit keep all of theirs. What rounds
- * up to the next digit is printed as that. */
+/* Three digits: "1.23", "12.3", "123". Thousands of the last unit keep all their digits. A value
+ * that rounds up to the next digit is printed as that. */
 static void print_three(double value, const char *unit, char *text, size_t bytes) {
   int decimals = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
   snprintf(text, bytes, "%.*f %s", decimals, value, unit);

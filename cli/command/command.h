@@ -20,7 +20,7 @@ typedef struct fv_command {
   const fv_flags *flags;
 } fv_command;
 
-/* In the order in which they are told; the last has no name. */
+/* In the order of --help; the last has no name. */
 extern const fv_command fv_commands[];
 
 /* NULL: there is no such command. */

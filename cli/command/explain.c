@@ -14,7 +14,7 @@
 #include "csrc/plan.h"
 
 typedef struct explain_options {
-  fv_input_options input; /* first: its flags and its words are taken for it */
+  fv_input_options input; /* first: input flags and words store into it */
   bool schedule, json;
 } explain_options;
 
@@ -56,7 +56,7 @@ const fv_flags fv_explain_flags = {.command = "fovea explain",
                                    .take_word = fv_input_take_word,
                                    .check = fv_input_check};
 
-/* What there is to say about a call. */
+/* Everything that explain reports about a call. */
 typedef struct explanation {
   fovea_info info;
   fovea_support support;
@@ -65,7 +65,7 @@ typedef struct explanation {
   char *schedule;         /* NULL: not wanted */
 } explanation;
 
-/* Nothing to say where every CTA simply takes the next tile. */
+/* Prints nothing where every CTA simply takes the next tile. */
 static int write_schedule(FILE *stream, const fovea_handle *handle, const fv_plan *plan,
                           const fv_problem *problem) {
   fv_schedule_list list;

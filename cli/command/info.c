@@ -6,7 +6,7 @@
 #include "cli/command/report.h"
 #include "cli/error.h"
 
-/* One device: what opening it gave, or why it could not be opened. */
+/* One device: its description, or why it could not be opened. */
 typedef struct device_row {
   const char *name;
   uint32_t device;

@@ -19,7 +19,7 @@
 #include "cli/input/tokens.h"
 
 typedef struct map_options {
-  fv_input_options input; /* first: its flags and its words are taken for it */
+  fv_input_options input; /* first: input flags and words store into it */
   const char *output;
   int64_t batch, head;
   bool one_head, all_heads; /* as given on the command line */
@@ -37,7 +37,7 @@ typedef struct map_data {
 
 /* ---- Weights ---- */
 
-/* Keys up to the last one that the attention mask leaves visible: the rest is padding. */
+/* Keys up to the last one that the attention mask leaves visible; the rest is padding. */
 static int64_t real_keys(const fv_input *input, int64_t batch) {
   int64_t keys = input->args.k.shape[1];
   if (!input->mask) return keys;
@@ -46,7 +46,7 @@ static int64_t real_keys(const fv_input *input, int64_t batch) {
   return keys;
 }
 
-/* 2^26 weights take the CPU about half a second: from there on one wants to know how far it is. */
+/* 2^26 weights take the CPU about half a second: from there on users want to see progress. */
 static const int64_t long_work = INT64_C(1) << 26;
 
 /* On a terminal, after each band; the line is gone at the end. */
@@ -266,7 +266,8 @@ static int choose_part(const map_options *options, const fv_input *input, map_da
                        (long long)options->head, input->label, (long long)q->shape[2]);
   }
   map->keys = real_keys(input, options->batch);
-  /* Self-attention pads queries like keys. Queries with tokens of their own are others. */
+  /* Self-attention pads queries like keys. Queries with tokens of their own are no self-attention.
+   */
   bool others = fv_tensor_file_metadata(input->files[0], "query_tokens");
   bool self = !others && q->shape[1] == input->args.k.shape[1];
   map->rows = self ? map->keys : q->shape[1];
@@ -275,8 +276,8 @@ static int choose_part(const map_options *options, const fv_input *input, map_da
   return FV_EXIT_OK;
 }
 
-/* Tokens name keys, and rows too where there are as many, as in self-attention, and nothing else
- * names them. */
+/* Tokens name the keys. They also name the rows if there are as many rows, as in self-attention,
+ * and nothing else names those. */
 static int read_labels(const map_options *options, const fv_input *input, map_data *map) {
   const char *of_queries = fv_tensor_file_metadata(input->files[0], "query_tokens");
   int64_t rows = input->args.q.shape[1], keys = input->args.k.shape[1];
@@ -300,7 +301,7 @@ static void free_map(const fv_input *input, map_data *map) {
   free(map->grid.cells);
 }
 
-/* Labels first: they are refused before the work, not after it. */
+/* Labels come first: they are refused before the work, not after it. */
 static int map(const map_options *options, const fv_input *input) {
   map_data data = {0};
   fovea_handle *handle;
@@ -321,7 +322,8 @@ int fv_command_map(int argc, char **argv) {
   map_options options = {.input = {.window_left = -1, .window_right = -1},
                          .scale = FV_HEATMAP_SCALE_PANEL};
   fv_input input;
-  /* A terminal's map may go to a file that may not grow: an error of the write, not a signal. */
+  /* A terminal's map may go to a file that may not grow: that is an error of the write, not a
+   * signal. */
   signal(SIGXFSZ, SIG_IGN);
   fv_flags_parse(&fv_map_flags, argc, argv, &options);
   int code = fv_input_open(&options.input, &input);

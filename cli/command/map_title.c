@@ -1,11 +1,12 @@
-/* map_title.c - see map_title.h. Nobody finds out later what a picture shows unless it says so. */
+/* map_title.c - see map_title.h. Nobody finds out later what a picture shows unless the title says
+ * it. */
 #include "cli/command/map_title.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-/* Texts of files are cut, in characters' bytes, so that what follows them is not. */
+/* A file's texts are cut to this many bytes, so that the text behind them is not cut. */
 enum { NAME_BYTES_MAX = 60, LAYER_MAX = 20 };
 
 typedef struct text {

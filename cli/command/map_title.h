@@ -1,4 +1,4 @@
-/* map_title.h - what a heat map says of itself. */
+/* map_title.h - what a heat map says about itself. */
 #ifndef FV_MAP_TITLE_H
 #define FV_MAP_TITLE_H
 

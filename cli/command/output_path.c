@@ -22,7 +22,7 @@ static bool is_input(const struct stat *there, const fv_input *input) {
   return false;
 }
 
-/* /dev/stdout is a link to it, which a rename would replace. */
+/* /dev/stdout is a link to the stream, and a rename would replace the link. */
 static bool is_stream(const struct stat *there) {
   struct stat stream;
   return (!fstat(STDOUT_FILENO, &stream) && is_same(there, &stream)) ||
@@ -43,7 +43,7 @@ static int check_existing(const char *path, const struct stat *there, const fv_i
   return FV_EXIT_OK;
 }
 
-/* The result is made under another name beside it, so that its folder decides. */
+/* The result is made under another name beside it, so its folder decides. */
 static int check_folder(const char *path) {
   const char *slash = strrchr(path, '/');
   char *folder = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");

@@ -1,12 +1,14 @@
-/* output_path.h - may a result be written there? Asked before the work, not after it. */
+/* output_path.h - may a result be written there? This is asked before the work, not after it. */
 #ifndef FV_OUTPUT_PATH_H
 #define FV_OUTPUT_PATH_H
 
 #include "cli/input/attention_input.h"
 
-/* Returns an exit code. Refused: the input itself (usage: it would be lost), what exists but is no
- * regular file (a device would be replaced by a file of its name), the file that stdout or stderr
- * goes to, a folder that is missing or not writable. */
+/* Returns an exit code. Refuses
+ *   - the input itself: a usage error, because it would be lost;
+ *   - what exists but is no regular file: a device would be replaced by a file of its name;
+ *   - the file that stdout or stderr goes to;
+ *   - a folder that is missing or not writable. */
 int fv_output_path_check(const char *path, const fv_input *input);
 
 #endif /* FV_OUTPUT_PATH_H */

@@ -10,7 +10,7 @@
 #include "cli/error.h"
 #include "cli/files/utf8.h"
 
-/* JSON has no infinities: what is not finite becomes null. */
+/* JSON has no infinities: a value that is not finite becomes null. */
 static json_t *number(double value) {
   return isfinite(value) ? json_real(value) : json_null();
 }
@@ -50,7 +50,7 @@ static void put_quoted(FILE *stream, const char *word) {
   }
   putc('\'', stream);
   for (; *word; ++word) {
-    if (*word == '\'') fputs("'\\'", stream); /* ends the quotes, a quote, begins them again */
+    if (*word == '\'') fputs("'\\'", stream); /* ends the quotes, writes one, begins them again */
     putc(*word, stream);
   }
   putc('\'', stream);
@@ -72,7 +72,7 @@ char *fv_report_repeat(int argc, char **argv) {
   return NULL;
 }
 
-/* lse has no dim: its index is one shorter. */
+/* lse has no dim, so its index is one number shorter. */
 static int index_rank(const fv_bad_element *bad) {
   return strcmp(bad->tensor, "lse") ? 4 : 3;
 }
@@ -98,7 +98,8 @@ json_t *fv_report_json(const char *command, const char *device, const char *kern
                    first_bad_json(&verdict->first_bad, repeat));
 }
 
-/* errno is of the write that failed only if the flush is it; an earlier one left just the flag. */
+/* errno belongs to the failed write only if the flush fails; an earlier failure leaves just the
+ * flag. */
 int fv_report_finish(void) {
   static bool told;
   errno = 0;

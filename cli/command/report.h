@@ -8,25 +8,25 @@
 
 enum { FV_REPORT_SCHEMA = 1 };
 
-/* {schema, command, device, kernel, dtype, seconds, compared, pass, worst, first_bad}; the caller
- * adds what its command has besides. NULL: out of memory. */
+/* {schema, command, device, kernel, dtype, seconds, compared, pass, worst, first_bad}. The caller
+ * adds the other fields of its command. NULL: out of memory. */
 json_t *fv_report_json(const char *command, const char *device, const char *kernel,
                        const char *dtype, double seconds, const fv_verdict *verdict,
                        const char *repeat);
 
-/* Text that need not be UTF-8, such as a path: what is not becomes U+FFFD. */
+/* Text that need not be UTF-8, such as a path: each ill-formed byte becomes U+FFFD. */
 json_t *fv_report_string(const char *text);
 
-/* The command line as one would type it again, quoted for the shell. NULL: out of memory. */
+/* The command line, quoted for the shell so that it can be typed again. NULL: out of memory. */
 char *fv_report_repeat(int argc, char **argv);
 
-/* Writes it to stdout, with a newline. Returns an exit code; takes the reference. */
+/* Writes the report to stdout, with a newline. Returns an exit code; takes the reference. */
 int fv_report_write(json_t *report);
 
 /* Prints the worst ratios as a table, then the first bad element if there is one. */
 void fv_report_print_verdict(const fv_verdict *verdict, const char *repeat);
 
-/* Makes sure that all that was printed has arrived. Returns an exit code; says it once. */
+/* Makes sure that everything printed has arrived. Returns an exit code; a failure is said once. */
 int fv_report_finish(void);
 
 #endif /* FV_REPORT_H */

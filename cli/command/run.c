@@ -18,7 +18,7 @@
 
 /* ---- Computing ---- */
 
-/* The workspace for one call, by the library's bound. */
+/* Adds the workspace for one call, of the size that the library bounds. */
 static int add_workspace(fovea_handle *handle, fovea_attention_args *args, void **workspace) {
   fovea_limits limits = {.struct_size = sizeof limits};
   limits.dim = (int32_t)args->q.shape[3];
@@ -123,8 +123,8 @@ static int add_to_repeat(fv_run_options *options, int64_t rows) {
   return FV_EXIT_OK;
 }
 
-/* As many rows as take the reference about as long as the computation took. The reference's own
- * results are not computed again but for few rows. */
+/* How many rows the reference computes in about the time that the computation took. Of the
+ * reference's own results only few rows are computed again. */
 static int64_t rows_to_judge(const fv_run_options *options, const fv_problem *problem,
                              const fv_run_result *result) {
   if (options->check == FV_CHECK_ROWS && options->rows < result->rows) return options->rows;
@@ -154,13 +154,13 @@ static int judge_rows(fv_run_options *options, const fv_input *input, const fv_p
   } else {
     result->why_not = "nothing: every row sees NaN or infinities";
   }
-  /* How many rows it was depends on the machine: who repeats it wants the same. */
+  /* The number of rows depends on the machine; the line that repeats the run must name it. */
   bool sampled = options->check == FV_CHECK_AUTO && rows < result->rows;
   return sampled ? add_to_repeat(options, rows) : FV_EXIT_OK;
 }
 
-/* Results in the file decide only in the file's own dtype: in another one the inputs were rounded,
- * and the exact answer for them is another. */
+/* Results in the file decide only in the file's own dtype. In another dtype the inputs were
+ * rounded, and their exact answer differs. */
 static int judge(fv_run_options *options, const fv_input *input, fv_run_result *result) {
   fv_problem problem;
   fovea_status status = fv_check_attention_shape(&input->args, &problem);

@@ -1,4 +1,4 @@
-/* run_report.h - what `fovea run` was asked and found, and how it tells. */
+/* run_report.h - what `fovea run` was asked and found, and how it is reported. */
 #ifndef FV_RUN_REPORT_H
 #define FV_RUN_REPORT_H
 
@@ -7,7 +7,7 @@
 #include "cli/judge/row_choice.h"
 
 typedef struct fv_run_options {
-  fv_input_options input; /* first: its flags and its words are taken for it */
+  fv_input_options input; /* first: input flags and words store into it */
 #define FLAG(fields, ...) fields
 #include "cli/command/run_flags.def"
 #undef FLAG
@@ -16,10 +16,10 @@ typedef struct fv_run_options {
 
 typedef enum fv_run_verdict { FV_RUN_RIGHT, FV_RUN_WRONG, FV_RUN_NOT_CHECKED } fv_run_verdict;
 
-/* NaN anywhere, infinities in out, +infinity in lse (-infinity is a row that sees nothing). */
+/* NaN anywhere, infinities in out, +infinity in lse (-infinity marks an empty row). */
 typedef struct fv_not_finite {
   int64_t count;
-  fv_bad_element first; /* of which tensor and index mean something */
+  fv_bad_element first; /* only tensor and index have a meaning */
 } fv_not_finite;
 
 typedef struct fv_run_result {
@@ -27,16 +27,16 @@ typedef struct fv_run_result {
   fovea_info info;
   fovea_support support;
   fv_verdict verdict;
-  uint32_t weights_dtype; /* that probabilities were rounded to */
+  uint32_t weights_dtype; /* the dtype to which probabilities were rounded */
   bool against_file;
-  bool has_distance;     /* the file has results, but in another dtype than ours */
-  double distance;       /* the largest difference to them */
-  float scale;           /* as used: no default */
+  bool has_distance;     /* the file has an out, of any dtype */
+  double distance;       /* the largest difference to it */
+  float scale;           /* the value in use, never a default */
   int64_t rows;          /* of all heads */
-  int64_t judged;        /* of them by the reference */
-  int64_t bounded;       /* of them against the file, by bounds */
-  const char *why_not;   /* nothing was judged because; NULL: something was */
-  fv_not_finite strange; /* outputs that are no numbers */
+  int64_t judged;        /* rows judged by the reference */
+  int64_t bounded;       /* rows judged against the file, by bounds */
+  const char *why_not;   /* why nothing was judged; NULL: something was */
+  fv_not_finite strange; /* outputs that are not finite numbers */
   fv_run_verdict outcome;
 } fv_run_result;
 

@@ -6,7 +6,7 @@
 #include "csrc/host/sequence.h"
 #include "kernels/shared/params.h"
 
-/* The tile of rows `row_tile` of a sequence, as fv_place_tile of attention_prepare places it. */
+/* The tile of rows `row_tile` of a sequence, placed as attention_prepare's fv_place_tile does. */
 static fv_placed_tile place_tile(const fv_plan *plan, const fv_problem *p, const fv_sequence *s,
                                  int line, int64_t row_tile) {
   int64_t tile_q = plan->kernel->tile_q, first = row_tile * tile_q;
@@ -22,14 +22,14 @@ static fv_placed_tile place_tile(const fv_plan *plan, const fv_problem *p, const
   return tile;
 }
 
-/* What a line has come to, beside what it is: fv_listed of attention_prepare. */
+/* What a line amounts to so far, beside the line itself: fv_listed of attention_prepare. */
 typedef struct listed {
   int64_t slots, longest;
 } listed;
 
 static bool append(fv_schedule_list *list, int line, fv_placed_tile tile, listed *listed) {
   fv_placed_line *to = &list->lines[line];
-  if ((to->tiles & (to->tiles + 1)) == 0) { /* full: grows to the next power of two less one */
+  if ((to->tiles & (to->tiles + 1)) == 0) { /* full: grows to one less than the next power of two */
     size_t capacity = (size_t)(2 * to->tiles + 1);
     fv_placed_tile *grown = realloc(list->tiles[line], capacity * sizeof *grown);
     if (!grown) return false;

@@ -1,5 +1,5 @@
-/* schedule_list.h - which work each CTA of a call on CUDA takes, where the host can read its
- * lengths and offsets: what attention_prepare finds out on the device, by the same rules
+/* schedule_list.h - the work that each CTA of a CUDA call takes, for calls whose lengths and
+ * offsets the host can read. attention_prepare finds the same on the device, by the same rules
  * (kernels/shared/schedule.h). */
 #ifndef FV_SCHEDULE_LIST_H
 #define FV_SCHEDULE_LIST_H
@@ -14,7 +14,7 @@ extern "C" {
 typedef struct fv_schedule_list {
   fv_placed_tile *tiles[FV_LINES];
   fv_placed_line lines[FV_LINES];
-  int32_t rows[FV_LINES]; /* of a tile of the line, at most */
+  int32_t rows[FV_LINES]; /* the most rows that a tile of the line has */
   int32_t heads, workers, chunked;
 } fv_schedule_list;
 

@@ -5,7 +5,7 @@
 
 static const char *const line_names[FV_LINES] = {[FV_WIDE] = "wide", [FV_NARROW] = "narrow"};
 
-/* What a CTA does in all. */
+/* What a CTA does in total. */
 typedef struct amount {
   double bytes, flops; /* of keys and values; of both products, hidden keys included */
 } amount;
@@ -29,7 +29,7 @@ static void print_segment(FILE *to, const fv_plan *plan, const fv_problem *p,
           segment->parts);
 }
 
-/* The segments of one CTA's share of a line. */
+/* Prints the work tiles of one CTA's share of a line. */
 static void print_share(FILE *to, const fv_plan *plan, const fv_problem *p,
                         const fv_schedule_list *list, int line, int64_t worker, amount *amount) {
   const fv_schedule schedule = fv_schedule_list_line(list, line);

@@ -10,7 +10,7 @@
 extern "C" {
 #endif
 
-/* Prints a row for every segment of every CTA, and how evenly bytes and FLOPs are shared. */
+/* Prints a row for every work tile of every CTA, and how evenly bytes and FLOPs are shared. */
 void fv_schedule_print(FILE *to, const fv_plan *plan, const fv_problem *problem,
                        const fv_schedule_list *list);
 

@@ -1,8 +1,8 @@
 /* validate.c - `fovea validate`: random problems against the double precision reference.
  *
  * Case i of a seed is drawn from (seed, i) alone, so that one line repeats it. Workers take cases
- * from a counter; what they find is added up in the order of cases, so a run prints the same
- * whatever the number of workers. */
+ * from a counter. Their results are added up in the order of cases, so a run prints the same for
+ * any number of workers. */
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -37,7 +37,7 @@ typedef struct run {
   pthread_mutex_t lock;
   fv_totals totals;
   bool progress;
-  bool limited; /* the device lacks features, 8-bit caches to append to, and weights */
+  bool limited; /* the device lacks features, appends to 8-bit caches, and weights */
 } run;
 
 static volatile sig_atomic_t interrupted;
@@ -83,14 +83,14 @@ static void add_result(run *r, int64_t index, fv_case_kind kind, const fv_case *
   pthread_mutex_unlock(&r->lock);
 }
 
-/* Every tenth case is one of the other functions, in turn, as far as the device has them. */
+/* Every tenth case is one of the other functions, in turn, among those that the device has. */
 static fv_case_kind kind_of(const run *r, int64_t index) {
   if (index % SPECIAL_EVERY != SPECIAL_EVERY - 1) return FV_CASE_ATTENTION;
   fv_case_kind kind = (fv_case_kind)(index / SPECIAL_EVERY % 3);
   return r->limited && kind == FV_CASE_WEIGHTS ? FV_CASE_ATTENTION : kind;
 }
 
-/* Returns how many cases were drawn before that the device does not support. */
+/* Returns how many cases were drawn and left out because the device does not support them. */
 static int64_t draw(const run *r, fovea_handle *handle, int64_t index, fv_case_kind kind,
                     fv_case *c) {
   const validate_options *o = r->options;
@@ -275,8 +275,8 @@ static void find_features(run *r, fovea_handle *handle) {
   }
 }
 
-/* The name of the kernel that a plain problem runs on the device; and for one that lacks features,
- * those it has. */
+/* Finds the kernel that runs a plain problem on the device, and the features of a device that lacks
+ * some. */
 static int look_at_device(const validate_options *o, run *r, fovea_support *support) {
   float data[64] = {0}, out[64];
   fovea_options wish = {.struct_size = sizeof wish, .device = o->device, .ordinal = o->ordinal};

@@ -10,7 +10,7 @@ bool fv_validation_passes(const fv_validation *v) {
   return !v->held_to_coverage || fv_totals_cover(v->totals);
 }
 
-/* Cases that were right so far say nothing about those that were left out. */
+/* If cases were left out, right results so far say nothing about them. */
 static bool has_verdict(const fv_validation *v) {
   return !v->interrupted || v->totals->failed;
 }

@@ -1,4 +1,4 @@
-/* validate_report.h - what `fovea validate` found, and how it tells. */
+/* validate_report.h - what `fovea validate` found, and how it is reported. */
 #ifndef FV_VALIDATE_REPORT_H
 #define FV_VALIDATE_REPORT_H
 
@@ -16,7 +16,7 @@ typedef struct fv_validation {
 
 bool fv_validation_passes(const fv_validation *validation);
 
-/* To stdout. Returns an exit code. */
+/* Reports to stdout. Returns an exit code. */
 int fv_validation_report(const fv_validation *validation, bool json);
 
 #endif /* FV_VALIDATE_REPORT_H */

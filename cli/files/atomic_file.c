@@ -1,12 +1,12 @@
 /* atomic_file.c - see atomic_file.h.
  *
  * The bytes go to a temporary file in the target's directory (a rename cannot cross file systems).
- * When they are flushed to the disk they take the target's name in one step. Whoever looks at the
- * target sees the old file, or none, or the whole new one. On any failure the temporary file is
- * removed; signals that would end the program in between are held back until that is settled.
+ * After the flush to the disk they take the target's name in one step. Every observer of the target
+ * sees the old file, or none, or the whole new one. On any failure the temporary file is removed.
+ * Signals that would end the program in between are held back until that is settled.
  *
- * A flush cannot be interrupted, and of gigabytes it takes many seconds. So the bytes are sent to
- * the disk while they are written, at most two chunks of them under way. Between chunks the file is
+ * A flush cannot be interrupted, and a flush of gigabytes takes many seconds. So the bytes are sent
+ * to the disk while they are written, with at most two chunks under way. Between chunks the file is
  * given up if a signal waits. */
 #define _GNU_SOURCE
 #include "cli/files/atomic_file.h"
@@ -24,10 +24,10 @@
 #include "cli/files/tensor_table.h"
 #include "cli/interrupt.h"
 
-/* Names tried for the temporary file: so many writers may be at work in one directory at once. */
+/* Names tried for the temporary file: that many writers may work in one directory at once. */
 enum { TEMPORARY_NAMES = 100, TEMPORARY_NAME_BYTES = 64 };
 
-/* Two of them are a fifth of a second of a disk that writes 40 MB/s. */
+/* Two chunks take a fifth of a second on a disk that writes 40 MB/s. */
 enum { CHUNK_BYTES = 4 << 20 };
 
 typedef struct output {
@@ -38,7 +38,7 @@ typedef struct output {
   int fd;
   char *temporary;  /* its path */
   uint64_t written; /* bytes */
-  uint64_t sent;    /* bytes of them that were sent to the disk: whole chunks */
+  uint64_t sent;    /* bytes already sent to the disk: whole chunks */
 } output;
 
 static fv_file_status fail_to_write(const output *out, const char *what, int number) {
@@ -47,8 +47,8 @@ static fv_file_status fail_to_write(const output *out, const char *what, int num
                       fv_errno_text(number));
 }
 
-/* Not derived from the target's name, which may be as long as the file system allows. O_EXCL
- * neither follows a link nor opens a file that somebody left there. */
+/* The name does not derive from the target's, which may be as long as the file system allows.
+ * O_EXCL neither follows a link nor opens a file that somebody left there. */
 static fv_file_status create_temporary(output *out) {
   const char *slash = strrchr(out->path, '/');
   size_t directory_bytes = slash != NULL ? (size_t)(slash - out->path) + 1 : 0;
@@ -69,8 +69,8 @@ static fv_file_status create_temporary(output *out) {
   return fail_to_write(out, "a temporary file cannot be created beside it", number);
 }
 
-/* Starts to send the last chunk, if it is full, and waits for the one before it. No failure is told
- * from here: the flush at the end tells of all. */
+/* Starts to send the last chunk, if it is full, and waits for the one before it. Failures are not
+ * reported here: the flush at the end reports all of them. */
 static void send_chunk(output *out) {
   const unsigned start = SYNC_FILE_RANGE_WRITE;
   const unsigned finish = start | SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WAIT_AFTER;
@@ -89,7 +89,7 @@ static fv_file_status write_all(output *out, const void *bytes, uint64_t size) {
     size_t chunk = size < CHUNK_BYTES ? (size_t)size : CHUNK_BYTES;
     ssize_t done = write(out->fd, from, chunk);
     if (done < 0 && errno == EINTR) continue;
-    /* 0 for a chunk that is not empty: nothing says it ever would be more. */
+    /* 0 for a chunk that is not empty: nothing says that a retry would write more. */
     if (done <= 0) return fail_to_write(out, "writing failed", done < 0 ? errno : ENOSPC);
     from += done;
     size -= (uint64_t)done;
@@ -115,8 +115,8 @@ static fv_file_status fill(output *out) {
   return status == FV_FILE_OK ? flush(out) : status;
 }
 
-/* Closes the file in any case; an earlier failure stays the one that is told. An interrupted close
- * has closed, and fsync has spoken for the data. */
+/* Closes the file in any case; an earlier failure stays the one reported. An interrupted close has
+ * closed the file, and fsync has already answered for the data. */
 static fv_file_status close_file(output *out, fv_file_status status) {
   int result = close(out->fd);
   if (status != FV_FILE_OK || result == 0 || errno == EINTR) return status;
@@ -130,15 +130,15 @@ static fv_file_status write_and_rename(output *out) {
     if (status == FV_FILE_OK && rename(out->temporary, out->path) != 0) {
       status = fail_to_write(out, "it cannot take its name", errno);
     }
-    if (status != FV_FILE_OK) (void)unlink(out->temporary); /* the failure before it is told */
+    if (status != FV_FILE_OK) (void)unlink(out->temporary); /* an earlier failure is reported */
   }
   free(out->temporary);
   return status;
 }
 
-/* Holds back what would end the program with the temporary file left behind. SIGXFSZ, raised by a
- * write beyond the user's file size limit, has by then been reported as that write's error: it is
- * taken back, unless it was pending before. */
+/* Holds back signals that would end the program and leave the temporary file. A write beyond the
+ * user's file size limit raises SIGXFSZ. By then that write has reported the error, so the signal
+ * is taken back, unless it was pending before. */
 fv_file_status fv_atomic_file_write(const char *path, const fv_file_piece *pieces, size_t count,
                                     fv_file_error *error) {
   output out = {.path = path, .pieces = pieces, .count = count, .error = error, .fd = -1};
@@ -156,7 +156,7 @@ fv_file_status fv_atomic_file_write(const char *path, const fv_file_piece *piece
 
   if (status != FV_FILE_OK && !sigismember(&pending, SIGXFSZ)) {
     const struct timespec at_once = {0, 0};
-    (void)sigtimedwait(&size_exceeded, NULL, &at_once); /* none is pending as a rule */
+    (void)sigtimedwait(&size_exceeded, NULL, &at_once); /* usually none is pending */
   }
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   return status;

@@ -13,10 +13,10 @@ typedef struct fv_file_piece {
   uint64_t size;
 } fv_file_piece;
 
-/* Writes the pieces one after the other to a temporary file beside `path`, which reaches the disk
- * and only then takes the name. A symbolic link at `path` is replaced, not followed. SIGINT,
- * SIGTERM and SIGHUP make it give up, within some 4 MiB of writing, and come through when nothing
- * is left; SIGXFSZ is this call's failure. */
+/* Writes the pieces one after the other to a temporary file beside `path`. The file reaches the
+ * disk and only then takes the name. A symbolic link at `path` is replaced, not followed. SIGINT,
+ * SIGTERM and SIGHUP make the call give up within some 4 MiB of writing; they are delivered once
+ * the temporary file is gone. SIGXFSZ is a failure of this call. */
 fv_file_status fv_atomic_file_write(const char *path, const fv_file_piece *pieces, size_t count,
                                     fv_file_error *error);
 

@@ -1,5 +1,5 @@
-/* file_error.c - the one line that says what is wrong with a file, and the escaping that keeps the
- * file's own bytes from speaking to the reader's terminal through it. */
+/* file_error.c - the one line that says what is wrong with a file. Its escaping keeps the file's
+ * own bytes from acting on the reader's terminal. */
 #define _GNU_SOURCE /* strerrordesc_np: strerror's text depends on the locale */
 #include <stdarg.h>
 #include <stdbool.h>
@@ -54,7 +54,7 @@ static bool is_unsafe(uint32_t code) {
   return false;
 }
 
-/* Writes one character in its safe form to piece; returns how many bytes of text it used up. */
+/* Writes one character in its safe form to piece. Returns how many bytes of text it used. */
 static uint32_t escape_one(const uint8_t *text, uint64_t size, char piece[16]) {
   uint32_t code = 0;
   uint32_t bytes = fv_utf8_decode(text, size, &code);

@@ -1,9 +1,8 @@
 /* file_source.c - opening and reading input files.
  *
- * Open once, look at that descriptor, read that descriptor: between a stat of a path and an open of
- * it, the path can change. Reads are positioned (pread), so no state hides in the descriptor, and
- * not mapped: a file truncated by somebody else is a status here, where a mapping would raise
- * SIGBUS. */
+ * Open once, then check and read that descriptor: between a stat of a path and its open the path
+ * can change. Reads are positioned (pread), so the descriptor keeps no state. They are not mapped:
+ * if somebody truncates the file, a read gives a status, where a mapping would raise SIGBUS. */
 #define _GNU_SOURCE
 #include "cli/files/file_source.h"
 
@@ -13,8 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* A signal's handler waits for the end of a read: in pieces of this size, a tenth of a second on a
- * disk that reads 40 MB/s. */
+/* A signal's handler waits for the end of a read. A piece of this size takes a tenth of a second on
+ * a disk that reads 40 MB/s. */
 enum { READ_PIECE_BYTES = 4 << 20 };
 
 static fv_file_status fail_to_open(const char *path, int number, fv_file_error *error) {
@@ -57,7 +56,7 @@ void fv_source_from_memory(const void *bytes, size_t size, const char *label,
 }
 
 void fv_source_close(const fv_file_source *source) {
-  (void)close(source->fd); /* nothing was written: nothing can be lost */
+  (void)close(source->fd); /* nothing was written, so nothing can be lost */
 }
 
 static fv_file_status read_from_file(const fv_file_source *source, uint64_t offset, uint8_t *out,

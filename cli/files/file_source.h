@@ -1,8 +1,8 @@
 /* file_source.h - the bytes that a reader reads: a file held open, or memory.
  *
- * Both readers are written against this one interface, so that what the fuzzers exercise from
- * memory is what runs on files. The size is taken once, from the open descriptor; every later check
- * is made against that number, and a read that ends before it is an error of its own. */
+ * Both readers are written against this one interface: the code that the fuzzers exercise from
+ * memory is the code that runs on files. The size is taken once, from the open descriptor. Every
+ * later check uses that number, and a read that ends before it is an error of its own. */
 #ifndef FOVEA_CLI_FILE_SOURCE_H
 #define FOVEA_CLI_FILE_SOURCE_H
 
@@ -20,7 +20,7 @@ typedef struct fv_file_source {
 fv_file_status fv_source_open(const char *path, fv_file_source *source, fv_file_error *error);
 void fv_source_from_memory(const void *bytes, size_t size, const char *label,
                            fv_file_source *source);
-void fv_source_close(const fv_file_source *source); /* one that was opened */
+void fv_source_close(const fv_file_source *source); /* one that fv_source_open opened */
 
 /* Reads exactly `bytes` bytes at `offset`, which the caller has checked against the size. */
 fv_file_status fv_source_read(const fv_file_source *source, uint64_t offset, void *out,

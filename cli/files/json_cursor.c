@@ -1,6 +1,6 @@
-/* json_cursor.c - see json_cursor.h. The grammar is RFC 8259's, without its numbers that are not
- * integers; one function, next_char, knows escapes, and validation, comparison and unescaping are
- * loops over it, so that they cannot disagree. */
+/* json_cursor.c - see json_cursor.h. The grammar is RFC 8259's, but numbers are integers only. One
+ * function, next_char, knows escapes. Validation, comparison and unescaping are loops over it, so
+ * that they cannot disagree. */
 #include "cli/files/json_cursor.h"
 
 #include <stddef.h>
@@ -43,7 +43,7 @@ fv_json_step fv_json_next(fv_json_cursor *cursor, char close, bool first) {
     stop(cursor, close == '}' ? "expected ',' or '}'" : "expected ',' or ']'");
     return FV_JSON_WRONG;
   }
-  cursor->at++; /* a bracket right after a comma fails as the member that it is not */
+  cursor->at++; /* a bracket right after a comma fails as a missing member */
   return FV_JSON_MEMBER;
 }
 
@@ -68,7 +68,7 @@ static bool hex_unit(const uint8_t *digits, uint64_t size, uint32_t *unit) {
   return true;
 }
 
-/* The part of \uXXXX after the u, and of its other half if it is a high surrogate. */
+/* The part of \uXXXX after the u. A high surrogate also takes its other half. */
 static const char *unicode_escape(const uint8_t *from, uint64_t size, uint64_t *used,
                                   uint32_t *code) {
   uint32_t high, low;
@@ -97,8 +97,8 @@ static const char *escape(const uint8_t *from, uint64_t size, uint64_t *used, ui
   return NULL;
 }
 
-/* Decodes one character of a string: how many bytes it used, which code point; NULL or a problem.
- */
+/* Decodes one character of a string into *code; *used is its number of bytes. Returns NULL, or what
+ * is wrong. */
 static const char *next_char(const uint8_t *from, uint64_t size, uint64_t *used, uint32_t *code) {
   *used = 0;
   if (from[0] == '\\') return escape(from, size, used, code);
@@ -162,7 +162,7 @@ bool fv_json_equals(const fv_json_cursor *cursor, fv_json_span span, const char 
     uint64_t used = 0;
     uint32_t code = 0;
     (void)next_char(cursor->bytes + at, span.end - at, &used, &code);
-    /* The texts compared with are ASCII; their NUL equals no character of a string. */
+    /* `text` is ASCII; its NUL equals no character of a string. */
     if (code != (uint8_t)*text) return false;
     at += used;
   }
@@ -179,7 +179,7 @@ uint64_t fv_json_unescape(const fv_json_cursor *cursor, fv_json_span span, uint8
     (void)next_char(cursor->bytes + at, span.end - at, &used, &code);
     uint32_t bytes = fv_utf8_encode(code, piece);
     if (bytes > size - written) break;
-    /* In place, out trails the read position: no escape is shorter than what it stands for. */
+    /* In place, out stays behind the read position: no escape is shorter than its character. */
     memcpy(out + written, piece, bytes);
     written += bytes;
     at += used;

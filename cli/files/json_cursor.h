@@ -1,11 +1,11 @@
 /* json_cursor.h - a strict JSON tokenizer over bytes in memory, for headers of fixed structure.
  *
- * Why not the JSON library that the rest of the program uses: it reports memory exhaustion as a
- * syntax error, gives no positions for values, builds a tree some twenty times the size of the
- * text, recurses, and converts fractions by the locale's rules. A reader of hostile headers can
- * afford none of these. This one walks the text once, allocates nothing, never recurses (the caller
- * asks for exactly the structure it wants; anything deeper is not what was asked for), and knows
- * its offset.
+ * The JSON library that the rest of the program uses does not serve here. It reports memory
+ * exhaustion as a syntax error, and gives no positions for values. It builds a tree some twenty
+ * times the size of the text, recurses, and converts fractions by the locale's rules. A reader of
+ * hostile headers can afford none of these. This tokenizer walks the text once, allocates nothing,
+ * and knows its offset. It never recurses: the caller asks for exactly the structure it wants, and
+ * anything deeper is an error.
  *
  * Every function returns true and moves past what it read, or returns false and leaves in
  * `problem` what was expected and in `at` where. */
@@ -32,7 +32,7 @@ typedef enum fv_json_step { FV_JSON_MEMBER, FV_JSON_END, FV_JSON_WRONG } fv_json
 /* Skips white space, then demands this character. */
 bool fv_json_take(fv_json_cursor *cursor, char wanted, const char *problem);
 
-/* Call after an opening bracket (first = true) and after each member: is there another? */
+/* Call after an opening bracket (first = true) and after each member: is there another member? */
 fv_json_step fv_json_next(fv_json_cursor *cursor, char close, bool first);
 
 /* A string: well-formed UTF-8, no raw control characters, no U+0000 (names end at it in C), escapes

@@ -4,10 +4,10 @@
  * in 2 and 3), a Python dictionary padded with spaces and a newline, then the elements.
  *   {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }
  *
- * The dictionary is read by a tokenizer for exactly this dictionary - three keys in any order, each
- * once - and by nothing that could evaluate anything. It is first read whole and then judged, so
- * that a file that is wrong in one way is not reported as wrong in another; only a list as descr
- * ends the reading at once, since nothing but a structured type begins so. */
+ * A tokenizer for exactly this dictionary reads it: three keys in any order, each once. Nothing
+ * that could evaluate anything takes part. The dictionary is first read whole and then judged, so
+ * that a file with one mistake is not reported for another. Only a list as descr ends the reading
+ * at once: it is always a structured type. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -63,7 +63,7 @@ static bool take(dict_reader *reader, char wanted) {
   return true;
 }
 
-/* A word such as True, which must not be the beginning of a longer one. */
+/* A word such as True, which must not be the start of a longer word. */
 static bool take_word(dict_reader *reader, const char *word) {
   skip_space(reader);
   uint64_t length = strlen(word);
@@ -80,8 +80,7 @@ static bool take_word(dict_reader *reader, const char *word) {
   return true;
 }
 
-/* A quoted string of printable ASCII without escapes: no key and no type that is read needs more.
- */
+/* A quoted string of printable ASCII without escapes: no key and no supported type needs more. */
 static bool take_string(dict_reader *reader, uint64_t *begin, uint64_t *end) {
   char quote = next_is(reader, '"') ? '"' : '\'';
   if (!take(reader, quote)) return false;
@@ -121,7 +120,7 @@ static fv_file_status read_dim(dict_reader *reader, int64_t *dim) {
   return FV_FILE_OK;
 }
 
-/* (), (2,), (2, 3), (2, 3,): one dim needs its comma, as in Python, or it is not a tuple. */
+/* (), (2,), (2, 3), (2, 3,): one dim needs its comma, as in Python; without it this is no tuple. */
 static fv_file_status read_shape(dict_reader *reader, npy_header *header) {
   if (!take(reader, '(')) return fail_syntax(reader, "expected '(' before the shape");
   header->shape_at = reader->at - 1;
@@ -190,7 +189,7 @@ static fv_file_status read_dict(dict_reader *reader, npy_header *header) {
     if (status != FV_FILE_OK) return status;
     comma = take(reader, ',');
   }
-  /* Spaces, and a newline as the last byte if at all: after a newline Python sees an indent. */
+  /* Spaces, and a newline only as the last byte: after a newline Python sees an indent. */
   bool newline = next_is(reader, '\n') && reader->at + 1 == reader->size;
   if (reader->at != reader->size && !newline) {
     return fail_syntax(reader, "expected only spaces after the '}'");
@@ -225,7 +224,7 @@ static fv_file_dtype find_dtype(const uint8_t *descr, uint64_t length) {
   return FV_FILE_DTYPE_UNKNOWN;
 }
 
-/* Why a type is not read: each reason has its own status and its own way out. */
+/* Why a type is not read. Each reason has its own status and its own remedy. */
 static fv_file_status refuse_dtype(const dict_reader *reader, const npy_header *header) {
   const uint8_t *descr = reader->bytes + header->descr_begin;
   uint64_t length = header->descr_end - header->descr_begin;
@@ -251,7 +250,8 @@ static fv_file_status refuse_dtype(const dict_reader *reader, const npy_header *
                       fv_escape(shown, sizeof shown, descr, (size_t)length), remedy);
 }
 
-/* All that must hold between the dictionary and the file's size, before memory is asked for. */
+/* Checks all that must hold between the dictionary and the file's size, before memory is asked for.
+ */
 static fv_file_status judge(const dict_reader *reader, const npy_header *header,
                             fv_file_tensor *tensor) {
   tensor->dtype =
@@ -290,7 +290,8 @@ static fv_file_status fail_prefix(const fv_file_source *source, fv_file_error *e
   return fv_file_fail(source->label, error, status, at, "%s; " REWRITE, what);
 }
 
-/* Signature, version and length: where the dictionary lies, held against the file's size. */
+/* Signature, version and length: finds the dictionary, and checks its end against the file's size.
+ */
 static fv_file_status read_prefix(const fv_file_source *source, uint64_t *offset, uint64_t *length,
                                   fv_file_error *error) {
   uint8_t prefix[PREFIX_BYTES] = {0};
@@ -329,7 +330,7 @@ static fv_file_status read_header(const fv_file_source *source, fv_file_tensor *
   uint64_t offset = 0, length = 0;
   fv_file_status status = read_prefix(source, &offset, &length, error);
   if (status != FV_FILE_OK) return status;
-  uint8_t *text = (uint8_t *)malloc((size_t)length + 1); /* + 1: a length of 0 is not a failure */
+  uint8_t *text = (uint8_t *)malloc((size_t)length + 1); /* + 1: not NULL for a length of 0 */
   if (text == NULL) return fv_fail_out_of_memory(source->label, error, length, "its header");
   dict_reader reader = {source, error, text, length, 0, offset};
   npy_header header = {0};

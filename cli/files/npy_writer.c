@@ -1,16 +1,16 @@
 /* npy_writer.c - writes one tensor as an .npy file of version 1.0, completely or not at all
  * (files/atomic_file.h).
  *
- * Layout: "\x93NUMPY", the version 1 0, a u16 length, and as many bytes of a Python dictionary.
- * Spaces and a newline bring it to a multiple of 64, so that the data that follow are aligned. */
+ * Layout: "\x93NUMPY", the version 1 0, a u16 length, and that many bytes of a Python dictionary.
+ * Spaces and a newline bring it to a multiple of 64, so that the data behind it are aligned. */
 #include <stdio.h>
 #include <string.h>
 
 #include "cli/files/atomic_file.h"
 #include "cli/files/readers.h"
 
-/* Up to 8 dims of 15 digits and their commas, and 55 bytes around them: below 256 with the
- * prefix. */
+/* Up to 8 dims of 15 digits with their commas, and 55 bytes around them: below 256 with the prefix.
+ */
 enum { PREFIX_BYTES = 10, HEADER_BYTES = 256, HEADER_ALIGNMENT = 64 };
 
 static const char *descr_of(fv_file_dtype dtype) {
@@ -26,7 +26,7 @@ bool fv_npy_has(fv_file_dtype dtype) {
   return descr_of(dtype) != NULL;
 }
 
-/* Returns the length. A tuple of one needs its comma. */
+/* Returns the length. A tuple of one needs a comma. */
 static size_t make_header(const fv_file_tensor *tensor, uint8_t header[HEADER_BYTES]) {
   char *text = (char *)header;
   size_t used = PREFIX_BYTES;

@@ -5,14 +5,14 @@
  *    "name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, ..}
  * Offsets count from the first byte of data.
  *
- * The header is walked twice by the same functions. The first walk checks and counts and touches
- * nothing; then tables of exactly that size are allocated, and the second walk fills them in,
- * turning the header's own bytes into the names. What one tensor cannot show alone - equal names,
- * gaps and overlaps - is checked on the filled tables by sorting; only then is room made for data.
+ * The same functions walk the header twice. The first walk checks and counts and changes nothing.
+ * Then tables of exactly that size are allocated. The second walk fills them in, and turns the
+ * header's own bytes into the names. Equal names, gaps and overlaps do not show in one tensor
+ * alone: sorting the filled tables finds them. Only then is memory for data allocated.
  *
  * Stricter than the format's first implementation, on purpose: repeated keys, unknown fields in a
  * tensor's entry, U+0000, more than 8 dims or a dim above 2^48 are refused. More lenient in one
- * point: a tensor of an unknown type is kept without its data, so that files made with newer types
+ * point: a tensor of an unknown type is kept without its data, so that files with newer types
  * open. */
 #include <stdlib.h>
 #include <string.h>
@@ -54,7 +54,7 @@ static fv_file_status fail_syntax(const header_walk *walk) {
                       walk->cursor.problem);
 }
 
-/* The name as a message may show it; the cut of the raw text is longer than what is shown of it. */
+/* The name as a message may show it. The raw text is cut longer than what is shown. */
 static const char *show(const header_walk *walk, fv_json_span name, char shown[NAME_SHOWN]) {
   uint8_t raw[NAME_SHOWN + FV_UTF8_MAX_BYTES];
   uint64_t bytes = fv_json_unescape(&walk->cursor, name, raw, sizeof raw);
@@ -134,8 +134,8 @@ static fv_file_dtype find_dtype(const header_walk *walk, fv_json_span text) {
   return FV_FILE_DTYPE_UNKNOWN;
 }
 
-/* All that one entry must fulfil by itself. The element size of an unknown type is unknown: there
- * only the range is checked, and that the dims can be multiplied at all. */
+/* All that one entry must fulfil by itself. An unknown type has an unknown element size: there only
+ * the range is checked, and that the dims can be multiplied at all. */
 static fv_file_status check_entry(const header_walk *walk, const tensor_entry *entry,
                                   fv_file_dtype dtype) {
   if (entry->begin > entry->end || entry->end > walk->data_bytes) {
@@ -238,7 +238,7 @@ static fv_file_status walk_member(header_walk *walk) {
 static fv_file_status walk_header(header_walk *walk) {
   fv_json_cursor *cursor = &walk->cursor;
   fv_json_step step;
-  cursor->at = 1; /* the '{' was demanded when the header was read */
+  cursor->at = 1; /* the '{' was checked when the header was read */
   bool first = true;
   walk->tensor_count = walk->metadata_count = 0;
   walk->has_metadata = false;
@@ -257,8 +257,8 @@ static int by_text(const void *a, const void *b) {
   return order != 0 ? order : (x > y) - (x < y);
 }
 
-/* The later of two equal strings among these, or NULL. Sorts them, equal ones by their addresses,
- * all of which lie in the header. */
+/* The later of two equal strings among these, or NULL. Sorts them, equal strings by their
+ * addresses: all lie in the header. */
 static const char *find_repeat(const char **strings, uint64_t count) {
   qsort(strings, (size_t)count, sizeof strings[0], by_text);
   for (uint64_t i = 1; i < count; i++) {
@@ -289,7 +289,7 @@ static int compare(uint64_t a, uint64_t b) {
   return (a > b) - (a < b);
 }
 
-/* By first byte; an empty tensor comes before the one that begins where it stands. */
+/* By first byte. An empty tensor comes before the one that begins at the same byte. */
 static int by_range(const void *a, const void *b) {
   const fv_file_tensor *x = *(const fv_file_tensor *const *)a;
   const fv_file_tensor *y = *(const fv_file_tensor *const *)b;
@@ -343,7 +343,7 @@ static uint64_t little_endian(const uint8_t *bytes) {
   return value;
 }
 
-/* The length, held against what the file really has before anything is allocated for it. */
+/* Reads the length, and checks it against the file's size before anything is allocated for it. */
 static fv_file_status read_length(const fv_file_source *source, uint64_t *length,
                                   fv_file_error *error) {
   if (source->size < LENGTH_BYTES + 2) {
@@ -408,7 +408,7 @@ fv_file_status fv_safetensors_read(const fv_file_source *source, const char *nam
     free(walk.cursor.bytes);
     return status;
   }
-  status = walk_header(&walk); /* now stores; what it checks has been checked */
+  status = walk_header(&walk); /* this walk stores; the first walk has checked everything */
   if (status == FV_FILE_OK) status = check_together(&walk);
   if (status == FV_FILE_OK) status = fv_table_load(source, walk.file, error);
   if (status != FV_FILE_OK) {

@@ -1,7 +1,7 @@
 /* safetensors_writer.c - writes .safetensors files, completely or not at all (files/atomic_file.h).
  *
- * The header is produced twice by the same function, first without a buffer, to learn its length.
- */
+ * The same function produces the header twice. The first time it has no buffer and learns the
+ * length. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,7 +64,7 @@ static fv_file_status check_tensor(const output *out, const fv_file_tensor *tens
   return FV_FILE_OK;
 }
 
-/* Few tensors are ever written: comparing each pair needs no memory and cannot fail. */
+/* Few tensors are ever written: comparing every pair needs no memory and cannot fail. */
 static fv_file_status check_contents(const output *out) {
   for (size_t i = 0; i < out->tensor_count; i++) {
     fv_file_status status = check_tensor(out, out->tensors[i]);
@@ -128,7 +128,7 @@ static void add_escape(header_text *text, char character) {
 static void add_string(header_text *text, const char *string) {
   add_text(text, "\"");
   while (*string != '\0') {
-    uint64_t run = 0; /* a value may have megabytes: plain text goes in one piece */
+    uint64_t run = 0; /* a value may have megabytes: plain text is put in one piece */
     while (is_plain(string[run])) run++;
     add(text, string, run);
     string += run;
@@ -171,7 +171,7 @@ static void add_header(header_text *text, const output *out) {
   for (size_t i = 0; i < out->tensor_count; i++) {
     if (i > 0 || out->metadata_count > 0) add_text(text, ",");
     add_tensor(text, out->tensors[i], begin);
-    begin += out->tensors[i]->bytes; /* of buffers in memory: the sum fits */
+    begin += out->tensors[i]->bytes; /* buffers in memory: their sum fits */
   }
   add_text(text, "}");
   while (text->size % HEADER_ALIGNMENT != 0) add_text(text, " ");
@@ -216,7 +216,7 @@ static fv_file_status write_pieces(const output *out, const header_text *header)
 }
 
 /* Widest elements first, otherwise in the caller's order: every offset is then a multiple of its
- * tensor's element size. One pass per width that exists. */
+ * tensor's element size. One pass per width. */
 static void order_by_width(const fv_file_tensor *tensors, size_t count,
                            const fv_file_tensor **ordered) {
   size_t placed = 0;
@@ -225,7 +225,7 @@ static void order_by_width(const fv_file_tensor *tensors, size_t count,
       if (fv_file_dtype_bytes(tensors[i].dtype) == width) ordered[placed++] = &tensors[i];
     }
   }
-  for (size_t i = 0; i < count; i++) { /* of no known type: kept, to be refused by name */
+  for (size_t i = 0; i < count; i++) { /* unknown types: kept, to be refused by name */
     if (fv_file_dtype_bytes(tensors[i].dtype) == 0) ordered[placed++] = &tensors[i];
   }
 }

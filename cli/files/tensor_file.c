@@ -45,7 +45,7 @@ uint32_t fv_file_dtype_bytes(fv_file_dtype dtype) {
   return row < sizeof dtypes / sizeof dtypes[0] ? dtypes[row].bytes : 0;
 }
 
-/* An .npy signature read as a .safetensors length would be beyond any file: the choice is safe. */
+/* An .npy signature read as a .safetensors length would exceed any file: the choice is safe. */
 static fv_file_status read_either(const fv_file_source *source, const char *name,
                                   fv_tensor_file **file, fv_file_error *error) {
   uint8_t start[FV_NPY_SIGNATURE_BYTES] = {0};

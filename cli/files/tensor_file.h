@@ -1,12 +1,12 @@
 /* tensor_file.h - tensors in files: what the program needs of .npy and .safetensors.
  *
- * A file is opened once, checked completely, and only then read into memory; whoever holds a
+ * A file is opened once, checked completely, and only then read into memory. The holder of an
  * `fv_tensor_file` can trust every field of it. A file that breaks any rule is refused as a whole,
  * with one line that names the file, the byte offset, the tensor, and what to do.
  *
- * What is promised about any input, hostile ones included:
- *   - no allocation before the lengths that justify it have been compared with the file's real
- *     size; memory in use is at most 5 times the file's size plus a constant;
+ * For any input, also a hostile one:
+ *   - nothing is allocated before the lengths that justify it were compared with the file's real
+ *     size, and memory in use is at most 5 times the file's size plus a constant;
  *   - data ranges tile the file exactly: no gap, no overlap, nothing after the end;
  *   - integers never pass through floating point, nothing recurses, nothing depends on the locale;
  *   - messages carry no control bytes, whatever the names in the file are made of.
@@ -48,8 +48,9 @@ typedef enum fv_file_status {
 #undef FV_FILE_STATUS_ENUM
 } fv_file_status;
 
-/* Name (as .safetensors spells it), bytes per element, .npy descr or NULL where .npy has none that
- * is read. Raw two- and one-byte types have no agreed descr, so bf16 and fp8 need .safetensors. */
+/* Name (as .safetensors spells it), bytes per element, .npy descr. The descr is NULL if no .npy
+ * file of this type is read: raw two- and one-byte types have no agreed descr, so bf16 and fp8 need
+ * .safetensors. */
 #define FV_FILE_DTYPE_LIST(X) \
   X(F64, 8, "<f8")            \
   X(F32, 4, "<f4")            \
@@ -109,23 +110,23 @@ typedef struct fv_file_metadata {
 
 typedef struct fv_tensor_file fv_tensor_file;
 
-/* Opens either format; the first bytes decide, not the file's name. `name` is what the one tensor
- * of an .npy file is to be called ("q"); a .safetensors file brings its own names.
- * On failure *file is NULL. `error` may be NULL. The file object owns all that it hands out. */
+/* Opens either format; the first bytes decide, not the file's name. `name` names the one tensor of
+ * an .npy file ("q"); a .safetensors file brings its own names. On failure *file is NULL. `error`
+ * may be NULL. The file object owns everything it hands out. */
 fv_file_status fv_tensor_file_open(const char *path, const char *name, fv_tensor_file **file,
                                    fv_file_error *error);
 fv_file_status fv_npy_open(const char *path, const char *name, fv_tensor_file **file,
                            fv_file_error *error);
 fv_file_status fv_safetensors_open(const char *path, fv_tensor_file **file, fv_file_error *error);
 
-/* The same without the elements, which are not read: `data` is NULL in every tensor. What is
- * checked is the same, and takes as long for a file of any size. */
+/* The same without the elements, which are not read: `data` is NULL in every tensor. The checks are
+ * the same, and their time does not depend on the file's size. */
 fv_file_status fv_tensor_file_open_header(const char *path, const char *name, fv_tensor_file **file,
                                           fv_file_error *error);
 fv_file_status fv_npy_open_header(const char *path, const char *name, fv_tensor_file **file,
                                   fv_file_error *error);
 
-/* Files that lie in memory. `label` stands in for the path in messages; bytes are copied. */
+/* Files that lie in memory. `label` replaces the path in messages; bytes are copied. */
 fv_file_status fv_npy_parse(const void *bytes, size_t size, const char *label, const char *name,
                             fv_tensor_file **file, fv_file_error *error);
 fv_file_status fv_safetensors_parse(const void *bytes, size_t size, const char *label,
@@ -143,10 +144,9 @@ const char *fv_tensor_file_metadata(const fv_tensor_file *file, const char *key)
 
 /* Writes a .safetensors file, or nothing: the bytes go to a temporary file beside `path`, reach the
  * disk, and only then take the name. A symbolic link at `path` is replaced, not followed. SIGINT,
- * SIGTERM, SIGHUP and SIGXFSZ end the call early and leave no temporary file.
- * Tensors are stored widest type first, which keeps each aligned to its element for readers that
- * map the file. name, dtype, rank, shape, data, bytes are read of each; bytes must fit the shape.
- */
+ * SIGTERM, SIGHUP and SIGXFSZ end the call early and leave no temporary file. Tensors are stored
+ * widest type first, which keeps each aligned to its element for readers that map the file. Of each
+ * tensor the call reads name, dtype, rank, shape, data and bytes; bytes must fit the shape. */
 fv_file_status fv_safetensors_write(const char *path, const fv_file_tensor *tensors,
                                     size_t tensor_count, const fv_file_metadata *metadata,
                                     size_t metadata_count, fv_file_error *error);
@@ -161,9 +161,10 @@ const char *fv_file_status_text(fv_file_status status); /* "Fortran (column-majo
 const char *fv_file_dtype_name(fv_file_dtype dtype);    /* "BF16"; "unknown" */
 uint32_t fv_file_dtype_bytes(fv_file_dtype dtype);      /* 2; 0 if unknown */
 
-/* Copies text for people to read: control characters, direction overrides, backslashes, quotes and
- * ill-formed UTF-8 become \n-style or \u{..}, \x.. escapes; what does not fit is cut at a character
- * and marked "...". Always terminates; returns out. out_bytes must be at least 4. */
+/* Copies text for people to read. Control characters, direction overrides, backslashes, quotes and
+ * ill-formed UTF-8 become \n-style, \u{..} or \x.. escapes. Text that does not fit is cut at a
+ * character and marked "...". The result is always terminated; returns out. out_bytes must be at
+ * least 4. */
 const char *fv_escape(char *out, size_t out_bytes, const void *text, size_t text_bytes);
 
 #ifdef __cplusplus

@@ -1,6 +1,5 @@
-/* tensor_table.c - see tensor_table.h. Two allocations make a file object: the tables, sized by
- * what the header was counted to hold, and the data, sized by what the ranges were checked to span.
- */
+/* tensor_table.c - see tensor_table.h. Two allocations make a file object. The tables have the size
+ * of what was counted in the header; the data have the size of the checked ranges. */
 #include "cli/files/tensor_table.h"
 
 #include <stdlib.h>
@@ -31,7 +30,7 @@ bool fv_shape_bytes(const int64_t *shape, uint32_t rank, uint32_t element_bytes,
 fv_file_status fv_table_create(const fv_file_source *source, uint64_t tensor_count,
                                uint64_t metadata_count, char *text, fv_tensor_file **file,
                                fv_file_error *error) {
-  /* Each row stands for at least 6 bytes of a header that has been read: nothing here overflows. */
+  /* Each row stands for at least 6 bytes of a header that was read: nothing here overflows. */
   uint64_t bytes = sizeof(fv_tensor_file) + tensor_count * sizeof(fv_file_tensor) +
                    metadata_count * sizeof(fv_file_metadata);
   /* One block: the object, then both arrays. All three consist of pointers and 64-bit integers. */
@@ -49,8 +48,8 @@ fv_file_status fv_table_create(const fv_file_source *source, uint64_t tensor_cou
 }
 
 /* Bytes that a tensor takes up in `data`; even an empty one gets an address of its own. Ranges tile
- * the file, so that the sum over all tensors stays below the file's size plus its header's times
- * two. */
+ * the file, so the sum over all tensors stays below the file's size plus twice the header's size.
+ */
 static uint64_t padded_bytes(const fv_file_tensor *tensor) {
   if (tensor->dtype == FV_FILE_DTYPE_UNKNOWN) return 0;
   return tensor->bytes - tensor->bytes % FV_FILE_DATA_ALIGNMENT + FV_FILE_DATA_ALIGNMENT;

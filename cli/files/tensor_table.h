@@ -30,7 +30,8 @@ fv_file_status fv_table_load(const fv_file_source *source, fv_tensor_file *file,
                              fv_file_error *error);
 
 /* bytes = product of shape[0 .. rank) times element_bytes. False if the product of the dims that
- * are not 0 does not fit in int64: also then, because strides are made of such products. */
+ * are not 0 does not fit in int64. A dim of 0 does not excuse that: strides are products of the
+ * other dims. */
 bool fv_shape_bytes(const int64_t *shape, uint32_t rank, uint32_t element_bytes, uint64_t *bytes);
 
 fv_file_status fv_fail_out_of_memory(const char *label, fv_file_error *error, uint64_t bytes,

@@ -1,8 +1,8 @@
 /* cairo.c: paints the page with Cairo: PNG and PDF, and measures text for all formats.
  *
- * The cells of a panel are one image surface with one pixel per cell, scaled up without smoothing:
- * a 64 x 64 map as rectangles makes a file 20 times as large and shows seams between them. Cairo's
- * errors stick to its objects, so drawing goes on blindly and the status is asked for at the end.
+ * The cells of a panel are one image surface with one pixel per cell, scaled up without smoothing.
+ * A 64 x 64 map as rectangles makes a file 20 times as large and shows seams between them. Cairo's
+ * errors stick to its objects, so drawing goes on unchecked and the status is asked for at the end.
  */
 #include <cairo-pdf.h>
 #include <cairo.h>
@@ -27,7 +27,7 @@ static void set_font(cairo_t *cairo, double size, bool bold) {
   cairo_set_font_size(cairo, size);
 }
 
-/* Metrics must not depend on the resolution, or a PNG and a PDF would be laid out differently. */
+/* Metrics must not depend on the resolution: a PNG and a PDF must have the same layout. */
 static void set_plain_metrics(cairo_t *cairo) {
   cairo_font_options_t *options = cairo_font_options_create();
   cairo_font_options_set_hint_style(options, CAIRO_HINT_STYLE_NONE);
@@ -44,7 +44,7 @@ static double measure(void *state, const char *text, double size, bool bold) {
   return extents.x_advance;
 }
 
-/* Edges of cells lie on whole pixels at any density; a fill there has no half-covered pixels. */
+/* Edges of cells lie on whole pixels at any density, so a fill has no half-covered pixels there. */
 static void rectangle(void *state, fv_heatmap_box box, uint32_t rgb) {
   set_color(state, rgb);
   cairo_rectangle(state, box.x, box.y, box.width, box.height);
@@ -72,13 +72,13 @@ static void text(void *state, const fv_heatmap_text *mark) {
   set_color(state, mark->rgb);
   cairo_translate(state, mark->x, mark->y);
   cairo_rotate(state, -mark->angle * degree);
-  /* 0.35: half the height of DejaVu's and most other fonts' digits. */
+  /* 0.35: half the height of the digits of DejaVu and most other fonts. */
   cairo_move_to(state, -width * before[mark->anchor], mark->size * 0.35);
   cairo_show_text(state, mark->text);
   cairo_restore(state);
 }
 
-/* One pixel per cell, in memory that Cairo owns: PDF reads it only when the page ends. */
+/* One pixel per cell, in memory that Cairo owns: a PDF reads it only when the page ends. */
 static cairo_surface_t *surface_of(const fv_heatmap_image *image) {
   cairo_surface_t *surface =
       cairo_image_surface_create(CAIRO_FORMAT_RGB24, (int)image->cols, (int)image->rows);
@@ -114,8 +114,8 @@ static fv_heatmap_canvas canvas_of(cairo_t *cairo) {
   return canvas;
 }
 
-/* Layout needs widths of texts before there is a page: the page's size depends on them. A surface
- * of one pixel is enough, as metrics are those of the page itself. */
+/* Layout needs the widths of texts before there is a page: the page's size depends on them. A
+ * surface of one pixel is enough, because metrics are the page's own. */
 fv_heatmap_canvas fv_heatmap_cairo_ruler(void) {
   cairo_surface_t *surface = cairo_image_surface_create(CAIRO_FORMAT_A8, 1, 1);
   fv_heatmap_canvas ruler = canvas_of(cairo_create(surface));
@@ -129,7 +129,7 @@ void fv_heatmap_cairo_ruler_release(fv_heatmap_canvas *ruler) {
   ruler->state = NULL;
 }
 
-/* Flushed here, so that a full disk is this call's error and not the caller's surprise. */
+/* Flushed here: a full disk is an error of this call, not a later surprise for the caller. */
 static fv_heatmap_status finish(cairo_status_t status, FILE *stream) {
   bool written = fflush(stream) == 0 && !ferror(stream);
   if (status == CAIRO_STATUS_WRITE_ERROR || !written) return FV_HEATMAP_NOT_WRITABLE;
@@ -166,7 +166,7 @@ bool fv_heatmap_cairo_encode(const fv_heatmap_image *cells, int width, int heigh
 }
 
 double fv_heatmap_cairo_density(const fv_heatmap_page *page) {
-  /* 16 million pixels are 64 MB while painting; larger pages have small cells and no fine print. */
+  /* 16 million pixels are 64 MB while painting. Larger pages have small cells and no fine print. */
   return page->width * page->height * 4 <= 16e6 ? 2 : 1;
 }
 
@@ -198,7 +198,7 @@ fv_heatmap_status fv_heatmap_cairo_png(const fv_heatmap *map, FILE *stream) {
   return finish(status, stream);
 }
 
-/* Text stays text here too: Cairo embeds the font's subset with its mapping to Unicode. */
+/* Text stays text here too: Cairo embeds the font's subset and its mapping to Unicode. */
 fv_heatmap_status fv_heatmap_cairo_pdf(const fv_heatmap *map, FILE *stream) {
   fv_heatmap_page page;
   if (!lay_out(&page, map)) return FV_HEATMAP_NO_MEMORY;

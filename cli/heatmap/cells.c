@@ -1,10 +1,9 @@
 /* cells.c: the scale of a map and its cells, shared by pictures and terminal.
  *
- * Weights come from a computation that may be the very thing under suspicion, so nothing is assumed
- * of them: each value is sorted into a kind first, and only weights within the scale decide its
- * top. A reduced cell shows the maximum of its block, because attention is sparse: a mean would
- * wash out the few keys that matter. Called once per cell; 2048 x 2048 cells are the most a page
- * has. */
+ * The computation of the weights may be under suspicion, so nothing is assumed of them. Each value
+ * is first sorted into a kind, and only weights within the scale decide its top. A reduced cell
+ * shows the maximum of its block, because attention is sparse: a mean would wash out the few keys
+ * that matter. Called once per cell; a page has at most 2048 x 2048 cells. */
 #include "cli/heatmap/cells.h"
 
 #include <math.h>
@@ -15,7 +14,7 @@
 static const double slack = 1.0 + 0x1p-16;
 
 static const uint32_t kind_rgb[FV_HEATMAP_KINDS] = {
-    /* Cyan, blue and lime: hues the ramp does not have, apart also for the colour-blind. */
+    /* Cyan, blue and lime: hues that the ramp lacks, distinct also for the colour-blind. */
     [FV_HEATMAP_KIND_ABOVE] = 0x9AE600,
     [FV_HEATMAP_KIND_BELOW] = 0x2F6BFF,
     [FV_HEATMAP_KIND_NAN] = 0x00D5E8,
@@ -25,7 +24,7 @@ const char *fv_heatmap_cells_complaint(const fv_heatmap *map) {
   if (map == NULL || map->panels == NULL || map->panel_count == 0) return "the map has no panels";
   if (map->panel_count > FV_HEATMAP_MAX_PANELS) return "the map has more than 1024 panels";
   if (map->rows == 0 || map->cols == 0) return "the map has no cells";
-  /* Bounds every product and offset below, and every index printed as a label. */
+  /* Bounds every product and offset below, and every index that is printed as a label. */
   if (map->rows > INT32_MAX || map->cols > INT32_MAX)
     return "the map has more than 2^31 rows or columns";
   for (size_t i = 0; i < map->panel_count; i++) {
@@ -169,7 +168,7 @@ void fv_heatmap_cells_note(const fv_heatmap *map, const fv_heatmap_range *range,
   if (kind == FV_HEATMAP_KIND_WEIGHT || range->counts[kind] == 0) return;
   size_t rows, cols, count = range->counts[kind];
   fv_heatmap_cells_reduction(map, NULL, &rows, &cols);
-  const char *cells = rows * cols > 1 ? " cells" : ""; /* nobody counted the weights */
+  const char *cells = rows * cols > 1 ? " cells" : ""; /* the weights were not counted */
   if (kind == FV_HEATMAP_KIND_HIDDEN) snprintf(text, size, "hidden from the query");
   if (kind == FV_HEATMAP_KIND_NAN) snprintf(text, size, "%zu%s not a number", count, cells);
   if (kind == FV_HEATMAP_KIND_BELOW) snprintf(text, size, "%zu%s below 0", count, cells);

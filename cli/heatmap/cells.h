@@ -22,7 +22,7 @@ typedef enum fv_heatmap_kind {
 } fv_heatmap_kind;
 
 typedef struct fv_heatmap_range {
-  double top;                      /* of the scale all share; 1 where each panel has its own */
+  double top;                      /* of the shared scale; 1 where each panel has its own */
   size_t counts[FV_HEATMAP_KINDS]; /* cells of all panels, by kind */
 } fv_heatmap_range;
 
@@ -52,19 +52,20 @@ double fv_heatmap_cells_top(const fv_heatmap *map, const fv_heatmap_range *range
 /* Where a weight of 0..top lies along the scale, 0..1. */
 double fv_heatmap_cells_level(fv_heatmap_scale scale, double weight, double top);
 
-/* A panel's title; its largest weight in brackets where it has a scale of its own and both fit. */
+/* A panel's title. Its largest weight follows in brackets if the panel has its own scale and both
+ * fit. */
 void fv_heatmap_cells_title(const fv_heatmap *map, const fv_heatmap_range *range, size_t panel,
                             size_t max_columns, bool ascii, fv_heatmap_label *label);
 
-/* Weights that a block, or without blocks a cell as given, is the maximum of, along each side. */
+/* How many weights a block covers along each side. Without blocks: how many a given cell covers. */
 void fv_heatmap_cells_reduction(const fv_heatmap *map, const fv_heatmap_blocks *blocks,
                                 size_t *rows, size_t *cols);
 
-/* The fewest rows and columns per block so that at most max_rows by max_cols blocks are left. */
+/* The fewest rows and columns per block that leave at most max_rows by max_cols blocks. */
 fv_heatmap_blocks fv_heatmap_cells_blocks(const fv_heatmap *map, size_t max_rows, size_t max_cols);
 
-/* The block's largest weight on the scale to `top`; a kind that must be seen (NaN, then below, then
- * above) wins, and hidden is only what holds nothing else. */
+/* The block's largest weight on the scale to `top`. A kind that must be seen wins: NaN, then below,
+ * then above. A block is hidden only if all its cells are. */
 fv_heatmap_cell fv_heatmap_cells_at(const fv_heatmap *map, double top,
                                     const fv_heatmap_blocks *blocks, size_t panel, size_t row,
                                     size_t col);

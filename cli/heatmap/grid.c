@@ -1,8 +1,8 @@
 /* grid.c: see grid.h.
  *
  * 8 heads of 16384 x 16384 weights are 8.6 GB, and a page shows 512 x 512 cells of each. So rows
- * are folded into their cells as they are computed, and no more than the cells is kept: 64 MiB at
- * most, for 1024 panels of 128 x 128. */
+ * are folded into their cells as they are computed, and only the cells are kept: 64 MiB at most,
+ * for 1024 panels of 128 x 128. */
 #include "cli/heatmap/grid.h"
 
 #include <math.h>
@@ -30,8 +30,8 @@ bool fv_heatmap_grid_make(fv_heatmap_grid *grid, size_t panels, size_t rows, siz
   return true;
 }
 
-/* What must be seen wins, as in a drawing: a NaN, then the most negative weight, then the
- * largest. */
+/* What must be seen wins, as in a drawing: a NaN, then the most negative weight, then the largest.
+ */
 static float stronger(float a, float b) {
   if (isnan(a) || isnan(b)) return NAN;
   bool a_below = a < 0 && !isinf(a), b_below = b < 0 && !isinf(b);

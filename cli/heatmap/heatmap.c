@@ -1,8 +1,8 @@
-/* heatmap.c: writes a heat map to a file: which format, and all of it or nothing.
+/* heatmap.c: writes a heat map to a file: chooses the format, and writes all of it or nothing.
  *
- * The picture is finished in memory first (some MB at most), and only then is there a temporary
- * file (files/atomic_file.h). Drawing takes most of the time, and an interrupt during it finds
- * nothing on the disk to leave behind. */
+ * The picture is first finished in memory (some MB at most); only then is there a temporary file
+ * (files/atomic_file.h). Drawing takes most of the time, and an interrupt during it leaves nothing
+ * on the disk. */
 #include "cli/heatmap/heatmap.h"
 
 #include <stdarg.h>
@@ -34,7 +34,7 @@ static fv_heatmap_status fail(message to, fv_heatmap_status status, const char *
   return status;
 }
 
-/* NULL for a name that ends in no known extension. Case does not matter: "MAP.PNG" is a PNG. */
+/* NULL if the name ends in no known extension. Case does not matter: "MAP.PNG" is a PNG. */
 static paint_function *painter_for(const char *path) {
   static const struct {
     const char *extension;
@@ -57,7 +57,7 @@ static fv_heatmap_status paint(const fv_heatmap *map, paint_function *painter, c
   if (stream == NULL) return FV_HEATMAP_NO_MEMORY;
   fv_heatmap_status status = painter(map, stream);
   if (fclose(stream) != 0 && status == FV_HEATMAP_OK) status = FV_HEATMAP_NO_MEMORY;
-  /* Memory is all that writing to memory can run out of. */
+  /* Writing to memory can fail only for lack of memory. */
   if (status == FV_HEATMAP_NOT_WRITABLE) status = FV_HEATMAP_NO_MEMORY;
   if (status != FV_HEATMAP_OK) {
     free(*bytes);

@@ -1,12 +1,12 @@
 /* label.c: makes texts from files safe to show.
  *
- * A token is whatever a file says. Sent to a terminal as it is, an escape sequence could retitle
- * the window, move the cursor over earlier output or worse; in an SVG a control character makes the
- * file unreadable. So every code point passes through `shown`: controls become "^[" and the like,
- * as in cat -v (few fonts have their pictures), invisible characters that reorder or join their
- * neighbours become U+FFFD, and bytes that are not UTF-8 too. Widths follow UAX #11 in coarse
- * blocks and no locale; where terminals disagree (emoji with variation selectors) the selector is
- * dropped, so that there is nothing to disagree on. */
+ * A token is whatever a file says. In a terminal an escape sequence could retitle the window, move
+ * the cursor over earlier output, or worse. In an SVG a control character makes the file
+ * unreadable. So every code point passes through `shown`. Controls become "^[" and the like, as in
+ * cat -v: few fonts have pictures of them. Invisible characters that reorder or join their
+ * neighbours become U+FFFD, and so do bytes that are not UTF-8. Widths follow UAX #11 in coarse
+ * blocks and no locale. Terminals disagree on emoji with variation selectors, so the selector is
+ * dropped. */
 #include "cli/heatmap/label.h"
 
 #include <stdio.h>
@@ -20,7 +20,7 @@ enum {
 };
 /* Zero-width marks kept per character; stacks of hundreds would smear over other lines. */
 enum { MARKS_PER_GLYPH = 2 };
-/* A token of a megabyte of invisible marks must not cost a megabyte's time in each of its places.
+/* A token of a megabyte of invisible marks must not cost a megabyte's time at each of its places.
  */
 enum { SCANNED_MAX = 4 * FV_HEATMAP_LABEL_BYTES };
 
@@ -48,14 +48,14 @@ static const range wide[] = {
     {0x1FA70, 0x1FAFF}, {0x20000, 0x3FFFD},
 };
 
-/* Characters without a shape that change how their neighbours are ordered or joined. */
+/* Characters without a shape that change the order or joining of their neighbours. */
 static const range invisible[] = {
     {0x00AD, 0x00AD}, {0x034F, 0x034F}, {0x061C, 0x061C}, {0x115F, 0x1160},   {0x17B4, 0x17B5},
     {0x180B, 0x180F}, {0x200B, 0x200F}, {0x2028, 0x202E}, {0x2060, 0x206F},   {0x3164, 0x3164},
     {0xFEFF, 0xFEFF}, {0xFFA0, 0xFFA0}, {0xFFF0, 0xFFFC}, {0x1D173, 0x1D17A}, {0xE0000, 0xE0FFF},
 };
 
-/* Ranges are sorted; nearly all text lies before the first of each table. */
+/* Ranges are sorted; nearly all text lies before the first range of each table. */
 static bool within(uint32_t code_point, const range *ranges, size_t count) {
   if (code_point < ranges[0].first) return false;
   for (size_t i = 0; i < count; i++) {
@@ -68,8 +68,8 @@ static bool within(uint32_t code_point, const range *ranges, size_t count) {
 uint32_t fv_heatmap_label_decode(const char **text) {
   const unsigned char *bytes = (const unsigned char *)*text;
   if (bytes[0] == 0) return 0;
-  /* The smallest code point a sequence of that many continuation bytes may encode: shorter forms
-   * exist for the rest, and an overlong "\xC0\x9B" must not pass for an escape. */
+  /* The smallest code point that a sequence of that many continuation bytes may encode. Smaller
+   * ones have shorter forms, and an overlong "\xC0\x9B" must not pass for an escape. */
   static const uint32_t least[] = {0, 0x80, 0x800, 0x10000};
   size_t more = bytes[0] < 0x80   ? 0
                 : bytes[0] < 0xC0 ? 4
@@ -111,7 +111,7 @@ size_t fv_heatmap_label_columns(uint32_t code_point) {
   return WITHIN(code_point, wide) ? 2 : 1;
 }
 
-/* What stands for a code point that is no C0 control; 0: nothing does. */
+/* The replacement for a code point that is no C0 control; 0: nothing replaces it. */
 static uint32_t shown(uint32_t code_point, bool ascii) {
   bool selector = code_point >= 0xFE00 && code_point <= 0xFE0F;
   if (selector || (ascii && WITHIN(code_point, combining))) return 0;
@@ -130,7 +130,7 @@ static void append(fv_heatmap_label *label, size_t *used, uint32_t code_point) {
   label->columns += fv_heatmap_label_columns(code_point);
 }
 
-/* Appends one visible character or mark; false if the columns or the room end before it. */
+/* Appends one visible character or mark. False if the columns or the buffer end before it. */
 static bool append_shown(fv_heatmap_label *label, size_t *used, size_t *marks, uint32_t code_point,
                          size_t max_columns) {
   const size_t room = FV_HEATMAP_LABEL_BYTES - 8; /* one character and the ellipsis still fit */
@@ -143,7 +143,7 @@ static bool append_shown(fv_heatmap_label *label, size_t *used, size_t *marks, u
   return true;
 }
 
-/* Appends until the text, the columns or the room end; true if all of it was shown. */
+/* Appends until the text, the columns or the buffer end. True if all of it was shown. */
 static bool append_text(fv_heatmap_label *label, const char *text, size_t max_columns, bool ascii) {
   size_t used = 0, marks = 0;
   for (size_t scanned = 0; scanned < SCANNED_MAX; scanned++) {
@@ -214,7 +214,7 @@ size_t fv_heatmap_label_glyph(const fv_heatmap_label *label, size_t nth, char gl
 size_t fv_heatmap_label_step(double pitch, double need) {
   static const size_t digits[] = {1, 2, 5};
   size_t step = 1;
-  /* 1e9 entries are more than any map has: the loop ends even for a pitch of 0. */
+  /* No map has more than 1e9 entries: the loop ends even for a pitch of 0. */
   for (size_t power = 1; power <= 1000000000; power *= 10) {
     for (int i = 0; i < 3; i++) {
       step = digits[i] * power;

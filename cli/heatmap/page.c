@@ -8,9 +8,9 @@
  *           +-------+  +-------+
  *           [ scale ]
  *
- * Layout first decides the size of a cell, from how many there are; everything else follows from
- * it. Up to 64 tokens every one has its label; beyond, labels are thinned to every 2nd, 5th, 10th,
- * ... so that two never touch. Cells are at least one unit wide; what does not fit is reduced by
+ * Layout first decides the size of a cell from the number of cells; everything else follows from
+ * it. Up to 64 tokens, each has its label. Beyond, labels are thinned to every 2nd, 5th, 10th, ...
+ * so that two never touch. Cells are at least one unit wide; maps that do not fit are reduced by
  * maximum. */
 #include "cli/heatmap/page.h"
 
@@ -18,15 +18,16 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Lengths in page units and colours; taste, tried on maps of 1 to 4096 tokens. */
+/* Lengths in page units and colours. They are matters of taste, tried on maps of 1 to 4096 tokens.
+ */
 static const double margin = 36, title_size = 20, subtitle_size = 12.5, small_size = 11;
 static const double label_gap = 7, panel_gap = 26, tick_length = 3;
-/* The most ticks there are, seven, have 40 units each: wider than "2e-05". */
+/* A linear scale has at most seven ticks. Each has 40 units: wider than "2e-05". */
 static const double bar_width = 300, bar_height = 11;
 static const double line_height = 1.2; /* of the font size; DejaVu's ascent + descent is 1.16 */
 enum { INK = 0x1C1726, INK_LABEL = 0x3B3547, INK_FAINT = 0x7A7385, PAPER = 0xFFFFFF };
 enum { LABEL_COLUMNS = 20, TITLE_COLUMNS = 110 };
-/* Cells smaller than this are drawn without lines between them: the lines would be all one sees. */
+/* Smaller cells are drawn without lines between them: one would see nothing but the lines. */
 static const double least_cell_with_grid = 7;
 
 /* ---- texts ---- */
@@ -44,15 +45,15 @@ static void draw_small(const fv_heatmap_canvas *canvas, const char *text, double
 
 /* ---- layout ---- */
 
-/* The whole page stays below 10000 units, and one with a single panel fits a screen: a page that
- * its viewer has to shrink loses the cells that matter, as viewers shrink by averages. */
+/* The whole page stays below 10000 units, and a page with a single panel fits a screen. A viewer
+ * shrinks larger pages by averages, and so loses the cells that matter. */
 size_t fv_heatmap_most_cells(size_t panels) {
   if (panels == 1) return 1024;
   return panels <= 16 ? 512 : panels <= 64 ? 256 : 128;
 }
 
-/* The size of one of `count` cells: large when there are few, room for a label up to 64 (alone) or
- * 28 (in a grid of panels), and at least one whole unit. */
+/* The size of one of `count` cells, at least one whole unit. Few cells are large. Up to 64 cells
+ * (alone) or 28 (in a grid of panels), each has space for a label. */
 static double cell_size(size_t count, bool alone) {
   double number = (double)count;
   if (!alone)
@@ -77,8 +78,8 @@ static double panel_height(const fv_heatmap_page *page) {
   return page->cell_height * (double)page->blocks.rows;
 }
 
-/* Chooses the number of panels per line that comes nearest to a 4:3 page, with few places empty:
- * 12 square heads become 4 x 3, 12 strips (few queries, many keys) one or two columns. */
+/* Chooses the number of panels per line that comes nearest to a 4:3 page with few empty places. 12
+ * square heads become 4 x 3; 12 strips (few queries, many keys) become one or two columns. */
 static size_t panels_across(const fv_heatmap_page *page, size_t panels) {
   double width = panel_width(page) + panel_gap, height = panel_height(page) + 2 * panel_gap;
   double least_cost = INFINITY;
@@ -96,15 +97,16 @@ static size_t panels_across(const fv_heatmap_page *page, size_t panels) {
   return best;
 }
 
-/* A block's label is that of its first row or column. Where others are left out its index helps to
- * count, on the side of the cells: behind the word for rows, before it for columns. */
+/* A block's label is that of its first row or column. If others are left out, its index helps to
+ * count. The index stands on the side of the cells: behind the word for rows, before it for
+ * columns. */
 static void block_label(fv_heatmap_label *label, const char *const *labels, size_t index,
                         bool thinned, bool row) {
   const char *text = labels == NULL ? NULL : labels[index];
   fv_heatmap_label_clean(label, text, index, LABEL_COLUMNS, false);
   if (!thinned || text == NULL) return;
   fv_heatmap_label word = *label;
-  const int room = (int)sizeof label->text - 24; /* a word of LABEL_COLUMNS is shorter by far */
+  const int room = (int)sizeof label->text - 24; /* a word of LABEL_COLUMNS is far shorter */
   if (row) snprintf(label->text, sizeof label->text, "%.*s  %zu", room, word.text, index);
   if (!row) snprintf(label->text, sizeof label->text, "%zu  %.*s", index, room, word.text);
 }
@@ -143,10 +145,10 @@ static const char *axis_name(const char *name, const char *fallback) {
 static void axis_text(fv_heatmap_label *label, const fv_heatmap *map, bool rows) {
   const char *name = rows ? axis_name(map->row_axis, "query") : axis_name(map->col_axis, "key");
   fv_heatmap_label_clean(label, name, 0, LABEL_COLUMNS, false);
-  strcat(label->text, rows ? " \xE2\x86\x93" : " \xE2\x86\x92"); /* cleaned to far below the room */
+  strcat(label->text, rows ? " \xE2\x86\x93" : " \xE2\x86\x92"); /* the text is far shorter */
 }
 
-/* The title falls back to the only panel's. */
+/* The title falls back to the title of the only panel. */
 static void set_texts(fv_heatmap_page *page, const fv_heatmap *map) {
   fv_heatmap_label label;
   const char *title = map->title;
@@ -158,7 +160,7 @@ static void set_texts(fv_heatmap_page *page, const fv_heatmap *map) {
   snprintf(page->subtitle, sizeof page->subtitle, "%s", label.text);
 }
 
-/* From the top down; returns how far labels at 45 degrees lean out to the right. */
+/* From the top down. Returns how far labels at 45 degrees lean out to the right. */
 static double place_panels(fv_heatmap_page *page, const fv_heatmap *map,
                            const fv_heatmap_canvas *canvas) {
   double rows = longest_label(page, map, true, canvas);
@@ -192,8 +194,8 @@ static const char *scale_caption(const fv_heatmap *map) {
               : "share of the head's largest weight (in brackets)";
 }
 
-/* One line under the scale: what is no weight, a swatch each, and the reduction, as a reader who
- * counts cells must not be misled. Without a ramp it is only measured. Returns where it ends. */
+/* One line under the scale: a swatch for each kind that is no weight, and the reduction, so that
+ * nobody who counts cells is misled. Without a ramp it is only measured. Returns where it ends. */
 static double put_notes(const fv_heatmap_page *page, const fv_heatmap *map,
                         const fv_heatmap_canvas *canvas, const fv_heatmap_ramp *ramp) {
   const double between = 3 * label_gap;
@@ -269,7 +271,7 @@ static void draw_head(const fv_heatmap_page *page, const fv_heatmap *map,
   }
   draw_text(canvas, page->subtitle, margin, y + subtitle_size * 0.6, subtitle_size,
             FV_HEATMAP_ANCHOR_START, INK_FAINT);
-  /* Out of the way of the first labels, half of which stand over the corner when cells are tiny. */
+  /* Away from the first labels: half of each stands over the corner when cells are tiny. */
   double x = page->map_x - 2 * label_gap - tick_length;
   for (int axis = 0; axis < 2; axis++) {
     fv_heatmap_label label;
@@ -280,7 +282,7 @@ static void draw_head(const fv_heatmap_page *page, const fv_heatmap *map,
   }
 }
 
-/* Row labels stand left of the first panel of each line, column labels over the first line: all
+/* Row labels stand left of the first panel of each line, column labels over the first line. All
  * panels have the same tokens. */
 static void draw_row_labels(const fv_heatmap_page *page, const fv_heatmap *map,
                             const fv_heatmap_canvas *canvas, double top) {
@@ -317,7 +319,7 @@ static void draw_col_labels(const fv_heatmap_page *page, const fv_heatmap *map,
   }
 }
 
-/* What color_at needs to know of a panel. */
+/* What color_at needs to know about a panel. */
 typedef struct cell_source {
   const fv_heatmap_page *page;
   const fv_heatmap *map;
@@ -395,16 +397,16 @@ static void draw_tick(const fv_heatmap_page *page, const fv_heatmap_canvas *canv
             FV_HEATMAP_ANCHOR_MIDDLE, INK_LABEL);
 }
 
-/* The values of the scale's ticks below its top, at most TICKS_MAX. A root scale shows small
- * weights apart, so its ticks are 1, 2, 5 of each power of ten, from where its first hundredth
- * lies. */
+/* The values of the scale's ticks below its top, at most TICKS_MAX. A root scale spreads small
+ * weights, so its ticks are 1, 2, 5 of each power of ten, from the first hundredth of the bar on.
+ */
 enum { TICKS_MAX = 16 };
 static size_t tick_values(const fv_heatmap *map, double top, double values[TICKS_MAX]) {
   static const double digits[] = {1, 2, 5};
   size_t count = 0;
   values[count++] = 0;
   if (map->scale != FV_HEATMAP_SCALE_ROOT) {
-    double interval = tick_interval(top); /* the top is at most 7.5 of them */
+    double interval = tick_interval(top); /* the top is at most 7.5 intervals */
     for (int i = 1; i < 8; i++) values[count++] = interval * i;
     return count;
   }
@@ -417,7 +419,7 @@ static size_t tick_values(const fv_heatmap *map, double top, double values[TICKS
   return count;
 }
 
-/* What comes too near to the number before it, or to the top's own, is left out. */
+/* A number too near to the one before it, or to the top's, is left out. */
 static void draw_scale(const fv_heatmap_page *page, const fv_heatmap *map,
                        const fv_heatmap_canvas *canvas, const fv_heatmap_ramp *ramp) {
   fv_heatmap_image image = {1, FV_HEATMAP_RAMP_LEVELS, ramp_color, ramp};

@@ -1,4 +1,4 @@
-/* page.h: where everything on a page goes, and the few verbs a page is drawn with. */
+/* page.h: the places of everything on a page, and the few verbs that draw a page. */
 #ifndef FOVEA_CLI_HEATMAP_PAGE_H
 #define FOVEA_CLI_HEATMAP_PAGE_H
 
@@ -26,7 +26,7 @@ typedef struct fv_heatmap_text {
   uint32_t rgb;
 } fv_heatmap_text;
 
-/* Flat cells. Whoever paints asks for their colours and so decides where pixels live: nothing here
+/* Flat cells. The painter asks for their colours and so decides where pixels live: nothing here
  * allocates memory. */
 typedef struct fv_heatmap_image {
   size_t rows, cols;
@@ -38,8 +38,8 @@ typedef struct fv_heatmap_box {
   double x, y, width, height;
 } fv_heatmap_box;
 
-/* What PNG and PDF (through Cairo) and SVG (written by hand) can all do. Errors stick to `state`
- * and are asked for once, at the end. */
+/* The verbs that PNG and PDF (through Cairo) and SVG (written by hand) all have. Errors stick to
+ * `state`; the painter asks for them once, at the end. */
 typedef struct fv_heatmap_canvas {
   void *state;
   double (*measure)(void *state, const char *text, double size, bool bold);
@@ -50,12 +50,12 @@ typedef struct fv_heatmap_canvas {
 } fv_heatmap_canvas;
 
 /* Page units are CSS pixels in SVG, points in PDF, and one or two pixels in PNG. Cell edges lie on
- * whole units, so that a cell is never smeared over two pixels. */
+ * whole units, so that no cell is smeared over two pixels. */
 typedef struct fv_heatmap_page {
   double width, height;
   fv_heatmap_range range;
   fv_heatmap_blocks blocks;
-  size_t rows_per_block, cols_per_block; /* in weights, not in cells that were reduced before */
+  size_t rows_per_block, cols_per_block; /* in weights, not in cells that were already reduced */
   double cell_width, cell_height;
   size_t panels_across, panels_down;
   double map_x, map_y;       /* the first panel's first cell */

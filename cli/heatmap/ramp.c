@@ -1,9 +1,9 @@
-/* ramp.c: a sequential colour map that is even to the eye.
+/* ramp.c: a sequential colour map whose steps look equal.
  *
  * One Bezier curve through Oklab, from paper over apricot, rose and plum to ink. Oklab's distances
  * are close to perceived ones, so the curve is walked at constant speed: its length is summed over
- * small steps and 256 points are taken at equal distances. Equal differences of weight are then
- * equal differences of colour. Lightness falls all the way, so the map survives grey printing and
+ * small steps, and 256 points are taken at equal distances. Equal differences of weight are then
+ * equal differences of colour. Lightness falls all the way: the map survives grey printing and
  * colour blindness, and dark marks stand on a light page.
  *
  * Source of the matrices: B. Ottosson, "A perceptual color space for image processing", 2020. */
@@ -11,15 +11,15 @@
 
 #include <math.h>
 
-/* Four steps between two entries: a chord this short differs from the curve by far less than the
- * rounding of a byte. Counted once per picture, some 0.2 ms. */
+/* Four steps between two entries. Such a short chord differs from the curve by far less than the
+ * rounding of a byte. Computed once per picture, in some 0.2 ms. */
 enum { CURVE_STEPS = 4 * FV_HEATMAP_RAMP_LEVELS, CONTROL_POINTS = 6 };
 
 typedef struct lab {
   double l, a, b;
 } lab;
 
-/* Chosen by eye within the sRGB gamut; a test holds that no entry leaves it. */
+/* Chosen by eye within the sRGB gamut; a test checks that no entry leaves it. */
 static const lab control[CONTROL_POINTS] = {
     {0.975, 0.000, 0.012},  {0.880, 0.020, 0.090},  {0.720, 0.170, 0.120},
     {0.500, 0.230, -0.010}, {0.340, 0.090, -0.170}, {0.200, 0.015, -0.070},
@@ -93,6 +93,6 @@ void fv_heatmap_ramp_fill(fv_heatmap_ramp *ramp) {
     at = next;
   }
   ramp->hidden = hidden_on_paper;
-  /* The last entry is the curve's end, whatever the sum's rounding says. */
+  /* The last entry is the curve's end, whatever the rounding of the sum. */
   while (entry <= last) ramp->rgb[entry++] = encode(at);
 }

@@ -13,7 +13,7 @@ extern "C" {
 /* Entry 0 is the lightest colour and stands for no weight; each entry is 0x00RRGGBB in sRGB. */
 typedef struct fv_heatmap_ramp {
   uint32_t rgb[FV_HEATMAP_RAMP_LEVELS];
-  uint32_t hidden; /* of a cell that holds no weight: grey, and so unlike any of rgb */
+  uint32_t hidden; /* of a cell without a weight: grey, unlike every entry of rgb */
 } fv_heatmap_ramp;
 
 void fv_heatmap_ramp_fill(fv_heatmap_ramp *ramp);

@@ -1,8 +1,9 @@
 /* svg.c: writes the page as SVG by hand, because Cairo turns text into outlines there.
  *
- * Real <text> can be searched, selected and read aloud, falls back to the viewer's fonts for
- * scripts ours lacks, and is a fifth of the size. A panel's cells are one PNG in a data URI, scaled
- * without smoothing. Texts were cleaned before; here only XML's own characters are escaped. */
+ * Real <text> can be searched, selected and read aloud. It falls back to the viewer's fonts for
+ * scripts that ours lacks, and is a fifth of the size. A panel's cells are one PNG in a data URI,
+ * scaled without smoothing. Texts were cleaned before; only XML's own characters are escaped here.
+ */
 #include <math.h>
 #include <stdlib.h>
 
@@ -14,14 +15,14 @@ typedef struct svg {
   bool failed; /* an image could not be encoded */
 } svg;
 
-/* Base64 takes three bytes at a time; what is left waits here for the next call. */
+/* Base64 takes three bytes at a time; the rest waits here for the next call. */
 typedef struct base64 {
   FILE *stream;
   unsigned char waiting[3];
   size_t count;
 } base64;
 
-/* Writes what waits as four digits, with '=' for each byte that is missing. */
+/* Writes the waiting bytes as four digits, with '=' for each missing byte. */
 static void put_quad(base64 *encoder) {
   static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   unsigned char *bytes = encoder->waiting;
@@ -64,14 +65,14 @@ static void put_escaped(FILE *stream, const char *text) {
   }
 }
 
-/* Text is measured with Cairo's font, though the viewer may use another: the stack in put_head
- * names fonts that are as wide or narrower, so that labels thinned for ours do not touch there. */
+/* Text is measured with Cairo's font, although the viewer may use another. The fonts that put_head
+ * names are as wide or narrower, so labels thinned for ours do not touch there. */
 static double measure(void *state, const char *text, double size, bool bold) {
   svg *out = state;
   return out->ruler.measure(out->ruler.state, text, size, bold);
 }
 
-/* Hundredths of a unit, and a point whatever the locale: printf's "%g" writes a comma in some. */
+/* Hundredths of a unit, and a point in every locale: printf's "%g" writes a comma in some. */
 static void put_number(FILE *stream, const char *before, double value) {
   long long hundredths = llround(value * 100), size = llabs(hundredths);
   fprintf(stream, "%s%s%lld", before, hundredths < 0 ? "-" : "", size / 100);
@@ -128,7 +129,8 @@ static void image(void *state, fv_heatmap_box box, const fv_heatmap_image *cells
   base64 encoder = {out->stream, {0}, 0};
   fputs("<image", out->stream);
   put_box(out->stream, box);
-  /* Two spellings: SVG 1.1's, which old viewers know, and the CSS one that wins where both are. */
+  /* Two spellings: SVG 1.1's, which old viewers know, and the CSS one, which wins where both are
+   * known. */
   fputs(
       " preserveAspectRatio=\"none\" "
       "style=\"image-rendering:optimizeSpeed;image-rendering:pixelated\" "

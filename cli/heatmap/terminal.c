@@ -7,9 +7,8 @@
  *   0 " .:-=+*#%@" 0.93
  *
  * A terminal's character is about twice as high as wide, so two characters, or one half block, make
- * a square cell. What is still too large is reduced by maximum. The colours run from dark to light,
- * the other way round than on paper: most terminals are dark, and no weight should look like
- * nothing. */
+ * a square cell. A map that is still too large is reduced by maximum. The colours run from dark to
+ * light, the reverse of paper: most terminals are dark, and no weight should look like nothing. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +19,7 @@
 #include "cli/heatmap/ramp.h"
 
 enum { WIDTH_MIN = 32, DEFAULT_WIDTH = 80, DEFAULT_HEIGHT = 64, LABEL_COLUMNS = 16, PANEL_GAP = 2 };
-/* More rows than this are not worth their own line each once columns are reduced anyway. */
+/* When columns are reduced anyway, more rows than this do not deserve a line each. */
 enum { COMFORTABLE_ROWS = 40 };
 
 typedef struct drawing {
@@ -72,7 +71,7 @@ static bool has_half_blocks(const drawing *draw) {
 
 /* ---- layout ---- */
 
-/* Stops at the limit, so that 100000 tokens are not all measured when the first few are long. */
+/* Stops at the limit: 100000 tokens are not all measured when the first few are long. */
 static size_t longest_label(const drawing *draw, const char *const *labels, size_t count,
                             size_t step, size_t max_columns) {
   size_t longest = 0;
@@ -91,7 +90,7 @@ static void lay_out_rows(drawing *draw, size_t max_cols) {
   size_t max_rows = lines * draw->rows_per_line;
   size_t rows = draw->map->rows;
   draw->blocks = fv_heatmap_cells_blocks(draw->map, max_rows, max_cols);
-  /* Keep the cells square where columns were reduced, unless there are few rows to begin with. */
+  /* Keep the cells square where columns were reduced, unless there were few rows to begin with. */
   size_t per_block = draw->blocks.cols_per_block;
   if (per_block <= draw->blocks.rows_per_block || rows <= COMFORTABLE_ROWS) return;
   size_t square = (rows + per_block - 1) / per_block;
@@ -104,7 +103,7 @@ static void lay_out(drawing *draw) {
   if (width < WIDTH_MIN) width = WIDTH_MIN;
   draw->width = width;
   size_t most = width / 4 < LABEL_COLUMNS ? width / 4 : LABEL_COLUMNS;
-  size_t rows, cols; /* of weights in a cell as given */
+  size_t rows, cols; /* of weights in a given cell */
   fv_heatmap_cells_reduction(map, NULL, &rows, &cols);
   draw->label_columns = longest_label(draw, map->row_labels, map->rows, rows, most);
   if (draw->label_columns == 0) draw->label_columns = 1; /* all labels are empty */
@@ -117,7 +116,8 @@ static void lay_out(drawing *draw) {
   size_t panel = draw->blocks.cols * draw->characters + PANEL_GAP;
   draw->panels_per_band = (room + PANEL_GAP) / panel;
   if (draw->panels_per_band == 0) draw->panels_per_band = 1;
-  /* Two characters leave a gap beside a narrow label; alone, a label needs one column of air. */
+  /* Two characters leave a gap beside a narrow label; a single character needs one column of air.
+   */
   draw->col_step = draw->characters == 2 ? 1 : fv_heatmap_label_step(1, 3);
 }
 
@@ -150,7 +150,8 @@ static size_t glyph_count(const fv_heatmap_label *label) {
   return count;
 }
 
-/* One line of the column labels of one panel: the characters that end `below` lines above it. */
+/* One line of the column labels of one panel: the characters that end `below` lines above the
+ * cells. */
 static void put_col_label_line(const drawing *draw, size_t below) {
   size_t used = 0;
   for (size_t col = 0; col < draw->blocks.cols; col += draw->col_step) {
@@ -168,12 +169,12 @@ static void put_col_label_line(const drawing *draw, size_t below) {
   if (used < width) put_spaces(draw->stream, width - used);
 }
 
-/* Without colour, blank cells would leave the extent of the map to be guessed. */
+/* Without colour, blank cells would hide the extent of the map. */
 static char edge(const drawing *draw) {
   return draw->options.color ? ' ' : '|';
 }
 
-/* With half blocks, the label is the upper row's; the lower one has no line of its own. */
+/* With half blocks the label is the upper row's; the lower row has no line of its own. */
 static void put_row_label(const drawing *draw, size_t row) {
   fv_heatmap_label label;
   clean_block_label(draw, &label, true, row, draw->label_columns);
@@ -277,16 +278,16 @@ static void put_text_line(const drawing *draw, size_t indent, const char *text) 
   fprintf(draw->stream, "%s\n", label.text);
 }
 
-/* A text of any number of lines, broken at spaces: what it ends with must not be lost. */
+/* A text of any number of lines, broken at spaces: its end must not be lost. */
 static void put_text(const drawing *draw, const char *text) {
-  enum { MOST = 160 }; /* bytes and so columns of a line; more is cut */
+  enum { MOST = 160 }; /* bytes, and so columns, of a line; the rest is cut */
   while (text != NULL && *text != 0) {
     char line[MOST + 1];
     size_t most = draw->width < MOST ? draw->width : MOST, length = strlen(text);
     if (length > most) {
       length = most;
       while (length > 0 && text[length] != ' ') length--;
-      if (length == 0) length = strcspn(text, " "); /* one word, which is too long */
+      if (length == 0) length = strcspn(text, " "); /* a single word that is too long */
     }
     snprintf(line, sizeof line, "%.*s", (int)length, text);
     put_text_line(draw, 0, line);
@@ -295,7 +296,7 @@ static void put_text(const drawing *draw, const char *text) {
   }
 }
 
-/* A line under the scale for keys that are not seen and for values that are no weights. */
+/* A line under the scale for keys that are not seen, and for values that are no weights. */
 static void put_note(const drawing *draw, fv_heatmap_kind kind, size_t indent) {
   color_pen pen = {draw->stream, 0, 0, false};
   char note[64];
@@ -312,7 +313,8 @@ static void put_note(const drawing *draw, fv_heatmap_kind kind, size_t indent) {
   fprintf(draw->stream, " %s\n", note);
 }
 
-/* Ten steps, for the ASCII ramp has ten characters; marks that do occur get a line each. */
+/* Ten steps, because the ASCII ramp has ten characters. Each kind of mark that occurs gets a line.
+ */
 static void put_legend(const drawing *draw) {
   color_pen pen = {draw->stream, 0, 0, false};
   enum { STEPS = 10 };
@@ -348,7 +350,7 @@ static void put_reduction(const drawing *draw) {
 /* Lighter than the ink of a weight of 0, and without its hue. */
 static const uint32_t hidden_on_screen = 0x5A5C64;
 
-/* On a dark screen light stands for much. */
+/* On a dark screen light colours stand for large weights. */
 static void fill_ramp(fv_heatmap_ramp *ramp) {
   fv_heatmap_ramp paper;
   fv_heatmap_ramp_fill(&paper);

@@ -1,16 +1,16 @@
 /* weight_bands.c - see weight_bands.h.
  *
- * fovea_attention_weights is a tool for few rows: double precision, each logit three times. On the
- * reference it serves here. On the CPU the picture is of what the CPU computes, and takes a
- * fourteenth of the processor time (8 heads of 4096 x 4096): attention whose values are unit
- * vectors gives the weights themselves. Keys are cut into blocks, as long as a vector, each a call
- * of its own:
+ * fovea_attention_weights is a tool for few rows: it works in double precision and computes each
+ * logit three times. It serves here on the reference. On the CPU the picture shows what the CPU
+ * computes: attention whose values are unit vectors gives the weights themselves. That takes a
+ * fourteenth of the processor time (8 heads of 4096 x 4096). Keys are cut into blocks as long as a
+ * vector, each a call of its own:
  *
  *   out[i][j] = w[j] within the block,   lse[i] of the block
  *   weight of key j = out[i][j] * exp(lse[i]) / (the sum of exp(lse[i]) over all blocks)
  *
- * The result is a view into the band, so nothing is copied. Bands bound the memory whatever the
- * length: 1024 rows, or 64 MiB. */
+ * The result is a view into the band, so nothing is copied. Bands bound the memory for any length:
+ * 1024 rows, or 64 MiB. */
 #define _GNU_SOURCE /* aligned_alloc beside POSIX */
 #include "cli/heatmap/weight_bands.h"
 
@@ -22,7 +22,7 @@
 #include "csrc/host/row_mask.h"
 
 enum {
-  BLOCK_KEYS = 64, /* as many multiplications for a weight as for its logit at dim 64 */
+  BLOCK_KEYS = 64, /* at dim 64 a weight takes as many multiplications as its logit */
   BAND_ROWS = 1024,
   BAND_BYTES = 64 * 1024 * 1024
 };
@@ -131,7 +131,7 @@ static fovea_tensor slice(const fovea_tensor *t, int64_t batch, int64_t first, i
   return part;
 }
 
-/* Positions are given for both sides, so that a part of the keys keeps its place. */
+/* Positions are given for both sides, so that a range of keys keeps its place. */
 static fovea_status attend_block(fv_weight_bands *b, int64_t head, int64_t begin, int64_t count,
                                  int64_t block) {
   const fovea_attention_args *whole = &b->input->args;
@@ -157,8 +157,8 @@ static fovea_status attend_block(fv_weight_bands *b, int64_t head, int64_t begin
   return fovea_attention(b->handle, &args, NULL);
 }
 
-/* shares[block] = exp(lse) / sum of exp(lse). A block that the row sees nothing of has the lse -inf
- * and its part, 0. A NaN spreads to all, as in a sum over all keys. */
+/* shares[block] = exp(lse) / sum of exp(lse). A block without a key that the row sees has the lse
+ * -inf and the share 0. A NaN spreads to all, as in a sum over all keys. */
 static void find_shares(const fv_weight_bands *b, int64_t row, double *shares) {
   int64_t blocks = block_count(b);
   double largest = -INFINITY, sum = 0;
@@ -193,7 +193,7 @@ static fovea_status attend(fv_weight_bands *b, int64_t head, int64_t begin, int6
 
 /* ---- The band ---- */
 
-/* A weight that is -inf is none, and must not pass for a hidden key. */
+/* A computed weight of -inf is no weight, and must not pass for a hidden key. */
 static void hide_unseen(fv_weight_bands *b, int64_t head, int64_t begin, int64_t count) {
   for (int64_t row = 0; row < count; ++row) {
     fv_row_mask mask = fv_row_mask_for(&b->problem, &b->sequence, begin + row, head);

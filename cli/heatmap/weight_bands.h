@@ -10,16 +10,16 @@ typedef struct fv_weight_bands {
   fovea_handle *handle;
   const fv_input *input;
   int64_t batch, rows, keys;
-  int64_t band_rows; /* the most rows of a band */
-  float *weights;    /* [band_rows][pitch], the band at hand */
+  int64_t band_rows; /* rows of the largest band */
+  float *weights;    /* [band_rows][pitch], the current band */
   int64_t pitch;
 
-  /* The rest is this file's own. */
+  /* The other fields are private to weight_bands.c. */
   bool by_attention;
   fv_problem problem;
   fv_sequence sequence;
   uint8_t *live, *visible; /* [keys]; live is all ones */
-  int32_t *numbers;        /* [band_rows]: of the band's rows */
+  int32_t *numbers;        /* [band_rows]: numbers of the band's rows */
   float *units;            /* unit vectors, the values */
   float *lse;              /* [blocks][band_rows] */
   double *shares;          /* [blocks] */
@@ -27,8 +27,8 @@ typedef struct fv_weight_bands {
   size_t workspace_bytes;
 } fv_weight_bands;
 
-/* Of the first `rows` rows and `keys` keys of a batch row, both at least 1. Returns an exit code;
- * on failure the reason was printed. Close it in any case. */
+/* Prepares for the first `rows` rows and `keys` keys of a batch row, both at least 1. Returns an
+ * exit code; on failure the reason was printed. Close it in any case. */
 int fv_weight_bands_open(fv_weight_bands *bands, fovea_handle *handle, const fv_input *input,
                          int64_t batch, int64_t rows, int64_t keys);
 

@@ -6,7 +6,7 @@
 #include "cli/flag_value.h"
 #include "csrc/dtype.h"
 
-/* ---- Values that only the input has; `place` is all of its options ---- */
+/* ---- Flags whose values only the input has; `place` is all of its options ---- */
 
 static bool store_layout(const fv_flag *flag, const char *text, void *place) {
   (void)flag;
@@ -59,7 +59,7 @@ static bool store_device(const fv_flag *flag, const char *text, void *place) {
   return fv_parse_device(text, &o->device, &o->ordinal);
 }
 
-/* More threads than flag->high no machine has a use for here. */
+/* No machine has a use for more threads than flag->high here. */
 static bool store_threads(const fv_flag *flag, const char *text, void *place) {
   int64_t count;
   if (!fv_parse_count(text, flag->low, flag->high, &count)) return false;

@@ -1,4 +1,4 @@
-/* arguments.h - what run, map and explain have in common on the command line. Their options begin
+/* arguments.h - the part of the command line that run, map and explain share. Their options begin
  * with an fv_input_options. */
 #ifndef FV_INPUT_ARGUMENTS_H
 #define FV_INPUT_ARGUMENTS_H
@@ -8,7 +8,8 @@
 
 extern const fv_flag fv_input_flags[];
 
-/* As fv_flags has them: FILE; and that there is one, or all of --q, --k and --v. */
+/* Members of fv_flags. The first takes FILE; the second checks that there is a FILE, or all of --q,
+ * --k and --v. */
 void fv_input_take_word(void *options, char *word, struct argp_state *state);
 void fv_input_check(const void *options, struct argp_state *state);
 

@@ -1,7 +1,7 @@
 /* attention_input.c - see attention_input.h.
  *
- * Everything in a file is somebody else's word: ranks, shapes, metadata are checked here with
- * messages that name file and tensor; the library's own checks come after. */
+ * Nothing in a file is trusted. Ranks, shapes and metadata are checked here, with messages that
+ * name file and tensor; the library's own checks come after. */
 #define _GNU_SOURCE /* aligned_alloc beside POSIX */
 #include "cli/input/attention_input.h"
 
@@ -127,7 +127,7 @@ static const fovea_tensor *view_at(const fv_input *input, int which) {
   return views[which];
 }
 
-/* Whether k, v and q would fit each other were heads and sequence the other way round. */
+/* Whether k, v and q would fit each other if heads and sequence were swapped. */
 static bool fits_other_layout(const fv_input *input) {
   const int64_t *q = input->args.q.shape, *k = input->args.k.shape, *v = input->args.v.shape;
   bool heads_fit = k[1] ? q[1] % k[1] == 0 : q[1] == 0;
@@ -146,8 +146,8 @@ static const char *layout_hint(const fv_input *input) {
                             : "if they are [batch, heads, seq, dim], try --layout bhsd";
 }
 
-/* The library names extents by its own order of dimensions, which need not be the file's: what
- * files get wrong is told here, in words. */
+/* The library names extents by its own order of dimensions, which may differ from the file's. So
+ * mistakes in files are reported here, in words. */
 static int check_equal_extents(const fv_input *input) {
   static const struct {
     int tensor, other, axis;
@@ -169,7 +169,7 @@ static int check_equal_extents(const fv_input *input) {
   return FV_EXIT_OK;
 }
 
-/* What to do about a dim that zeros can fill up. They change the default of the scale. */
+/* The remedy for a dim that zeros can fill up. Zeros change the default of the scale. */
 static void write_dim_remedy(const fv_input *input, int which, long long dim, char *text,
                              size_t capacity) {
   int written = snprintf(text, capacity, "; pad %s with zeros", which == V ? "v" : "q and k");
@@ -202,7 +202,7 @@ static int check_extents(const fv_input *input) {
                      path_of(input, Q), heads_q, heads_kv, layout_hint(input));
 }
 
-/* What is left to break is the library's to say; it is the file that is wrong. */
+/* The library reports what else is wrong; the file is at fault. */
 static int check_problem(const fv_input *input) {
   fv_problem problem;
   fovea_status status = fv_check_attention_shape(&input->args, &problem);
@@ -211,8 +211,8 @@ static int check_problem(const fv_input *input) {
 
 /* ---- Conversion ---- */
 
-/* Where only shapes are wanted: an address that is not NULL, aligned like a tensor's, never
- * read. */
+/* Where only shapes are wanted: an address that is not NULL, aligned like a tensor's, never read.
+ */
 static void *no_data(void) {
   static _Alignas(256) unsigned char nowhere[256];
   return nowhere;
@@ -223,10 +223,10 @@ static void *allocate(int64_t elements, int64_t element_bytes) {
   return aligned_alloc(256, bytes ? bytes : 256);
 }
 
-/* Rounds a tensor to the dtype of the computation, unless it has it already. */
+/* Rounds a tensor to the dtype of the computation, unless it already has that dtype. */
 static int convert(fv_input *input, int which, const fv_file_tensor *tensor, fovea_tensor *view) {
   uint32_t from = library_dtype(tensor->dtype);
-  void *data = (void *)(uintptr_t)tensor->data; /* only read: the view of an input */
+  void *data = (void *)(uintptr_t)tensor->data; /* never written: the view of an input */
   if (input->shapes_only) {
     data = no_data();
   } else if (from != input->dtype) {

@@ -8,17 +8,17 @@
 #include <fovea.h>
 #include "cli/files/tensor_file.h"
 
-/* As given on the command line; `has_` says whether it was. */
+/* As given on the command line; each `has_` field says whether it was. */
 typedef struct fv_input_options {
   const char *file; /* FILE.safetensors, or q, k and v */
-  bool shapes_only; /* nothing is read but headers; addresses stand for tensors */
+  bool shapes_only; /* only headers are read; addresses stand for tensors */
 #define FLAG(fields, ...) fields
 #include "cli/input/arguments.def"
 #undef FLAG
 } fv_input_options;
 
 typedef struct fv_input {
-  const char *label;    /* for messages: the file's path, or that of q */
+  const char *label;    /* for messages: the file's path, or the path of q */
   const char *paths[3]; /* of the files */
   fv_tensor_file *files[3];
   int file_count;
@@ -28,7 +28,7 @@ typedef struct fv_input {
   uint32_t dtype;      /* of the computation */
   void *buffers[5];    /* rounded q, k, v; out; lse */
   unsigned char *mask;
-  fovea_attention_args args;               /* complete but for the workspace */
+  fovea_attention_args args;               /* complete except for the workspace */
   fovea_tensor expected_out, expected_lse; /* dtype NONE: the file has none */
   const char *tokens;                      /* metadata, JSON; NULL: none */
   const char *causal_name; /* "top-left", "bottom-right" or NULL: as metadata spells it */

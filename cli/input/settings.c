@@ -15,7 +15,7 @@ static int contradicts(const fv_input *input, const char *what, const char *valu
                      what, input->label, what, value);
 }
 
-/* The value is shown escaped: it may hold anything, also what would act on a terminal. */
+/* The value is shown escaped: it may hold anything, including bytes that act on a terminal. */
 static int bad_metadata(const fv_input *input, const char *key, const char *remedy) {
   char shown[80];
   const char *value = metadata(input, key);
@@ -39,7 +39,7 @@ static int read_layout(fv_input *input, const fv_input_options *options) {
 
 static int read_scale(fv_input *input, const fv_input_options *options) {
   const char *stored = metadata(input, "scale");
-  float *scale = &input->args.logits.scale; /* 0, the default, is not to be had by writing it */
+  float *scale = &input->args.logits.scale; /* 0 is the default; writing it is refused */
   if (stored && (!fv_parse_number(stored, scale) || *scale <= 0)) {
     return bad_metadata(input, "scale", "a finite number above 0, or leave it out");
   }
@@ -53,7 +53,7 @@ static int read_scale(fv_input *input, const fv_input_options *options) {
 static int read_softcap(fv_input *input, const fv_input_options *options) {
   const char *stored = metadata(input, "softcap");
   float *softcap =
-      &input->args.logits.softcap; /* 0 is none, also in the many configurations that say so */
+      &input->args.logits.softcap; /* 0 means none; many configurations write it explicitly */
   if (stored && (!fv_parse_number(stored, softcap) || *softcap < 0)) {
     return bad_metadata(input, "softcap", "a finite number, 0 or more");
   }

@@ -8,7 +8,7 @@
 
 #include "cli/error.h"
 
-/* In place, as a space is shorter than its mark. */
+/* In place: a space is shorter than its mark. */
 static void show_spaces(char *token) {
   static const char mark[] = "\xE2\x96\x81";
   const size_t bytes = sizeof mark - 1;

@@ -37,8 +37,8 @@ static format format_of(uint32_t dtype) {
   }
 }
 
-/* Probabilities in f16 have 15 binades of room above 1. Kernels put the largest of a row into the
- * upper 4 of them, at 2^11 or above, so that underflow begins so much further below it. */
+/* Probabilities in f16 have 15 binades above 1. Kernels put a row's largest into the upper 4 of
+ * them, at 2^11 or above, so underflow begins 11 binades further below it. */
 static format weights_format(uint32_t dtype) {
   format f = format_of(dtype);
   if (dtype == FOVEA_F16) f.underflow *= 0x1p-11;
@@ -131,7 +131,7 @@ static void note(judge *j, fv_criterion criterion, const element *e, double boun
   note_error(j, criterion, e, fabs(e->got - e->expected), bound);
 }
 
-/* The square root of a sum of squared errors, of out from `index` on. */
+/* The square root of a sum of squared errors of out, from `index` on. */
 static void note_norm(judge *j, fv_criterion criterion, const int64_t index[4], double error,
                       double bound) {
   element e = {.got = error};
@@ -139,9 +139,10 @@ static void note_norm(judge *j, fv_criterion criterion, const int64_t index[4], 
   note_error(j, criterion, &e, error, bound);
 }
 
-/* Infinities and NaN must be where the reference has them. Values beyond the type's largest become
- * infinities from half a unit beyond it, give or take the error that C1 allows, or the largest
- * (e4m3): then the expected value does too. Returns whether there are numbers left to compare. */
+/* Infinities and NaN must be where the reference has them. Beyond the type's largest value plus
+ * half a unit, give or take the error that C1 allows, values become infinities. In e4m3 they become
+ * the largest value instead. The expected value then does the same. Returns whether there are
+ * numbers left to compare. */
 static bool compare_class(judge *j, element *e, double allowed) {
   double largest = j->out.largest * fabs(e->scale), size = fabs(e->expected);
   double limit = largest + ldexp(j->out.roundoff, ilogb(j->out.largest)) * fabs(e->scale);
@@ -160,8 +161,8 @@ static bool compare_class(judge *j, element *e, double allowed) {
   return false;
 }
 
-/* C5. What one rounding to out's type explains is taken off the error first, so that the ratio
- * shows the f32 arithmetic alone. */
+/* C5. First subtracts what one rounding to out's type explains, so that the ratio shows the f32
+ * arithmetic alone. */
 static void judge_f32_error(judge *j, const element *e, double size) {
   double error = fabs(e->got - e->expected);
   if (j->problem->args.out.dtype != FOVEA_F32) {
@@ -170,7 +171,7 @@ static void judge_f32_error(judge *j, const element *e, double size) {
   note_error(j, FV_C5, e, fmax(error, 0), e->f32 + e->underflow);
 }
 
-/* C10: how far outside the hull. An output that saturates does so at its type's largest. */
+/* C10: how far outside the hull. An output that saturates does so at its type's largest value. */
 static void judge_hull(judge *j, int64_t d, const element *e) {
   double low = j->row.lowest[d], high = j->row.highest[d];
   double size = fmax(fabs(low), fabs(high));
@@ -213,7 +214,7 @@ static void judge_element(judge *j, int64_t d, element *e, norms *row) {
   add_norms(row, &mine);
 }
 
-/* What the row is judged by: the reference, or bounds, or nothing, and false. */
+/* Finds what the row is judged by: the reference or bounds. False: by nothing. */
 static bool look_at_row(judge *j, const fv_sequence *s, int64_t i, int64_t head,
                         double floor_weight, uint32_t *errors) {
   const fv_judge_options *o = j->options;
@@ -245,7 +246,7 @@ static void judge_out(judge *j, const fv_sequence *s, int64_t i, int64_t head) {
       double products = 0x1p-150 * (double)j->row.visible;
       e.underflow += (weights + products) / j->row.sum;
     }
-    if (file) { /* itself rounded once */
+    if (file) { /* the file's result is itself rounded once */
       e.expected =
           fv_load(file->dtype, file->data, fv_row_offset(file, e.index[0], e.index[1], head) + d);
       e.underflow += format_of(file->dtype).roundoff * fabs(e.expected);
@@ -301,7 +302,7 @@ static void judge_row(judge *j, const fv_sequence *s, int64_t i, int64_t head, u
   judge_lse(j, s, i, head);
 }
 
-/* C3 over all that was compared; C6's second half. */
+/* C3 over all that was compared, and the second half of C6. */
 static void judge_tensor(judge *j) {
   const norms *n = &j->tensor;
   const int64_t nowhere[4] = {0, 0, 0, 0};

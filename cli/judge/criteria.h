@@ -1,15 +1,15 @@
 /* criteria.h - when is a computed result right? Bounds on the error against double precision.
  *
- * With u the unit roundoff of the output's type (or of the type that probabilities are rounded to,
- * if that is coarser), u32 = 2^-24, w the weights, O the exact output:
+ * u is the unit roundoff of the output's type, or of the type to which probabilities are rounded
+ * if that is coarser. u32 = 2^-24, w are the weights, O is the exact output:
  *
  *   A = sum_j w_j |v_j|         what rounding is relative to
  *   R = sqrt(sum_j w_j^2 v_j^2)  how roundings of independent sign add up
  *   S = the largest sum of magnitudes behind a logit: scaled products, bias, ALiBi, sink
  *   M = the largest |scale q.k|
  *   n = visible keys
- *   L = max(8 S, D M)                    what f32 makes of logits, in u32; D follows below
- *   N = max(8, sum(n, 8))                what it makes of weights and of sums over keys, in u32
+ *   L = max(8 S, D M)                    errors of logits in f32, in u32; D follows below
+ *   N = max(8, sum(n, 8))                errors of weights and of sums over keys, in u32
  *   F = u32 (L + N) A                    all effects of f32 arithmetic
  *
  *   C1   each element    |e| <= 2 u A + F
@@ -18,51 +18,55 @@
  *   C3   the tensor      the same with factor 0.8                             >= 4096 elements
  *   C4   each lse        |e| <= u32 (L + N + 4 |lse|); -inf exactly
  *   C5   each element    |e| <= F, where probabilities stay in f32, as on the CPU;
- *                        if out is not f32, of what one rounding to it does not explain
+ *                        if out is not f32, e is what one rounding to it does not explain
  *   C6   fp8 products    |e| <= A / 16, and ||e|| <= 0.04 ||O|| over the tensor
  *   C7   8-bit k or v    C1 and C1s against the dequantised cache
  *   C8   v of one sign   |e| <= 2 units in the last place of the output's type, + F
  *   C9   append          bit by bit
  *   C10  hull            each element lies between the least and the largest v of its column, + H
  *
- * To every bound on elements comes what underflow takes: half the smallest step of the output's
- * type; half the smallest step of the probabilities' type for every key, times sum_j |v_j| / z (f16
- * counts as if it had 11 more binades: there a row's largest probability is stored as 2^11 or
- * more); and half the smallest step of f32 for every key's product, n 2^-150 / z.
+ * Underflow adds to every bound on elements:
+ *   - half the smallest step of the output's type;
+ *   - half the smallest step of the probabilities' type for every key, times sum_j |v_j| / z. f16
+ *     counts as if it had 11 more binades: a row's largest probability is stored as 2^11 or more;
+ *   - half the smallest step of f32 for every key's product, n 2^-150 / z.
  *
- * Sums. Whatever the number of terms, f32 adds up blocks of at most 64 from zero, and at most 8 (of
- * keys) or 9 (of dims) such blocks; what is joined beyond that is joined in double precision. An
- * addition is off by at most half a unit of its result. Of data that nobody made to order, a chain
- * of m equal terms is the worst: while the sum runs through one binade each addition rounds by the
- * same amount. So the upper half of the chain alone is off by up to u32 (m / 2)^2 of the m there
- * are, a quarter m; the lower binades round by other amounts, and make it (m + 2) / 4 in all (10^6
- * terms tried: 16.5 at m = 64). Terms of all sizes are off by some sqrt(m) / 4. A path through a
- * block and the sum of `blocks` of them has at most min(n + 1, 64 + blocks) terms; one rounding of
- * each product and one of the result are 2 more:
+ * Sums. f32 adds up blocks of at most 64 terms from zero, and at most 8 (of keys) or 9 (of dims)
+ * such blocks, whatever the number of terms. Sums beyond that are added in double precision. An
+ * addition is off by at most half a unit of its result. Among data that nobody made to order, a
+ * chain of m equal terms is the worst: while the sum runs through one binade, each addition rounds
+ * by the same amount. The upper half of the chain alone is then off by up to u32 (m / 2)^2:
+ * u32 m / 4 relative to the sum m. The lower binades round by other amounts, and make it
+ * u32 (m + 2) / 4 in all (10^6 terms tried: 16.5 u32 at m = 64). Terms of all sizes are off by some
+ * sqrt(m) / 4. A path through a block and the sum of `blocks` blocks has at most
+ * min(n + 1, 64 + blocks) terms. The roundings of each product and of the result add 2:
  *
  *   sum(n, blocks) = 2 + (min(n + 1, 64 + blocks) + 4) / 4
  *
- * is at most 21 for keys and 21.25 for dims. Chains that are not cut pass it from 100 terms on.
- * A dot is cut every 64 dims on the CPU, D = sum(dim, 9). Tensor cores, the devices that round
+ * This is at most 21 for keys and 21.25 for dims. Chains that are not cut exceed it from 100 terms
+ * on. The CPU cuts a dot every 64 dims: D = sum(dim, 9). Tensor cores, the devices that round
  * probabilities, add all dims of a dot to one f32 sum: D = sum(dim, dim) = (dim + 13) / 4. Hardware
- * adds 8 or 16 products at a time and cuts off where this chain rounds: by Fasi et al. (PeerJ CS
- * 2021) some 28 units at 128 dims on an A100, half that on Hopper, where D is 35.
+ * adds 8 or 16 products at a time and cuts off where this chain rounds. Fasi et al. (PeerJ CS 2021)
+ * find some 28 units at 128 dims on an A100, and half that on Hopper; D is 35 there.
  *
- * In N sum(n, 8) is an alternative to 8, the errors of weights: terms that are equal have equal
- * weights, whose errors cancel in out. In L D M is one to 8 S, the errors of dots of mixed signs.
+ * In N, sum(n, 8) is an alternative to 8, which bounds the errors of weights. Equal terms have
+ * equal weights, whose errors cancel in out. In L, D M is an alternative to 8 S, which bounds the
+ * errors of dots of mixed signs.
  *
- * The hull. out is a weighted mean of v, whatever logits became: only the sums over keys, of
- * weights and of products, and the rounding of weights for one of them are left, relative to the
- * largest |v|
- * of the column, V:  H = (u32 (2 T + 3) + u') V + u (V + that), u' and u of the weights' and the
- * output's types, u' = 0 where weights stay in f32. T = min(n, 72) additions at most, each off by
- * u32 of what has come together: here logits may be as far apart as they like, and a block in which
- * one key's weight stands before 63 that vanish beside it is off by all of them. (Where S is that
- * large, F has room for it.) For large S, F is above V and only this is left. Keys whose weight is
- * certainly 0 do not count; 0 does where there is a sink.
+ * The hull. out is a weighted mean of v, whatever became of the logits. The errors left are those
+ * of the sums over keys, of weights and of products, and the rounding of weights for one of the
+ * two sums. Relative to V, the largest |v| of the column:
  *
- * A softmax's rounding errors are analysed in Blanchard, Higham and Higham, IMA J. Numer. Anal.
- * 2021. The constants 2, 4, 1.5, 0.8 and 8 were fitted to emulated kernels, where the worst ratio
+ *   H = (u32 (2 T + 3) + u') V + u (V + that)
+ *
+ * u' and u belong to the weights' and the output's types; u' = 0 where weights stay in f32. There
+ * are T = min(n, 72) additions at most, each off by u32 of the sum so far. Here logits may be any
+ * distance apart: a block in which one key's weight stands before 63 vanishing ones is off by all
+ * of them. (Where S is that large, F covers it.) For large S, F is above V and only the hull
+ * is left. Keys whose weight is certainly 0 do not count. With a sink, 0 counts as a value.
+ *
+ * Blanchard, Higham and Higham analyse the rounding errors of a softmax (IMA J. Numer. Anal. 2021).
+ * The constants 2, 4, 1.5, 0.8 and 8 were fitted to emulated kernels, where the worst ratio
  * error / bound was 0.95 (C1), 0.8 (C1s), 0.82 (C2), 0.69 (C3), 0.43 (C4) and 0.33 (C5). */
 #ifndef FV_CRITERIA_H
 #define FV_CRITERIA_H
@@ -90,7 +94,7 @@ typedef enum fv_criterion {
 
 const char *fv_criterion_name(fv_criterion criterion); /* "C1", "C1s", ... */
 
-/* An element that breaks a bound; or, if none does, nothing. */
+/* The first element that breaks a bound, if one does. */
 typedef struct fv_bad_element {
   bool any;
   fv_criterion criterion;
@@ -103,7 +107,7 @@ typedef struct fv_verdict {
   double worst[FV_CRITERIA]; /* largest error / bound; above 1 fails */
   bool applies[FV_CRITERIA];
   int64_t compared; /* numbers looked at */
-  int64_t exempt;   /* numbers not held to a bound: their row saw infinities or NaN */
+  int64_t exempt;   /* numbers without a bound: their row saw infinities or NaN */
   fv_bad_element first_bad;
 } fv_verdict;
 

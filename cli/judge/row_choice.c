@@ -13,14 +13,14 @@ int64_t fv_row_count(const fv_problem *problem) {
   return shape[0] * shape[1] * shape[2];
 }
 
-/* 2^27 products and sums in double precision: 0.2 to 0.8 s of one core. A figure of the work and
- * not of the clock, so that the same input is judged whole on every machine. */
+/* 2^27 products and sums in double precision: 0.2 to 0.8 s of one core. This counts work and not
+ * time, so that every machine judges the same input whole. */
 bool fv_rows_are_few(const fv_problem *problem) {
   double keys = (double)problem->kv_room, dims = problem->dim + problem->dim_v;
   return (double)fv_row_count(problem) * keys * dims <= 0x1p27;
 }
 
-/* The middle row sees half of the keys if the problem is causal: as many as the mean. */
+/* If the problem is causal, the middle row sees half of the keys: as many as the mean row. */
 int64_t fv_rows_in_seconds(const fv_problem *problem, double seconds) {
   int64_t total = fv_row_count(problem), rows = FV_ROWS_MIN;
   fv_sequence_cursor cursor = {0};
@@ -39,7 +39,7 @@ int64_t fv_rows_in_seconds(const fv_problem *problem, double seconds) {
 /* ---- Bounds ---- */
 
 static bool make_bounds(fv_key_bounds *bounds, const fv_problem *p) {
-  size_t heads = (size_t)p->heads_kv + 1; /* + 1: none is no failure */
+  size_t heads = (size_t)p->heads_kv + 1; /* + 1: 0 heads are no failure */
   *bounds = (fv_key_bounds){.sequence = -1};
   bounds->k = calloc(heads * (size_t)p->dim, sizeof *bounds->k);
   bounds->v = calloc(heads * (size_t)p->dim_v, sizeof *bounds->v);
@@ -55,7 +55,7 @@ static void free_bounds(fv_key_bounds *bounds) {
   free(bounds->finite);
 }
 
-/* Raises largest[dim] and, unless NULL, sum[dim] by one row; false if it is not finite. */
+/* Raises largest[dim] and, unless NULL, sum[dim] by one row. False if the row is not finite. */
 static bool add_row(const fovea_tensor *tensor, int64_t batch, int64_t key, int64_t head,
                     int64_t dim, double *largest, double *sum) {
   int64_t offset = fv_row_offset(tensor, batch, key, head);
@@ -88,8 +88,8 @@ static void bound_keys(fv_key_bounds *bounds, const fv_problem *p, const fv_sequ
   bounds->sequence = s->index;
 }
 
-/* Fills in what the criteria are made of; false: there is no such bound, for something is infinite.
- * z is at least 1, and a probability that underflows counts as weight_floor. */
+/* Fills in the magnitudes that the criteria use. False: something is infinite, so there is no such
+ * bound. z is at least 1, and a probability that underflows counts as weight_floor. */
 static bool bound_row(fv_row_choice *c, const fv_sequence *s, int64_t i, int64_t head,
                       double weight_floor, fv_reference_row *row) {
   const fv_problem *p = c->problem;
@@ -114,7 +114,7 @@ static bool bound_row(fv_row_choice *c, const fv_sequence *s, int64_t i, int64_t
     row->magnitude[d] = v[d];
     row->noise[d] = noise * v[d];
     row->spread[d] = v_sum[d];
-    row->lowest[d] = -v[d]; /* wide enough for 0, the result of a row that sees nothing */
+    row->lowest[d] = -v[d]; /* wide enough for 0, the result of an empty row */
     row->highest[d] = v[d];
   }
   return true;

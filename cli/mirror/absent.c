@@ -1,4 +1,4 @@
-/* absent.c - in builds without CUDA, where no handle of a CUDA device can be opened. */
+/* absent.c - for builds without CUDA, where no handle of a CUDA device can be opened. */
 #include "cli/mirror/cuda.h"
 #include "csrc/status.h"
 

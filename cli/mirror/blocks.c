@@ -27,7 +27,7 @@ fovea_status fv_mirror_close(fv_mirror *m, fovea_status status) {
   return status;
 }
 
-/* The block that holds the bytes already, or NULL. */
+/* The block that already holds the bytes, or NULL. */
 static fv_mirror_block *find_block(fv_mirror *m, const char *host, size_t bytes) {
   for (int i = 0; i < m->count; ++i) {
     fv_mirror_block *b = &m->blocks[i];

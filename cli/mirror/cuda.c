@@ -82,7 +82,7 @@ fovea_status fv_mirror_attention_cuda(fovea_handle *handle, const fovea_attentio
 
 /* ---- Append ---- */
 
-/* Caches that interleave are one block of memory here, and so there. */
+/* Interleaved caches are one block of memory here, and so also on the device. */
 static fovea_status add_caches(fv_mirror *m, fovea_kv_append_args *a) {
   if (a->k_cache.dtype && a->v_cache.dtype) {
     FV_TRY(fv_mirror_join(m, &a->k_cache, &a->v_cache));
@@ -140,7 +140,7 @@ fovea_status fv_mirror_append_cuda(fovea_handle *handle, const fovea_kv_append_a
 
 /* ---- Merge ---- */
 
-/* The results first: a part may lie where one of them does. */
+/* The results come first: a partial may lie where one of them does. */
 static fovea_status merge(fv_mirror *m, fovea_handle *handle, fovea_merge_args *there,
                           fovea_tensor *outs, fovea_tensor *lses) {
   FV_TRY(fv_mirror_add_tensor(m, &there->out, true));

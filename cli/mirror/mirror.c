@@ -34,7 +34,7 @@ fovea_status fv_mirror_merge(fovea_handle *handle, const fovea_merge_args *args)
   return is_cuda(handle) ? fv_mirror_merge_cuda(handle, args) : fovea_merge(handle, args, NULL);
 }
 
-/* Tensor cores multiply probabilities in q's type, which the kernels have in 16 bits only. */
+/* Tensor cores multiply probabilities in q's dtype; the kernels have only 16-bit ones. */
 uint32_t fv_mirror_weights_dtype(const fovea_handle *handle, const fovea_attention_args *args) {
   return is_cuda(handle) ? args->q.dtype : FOVEA_F32;
 }

@@ -1,7 +1,7 @@
-/* mirror.h - the calls on arguments that lie in host memory, whatever the device.
+/* mirror.h - the library's calls on arguments in host memory, for every device.
  *
- * The CPU takes them as they are. For CUDA everything that the call reads or writes is copied to
- * the device, with the alignment it has here, and what it writes is copied back. */
+ * The CPU takes them as they are. For CUDA, all that a call reads or writes is copied to the
+ * device, with the alignment it has here. What the call writes is copied back. */
 #ifndef FV_MIRROR_H
 #define FV_MIRROR_H
 
@@ -12,7 +12,8 @@ extern "C" {
 #endif
 
 /* As fovea_attention, and waits for the results. *seconds is the time of the call and the waiting,
- * without the copies. Failures of the copies come back as fovea_attention's would. */
+ * without the copies. A failed copy returns what fovea_attention would return for such a failure.
+ */
 fovea_status fv_mirror_attention(fovea_handle *handle, const fovea_attention_args *args,
                                  double *seconds);
 
@@ -20,7 +21,7 @@ fovea_status fv_mirror_attention(fovea_handle *handle, const fovea_attention_arg
 fovea_status fv_mirror_append(fovea_handle *handle, const fovea_kv_append_args *args);
 fovea_status fv_mirror_merge(fovea_handle *handle, const fovea_merge_args *args);
 
-/* The dtype that the handle's kernels round probabilities to: for fv_judge_options. */
+/* The dtype to which the handle's kernels round probabilities, for fv_judge_options. */
 uint32_t fv_mirror_weights_dtype(const fovea_handle *handle, const fovea_attention_args *args);
 
 #ifdef __cplusplus

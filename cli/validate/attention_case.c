@@ -1,6 +1,6 @@
-/* attention_case.c - one random attention call: run twice, with other threads and another
- * workspace, and other multiprocessors where that may not matter; the same bits; nothing touched
- * outside; judged; error bits compared. */
+/* attention_case.c - one random attention call. It runs twice: with other threads and another
+ * workspace, and with other multiprocessors where these must not matter. Both runs must give the
+ * same bits and touch nothing outside. The result is judged, and error bits are compared. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,7 +36,7 @@ static bool guard_is_whole(const unsigned char *workspace, size_t bytes) {
   return true;
 }
 
-/* One call on a workspace of exactly the size asked for, with a guard behind it. */
+/* One call on a workspace of exactly the size that was asked for, with a guard behind it. */
 static void run_once(fovea_handle *handle, fv_case *c, const fv_problem *p, int fill,
                      fv_case_result *result) {
   size_t bytes = workspace_bytes(handle, p, result);
@@ -61,8 +61,9 @@ static void run_once(fovea_handle *handle, fv_case *c, const fv_problem *p, int 
   free(workspace);
 }
 
-/* What only CUDA knows, in numbers of its own: all multiprocessors, or so few that each has several
- * tiles or a part of one; and whether launches may begin early. */
+/* Settings that only CUDA has, drawn from a random sequence of their own. Either all
+ * multiprocessors, or so few that each has several tiles or only a part of one; and whether
+ * launches may begin early. */
 static void draw_way(fv_random *ways, fv_case *c, fv_problem *p) {
   int32_t few = (int32_t)fv_random_between(ways, 1, 20);
   c->args.sm_count = p->args.sm_count = fv_random_percent(ways, 40) ? 0 : few;
@@ -76,7 +77,8 @@ static void check_canaries(const fv_case *c, fv_case_result *result) {
     fv_case_fail(result, "a byte around the rows of lse was overwritten");
 }
 
-/* Bits that the reference saw must have been reported; others only if some rows were not judged. */
+/* Bits that the reference saw must be reported. Other bits may be reported only if some rows were
+ * not judged. */
 static void check_errors(const fv_case *c, const fv_problem *p, const uint32_t *expected,
                          fv_case_result *result) {
   for (int64_t s = 0; s < p->sequences; ++s) {
@@ -124,7 +126,7 @@ static void judge(const fovea_handle *handle, const fv_case *c, const fv_problem
     fv_case_fail(result, "an error is above its bound");
 }
 
-/* All handles are of one device, and the number of threads decides no kernel. */
+/* All handles belong to one device, and the number of threads never decides the kernel. */
 static void note_kernel(fovea_handle *handle, const fv_case *c, fv_case_result *result) {
   fovea_support support = {.struct_size = sizeof support};
   if (fovea_attention_support(handle, &c->args, &support) != FOVEA_OK) return;

@@ -15,7 +15,7 @@ typedef struct fv_case_result {
   uint64_t digest;  /* of all that the library wrote; 0 if it refused */
   int64_t left_out; /* cases drawn before this one that the device does not support */
   char reason[256]; /* of a failure that is not a number: "a canary behind out was overwritten" */
-  char kernel[96];  /* which computed it; "" if it was not an attention call, or none */
+  char kernel[96];  /* which kernel computed it; "" if none did, or it was no attention call */
 } fv_case_result;
 
 /* Notes why the case failed; the first reason stays. */
@@ -32,14 +32,14 @@ static inline void fv_case_fail_call(fv_case_result *result, const char *call,
   fv_case_fail(result, text);
 }
 
-/* One handle per number of threads; a case picks one for each of its two runs. */
+/* One handle per number of threads. A case picks one handle for each of its two runs. */
 enum { FV_CASE_HANDLES = 4 };
 
 void fv_run_attention_case(fovea_handle *const handles[FV_CASE_HANDLES], fv_case *c,
                            fv_random *random, fv_case_result *result);
 
-/* Merges of partial results, weights, and appends to caches, of types up to last_type: small cases
- * of their own. */
+/* Merges of partials, weights, and appends to caches, of types up to last_type. These are small
+ * cases of their own. */
 void fv_run_merge_case(fovea_handle *handle, fv_random *random, fv_case_result *result);
 void fv_run_weights_case(fovea_handle *handle, fv_case *c, fv_case_result *result);
 void fv_run_append_case(fovea_handle *handle, uint32_t last_type, fv_random *random,

@@ -12,7 +12,8 @@ const char *fv_feature_name(fv_feature feature) {
   return names[feature];
 }
 
-/* Features [first, last] of one kind: a problem has exactly one, or at most one, of each. */
+/* Features [first, last] of one kind. A problem has exactly one feature of each kind, or at most
+ * one. */
 typedef struct kind {
   fv_feature first, last;
   const char *rule;

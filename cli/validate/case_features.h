@@ -57,14 +57,14 @@ static inline bool fv_feature_in(fv_feature_set set, int feature) {
 
 const char *fv_feature_name(fv_feature feature);
 
-/* Why two features cannot meet in one problem: the header's rule that they break. NULL: they can.
- */
+/* Why two features cannot meet in one problem: the rule of the header that they would break. NULL:
+ * they can meet. */
 const char *fv_features_exclude(fv_feature a, fv_feature b);
 
-/* The features that are a tensor's dtype: a problem has one of each tensor's. */
+/* The features that are a tensor's dtype. A problem has one of them for each tensor. */
 #define FV_DTYPES (((fv_feature_set)2 << FV_FEATURE_OUT_E4M3) - 1)
 
-/* The feature and the others of its kind, of which a problem has no second. */
+/* The feature and the others of its kind. A problem has at most one feature of a kind. */
 fv_feature_set fv_features_of_kind(fv_feature feature);
 
 #ifdef __cplusplus

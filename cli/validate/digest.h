@@ -1,5 +1,5 @@
-/* digest.h - 64 bits that stand for many: whether two builds compute the same is seen by comparing
- * them. FNV-1a, by words: against chance, not against an attacker. */
+/* digest.h - 64 bits that stand for many bytes: equal digests say that two builds compute the same.
+ * FNV-1a by words: it guards against chance, not against an attacker. */
 #ifndef FV_DIGEST_H
 #define FV_DIGEST_H
 
@@ -15,7 +15,7 @@ static inline uint64_t fv_digest_word(uint64_t digest, uint64_t word) {
          digest >> 32; /* lets high bits, where the product puts them, reach the low ones */
 }
 
-/* The digest of what came before and these bytes. */
+/* Extends the digest by these bytes. */
 static inline uint64_t fv_digest_add(uint64_t digest, const void *data, size_t bytes) {
   const unsigned char *at = (const unsigned char *)data;
   uint64_t word = bytes;

@@ -1,6 +1,6 @@
 /* draw_case.c - see draw_case.h. The order of drawing: shapes, lengths, layouts and tables here;
- * positions, masks and logits (validate/draw_mask.c); then the data, when it is known who sees what
- * (validate/draw_data.c). */
+ * then positions, masks and logits (validate/draw_mask.c). The data come last
+ * (validate/draw_data.c): they depend on which keys each row sees. */
 #include "cli/validate/draw_case.h"
 
 #include <limits.h>
@@ -44,9 +44,9 @@ static int64_t draw_keys(fv_sketch *s, bool many, bool very_many) {
   return fv_random_between(s->random, 1, 128);
 }
 
-/* Lengths of the sequences: rows and keys that exist, and how many keys there is room for. */
+/* Lengths of the sequences: rows and keys that exist, and the capacity for keys. */
 static void draw_lengths(fv_sketch *s) {
-  /* Sums of thousands of terms are what distributions tell apart. */
+  /* Only sums of thousands of terms show the distributions' differences. */
   bool very_many = fv_random_percent(s->random, s->logits >= 0 || s->values >= 0 ? 5 : 1);
   bool many_keys = very_many || fv_random_percent(s->random, 47);
   bool many_rows = !very_many && fv_random_percent(s->random, 25);
@@ -73,7 +73,7 @@ static void draw_empty_sequences(fv_sketch *s) {
 
 /* ---- Queries and outputs ---- */
 
-/* Of the types that q may have, one at random. */
+/* One dtype at random, of those that q may have. */
 static int draw_shared_dtype(fv_sketch *s) {
   int which;
   do {
@@ -94,7 +94,7 @@ static uint32_t draw_dtype(fv_sketch *s, fv_feature first, int count) {
   return dtypes[which];
 }
 
-/* Offsets of packed sequences, some with a gap in front: rows that nobody owns. */
+/* Offsets of packed sequences, some with a gap in front: rows that belong to no sequence. */
 static int32_t *draw_offsets(fv_sketch *s, const int64_t *lengths, int64_t *total) {
   int32_t *offsets = fv_sketch_i32(s, s->sequences + 1);
   if (!offsets) return NULL;
@@ -176,7 +176,8 @@ static int32_t absurd_id(fv_sketch *s) {
   return ids[fv_random_between(s->random, 0, 3)];
 }
 
-/* Fills one table with ids from a random order of the pages; slots past the keys get absurd ids. */
+/* Fills one table with ids from a random order of the pages. Entries past the keys get absurd ids.
+ */
 static int32_t *draw_table(fv_sketch *s, int64_t slots, int64_t row_stride, const int32_t *offsets,
                            int64_t pages) {
   int32_t *table = fv_sketch_i32(s, slots);
@@ -192,7 +193,7 @@ static int32_t *draw_table(fv_sketch *s, int64_t slots, int64_t row_stride, cons
   return table;
 }
 
-/* Breaks a used id here and there. */
+/* Breaks some of the used ids. */
 static void spoil_table(fv_sketch *s, int32_t *table, int64_t row_stride, const int32_t *offsets) {
   if (!table) return;
   for (int64_t i = 0; i < s->sequences; ++i) {
@@ -215,7 +216,7 @@ static void draw_pages(fv_sketch *s, bool csr) {
     slots[i] = used + fv_random_between(s->random, 0, 2);
     widest = slots[i] > widest ? slots[i] : widest;
   }
-  if (!widest) slots[0] = widest = 1; /* a table has an id at least */
+  if (!widest) slots[0] = widest = 1; /* a table has at least one id */
   int64_t in_cache = total + fv_random_between(s->random, 1, 3);
   if (csr) {
     pages->offsets = draw_offsets(s, slots, &pages->count);

@@ -1,5 +1,5 @@
-/* draw_data.c - see validate/draw_sketch.h: fills the tensors, each key that some row sees and no
- * other. */
+/* draw_data.c - see validate/draw_sketch.h: fills the tensors: the keys that some row sees, and no
+ * others. */
 #include <string.h>
 
 #include "cli/validate/draw_sketch.h"
@@ -89,7 +89,7 @@ void fv_sketch_fill(fv_sketch *s) {
   prepare_output(c, &c->args.out, &c->out);
   prepare_output(c, &c->args.lse, &c->lse);
   if (c->out_of_memory) return;
-  /* A case that breaks a rule of the header is a mistake of this file: the call will say so. */
+  /* A case that breaks a rule of the header is a mistake of this file. The call will report it. */
   if (fv_check_attention_shape(&c->args, &problem) != FOVEA_OK) return;
   while (fv_sequence_next(&problem, &cursor, &sequence)) fill_sequence(s, &problem, &sequence);
 }

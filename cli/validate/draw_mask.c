@@ -43,7 +43,8 @@ static void draw_positions(fv_sketch *s) {
 
 /* ---- Masks and logits ---- */
 
-/* [sequences, rows, heads_q, keys], each extent full or 1; of rows and heads 1 unless `whole`. */
+/* [sequences, rows, heads_q, keys], each extent full or 1. The extents of rows and heads are 1
+ * unless `whole`. */
 static void draw_grid(fv_sketch *s, fovea_tensor *t, uint32_t dtype, bool whole) {
   int64_t shape[4] = {s->sequences, whole ? s->longest_q : 1, whole ? s->heads_q : 1,
                       s->longest_room};
@@ -58,7 +59,7 @@ static void draw_grid(fv_sketch *s, fovea_tensor *t, uint32_t dtype, bool whole)
 static void draw_mask(fv_sketch *s) {
   fovea_tensor *mask = &s->c->args.visibility.mask;
   if (!fv_sketch_wish(s, FV_FEATURE_MASK, 20)) return;
-  /* Where masks of rows and heads are not supported, padding masks are drawn. */
+  /* Padding masks are drawn where masks of rows and heads are not supported. */
   draw_grid(s, mask, FOVEA_U8, fv_sketch_may(s, FV_FEATURE_MASK_ROWS));
   /* More than a padding mask: rows or heads of one sequence see different keys. */
   if (mask->shape[1] > 1 || mask->shape[2] > 1) fv_sketch_add(s, FV_FEATURE_MASK_ROWS);
@@ -111,7 +112,7 @@ static void draw_logits(fv_sketch *s) {
     a->logits.alibi_slopes = fv_sketch_floats(s, s->heads_q * (own ? s->sequences : 1), 0, 0.3f);
     a->logits.alibi_stride = own ? s->heads_q : 0;
   }
-  if (s->logits == FV_FEATURE_LOGITS_SINK) { /* far above what few or tiny logits reach */
+  if (s->logits == FV_FEATURE_LOGITS_SINK) { /* far above the logits of few keys or tiny q, k */
     fv_sketch_add(s, FV_FEATURE_SINKS);
     a->logits.sinks = fv_sketch_floats(s, s->heads_q, 6, 20);
   } else if (fv_sketch_wish(s, FV_FEATURE_SINKS, 15)) {

@@ -6,8 +6,7 @@
 #include "csrc/check/check.h"
 #include "csrc/host/element.h"
 
-/* Memory of the case. When there is none left, a small static block keeps the drawing going; the
- * case then says so and is not run. */
+/* NULL if no memory or no entry of c->blocks is left. The case then says so and is not run. */
 void *fv_sketch_allocate(fv_case *c, size_t bytes, int fill) {
   void *block = c->block_count < FV_CASE_BLOCKS ? malloc(bytes + 64) : NULL;
   if (!block) {
@@ -25,8 +24,8 @@ int32_t *fv_sketch_i32(fv_sketch *s, int64_t count) {
 
 /* ---- Tensors ---- */
 
-/* A view with its first three dimensions in random order in memory and random gaps. block is how
- * many elements a row takes, at least shape[3]. */
+/* A view whose first three dimensions lie in memory in random order and with random gaps. `block`
+ * is the number of elements that a row takes, at least shape[3]. */
 void fv_sketch_strides(fv_sketch *s, fovea_tensor *t, int64_t block) {
   int order[3] = {2, 1, 0};
   for (int i = 2; i > 0; --i) {

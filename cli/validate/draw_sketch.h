@@ -1,4 +1,4 @@
-/* draw_sketch.h - what is known of a random case while it is drawn, and memory for it; internal to
+/* draw_sketch.h - what is known of a random case while it is drawn, and memory for it. Internal to
  * the files draw_*.c. */
 #ifndef FV_DRAW_SKETCH_H
 #define FV_DRAW_SKETCH_H
@@ -20,12 +20,12 @@ typedef struct fv_sketch {
   int64_t longest_q, longest_room;
   int64_t page_len;
   bool bad;
-  int logits;             /* how q and k are distributed: a feature; -1: like everything else */
+  int logits;             /* how q and k are distributed: a feature; -1: as usual */
   int values;             /* how v is: likewise */
-  uint64_t pattern;       /* what repeats in the data follows from it */
-  bool limited;           /* to the features below, and to one dtype */
-  fv_feature_set allowed; /* that may be drawn */
-  int dtype;              /* that q, k, v and out share if limited; -1: not drawn yet */
+  uint64_t pattern;       /* seeds what repeats in the data */
+  bool limited;           /* only the features below may be drawn, and one dtype */
+  fv_feature_set allowed; /* features that may be drawn */
+  int dtype;              /* of q, k, v and out if limited; -1: not drawn yet */
 } fv_sketch;
 
 static inline void fv_sketch_add(fv_sketch *s, fv_feature feature) {
@@ -36,7 +36,7 @@ static inline bool fv_sketch_may(const fv_sketch *s, fv_feature feature) {
   return fv_feature_in(s->allowed, feature);
 }
 
-/* Adds the feature in so many of a hundred cases, if it is allowed. */
+/* Adds the feature in `percent` of a hundred cases, if it is allowed. */
 static inline bool fv_sketch_wish(fv_sketch *s, fv_feature feature, int percent) {
   if (!fv_random_percent(s->random, percent) || !fv_sketch_may(s, feature)) return false;
   fv_sketch_add(s, feature);
@@ -45,15 +45,16 @@ static inline bool fv_sketch_wish(fv_sketch *s, fv_feature feature, int percent)
 
 /* ---- Memory: validate/draw_memory.c ---- */
 
-/* Memory of the case, every byte `fill`. NULL: there is none left, which the case then says. */
+/* Allocates memory of the case, every byte `fill`. NULL: out of memory, which the case then
+ * records. */
 void *fv_sketch_allocate(fv_case *c, size_t bytes, int fill);
 int32_t *fv_sketch_i32(fv_sketch *s, int64_t count);
 float *fv_sketch_floats(fv_sketch *s, int64_t count, float low, float high);
 
-/* A view with its first three dimensions in random order in memory and random gaps. block is how
- * many elements a row takes, at least shape[3]. */
+/* A view whose first three dimensions lie in memory in random order and with random gaps. `block`
+ * is the number of elements that a row takes, at least shape[3]. */
 void fv_sketch_strides(fv_sketch *s, fovea_tensor *t, int64_t block);
-/* Such a view of memory of its own, every byte `fill`. */
+/* Such a view in memory of its own, every byte `fill`. */
 void fv_sketch_tensor(fv_sketch *s, fovea_tensor *t, uint32_t dtype, const int64_t shape[4],
                       int fill);
 
@@ -68,7 +69,7 @@ void fv_sketch_draw_rules(fv_sketch *s);
 /* Everything but the data, which costs most: validate/draw_case.c. */
 void fv_sketch_draw_form(fv_sketch *s, uint64_t seed, uint64_t index);
 
-/* The data, when it is known who sees what: validate/draw_data.c. */
+/* The data. It comes last: it depends on which keys each row sees. */
 void fv_sketch_fill(fv_sketch *s);
 
 /* ---- Numbers: validate/draw_value.c ---- */

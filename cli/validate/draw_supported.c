@@ -3,11 +3,11 @@
 
 static bool is_supported(fovea_handle *handle, const fv_case *c) {
   fovea_support support = {.struct_size = sizeof support};
-  if (c->out_of_memory) return true; /* to be reported */
+  if (c->out_of_memory) return true; /* it will be reported */
   return fovea_attention_support(handle, &c->args, &support) == FOVEA_OK && support.supported;
 }
 
-/* Whether one of some draws has all features of `wanted`, and is supported. */
+/* Whether one of several draws has all features of `wanted`, and is supported. */
 static bool meets(fovea_handle *handle, fv_feature_set allowed, fv_feature_set wanted) {
   enum { DRAWS = 100 };
   for (uint64_t index = 0; index < DRAWS; ++index) {
@@ -22,7 +22,7 @@ static bool meets(fovea_handle *handle, fv_feature_set allowed, fv_feature_set w
   return false;
 }
 
-/* What must be allowed beside a feature, which is never drawn alone. */
+/* Features that must be allowed beside a feature that is never drawn alone. */
 static fv_feature_set company_of(int feature) {
   if (feature == FV_FEATURE_V_TABLE) return fv_feature_bit(FV_FEATURE_PAGED_DENSE);
   return feature == FV_FEATURE_LOGITS_SINK ? fv_feature_bit(FV_FEATURE_SINKS) : 0;
@@ -62,7 +62,7 @@ fv_feature_set fv_case_find_company(fovea_handle *handle, fv_feature_set feature
 int64_t fv_case_draw_supported(uint64_t seed, uint64_t index, fovea_handle *handle,
                                fv_feature_set features, fv_case *c) {
   for (uint64_t left_out = 0;; ++left_out) {
-    /* Another stream of random numbers per attempt. */
+    /* Another sequence of random numbers per attempt. */
     fv_random random = fv_random_for(seed + left_out * UINT64_C(0x9e3779b97f4a7c15), index);
     fv_sketch s = {.c = c, .random = &random, .limited = true, .allowed = features, .dtype = -1};
     fv_sketch_draw_form(&s, seed, index);

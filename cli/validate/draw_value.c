@@ -1,14 +1,14 @@
 /* draw_value.c - see validate/draw_sketch.h: the numbers in q, k and v.
  *
- * Uniform random numbers hide what goes wrong with sums of one sign, equal terms, faint terms
- * beside one that dominates, and at the ends of number formats. So each case may have one
- * distribution of logits, and one of values. */
+ * Uniform random numbers hide errors in sums of one sign, in equal terms, in faint terms beside a
+ * dominant one, and at the ends of number formats. So each case may have one distribution of
+ * logits, and one of values. */
 #include <math.h>
 
 #include "cli/validate/draw_sketch.h"
 
-/* In how many of a hundred cases each: pairs with the rarest other features, of 7 in a hundred, are
- * still met in every 20000 cases often enough. */
+/* How many of a hundred cases have each of them. Pairs with the rarest other features, 7 in a
+ * hundred, are then still met often enough in 20000 cases. */
 enum { LOGITS_PERCENT = 8, VALUES_PERCENT = 9 };
 
 static int draw_one(fv_sketch *s, fv_feature first, fv_feature last, int percent) {
@@ -27,7 +27,7 @@ void fv_sketch_draw_distributions(fv_sketch *s) {
 
 /* ---- Sizes ---- */
 
-/* How large numbers are drawn as a rule: scaled int8 in its own range, others about normal. */
+/* The usual size of the numbers: scaled int8 in its own range, others about normal. */
 static float usual(const fovea_tensor *t, const fovea_tensor *scale) {
   if (t->dtype != FOVEA_I8) return 2;
   return scale->dtype ? 100 : 3;
@@ -75,7 +75,7 @@ static float repeated(const fv_sketch *s, int64_t row, int64_t d) {
   return fv_random_uniform(&random, -1, 1);
 }
 
-/* A number in [low, high) that the case has one of. */
+/* One number in [low, high) for the whole case. */
 static float once(const fv_sketch *s, float low, float high) {
   return low + (high - low) * (0.5f + 0.5f * repeated(s, -1, 0));
 }
@@ -92,14 +92,14 @@ static float huge_factor(const fv_sketch_row *r, const fovea_tensor *t) {
   return fminf(largest(t), choice(r->sketch, 0) ? most : powf(most, once(r->sketch, 0.2f, 1)));
 }
 
-/* The key that all look at, or where it would be. */
+/* Whether this is the key that all rows look at, or its place if it does not exist. */
 static bool dominates(const fv_sketch_row *r) {
   int64_t len = r->sequence->mask.len;
   int64_t which = choice(r->sketch, 1) ? 0 : (int64_t)(r->sketch->pattern >> 8) % (len ? len : 1);
   return r->index == (which < 0 ? -which : which);
 }
 
-/* What draws the eye of row i to key i, counted from the end. */
+/* What makes row i look at key i, counted from the end. */
 static float diagonal(const fv_sketch_row *r, int64_t index, int64_t head, int64_t d) {
   return repeated(r->sketch, index * r->problem->heads_kv + head, d) * once(r->sketch, 2, 8);
 }
@@ -109,7 +109,7 @@ float fv_sketch_query(const fv_sketch_row *r, int64_t d) {
   const fovea_attention_args *a = &r->problem->args;
   float size = usual(&a->q, &a->q_scale), scale = r->problem->scale;
   if (choice(s, 3))
-    size /= 16; /* logits below 1 as well: only then are bounds near what sums take */
+    size /= 16; /* logits below 1 as well: only then are bounds near the errors of sums */
   switch (s->logits) {
     case FV_FEATURE_LOGITS_EQUAL:
       return choice(s, 0) ? 0 : noise(r, size);
@@ -163,7 +163,7 @@ float fv_sketch_key(const fv_sketch_row *r, int64_t d) {
 /* ---- Values ---- */
 
 /* The header's limit for f32 and bf16: |v| times the number of keys stays below 2^127. An output of
- * 16 bits is to hold what comes out. */
+ * 16 bits must be able to hold the result. */
 static float huge_value(const fv_sketch_row *r) {
   const fovea_attention_args *a = &r->problem->args;
   float most = fminf(largest(&a->v), 0x1p126f / (float)(r->sequence->mask.len + 1));

@@ -22,7 +22,7 @@ typedef struct merge_case {
   int32_t count;
   int64_t rows, dim;
   uint32_t dtype;
-  float out[PARTS_MAX + 1][MERGED_MAX * 8]; /* [part][row][dim], of any dtype; last: merged */
+  float out[PARTS_MAX + 1][MERGED_MAX * 8]; /* [partial][row][dim], of any dtype; last: merged */
   float lse[PARTS_MAX + 1][MERGED_MAX];
 } merge_case;
 
@@ -63,9 +63,9 @@ static double merged_value(const merge_case *m, int64_t row, int64_t d, double *
   return value / sum;
 }
 
-/* f32 throughout: the exponent's argument is off by u32 |lse_n - m| <= 40 u32, the products and
- * sums by u32 each, twice: 8 (1 + 40) u32 of the sum of magnitudes covers them. What one rounding
- * to a 16-bit type explains (its smallest steps included) is taken off the error first. */
+/* f32 throughout. The exponent's argument is off by u32 |lse_n - m| <= 40 u32, the products and
+ * sums by u32 each, twice. 8 (1 + 40) u32 of the sum of magnitudes covers them. The error of one
+ * rounding to a 16-bit type, its smallest steps included, is subtracted first. */
 static void judge_merge(const merge_case *m, fv_verdict *verdict) {
   double rounding = m->dtype == FOVEA_F16 ? 0x1p-11 : 0x1p-8;
   for (int64_t r = 0; r < m->rows; ++r) {
@@ -125,8 +125,8 @@ void fv_run_merge_case(fovea_handle *handle, fv_random *random, fv_case_result *
 
 /* ---- Weights ---- */
 
-/* sum_j w[j] v[j] must be the reference's out, which was computed without storing weights; each
- * weight is rounded to f32 once: the error is u32 A, and as much again for double arithmetic. A
+/* sum_j w[j] v[j] must be the reference's out, which was computed without storing weights. Each
+ * weight is rounded to f32 once: the error is u32 A, and double arithmetic gets as much again. The
  * weight of a hidden key must be 0: its v is NaN. */
 static void judge_weights(const fv_problem *p, const fv_sequence *s, int64_t row, int64_t head,
                           const float *weights, fv_verdict *verdict) {
@@ -138,7 +138,7 @@ static void judge_weights(const fv_problem *p, const fv_sequence *s, int64_t row
     fv_place place;
     if (weights[key] == 0) continue;
     if (!fv_key_place(p, s, &p->args.v, fv_v_page_ids(p), key, &place)) {
-      verdict->worst[FV_C5] = INFINITY; /* a weight on a key that has no place */
+      verdict->worst[FV_C5] = INFINITY; /* a weight of a key that does not exist */
       continue;
     }
     int64_t offset = fv_row_offset(&p->args.v, place.outer, place.inner, head / p->group);
@@ -175,7 +175,7 @@ void fv_run_weights_case(fovea_handle *handle, fv_case *c, fv_case_result *resul
     fv_case_fail_call(result, "the check of the drawn case", status);
     return;
   }
-  int32_t rows[ROWS] = {0, (int32_t)(p.rows / 2), INT32_MAX}; /* the last: out of range */
+  int32_t rows[ROWS] = {0, (int32_t)(p.rows / 2), INT32_MAX}; /* the last is out of range */
   int32_t sequence = (int32_t)(p.sequences - 1);
   int64_t keys = p.kv_room;
   float *weights = malloc((size_t)(ROWS * p.heads_q * keys + 1) * sizeof *weights);
@@ -271,7 +271,7 @@ static void store_cache(uint32_t dtype, void *data, int64_t index, float value) 
   }
 }
 
-/* Each product and each sum rounded by itself: volatile keeps the compiler from fusing them. */
+/* Rounds each product and each sum by itself: volatile keeps the compiler from fusing them. */
 static void rotate(const append_case *a, int64_t position, float *x) {
   int32_t half = a->rotary_dim / 2;
   for (int32_t i = 0; i < half; ++i) {

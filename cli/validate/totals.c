@@ -32,7 +32,7 @@ static void note_failure(fv_totals *t, int64_t index, const fv_case *c, const fv
   memcpy(t->first_text, c->text, sizeof t->first_text);
 }
 
-/* Merges and appends are cases of their own, which have no features. */
+/* Merges and appends are cases of their own, without features. */
 void fv_totals_add(fv_totals *t, int64_t index, fv_case_kind kind, const fv_case *c,
                    const fv_case_result *result) {
   fv_verdict_add(&t->verdict, &result->verdict);

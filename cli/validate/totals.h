@@ -6,9 +6,10 @@
 
 #include "cli/validate/case.h"
 
-/* A run of so many cases is held to its coverage: each feature and pair met so often, at least. */
+/* A run of at least FV_COVERAGE_CASES cases must meet each feature and pair FV_COVERAGE_MIN times.
+ */
 enum { FV_COVERAGE_CASES = 20000, FV_COVERAGE_MIN = 50 };
-enum { FV_KERNELS_MAX = 256 }; /* that one device has */
+enum { FV_KERNELS_MAX = 256 }; /* the most kernels that one device has */
 
 /* The calls that a case may make. */
 typedef enum fv_case_kind {
@@ -29,9 +30,9 @@ typedef struct fv_totals {
   fv_verdict verdict;
   int64_t run, failed, beyond, long_keys;
   int64_t left_out;                         /* drawn, but not supported by the device */
-  uint64_t digest;                          /* the sum of the cases': their order is nothing */
-  fv_feature_set features;                  /* that are drawn */
-  fv_feature_set company[FV_FEATURE_COUNT]; /* of each, those that it is drawn with */
+  uint64_t digest;                          /* the sum of the cases': their order does not matter */
+  fv_feature_set features;                  /* features that can be drawn */
+  fv_feature_set company[FV_FEATURE_COUNT]; /* for each feature, those that can be drawn with it */
   int64_t coverage[FV_FEATURE_COUNT];
   int64_t pairs[FV_FEATURE_COUNT][FV_FEATURE_COUNT];
   fv_kernel_record kernels[FV_KERNELS_MAX];
@@ -47,13 +48,15 @@ typedef struct fv_totals {
 void fv_totals_add(fv_totals *totals, int64_t index, fv_case_kind kind, const fv_case *c,
                    const fv_case_result *result);
 
-/* Counts the features and pairs met too rarely; prints the first of them unless `to` is NULL. */
+/* Counts the features and pairs that were met too rarely; prints the first of them unless `to` is
+ * NULL. */
 int64_t fv_totals_empty_cells(const fv_totals *totals, FILE *to);
 
-/* Pairs that are not drawn although both of the pair are, and may meet. */
+/* Pairs that may meet and are never drawn, although each of the two features is. */
 int fv_totals_pairs_left_out(const fv_totals *totals);
 
-/* No empty cell; half of the cases beyond two tiles; a hundredth with 4096 keys or more. */
+/* No feature or pair was met too rarely, half of the cases reach beyond two tiles, and a hundredth
+ * have 4096 keys or more. */
 bool fv_totals_cover(const fv_totals *totals);
 
 #endif /* FV_VALIDATE_TOTALS_H */
