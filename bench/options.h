@@ -1,6 +1,6 @@
 /* options.h - what fovea-bench was asked to do, and how it ends. */
-#ifndef FV_BENCH_OPTIONS_H
-#define FV_BENCH_OPTIONS_H
+#ifndef FOVEA_BENCH_OPTIONS_H
+#define FOVEA_BENCH_OPTIONS_H
 
 #include "bench/problem/grid.h"
 
@@ -26,4 +26,4 @@ fv_bench_options fv_bench_options_of(int argc, char **argv);
 #ifdef __cplusplus
 }
 #endif
-#endif /* FV_BENCH_OPTIONS_H */
+#endif /* FOVEA_BENCH_OPTIONS_H */

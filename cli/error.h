@@ -1,6 +1,6 @@
 /* error.h - how the program ends: exit codes, and one line on stderr that says what to do. */
-#ifndef FV_CLI_ERROR_H
-#define FV_CLI_ERROR_H
+#ifndef FOVEA_CLI_ERROR_H
+#define FOVEA_CLI_ERROR_H
 
 #include <fovea.h>
 #include "cli/files/tensor_file.h"
@@ -26,4 +26,4 @@ int fv_cli_fail_call(const char *call, fovea_status status);
 int fv_cli_fail_open(fovea_status status);
 int fv_cli_out_of_memory(void);
 
-#endif /* FV_CLI_ERROR_H */
+#endif /* FOVEA_CLI_ERROR_H */

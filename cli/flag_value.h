@@ -1,8 +1,8 @@
 /* flag_value.h - values that come as text, from the command line or from a file's metadata. Both
  * follow the same rules. Nothing here depends on the locale, and nothing is skipped: no blanks, no
  * "0x", no "inf". */
-#ifndef FV_FLAG_VALUE_H
-#define FV_FLAG_VALUE_H
+#ifndef FOVEA_CLI_FLAG_VALUE_H
+#define FOVEA_CLI_FLAG_VALUE_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -31,4 +31,4 @@ bool fv_parse_device(const char *text, uint32_t *device, int32_t *ordinal);
 }
 #endif
 
-#endif /* FV_FLAG_VALUE_H */
+#endif /* FOVEA_CLI_FLAG_VALUE_H */

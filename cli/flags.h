@@ -1,7 +1,7 @@
 /* flags.h - the flags of a command as one table. Parsing, --help, the completion and the manual
  * page all come from it: a new flag is a row, the code that uses it, and its test. */
-#ifndef FV_FLAGS_H
-#define FV_FLAGS_H
+#ifndef FOVEA_CLI_FLAGS_H
+#define FOVEA_CLI_FLAGS_H
 
 #include <argp.h>
 #include <stdbool.h>
@@ -49,4 +49,4 @@ bool fv_flag_text(const fv_flag *flag, const char *text, void *place);
 /* int64_t from low to high. */
 bool fv_flag_number(const fv_flag *flag, const char *text, void *place);
 
-#endif /* FV_FLAGS_H */
+#endif /* FOVEA_CLI_FLAGS_H */

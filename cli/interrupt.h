@@ -1,7 +1,7 @@
 /* interrupt.h - how the program ends when somebody interrupts it: the word "interrupted", exit code
  * 130, nothing left over. */
-#ifndef FV_INTERRUPT_H
-#define FV_INTERRUPT_H
+#ifndef FOVEA_CLI_INTERRUPT_H
+#define FOVEA_CLI_INTERRUPT_H
 
 #include <stdbool.h>
 
@@ -14,4 +14,4 @@ void fv_interrupt_setup(void);
  * longer than a moment, such as the writer of a temporary file, asks this and gives up if so. */
 bool fv_interrupt_is_waiting(void);
 
-#endif /* FV_INTERRUPT_H */
+#endif /* FOVEA_CLI_INTERRUPT_H */

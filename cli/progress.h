@@ -1,6 +1,6 @@
 /* progress.h - one line on stderr that says how far the work has come. */
-#ifndef FV_PROGRESS_H
-#define FV_PROGRESS_H
+#ifndef FOVEA_CLI_PROGRESS_H
+#define FOVEA_CLI_PROGRESS_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -28,4 +28,4 @@ double fv_seconds_now(void);
 }
 #endif
 
-#endif /* FV_PROGRESS_H */
+#endif /* FOVEA_CLI_PROGRESS_H */

@@ -1,7 +1,7 @@
 /* random_source.h - random numbers that depend on a seed alone, the same on every machine:
  * SplitMix64 (Steele, Lea and Flood, OOPSLA 2014). */
-#ifndef FV_RANDOM_SOURCE_H
-#define FV_RANDOM_SOURCE_H
+#ifndef FOVEA_CLI_RANDOM_SOURCE_H
+#define FOVEA_CLI_RANDOM_SOURCE_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -39,4 +39,4 @@ static inline float fv_random_uniform(fv_random *random, float low, float high) 
   return low + (high - low) * part;
 }
 
-#endif /* FV_RANDOM_SOURCE_H */
+#endif /* FOVEA_CLI_RANDOM_SOURCE_H */

@@ -1,7 +1,7 @@
 /* backend.h - what a device does: each device is a table of functions. The folders reference/, cpu/
  * and cuda/ define one table each; only this file and backend.c name them all. */
-#ifndef FV_BACKEND_H
-#define FV_BACKEND_H
+#ifndef FOVEA_CSRC_BACKEND_H
+#define FOVEA_CSRC_BACKEND_H
 
 #include "csrc/plan.h"
 
@@ -69,4 +69,4 @@ const char *fv_backend_kernel_name(int32_t index);
 }
 #endif
 
-#endif /* FV_BACKEND_H */
+#endif /* FOVEA_CSRC_BACKEND_H */

@@ -1,6 +1,6 @@
 /* dtype.h - the element types: names and sizes, in one table. */
-#ifndef FV_DTYPE_H
-#define FV_DTYPE_H
+#ifndef FOVEA_CSRC_DTYPE_H
+#define FOVEA_CSRC_DTYPE_H
 
 #include <stdbool.h>
 
@@ -58,4 +58,4 @@ FV_DTYPE_TABLE(FV_DTYPE_IN_ORDER)
 #undef FV_DTYPE_IN_ORDER
 #undef FV_DTYPE_ASSERT
 
-#endif /* FV_DTYPE_H */
+#endif /* FOVEA_CSRC_DTYPE_H */

@@ -1,6 +1,6 @@
 /* handle.h - a device that the caller opened. Immutable after creation. */
-#ifndef FV_HANDLE_H
-#define FV_HANDLE_H
+#ifndef FOVEA_CSRC_HANDLE_H
+#define FOVEA_CSRC_HANDLE_H
 
 #include "csrc/backend.h"
 
@@ -19,4 +19,4 @@ struct fovea_handle {
 }
 #endif
 
-#endif /* FV_HANDLE_H */
+#endif /* FOVEA_CSRC_HANDLE_H */

@@ -15,8 +15,8 @@
  * the rounding mode and the flush-to-zero switches of the calling thread cannot affect the result.
  * (A shift turns a bf16 subnormal into a binary32 subnormal; what happens to it later is the
  * caller's affair.) */
-#ifndef FV_NUMERIC_H
-#define FV_NUMERIC_H
+#ifndef FOVEA_CSRC_NUMERIC_H
+#define FOVEA_CSRC_NUMERIC_H
 
 #include <stdint.h>
 #include <string.h>
@@ -94,4 +94,4 @@ static inline float fv_i8_to_f32(int8_t code) {
 }
 #endif
 
-#endif
+#endif /* FOVEA_CSRC_NUMERIC_H */

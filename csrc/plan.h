@@ -3,8 +3,8 @@
  * Each backend plans its own calls (cpu/plan.h, cuda/plan.h). A plan is a pure function of the
  * checked problem and of facts about the device. Planning makes no driver call, allocates nothing
  * and keeps no state. It is cheap enough for every call, and can be tested as text. */
-#ifndef FV_PLAN_H
-#define FV_PLAN_H
+#ifndef FOVEA_CSRC_PLAN_H
+#define FOVEA_CSRC_PLAN_H
 
 #include "csrc/problem.h"
 
@@ -69,4 +69,4 @@ int fv_plan_print(const fv_plan *plan, const fv_problem *problem, char *text, si
 }
 #endif
 
-#endif /* FV_PLAN_H */
+#endif /* FOVEA_CSRC_PLAN_H */

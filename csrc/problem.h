@@ -7,8 +7,8 @@
  *     stride 0 in the copy;
  *   - alibi_slopes, sinks, masks and tables are as given (NULL or dtype NONE: absent);
  *   - windows, scale and strides of positions are plain numbers. */
-#ifndef FV_PROBLEM_H
-#define FV_PROBLEM_H
+#ifndef FOVEA_CSRC_PROBLEM_H
+#define FOVEA_CSRC_PROBLEM_H
 
 #include <stdbool.h>
 
@@ -66,4 +66,4 @@ typedef struct fv_append_problem {
   bool empty;
 } fv_append_problem;
 
-#endif /* FV_PROBLEM_H */
+#endif /* FOVEA_CSRC_PROBLEM_H */

@@ -2,8 +2,8 @@
  *
  * A failing function says `return fv_fail(FOVEA_BAD_ARGUMENT, "...", ...)`. The exported call
  * copies the text to the caller's own buffer, if there is one (fv_publish_detail). */
-#ifndef FV_STATUS_H
-#define FV_STATUS_H
+#ifndef FOVEA_CSRC_STATUS_H
+#define FOVEA_CSRC_STATUS_H
 
 #include <fovea.h>
 
@@ -29,4 +29,4 @@ fovea_status fv_publish_detail(fovea_status status, char *detail, size_t detail_
 }
 #endif
 
-#endif /* FV_STATUS_H */
+#endif /* FOVEA_CSRC_STATUS_H */

@@ -17,8 +17,8 @@
 // has made: then a tile's keys may be cut into segments of several CTAs (shared/schedule.h).
 //
 // Q K V S P O: queries, keys, values, scores, probabilities, output.
-#ifndef FV_ATTENTION_FWD_SM80_CUH
-#define FV_ATTENTION_FWD_SM80_CUH
+#ifndef FOVEA_KERNELS_ATTENTION_FWD_SM80_CUH
+#define FOVEA_KERNELS_ATTENTION_FWD_SM80_CUH
 
 #include "kernels/arch/sm90.cuh"
 #include "kernels/parts/load.cuh"
@@ -290,4 +290,4 @@ __device__ __forceinline__ void fv_attend(const fv_attention_params &p) {
   }
 }
 
-#endif  // FV_ATTENTION_FWD_SM80_CUH
+#endif  // FOVEA_KERNELS_ATTENTION_FWD_SM80_CUH

@@ -4,8 +4,8 @@
 //
 // One CTA. Offsets are read through a running maximum and work is counted by running sums, so both
 // loops go through their lists in order, a CTA's width at a time.
-#ifndef FV_ATTENTION_PREPARE_SM80_CUH
-#define FV_ATTENTION_PREPARE_SM80_CUH
+#ifndef FOVEA_KERNELS_ATTENTION_PREPARE_SM80_CUH
+#define FOVEA_KERNELS_ATTENTION_PREPARE_SM80_CUH
 
 #include "kernels/arch/sm90.cuh"
 #include "kernels/parts/scan.cuh"
@@ -172,4 +172,4 @@ __device__ __forceinline__ void fv_prepare(const fv_attention_params &p) {
   fv_list_wide_tiles(p, wide_tiles, room);
 }
 
-#endif  // FV_ATTENTION_PREPARE_SM80_CUH
+#endif  // FOVEA_KERNELS_ATTENTION_PREPARE_SM80_CUH

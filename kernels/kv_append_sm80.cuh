@@ -10,8 +10,8 @@
 // pages.offsets) is a scan over the CTA, and a token finds its sequence in it by bisection.
 //
 // Errors are reported by CTA 0 alone: every CTA sees them all.
-#ifndef FV_KV_APPEND_SM80_CUH
-#define FV_KV_APPEND_SM80_CUH
+#ifndef FOVEA_KERNELS_KV_APPEND_SM80_CUH
+#define FOVEA_KERNELS_KV_APPEND_SM80_CUH
 
 #include "kernels/parts/append_find.cuh"
 #include "kernels/parts/append_write.cuh"
@@ -51,4 +51,4 @@ __device__ __forceinline__ void fv_append(const fv_append_params &p) {
   }
 }
 
-#endif  // FV_KV_APPEND_SM80_CUH
+#endif  // FOVEA_KERNELS_KV_APPEND_SM80_CUH

@@ -15,8 +15,8 @@
 // A row belongs to `lanes` lanes of one warp, eight elements a lane at a time. The results may lie
 // where a part does: a lane reads its elements of all parts before it writes them, and the LSE is
 // written after all lanes of the warp have read it for the last time.
-#ifndef FV_MERGE_SM80_CUH
-#define FV_MERGE_SM80_CUH
+#ifndef FOVEA_KERNELS_MERGE_SM80_CUH
+#define FOVEA_KERNELS_MERGE_SM80_CUH
 
 #include "kernels/parts/typed_run.cuh"
 #include "kernels/shared/params_merge.h"
@@ -120,4 +120,4 @@ __device__ __forceinline__ void fv_merge(const fv_merge_few<PARTS> &p) {
   }
 }
 
-#endif  // FV_MERGE_SM80_CUH
+#endif  // FOVEA_KERNELS_MERGE_SM80_CUH

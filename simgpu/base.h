@@ -2,8 +2,8 @@
  * loops over the lanes of a mask.
  *
  * A lane mask is a u32: bit l stands for lane l of a warp. */
-#ifndef SIM_BASE_H
-#define SIM_BASE_H
+#ifndef FOVEA_SIMGPU_BASE_H
+#define FOVEA_SIMGPU_BASE_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -58,4 +58,4 @@ static inline u32 sim_lane_count(u32 mask) {
   for (u32 sim_rest = (mask), lane = sim_rest ? sim_lowest_lane(sim_rest) : 0; sim_rest != 0; \
        sim_rest &= sim_rest - 1, lane = sim_rest ? sim_lowest_lane(sim_rest) : 0)
 
-#endif
+#endif /* FOVEA_SIMGPU_BASE_H */

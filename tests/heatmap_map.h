@@ -118,4 +118,4 @@ inline std::vector<std::string> words(size_t count) {
   return labels;
 }
 
-#endif
+#endif  // FOVEA_TESTS_HEATMAP_MAP_H

@@ -1,7 +1,7 @@
 /* device.h - CUDA device 0 for the benchmark: its memory, its clock, its kernels. Everything runs
  * on the legacy stream. Failures are reported on stderr, once, where they happen. */
-#ifndef FV_BENCH_CUDA_H
-#define FV_BENCH_CUDA_H
+#ifndef FOVEA_BENCH_GPU_DEVICE_H
+#define FOVEA_BENCH_GPU_DEVICE_H
 
 #include "csrc/cuda/driver.h"
 
@@ -65,4 +65,4 @@ void fv_bench_cuda_measures_free(void);
 struct fv_bench_cublas *fv_bench_cublas_open(char *why, size_t why_bytes);
 void fv_bench_cublas_close(struct fv_bench_cublas *cublas);
 
-#endif /* FV_BENCH_CUDA_H */
+#endif /* FOVEA_BENCH_GPU_DEVICE_H */

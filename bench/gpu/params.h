@@ -1,7 +1,7 @@
 /* params.h - what the host passes to the naive pipeline's kernels: structs by value, the same on
  * both sides. Strides count elements. */
-#ifndef FV_BENCH_CUDA_PARAMS_H
-#define FV_BENCH_CUDA_PARAMS_H
+#ifndef FOVEA_BENCH_GPU_PARAMS_H
+#define FOVEA_BENCH_GPU_PARAMS_H
 
 #include <stdint.h>
 
@@ -49,4 +49,4 @@ typedef struct fv_bench_bytes {
 
 enum { FV_BENCH_PRODUCT_SIDE = 16, FV_BENCH_ROW_THREADS = 128, FV_BENCH_READ_THREADS = 256 };
 
-#endif /* FV_BENCH_CUDA_PARAMS_H */
+#endif /* FOVEA_BENCH_GPU_PARAMS_H */

@@ -1,6 +1,6 @@
 /* check.h - do two pipelines compute the same? Asked before anything is timed. */
-#ifndef FV_BENCH_CHECK_H
-#define FV_BENCH_CHECK_H
+#ifndef FOVEA_BENCH_MEASURE_CHECK_H
+#define FOVEA_BENCH_MEASURE_CHECK_H
 
 #include "bench/problem/problem.h"
 
@@ -26,4 +26,4 @@ double fv_bench_distance(const void *a, const void *b, int64_t count, fovea_dtyp
 #ifdef __cplusplus
 }
 #endif
-#endif /* FV_BENCH_CHECK_H */
+#endif /* FOVEA_BENCH_MEASURE_CHECK_H */

@@ -1,6 +1,6 @@
 /* host.h - the host time of a call: check, plan, launch, on a driver that does nothing. */
-#ifndef FV_BENCH_HOST_H
-#define FV_BENCH_HOST_H
+#ifndef FOVEA_BENCH_MEASURE_HOST_H
+#define FOVEA_BENCH_MEASURE_HOST_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -25,4 +25,4 @@ int64_t fv_bench_host_allocations(void);
 #ifdef __cplusplus
 }
 #endif
-#endif /* FV_BENCH_HOST_H */
+#endif /* FOVEA_BENCH_MEASURE_HOST_H */

@@ -1,6 +1,6 @@
 /* machine.h - the machine that a report is about, and how much memory something took. */
-#ifndef FV_BENCH_MACHINE_H
-#define FV_BENCH_MACHINE_H
+#ifndef FOVEA_BENCH_MEASURE_MACHINE_H
+#define FOVEA_BENCH_MEASURE_MACHINE_H
 
 #include "bench/pipelines/pipeline.h"
 #include "bench/report/json.h"
@@ -28,4 +28,4 @@ bool fv_bench_resident_reset_peak(void);
 #ifdef __cplusplus
 }
 #endif
-#endif /* FV_BENCH_MACHINE_H */
+#endif /* FOVEA_BENCH_MEASURE_MACHINE_H */

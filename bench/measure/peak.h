@@ -1,7 +1,7 @@
 /* peak.h - what the machine itself can do: multiply and add, and read memory. Both are timed
  * between the contestants, so that a share of the peak refers to the peak of the same minute. */
-#ifndef FV_BENCH_PEAK_H
-#define FV_BENCH_PEAK_H
+#ifndef FOVEA_BENCH_MEASURE_PEAK_H
+#define FOVEA_BENCH_MEASURE_PEAK_H
 
 #include "bench/problem/tensors.h"
 
@@ -35,4 +35,4 @@ bool fv_bench_read_run(void *read);
 #ifdef __cplusplus
 }
 #endif
-#endif /* FV_BENCH_PEAK_H */
+#endif /* FOVEA_BENCH_MEASURE_PEAK_H */

@@ -1,8 +1,8 @@
 /* peer.h - fovea beside a peer: functions that a script in the peer's language calls by address.
  *
  * Built with fv_bench_flush into a shared library of the build folder, which is not installed. */
-#ifndef FV_BENCH_PEER_H
-#define FV_BENCH_PEER_H
+#ifndef FOVEA_BENCH_MEASURE_PEER_H
+#define FOVEA_BENCH_MEASURE_PEER_H
 
 #include <fovea.h>
 
@@ -26,4 +26,4 @@ FOVEA_API void fv_bench_peer_close(void *state);
 #ifdef __cplusplus
 }
 #endif
-#endif /* FV_BENCH_PEER_H */
+#endif /* FOVEA_BENCH_MEASURE_PEER_H */

@@ -1,7 +1,7 @@
 /* rounds.h - times contestants in turns: A B C, A B C, ... in one process. Whatever the machine
  * does meanwhile affects all of them. */
-#ifndef FV_BENCH_ROUNDS_H
-#define FV_BENCH_ROUNDS_H
+#ifndef FOVEA_BENCH_MEASURE_ROUNDS_H
+#define FOVEA_BENCH_MEASURE_ROUNDS_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -46,4 +46,4 @@ void fv_bench_settle(void);
 #ifdef __cplusplus
 }
 #endif
-#endif /* FV_BENCH_ROUNDS_H */
+#endif /* FOVEA_BENCH_MEASURE_ROUNDS_H */

@@ -1,6 +1,6 @@
 /* session.h - one problem: makes its tensors, checks the contestants, times them, reports. */
-#ifndef FV_BENCH_SESSION_H
-#define FV_BENCH_SESSION_H
+#ifndef FOVEA_BENCH_MEASURE_SESSION_H
+#define FOVEA_BENCH_MEASURE_SESSION_H
 
 #include "bench/pipelines/pipeline.h"
 #include "bench/report/json.h"
@@ -24,4 +24,4 @@ bool fv_bench_session_run(const fv_bench_session *session, const fv_bench_proble
 #ifdef __cplusplus
 }
 #endif
-#endif /* FV_BENCH_SESSION_H */
+#endif /* FOVEA_BENCH_MEASURE_SESSION_H */

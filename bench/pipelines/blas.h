@@ -1,6 +1,6 @@
 /* blas.h - makes sure that the opponent's BLAS uses all that the processor has. */
-#ifndef FV_BENCH_BLAS_H
-#define FV_BENCH_BLAS_H
+#ifndef FOVEA_BENCH_PIPELINES_BLAS_H
+#define FOVEA_BENCH_PIPELINES_BLAS_H
 
 #include <stdbool.h>
 
@@ -21,4 +21,4 @@ void fv_bench_blas_choose(char **argv);
 #ifdef __cplusplus
 }
 #endif
-#endif /* FV_BENCH_BLAS_H */
+#endif /* FOVEA_BENCH_PIPELINES_BLAS_H */

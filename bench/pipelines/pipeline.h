@@ -2,8 +2,8 @@
  *
  * A pipeline is a row of a table, with a device, a name and three functions. The CPU's table is in
  * pipelines/pipeline.c. Another device's table belongs to its place, where the tensors lie. */
-#ifndef FV_BENCH_PIPELINE_H
-#define FV_BENCH_PIPELINE_H
+#ifndef FOVEA_BENCH_PIPELINES_PIPELINE_H
+#define FOVEA_BENCH_PIPELINES_PIPELINE_H
 
 #include "bench/measure/rounds.h"
 #include "bench/problem/tensors.h"
@@ -80,4 +80,4 @@ const char *fv_bench_cuda_products(const fv_bench_machine *machine);
 #ifdef __cplusplus
 }
 #endif
-#endif /* FV_BENCH_PIPELINE_H */
+#endif /* FOVEA_BENCH_PIPELINES_PIPELINE_H */

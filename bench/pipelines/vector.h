@@ -2,8 +2,8 @@
  *
  * They are compiled for several instruction sets. The program chooses the widest that the processor
  * has when it starts, as OpenBLAS does for its products. */
-#ifndef FV_BENCH_VECTOR_H
-#define FV_BENCH_VECTOR_H
+#ifndef FOVEA_BENCH_PIPELINES_VECTOR_H
+#define FOVEA_BENCH_PIPELINES_VECTOR_H
 
 #include <stdint.h>
 
@@ -24,4 +24,4 @@ void fv_bench_narrow(uint16_t *to, const float *from, int64_t count, fovea_dtype
 #ifdef __cplusplus
 }
 #endif
-#endif /* FV_BENCH_VECTOR_H */
+#endif /* FOVEA_BENCH_PIPELINES_VECTOR_H */

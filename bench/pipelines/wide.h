@@ -1,6 +1,6 @@
 /* wide.h - tensors in the form a BLAS takes: f32, and each sequence's keys in one run of memory. */
-#ifndef FV_BENCH_WIDE_H
-#define FV_BENCH_WIDE_H
+#ifndef FOVEA_BENCH_PIPELINES_WIDE_H
+#define FOVEA_BENCH_PIPELINES_WIDE_H
 
 #include "bench/problem/tensors.h"
 
@@ -34,4 +34,4 @@ void fv_bench_wide_finish(const fv_bench_wide *wide);
 #ifdef __cplusplus
 }
 #endif
-#endif /* FV_BENCH_WIDE_H */
+#endif /* FOVEA_BENCH_PIPELINES_WIDE_H */

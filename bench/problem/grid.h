@@ -3,8 +3,8 @@
  *   quick     a minute: does it work, and is it roughly as it was?
  *   default   five minutes on 2 cores: f32 and bf16, the lengths that servers see
  *   full      half an hour on 2 cores: what committed results mean */
-#ifndef FV_BENCH_GRID_H
-#define FV_BENCH_GRID_H
+#ifndef FOVEA_BENCH_PROBLEM_GRID_H
+#define FOVEA_BENCH_PROBLEM_GRID_H
 
 #include <stddef.h>
 
@@ -46,4 +46,4 @@ const char *fv_bench_grid_name(fv_bench_grid grid);
 #ifdef __cplusplus
 }
 #endif
-#endif /* FV_BENCH_GRID_H */
+#endif /* FOVEA_BENCH_PROBLEM_GRID_H */

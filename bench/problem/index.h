@@ -1,7 +1,7 @@
 /* index.h - the numbers that say which rows, keys and pages belong to which sequence, in the form
  * that the call reads. */
-#ifndef FV_BENCH_INDEX_H
-#define FV_BENCH_INDEX_H
+#ifndef FOVEA_BENCH_PROBLEM_INDEX_H
+#define FOVEA_BENCH_PROBLEM_INDEX_H
 
 #include "bench/problem/problem.h"
 
@@ -30,4 +30,4 @@ void fv_bench_index_fill(const fv_bench_index *index, const fv_bench_problem *pr
 #ifdef __cplusplus
 }
 #endif
-#endif /* FV_BENCH_INDEX_H */
+#endif /* FOVEA_BENCH_PROBLEM_INDEX_H */

@@ -8,8 +8,8 @@
  * so that Google Benchmark's compare.py can match rows of two reports by their names. Tables and
  * plots need nothing else. heads are query and kv heads. len counts query rows and keys, those of
  * the longest sequence where sequences differ. */
-#ifndef FV_BENCH_PROBLEM_H
-#define FV_BENCH_PROBLEM_H
+#ifndef FOVEA_BENCH_PROBLEM_PROBLEM_H
+#define FOVEA_BENCH_PROBLEM_PROBLEM_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -93,4 +93,4 @@ bool fv_bench_problem_same(const fv_bench_problem *a, const fv_bench_problem *b)
 #ifdef __cplusplus
 }
 #endif
-#endif /* FV_BENCH_PROBLEM_H */
+#endif /* FOVEA_BENCH_PROBLEM_PROBLEM_H */

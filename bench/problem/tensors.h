@@ -1,6 +1,6 @@
 /* tensors.h - memory and contents of a problem's tensors. */
-#ifndef FV_BENCH_TENSORS_H
-#define FV_BENCH_TENSORS_H
+#ifndef FOVEA_BENCH_PROBLEM_TENSORS_H
+#define FOVEA_BENCH_PROBLEM_TENSORS_H
 
 #include <stddef.h>
 
@@ -49,4 +49,4 @@ FOVEA_API void fv_bench_flush(const void *memory, size_t bytes);
 #ifdef __cplusplus
 }
 #endif
-#endif /* FV_BENCH_TENSORS_H */
+#endif /* FOVEA_BENCH_PROBLEM_TENSORS_H */

@@ -1,6 +1,6 @@
 /* chart.h - a grid of line charts with one legend and the same axes, painted by Cairo. */
-#ifndef FV_BENCH_CHART_H
-#define FV_BENCH_CHART_H
+#ifndef FOVEA_BENCH_REPORT_CHART_H
+#define FOVEA_BENCH_REPORT_CHART_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -49,4 +49,4 @@ void fv_bench_chart_release(void);
 #ifdef __cplusplus
 }
 #endif
-#endif /* FV_BENCH_CHART_H */
+#endif /* FOVEA_BENCH_REPORT_CHART_H */

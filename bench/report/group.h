@@ -1,6 +1,6 @@
 /* group.h - which rows of a report share a table, and the words above and beside them. */
-#ifndef FV_BENCH_GROUP_H
-#define FV_BENCH_GROUP_H
+#ifndef FOVEA_BENCH_REPORT_GROUP_H
+#define FOVEA_BENCH_REPORT_GROUP_H
 
 #include "bench/report/result.h"
 
@@ -24,4 +24,4 @@ bool fv_bench_group_any_unequal(const fv_bench_result *result);
 #ifdef __cplusplus
 }
 #endif
-#endif /* FV_BENCH_GROUP_H */
+#endif /* FOVEA_BENCH_REPORT_GROUP_H */

@@ -1,6 +1,6 @@
 /* json.h - writes timings as Google Benchmark's JSON, with Google Benchmark's own reporter. */
-#ifndef FV_BENCH_JSON_H
-#define FV_BENCH_JSON_H
+#ifndef FOVEA_BENCH_REPORT_JSON_H
+#define FOVEA_BENCH_REPORT_JSON_H
 
 #include "bench/measure/rounds.h"
 #include "bench/problem/problem.h"
@@ -31,4 +31,4 @@ bool fv_bench_json_write(fv_bench_json *json, const char *path);
 #ifdef __cplusplus
 }
 #endif
-#endif /* FV_BENCH_JSON_H */
+#endif /* FOVEA_BENCH_REPORT_JSON_H */

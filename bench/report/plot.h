@@ -1,6 +1,6 @@
 /* plot.h - a report as pictures: time and speed-up over length. */
-#ifndef FV_BENCH_PLOT_H
-#define FV_BENCH_PLOT_H
+#ifndef FOVEA_BENCH_REPORT_PLOT_H
+#define FOVEA_BENCH_REPORT_PLOT_H
 
 #include "bench/report/result.h"
 
@@ -46,4 +46,4 @@ double fv_bench_plot_ceiling(double value);
 #ifdef __cplusplus
 }
 #endif
-#endif /* FV_BENCH_PLOT_H */
+#endif /* FOVEA_BENCH_REPORT_PLOT_H */

@@ -2,8 +2,8 @@
  *
  * Everything that tables, pages and plots show is computed here, from the JSON alone. The JSON is a
  * report with every repetition, or its summary (report/summary.h), which gives the same results. */
-#ifndef FV_BENCH_RESULT_H
-#define FV_BENCH_RESULT_H
+#ifndef FOVEA_BENCH_REPORT_RESULT_H
+#define FOVEA_BENCH_REPORT_RESULT_H
 
 #include <stddef.h>
 
@@ -74,4 +74,4 @@ bool fv_bench_result_peaks(const fv_bench_result *result, fv_bench_peaks *peaks)
 #ifdef __cplusplus
 }
 #endif
-#endif /* FV_BENCH_RESULT_H */
+#endif /* FOVEA_BENCH_REPORT_RESULT_H */

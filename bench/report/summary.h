@@ -1,7 +1,7 @@
 /* summary.h - a report without its repetitions. It is small enough to be committed, and serves
  * tables, pages and plots as well as the report does. */
-#ifndef FV_BENCH_SUMMARY_H
-#define FV_BENCH_SUMMARY_H
+#ifndef FOVEA_BENCH_REPORT_SUMMARY_H
+#define FOVEA_BENCH_REPORT_SUMMARY_H
 
 #include <stdio.h>
 
@@ -18,4 +18,4 @@ void fv_bench_summary_print(const fv_bench_result *result, FILE *stream);
 #ifdef __cplusplus
 }
 #endif
-#endif /* FV_BENCH_SUMMARY_H */
+#endif /* FOVEA_BENCH_REPORT_SUMMARY_H */

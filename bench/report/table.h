@@ -1,6 +1,6 @@
 /* table.h - a report as text: a table for the terminal, a page of Markdown. */
-#ifndef FV_BENCH_TABLE_H
-#define FV_BENCH_TABLE_H
+#ifndef FOVEA_BENCH_REPORT_TABLE_H
+#define FOVEA_BENCH_REPORT_TABLE_H
 
 #include <stdio.h>
 
@@ -24,4 +24,4 @@ void fv_bench_page_print(const fv_bench_result *result, const char *folder, FILE
 #ifdef __cplusplus
 }
 #endif
-#endif /* FV_BENCH_TABLE_H */
+#endif /* FOVEA_BENCH_REPORT_TABLE_H */

@@ -1,6 +1,6 @@
 /* text.h - quantities for people: three digits and a unit. */
-#ifndef FV_BENCH_TEXT_H
-#define FV_BENCH_TEXT_H
+#ifndef FOVEA_BENCH_REPORT_TEXT_H
+#define FOVEA_BENCH_REPORT_TEXT_H
 
 #include <stddef.h>
 
@@ -14,4 +14,4 @@ void fv_bench_text_bytes(double count, char *text, size_t bytes);  /* "1.23 MiB"
 #ifdef __cplusplus
 }
 #endif
-#endif /* FV_BENCH_TEXT_H */
+#endif /* FOVEA_BENCH_REPORT_TEXT_H */

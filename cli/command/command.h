@@ -1,6 +1,6 @@
 /* command.h - the program's commands. argv[0] is the command's name; each returns an exit code. */
-#ifndef FV_COMMAND_H
-#define FV_COMMAND_H
+#ifndef FOVEA_CLI_COMMAND_COMMAND_H
+#define FOVEA_CLI_COMMAND_COMMAND_H
 
 #include "cli/flags.h"
 
@@ -26,4 +26,4 @@ extern const fv_command fv_commands[];
 /* NULL: there is no such command. */
 const fv_command *fv_command_find(const char *name);
 
-#endif /* FV_COMMAND_H */
+#endif /* FOVEA_CLI_COMMAND_COMMAND_H */

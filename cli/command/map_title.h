@@ -1,6 +1,6 @@
 /* map_title.h - what a heat map says about itself. */
-#ifndef FV_MAP_TITLE_H
-#define FV_MAP_TITLE_H
+#ifndef FOVEA_CLI_COMMAND_MAP_TITLE_H
+#define FOVEA_CLI_COMMAND_MAP_TITLE_H
 
 #include "cli/input/attention_input.h"
 
@@ -12,4 +12,4 @@ typedef struct fv_map_title {
 void fv_map_title_write(fv_map_title *title, const fv_input *input, int64_t batch,
                         int64_t first_head, int64_t heads);
 
-#endif /* FV_MAP_TITLE_H */
+#endif /* FOVEA_CLI_COMMAND_MAP_TITLE_H */

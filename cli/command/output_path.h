@@ -1,6 +1,6 @@
 /* output_path.h - may a result be written there? This is asked before the work, not after it. */
-#ifndef FV_OUTPUT_PATH_H
-#define FV_OUTPUT_PATH_H
+#ifndef FOVEA_CLI_COMMAND_OUTPUT_PATH_H
+#define FOVEA_CLI_COMMAND_OUTPUT_PATH_H
 
 #include "cli/input/attention_input.h"
 
@@ -11,4 +11,4 @@
  *   - a folder that is missing or not writable. */
 int fv_output_path_check(const char *path, const fv_input *input);
 
-#endif /* FV_OUTPUT_PATH_H */
+#endif /* FOVEA_CLI_COMMAND_OUTPUT_PATH_H */

@@ -1,6 +1,6 @@
 /* report.h - results for people and for programs: the fields that run and validate share. */
-#ifndef FV_REPORT_H
-#define FV_REPORT_H
+#ifndef FOVEA_CLI_COMMAND_REPORT_H
+#define FOVEA_CLI_COMMAND_REPORT_H
 
 #include <jansson.h>
 
@@ -29,4 +29,4 @@ void fv_report_print_verdict(const fv_verdict *verdict, const char *repeat);
 /* Makes sure that everything printed has arrived. Returns an exit code; a failure is said once. */
 int fv_report_finish(void);
 
-#endif /* FV_REPORT_H */
+#endif /* FOVEA_CLI_COMMAND_REPORT_H */

@@ -1,6 +1,6 @@
 /* run_report.h - what `fovea run` was asked and found, and how it is reported. */
-#ifndef FV_RUN_REPORT_H
-#define FV_RUN_REPORT_H
+#ifndef FOVEA_CLI_COMMAND_RUN_REPORT_H
+#define FOVEA_CLI_COMMAND_RUN_REPORT_H
 
 #include "cli/input/attention_input.h"
 #include "cli/judge/criteria.h"
@@ -49,4 +49,4 @@ int fv_run_report_json(const fv_run_options *options, const fv_input *input,
 int fv_run_report_text(const fv_run_options *options, const fv_input *input,
                        const fv_run_result *result);
 
-#endif /* FV_RUN_REPORT_H */
+#endif /* FOVEA_CLI_COMMAND_RUN_REPORT_H */

@@ -1,8 +1,8 @@
 /* schedule_list.h - the work that each CTA of a CUDA call takes, for calls whose lengths and
  * offsets the host can read. attention_prepare finds the same on the device, by the same rules
  * (kernels/shared/schedule.h). */
-#ifndef FV_SCHEDULE_LIST_H
-#define FV_SCHEDULE_LIST_H
+#ifndef FOVEA_CLI_COMMAND_SCHEDULE_LIST_H
+#define FOVEA_CLI_COMMAND_SCHEDULE_LIST_H
 
 #include "csrc/plan.h"
 #include "kernels/shared/schedule.h"
@@ -29,4 +29,4 @@ fv_schedule fv_schedule_list_line(const fv_schedule_list *list, int line);
 }
 #endif
 
-#endif /* FV_SCHEDULE_LIST_H */
+#endif /* FOVEA_CLI_COMMAND_SCHEDULE_LIST_H */

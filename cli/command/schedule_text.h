@@ -1,6 +1,6 @@
 /* schedule_text.h - what each CTA of a call on CUDA does, as text. */
-#ifndef FV_SCHEDULE_TEXT_H
-#define FV_SCHEDULE_TEXT_H
+#ifndef FOVEA_CLI_COMMAND_SCHEDULE_TEXT_H
+#define FOVEA_CLI_COMMAND_SCHEDULE_TEXT_H
 
 #include <stdio.h>
 
@@ -18,4 +18,4 @@ void fv_schedule_print(FILE *to, const fv_plan *plan, const fv_problem *problem,
 }
 #endif
 
-#endif /* FV_SCHEDULE_TEXT_H */
+#endif /* FOVEA_CLI_COMMAND_SCHEDULE_TEXT_H */

@@ -1,6 +1,6 @@
 /* validate_report.h - what `fovea validate` found, and how it is reported. */
-#ifndef FV_VALIDATE_REPORT_H
-#define FV_VALIDATE_REPORT_H
+#ifndef FOVEA_CLI_COMMAND_VALIDATE_REPORT_H
+#define FOVEA_CLI_COMMAND_VALIDATE_REPORT_H
 
 #include "cli/validate/totals.h"
 
@@ -19,4 +19,4 @@ bool fv_validation_passes(const fv_validation *validation);
 /* Reports to stdout. Returns an exit code. */
 int fv_validation_report(const fv_validation *validation, bool json);
 
-#endif /* FV_VALIDATE_REPORT_H */
+#endif /* FOVEA_CLI_COMMAND_VALIDATE_REPORT_H */

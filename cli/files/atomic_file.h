@@ -1,6 +1,6 @@
 /* atomic_file.h - a file that appears whole or not at all. */
-#ifndef FV_ATOMIC_FILE_H
-#define FV_ATOMIC_FILE_H
+#ifndef FOVEA_CLI_FILES_ATOMIC_FILE_H
+#define FOVEA_CLI_FILES_ATOMIC_FILE_H
 
 #include "cli/files/file_source.h"
 
@@ -24,4 +24,4 @@ fv_file_status fv_atomic_file_write(const char *path, const fv_file_piece *piece
 }
 #endif
 
-#endif /* FV_ATOMIC_FILE_H */
+#endif /* FOVEA_CLI_FILES_ATOMIC_FILE_H */

@@ -3,8 +3,8 @@
  * Both readers are written against this one interface: the code that the fuzzers exercise from
  * memory is the code that runs on files. The size is taken once, from the open descriptor. Every
  * later check uses that number, and a read that ends before it is an error of its own. */
-#ifndef FOVEA_CLI_FILE_SOURCE_H
-#define FOVEA_CLI_FILE_SOURCE_H
+#ifndef FOVEA_CLI_FILES_FILE_SOURCE_H
+#define FOVEA_CLI_FILES_FILE_SOURCE_H
 
 #include "cli/files/tensor_file.h"
 
@@ -34,4 +34,4 @@ fv_file_status fv_file_fail(const char *label, fv_file_error *error, fv_file_sta
 /* The system's words for errno, in English whatever the locale is. */
 const char *fv_errno_text(int number);
 
-#endif
+#endif /* FOVEA_CLI_FILES_FILE_SOURCE_H */

@@ -9,8 +9,8 @@
  *
  * Every function returns true and moves past what it read, or returns false and leaves in
  * `problem` what was expected and in `at` where. */
-#ifndef FOVEA_CLI_JSON_CURSOR_H
-#define FOVEA_CLI_JSON_CURSOR_H
+#ifndef FOVEA_CLI_FILES_JSON_CURSOR_H
+#define FOVEA_CLI_FILES_JSON_CURSOR_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -54,4 +54,4 @@ uint64_t fv_json_unescape(const fv_json_cursor *cursor, fv_json_span span, uint8
  *   cursor must already be past the string. */
 char *fv_json_settle(fv_json_cursor *cursor, fv_json_span span);
 
-#endif
+#endif /* FOVEA_CLI_FILES_JSON_CURSOR_H */

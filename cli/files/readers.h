@@ -1,6 +1,6 @@
 /* readers.h - the two formats' readers, as files/tensor_file.c calls them. */
-#ifndef FOVEA_CLI_READERS_H
-#define FOVEA_CLI_READERS_H
+#ifndef FOVEA_CLI_FILES_READERS_H
+#define FOVEA_CLI_FILES_READERS_H
 
 #include "cli/files/tensor_table.h"
 
@@ -14,4 +14,4 @@ typedef fv_file_status fv_reader(const fv_file_source *source, const char *name,
 fv_reader fv_npy_read;
 fv_reader fv_safetensors_read; /* ignores the name: its tensors have their own */
 
-#endif
+#endif /* FOVEA_CLI_FILES_READERS_H */

@@ -13,8 +13,8 @@
  *
  * Nothing here is shared between calls: different files may be read by different threads at once.
  */
-#ifndef FOVEA_CLI_TENSOR_FILE_H
-#define FOVEA_CLI_TENSOR_FILE_H
+#ifndef FOVEA_CLI_FILES_TENSOR_FILE_H
+#define FOVEA_CLI_FILES_TENSOR_FILE_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -171,4 +171,4 @@ const char *fv_escape(char *out, size_t out_bytes, const void *text, size_t text
 }
 #endif
 
-#endif
+#endif /* FOVEA_CLI_FILES_TENSOR_FILE_H */

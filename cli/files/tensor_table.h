@@ -3,8 +3,8 @@
  * A reader checks its header without allocating anything but a copy of it, then creates the table,
  * describes each tensor, and asks for the data last. Names are not copied: they point into `text`.
  */
-#ifndef FOVEA_CLI_TENSOR_TABLE_H
-#define FOVEA_CLI_TENSOR_TABLE_H
+#ifndef FOVEA_CLI_FILES_TENSOR_TABLE_H
+#define FOVEA_CLI_FILES_TENSOR_TABLE_H
 
 #include <stdbool.h>
 
@@ -37,4 +37,4 @@ bool fv_shape_bytes(const int64_t *shape, uint32_t rank, uint32_t element_bytes,
 fv_file_status fv_fail_out_of_memory(const char *label, fv_file_error *error, uint64_t bytes,
                                      const char *what);
 
-#endif
+#endif /* FOVEA_CLI_FILES_TENSOR_TABLE_H */

@@ -83,4 +83,4 @@ void fv_heatmap_cells_note(const fv_heatmap *map, const fv_heatmap_range *range,
 #ifdef __cplusplus
 }
 #endif
-#endif
+#endif /* FOVEA_CLI_HEATMAP_CELLS_H */

@@ -24,4 +24,4 @@ void fv_heatmap_grid_add(fv_heatmap_grid *grid, size_t panel, size_t row, const 
 #ifdef __cplusplus
 }
 #endif
-#endif
+#endif /* FOVEA_CLI_HEATMAP_GRID_H */

@@ -7,8 +7,8 @@
  * All texts may come from an untrusted file. They are decoded as UTF-8 and cut to a bounded length.
  * Control characters, escape sequences and invisible format characters in them become visible
  * marks. */
-#ifndef FOVEA_CLI_HEATMAP_H
-#define FOVEA_CLI_HEATMAP_H
+#ifndef FOVEA_CLI_HEATMAP_HEATMAP_H
+#define FOVEA_CLI_HEATMAP_HEATMAP_H
 
 #include <math.h>
 #include <stdbool.h>
@@ -102,4 +102,4 @@ void fv_heatmap_release(void);
 #ifdef __cplusplus
 }
 #endif
-#endif
+#endif /* FOVEA_CLI_HEATMAP_HEATMAP_H */

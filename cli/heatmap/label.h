@@ -41,4 +41,4 @@ size_t fv_heatmap_label_step(double pitch, double need);
 #ifdef __cplusplus
 }
 #endif
-#endif
+#endif /* FOVEA_CLI_HEATMAP_LABEL_H */

@@ -82,4 +82,4 @@ void fv_heatmap_page_draw(const fv_heatmap_page *page, const fv_heatmap *map,
 #ifdef __cplusplus
 }
 #endif
-#endif
+#endif /* FOVEA_CLI_HEATMAP_PAGE_H */

@@ -29,4 +29,4 @@ double fv_heatmap_cairo_density(const fv_heatmap_page *page);
 #ifdef __cplusplus
 }
 #endif
-#endif
+#endif /* FOVEA_CLI_HEATMAP_PAINT_H */

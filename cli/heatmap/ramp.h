@@ -21,4 +21,4 @@ void fv_heatmap_ramp_fill(fv_heatmap_ramp *ramp);
 #ifdef __cplusplus
 }
 #endif
-#endif
+#endif /* FOVEA_CLI_HEATMAP_RAMP_H */

@@ -1,6 +1,6 @@
 /* weight_bands.h - the attention weights of one head, a band of rows at a time. */
-#ifndef FV_WEIGHT_BANDS_H
-#define FV_WEIGHT_BANDS_H
+#ifndef FOVEA_CLI_HEATMAP_WEIGHT_BANDS_H
+#define FOVEA_CLI_HEATMAP_WEIGHT_BANDS_H
 
 #include "cli/input/attention_input.h"
 #include "csrc/check/check.h"
@@ -38,4 +38,4 @@ int fv_weight_bands_compute(fv_weight_bands *bands, int64_t head, int64_t begin,
 
 void fv_weight_bands_close(fv_weight_bands *bands);
 
-#endif /* FV_WEIGHT_BANDS_H */
+#endif /* FOVEA_CLI_HEATMAP_WEIGHT_BANDS_H */

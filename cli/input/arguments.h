@@ -1,7 +1,7 @@
 /* arguments.h - the part of the command line that run, map and explain share. Their options begin
  * with an fv_input_options. */
-#ifndef FV_INPUT_ARGUMENTS_H
-#define FV_INPUT_ARGUMENTS_H
+#ifndef FOVEA_CLI_INPUT_ARGUMENTS_H
+#define FOVEA_CLI_INPUT_ARGUMENTS_H
 
 #include "cli/flags.h"
 #include "cli/input/attention_input.h"
@@ -13,4 +13,4 @@ extern const fv_flag fv_input_flags[];
 void fv_input_take_word(void *options, char *word, struct argp_state *state);
 void fv_input_check(const void *options, struct argp_state *state);
 
-#endif /* FV_INPUT_ARGUMENTS_H */
+#endif /* FOVEA_CLI_INPUT_ARGUMENTS_H */

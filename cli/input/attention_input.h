@@ -1,7 +1,7 @@
 /* attention_input.h - what `run`, `map` and `explain` work on: q, k and v from files, the options
  * that go with them, and the library's description of the call. */
-#ifndef FV_ATTENTION_INPUT_H
-#define FV_ATTENTION_INPUT_H
+#ifndef FOVEA_CLI_INPUT_ATTENTION_INPUT_H
+#define FOVEA_CLI_INPUT_ATTENTION_INPUT_H
 
 #include <stdbool.h>
 
@@ -42,4 +42,4 @@ void fv_input_close(fv_input *input);
 /* Opens the device that the options name. Returns an exit code. */
 int fv_input_device(const fv_input_options *options, fovea_handle **handle);
 
-#endif /* FV_ATTENTION_INPUT_H */
+#endif /* FOVEA_CLI_INPUT_ATTENTION_INPUT_H */

@@ -1,7 +1,7 @@
 /* settings.h - layout, scale, softcap, causal and window. They come from the file's metadata, from
  * flags, or from both if they agree. */
-#ifndef FV_INPUT_SETTINGS_H
-#define FV_INPUT_SETTINGS_H
+#ifndef FOVEA_CLI_INPUT_SETTINGS_H
+#define FOVEA_CLI_INPUT_SETTINGS_H
 
 #include "cli/input/attention_input.h"
 
@@ -9,4 +9,4 @@
  * contradicts the metadata is a usage error; metadata without a valid meaning is a wrong input. */
 int fv_input_read_settings(fv_input *input, const fv_input_options *options);
 
-#endif /* FV_INPUT_SETTINGS_H */
+#endif /* FOVEA_CLI_INPUT_SETTINGS_H */

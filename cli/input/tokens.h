@@ -1,6 +1,6 @@
 /* tokens.h - the tokens in a file's metadata: JSON, a list of strings for each batch row. */
-#ifndef FV_TOKENS_H
-#define FV_TOKENS_H
+#ifndef FOVEA_CLI_INPUT_TOKENS_H
+#define FOVEA_CLI_INPUT_TOKENS_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -12,4 +12,4 @@ int fv_tokens_read(const char *text, const char *key, const char *path, int64_t 
                    int64_t count, char ***labels);
 void fv_tokens_free(char **labels, int64_t count);
 
-#endif /* FV_TOKENS_H */
+#endif /* FOVEA_CLI_INPUT_TOKENS_H */

@@ -68,8 +68,8 @@
  * Blanchard, Higham and Higham analyse the rounding errors of a softmax (IMA J. Numer. Anal. 2021).
  * The constants 2, 4, 1.5, 0.8 and 8 were fitted to emulated kernels, where the worst ratio
  * error / bound was 0.95 (C1), 0.8 (C1s), 0.82 (C2), 0.69 (C3), 0.43 (C4) and 0.33 (C5). */
-#ifndef FV_CRITERIA_H
-#define FV_CRITERIA_H
+#ifndef FOVEA_CLI_JUDGE_CRITERIA_H
+#define FOVEA_CLI_JUDGE_CRITERIA_H
 
 #include "csrc/problem.h"
 
@@ -163,4 +163,4 @@ bool fv_verdict_passes(const fv_verdict *verdict);
 }
 #endif
 
-#endif /* FV_CRITERIA_H */
+#endif /* FOVEA_CLI_JUDGE_CRITERIA_H */

@@ -12,8 +12,8 @@
  *
  * The maximum is over all keys of the head. All criteria grow with these magnitudes, so a right
  * result meets them. The hull is that of all keys' magnitudes. */
-#ifndef FV_ROW_CHOICE_H
-#define FV_ROW_CHOICE_H
+#ifndef FOVEA_CLI_JUDGE_ROW_CHOICE_H
+#define FOVEA_CLI_JUDGE_ROW_CHOICE_H
 
 #include "cli/judge/criteria.h"
 #include "cli/progress.h"
@@ -65,4 +65,4 @@ bool fv_judge_rows(const fv_problem *problem, const fv_judge_options *options, i
 }
 #endif
 
-#endif /* FV_ROW_CHOICE_H */
+#endif /* FOVEA_CLI_JUDGE_ROW_CHOICE_H */

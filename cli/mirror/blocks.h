@@ -3,8 +3,8 @@
  * Each tensor and each array gets an allocation of its own, exactly as long as its span. A tool
  * that watches the device's memory then sees the first byte past the end. Memory that lies inside
  * an existing block is found there. */
-#ifndef FV_MIRROR_BLOCKS_H
-#define FV_MIRROR_BLOCKS_H
+#ifndef FOVEA_CLI_MIRROR_BLOCKS_H
+#define FOVEA_CLI_MIRROR_BLOCKS_H
 
 #include "csrc/cuda/device.h"
 #include "csrc/cuda/driver.h"
@@ -46,4 +46,4 @@ fovea_status fv_mirror_bring_back(fv_mirror *m);
 /* Frees everything; returns status. */
 fovea_status fv_mirror_close(fv_mirror *m, fovea_status status);
 
-#endif /* FV_MIRROR_BLOCKS_H */
+#endif /* FOVEA_CLI_MIRROR_BLOCKS_H */

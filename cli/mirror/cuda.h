@@ -1,6 +1,6 @@
 /* cuda.h - the part of mirror/mirror.h that needs a CUDA driver. */
-#ifndef FV_MIRROR_CUDA_H
-#define FV_MIRROR_CUDA_H
+#ifndef FOVEA_CLI_MIRROR_CUDA_H
+#define FOVEA_CLI_MIRROR_CUDA_H
 
 #include <fovea.h>
 
@@ -9,4 +9,4 @@ fovea_status fv_mirror_attention_cuda(fovea_handle *handle, const fovea_attentio
 fovea_status fv_mirror_append_cuda(fovea_handle *handle, const fovea_kv_append_args *args);
 fovea_status fv_mirror_merge_cuda(fovea_handle *handle, const fovea_merge_args *args);
 
-#endif /* FV_MIRROR_CUDA_H */
+#endif /* FOVEA_CLI_MIRROR_CUDA_H */

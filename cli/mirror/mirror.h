@@ -2,8 +2,8 @@
  *
  * The CPU takes them as they are. For CUDA, all that a call reads or writes is copied to the
  * device, with the alignment it has here. What the call writes is copied back. */
-#ifndef FV_MIRROR_H
-#define FV_MIRROR_H
+#ifndef FOVEA_CLI_MIRROR_MIRROR_H
+#define FOVEA_CLI_MIRROR_MIRROR_H
 
 #include <fovea.h>
 
@@ -28,4 +28,4 @@ uint32_t fv_mirror_weights_dtype(const fovea_handle *handle, const fovea_attenti
 }
 #endif
 
-#endif /* FV_MIRROR_H */
+#endif /* FOVEA_CLI_MIRROR_MIRROR_H */

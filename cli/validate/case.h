@@ -1,6 +1,6 @@
 /* case.h - runs one random case of `fovea validate` and judges it. */
-#ifndef FV_VALIDATE_CASE_H
-#define FV_VALIDATE_CASE_H
+#ifndef FOVEA_CLI_VALIDATE_CASE_H
+#define FOVEA_CLI_VALIDATE_CASE_H
 
 #include <stdio.h>
 
@@ -45,4 +45,4 @@ void fv_run_weights_case(fovea_handle *handle, fv_case *c, fv_case_result *resul
 void fv_run_append_case(fovea_handle *handle, uint32_t last_type, fv_random *random,
                         fv_case_result *result);
 
-#endif /* FV_VALIDATE_CASE_H */
+#endif /* FOVEA_CLI_VALIDATE_CASE_H */

@@ -1,7 +1,7 @@
 /* case_features.h - what random problems are made of. `validate` counts every feature and every
  * pair of features, and holds itself to having met each. */
-#ifndef FV_CASE_FEATURES_H
-#define FV_CASE_FEATURES_H
+#ifndef FOVEA_CLI_VALIDATE_CASE_FEATURES_H
+#define FOVEA_CLI_VALIDATE_CASE_FEATURES_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -71,4 +71,4 @@ fv_feature_set fv_features_of_kind(fv_feature feature);
 }
 #endif
 
-#endif /* FV_CASE_FEATURES_H */
+#endif /* FOVEA_CLI_VALIDATE_CASE_FEATURES_H */

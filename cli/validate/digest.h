@@ -1,7 +1,7 @@
 /* digest.h - 64 bits that stand for many bytes: equal digests say that two builds compute the same.
  * FNV-1a by words: it guards against chance, not against an attacker. */
-#ifndef FV_DIGEST_H
-#define FV_DIGEST_H
+#ifndef FOVEA_CLI_VALIDATE_DIGEST_H
+#define FOVEA_CLI_VALIDATE_DIGEST_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -29,4 +29,4 @@ static inline uint64_t fv_digest_add(uint64_t digest, const void *data, size_t b
   return fv_digest_word(digest, word);
 }
 
-#endif /* FV_DIGEST_H */
+#endif /* FOVEA_CLI_VALIDATE_DIGEST_H */

@@ -3,8 +3,8 @@
  * Cases are hostile on purpose. Every byte that the header says is not read holds NaN. Unused
  * entries of page tables hold absurd ids. Outputs are preset and surrounded by canaries, and the
  * workspace holds ones. Data is written only for keys that some row sees. */
-#ifndef FV_DRAW_CASE_H
-#define FV_DRAW_CASE_H
+#ifndef FOVEA_CLI_VALIDATE_DRAW_CASE_H
+#define FOVEA_CLI_VALIDATE_DRAW_CASE_H
 
 #include <fovea.h>
 #include "cli/random_source.h"
@@ -67,4 +67,4 @@ static inline bool fv_case_has(const fv_case *c, fv_feature feature) {
 }
 #endif
 
-#endif /* FV_DRAW_CASE_H */
+#endif /* FOVEA_CLI_VALIDATE_DRAW_CASE_H */

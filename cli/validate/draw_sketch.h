@@ -1,7 +1,7 @@
 /* draw_sketch.h - what is known of a random case while it is drawn, and memory for it. Internal to
  * the files draw_*.c. */
-#ifndef FV_DRAW_SKETCH_H
-#define FV_DRAW_SKETCH_H
+#ifndef FOVEA_CLI_VALIDATE_DRAW_SKETCH_H
+#define FOVEA_CLI_VALIDATE_DRAW_SKETCH_H
 
 #include "cli/validate/draw_case.h"
 #include "csrc/host/row_mask.h"
@@ -95,4 +95,4 @@ float fv_sketch_value(const fv_sketch_row *row, int64_t d);
 }
 #endif
 
-#endif /* FV_DRAW_SKETCH_H */
+#endif /* FOVEA_CLI_VALIDATE_DRAW_SKETCH_H */

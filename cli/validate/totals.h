@@ -1,6 +1,6 @@
 /* totals.h - the sum of all that a run of `fovea validate` found, and whether it met enough. */
-#ifndef FV_VALIDATE_TOTALS_H
-#define FV_VALIDATE_TOTALS_H
+#ifndef FOVEA_CLI_VALIDATE_TOTALS_H
+#define FOVEA_CLI_VALIDATE_TOTALS_H
 
 #include <stdio.h>
 
@@ -59,4 +59,4 @@ int fv_totals_pairs_left_out(const fv_totals *totals);
  * have 4096 keys or more. */
 bool fv_totals_cover(const fv_totals *totals);
 
-#endif /* FV_VALIDATE_TOTALS_H */
+#endif /* FOVEA_CLI_VALIDATE_TOTALS_H */

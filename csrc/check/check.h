@@ -1,7 +1,7 @@
 /* check.h - the header's rules, in the header's order. A check needs no device, allocates nothing
  * and changes nothing except the error detail. */
-#ifndef FV_CHECK_H
-#define FV_CHECK_H
+#ifndef FOVEA_CSRC_CHECK_CHECK_H
+#define FOVEA_CSRC_CHECK_CHECK_H
 
 #include "csrc/problem.h"
 #include "csrc/status.h"
@@ -28,4 +28,4 @@ fovea_status fv_check_options(const fovea_options *options, fovea_options *copy)
 }
 #endif
 
-#endif /* FV_CHECK_H */
+#endif /* FOVEA_CSRC_CHECK_CHECK_H */

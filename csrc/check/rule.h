@@ -9,8 +9,8 @@
  * Both sides of the text come from the tokens of the condition, so text and condition agree. The
  * pointer to the arguments is called `args` everywhere, and the text omits it. `remedy` is appended
  * to the text; it is "" where the remedy is obvious. */
-#ifndef FV_CHECK_RULE_H
-#define FV_CHECK_RULE_H
+#ifndef FOVEA_CSRC_CHECK_RULE_H
+#define FOVEA_CSRC_CHECK_RULE_H
 
 #include <stdbool.h>
 
@@ -138,4 +138,4 @@ void fv_rule_write_struct(void *to, const void *from, size_t bytes);
       return fv_rule_broken_flags(#field, field, #allowed); \
   } while (0)
 
-#endif /* FV_CHECK_RULE_H */
+#endif /* FOVEA_CSRC_CHECK_RULE_H */

@@ -1,6 +1,6 @@
 /* view.h - the rules for one tensor, one array or one pair of memory spans. */
-#ifndef FV_CHECK_VIEW_H
-#define FV_CHECK_VIEW_H
+#ifndef FOVEA_CSRC_CHECK_VIEW_H
+#define FOVEA_CSRC_CHECK_VIEW_H
 
 #include <stdbool.h>
 
@@ -100,4 +100,4 @@ bool fv_view_interleaves(const fovea_tensor *a, const fovea_tensor *b);
 fovea_status fv_view_check_disjoint(fv_name name, const fovea_tensor *written, fv_name other_name,
                                     const fovea_tensor *other);
 
-#endif /* FV_CHECK_VIEW_H */
+#endif /* FOVEA_CSRC_CHECK_VIEW_H */

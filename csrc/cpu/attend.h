@@ -1,7 +1,7 @@
 /* attend.h - what the two ways through the CPU backend share. Tiles are for many rows
  * (attend_tile.c), streams of keys for few (attend_stream.c). */
-#ifndef FV_ATTEND_H
-#define FV_ATTEND_H
+#ifndef FOVEA_CSRC_CPU_ATTEND_H
+#define FOVEA_CSRC_CPU_ATTEND_H
 
 #include <stdatomic.h>
 
@@ -87,4 +87,4 @@ void fv_hide_unseen(fv_attend_worker *worker, const fv_row_mask *masks, int32_t 
 void fv_mask_scores(fv_attend_worker *worker, const fv_row_mask *mask, fv_range window,
                     int32_t from, int32_t to, float *scores);
 
-#endif /* FV_ATTEND_H */
+#endif /* FOVEA_CSRC_CPU_ATTEND_H */

@@ -1,6 +1,6 @@
 /* attention.h - the device FOVEA_DEVICE_CPU: tiled, threaded, vectorised. */
-#ifndef FV_ATTENTION_CPU_H
-#define FV_ATTENTION_CPU_H
+#ifndef FOVEA_CSRC_CPU_ATTENTION_H
+#define FOVEA_CSRC_CPU_ATTENTION_H
 
 #include "csrc/host/parallel.h"
 #include "csrc/plan.h"
@@ -15,4 +15,4 @@ void fv_cpu_attention(const fv_problem *problem, const fv_plan *plan, fv_paralle
 }
 #endif
 
-#endif /* FV_ATTENTION_CPU_H */
+#endif /* FOVEA_CSRC_CPU_ATTENTION_H */

@@ -1,6 +1,6 @@
 /* device.h - the handle's state of a CPU. */
-#ifndef FV_CPU_DEVICE_H
-#define FV_CPU_DEVICE_H
+#ifndef FOVEA_CSRC_CPU_DEVICE_H
+#define FOVEA_CSRC_CPU_DEVICE_H
 
 #include "csrc/cpu/plan.h"
 #include "csrc/host/device.h"
@@ -23,4 +23,4 @@ static inline fv_cpu_facts fv_cpu_facts_of(const fovea_handle *handle) {
 }
 #endif
 
-#endif /* FV_CPU_DEVICE_H */
+#endif /* FOVEA_CSRC_CPU_DEVICE_H */

@@ -3,8 +3,8 @@
  * From here on contiguous, strided, packed and paged caches look alike: each key has an address. A
  * key that no row may see, or that lies on a bad page, gets the address of zeros. So no kernel
  * reads memory whose content must not matter. */
-#ifndef FV_KEY_TILE_H
-#define FV_KEY_TILE_H
+#ifndef FOVEA_CSRC_CPU_KEY_TILE_H
+#define FOVEA_CSRC_CPU_KEY_TILE_H
 
 #include "csrc/cpu/tile_kernels.h"
 #include "csrc/host/row_mask.h"
@@ -58,4 +58,4 @@ void fv_widen_row(const fv_tile_kernels *kernels, const fovea_tensor *x, const f
 }
 #endif
 
-#endif /* FV_KEY_TILE_H */
+#endif /* FOVEA_CSRC_CPU_KEY_TILE_H */

@@ -1,6 +1,6 @@
 /* plan.h - plans calls for the CPU: a pure function over the rows of cpu/kernels.def. */
-#ifndef FV_PLAN_CPU_H
-#define FV_PLAN_CPU_H
+#ifndef FOVEA_CSRC_CPU_PLAN_H
+#define FOVEA_CSRC_CPU_PLAN_H
 
 #include "csrc/host/processor.h"
 #include "csrc/plan.h"
@@ -36,4 +36,4 @@ size_t fv_cpu_workspace(const fv_cpu_facts *facts, const fovea_limits *limits);
 }
 #endif
 
-#endif /* FV_PLAN_CPU_H */
+#endif /* FOVEA_CSRC_CPU_PLAN_H */

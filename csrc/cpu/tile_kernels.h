@@ -6,8 +6,8 @@
  *
  * No result depends on them: the same sequence of operations computes every element, whatever rows
  * and keys share its panel. That makes a row's bits independent of the batch. */
-#ifndef FV_TILE_KERNELS_H
-#define FV_TILE_KERNELS_H
+#ifndef FOVEA_CSRC_CPU_TILE_KERNELS_H
+#define FOVEA_CSRC_CPU_TILE_KERNELS_H
 
 #include <math.h>
 #include <stdbool.h>
@@ -121,4 +121,4 @@ extern const fv_tile_kernels fv_tile_kernels_avx512; /* x86-64 only */
 }
 #endif
 
-#endif /* FV_TILE_KERNELS_H */
+#endif /* FOVEA_CSRC_CPU_TILE_KERNELS_H */

@@ -3,8 +3,8 @@
  *
  * Sizes: a key tile's k and v stay in the second-level cache (512 keys x 64 dims x 2 are 256 KiB).
  * The scores of one panel of rows stay in the first. Wider rows take shorter tiles. */
-#ifndef FV_TILE_SCRATCH_H
-#define FV_TILE_SCRATCH_H
+#ifndef FOVEA_CSRC_CPU_TILE_SCRATCH_H
+#define FOVEA_CSRC_CPU_TILE_SCRATCH_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -109,4 +109,4 @@ static inline size_t fv_slot_bytes(int32_t rows, int32_t dim_v) {
   return ((size_t)rows * row + FV_CACHE_LINE - 1) / FV_CACHE_LINE * FV_CACHE_LINE;
 }
 
-#endif /* FV_TILE_SCRATCH_H */
+#endif /* FOVEA_CSRC_CPU_TILE_SCRATCH_H */

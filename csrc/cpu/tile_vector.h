@@ -1,6 +1,6 @@
 /* tile_vector.h - vectors of floats; compilers map them to the vectors of the target. */
-#ifndef FV_TILE_VECTOR_H
-#define FV_TILE_VECTOR_H
+#ifndef FOVEA_CSRC_CPU_TILE_VECTOR_H
+#define FOVEA_CSRC_CPU_TILE_VECTOR_H
 
 #include <stdint.h>
 
@@ -35,4 +35,4 @@ typedef int32_t i32x4 __attribute__((vector_size(16)));
 typedef float f32r __attribute__((vector_size(4 * FV_ROW_LANES)));
 typedef float f32r_unaligned __attribute__((vector_size(4 * FV_ROW_LANES), aligned(4), may_alias));
 
-#endif /* FV_TILE_VECTOR_H */
+#endif /* FOVEA_CSRC_CPU_TILE_VECTOR_H */

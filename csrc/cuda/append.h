@@ -1,6 +1,6 @@
 /* append.h - fovea_kv_append on a GPU. */
-#ifndef FV_LAUNCH_APPEND_CUDA_H
-#define FV_LAUNCH_APPEND_CUDA_H
+#ifndef FOVEA_CSRC_CUDA_APPEND_H
+#define FOVEA_CSRC_CUDA_APPEND_H
 
 #include "csrc/cuda/device.h"
 
@@ -20,4 +20,4 @@ fovea_status fv_launch_cuda_append(const fv_cuda_device *device, const fv_append
 }
 #endif
 
-#endif /* FV_LAUNCH_APPEND_CUDA_H */
+#endif /* FOVEA_CSRC_CUDA_APPEND_H */

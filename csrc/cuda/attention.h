@@ -1,6 +1,6 @@
 /* attention.h - queues planned calls on a stream of a CUDA device, and loads kernels ahead. */
-#ifndef FV_LAUNCH_CUDA_H
-#define FV_LAUNCH_CUDA_H
+#ifndef FOVEA_CSRC_CUDA_ATTENTION_H
+#define FOVEA_CSRC_CUDA_ATTENTION_H
 
 #include "csrc/cuda/device.h"
 
@@ -18,4 +18,4 @@ fovea_status fv_prepare_cuda(const fv_cuda_device *device, const fovea_limits *l
 }
 #endif
 
-#endif /* FV_LAUNCH_CUDA_H */
+#endif /* FOVEA_CSRC_CUDA_ATTENTION_H */

@@ -4,8 +4,8 @@
  * (Go, Rust) work, and others pay nothing. Three streams belong to no context: NULL,
  * CU_STREAM_LEGACY and CU_STREAM_PER_THREAD. They mean the current context if that is of the
  * handle's device, else the device's primary context. */
-#ifndef FV_CONTEXT_CUDA_H
-#define FV_CONTEXT_CUDA_H
+#ifndef FOVEA_CSRC_CUDA_CONTEXT_H
+#define FOVEA_CSRC_CUDA_CONTEXT_H
 
 #include "csrc/cuda/device.h"
 #include "csrc/cuda/driver.h"
@@ -30,4 +30,4 @@ fovea_status fv_context_need_device(const fv_driver *driver, const fv_cuda_devic
 }
 #endif
 
-#endif /* FV_CONTEXT_CUDA_H */
+#endif /* FOVEA_CSRC_CUDA_CONTEXT_H */

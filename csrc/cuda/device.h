@@ -1,6 +1,6 @@
 /* device.h - a CUDA device opened for a handle. No CUDA header is needed to read this. */
-#ifndef FV_DEVICE_CUDA_H
-#define FV_DEVICE_CUDA_H
+#ifndef FOVEA_CSRC_CUDA_DEVICE_H
+#define FOVEA_CSRC_CUDA_DEVICE_H
 
 #include "csrc/cuda/plan.h"
 #include "csrc/handle.h"
@@ -34,4 +34,4 @@ void fv_cuda_describe(char *text, size_t capacity);
 }
 #endif
 
-#endif /* FV_DEVICE_CUDA_H */
+#endif /* FOVEA_CSRC_CUDA_DEVICE_H */

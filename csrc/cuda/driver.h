@@ -3,8 +3,8 @@
  * The library links to no part of CUDA, so that one binary runs with and without a GPU. The driver
  * is libcuda.so.1, or the file that FOVEA_CUDA_DRIVER names. The first request opens it, once per
  * process, and it stays open. */
-#ifndef FV_DRIVER_H
-#define FV_DRIVER_H
+#ifndef FOVEA_CSRC_CUDA_DRIVER_H
+#define FOVEA_CSRC_CUDA_DRIVER_H
 
 #include <cuda.h>
 
@@ -47,4 +47,4 @@ fovea_status fv_driver_fail(const fv_driver *driver, const char *call, CUresult 
 }
 #endif
 
-#endif /* FV_DRIVER_H */
+#endif /* FOVEA_CSRC_CUDA_DRIVER_H */

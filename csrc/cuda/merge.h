@@ -1,6 +1,6 @@
 /* merge.h - fovea_merge on a GPU. */
-#ifndef FV_LAUNCH_MERGE_CUDA_H
-#define FV_LAUNCH_MERGE_CUDA_H
+#ifndef FOVEA_CSRC_CUDA_MERGE_H
+#define FOVEA_CSRC_CUDA_MERGE_H
 
 #include "csrc/cuda/device.h"
 
@@ -20,4 +20,4 @@ fovea_status fv_launch_cuda_merge(const fv_cuda_device *device, const fv_merge_p
 }
 #endif
 
-#endif /* FV_LAUNCH_MERGE_CUDA_H */
+#endif /* FOVEA_CSRC_CUDA_MERGE_H */

@@ -1,7 +1,7 @@
 /* module.h - the loaded kernels. Each row of the tables is loaded once per process and stays, since
  * a captured graph may hold its kernel for ever. */
-#ifndef FV_MODULE_H
-#define FV_MODULE_H
+#ifndef FOVEA_CSRC_CUDA_MODULE_H
+#define FOVEA_CSRC_CUDA_MODULE_H
 
 #include "csrc/cuda/driver.h"
 
@@ -10,4 +10,4 @@
 fovea_status fv_module_kernel(const fv_driver *driver, int32_t row, CUdevice device,
                               CUstream stream, CUfunction *kernel);
 
-#endif /* FV_MODULE_H */
+#endif /* FOVEA_CSRC_CUDA_MODULE_H */

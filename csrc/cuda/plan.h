@@ -1,7 +1,7 @@
 /* plan.h - plans calls for CUDA devices: a pure function, as csrc/plan.h says, over the rows of
  * kernels/shared/attention_fwd.def. It needs no CUDA header and no driver. */
-#ifndef FV_PLAN_CUDA_H
-#define FV_PLAN_CUDA_H
+#ifndef FOVEA_CSRC_CUDA_PLAN_H
+#define FOVEA_CSRC_CUDA_PLAN_H
 
 #include "csrc/plan.h"
 
@@ -45,4 +45,4 @@ bool fv_plan_cuda_can_choose(const fv_cuda_facts *facts, const fovea_limits *lim
 }
 #endif
 
-#endif /* FV_PLAN_CUDA_H */
+#endif /* FOVEA_CSRC_CUDA_PLAN_H */

@@ -1,6 +1,6 @@
 /* queue.h - queues the launches of a call, given the parameters of its kernels. */
-#ifndef FV_QUEUE_CUDA_H
-#define FV_QUEUE_CUDA_H
+#ifndef FOVEA_CSRC_CUDA_QUEUE_H
+#define FOVEA_CSRC_CUDA_QUEUE_H
 
 #include "csrc/cuda/device.h"
 
@@ -24,4 +24,4 @@ fovea_status fv_queue_cuda(const fv_cuda_device *device, const fv_cuda_launch *l
 }
 #endif
 
-#endif /* FV_QUEUE_CUDA_H */
+#endif /* FOVEA_CSRC_CUDA_QUEUE_H */

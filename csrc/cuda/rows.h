@@ -1,7 +1,7 @@
 /* rows.h - numbers all CUDA kernels of this build: the rows of shared/attention_fwd.def, then those
  * of shared/attention_prepare.def, shared/kv_append.def and shared/merge.def. */
-#ifndef FV_ROW_CUDA_H
-#define FV_ROW_CUDA_H
+#ifndef FOVEA_CSRC_CUDA_ROWS_H
+#define FOVEA_CSRC_CUDA_ROWS_H
 
 #include <stdint.h>
 
@@ -41,4 +41,4 @@ fv_cuda_kernel fv_cuda_kernel_at(int32_t index);
 }
 #endif
 
-#endif /* FV_ROW_CUDA_H */
+#endif /* FOVEA_CSRC_CUDA_ROWS_H */

@@ -1,8 +1,8 @@
 /* schedule.h - what the host decides about work that the device schedules
  * (kernels/shared/schedule.h): whether the device does, how keys are split, how many CTAs share the
  * work, and how much workspace that needs. Pure functions, like all of planning. */
-#ifndef FV_SCHEDULE_CUDA_H
-#define FV_SCHEDULE_CUDA_H
+#ifndef FOVEA_CSRC_CUDA_SCHEDULE_H
+#define FOVEA_CSRC_CUDA_SCHEDULE_H
 
 #include "csrc/cuda/plan.h"
 #include "kernels/shared/schedule.h"
@@ -37,4 +37,4 @@ size_t fv_cuda_workspace(const fv_cuda_facts *facts, const fovea_limits *limits)
 }
 #endif
 
-#endif /* FV_SCHEDULE_CUDA_H */
+#endif /* FOVEA_CSRC_CUDA_SCHEDULE_H */

@@ -1,6 +1,6 @@
 /* view.h - tensors in the form that kernels take. */
-#ifndef FV_VIEW_CUDA_H
-#define FV_VIEW_CUDA_H
+#ifndef FOVEA_CSRC_CUDA_VIEW_H
+#define FOVEA_CSRC_CUDA_VIEW_H
 
 #include <stdbool.h>
 
@@ -23,4 +23,4 @@ static inline bool fv_cuda_rows_aligned(const fovea_tensor *t) {
   return (uintptr_t)t->data % 16 == 0 && odd % (t->dtype == FOVEA_F32 ? 4 : 8) == 0;
 }
 
-#endif /* FV_VIEW_CUDA_H */
+#endif /* FOVEA_CSRC_CUDA_VIEW_H */

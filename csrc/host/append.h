@@ -1,6 +1,6 @@
 /* append.h - writes new tokens into a KV cache. */
-#ifndef FV_APPEND_H
-#define FV_APPEND_H
+#ifndef FOVEA_CSRC_HOST_APPEND_H
+#define FOVEA_CSRC_HOST_APPEND_H
 
 #include "csrc/host/parallel.h"
 #include "csrc/problem.h"
@@ -9,4 +9,4 @@
  * one place, the later one wins. So the stored bits do not depend on `parallel`. */
 void fv_append_tokens(const fv_append_problem *problem, fv_parallel parallel);
 
-#endif /* FV_APPEND_H */
+#endif /* FOVEA_CSRC_HOST_APPEND_H */

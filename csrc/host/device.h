@@ -1,7 +1,7 @@
 /* device.h - the threads of a host device. fv_host_device is the reference handle's state and the
  * first member of the CPU handle's. */
-#ifndef FV_HOST_DEVICE_H
-#define FV_HOST_DEVICE_H
+#ifndef FOVEA_CSRC_HOST_DEVICE_H
+#define FOVEA_CSRC_HOST_DEVICE_H
 
 #include "csrc/handle.h"
 #include "csrc/host/parallel.h"
@@ -42,4 +42,4 @@ fovea_status fv_host_append(const fovea_handle *handle, const fv_append_problem 
 }
 #endif
 
-#endif /* FV_HOST_DEVICE_H */
+#endif /* FOVEA_CSRC_HOST_DEVICE_H */

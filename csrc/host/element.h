@@ -1,7 +1,7 @@
 /* element.h - single elements of tensors, by dtype. For code where clarity counts more than speed;
  * the CPU backend widens whole rows at a time. */
-#ifndef FV_ELEMENT_H
-#define FV_ELEMENT_H
+#ifndef FOVEA_CSRC_HOST_ELEMENT_H
+#define FOVEA_CSRC_HOST_ELEMENT_H
 
 #include "csrc/dtype.h"
 #include "csrc/numeric.h"
@@ -75,4 +75,4 @@ static inline float fv_scale_at(const fovea_tensor *scale, int64_t outer, int64_
                  fv_row_offset(scale, outer, inner, head) + block * scale->stride[3]);
 }
 
-#endif /* FV_ELEMENT_H */
+#endif /* FOVEA_CSRC_HOST_ELEMENT_H */

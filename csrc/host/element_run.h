@@ -3,8 +3,8 @@
  * The dtype is looked up once per run, not once per element. Loads are exact. Stores round once and
  * write one NaN per format, so that results of two devices can be compared bit by bit. The header
  * lists these NaNs at fovea_kv_append. */
-#ifndef FV_ELEMENT_RUN_H
-#define FV_ELEMENT_RUN_H
+#ifndef FOVEA_CSRC_HOST_ELEMENT_RUN_H
+#define FOVEA_CSRC_HOST_ELEMENT_RUN_H
 
 #include <stddef.h>
 
@@ -57,4 +57,4 @@ static inline void fv_store_run(void *data, uint32_t dtype, int64_t first, int64
   }
 }
 
-#endif /* FV_ELEMENT_RUN_H */
+#endif /* FOVEA_CSRC_HOST_ELEMENT_RUN_H */

@@ -4,8 +4,8 @@
  * Programs that do signal processing switch flush-to-zero on, and threads inherit it. The bits of a
  * result would then depend on the thread that computes it. Switching costs about a hundred cycles
  * per task, so divide work into tasks of some microseconds at least. */
-#ifndef FV_PARALLEL_H
-#define FV_PARALLEL_H
+#ifndef FOVEA_CSRC_HOST_PARALLEL_H
+#define FOVEA_CSRC_HOST_PARALLEL_H
 
 #include <fenv.h>
 
@@ -43,4 +43,4 @@ static inline void fv_parallel_run(fv_parallel parallel, int64_t count, fovea_ta
   for (int64_t i = 0; i < count; ++i) fv_parallel_task(&job, i);
 }
 
-#endif /* FV_PARALLEL_H */
+#endif /* FOVEA_CSRC_HOST_PARALLEL_H */

@@ -3,8 +3,8 @@
  *
  * It is our own because the usual pools hang in a child of fork() (libgomp and pthreadpool both
  * do). A library inside other people's servers cannot forbid fork. */
-#ifndef FV_POOL_H
-#define FV_POOL_H
+#ifndef FOVEA_CSRC_HOST_POOL_H
+#define FOVEA_CSRC_HOST_POOL_H
 
 #include <stdint.h>
 
@@ -56,4 +56,4 @@ int fv_pool_quota(const char *cpu_max);
 }
 #endif
 
-#endif
+#endif /* FOVEA_CSRC_HOST_POOL_H */

@@ -1,6 +1,6 @@
 /* processor.h - what the processor is, and the best instruction set for it. */
-#ifndef FV_PROCESSOR_H
-#define FV_PROCESSOR_H
+#ifndef FOVEA_CSRC_HOST_PROCESSOR_H
+#define FOVEA_CSRC_HOST_PROCESSOR_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -53,4 +53,4 @@ void fv_processor_name(char *name, size_t capacity);
 }
 #endif
 
-#endif /* FV_PROCESSOR_H */
+#endif /* FOVEA_CSRC_HOST_PROCESSOR_H */

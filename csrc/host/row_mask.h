@@ -2,8 +2,8 @@
  * mask, tree, bias, ALiBi. Position masks are ranges; shared/shape.h has them.
  *
  * The strides are looked up once per row; then each key costs a few loads. */
-#ifndef FV_ROW_MASK_H
-#define FV_ROW_MASK_H
+#ifndef FOVEA_CSRC_HOST_ROW_MASK_H
+#define FOVEA_CSRC_HOST_ROW_MASK_H
 
 #include "csrc/host/sequence.h"
 
@@ -59,4 +59,4 @@ static inline int64_t fv_distance(const fv_row_mask *m, int64_t key) {
 }
 #endif
 
-#endif /* FV_ROW_MASK_H */
+#endif /* FOVEA_CSRC_HOST_ROW_MASK_H */

@@ -3,8 +3,8 @@
  *
  * Lengths and offsets are data, not arguments: no check has seen them. They are read by the rules
  * of shared/sequence_rules.h, and `errors` collects what was wrong. */
-#ifndef FV_SEQUENCE_H
-#define FV_SEQUENCE_H
+#ifndef FOVEA_CSRC_HOST_SEQUENCE_H
+#define FOVEA_CSRC_HOST_SEQUENCE_H
 
 #include "csrc/problem.h"
 #include "kernels/shared/sequence_rules.h"
@@ -56,4 +56,4 @@ static inline const int32_t *fv_v_page_ids(const fv_problem *problem) {
 }
 #endif
 
-#endif /* FV_SEQUENCE_H */
+#endif /* FOVEA_CSRC_HOST_SEQUENCE_H */

@@ -1,6 +1,6 @@
 /* reference.h - the judge: attention in double precision, the header's formula as loops. */
-#ifndef FV_REFERENCE_H
-#define FV_REFERENCE_H
+#ifndef FOVEA_CSRC_REFERENCE_REFERENCE_H
+#define FOVEA_CSRC_REFERENCE_REFERENCE_H
 
 #include "csrc/host/parallel.h"
 #include "csrc/host/row_mask.h"
@@ -47,4 +47,4 @@ void fv_reference_weights(const fv_weights_problem *problem, fv_parallel paralle
 }
 #endif
 
-#endif /* FV_REFERENCE_H */
+#endif /* FOVEA_CSRC_REFERENCE_REFERENCE_H */

@@ -2,8 +2,8 @@
 // line; all are per thread. PTX ISA 9.0, section 9.7.9 (data movement and conversion).
 //
 // A NaN becomes the one that the header names: 0x7fff in both 16-bit types.
-#ifndef FV_CONVERT_CUH
-#define FV_CONVERT_CUH
+#ifndef FOVEA_KERNELS_ARCH_CONVERT_CUH
+#define FOVEA_KERNELS_ARCH_CONVERT_CUH
 
 #include <stdint.h>
 
@@ -28,4 +28,4 @@ __device__ __forceinline__ uint32_t fv_round_to_bf16(float x) {
   return y;
 }
 
-#endif  // FV_CONVERT_CUH
+#endif  // FOVEA_KERNELS_ARCH_CONVERT_CUH

@@ -3,8 +3,8 @@
 // movement), 9.7.15 (matrix), 9.7.3 (float).
 //
 // Q K V S P O: queries, keys, values, scores, probabilities, output.
-#ifndef FV_SM80_CUH
-#define FV_SM80_CUH
+#ifndef FOVEA_KERNELS_ARCH_SM80_CUH
+#define FOVEA_KERNELS_ARCH_SM80_CUH
 
 #include <stdint.h>
 
@@ -133,4 +133,4 @@ struct fv_bf16 {
   }
 };
 
-#endif  // FV_SM80_CUH
+#endif  // FOVEA_KERNELS_ARCH_SM80_CUH

@@ -1,7 +1,7 @@
 // sm90.cuh - the instructions of sm_90 that the kernels use where they are; elsewhere they are
 // nothing. PTX ISA 9.0, section 9.7.13 (griddepcontrol).
-#ifndef FV_SM90_CUH
-#define FV_SM90_CUH
+#ifndef FOVEA_KERNELS_ARCH_SM90_CUH
+#define FOVEA_KERNELS_ARCH_SM90_CUH
 
 // griddepcontrol.wait; per thread: the launches before this one have ended, and all that they wrote
 // is visible. Before it nothing of theirs may be touched, if this launch was allowed to start
@@ -20,4 +20,4 @@ __device__ __forceinline__ void fv_allow_next_launch() {
 #endif
 }
 
-#endif  // FV_SM90_CUH
+#endif  // FOVEA_KERNELS_ARCH_SM90_CUH

@@ -3,8 +3,8 @@
 // Offsets, lengths, ids, slots and positions are data of the running program, read by the rules of
 // shared/sequence_rules.h. No entry is read that lies outside its table, and no token is written
 // outside the cache.
-#ifndef FV_APPEND_FIND_CUH
-#define FV_APPEND_FIND_CUH
+#ifndef FOVEA_KERNELS_PARTS_APPEND_FIND_CUH
+#define FOVEA_KERNELS_PARTS_APPEND_FIND_CUH
 
 #include "kernels/shared/params_append.h"
 #include "kernels/shared/sequence_rules.h"
@@ -175,4 +175,4 @@ __device__ __forceinline__ fv_append_token fv_find_token(const fv_append_params 
   return token;
 }
 
-#endif  // FV_APPEND_FIND_CUH
+#endif  // FOVEA_KERNELS_PARTS_APPEND_FIND_CUH

@@ -2,8 +2,8 @@
 //
 // Every f32 operation of RoPE is rounded by itself (__fmul_rn and its like are never fused), so
 // that every device stores the same bits.
-#ifndef FV_APPEND_WRITE_CUH
-#define FV_APPEND_WRITE_CUH
+#ifndef FOVEA_KERNELS_PARTS_APPEND_WRITE_CUH
+#define FOVEA_KERNELS_PARTS_APPEND_WRITE_CUH
 
 #include "kernels/parts/append_find.cuh"
 #include "kernels/parts/typed_run.cuh"
@@ -142,4 +142,4 @@ __device__ __forceinline__ void fv_write_token(const fv_append_params &p,
   }
 }
 
-#endif  // FV_APPEND_WRITE_CUH
+#endif  // FOVEA_KERNELS_PARTS_APPEND_WRITE_CUH

@@ -2,8 +2,8 @@
 //
 // The header asks for memory aligned to the element and no more. Where rows are aligned to 16 bytes
 // (the host knows) a chunk is one access; elsewhere it goes element by element.
-#ifndef FV_CHUNK_CUH
-#define FV_CHUNK_CUH
+#ifndef FOVEA_KERNELS_PARTS_CHUNK_CUH
+#define FOVEA_KERNELS_PARTS_CHUNK_CUH
 
 #include <stdint.h>
 
@@ -47,4 +47,4 @@ __device__ __forceinline__ void fv_store_chunk(unsigned char *to, uint4 chunk, b
   }
 }
 
-#endif  // FV_CHUNK_CUH
+#endif  // FOVEA_KERNELS_PARTS_CHUNK_CUH

@@ -7,8 +7,8 @@
 // Keys come in one of two ways. Of a plain tile all keys are seen by all rows and lie at even
 // steps: nothing is looked up, and each copy is an addition and the copy. Elsewhere the lanes of a
 // warp look up a key each, whether it is seen and where it lies, and tell each other.
-#ifndef FV_LOAD_CUH
-#define FV_LOAD_CUH
+#ifndef FOVEA_KERNELS_PARTS_LOAD_CUH
+#define FOVEA_KERNELS_PARTS_LOAD_CUH
 
 #include "kernels/parts/chunk.cuh"
 #include "kernels/parts/tile.cuh"
@@ -238,4 +238,4 @@ __device__ __forceinline__ void fv_load_rows(const fv_attention_params &p,
   }
 }
 
-#endif  // FV_LOAD_CUH
+#endif  // FOVEA_KERNELS_PARTS_LOAD_CUH

@@ -8,8 +8,8 @@
 // it is set such that logits may rise by FV_LAZY_RISE before it is set again. Each row decides by
 // its own scores; what a warp decides together is only whether to leave out factors of 1 and
 // subtractions of 0.
-#ifndef FV_ONLINE_SOFTMAX_CUH
-#define FV_ONLINE_SOFTMAX_CUH
+#ifndef FOVEA_KERNELS_PARTS_ONLINE_SOFTMAX_CUH
+#define FOVEA_KERNELS_PARTS_ONLINE_SOFTMAX_CUH
 
 #include "kernels/parts/load.cuh"
 #include "kernels/parts/score.cuh"
@@ -226,4 +226,4 @@ __device__ __forceinline__ void fv_softmax(float (&s)[fv_fragments<Config>::key_
   }
 }
 
-#endif  // FV_ONLINE_SOFTMAX_CUH
+#endif  // FOVEA_KERNELS_PARTS_ONLINE_SOFTMAX_CUH

@@ -4,8 +4,8 @@
 //
 // Parts are joined in the order of their keys, whoever comes last, so the bits do not depend on who
 // does. Where parts lie in memory, value n of thread t is at [n][t].
-#ifndef FV_PART_CUH
-#define FV_PART_CUH
+#ifndef FOVEA_KERNELS_PARTS_PART_CUH
+#define FOVEA_KERNELS_PARTS_PART_CUH
 
 #include "kernels/parts/online_softmax.cuh"
 
@@ -168,4 +168,4 @@ __device__ __forceinline__ bool fv_join_tile(const fv_attention_params &p,
   return true;
 }
 
-#endif  // FV_PART_CUH
+#endif  // FOVEA_KERNELS_PARTS_PART_CUH

@@ -1,6 +1,6 @@
 // scan.cuh - inclusive scans over the threads of a CTA, in the order of threads.
-#ifndef FV_SCAN_CUH
-#define FV_SCAN_CUH
+#ifndef FOVEA_KERNELS_PARTS_SCAN_CUH
+#define FOVEA_KERNELS_PARTS_SCAN_CUH
 
 #include <stdint.h>
 
@@ -36,4 +36,4 @@ __device__ __forceinline__ int64_t fv_scan(int64_t value, int64_t &carry, int64_
   return value;
 }
 
-#endif  // FV_SCAN_CUH
+#endif  // FOVEA_KERNELS_PARTS_SCAN_CUH

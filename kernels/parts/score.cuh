@@ -3,8 +3,8 @@
 // Fragments of mma m16n8k16 (PTX ISA 9.7.15.5): lane l holds of an accumulator the rows l / 4 and
 // l / 4 + 8 and the columns l % 4 * 2 and + 1. Two neighbouring accumulators of S, rounded and
 // paired, are the A operand of the second product: probabilities never leave the registers.
-#ifndef FV_SCORE_CUH
-#define FV_SCORE_CUH
+#ifndef FOVEA_KERNELS_PARTS_SCORE_CUH
+#define FOVEA_KERNELS_PARTS_SCORE_CUH
 
 #include "kernels/arch/sm80.cuh"
 #include "kernels/parts/tile.cuh"
@@ -129,4 +129,4 @@ __device__ __forceinline__ void fv_accumulate(
   }
 }
 
-#endif  // FV_SCORE_CUH
+#endif  // FOVEA_KERNELS_PARTS_SCORE_CUH

@@ -2,8 +2,8 @@
 //
 // Lengths and positions are data, not arguments: nobody has checked them. They are read by the
 // rules of shared/sequence_rules.h, and what was wrong becomes bits in errors[sequence].
-#ifndef FV_SEQUENCE_PLACE_CUH
-#define FV_SEQUENCE_PLACE_CUH
+#ifndef FOVEA_KERNELS_PARTS_SEQUENCE_PLACE_CUH
+#define FOVEA_KERNELS_PARTS_SEQUENCE_PLACE_CUH
 
 #include "kernels/shared/params.h"
 #include "kernels/shared/sequence_rules.h"
@@ -75,4 +75,4 @@ __device__ __forceinline__ fv_sequence_view fv_take_sequence(const fv_attention_
   return s;
 }
 
-#endif  // FV_SEQUENCE_PLACE_CUH
+#endif  // FOVEA_KERNELS_PARTS_SEQUENCE_PLACE_CUH

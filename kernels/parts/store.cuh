@@ -1,7 +1,7 @@
 // store.cuh - the end of a tile of queries: O is divided by the sum, rounded once and written, with
 // its LSE. O goes through the shared memory that held Q, so that rows leave in chunks of 16 bytes.
-#ifndef FV_STORE_CUH
-#define FV_STORE_CUH
+#ifndef FOVEA_KERNELS_PARTS_STORE_CUH
+#define FOVEA_KERNELS_PARTS_STORE_CUH
 
 #include "kernels/parts/chunk.cuh"
 #include "kernels/parts/online_softmax.cuh"
@@ -130,4 +130,4 @@ __device__ __forceinline__ void fv_store(const fv_attention_params &p, const fv_
   fv_write_lse<Config>(p, tile, end.lse);
 }
 
-#endif  // FV_STORE_CUH
+#endif  // FOVEA_KERNELS_PARTS_STORE_CUH

@@ -2,8 +2,8 @@
 //
 // A row of a tile of queries is a pair (position, query head of the group), position first, so that
 // all heads that share keys share their loads.
-#ifndef FV_TILE_CUH
-#define FV_TILE_CUH
+#ifndef FOVEA_KERNELS_PARTS_TILE_CUH
+#define FOVEA_KERNELS_PARTS_TILE_CUH
 
 #include "kernels/arch/sm80.cuh"
 #include "kernels/parts/sequence_place.cuh"
@@ -189,4 +189,4 @@ __device__ __forceinline__ uint32_t fv_first_key(const fv_query_tile &tile) {
   return Config::threads == 32 ? first + fv_thread_here() / 32 * Config::tile_kv : first;
 }
 
-#endif  // FV_TILE_CUH
+#endif  // FOVEA_KERNELS_PARTS_TILE_CUH

@@ -3,8 +3,8 @@
 //
 // A run is eight words, each the bits of one element. Where it is whole and begins at a multiple of
 // 16 bytes (`aligned`, which the caller knows) it is moved by 16 bytes, else element by element.
-#ifndef FV_TYPED_RUN_CUH
-#define FV_TYPED_RUN_CUH
+#ifndef FOVEA_KERNELS_PARTS_TYPED_RUN_CUH
+#define FOVEA_KERNELS_PARTS_TYPED_RUN_CUH
 
 #include <stdint.h>
 
@@ -102,4 +102,4 @@ __device__ __forceinline__ void fv_store_typed_run(void *row, uint32_t type, int
   fv_write_run(row, type, first, count, aligned, bits);
 }
 
-#endif  // FV_TYPED_RUN_CUH
+#endif  // FOVEA_KERNELS_PARTS_TYPED_RUN_CUH

@@ -2,8 +2,8 @@
  *
  * Plain C for the host, the tests and the kernels alike. Every field has the same size everywhere;
  * the assertions at the end fail the build of whichever side disagrees. */
-#ifndef FV_PARAMS_H
-#define FV_PARAMS_H
+#ifndef FOVEA_KERNELS_SHARED_PARAMS_H
+#define FOVEA_KERNELS_SHARED_PARAMS_H
 
 #include <stdint.h>
 
@@ -131,4 +131,4 @@ FV_PARAMS_ASSERT(sizeof(fv_placed_tile) == 40, "fv_placed_tile has another size 
 FV_PARAMS_ASSERT(sizeof(fv_placed_line) == 24, "fv_placed_line has another size on this side");
 FV_PARAMS_ASSERT(sizeof(fv_attention_params) == 520, "fv_attention_params has another size here");
 
-#endif /* FV_PARAMS_H */
+#endif /* FOVEA_KERNELS_SHARED_PARAMS_H */

@@ -1,7 +1,7 @@
 /* params_append.h - what the host hands to the kernel that appends to a cache. See
  * shared/params.h. */
-#ifndef FV_PARAMS_APPEND_H
-#define FV_PARAMS_APPEND_H
+#ifndef FOVEA_KERNELS_SHARED_PARAMS_APPEND_H
+#define FOVEA_KERNELS_SHARED_PARAMS_APPEND_H
 
 #include "kernels/shared/params.h"
 #include "kernels/shared/params_type.h"
@@ -51,4 +51,4 @@ typedef struct fv_append_params {
 FV_PARAMS_ASSERT(sizeof(fv_append_side) == 96, "fv_append_side has another size on this side");
 FV_PARAMS_ASSERT(sizeof(fv_append_params) == 336, "fv_append_params has another size here");
 
-#endif /* FV_PARAMS_APPEND_H */
+#endif /* FOVEA_KERNELS_SHARED_PARAMS_APPEND_H */

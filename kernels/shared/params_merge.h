@@ -2,8 +2,8 @@
  * shared/params.h.
  *
  * The parts stand at the end: a kernel for few of them takes the beginning of the host's struct. */
-#ifndef FV_PARAMS_MERGE_H
-#define FV_PARAMS_MERGE_H
+#ifndef FOVEA_KERNELS_SHARED_PARAMS_MERGE_H
+#define FOVEA_KERNELS_SHARED_PARAMS_MERGE_H
 
 #include "kernels/shared/params.h"
 #include "kernels/shared/params_type.h"
@@ -40,4 +40,4 @@ FV_PARAMS_ASSERT(sizeof(fv_merge_params) == 112 + 72 * FV_MERGE_PARTS,
                  "fv_merge_params has another size here");
 FV_PARAMS_ASSERT(sizeof(fv_merge_params) <= 32764, "kernels take no more parameters");
 
-#endif /* FV_PARAMS_MERGE_H */
+#endif /* FOVEA_KERNELS_SHARED_PARAMS_MERGE_H */

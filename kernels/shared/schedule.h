@@ -14,8 +14,8 @@
  * Where a row's bits must not depend on other sequences a line is not cut anywhere, but only where
  * a chunk begins: chunks are ranges of keys that depend on the length of the sequence alone, every
  * chunk is a part, and a share takes the chunks that begin in it. */
-#ifndef FV_SCHEDULE_H
-#define FV_SCHEDULE_H
+#ifndef FOVEA_KERNELS_SHARED_SCHEDULE_H
+#define FOVEA_KERNELS_SHARED_SCHEDULE_H
 
 #include "kernels/shared/shape.h"
 
@@ -234,4 +234,4 @@ FV_SHAPE int fv_next_segment(const fv_schedule *s, int64_t share, fv_cursor *cur
   return 0;
 }
 
-#endif /* FV_SCHEDULE_H */
+#endif /* FOVEA_KERNELS_SHARED_SCHEDULE_H */

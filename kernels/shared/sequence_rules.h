@@ -5,8 +5,8 @@
  * Lengths, offsets, page ids and slots are data of the running program. A rule takes any content:
  * it clamps what is out of range, adds a bit to *errors, and leads to nothing outside its table or
  * tensor. The host has checked extents: all are below 2^31, and so are lengths. */
-#ifndef FV_SEQUENCE_RULES_H
-#define FV_SEQUENCE_RULES_H
+#ifndef FOVEA_KERNELS_SHARED_SEQUENCE_RULES_H
+#define FOVEA_KERNELS_SHARED_SEQUENCE_RULES_H
 
 #include "kernels/shared/shape.h"
 
@@ -208,4 +208,4 @@ FV_SHAPE int fv_has_position(int64_t position, int64_t positions, uint32_t *erro
   return 0;
 }
 
-#endif /* FV_SEQUENCE_RULES_H */
+#endif /* FOVEA_KERNELS_SHARED_SEQUENCE_RULES_H */

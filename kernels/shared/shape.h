@@ -3,8 +3,8 @@
  *
  * Key j of a sequence stands at position origin + j * stride, stride >= 1, so "positions in
  * [low, high]" is always one range of key indices, and every mask by position is a range. */
-#ifndef FV_SHAPE_H
-#define FV_SHAPE_H
+#ifndef FOVEA_KERNELS_SHARED_SHAPE_H
+#define FOVEA_KERNELS_SHARED_SHAPE_H
 
 #include <stdint.h>
 
@@ -120,4 +120,4 @@ FV_SHAPE int32_t fv_swizzled_chunk(int32_t row, int32_t chunk, int32_t chunks) {
   return row * chunks + (chunk ^ turn);
 }
 
-#endif /* FV_SHAPE_H */
+#endif /* FOVEA_KERNELS_SHARED_SHAPE_H */

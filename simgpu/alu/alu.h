@@ -7,8 +7,8 @@
  *
  * The rest of alu/ has handlers for what needs more than an expression. All of them read and write
  * the registers of one warp, memory not at all. */
-#ifndef SIM_ALU_H
-#define SIM_ALU_H
+#ifndef FOVEA_SIMGPU_ALU_ALU_H
+#define FOVEA_SIMGPU_ALU_ALU_H
 
 #include "simgpu/alu/float.h"
 #include "simgpu/decode/form.h"
@@ -99,4 +99,4 @@
 #define SIM_LIST(list, table) \
   const struct sim_form_list list = {table, sizeof table / sizeof *table}
 
-#endif
+#endif /* FOVEA_SIMGPU_ALU_ALU_H */

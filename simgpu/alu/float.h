@@ -5,8 +5,8 @@
  * round to nearest even unless their name says otherwise. A conversion to a narrower format turns
  * every NaN into the canonical NaN, as the device does. The common conversions have no branches, so
  * that loops over 32 lanes vectorise. */
-#ifndef SIM_FLOAT_H
-#define SIM_FLOAT_H
+#ifndef FOVEA_SIMGPU_ALU_FLOAT_H
+#define FOVEA_SIMGPU_ALU_FLOAT_H
 
 #include <math.h>
 #include <string.h>
@@ -176,4 +176,4 @@ static inline float sim_exp2(float x) {
   return x != x ? sim_f32_of(0x7fffffff) : result;
 }
 
-#endif
+#endif /* FOVEA_SIMGPU_ALU_FLOAT_H */

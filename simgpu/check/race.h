@@ -1,7 +1,7 @@
 /* race.h - data races, by vector clocks: shadow memory records who accessed what (check/race.c),
  * and synchronisation tells warps of each other's accesses (check/clock.c). */
-#ifndef SIM_RACE_H
-#define SIM_RACE_H
+#ifndef FOVEA_SIMGPU_CHECK_RACE_H
+#define FOVEA_SIMGPU_CHECK_RACE_H
 
 #include "simgpu/sched/machine.h"
 
@@ -47,4 +47,4 @@ void sim_sync_release(struct sim_warp *warp, const struct sim_inst *inst, u64 ad
 struct sim_sync_table *sim_sync_table_new(void);
 void sim_sync_table_free(struct sim_sync_table *table);
 
-#endif
+#endif /* FOVEA_SIMGPU_CHECK_RACE_H */

@@ -1,7 +1,7 @@
 /* report.h - what the checks found. A report is one kind of mistake at one place of a kernel, with
  * the number of times it happened; the details are those of the first time. */
-#ifndef SIM_REPORT_H
-#define SIM_REPORT_H
+#ifndef FOVEA_SIMGPU_CHECK_REPORT_H
+#define FOVEA_SIMGPU_CHECK_REPORT_H
 
 #include "simgpu/sched/machine.h"
 
@@ -48,4 +48,4 @@ void sim_report_write(void);
 /* A message that belongs to no instruction: a module that does not load. */
 void sim_report_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-#endif
+#endif /* FOVEA_SIMGPU_CHECK_REPORT_H */

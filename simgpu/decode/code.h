@@ -7,8 +7,8 @@
  *
  * decode/ builds all of this when a module loads. The module owns it: instructions in an array of
  * the kernel, everything else in the module's pool. Nothing here changes while a kernel runs. */
-#ifndef SIM_CODE_H
-#define SIM_CODE_H
+#ifndef FOVEA_SIMGPU_DECODE_CODE_H
+#define FOVEA_SIMGPU_DECODE_CODE_H
 
 #include "simgpu/base.h"
 
@@ -159,4 +159,4 @@ enum { SIM_SHARED_START = 1024 };
 #define SIM_PARAM_WINDOW (3ull << SIM_WINDOW_SHIFT)
 #define SIM_WINDOW_MASK (SIM_SHARED_WINDOW - 1)
 
-#endif
+#endif /* FOVEA_SIMGPU_DECODE_CODE_H */

@@ -4,8 +4,8 @@
  * struct sim_decode is the state of one sim_decode_kernel, on its stack. What outlives it is the
  * kernel's: its code, and what is taken from the pool. An error is written to `error` and leaves by
  * longjmp to sim_decode_kernel, so that decoders of forms need not check for it. */
-#ifndef SIM_DECODE_H
-#define SIM_DECODE_H
+#ifndef FOVEA_SIMGPU_DECODE_DECODE_H
+#define FOVEA_SIMGPU_DECODE_DECODE_H
 
 #include <setjmp.h>
 
@@ -79,4 +79,4 @@ void sim_emit(struct sim_decode *decode, const struct sim_inst *inst);
 const struct sim_operand *sim_operand_at(struct sim_decode *decode, u32 index);
 void sim_expand_call(struct sim_decode *decode, const struct sim_statement *statement);
 
-#endif
+#endif /* FOVEA_SIMGPU_DECODE_DECODE_H */

@@ -8,8 +8,8 @@
  * The tables are constants, each at the end of the file that has its handlers (alu/, memory/,
  * sched/barrier.c). struct sim_opcode is an instruction's opcode while it is decoded; its words are
  * in the pool. */
-#ifndef SIM_FORM_H
-#define SIM_FORM_H
+#ifndef FOVEA_SIMGPU_DECODE_FORM_H
+#define FOVEA_SIMGPU_DECODE_FORM_H
 
 #include "simgpu/decode/code.h"
 
@@ -56,4 +56,4 @@ bool sim_has_modifier(const struct sim_opcode *opcode, const char *modifier);
  * is, or -1. */
 int sim_modifier_among(const struct sim_opcode *opcode, const char *words);
 
-#endif
+#endif /* FOVEA_SIMGPU_DECODE_FORM_H */

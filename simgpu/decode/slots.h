@@ -1,6 +1,6 @@
 /* slots.h - assigns slots of the register file to a function's registers. */
-#ifndef SIM_SLOTS_H
-#define SIM_SLOTS_H
+#ifndef FOVEA_SIMGPU_DECODE_SLOTS_H
+#define FOVEA_SIMGPU_DECODE_SLOTS_H
 
 #include "simgpu/decode/decode.h"
 
@@ -8,4 +8,4 @@
 void sim_place_registers(struct sim_decode *decode, const struct sim_function *function,
                          u32 *slots);
 
-#endif
+#endif /* FOVEA_SIMGPU_DECODE_SLOTS_H */

@@ -2,8 +2,8 @@
  * They have the names, numbers and layouts of cuda.h 13.0: a test compares them. They are declared
  * here so that building the library needs no toolkit. The handles point to structs of the
  * simulator. */
-#ifndef SIM_API_H
-#define SIM_API_H
+#ifndef FOVEA_SIMGPU_DRIVER_API_H
+#define FOVEA_SIMGPU_DRIVER_API_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -82,4 +82,4 @@ enum {
   CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT = 9,
 };
 
-#endif
+#endif /* FOVEA_SIMGPU_DRIVER_API_H */

@@ -7,8 +7,8 @@
  * There is one struct sim_driver. Its mutex is held during every call, launches included, and
  * guards everything here; the current context is each thread's own. A stream or a graph owns its
  * work. The program owns what it creates: streams, events, graphs, contexts, modules. */
-#ifndef SIM_DRIVER_H
-#define SIM_DRIVER_H
+#ifndef FOVEA_SIMGPU_DRIVER_DRIVER_H
+#define FOVEA_SIMGPU_DRIVER_DRIVER_H
 
 #include <pthread.h>
 
@@ -131,4 +131,4 @@ void sim_work_transfer(const struct sim_work *work);
 bool sim_is_capturing(void);
 u64 sim_now(void);
 
-#endif
+#endif /* FOVEA_SIMGPU_DRIVER_DRIVER_H */

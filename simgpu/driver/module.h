@@ -2,8 +2,8 @@
  *
  * The module owns all of these; sim_module_unload frees them. CUlibrary and CUmodule point to it,
  * CUkernel and CUfunction to its kernels. */
-#ifndef SIM_MODULE_H
-#define SIM_MODULE_H
+#ifndef FOVEA_SIMGPU_DRIVER_MODULE_H
+#define FOVEA_SIMGPU_DRIVER_MODULE_H
 
 #include "simgpu/decode/code.h"
 #include "simgpu/parse/syntax.h"
@@ -28,4 +28,4 @@ void sim_module_describe(const struct sim_module *module, u32 location, char *te
 bool sim_module_line(const struct sim_module *module, u32 location, const char **file, u32 *line,
                      u32 *inlined_at);
 
-#endif
+#endif /* FOVEA_SIMGPU_DRIVER_MODULE_H */

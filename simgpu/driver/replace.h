@@ -1,7 +1,7 @@
 /* replace.h - runs changed kernels under an unchanged program. FOVEA_SIMGPU_PTX names files,
  * separated by colons, whose modules replace those of the program. */
-#ifndef SIM_REPLACE_H
-#define SIM_REPLACE_H
+#ifndef FOVEA_SIMGPU_DRIVER_REPLACE_H
+#define FOVEA_SIMGPU_DRIVER_REPLACE_H
 
 #include "simgpu/driver/module.h"
 
@@ -11,4 +11,4 @@
 struct sim_module *sim_replace(struct sim_module *module, u32 device_sm, char *error,
                                size_t error_bytes);
 
-#endif
+#endif /* FOVEA_SIMGPU_DRIVER_REPLACE_H */

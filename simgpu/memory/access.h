@@ -1,6 +1,6 @@
 /* access.h - the checks that every access to memory passes, and the host address that it gets. */
-#ifndef SIM_ACCESS_H
-#define SIM_ACCESS_H
+#ifndef FOVEA_SIMGPU_MEMORY_ACCESS_H
+#define FOVEA_SIMGPU_MEMORY_ACCESS_H
 
 #include "simgpu/sched/machine.h"
 
@@ -14,4 +14,4 @@ u8 *sim_locate(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u64
 /* A lane's address: the register in slot[index] plus the immediate. */
 u64 sim_lane_address(const struct sim_warp *warp, const struct sim_inst *inst, u32 index, u32 lane);
 
-#endif
+#endif /* FOVEA_SIMGPU_MEMORY_ACCESS_H */

@@ -1,6 +1,6 @@
 /* copy.h - the copies of cp.async that have not landed yet. A warp owns an array of them. */
-#ifndef SIM_COPY_H
-#define SIM_COPY_H
+#ifndef FOVEA_SIMGPU_MEMORY_COPY_H
+#define FOVEA_SIMGPU_MEMORY_COPY_H
 
 #include "simgpu/sched/machine.h"
 
@@ -17,4 +17,4 @@ struct sim_copy {
 /* At the end of a warp: reports the copies that no wait has landed. */
 void sim_copy_check_end(struct sim_warp *warp);
 
-#endif
+#endif /* FOVEA_SIMGPU_MEMORY_COPY_H */

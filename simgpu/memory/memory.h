@@ -10,8 +10,8 @@
  *
  * There is one arena per process. The driver's lock guards allocation; the threads of a launch read
  * and write bytes, states and stamps without a lock. */
-#ifndef SIM_MEMORY_H
-#define SIM_MEMORY_H
+#ifndef FOVEA_SIMGPU_MEMORY_MEMORY_H
+#define FOVEA_SIMGPU_MEMORY_MEMORY_H
 
 #include "simgpu/sched/machine.h"
 
@@ -45,4 +45,4 @@ static inline bool sim_in_arena(u64 address, u64 bytes) {
          bytes <= SIM_GLOBAL_BYTES - (address - SIM_GLOBAL_BASE);
 }
 
-#endif
+#endif /* FOVEA_SIMGPU_MEMORY_MEMORY_H */

@@ -1,8 +1,8 @@
 /* room.h - a cache of memory blocks for CTAs. Launches ask for the same sizes again and again, and
  * new pages may cost more than a CTA's work. All threads share it; a block has one owner at a
  * time. */
-#ifndef SIM_ROOM_H
-#define SIM_ROOM_H
+#ifndef FOVEA_SIMGPU_MEMORY_ROOM_H
+#define FOVEA_SIMGPU_MEMORY_ROOM_H
 
 #include <stddef.h>
 
@@ -15,4 +15,4 @@ void *sim_room_take(size_t *bytes);
 /* Takes a block back. */
 void sim_room_give(void *room, size_t bytes);
 
-#endif
+#endif /* FOVEA_SIMGPU_MEMORY_ROOM_H */

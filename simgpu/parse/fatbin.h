@@ -1,7 +1,7 @@
 /* fatbin.h - finds the PTX for one architecture in the image that a program passes to
  * cuLibraryLoadData: a fatbin, a wrapper that points to one, or PTX as text. */
-#ifndef SIM_FATBIN_H
-#define SIM_FATBIN_H
+#ifndef FOVEA_SIMGPU_PARSE_FATBIN_H
+#define FOVEA_SIMGPU_PARSE_FATBIN_H
 
 #include "simgpu/base.h"
 
@@ -9,4 +9,4 @@
  * why. */
 char *sim_fatbin_find_ptx(const void *image, u32 device_sm, char *error, size_t error_bytes);
 
-#endif
+#endif /* FOVEA_SIMGPU_PARSE_FATBIN_H */

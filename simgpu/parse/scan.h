@@ -3,8 +3,8 @@
  * struct sim_scan is the state of one sim_parse, on its stack: the place in the text, and what is
  * open there. Names, strings and operands go to the pool of the syntax. An error is written to
  * `error` and leaves by longjmp to sim_parse, so that no caller has to check for it. */
-#ifndef SIM_SCAN_H
-#define SIM_SCAN_H
+#ifndef FOVEA_SIMGPU_PARSE_SCAN_H
+#define FOVEA_SIMGPU_PARSE_SCAN_H
 
 #include <setjmp.h>
 
@@ -43,4 +43,4 @@ void sim_scan_operands(struct sim_scan *scan, struct sim_statement *statement);
 /* The predicate behind an @. */
 struct sim_operand sim_scan_guard(struct sim_scan *scan);
 
-#endif
+#endif /* FOVEA_SIMGPU_PARSE_SCAN_H */

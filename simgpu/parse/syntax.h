@@ -7,8 +7,8 @@
  * The pool of struct sim_syntax owns every node. The arrays that grow are freed one by one
  * (sim_syntax_free). A module owns its syntax for as long as it is loaded, because reports name
  * source lines. */
-#ifndef SIM_SYNTAX_H
-#define SIM_SYNTAX_H
+#ifndef FOVEA_SIMGPU_PARSE_SYNTAX_H
+#define FOVEA_SIMGPU_PARSE_SYNTAX_H
 
 #include "simgpu/base.h"
 
@@ -129,4 +129,4 @@ struct sim_function *sim_find_function(struct sim_syntax *syntax, const char *na
 const struct sim_symbol *sim_find_label(const struct sim_function *function, u32 scope,
                                         const char *name);
 
-#endif
+#endif /* FOVEA_SIMGPU_PARSE_SYNTAX_H */

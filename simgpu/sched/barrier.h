@@ -1,6 +1,6 @@
 /* barrier.h - the 16 named barriers of a CTA, for the scheduler. The CTA owns them. */
-#ifndef SIM_BARRIER_H
-#define SIM_BARRIER_H
+#ifndef FOVEA_SIMGPU_SCHED_BARRIER_H
+#define FOVEA_SIMGPU_SCHED_BARRIER_H
 
 #include "simgpu/sched/machine.h"
 
@@ -13,4 +13,4 @@ void sim_barrier_recheck(struct sim_cta *cta);
 /* At the end of a CTA: reports barriers at which threads arrived and others did not. */
 void sim_barrier_check_end(struct sim_cta *cta, const struct sim_inst *last);
 
-#endif
+#endif /* FOVEA_SIMGPU_SCHED_BARRIER_H */

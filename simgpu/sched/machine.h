@@ -3,8 +3,8 @@
  * The driver has a launch on its stack. Each host thread takes CTAs from it; a CTA and its warps
  * belong to that thread until the CTA ends, so their state needs no lock. What threads share is
  * global memory, the launch's counter of CTAs, its table for atomics, its counts, and `failed`. */
-#ifndef SIM_MACHINE_H
-#define SIM_MACHINE_H
+#ifndef FOVEA_SIMGPU_SCHED_MACHINE_H
+#define FOVEA_SIMGPU_SCHED_MACHINE_H
 
 #include "simgpu/decode/code.h"
 
@@ -127,4 +127,4 @@ static inline u64 sim_random(u64 *state) {
   return x ^ x >> 31;
 }
 
-#endif
+#endif /* FOVEA_SIMGPU_SCHED_MACHINE_H */

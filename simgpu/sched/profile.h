@@ -2,8 +2,8 @@
  *
  * A CTA counts into an array of its own, [instruction]; its end adds that to the launch's array;
  * the launch's end adds it to the process's totals, and the file is written anew. */
-#ifndef SIM_PROFILE_H
-#define SIM_PROFILE_H
+#ifndef FOVEA_SIMGPU_SCHED_PROFILE_H
+#define FOVEA_SIMGPU_SCHED_PROFILE_H
 
 #include "simgpu/sched/machine.h"
 
@@ -25,4 +25,4 @@ void sim_profile_shared(struct sim_warp *warp, const struct sim_inst *inst, cons
 /* Adds a finished launch to the totals, and writes the file. */
 void sim_profile_add(const struct sim_launch *launch);
 
-#endif
+#endif /* FOVEA_SIMGPU_SCHED_PROFILE_H */

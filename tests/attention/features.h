@@ -2,8 +2,8 @@
 //
 // Written for three sequences of up to kRows rows and kKeys keys. The same table drives the tests
 // of each feature alone, of empty rows, of poison and of invariance, so that none is forgotten.
-#ifndef FOVEA_TESTS_FEATURES_H
-#define FOVEA_TESTS_FEATURES_H
+#ifndef FOVEA_TESTS_ATTENTION_FEATURES_H
+#define FOVEA_TESTS_ATTENTION_FEATURES_H
 
 #include <ostream>
 #include <string>
@@ -209,4 +209,4 @@ inline Attention base_of(const Feature &feature, const Device &device, uint64_t 
 
 }  // namespace fovea_test
 
-#endif  // FOVEA_TESTS_FEATURES_H
+#endif  // FOVEA_TESTS_ATTENTION_FEATURES_H

@@ -2,8 +2,8 @@
 //
 // check never looks behind a pointer to device memory, so the memory here is only addresses: one
 // region of 64 GiB for each thing that needs memory of its own.
-#ifndef FOVEA_TESTS_CHECK_CASE_H
-#define FOVEA_TESTS_CHECK_CASE_H
+#ifndef FOVEA_TESTS_CHECK_CHECK_CASE_H
+#define FOVEA_TESTS_CHECK_CHECK_CASE_H
 
 #include <gmock/gmock.h>
 
@@ -174,4 +174,4 @@ inline fovea_kv_append_args append() {
 
 }  // namespace fovea_test
 
-#endif  // FOVEA_TESTS_CHECK_CASE_H
+#endif  // FOVEA_TESTS_CHECK_CHECK_CASE_H

@@ -1,6 +1,6 @@
 // cache_call.h - calls of fovea_kv_append and fovea_merge for tests on the fake driver.
-#ifndef FOVEA_TESTS_CACHE_CALL_H
-#define FOVEA_TESTS_CACHE_CALL_H
+#ifndef FOVEA_TESTS_CUDA_CACHE_CALL_H
+#define FOVEA_TESTS_CUDA_CACHE_CALL_H
 
 #include "tests/cuda/fake_gpu.h"
 
@@ -83,4 +83,4 @@ struct MergeCall {
 
 }  // namespace fovea_test
 
-#endif  // FOVEA_TESTS_CACHE_CALL_H
+#endif  // FOVEA_TESTS_CUDA_CACHE_CALL_H

@@ -1,6 +1,6 @@
 // driver_call.h - the driver's calls that only tests need, by their exported names.
-#ifndef FOVEA_TESTS_DRIVER_CALL_H
-#define FOVEA_TESTS_DRIVER_CALL_H
+#ifndef FOVEA_TESTS_CUDA_DRIVER_CALL_H
+#define FOVEA_TESTS_CUDA_DRIVER_CALL_H
 
 #include <cuda.h>
 #include <dlfcn.h>
@@ -19,4 +19,4 @@ F *driver_call(const char *name) {
 
 }  // namespace fovea_test
 
-#endif  // FOVEA_TESTS_DRIVER_CALL_H
+#endif  // FOVEA_TESTS_CUDA_DRIVER_CALL_H

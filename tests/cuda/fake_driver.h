@@ -1,8 +1,8 @@
 // fake_driver.h - a CUDA driver that computes nothing: it keeps the rules of contexts, records
 // calls, and fails where a test says so. A shared object with the driver's exported names; the
 // library opens it by FOVEA_CUDA_DRIVER, and the test opens the same file to reach fake_driver().
-#ifndef FOVEA_TESTS_FAKE_DRIVER_H
-#define FOVEA_TESTS_FAKE_DRIVER_H
+#ifndef FOVEA_TESTS_CUDA_FAKE_DRIVER_H
+#define FOVEA_TESTS_CUDA_FAKE_DRIVER_H
 
 #include <cuda.h>
 
@@ -68,4 +68,4 @@ struct FakeDriver {
 
 extern "C" fovea_test::FakeDriver *fake_driver();
 
-#endif  // FOVEA_TESTS_FAKE_DRIVER_H
+#endif  // FOVEA_TESTS_CUDA_FAKE_DRIVER_H

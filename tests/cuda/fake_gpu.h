@@ -1,7 +1,7 @@
 // fake_gpu.h - tests on the fake driver. The library opens a driver once per process, so each
 // test's body runs in a child of its own.
-#ifndef FOVEA_TESTS_FAKE_GPU_H
-#define FOVEA_TESTS_FAKE_GPU_H
+#ifndef FOVEA_TESTS_CUDA_FAKE_GPU_H
+#define FOVEA_TESTS_CUDA_FAKE_GPU_H
 
 #include <dlfcn.h>
 #include <fovea.h>
@@ -92,4 +92,4 @@ struct Call {
 
 }  // namespace fovea_test
 
-#endif  // FOVEA_TESTS_FAKE_GPU_H
+#endif  // FOVEA_TESTS_CUDA_FAKE_GPU_H

@@ -1,7 +1,7 @@
 // feature_problem.h - the features of the attention call (attention/features.h) as problems for the
 // CUDA kernels: those that some kernel has, computed in a given way.
-#ifndef FOVEA_TESTS_FEATURE_PROBLEM_H
-#define FOVEA_TESTS_FEATURE_PROBLEM_H
+#ifndef FOVEA_TESTS_CUDA_FEATURE_PROBLEM_H
+#define FOVEA_TESTS_CUDA_FEATURE_PROBLEM_H
 
 #include "csrc/check/check.h"
 #include "csrc/cuda/plan.h"
@@ -62,4 +62,4 @@ inline std::vector<Feature> kernel_features() {
 
 }  // namespace fovea_test
 
-#endif  // FOVEA_TESTS_FEATURE_PROBLEM_H
+#endif  // FOVEA_TESTS_CUDA_FEATURE_PROBLEM_H

@@ -1,8 +1,8 @@
 // kernel_device.h - the CUDA device for tests that build their problems with Attention: whatever
 // the driver offers, a GPU or the software GPU (FOVEA_CUDA_DRIVER). Arguments lie in host memory
 // and are mirrored.
-#ifndef FOVEA_TESTS_KERNEL_DEVICE_H
-#define FOVEA_TESTS_KERNEL_DEVICE_H
+#ifndef FOVEA_TESTS_CUDA_KERNEL_DEVICE_H
+#define FOVEA_TESTS_CUDA_KERNEL_DEVICE_H
 
 #include <gtest/gtest.h>
 
@@ -64,4 +64,4 @@ inline void PrintTo(const Way &way, std::ostream *out) {
 
 }  // namespace fovea_test
 
-#endif  // FOVEA_TESTS_KERNEL_DEVICE_H
+#endif  // FOVEA_TESTS_CUDA_KERNEL_DEVICE_H

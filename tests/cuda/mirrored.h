@@ -1,6 +1,6 @@
 // mirrored.h - a vector with a copy on the device, for tests that keep memory there between calls.
-#ifndef FOVEA_TESTS_MIRRORED_H
-#define FOVEA_TESTS_MIRRORED_H
+#ifndef FOVEA_TESTS_CUDA_MIRRORED_H
+#define FOVEA_TESTS_CUDA_MIRRORED_H
 
 #include <gtest/gtest.h>
 
@@ -46,4 +46,4 @@ class Mirrored {
 
 }  // namespace fovea_test
 
-#endif  // FOVEA_TESTS_MIRRORED_H
+#endif  // FOVEA_TESTS_CUDA_MIRRORED_H

@@ -80,4 +80,4 @@ static inline uint64_t check_result(fv_file_status status, fv_tensor_file *file,
   return total;
 }
 
-#endif
+#endif /* FOVEA_TESTS_FUZZ_FUZZ_CHECK_H */

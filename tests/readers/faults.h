@@ -34,4 +34,4 @@ void reset_faults();
 Faults &faults();
 void arm(Call call, long skip, int times, int error);
 
-#endif
+#endif  // FOVEA_TESTS_READERS_FAULTS_H

@@ -150,4 +150,4 @@ inline std::string read_bytes(const std::string &path) {
   return std::string(std::istreambuf_iterator<char>(in), {});
 }
 
-#endif
+#endif  // FOVEA_TESTS_READERS_READER_SUPPORT_H

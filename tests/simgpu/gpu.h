@@ -1,6 +1,6 @@
 // A software GPU as a test uses it: opened like a driver, one context, its reports read back.
-#ifndef TESTS_SIMGPU_GPU_H
-#define TESTS_SIMGPU_GPU_H
+#ifndef FOVEA_TESTS_SIMGPU_GPU_H
+#define FOVEA_TESTS_SIMGPU_GPU_H
 
 #include <cstdint>
 #include <string>
@@ -78,4 +78,4 @@ std::string read_file(const std::string &path);
 
 }  // namespace simgpu
 
-#endif
+#endif  // FOVEA_TESTS_SIMGPU_GPU_H

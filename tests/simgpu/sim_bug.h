@@ -1,6 +1,6 @@
 // A planted bug: a kernel's PTX with one thing changed, or a launch with one thing wrong.
-#ifndef TESTS_SIMGPU_SIM_BUG_H
-#define TESTS_SIMGPU_SIM_BUG_H
+#ifndef FOVEA_TESTS_SIMGPU_SIM_BUG_H
+#define FOVEA_TESTS_SIMGPU_SIM_BUG_H
 
 #include <string>
 #include <vector>
@@ -35,4 +35,4 @@ Outcome run_scenario(const std::string &ptx, const std::string &kernel, const st
 
 }  // namespace simgpu
 
-#endif
+#endif  // FOVEA_TESTS_SIMGPU_SIM_BUG_H

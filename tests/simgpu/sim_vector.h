@@ -1,6 +1,6 @@
 // One instruction on many values: PTX written on the spot, run, compared with a definition.
-#ifndef TESTS_SIMGPU_SIM_VECTOR_H
-#define TESTS_SIMGPU_SIM_VECTOR_H
+#ifndef FOVEA_TESTS_SIMGPU_SIM_VECTOR_H
+#define FOVEA_TESTS_SIMGPU_SIM_VECTOR_H
 
 #include <cstdint>
 #include <functional>
@@ -27,4 +27,4 @@ std::vector<uint32_t> run_warp_body(const std::string &body, int inputs, int out
 
 }  // namespace simgpu
 
-#endif
+#endif  // FOVEA_TESTS_SIMGPU_SIM_VECTOR_H

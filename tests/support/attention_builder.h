@@ -8,8 +8,8 @@
 // order of the pages) is drawn from another seed and must not matter. Everything that the header
 // says is not read is poison: NaN past every length, in unused pages, in stride gaps and in keys
 // that nobody sees; absurd ids in table slots that are not used. Inputs are read-only pages.
-#ifndef FOVEA_TESTS_ATTENTION_BUILDER_H
-#define FOVEA_TESTS_ATTENTION_BUILDER_H
+#ifndef FOVEA_TESTS_SUPPORT_ATTENTION_BUILDER_H
+#define FOVEA_TESTS_SUPPORT_ATTENTION_BUILDER_H
 
 #include <fovea.h>
 
@@ -212,4 +212,4 @@ Observed observe(const Outcome &outcome, const Settings &settings, const Device 
 
 }  // namespace fovea_test
 
-#endif  // FOVEA_TESTS_ATTENTION_BUILDER_H
+#endif  // FOVEA_TESTS_SUPPORT_ATTENTION_BUILDER_H

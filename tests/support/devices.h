@@ -1,7 +1,7 @@
 // devices.h - the devices that tests run on: the reference and the CPU with every instruction set
 // of this machine; GPUs are for the programs of tests/cuda. One handle of each per process.
-#ifndef FOVEA_TESTS_DEVICES_H
-#define FOVEA_TESTS_DEVICES_H
+#ifndef FOVEA_TESTS_SUPPORT_DEVICES_H
+#define FOVEA_TESTS_SUPPORT_DEVICES_H
 
 #include <fovea.h>
 
@@ -47,4 +47,4 @@ void PrintTo(const Device &device, std::ostream *out);
 
 }  // namespace fovea_test
 
-#endif  // FOVEA_TESTS_DEVICES_H
+#endif  // FOVEA_TESTS_SUPPORT_DEVICES_H

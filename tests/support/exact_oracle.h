@@ -12,8 +12,8 @@
 //   rescale    powers of two move between operands without changing a bit.
 //
 // Which keys a row sees is the test's own word, or Geometry's where it gives none.
-#ifndef FOVEA_TESTS_EXACT_ORACLE_H
-#define FOVEA_TESTS_EXACT_ORACLE_H
+#ifndef FOVEA_TESTS_SUPPORT_EXACT_ORACLE_H
+#define FOVEA_TESTS_SUPPORT_EXACT_ORACLE_H
 
 #include "tests/support/attention_builder.h"
 
@@ -55,4 +55,4 @@ void expect_values_carry_powers_into_out(const Attention &a);
 
 }  // namespace fovea_test
 
-#endif  // FOVEA_TESTS_EXACT_ORACLE_H
+#endif  // FOVEA_TESTS_SUPPORT_EXACT_ORACLE_H

@@ -2,8 +2,8 @@
 //
 // Decoding and rounding go through ldexp and nearbyint on doubles, field by field, so that they
 // share no trick with the library's conversions.
-#ifndef FOVEA_TESTS_FORMATS_H
-#define FOVEA_TESTS_FORMATS_H
+#ifndef FOVEA_TESTS_SUPPORT_FORMATS_H
+#define FOVEA_TESTS_SUPPORT_FORMATS_H
 
 #include <fovea.h>
 
@@ -36,4 +36,4 @@ double ulp(uint32_t dtype, double value);  // distance of the neighbours around 
 
 }  // namespace fovea_test
 
-#endif  // FOVEA_TESTS_FORMATS_H
+#endif  // FOVEA_TESTS_SUPPORT_FORMATS_H

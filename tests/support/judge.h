@@ -27,8 +27,8 @@
 //
 // Errors are compared as stored, that is, after the division by out's scale. F also holds what
 // single precision loses below its normal range: 2^-126 sum|v|.
-#ifndef FOVEA_TESTS_JUDGE_H
-#define FOVEA_TESTS_JUDGE_H
+#ifndef FOVEA_TESTS_SUPPORT_JUDGE_H
+#define FOVEA_TESTS_SUPPORT_JUDGE_H
 
 #include <string>
 #include <vector>
@@ -78,4 +78,4 @@ std::string describe(const Finding &finding);
 
 }  // namespace fovea_test
 
-#endif  // FOVEA_TESTS_JUDGE_H
+#endif  // FOVEA_TESTS_SUPPORT_JUDGE_H

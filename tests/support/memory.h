@@ -3,8 +3,8 @@
 // A block ends (or begins) at a page that may not be touched, so that a read or write outside it is
 // a fault even without a sanitizer. Ending at a page boundary also means that most blocks are
 // aligned to their element and to nothing more, which is all the header asks for.
-#ifndef FOVEA_TESTS_MEMORY_H
-#define FOVEA_TESTS_MEMORY_H
+#ifndef FOVEA_TESTS_SUPPORT_MEMORY_H
+#define FOVEA_TESTS_SUPPORT_MEMORY_H
 
 #include <cstddef>
 #include <cstdint>
@@ -58,4 +58,4 @@ class Choices {
 
 }  // namespace fovea_test
 
-#endif  // FOVEA_TESTS_MEMORY_H
+#endif  // FOVEA_TESTS_SUPPORT_MEMORY_H

@@ -3,8 +3,8 @@
 // Written from include/fovea.h alone, apart from the library's own reference: two readings of one
 // text, so that a slip in either shows as a difference. Slow and plain on purpose. Beside the
 // values it returns the magnitudes from which error bounds are made (judge.h).
-#ifndef FOVEA_TESTS_ORACLE_H
-#define FOVEA_TESTS_ORACLE_H
+#ifndef FOVEA_TESTS_SUPPORT_ORACLE_H
+#define FOVEA_TESTS_SUPPORT_ORACLE_H
 
 #include <fovea.h>
 
@@ -97,4 +97,4 @@ double scaled_element(const fovea_tensor &t, const fovea_tensor &scale, int64_t 
 
 }  // namespace fovea_test
 
-#endif  // FOVEA_TESTS_ORACLE_H
+#endif  // FOVEA_TESTS_SUPPORT_ORACLE_H

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Proves that the tree is what its map says: which room may look into which, that an include says where
-it leads, that a name means one thing, that the software GPU is linked into nothing.
+it leads, that a name means one thing, that a header's guard is its path, that the software GPU is linked
+into nothing.
 
 usage: tree_rules.py ROOT. Prints every broken rule and exits with 1 if there is one.
 
@@ -148,6 +149,19 @@ def broken_names(root):
       yield f"{defined} is defined in {', '.join(names)}: a name means one thing"
 
 
+def broken_guards(root):
+  """A header's guard is its path, so that no two can be the same. A .inc.h is meant to be read again."""
+  for name in source_files(root):
+    if not name.endswith((".h", ".cuh")) or name.endswith(".inc.h") or name == "include/fovea.h":
+      continue
+    guard = "FOVEA_" + re.sub(r"[^A-Z0-9]", "_", name.upper())
+    text = (root / name).read_text()
+    begins = f"#ifndef {guard}\n#define {guard}\n" in text
+    ends = text.endswith((f"#endif /* {guard} */\n", f"#endif  // {guard}\n"))
+    if not begins or not ends:
+      yield f"{name} is not guarded by {guard}, from #ifndef to #endif /* {guard} */"
+
+
 def broken_lines(root):
   for name in source_files(root):
     if name.endswith((".py", ".def")):  # tables are laid out by hand
@@ -168,8 +182,8 @@ def broken_links(root):
 
 def broken_rules(root):
   root = pathlib.Path(root).resolve()
-  return [*broken_includes(root), *broken_stems(root), *broken_names(root), *broken_lines(root),
-          *broken_links(root)]
+  return [*broken_includes(root), *broken_stems(root), *broken_names(root), *broken_guards(root),
+          *broken_lines(root), *broken_links(root)]
 
 
 if __name__ == "__main__":

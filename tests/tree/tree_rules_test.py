@@ -30,14 +30,22 @@ GOOD = {
 }
 
 
+def guarded(name, text):
+  """The text of a header within the guard that its path asks for; others as they are."""
+  if not name.endswith((".h", ".cuh")) or name.endswith(".inc.h") or "#ifndef" in text:
+    return text
+  guard = "FOVEA_" + name.upper().replace("/", "_").replace(".", "_")
+  return f"{text}#ifndef {guard}\n#define {guard}\n#endif /* {guard} */\n"
+
+
 class TreeRules(unittest.TestCase):
   def complaints(self, files):
-    """What is said about the good tree with files added or replaced."""
+    """What is said about the good tree with files added or replaced; headers are guarded first."""
     with tempfile.TemporaryDirectory() as folder:
       for name, text in {**GOOD, **files}.items():
         path = pathlib.Path(folder, name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(guarded(name, text))
       return tree_rules.broken_rules(folder)
 
   def assert_refused(self, name, text, *words):
@@ -123,6 +131,16 @@ class TreeRules(unittest.TestCase):
     table = '#include "csrc/cpu/loops.inc.h"\n#define FV_LANES 8\n'
     self.assertEqual(self.complaints(files={"csrc/cpu/loops.inc.h": "", "csrc/cpu/avx2.c": table,
                                             "csrc/cpu/avx512.c": table}), [])
+
+  def test_a_guard_is_its_path(self):
+    guard = "FOVEA_CSRC_CPU_TILE_H"
+    good = f"#ifndef {guard}\n#define {guard}\nint a;\n#endif /* {guard} */\n"
+    self.assertEqual(self.complaints(files={"csrc/cpu/tile.h": good}), [])
+    self.assertEqual(self.complaints(files={"csrc/cpu/tile.h": good.replace("/* ", "// ").replace(" */", "")
+                                            .replace("#endif ", "#endif  ")}), [])
+    for text in (good.replace(guard, "FV_TILE_H"), good.replace("#define " + guard, "#define FV_TILE_H"),
+                 good.replace(f"/* {guard} */", ""), good.replace("#endif /* " + guard, "#endif /* FV_TILE_H")):
+      self.assert_refused("csrc/cpu/tile.h", text, guard)
 
   def test_a_line_has_100_columns(self):
     self.assert_refused("csrc/cpu/tile.c", "int a;" + " " * 94 + "b\n", ":1: 101 columns")

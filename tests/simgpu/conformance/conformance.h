@@ -4,8 +4,8 @@
 // A row of the tables (*.def) has the PTX and, apart from any driver, what it computes. A kernel
 // has CONFORM_CTAS CTAs of one warp; lane l of CTA c reads inputs[c][i][l] and leaves
 // outputs[c][o][l].
-#ifndef TESTS_SIMGPU_CONFORMANCE_H
-#define TESTS_SIMGPU_CONFORMANCE_H
+#ifndef FOVEA_TESTS_SIMGPU_CONFORMANCE_CONFORMANCE_H
+#define FOVEA_TESTS_SIMGPU_CONFORMANCE_CONFORMANCE_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -59,4 +59,4 @@ extern const size_t conform_row_count;
 void conform_fill(const struct conform_row *row, int cta, uint32_t (*in)[CONFORM_LANES]);
 bool conform_agrees(const struct conform_judge *judge, uint32_t a, uint32_t b);
 
-#endif
+#endif  // FOVEA_TESTS_SIMGPU_CONFORMANCE_CONFORMANCE_H

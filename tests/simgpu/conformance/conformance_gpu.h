@@ -1,6 +1,6 @@
 // The little of the CUDA driver that the conformance set needs, opened at run time.
-#ifndef TESTS_SIMGPU_CONFORMANCE_GPU_H
-#define TESTS_SIMGPU_CONFORMANCE_GPU_H
+#ifndef FOVEA_TESTS_SIMGPU_CONFORMANCE_CONFORMANCE_GPU_H
+#define FOVEA_TESTS_SIMGPU_CONFORMANCE_CONFORMANCE_GPU_H
 
 #include "tests/simgpu/conformance/conformance.h"
 
@@ -14,4 +14,4 @@ int conform_architecture(const struct conform_gpu *gpu);
 // The row's outputs, [CONFORM_CTAS][outputs][CONFORM_LANES]; false after a line on stderr.
 bool conform_run(struct conform_gpu *gpu, const struct conform_row *row, uint32_t *outputs);
 
-#endif
+#endif  // FOVEA_TESTS_SIMGPU_CONFORMANCE_CONFORMANCE_GPU_H

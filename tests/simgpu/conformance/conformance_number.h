@@ -1,6 +1,6 @@
 // Number formats by their fields, in slow and plain arithmetic: the simulator has its own, by bits.
-#ifndef TESTS_SIMGPU_CONFORMANCE_NUMBER_H
-#define TESTS_SIMGPU_CONFORMANCE_NUMBER_H
+#ifndef FOVEA_TESTS_SIMGPU_CONFORMANCE_CONFORMANCE_NUMBER_H
+#define FOVEA_TESTS_SIMGPU_CONFORMANCE_CONFORMANCE_NUMBER_H
 
 #include <stdint.h>
 
@@ -28,4 +28,4 @@ uint32_t number_encode_to_zero(enum number type, long double value);
 // The one rounding of a * b + c.
 uint32_t number_fma(enum number type, double a, double b, double c);
 
-#endif
+#endif /* FOVEA_TESTS_SIMGPU_CONFORMANCE_CONFORMANCE_NUMBER_H */

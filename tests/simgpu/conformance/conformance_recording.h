@@ -1,7 +1,7 @@
 // Recorded outputs: DIR/sm_80.txt and DIR/sm_90.txt, text, so that a difference shows in a diff. A
 // line "name outputs", then the words in hexadecimal, eight to a line.
-#ifndef TESTS_SIMGPU_CONFORMANCE_RECORDING_H
-#define TESTS_SIMGPU_CONFORMANCE_RECORDING_H
+#ifndef FOVEA_TESTS_SIMGPU_CONFORMANCE_CONFORMANCE_RECORDING_H
+#define FOVEA_TESTS_SIMGPU_CONFORMANCE_CONFORMANCE_RECORDING_H
 
 #include <stdio.h>
 
@@ -17,4 +17,4 @@ void conform_write(FILE *file, const struct conform_row *row, const uint32_t *ou
 // Finds the row anywhere in the file; false when it is not there, or not whole.
 bool conform_read(FILE *file, const struct conform_row *row, uint32_t *outputs);
 
-#endif
+#endif  // FOVEA_TESTS_SIMGPU_CONFORMANCE_CONFORMANCE_RECORDING_H
