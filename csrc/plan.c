@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "csrc/check/fields.h"
 #include "csrc/dtype.h"
 
 /* Each sequence of a packed batch can add one ragged tile: the sum over sequences of
@@ -35,44 +36,42 @@ static void print(printer *p, const char *format, ...) {
   va_end(values);
 }
 
+/* The features of the call, as words of the plan: those of fields that are given, then those of
+ * plain numbers. */
 static void print_features(printer *p, const fv_problem *problem) {
   const fovea_attention_args *a = &problem->args;
+  const fv_fields *fields = &fv_attention_fields;
+  fovea_attention_args copy = *a;
   print(p, "features    ");
   int start = p->length;
-  if (problem->q_packed) print(p, " packed-q");
-  if (problem->kv_packed) print(p, " packed-kv");
-  if (problem->paged) print(p, a->sequences.pages.offsets ? " paged-csr" : " paged");
-  if (a->sequences.kv_lengths) print(p, " lengths");
+  for (int i = 0; i < fields->array_count; ++i) {
+    const fv_array_field *field = &fields->arrays[i];
+    if (field->feature && *fv_array_at(&copy, field)) print(p, " %s", field->feature);
+  }
+  for (int i = 0; i < fields->tensor_count; ++i) {
+    const fv_tensor_field *field = &fields->tensors[i];
+    if (field->feature && fv_tensor_at(&copy, field)->dtype) print(p, " %s", field->feature);
+  }
   if (a->visibility.causal) print(p, " causal");
   if (problem->window_left >= 0) print(p, " window-left=%" PRId64, problem->window_left);
-  if (problem->window_right >= 0) print(p, " window-right=%" PRId64, problem->window_right);
-  if (a->positions.q) {
-    print(p, " q-position");
-  } else if (a->positions.alignment == FOVEA_ALIGN_TOP_LEFT) {
-    print(p, " top-left");
+  if (!a->visibility.causal && problem->window_right >= 0) {
+    print(p, " window-right=%" PRId64, problem->window_right);
   }
-  if (a->sequences.kv_first) print(p, " kv-first");
-  if (a->positions.kv || problem->kv_position_stride != 1) print(p, " kv-position");
-  if (a->visibility.prefix_lengths) print(p, " prefix");
-  if (a->visibility.mask.dtype) print(p, " mask");
-  if (a->visibility.tree.bits) print(p, " tree");
-  if (a->logits.bias.dtype) print(p, " bias");
-  if (a->logits.alibi_slopes) print(p, " alibi");
-  if (a->logits.sinks) print(p, " sinks");
+  if (a->positions.alignment == FOVEA_ALIGN_TOP_LEFT && !a->positions.q) print(p, " top-left");
+  if (problem->kv_position_stride != 1) print(p, " kv-stride=%d", problem->kv_position_stride);
   if (a->logits.softcap > 0) print(p, " softcap=%g", (double)a->logits.softcap);
-  if (a->lse.dtype) print(p, " lse");
   print(p, "%s\n", p->length == start ? " none" : "");
 }
 
-static void print_schedule(printer *p, const fv_plan_schedule *schedule) {
-  const struct fv_plan_line *wide = &schedule->lines[0], *narrow = &schedule->lines[1];
+static void print_schedule(printer *p, const fv_cuda_plan *cuda) {
+  const fv_cuda_line *wide = &cuda->lines[0], *narrow = &cuda->lines[1];
   print(p,
         "schedule     made on the device; places for %" PRId64 " wide and %" PRId64
         " narrow parts\n",
-        wide->slots, narrow->slots);
+        wide->partials, narrow->partials);
   if (narrow->tiles) {
     print(p, "in flight    %" PRId64 " bytes of keys or values per multiprocessor, at least\n",
-          schedule->bytes_in_flight);
+          cuda->bytes_in_flight);
   }
 }
 
@@ -91,13 +90,13 @@ int fv_plan_print(const fv_plan *plan, const fv_problem *problem, char *text, si
   print_features(&p, problem);
   print(&p, "tiles        %d rows x %d keys, at most %" PRId64 "\n", plan->tile_q, plan->tile_kv,
         plan->tiles_bound);
-  if (plan->max_split_streams) {
+  if (plan->cpu.max_split_streams) {
     print(&p, "streams      %d rows or fewer; up to %" PRId64 " are cut into chunks\n",
-          plan->stream_rows, plan->max_split_streams);
+          plan->cpu.stream_rows, plan->cpu.max_split_streams);
   }
-  if (plan->schedule.on) print_schedule(&p, &plan->schedule);
+  if (plan->cuda.scheduled) print_schedule(&p, &plan->cuda);
   print(&p, "workers      %d\n", plan->workers);
   print(&p, "workspace    %zu bytes (%zu per worker)\n", plan->workspace_bytes,
-        plan->scratch_bytes);
+        plan->cpu.scratch_bytes);
   return p.length;
 }

@@ -19,18 +19,40 @@ typedef struct fv_kernel {
   int32_t tile_kv; /* the largest */
 } fv_kernel;
 
-/* What a CUDA device schedules: only the device knows the lengths (cuda/schedule.h). */
-typedef struct fv_plan_schedule {
-  bool on;
-  uint32_t cut; /* FV_FLAG_CHUNKS, FV_FLAG_WHOLE or neither: where keys are split */
-  struct fv_plan_line {
-    int64_t tiles;         /* upper bound on the tiles of query rows of one kv head */
-    int64_t slots;         /* places for the partials of split tiles */
-    int64_t slot_floats;   /* floats of one such place */
-  } lines[2];              /* FV_WIDE, FV_NARROW */
+/* The CPU's part of a plan: workspace_bytes = workers * scratch_bytes + max_split_streams * chunks
+ * * partial_bytes. */
+typedef struct fv_cpu_plan {
+  size_t scratch_bytes; /* workspace of each worker */
+  int32_t stream_rows;  /* with at most this many rows of a kv head, stream its keys; 0: never */
+  int64_t max_split_streams; /* split only up to this many: more already fill every thread */
+  size_t partial_bytes;      /* workspace of each chunk's partial */
+} fv_cpu_plan;
+
+/* Where the arrays of a CUDA workspace begin, and its size; in bytes. */
+typedef struct fv_cuda_layout {
+  size_t totals, sequences, arrived;
+  size_t tiles[2], partials[2]; /* FV_WIDE, FV_NARROW */
+  size_t parked;
+  size_t bytes;
+} fv_cuda_layout;
+
+/* The wide or the narrow tiles of a call. */
+typedef struct fv_cuda_line {
+  int64_t tiles;          /* upper bound on the tiles of query rows of one kv head */
+  int64_t partials;       /* places for the partials of split tiles */
+  int64_t partial_floats; /* floats of one such place */
+} fv_cuda_line;
+
+/* CUDA's part of a plan. Where only the device knows the lengths, it makes the schedule itself
+ * (cuda/schedule.h). */
+typedef struct fv_cuda_plan {
+  bool scheduled;
+  uint32_t cut;            /* FV_FLAG_CHUNKS, FV_FLAG_WHOLE or neither: where keys are split */
+  fv_cuda_line lines[2];   /* FV_WIDE, FV_NARROW */
   int64_t bytes_in_flight; /* minimum per multiprocessor, for narrow tiles */
-  int64_t parked_floats; /* workspace for partials that CTAs park of long rows, scheduled or not */
-} fv_plan_schedule;
+  int64_t parked_floats;   /* of partials that CTAs park of long rows, scheduled or not */
+  fv_cuda_layout layout;
+} fv_cuda_plan;
 
 typedef struct fv_plan {
   const fv_kernel *kernel;
@@ -40,16 +62,8 @@ typedef struct fv_plan {
   int32_t workers;        /* tasks that share the tiles; no more than there can be work tiles */
   size_t workspace_bytes; /* of this call */
   char reason[160];
-
-  /* For the CPU: workspace_bytes = workers * scratch_bytes + max_split_streams * chunks *
-   * slot_bytes */
-  size_t scratch_bytes; /* workspace of each worker */
-  int32_t stream_rows;  /* with at most this many rows of a kv head, stream its keys; 0: never */
-  int64_t max_split_streams; /* split only up to this many: more already fill every thread */
-  size_t slot_bytes;         /* workspace of each chunk's partial */
-
-  /* For CUDA. */
-  fv_plan_schedule schedule;
+  fv_cpu_plan cpu;   /* zero for other devices */
+  fv_cuda_plan cuda; /* likewise */
 } fv_plan;
 
 /* The kernel of a call that needs no workspace, and why it was chosen. */

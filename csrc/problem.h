@@ -5,8 +5,9 @@
  *
  *   - a dimension that broadcasts (extent 1 in a scale, mask or bias) or whose stride is unused has
  *     stride 0 in the copy;
- *   - alibi_slopes, sinks, masks and tables are as given (NULL or dtype NONE: absent);
- *   - windows, scale and strides of positions are plain numbers. */
+ *   - alibi_slopes, sinks, masks and tables are as given (NULL or dtype NONE: absent), except that
+ *     pages.v_ids is pages.ids where v has no table of its own;
+ *   - windows, scale and strides of positions are plain numbers; causal is a window_right of 0. */
 #ifndef FOVEA_CSRC_PROBLEM_H
 #define FOVEA_CSRC_PROBLEM_H
 

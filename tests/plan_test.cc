@@ -266,7 +266,7 @@ TEST(Plan, MakesRoomForTheChunksOfFewStreamsAlone) {
     fv_plan plan;
     EXPECT_EQ(fv_check_attention_shape(&args, &problem), FOVEA_OK);
     fv_plan_cpu(&facts, &problem, &plan);
-    return plan.max_split_streams;
+    return plan.cpu.max_split_streams;
   };
   EXPECT_EQ(split(2, 1, 1, 1, FOVEA_REPRODUCIBLE_RUN), 2);
   EXPECT_EQ(split(2, 3, 1, 4, FOVEA_REPRODUCIBLE_BATCH), 6);
@@ -381,8 +381,8 @@ TEST(Plan, WorkspaceOfACallIsWithinTheBoundOfAnyLimitsThatHoldIt) {
     limits.dim_v = random() % 4 ? (int32_t)(dim_v + random() % 3) : 512;
     EXPECT_LE(plan.workspace_bytes, fv_cpu_workspace(&facts, &limits));
     EXPECT_LE(plan.workers, facts.threads);
-    EXPECT_EQ(plan.workspace_bytes, plan.scratch_bytes * (size_t)plan.workers +
-                                        plan.max_split_streams * 16 * plan.slot_bytes);
+    EXPECT_EQ(plan.workspace_bytes, plan.cpu.scratch_bytes * (size_t)plan.workers +
+                                        plan.cpu.max_split_streams * 16 * plan.cpu.partial_bytes);
   }
 }
 

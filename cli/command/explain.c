@@ -73,7 +73,7 @@ static int write_schedule(FILE *stream, const fovea_handle *handle, const fv_pla
     fprintf(stream, "no schedule: the threads of a CPU take tiles as they become free\n");
     return FV_EXIT_OK;
   }
-  if (!plan->schedule.on) {
+  if (!plan->cuda.scheduled) {
     fprintf(stream, "no schedule needed: tiles outnumber CTAs; each takes every %dth\n",
             plan->workers);
     return FV_EXIT_OK;

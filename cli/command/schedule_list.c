@@ -17,7 +17,7 @@ static fv_placed_tile place_tile(const fv_plan *plan, const fv_problem *p, const
   tile.key_tile = (int32_t)(keys.begin / plan->tile_kv);
   tile.key_tiles =
       (int32_t)fv_max(fv_ceil_div(keys.end, plan->tile_kv) - keys.begin / plan->tile_kv, 1);
-  bool cut = line == FV_NARROW && plan->schedule.cut == FV_FLAG_CHUNKS && !p->kv_packed;
+  bool cut = line == FV_NARROW && plan->cuda.cut == FV_FLAG_CHUNKS && !p->kv_packed;
   tile.chunk = cut ? fv_chunk_keys((int32_t)s->mask.len) / plan->tile_kv : 0;
   return tile;
 }
@@ -48,7 +48,7 @@ static bool append(fv_schedule_list *list, int line, fv_placed_tile tile, listed
 static bool append_sequence(const fv_plan *plan, const fv_problem *p, const fv_sequence *s,
                             fv_schedule_list *list, listed listed[FV_LINES]) {
   int64_t rows = s->len_q * p->group;
-  int line = rows <= FV_NARROW_ROWS && plan->schedule.cut != FV_FLAG_WHOLE ? FV_NARROW : FV_WIDE;
+  int line = rows <= FV_NARROW_ROWS && plan->cuda.cut != FV_FLAG_WHOLE ? FV_NARROW : FV_WIDE;
   for (int64_t n = 0; n < fv_ceil_div(rows, plan->kernel->tile_q); ++n) {
     if (!append(list, line, place_tile(plan, p, s, line, n), &listed[line])) return false;
   }
@@ -63,7 +63,7 @@ bool fv_schedule_list_make(const fv_plan *plan, const fv_problem *problem, fv_sc
       (fv_schedule_list){.rows = {[FV_WIDE] = plan->kernel->tile_q, [FV_NARROW] = FV_NARROW_ROWS},
                          .heads = problem->heads_kv,
                          .workers = plan->workers,
-                         .chunked = plan->schedule.cut != 0};
+                         .chunked = plan->cuda.cut != 0};
   while (fv_sequence_next(problem, &cursor, &sequence)) {
     if (!append_sequence(plan, problem, &sequence, list, listed)) {
       fv_schedule_list_free(list);

@@ -6,6 +6,7 @@
 
 #include "cli/mirror/blocks.h"
 #include "csrc/check/check.h"
+#include "csrc/check/fields.h"
 
 static double now(void) {
   struct timespec t;
@@ -13,48 +14,19 @@ static double now(void) {
   return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static fovea_status add_tensors(fv_mirror *m, fovea_attention_args *a) {
-  fovea_tensor *inputs[] = {&a->q,          &a->k,       &a->v,         &a->q_scale,
-                            &a->k_scale,    &a->v_scale, &a->out_scale, &a->visibility.mask,
-                            &a->logits.bias};
-  fovea_tensor *outputs[] = {&a->out, &a->lse};
-  for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; ++i) {
-    FV_TRY(fv_mirror_add_tensor(m, inputs[i], false));
+/* The fields of `args` with copies on the device in place of the host's memory. */
+static fovea_status add_fields(fv_mirror *m, const fv_problem *p, fovea_attention_args *args) {
+  const fv_fields *fields = &fv_attention_fields;
+  for (int i = 0; i < fields->tensor_count; ++i) {
+    const fv_tensor_field *field = &fields->tensors[i];
+    FV_TRY(fv_mirror_add_tensor(m, fv_tensor_at(args, field), field->rule.written));
   }
-  for (size_t i = 0; i < sizeof outputs / sizeof outputs[0]; ++i) {
-    FV_TRY(fv_mirror_add_tensor(m, outputs[i], true));
+  for (int i = 0; i < fields->array_count; ++i) {
+    const fv_array_field *field = &fields->arrays[i];
+    int64_t bytes = (int64_t)fv_attention_elements(p, field) * (int64_t)field->size;
+    FV_TRY(fv_mirror_add(m, fv_array_at(args, field), bytes, field->written));
   }
   return FOVEA_OK;
-}
-
-static fovea_status add_arrays(fv_mirror *m, fovea_attention_args *a, const fv_problem *p) {
-  const int64_t sequences = p->sequences, word = 4;
-  const fovea_pages *pages = &a->sequences.pages;
-  int64_t ids = pages->offsets || !sequences ? pages->count
-                                             : (sequences - 1) * pages->row_stride + pages->count;
-  int64_t slopes = sequences ? (sequences - 1) * a->logits.alibi_stride + p->heads_q : 0;
-  struct {
-    const void *pointer; /* to the field */
-    int64_t count;
-  } arrays[] = {{&a->sequences.q_offsets, sequences + 1},
-                {&a->sequences.kv_offsets, sequences + 1},
-                {&a->sequences.kv_lengths, sequences},
-                {&a->sequences.pages.ids, ids},
-                {&a->sequences.pages.v_ids, ids},
-                {&a->sequences.pages.offsets, sequences + 1},
-                {&a->positions.q, sequences},
-                {&a->sequences.kv_first, sequences},
-                {&a->positions.kv, sequences},
-                {&a->visibility.prefix_lengths, sequences},
-                {&a->visibility.tree.bits, a->visibility.tree.words},
-                {&a->visibility.tree.lengths, sequences},
-                {&a->visibility.tree.starts, sequences},
-                {&a->logits.alibi_slopes, slopes},
-                {&a->logits.sinks, p->heads_q}};
-  for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; ++i) {
-    FV_TRY(fv_mirror_add(m, (void **)arrays[i].pointer, arrays[i].count * word, false));
-  }
-  return fv_mirror_add(m, (void **)&a->errors, sequences * word, true);
 }
 
 static fovea_status attend(fv_mirror *m, fovea_handle *handle, const fovea_attention_args *args,
@@ -62,8 +34,7 @@ static fovea_status attend(fv_mirror *m, fovea_handle *handle, const fovea_atten
   fovea_attention_args there = *args;
   fv_problem problem;
   FV_TRY(fv_check_attention(args, &problem));
-  FV_TRY(add_tensors(m, &there));
-  FV_TRY(add_arrays(m, &there, &problem));
+  FV_TRY(add_fields(m, &problem, &there));
   FV_TRY(fv_mirror_add(m, &there.workspace, (int64_t)there.workspace_bytes, false));
   double start = now();
   FV_TRY(fovea_attention(handle, &there, NULL));
@@ -91,42 +62,27 @@ static fovea_status add_caches(fv_mirror *m, fovea_kv_append_args *a) {
   return fv_mirror_add_tensor(m, &a->v_cache, true);
 }
 
-static fovea_status add_append_arrays(fv_mirror *m, fovea_kv_append_args *a,
-                                      const fv_append_problem *p) {
-  const int64_t sequences = p->sequences, tokens = p->rows * (p->packed ? 1 : sequences);
-  const fovea_pages *pages = &a->sequences.pages;
-  const fovea_rope *rope = &a->rope;
-  int64_t ids = pages->offsets || !sequences ? pages->count
-                                             : (sequences - 1) * pages->row_stride + pages->count;
-  int64_t table = rope->rows ? (rope->rows - 1) * rope->stride + rope->rotary_dim / 2 : 0;
-  struct {
-    const void *pointer; /* to the field */
-    int64_t bytes;
-  } arrays[] = {{&a->sequences.q_offsets, (sequences + 1) * 4},
-                {&a->sequences.kv_lengths, sequences * 4},
-                {&a->sequences.pages.ids, ids * 4},
-                {&a->sequences.pages.v_ids, ids * 4},
-                {&a->sequences.pages.offsets, (sequences + 1) * 4},
-                {&a->slots, tokens * 8},
-                {&a->rope.positions, tokens * 4},
-                {&a->rope.cos, table * 4},
-                {&a->rope.sin, table * 4}};
-  for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; ++i) {
-    FV_TRY(fv_mirror_add(m, (void **)arrays[i].pointer, arrays[i].bytes, false));
+static fovea_status add_append_fields(fv_mirror *m, const fv_append_problem *p,
+                                      fovea_kv_append_args *args) {
+  const fv_fields *fields = &fv_append_fields;
+  FV_TRY(add_caches(m, args));
+  for (int i = 0; i < fields->tensor_count; ++i) {
+    const fv_tensor_field *field = &fields->tensors[i];
+    if (!field->rule.written) FV_TRY(fv_mirror_add_tensor(m, fv_tensor_at(args, field), false));
   }
-  return fv_mirror_add(m, (void **)&a->errors, sequences * 4, true);
+  for (int i = 0; i < fields->array_count; ++i) {
+    const fv_array_field *field = &fields->arrays[i];
+    int64_t bytes = (int64_t)fv_append_elements(p, field) * (int64_t)field->size;
+    FV_TRY(fv_mirror_add(m, fv_array_at(args, field), bytes, field->written));
+  }
+  return FOVEA_OK;
 }
 
 static fovea_status append(fv_mirror *m, fovea_handle *handle, const fovea_kv_append_args *args) {
   fovea_kv_append_args there = *args;
-  fovea_tensor *inputs[] = {&there.k_new, &there.v_new, &there.k_scale, &there.v_scale};
   fv_append_problem problem;
   FV_TRY(fv_check_append(args, &problem));
-  FV_TRY(add_caches(m, &there));
-  for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; ++i) {
-    FV_TRY(fv_mirror_add_tensor(m, inputs[i], false));
-  }
-  FV_TRY(add_append_arrays(m, &there, &problem));
+  FV_TRY(add_append_fields(m, &problem, &there));
   FV_TRY(fovea_kv_append(handle, &there, NULL));
   FV_TRY(fv_mirror_wait(m));
   return fv_mirror_bring_back(m);

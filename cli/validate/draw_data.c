@@ -64,7 +64,7 @@ static void fill_sequence(fv_sketch *s, const fv_problem *p, const fv_sequence *
     fv_range keys = fv_rows_keys(&q->mask, 0, q->len_q);
     if (key < keys.begin || key >= keys.end) continue; /* its page id may be absurd */
     if (!fv_key_place(p, q, &a->k, a->sequences.pages.ids, key, &k_place)) continue;
-    if (!fv_key_place(p, q, &a->v, fv_v_page_ids(p), key, &v_place)) continue;
+    if (!fv_key_place(p, q, &a->v, a->sequences.pages.v_ids, key, &v_place)) continue;
     for (int64_t g = 0; g < p->heads_kv; ++g) {
       if (!any_row_sees(p, q, g, key)) continue;
       fv_sketch_row seen = {s, p, q, key, g};

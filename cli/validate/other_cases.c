@@ -137,7 +137,7 @@ static void judge_weights(const fv_problem *p, const fv_sequence *s, int64_t row
   for (int64_t key = 0; key < s->mask.len; ++key) {
     fv_place place;
     if (weights[key] == 0) continue;
-    if (!fv_key_place(p, s, &p->args.v, fv_v_page_ids(p), key, &place)) {
+    if (!fv_key_place(p, s, &p->args.v, p->args.sequences.pages.v_ids, key, &place)) {
       verdict->worst[FV_C5] = INFINITY; /* a weight of a key that does not exist */
       continue;
     }

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "csrc/check/check.h"
-#include "csrc/check/view.h"
+#include "csrc/check/fields.h"
 
 static fv_name named(const char *text) {
   return (fv_name){text, -1};
@@ -27,15 +27,9 @@ static fovea_status check_fields(const fovea_kv_append_args *args) {
 }
 
 static fovea_status check_tensors(fovea_kv_append_args *args, bool addresses) {
-  static const fv_view_rule new_rule = {FV_DTYPES_PLAIN, true, false, FV_LAST_UNIT};
-  static const fv_view_rule cache_rule = {FV_DTYPES_CACHE, true, true, FV_LAST_UNIT};
-  static const fv_view_rule scale_rule = {FV_DTYPES_SCALE, true, false, FV_LAST_ANY};
-  FV_TRY(fv_view_check(named("k_new"), &new_rule, &args->k_new, addresses));
-  FV_TRY(fv_view_check(named("v_new"), &new_rule, &args->v_new, addresses));
-  FV_TRY(fv_view_check(named("k_cache"), &cache_rule, &args->k_cache, addresses));
-  FV_TRY(fv_view_check(named("v_cache"), &cache_rule, &args->v_cache, addresses));
-  FV_TRY(fv_view_check(named("k_scale"), &scale_rule, &args->k_scale, addresses));
-  return fv_view_check(named("v_scale"), &scale_rule, &args->v_scale, addresses);
+  for (int i = 0; i < fv_append_fields.tensor_count; ++i)
+    FV_TRY(fv_check_tensor_field(&fv_append_fields.tensors[i], args, addresses));
+  return FOVEA_OK;
 }
 
 static fovea_status check_pair(const char *new_name, const fovea_tensor *new_view,
@@ -134,28 +128,14 @@ static fovea_status check_rope(const fovea_kv_append_args *args) {
   return FOVEA_OK;
 }
 
-static fovea_status check_arrays(const fv_append_problem *problem, bool addresses,
-                                 fv_spans *inputs) {
-  const fovea_kv_append_args *args = &problem->args;
-  const fovea_rope *rope = &args->rope;
-  const int64_t sequences = problem->sequences;
-  const fv_wide tokens = (fv_wide)problem->rows * (problem->packed ? 1 : sequences);
-  const fv_wide ids = fv_view_page_ids(&args->sequences.pages, sequences);
-  const fv_wide table = fv_view_row_elements(rope->rows, rope->stride, rope->rotary_dim / 2);
-  const fv_array arrays[] = {
-      {"sequences.q_offsets", args->sequences.q_offsets, sequences + 1, 4},
-      {"sequences.kv_lengths", args->sequences.kv_lengths, sequences, 4},
-      {"sequences.pages.ids", args->sequences.pages.ids, ids, 4},
-      {"sequences.pages.v_ids", args->sequences.pages.v_ids, ids, 4},
-      {"sequences.pages.offsets", args->sequences.pages.offsets, sequences + 1, 4},
-      {"slots", args->slots, tokens, 8},
-      {"rope.positions", args->rope.positions, tokens, 4},
-      {"rope.cos", rope->cos, table, 4},
-      {"rope.sin", rope->sin, table, 4},
-      {"errors", args->errors, sequences, 4},
-  };
+static fovea_status check_arrays(fv_append_problem *problem, bool addresses, fv_spans *inputs) {
   inputs->count = 0;
-  return fv_view_check_arrays(arrays, sizeof arrays / sizeof arrays[0], addresses, inputs);
+  for (int i = 0; i < fv_append_fields.array_count; ++i) {
+    const fv_array_field *field = &fv_append_fields.arrays[i];
+    const fv_wide elements = fv_append_elements(problem, field);
+    FV_TRY(fv_check_array_field(field, &problem->args, elements, addresses, inputs));
+  }
+  return FOVEA_OK;
 }
 
 /* A cache must not overlap anything that the call reads. Tensors may interleave with it: pages
@@ -171,7 +151,7 @@ static fovea_status check_cache_apart(const char *name, const fovea_tensor *cach
   return fv_view_check_apart_all(&span, arrays);
 }
 
-static fovea_status check_memory(const fv_append_problem *problem, bool addresses) {
+static fovea_status check_memory(fv_append_problem *problem, bool addresses) {
   const fovea_kv_append_args *args = &problem->args;
   fv_spans arrays;
   FV_TRY(check_arrays(problem, addresses, &arrays));
@@ -192,6 +172,7 @@ static fovea_status check_append(const fovea_kv_append_args *given, fv_append_pr
   FV_TRY(check_destination(args, problem));
   FV_TRY(check_rope(args));
   FV_TRY(check_memory(problem, addresses));
+  if (!args->sequences.pages.v_ids) args->sequences.pages.v_ids = args->sequences.pages.ids;
   problem->empty = problem->sequences == 0 || problem->rows == 0 || problem->heads_kv == 0;
   return FOVEA_OK;
 }

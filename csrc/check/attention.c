@@ -13,7 +13,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "csrc/check/view.h"
+#include "csrc/check/fields.h"
 #include "kernels/shared/sequence_rules.h"
 
 enum { WORKSPACE_ALIGNMENT = 256 };
@@ -103,43 +103,17 @@ static fovea_status check_fields(const fovea_attention_args *args) {
 
 /* ---- Each tensor by itself ----------------------------------------------------------------- */
 
-static const struct {
-  const char *name;
-  size_t offset;
-  bool in_weights; /* fovea_attention_weights uses it */
-  fv_view_rule rule;
-} tensors[] = {
-#define FIELD(name) #name, offsetof(fovea_attention_args, name) /* a room's too: logits.bias */
-    {FIELD(q), true, {FV_DTYPES_QUERY, false, false, FV_LAST_UNIT}},
-    {FIELD(k), true, {FV_DTYPES_CACHE, false, false, FV_LAST_UNIT}},
-    {FIELD(v), false, {FV_DTYPES_CACHE, false, false, FV_LAST_UNIT}},
-    {FIELD(out), false, {FV_DTYPES_QUERY, false, true, FV_LAST_UNIT}},
-    {FIELD(lse), false, {FV_DTYPE_BIT(FOVEA_F32), true, true, FV_LAST_UNIT}},
-    {FIELD(q_scale), true, {FV_DTYPES_SCALE, true, false, FV_LAST_ANY}},
-    {FIELD(k_scale), true, {FV_DTYPES_SCALE, true, false, FV_LAST_ANY}},
-    {FIELD(v_scale), false, {FV_DTYPES_SCALE, true, false, FV_LAST_ANY}},
-    {FIELD(out_scale), false, {FV_DTYPES_SCALE, true, false, FV_LAST_ANY}},
-    {FIELD(visibility.mask), true, {FV_DTYPE_BIT(FOVEA_U8), true, false, FV_LAST_UNIT_OR_ZERO}},
-    {FIELD(logits.bias), true, {FV_DTYPES_PLAIN, true, false, FV_LAST_UNIT_OR_ZERO}},
-#undef FIELD
-};
-enum { TENSORS = sizeof tensors / sizeof tensors[0] };
-
 static fv_name named(const char *text) {
   return (fv_name){text, -1};
 }
 
-static fovea_tensor *tensor_at(fovea_attention_args *args, int i) {
-  return (fovea_tensor *)((char *)args + tensors[i].offset);
-}
-
 static fovea_status check_tensors(fovea_attention_args *args, purpose use) {
-  for (int i = 0; i < TENSORS; ++i) {
-    fovea_tensor *view = tensor_at(args, i);
-    if (is_weights(use) && !tensors[i].in_weights)
-      memset(view, 0, sizeof *view);
+  for (int i = 0; i < fv_attention_fields.tensor_count; ++i) {
+    const fv_tensor_field *field = &fv_attention_fields.tensors[i];
+    if (is_weights(use) && !field->in_weights)
+      memset(fv_tensor_at(args, field), 0, sizeof(fovea_tensor));
     else
-      FV_TRY(fv_view_check(named(tensors[i].name), &tensors[i].rule, view, has_addresses(use)));
+      FV_TRY(fv_check_tensor_field(field, args, has_addresses(use)));
   }
   return FOVEA_OK;
 }
@@ -237,41 +211,21 @@ static fovea_status check_grid(const char *name, const fovea_tensor *grid,
 
 /* ---- Memory -------------------------------------------------------------------------------- */
 
-static fovea_status check_arrays(const fv_problem *problem, bool addresses, fv_spans *inputs) {
-  const fovea_attention_args *args = &problem->args;
-  const int64_t sequences = problem->sequences;
-  const fovea_pages *pages = &args->sequences.pages;
-  const fv_wide ids = fv_view_page_ids(pages, sequences);
-  const fv_wide slopes =
-      fv_view_row_elements(sequences, args->logits.alibi_stride, args->q.shape[2]);
-  const fv_array arrays[] = {
-      {"sequences.q_offsets", args->sequences.q_offsets, sequences + 1, 4},
-      {"sequences.kv_offsets", args->sequences.kv_offsets, sequences + 1, 4},
-      {"sequences.kv_lengths", args->sequences.kv_lengths, sequences, 4},
-      {"sequences.pages.ids", pages->ids, ids, 4},
-      {"sequences.pages.v_ids", pages->v_ids, ids, 4},
-      {"sequences.pages.offsets", pages->offsets, sequences + 1, 4},
-      {"positions.q", args->positions.q, sequences, 4},
-      {"sequences.kv_first", args->sequences.kv_first, sequences, 4},
-      {"positions.kv", args->positions.kv, sequences, 4},
-      {"visibility.prefix_lengths", args->visibility.prefix_lengths, sequences, 4},
-      {"visibility.tree.bits", args->visibility.tree.bits, args->visibility.tree.words, 4},
-      {"visibility.tree.lengths", args->visibility.tree.lengths, sequences, 4},
-      {"visibility.tree.starts", args->visibility.tree.starts, sequences, 4},
-      {"logits.alibi_slopes", args->logits.alibi_slopes, slopes, 4},
-      {"logits.sinks", args->logits.sinks, args->q.shape[2], 4},
-      {"errors", args->errors, sequences, 4},
-  };
-  return fv_view_check_arrays(arrays, sizeof arrays / sizeof arrays[0], addresses, inputs);
-}
-
-/* Lists all memory that the call reads, and its table of errors. */
-static fovea_status list_inputs(fv_problem *problem, bool addresses, fv_spans *inputs) {
+/* Checks the arrays. Lists all memory that the call reads, and its table of errors. */
+static fovea_status check_arrays(fv_problem *problem, bool addresses, fv_spans *inputs) {
+  const fv_fields *fields = &fv_attention_fields;
   inputs->count = 0;
-  for (int i = 0; i < TENSORS; ++i)
-    if (addresses && !tensors[i].rule.written)
-      fv_view_add_span(named(tensors[i].name), tensor_at(&problem->args, i), inputs);
-  return check_arrays(problem, addresses, inputs);
+  for (int i = 0; addresses && i < fields->tensor_count; ++i) {
+    const fv_tensor_field *field = &fields->tensors[i];
+    if (!field->rule.written)
+      fv_view_add_span(named(field->name), fv_tensor_at(&problem->args, field), inputs);
+  }
+  for (int i = 0; i < fields->array_count; ++i) {
+    const fv_array_field *field = &fields->arrays[i];
+    const fv_wide elements = fv_attention_elements(problem, field);
+    FV_TRY(fv_check_array_field(field, &problem->args, elements, addresses, inputs));
+  }
+  return FOVEA_OK;
 }
 
 /* A span that the call writes must not overlap another such span or an input. */
@@ -325,7 +279,10 @@ static void resolve(fv_problem *problem, purpose use) {
   problem->scale =
       args->logits.scale == 0.0f ? (float)(1.0 / sqrt((double)problem->dim)) : args->logits.scale;
   problem->window_left = window_limit(&args->visibility.window_left);
-  problem->window_right = window_limit(&args->visibility.window_right);
+  /* From here on causal is a window with a right side of 0. */
+  problem->window_right =
+      args->visibility.causal ? 0 : window_limit(&args->visibility.window_right);
+  if (!args->sequences.pages.v_ids) args->sequences.pages.v_ids = args->sequences.pages.ids;
   problem->kv_position_stride = args->positions.kv_stride == 0 ? 1 : args->positions.kv_stride;
   problem->empty = problem->sequences == 0 || q->shape[1] == 0 || q->shape[2] == 0;
 }
@@ -346,7 +303,7 @@ static fovea_status check_attention(const fovea_attention_args *given, fv_proble
   FV_TRY(check_pages(args, problem));
   FV_TRY(check_grid("visibility.mask", &args->visibility.mask, problem));
   FV_TRY(check_grid("logits.bias", &args->logits.bias, problem));
-  FV_TRY(list_inputs(problem, has_addresses(use), inputs));
+  FV_TRY(check_arrays(problem, has_addresses(use), inputs));
   if (use == USE_CALL) {
     FV_TRY(check_workspace(args));
     FV_TRY(check_overlap(args, inputs));

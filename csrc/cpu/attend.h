@@ -16,15 +16,15 @@ typedef struct fv_attend_job {
   const fv_plan *plan;
   const fv_tile_kernels *kernels;
   fv_tile_layout layout;
-  float score_factor;      /* base-2 logit per unit of score */
-  bool scores_are_logits;  /* softmax gets natural logits in place of raw scores */
-  bool element_masks;      /* a mask, a tree or a bias treats keys one by one */
-  bool row_masks;          /* fv_row_mask is needed: element_masks, ALiBi or a prefix */
-  bool split;              /* each chunk of a stream is a work tile of its own */
-  int64_t heads_per_piece; /* kv heads of a stream's work tile, at most */
-  double *partials;        /* one for each chunk of each split stream */
-  size_t slot_doubles;     /* from one partial to the next */
-  atomic_llong next;       /* the next work tile */
+  float score_factor;     /* base-2 logit per unit of score */
+  bool scores_are_logits; /* softmax gets natural logits in place of raw scores */
+  bool element_masks;     /* a mask, a tree or a bias treats keys one by one */
+  bool row_masks;         /* fv_row_mask is needed: element_masks, ALiBi or a prefix */
+  bool split;             /* each chunk of a stream is a work tile of its own */
+  int64_t max_heads;      /* kv heads of a stream's work tile, at most */
+  double *partials;       /* one for each chunk of each split stream */
+  size_t partial_doubles; /* from one partial to the next */
+  atomic_llong next;      /* the next work tile */
 } fv_attend_job;
 
 /* One worker and its current work tile. */
@@ -62,11 +62,11 @@ static inline int64_t fv_chunk_count(int64_t len_kv) {
 void fv_attend_stream(fv_attend_worker *worker, int32_t heads);
 
 /* The same in two steps. fv_attend_chunk writes the partial of chunk `index` of each head; those of
- * two heads lie slots_per_head places apart. fv_merge_chunks merges the partials [heads][chunks]
+ * two heads lie partials_per_head places apart. fv_merge_chunks merges the partials [heads][chunks]
  * into the results. */
-void fv_attend_chunk(fv_attend_worker *worker, int32_t heads, int64_t index, double *slots,
-                     int64_t slots_per_head);
-void fv_merge_chunks(fv_attend_worker *worker, int32_t heads, const double *slots);
+void fv_attend_chunk(fv_attend_worker *worker, int32_t heads, int64_t index, double *partials,
+                     int64_t partials_per_head);
+void fv_merge_chunks(fv_attend_worker *worker, int32_t heads, const double *partials);
 
 /* Adds the sink, divides by the sum, and writes a row of out and lse. */
 void fv_store_result(const fv_attend_job *job, const fv_sequence *sequence, int64_t position,
@@ -81,10 +81,10 @@ static inline fv_range fv_prefix_keys(const fv_position_mask *mask) {
  * [rows]. */
 void fv_hide_unseen(fv_attend_worker *worker, const fv_row_mask *masks, int32_t rows);
 
-/* Hides the scores[from..to) that a row does not see, and turns the others into logits if
+/* Hides the scores of `keys` that a row does not see, and turns the others into logits if
  * job->scores_are_logits. With job->row_masks `mask` decides what the row sees. Without it the row
  * sees the live keys in `window`. */
 void fv_mask_scores(fv_attend_worker *worker, const fv_row_mask *mask, fv_range window,
-                    int32_t from, int32_t to, float *scores);
+                    fv_tile_range keys, float *scores);
 
 #endif /* FOVEA_CSRC_CPU_ATTEND_H */

@@ -20,23 +20,25 @@ void fv_hide_unseen(fv_attend_worker *w, const fv_row_mask *masks, int32_t rows)
   }
 }
 
-static void mask_elements(fv_attend_worker *w, const fv_row_mask *mask, int32_t from, int32_t to,
+static void mask_elements(fv_attend_worker *w, const fv_row_mask *mask, fv_tile_range keys,
                           float *scores) {
+  int32_t from = keys.begin, to = keys.end;
   uint8_t visible[FV_TILE_KV_MAX];
   fv_find_visible(mask, w->keys->live, w->keys->begin, from, to, visible, &w->errors);
   if (w->job->scores_are_logits) fv_add_to_logits(mask, visible, w->keys->begin, from, to, scores);
   for (int32_t j = from; j < to; ++j) scores[j] = visible[j] ? scores[j] : -INFINITY;
 }
 
-void fv_mask_scores(fv_attend_worker *w, const fv_row_mask *mask, fv_range window, int32_t from,
-                    int32_t to, float *scores) {
+void fv_mask_scores(fv_attend_worker *w, const fv_row_mask *mask, fv_range window,
+                    fv_tile_range keys, float *scores) {
   const fv_attend_job *job = w->job;
   const fv_problem *p = job->problem;
+  int32_t from = keys.begin, to = keys.end;
   if (job->scores_are_logits) {
     job->kernels->scale_scores(scores + from, to - from, p->scale, p->args.logits.softcap);
   }
   if (job->row_masks) {
-    mask_elements(w, mask, from, to, scores);
+    mask_elements(w, mask, keys, scores);
     return;
   }
   int64_t begin = w->keys->begin;

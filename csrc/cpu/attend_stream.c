@@ -107,12 +107,12 @@ static void clear_states(const stream *s, fv_row_state *states, double *out) {
 /* Finds the keys of the tile at `begin` that a row of the head may see, in whole panels. */
 static void find_tile(const stream *s, int64_t begin, int32_t head, fv_key_tile *tile) {
   int64_t width = s->job->kernels->panel_columns;
-  int64_t from = fv_max(s->keys.begin - begin, 0) / width * width;
-  int64_t to = fv_min(fv_ceil_div(s->keys.end - begin, width) * width, FV_STREAM_KEYS);
   fv_attend_worker *w = s->worker;
+  tile->begin = begin;
+  tile->from = (int32_t)(fv_max(s->keys.begin - begin, 0) / width * width);
+  tile->to = (int32_t)fv_min(fv_ceil_div(s->keys.end - begin, width) * width, FV_STREAM_KEYS);
   w->source.kv_head = s->first_head + head;
-  fv_key_tile_find(&w->source, begin, (int32_t)from, (int32_t)to, s->window, s->prefix, tile,
-                   &w->errors);
+  fv_key_tile_find(&w->source, s->window, s->prefix, tile, &w->errors);
 }
 
 /* Masks the scores and turns them into weights. rescale [rows] receives the factors for earlier
@@ -122,17 +122,28 @@ static void weigh_keys(stream *s, int32_t head, double *rescale) {
   const fv_key_tile *tile = s->worker->keys;
   bool as_it_is = !s->job->row_masks && !s->job->scores_are_logits && tile->whole &&
                   tile->begin + tile->from >= s->all.begin && tile->begin + tile->to <= s->all.end;
+  const fv_tile_range keys = {tile->from, tile->to};
   int32_t first = head * s->rows;
-  float most[FV_STREAM_ROWS];
+  float maxima[FV_STREAM_ROWS];
   for (int32_t r = 0; r < s->rows; ++r) {
     float *scores = s->scores + (int64_t)r * FV_SCORE_STRIDE;
     if (!as_it_is) {
-      fv_mask_scores(s->worker, &s->masks[first + r], s->windows[r], tile->from, tile->to, scores);
+      fv_mask_scores(s->worker, &s->masks[first + r], s->windows[r], keys, scores);
     }
-    most[r] = kernels->largest(scores, tile->from, tile->to);
+    maxima[r] = kernels->largest(scores, keys);
   }
-  kernels->softmax(s->scores, s->rows, tile->from, tile->to, most, s->job->score_factor,
-                   s->states + first, rescale);
+  kernels->softmax(s->scores, s->rows, keys, maxima, s->job->score_factor, s->states + first,
+                   rescale);
+}
+
+/* The tile's rows of k or v, which are no longer of 8 bits. `ahead` is NULL, or has the addresses
+ * of the next tile. */
+static fv_key_rows rows_of(const fv_key_tile *tile, const void *const *rows,
+                           const void *const *ahead, uint32_t dtype) {
+  return (fv_key_rows){.rows = rows + tile->from,
+                       .ahead = ahead ? ahead + tile->from : NULL,
+                       .dtype = fv_is_wide_dtype(dtype) ? dtype : FOVEA_F32,
+                       .keys = tile->to - tile->from};
 }
 
 /* `next` is the tile that follows, of this head or another, or NULL. */
@@ -141,25 +152,23 @@ static void attend_tile(stream *s, int32_t head, const fv_key_tile *next) {
   const fovea_attention_args *a = &s->problem->args;
   fv_attend_worker *w = s->worker;
   fv_key_tile *tile = w->keys;
-  int32_t from = tile->from, count = tile->to - from, first = head * s->rows;
-  uint32_t k_dtype = a->k.dtype, v_dtype = a->v.dtype;
-  bool ahead = next && next->from <= from && next->to >= tile->to;
+  int32_t from = tile->from, to = tile->to, first = head * s->rows;
+  int32_t dim = s->problem->dim, dim_v = s->problem->dim_v;
+  bool ahead = next && next->from <= from && next->to >= to;
   double rescale[FV_STREAM_ROWS];
+  fv_sums sums = {s->out + (int64_t)first * s->columns, s->columns, rescale};
   if (s->job->element_masks) fv_hide_unseen(w, s->masks + first, s->rows);
-  if (!fv_is_wide_dtype(k_dtype)) {
-    fv_key_tile_widen_k(&w->source, kernels, tile, from, tile->to, s->k);
-    k_dtype = FOVEA_F32;
+  if (!fv_is_wide_dtype(a->k.dtype)) {
+    fv_key_tile_widen_k(&w->source, kernels, tile, (fv_tile_range){from, to}, s->k);
   }
-  kernels->stream_scores(s->scores + from, s->q + (int64_t)first * s->problem->dim, tile->k + from,
-                         ahead ? next->k + from : NULL, k_dtype, s->rows, count, s->problem->dim);
+  kernels->stream_scores(s->scores + from, s->q + (int64_t)first * dim, s->rows, dim,
+                         rows_of(tile, tile->k, ahead ? next->k : NULL, a->k.dtype));
   weigh_keys(s, head, rescale);
-  if (!fv_is_wide_dtype(v_dtype)) {
-    fv_key_tile_widen_v(&w->source, kernels, tile, from, tile->to, s->v);
-    v_dtype = FOVEA_F32;
+  if (!fv_is_wide_dtype(a->v.dtype)) {
+    fv_key_tile_widen_v(&w->source, kernels, tile, (fv_tile_range){from, to}, s->v);
   }
-  kernels->stream_values(s->out + (int64_t)first * s->columns, s->columns, rescale,
-                         s->scores + from, tile->v + from, ahead ? next->v + from : NULL, v_dtype,
-                         s->rows, count, s->problem->dim_v);
+  kernels->stream_values(sums, s->scores + from, s->rows, dim_v,
+                         rows_of(tile, tile->v, ahead ? next->v : NULL, a->v.dtype));
 }
 
 /* Attends to keys [begin, end) from fresh states. The rows may see none of them: s->keys may even
@@ -235,30 +244,30 @@ void fv_attend_stream(fv_attend_worker *worker, int32_t heads) {
 }
 
 /* A head's partial is out [rows][columns], then states [rows]. */
-void fv_attend_chunk(fv_attend_worker *worker, int32_t heads, int64_t index, double *slots,
-                     int64_t slots_per_head) {
+void fv_attend_chunk(fv_attend_worker *worker, int32_t heads, int64_t index, double *partials,
+                     int64_t partials_per_head) {
   stream s = start_stream(worker, heads);
   int64_t chunk = fv_stream_chunk_keys(worker->source.sequence->mask.len);
   for (int32_t head = 0; head < heads; ++head) start_head(&s, head);
   attend_keys(&s, index * chunk, (index + 1) * chunk);
   size_t rows = (size_t)s.rows, doubles = rows * (size_t)s.columns;
   for (int32_t head = 0; head < heads; ++head) {
-    double *slot = slots + head * slots_per_head * (int64_t)s.job->slot_doubles;
-    memcpy(slot, s.out + (size_t)head * doubles, doubles * sizeof *slot);
-    memcpy(slot + doubles, s.states + (size_t)head * rows, rows * sizeof *s.states);
+    double *partial = partials + head * partials_per_head * (int64_t)s.job->partial_doubles;
+    memcpy(partial, s.out + (size_t)head * doubles, doubles * sizeof *partial);
+    memcpy(partial + doubles, s.states + (size_t)head * rows, rows * sizeof *s.states);
   }
 }
 
-void fv_merge_chunks(fv_attend_worker *worker, int32_t heads, const double *slots) {
+void fv_merge_chunks(fv_attend_worker *worker, int32_t heads, const double *partials) {
   stream s = start_stream(worker, heads);
   double *sums = (double *)(worker->scratch + worker->job->layout.stream);
   fv_row_state states[FV_BLOCK_ROWS], chunk[FV_STREAM_ROWS];
   int64_t chunks = fv_chunk_count(worker->source.sequence->mask.len);
   clear_states(&s, states, sums);
   for (int32_t head = 0; head < heads; ++head) {
-    for (int64_t index = 0; index < chunks; ++index, slots += s.job->slot_doubles) {
-      memcpy(chunk, slots + (size_t)s.rows * (size_t)s.columns, (size_t)s.rows * sizeof *chunk);
-      merge_rows(&s, head, chunk, slots, states, sums);
+    for (int64_t index = 0; index < chunks; ++index, partials += s.job->partial_doubles) {
+      memcpy(chunk, partials + (size_t)s.rows * (size_t)s.columns, (size_t)s.rows * sizeof *chunk);
+      merge_rows(&s, head, chunk, partials, states, sums);
     }
   }
   store_rows(&s, states, sums);

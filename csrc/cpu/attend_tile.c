@@ -111,7 +111,8 @@ static void pack_keys(tile *t) {
   int32_t dim = t->problem->dim, width = kernels->panel_columns;
   for (int32_t j = keys->from; j < keys->to; j += width) {
     if (!in_place) {
-      fv_key_tile_widen_k(&t->worker->source, kernels, keys, j, j + width, t->widened);
+      fv_key_tile_widen_k(&t->worker->source, kernels, keys, (fv_tile_range){j, j + width},
+                          t->widened);
     }
     kernels->pack_keys(t->k + (int64_t)j * dim, keys->k + j, in_place ? dtype : FOVEA_F32, dim);
   }
@@ -128,7 +129,8 @@ static void pack_values(tile *t) {
   }
   int32_t width = kernels->panel_columns;
   for (int32_t j = keys->from; j < keys->to; j += width) {
-    fv_key_tile_widen_v(&t->worker->source, kernels, keys, j, j + width, t->widened);
+    fv_key_tile_widen_v(&t->worker->source, kernels, keys, (fv_tile_range){j, j + width},
+                        t->widened);
     kernels->pack_values(t->v, keys->v, FOVEA_F32, tile_kv, j, j + width, dim_v);
   }
 }
@@ -160,38 +162,36 @@ static void store_others(tile *t) {
 /* ---- One panel of rows ---- */
 
 /* Scores of a panel that only positions mask: the kernel masks while it computes. */
-static void score_window(tile *t, int32_t panel, int32_t count, int32_t from, int32_t to,
-                         float *maxima) {
+static void score_window(tile *t, int32_t panel, int32_t count, fv_tile_range keys, float *maxima) {
   const fv_position_mask *mask = &t->worker->source.sequence->mask;
   int32_t dim = t->problem->dim, first = panel * t->job->kernels->panel_rows;
   int64_t begin = t->worker->keys->begin;
   fv_range all = t->keys[panel].all;
-  fv_panel_window window = {.begin = (int32_t)fv_clamp(all.begin - begin, from, to),
-                            .end = (int32_t)fv_clamp(all.end - begin, from, to)};
-  bool plain = window.begin == from && window.end == to;
+  fv_panel_window window = {.begin = (int32_t)fv_clamp(all.begin - begin, keys.begin, keys.end),
+                            .end = (int32_t)fv_clamp(all.end - begin, keys.begin, keys.end)};
+  bool plain = window.begin == keys.begin && window.end == keys.end;
   for (int32_t r = 0; !plain && r < t->job->kernels->panel_rows; ++r) {
     fv_range seen = fv_window_keys(mask, position_of(t, first + (r < count ? r : 0)));
-    window.low[r] = (int32_t)fv_clamp(seen.begin - begin, from, to);
-    window.high[r] = (int32_t)fv_clamp(seen.end - begin, window.low[r], to);
+    window.low[r] = (int32_t)fv_clamp(seen.begin - begin, keys.begin, keys.end);
+    window.high[r] = (int32_t)fv_clamp(seen.end - begin, window.low[r], keys.end);
   }
-  t->job->kernels->score(t->scores, maxima, t->q + (int64_t)first * dim, t->k, dim, from, to,
+  t->job->kernels->score(t->scores, maxima, t->q + (int64_t)first * dim, t->k, dim, keys,
                          plain ? NULL : &window);
 }
 
-static void score_panel(tile *t, int32_t panel, int32_t count, int32_t from, int32_t to,
-                        float *maxima) {
+static void score_panel(tile *t, int32_t panel, int32_t count, fv_tile_range keys, float *maxima) {
   const fv_tile_kernels *kernels = t->job->kernels;
   int32_t dim = t->problem->dim, first = panel * kernels->panel_rows;
   if (!t->job->row_masks && !t->job->scores_are_logits && t->worker->keys->whole) {
-    score_window(t, panel, count, from, to, maxima);
+    score_window(t, panel, count, keys, maxima);
     return;
   }
-  kernels->score(t->scores, maxima, t->q + (int64_t)first * dim, t->k, dim, from, to, NULL);
+  kernels->score(t->scores, maxima, t->q + (int64_t)first * dim, t->k, dim, keys, NULL);
   for (int32_t r = first; r < first + count; ++r) {
     float *scores = t->scores + (int64_t)(r - first) * FV_SCORE_STRIDE;
     fv_range seen = fv_window_keys(&t->worker->source.sequence->mask, position_of(t, r));
-    fv_mask_scores(t->worker, &t->masks[r], seen, from, to, scores);
-    maxima[r - first] = kernels->largest(scores, from, to);
+    fv_mask_scores(t->worker, &t->masks[r], seen, keys, scores);
+    maxima[r - first] = kernels->largest(scores, keys);
   }
 }
 
@@ -205,18 +205,18 @@ static void attend_panel(tile *t, int32_t panel) {
   int64_t end = fv_min(any.end - keys->begin, keys->to);
   if (begin >= end) return;
 
-  int32_t from = (int32_t)(begin / width * width),
-          to = (int32_t)((end + lanes - 1) / lanes * lanes);
+  fv_tile_range seen = {(int32_t)begin, (int32_t)end};
+  fv_tile_range scored = {seen.begin / width * width, (seen.end + lanes - 1) / lanes * lanes};
   int32_t count = rows_of(t, panel);
   bool last = any.end <= keys->begin + t->job->plan->tile_kv;
   double *out = last && !t->started[panel] ? t->panel_out : t->out + (int64_t)first * columns;
   float maxima[FV_PANEL_ROWS_MAX];
   double rescale[FV_PANEL_ROWS_MAX] = {0};
-  score_panel(t, panel, count, from, to, maxima);
-  kernels->softmax(t->scores, count, from, to, maxima, t->job->score_factor, t->states + first,
+  score_panel(t, panel, count, scored, maxima);
+  kernels->softmax(t->scores, count, scored, maxima, t->job->score_factor, t->states + first,
                    rescale);
-  kernels->accumulate(out, columns, t->started[panel] ? rescale : NULL, t->scores, t->v,
-                      t->job->plan->tile_kv, (int32_t)begin, (int32_t)end, t->problem->dim_v);
+  fv_sums sums = {out, columns, t->started[panel] ? rescale : NULL};
+  kernels->accumulate(sums, t->scores, t->v, t->job->plan->tile_kv, seen, t->problem->dim_v);
   t->started[panel] = true;
   if (last) store_panel(t, panel, count, out);
 }
@@ -225,11 +225,11 @@ static void attend_panel(tile *t, int32_t panel) {
 
 static void attend_key_tile(tile *t, int64_t begin, fv_range keys) {
   int64_t width = t->job->kernels->panel_columns, tile_kv = t->job->plan->tile_kv;
-  int64_t from = fv_max(keys.begin - begin, 0) / width * width;
-  int64_t to = fv_min(fv_ceil_div(keys.end - begin, width) * width, tile_kv);
   fv_attend_worker *w = t->worker;
-  fv_key_tile_find(&w->source, begin, (int32_t)from, (int32_t)to, t->window, t->prefix, w->keys,
-                   &w->errors);
+  w->keys->begin = begin;
+  w->keys->from = (int32_t)(fv_max(keys.begin - begin, 0) / width * width);
+  w->keys->to = (int32_t)fv_min(fv_ceil_div(keys.end - begin, width) * width, tile_kv);
+  fv_key_tile_find(&w->source, t->window, t->prefix, w->keys, &w->errors);
   if (t->job->element_masks) fv_hide_unseen(w, t->masks, t->rows);
   pack_keys(t);
   pack_values(t);

@@ -15,18 +15,36 @@ static const char *row_address(const fovea_tensor *x, fv_place place, int64_t he
   return (const char *)x->data + offset * fv_dtype_bytes(x->dtype);
 }
 
+/* One of the tensors that hold keys, and the tile's addresses of its rows. */
+typedef struct cached {
+  const fovea_tensor *x, *scale;
+  const int32_t *ids; /* of pages */
+  const void **rows;  /* [FV_TILE_KV_MAX] */
+} cached;
+
+static cached cached_k(const fv_problem *problem, fv_key_tile *tile) {
+  const fovea_attention_args *a = &problem->args;
+  return (cached){&a->k, &a->k_scale, a->sequences.pages.ids, tile->k};
+}
+
+static cached cached_v(const fv_problem *problem, fv_key_tile *tile) {
+  const fovea_attention_args *a = &problem->args;
+  return (cached){&a->v, &a->v_scale, a->sequences.pages.v_ids, tile->v};
+}
+
 /* Within a page consecutive keys are a constant step apart. Keys on a bad page are marked dead. */
-static void find_rows(const fv_key_source *source, const fovea_tensor *x, const int32_t *ids,
-                      fv_range keys, fv_key_tile *tile, const void **rows, uint32_t *errors) {
+static void find_rows(const fv_key_source *source, cached c, fv_range keys, fv_key_tile *tile,
+                      uint32_t *errors) {
+  const fovea_tensor *x = c.x;
   int64_t step = x->stride[1] * fv_dtype_bytes(x->dtype);
   int64_t page_len = source->problem->paged ? x->shape[1] : INT64_MAX;
   for (int64_t key = keys.begin; key < keys.end;) {
     int64_t left = source->problem->paged ? page_len - key % page_len : INT64_MAX;
     int64_t end = key + fv_min(left, keys.end - key);
     fv_place place;
-    if (fv_key_place(source->problem, source->sequence, x, ids, key, &place)) {
+    if (fv_key_place(source->problem, source->sequence, x, c.ids, key, &place)) {
       const char *row = row_address(x, place, source->kv_head);
-      for (; key < end; ++key, row += step) rows[key - tile->begin] = row;
+      for (; key < end; ++key, row += step) c.rows[key - tile->begin] = row;
     } else {
       *errors |= FOVEA_BAD_PAGE;
       tile->whole = false;
@@ -38,20 +56,17 @@ static void find_rows(const fv_key_source *source, const fovea_tensor *x, const 
 /* Finds the addresses in k and v of one range of keys. */
 static void find_range(const fv_key_source *source, fv_range keys, fv_key_tile *tile,
                        uint32_t *errors) {
-  const fovea_attention_args *a = &source->problem->args;
   keys.begin = fv_max(keys.begin, tile->begin + tile->from);
   keys.end = fv_min(keys.end, tile->begin + tile->to);
   if (keys.begin >= keys.end) return;
   memset(tile->live + (keys.begin - tile->begin), 1, (size_t)(keys.end - keys.begin));
-  find_rows(source, &a->k, a->sequences.pages.ids, keys, tile, tile->k, errors);
-  find_rows(source, &a->v, fv_v_page_ids(source->problem), keys, tile, tile->v, errors);
+  find_rows(source, cached_k(source->problem, tile), keys, tile, errors);
+  find_rows(source, cached_v(source->problem, tile), keys, tile, errors);
 }
 
-void fv_key_tile_find(const fv_key_source *source, int64_t begin, int32_t from, int32_t to,
-                      fv_range window, fv_range prefix, fv_key_tile *tile, uint32_t *errors) {
-  tile->begin = begin;
-  tile->from = from;
-  tile->to = to;
+void fv_key_tile_find(const fv_key_source *source, fv_range window, fv_range prefix,
+                      fv_key_tile *tile, uint32_t *errors) {
+  int32_t from = tile->from, to = tile->to;
   tile->whole = true;
   memset(tile->live + from, 0, (size_t)(to - from));
   find_range(source, prefix, tile, errors);
@@ -76,29 +91,25 @@ void fv_widen_row(const fv_tile_kernels *kernels, const fovea_tensor *x, const f
   }
 }
 
-static void widen_rows(const fv_key_source *source, const fv_tile_kernels *kernels,
-                       const fovea_tensor *x, const fovea_tensor *scale, const int32_t *ids,
-                       const fv_key_tile *tile, fv_range keys, const void **rows, float *to) {
-  int32_t dim = (int32_t)x->shape[3];
-  for (int64_t j = keys.begin; j < keys.end; ++j, to += dim) {
+/* Indices `keys` of the tile that begins at key `begin`. */
+static void widen_rows(const fv_key_source *source, const fv_tile_kernels *kernels, cached c,
+                       int64_t begin, fv_tile_range keys, float *to) {
+  int32_t dim = (int32_t)c.x->shape[3];
+  for (int32_t j = keys.begin; j < keys.end; ++j, to += dim) {
     fv_place place;
-    if (rows[j] == fv_zero_row) continue;
-    fv_key_place(source->problem, source->sequence, x, ids, tile->begin + j, &place);
-    fv_widen_row(kernels, x, scale, place, source->kv_head, dim, to);
-    rows[j] = to;
+    if (c.rows[j] == fv_zero_row) continue;
+    fv_key_place(source->problem, source->sequence, c.x, c.ids, begin + j, &place);
+    fv_widen_row(kernels, c.x, c.scale, place, source->kv_head, dim, to);
+    c.rows[j] = to;
   }
 }
 
 void fv_key_tile_widen_k(const fv_key_source *source, const fv_tile_kernels *kernels,
-                         fv_key_tile *tile, int32_t from, int32_t to, float *to_rows) {
-  const fovea_attention_args *a = &source->problem->args;
-  widen_rows(source, kernels, &a->k, &a->k_scale, a->sequences.pages.ids, tile,
-             (fv_range){from, to}, tile->k, to_rows);
+                         fv_key_tile *tile, fv_tile_range keys, float *to) {
+  widen_rows(source, kernels, cached_k(source->problem, tile), tile->begin, keys, to);
 }
 
 void fv_key_tile_widen_v(const fv_key_source *source, const fv_tile_kernels *kernels,
-                         fv_key_tile *tile, int32_t from, int32_t to, float *to_rows) {
-  const fovea_attention_args *a = &source->problem->args;
-  widen_rows(source, kernels, &a->v, &a->v_scale, fv_v_page_ids(source->problem), tile,
-             (fv_range){from, to}, tile->v, to_rows);
+                         fv_key_tile *tile, fv_tile_range keys, float *to) {
+  widen_rows(source, kernels, cached_v(source->problem, tile), tile->begin, keys, to);
 }

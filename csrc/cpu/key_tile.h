@@ -15,7 +15,7 @@ extern "C" {
 
 typedef struct fv_key_tile {
   int64_t begin;                 /* the key of the sequence at index 0 */
-  int32_t from, to;              /* indices [from, to) are filled in */
+  int32_t from, to;              /* the indices in use: [from, to) */
   bool whole;                    /* no key lies on a bad page */
   uint8_t live[FV_TILE_KV_MAX];  /* 1: at least one row may see the key; else 0 */
   const void *k[FV_TILE_KV_MAX]; /* rows of k */
@@ -32,10 +32,10 @@ typedef struct fv_key_source {
 /* A row of zeros for any dtype, as long as the longest row. */
 extern const float fv_zero_row[];
 
-/* Finds keys begin + [from, to). Only those in `window` or `prefix` may be seen. A bad page adds
- * its bit to *errors. */
-void fv_key_tile_find(const fv_key_source *source, int64_t begin, int32_t from, int32_t to,
-                      fv_range window, fv_range prefix, fv_key_tile *tile, uint32_t *errors);
+/* Finds the keys of a tile whose begin, from and to are filled in. Only those in `window` or
+ * `prefix` may be seen. A bad page adds its bit to *errors. */
+void fv_key_tile_find(const fv_key_source *source, fv_range window, fv_range prefix,
+                      fv_key_tile *tile, uint32_t *errors);
 
 /* f32, f16 and bf16: kernels read and write such rows in place. 8-bit rows may have scales, and are
  * widened first. */
@@ -43,12 +43,12 @@ static inline bool fv_is_wide_dtype(uint32_t dtype) {
   return dtype <= FOVEA_BF16;
 }
 
-/* Writes rows [from, to) of k or v, times their scales, as f32 to to_rows [to - from][dim]. The
- * tile's addresses then point there; rows of zeros stay. */
+/* Writes the rows `keys` of k or v, times their scales, as f32 to `to` [keys][dim]. The tile's
+ * addresses then point there; rows of zeros stay. */
 void fv_key_tile_widen_k(const fv_key_source *source, const fv_tile_kernels *kernels,
-                         fv_key_tile *tile, int32_t from, int32_t to, float *to_rows);
+                         fv_key_tile *tile, fv_tile_range keys, float *to);
 void fv_key_tile_widen_v(const fv_key_source *source, const fv_tile_kernels *kernels,
-                         fv_key_tile *tile, int32_t from, int32_t to, float *to_rows);
+                         fv_key_tile *tile, fv_tile_range keys, float *to);
 
 /* row[d] = element d of x's row at [place, head], times its scale. */
 void fv_widen_row(const fv_tile_kernels *kernels, const fovea_tensor *x, const fovea_tensor *scale,

@@ -71,7 +71,7 @@ static int32_t choose_tile_q(const fv_cpu_facts *facts, const fv_kernel *kernel,
 
 static void size_scratch(const fv_problem *problem, fv_plan *plan) {
   plan->tile_kv = fv_class_tile(fv_dim_class(problem->dim, problem->dim_v));
-  plan->scratch_bytes =
+  plan->cpu.scratch_bytes =
       fv_tile_scratch_bytes(plan->tile_q, plan->tile_kv, problem->dim, problem->dim_v);
 }
 
@@ -105,28 +105,28 @@ static work_bound work_of_limits(const fovea_limits *limits) {
 }
 
 /* What splitting needs: the most streams that are split, and the size of a partial. Nothing is
- * split if there are FV_SPLIT_PIECES streams per thread, or only one thread. */
-typedef struct split_room {
+ * split if there are FV_SPLIT_STREAMS streams per thread, or only one thread. */
+typedef struct split_bound {
   int64_t streams;
-  size_t slot_bytes;
-} split_room;
+  size_t partial_bytes;
+} split_bound;
 
-static split_room split_room_for(const fv_cpu_facts *facts, const work_bound *work, __int128 rows,
-                                 int32_t dim_v) {
-  int64_t most = facts->threads > 1 ? (int64_t)FV_SPLIT_PIECES * facts->threads - 1 : 0;
+static split_bound split_bound_for(const fv_cpu_facts *facts, const work_bound *work, __int128 rows,
+                                   int32_t dim_v) {
+  int64_t most = facts->threads > 1 ? (int64_t)FV_SPLIT_STREAMS * facts->threads - 1 : 0;
   int32_t stream_rows = (int32_t)least(rows, FV_STREAM_ROWS);
-  return (split_room){(int64_t)least(work->streams, most), fv_slot_bytes(stream_rows, dim_v)};
+  return (split_bound){(int64_t)least(work->streams, most), fv_partial_bytes(stream_rows, dim_v)};
 }
 
-static size_t split_bytes(split_room room) {
-  return (size_t)room.streams * FV_STREAM_CHUNKS * room.slot_bytes;
+static size_t split_bytes(split_bound bound) {
+  return (size_t)bound.streams * FV_STREAM_CHUNKS * bound.partial_bytes;
 }
 
 /* No more threads than work tiles: tiles, and for each split stream its chunks instead. */
 static int32_t workers_for(const fv_cpu_facts *facts, const work_bound *work,
                            int64_t max_split_streams) {
-  __int128 pieces = work->tiles + (__int128)max_split_streams * (FV_STREAM_CHUNKS - 1);
-  return (int32_t)least(facts->threads, pieces > 0 ? pieces : 1);
+  __int128 work_tiles = work->tiles + (__int128)max_split_streams * (FV_STREAM_CHUNKS - 1);
+  return (int32_t)least(facts->threads, work_tiles > 0 ? work_tiles : 1);
 }
 
 /* PHASE uses no streams. Unless q is packed all sequences have the same number of rows, which is
@@ -136,20 +136,18 @@ static void plan_streams(const fv_cpu_facts *facts, const fv_problem *problem, f
   work_bound work = work_of_problem(problem, plan->tiles_bound);
   bool none = problem->args.reproducible == FOVEA_REPRODUCIBLE_PHASE ||
               problem->group > FV_STREAM_ROWS || (!problem->q_packed && rows > FV_STREAM_ROWS);
-  split_room room = split_room_for(facts, &work, rows, problem->dim_v);
-  plan->max_split_streams = none ? 0 : room.streams;
-  plan->stream_rows = FV_STREAM_ROWS;
-  plan->slot_bytes = room.slot_bytes;
-  plan->workers = workers_for(facts, &work, plan->max_split_streams);
-  plan->workspace_bytes = plan->scratch_bytes * (size_t)plan->workers;
-  if (!none) plan->workspace_bytes += split_bytes(room);
+  split_bound bound = split_bound_for(facts, &work, rows, problem->dim_v);
+  plan->cpu.max_split_streams = none ? 0 : bound.streams;
+  plan->cpu.stream_rows = FV_STREAM_ROWS;
+  plan->cpu.partial_bytes = bound.partial_bytes;
+  plan->workers = workers_for(facts, &work, plan->cpu.max_split_streams);
+  plan->workspace_bytes = plan->cpu.scratch_bytes * (size_t)plan->workers;
+  if (!none) plan->workspace_bytes += split_bytes(bound);
 }
 
 void fv_plan_cpu(const fv_cpu_facts *facts, const fv_problem *problem, fv_plan *plan) {
   const fv_kernel *kernel = choose_kernel(facts);
-  plan->kernel = kernel;
-  plan->schedule = (fv_plan_schedule){0};
-  plan->tile_q = choose_tile_q(facts, kernel, problem);
+  *plan = (fv_plan){.kernel = kernel, .tile_q = choose_tile_q(facts, kernel, problem)};
   plan->tiles_bound = fv_plan_tiles_bound(problem, plan->tile_q);
   size_scratch(problem, plan);
   plan_streams(facts, problem, plan);
@@ -160,8 +158,8 @@ size_t fv_cpu_workspace(const fv_cpu_facts *facts, const fovea_limits *limits) {
   const fv_kernel *kernel = choose_kernel(facts);
   /* All query heads may share one kv head, so one tile may hold all rows. */
   work_bound work = work_of_limits(limits);
-  split_room room = split_room_for(facts, &work, work.rows, limits->dim_v);
+  split_bound bound = split_bound_for(facts, &work, work.rows, limits->dim_v);
   size_t scratch_bytes =
       fv_tile_scratch_bound(tile_of_rows(kernel, work.rows), limits->dim, limits->dim_v);
-  return scratch_bytes * (size_t)workers_for(facts, &work, room.streams) + split_bytes(room);
+  return scratch_bytes * (size_t)workers_for(facts, &work, bound.streams) + split_bytes(bound);
 }

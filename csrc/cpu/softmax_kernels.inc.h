@@ -54,14 +54,14 @@ ALWAYS_INLINE f32v power_gradual(f32v d, f32v factor) {
 
 /* ---- Softmax ---- */
 
-static float largest(const float *scores, int32_t begin, int32_t end) {
+static float largest(const float *scores, fv_tile_range keys) {
   f32v left = splat(-INFINITY), right = left;
-  int32_t j = begin;
-  for (; j + PANEL_COLUMNS <= end; j += PANEL_COLUMNS) {
+  int32_t j = keys.begin;
+  for (; j + PANEL_COLUMNS <= keys.end; j += PANEL_COLUMNS) {
     left = fv_larger(load(scores + j), left);
     right = fv_larger(load(scores + j + FV_LANES), right);
   }
-  if (j < end) left = fv_larger(load(scores + j), left);
+  if (j < keys.end) left = fv_larger(load(scores + j), left);
   return largest_lane(fv_larger(right, left));
 }
 
@@ -100,29 +100,28 @@ ALWAYS_INLINE void weigh_block(float *scores, int32_t begin, int32_t end, f32v b
 }
 
 /* Turns the scores of a row into weights and returns their sum, over the blocks that products use.
- * Keys beyond `end` would only add zeros to their block. So the order of the sum does not depend
- * on `end`. */
-ALWAYS_INLINE float weigh_row(float *scores, int32_t begin, int32_t end, f32v base, f32v factors,
+ * Keys beyond keys.end would only add zeros to their block. So the order of the sum does not depend
+ * on keys.end. */
+ALWAYS_INLINE float weigh_row(float *scores, fv_tile_range keys, f32v base, f32v factors,
                               f32v lowest) {
   f32v sums[2] = {{0}, {0}}, totals[2];
-  for (int32_t j = begin, next; j < end; j = next) {
+  for (int32_t j = keys.begin, next; j < keys.end; j = next) {
     next = (j / FV_BLOCK_KEYS + 1) * FV_BLOCK_KEYS;
-    weigh_block(scores, j, next < end ? next : end, base, factors, lowest, totals);
+    weigh_block(scores, j, next < keys.end ? next : keys.end, base, factors, lowest, totals);
     sums[0] += totals[0];
     sums[1] += totals[1];
   }
   return sum_lanes(sums[0] + sums[1]);
 }
 
-static void softmax(float *scores, int32_t rows, int32_t begin, int32_t end, const float *largest,
+static void softmax(float *scores, int32_t rows, fv_tile_range keys, const float *largest,
                     float factor, fv_row_state *states, double *rescale) {
   f32v each = splat(factor), lowest = splat(lowest_within_range(factor));
   for (int32_t r = 0; r < rows; ++r) {
     fv_row_state *state = &states[r];
     float next = largest[r] > state->maximum ? largest[r] : state->maximum;
     float base = next == -INFINITY ? 0.0f : next; /* no key seen yet: -inf - -inf would be NaN */
-    float sum =
-        weigh_row(scores + (int64_t)r * FV_SCORE_STRIDE, begin, end, splat(base), each, lowest);
+    float sum = weigh_row(scores + (int64_t)r * FV_SCORE_STRIDE, keys, splat(base), each, lowest);
     rescale[r] = fv_rescale(state->maximum, next, factor);
     state->sum = state->sum * rescale[r] + sum;
     state->maximum = next;

@@ -26,6 +26,17 @@ ALWAYS_INLINE void store_row(float *to, f32r x) {
   *(f32r_unaligned *)to = x;
 }
 
+/* The same rows from row `first` on. `typed` gives them a dtype that is known at compile time. */
+ALWAYS_INLINE fv_key_rows rows_from(fv_key_rows rows, int32_t first) {
+  rows.rows += first;
+  if (rows.ahead) rows.ahead += first;
+  return rows;
+}
+ALWAYS_INLINE fv_key_rows typed(fv_key_rows rows, const uint32_t dtype) {
+  rows.dtype = dtype;
+  return rows;
+}
+
 /* ---- Prefetch ---- */
 
 /* Prefetches the cache lines that begin in bytes [begin, end) of a row. */
@@ -37,26 +48,25 @@ ALWAYS_INLINE void fetch(const void *row, int32_t begin, int32_t end) {
 
 /* ---- Scores ---- */
 
-ALWAYS_INLINE void stream_step(f32r acc[4][8], const float *q, const void *const *k,
-                               const uint32_t dtype, int32_t dim, int32_t d, const bool whole,
-                               const int rows, const int keys) {
+ALWAYS_INLINE void stream_step(f32r acc[4][8], const row_panel q, const fv_key_rows k, int32_t d,
+                               const bool whole, const int rows, const int keys) {
   f32r x[8];
-  for (int j = 0; j < keys; ++j) x[j] = load_part(k[j], dtype, d, whole);
+  for (int j = 0; j < keys; ++j) x[j] = load_part(k.rows[j], k.dtype, d, whole);
   for (int r = 0; r < rows; ++r) {
-    f32r factor = load_part(q + (int64_t)r * dim, FOVEA_F32, d, whole);
+    f32r factor = load_part(q.data + r * q.stride, FOVEA_F32, d, whole);
     for (int j = 0; j < keys; ++j) acc[r][j] = fv_multiply_add_row(factor, x[j], acc[r][j]);
   }
 }
 
-/* scores [rows][keys] = q [rows][dim] times k [keys][dim]. */
-ALWAYS_INLINE void stream_block(float *scores, const float *q, const void *const *k,
-                                const uint32_t dtype, int32_t dim, const int rows, const int keys) {
+/* scores [rows][keys] = q [rows][dim] times the first `keys` of k. q's rows lie dim apart. */
+ALWAYS_INLINE void stream_block(float *scores, const row_panel q, const fv_key_rows k,
+                                const int rows, const int keys) {
   f32r acc[4][8] = {{{0}}};
   int32_t d = 0;
-  for (; d + FV_ROW_LANES <= dim; d += FV_ROW_LANES) {
-    stream_step(acc, q, k, dtype, dim, d, true, rows, keys);
+  for (; d + FV_ROW_LANES <= q.stride; d += FV_ROW_LANES) {
+    stream_step(acc, q, k, d, true, rows, keys);
   }
-  if (FV_ROW_LANES > 8 && d < dim) stream_step(acc, q, k, dtype, dim, d, false, rows, keys);
+  if (FV_ROW_LANES > 8 && d < q.stride) stream_step(acc, q, k, d, false, rows, keys);
   if (keys % 4 == 0) {
     for (int r = 0; r < rows; ++r) {
       for (int j = 0; j < keys; j += 4) {
@@ -72,49 +82,44 @@ ALWAYS_INLINE void stream_block(float *scores, const float *q, const void *const
   }
 }
 
-/* `ahead` has a row to fetch meanwhile for each key; NULL: none. */
-ALWAYS_INLINE void stream_rows(float *scores, const float *q, const void *const *k,
-                               const void *const *ahead, const uint32_t dtype, int32_t keys,
-                               int32_t dim, const int rows, const int block) {
-  int32_t row_bytes = dim * (dtype == FOVEA_F32 ? 4 : 2), j = 0;
-  for (; j + block <= keys; j += block) {
-    for (int i = 0; ahead && i < block; ++i) fetch(ahead[j + i], 0, row_bytes);
-    stream_block(scores + j, q, k + j, dtype, dim, rows, block);
+ALWAYS_INLINE void stream_rows(float *scores, const row_panel q, const fv_key_rows k,
+                               const int rows, const int block) {
+  int32_t row_bytes = (int32_t)q.stride * (k.dtype == FOVEA_F32 ? 4 : 2), j = 0;
+  for (; j + block <= k.keys; j += block) {
+    for (int i = 0; k.ahead && i < block; ++i) fetch(k.ahead[j + i], 0, row_bytes);
+    stream_block(scores + j, q, rows_from(k, j), rows, block);
   }
-  for (; j < keys; ++j) {
-    if (ahead) fetch(ahead[j], 0, row_bytes);
-    stream_block(scores + j, q, k + j, dtype, dim, rows, 1);
+  for (; j < k.keys; ++j) {
+    if (k.ahead) fetch(k.ahead[j], 0, row_bytes);
+    stream_block(scores + j, q, rows_from(k, j), rows, 1);
   }
 }
 
-ALWAYS_INLINE void stream_scores_typed(float *scores, const float *q, const void *const *k,
-                                       const void *const *ahead, const uint32_t dtype, int32_t rows,
-                                       int32_t keys, int32_t dim) {
+ALWAYS_INLINE void stream_scores_typed(float *scores, row_panel q, int32_t rows, fv_key_rows k) {
   while (rows > 0) {
     int32_t done = rows >= 4 ? 4 : rows >= 2 ? 2 : 1;
     if (done == 4) {
-      stream_rows(scores, q, k, ahead, dtype, keys, dim, 4, FV_ROW_KEYS);
+      stream_rows(scores, q, k, 4, FV_ROW_KEYS);
     } else if (done == 2) {
-      stream_rows(scores, q, k, ahead, dtype, keys, dim, 2, 4);
+      stream_rows(scores, q, k, 2, 4);
     } else {
-      stream_rows(scores, q, k, ahead, dtype, keys, dim, 1, 8);
+      stream_rows(scores, q, k, 1, 8);
     }
     scores += done * FV_SCORE_STRIDE;
-    q += (int64_t)done * dim;
+    q.data += done * q.stride;
     rows -= done;
-    ahead = NULL; /* the first rows fetched them */
+    k.ahead = NULL; /* the first rows fetched them */
   }
 }
 
-static void stream_scores(float *scores, const float *q, const void *const *k,
-                          const void *const *ahead, uint32_t dtype, int32_t rows, int32_t keys,
-                          int32_t dim) {
-  if (dtype == FOVEA_F32) {
-    stream_scores_typed(scores, q, k, ahead, FOVEA_F32, rows, keys, dim);
-  } else if (dtype == FOVEA_F16) {
-    stream_scores_typed(scores, q, k, ahead, FOVEA_F16, rows, keys, dim);
+static void stream_scores(float *scores, const float *q, int32_t rows, int32_t dim, fv_key_rows k) {
+  const row_panel queries = {q, dim};
+  if (k.dtype == FOVEA_F32) {
+    stream_scores_typed(scores, queries, rows, typed(k, FOVEA_F32));
+  } else if (k.dtype == FOVEA_F16) {
+    stream_scores_typed(scores, queries, rows, typed(k, FOVEA_F16));
   } else {
-    stream_scores_typed(scores, q, k, ahead, FOVEA_BF16, rows, keys, dim);
+    stream_scores_typed(scores, queries, rows, typed(k, FOVEA_BF16));
   }
 }
 
@@ -125,14 +130,20 @@ enum { VALUE_KEYS = 8 }; /* panel_columns is a multiple of it */
 /* Floats from one row of sums to the next. */
 enum { SUMS_STRIDE = (FV_DIM_V_MAX + FV_ROW_LANES - 1) / FV_ROW_LANES * FV_ROW_LANES };
 
-/* Adds 8 keys to a block of sums [rows][vectors] from column `column` on. With first_keys the sums
- * start from zero. If not `whole` the block is one vector, half of it zeros. It fetches the same
- * columns of the rows ahead: whole rows at once would fill the queues. */
+/* Some columns of v: `vectors` vectors from `begin` on. If not `whole` it is one vector, half of it
+ * zeros. */
+typedef struct column_block {
+  int32_t begin;
+  int vectors;
+  bool whole;
+} column_block;
+
+/* Adds 8 keys to a block of sums [rows][columns]. With first_keys the sums start from zero. It
+ * fetches the same columns of the rows ahead: whole rows at once would fill the queues. */
 ALWAYS_INLINE void value_block(float *sums, bool first_keys, const float *weights,
-                               const void *const *v, const void *const *ahead, const uint32_t dtype,
-                               int32_t column, const bool whole, const int rows,
-                               const int vectors) {
-  const int32_t size = dtype == FOVEA_F32 ? 4 : 2;
+                               const fv_key_rows v, const column_block columns, const int rows) {
+  const int32_t size = v.dtype == FOVEA_F32 ? 4 : 2, column = columns.begin;
+  const int vectors = columns.vectors;
   const int32_t first = (column * size + 63) / 64 * 64, bytes = FV_ROW_LANES * vectors * size;
   const int32_t lines = bytes % 64 ? (column * size + bytes + 63 - first) / 64 : bytes / 64;
   f32r acc[4][8] = {{{0}}};
@@ -144,11 +155,11 @@ ALWAYS_INLINE void value_block(float *sums, bool first_keys, const float *weight
   }
   for (int32_t j = 0; j < VALUE_KEYS; ++j) {
     f32r x[8];
-    for (int i = 0; ahead && i < lines; ++i) {
-      __builtin_prefetch((const char *)ahead[j] + first + 64 * i, 0, 2);
+    for (int i = 0; v.ahead && i < lines; ++i) {
+      __builtin_prefetch((const char *)v.ahead[j] + first + 64 * i, 0, 2);
     }
     for (int c = 0; c < vectors; ++c) {
-      x[c] = load_part(v[j], dtype, column + FV_ROW_LANES * c, whole);
+      x[c] = load_part(v.rows[j], v.dtype, column + FV_ROW_LANES * c, columns.whole);
     }
     for (int r = 0; r < rows; ++r) {
       f32r factor = splat_row(weights[r * FV_SCORE_STRIDE + j]);
@@ -162,66 +173,63 @@ ALWAYS_INLINE void value_block(float *sums, bool first_keys, const float *weight
   }
 }
 
-/* All columns of a few rows: `most` vectors at a time, then 2, then 1. out is padded to whole
- * vectors. */
-ALWAYS_INLINE void value_rows(double *out, int32_t stride, const double *rescale,
-                              const float *weights, const void *const *v, const void *const *ahead,
-                              const uint32_t dtype, int32_t keys, int32_t dim_v, const int rows,
-                              const int most) {
-  const int32_t wide = FV_ROW_LANES * most, narrow = FV_ROW_LANES * 2;
-  float sums[4 * SUMS_STRIDE];
-  for (int32_t j = 0; j < keys; j += VALUE_KEYS) {
-    const void *const *next = ahead ? ahead + j : NULL;
+/* All columns of a few rows: `max_vectors` vectors at a time, then 2, then 1. Rows of sums.out are
+ * padded to whole vectors. */
+ALWAYS_INLINE void value_rows(fv_sums sums, const float *weights, const int rows, int32_t dim_v,
+                              const fv_key_rows v, const int max_vectors) {
+  const int32_t wide = FV_ROW_LANES * max_vectors, narrow = FV_ROW_LANES * 2;
+  float product[4 * SUMS_STRIDE];
+  for (int32_t j = 0; j < v.keys; j += VALUE_KEYS) {
+    const fv_key_rows next = rows_from(v, j);
+    const float *w = weights + j;
     int32_t d = 0;
     for (; d + wide <= dim_v; d += wide) {
-      value_block(sums, j == 0, weights + j, v + j, next, dtype, d, true, rows, most);
+      value_block(product, j == 0, w, next, (column_block){d, max_vectors, true}, rows);
     }
     for (; d + narrow <= dim_v; d += narrow) {
-      value_block(sums, j == 0, weights + j, v + j, next, dtype, d, true, rows, 2);
+      value_block(product, j == 0, w, next, (column_block){d, 2, true}, rows);
     }
     for (; d + FV_ROW_LANES <= dim_v; d += FV_ROW_LANES) {
-      value_block(sums, j == 0, weights + j, v + j, next, dtype, d, true, rows, 1);
+      value_block(product, j == 0, w, next, (column_block){d, 1, true}, rows);
     }
     if (FV_ROW_LANES > 8 && d < dim_v) {
-      value_block(sums, j == 0, weights + j, v + j, next, dtype, d, false, rows, 1);
+      value_block(product, j == 0, w, next, (column_block){d, 1, false}, rows);
     }
   }
   for (int r = 0; r < rows; ++r) {
+    double *out = sums.out + (int64_t)r * sums.stride;
     for (int32_t d = 0; d < dim_v; d += FV_LANES) {
-      join(out + (int64_t)r * stride + d, rescale + r, load(sums + r * SUMS_STRIDE + d));
+      join(out + d, sums.rescale + r, load(product + r * SUMS_STRIDE + d));
     }
   }
 }
 
-ALWAYS_INLINE void stream_values_typed(double *out, int32_t stride, const double *rescale,
-                                       const float *weights, const void *const *v,
-                                       const void *const *ahead, const uint32_t dtype, int32_t rows,
-                                       int32_t keys, int32_t dim_v) {
+ALWAYS_INLINE void stream_values_typed(fv_sums sums, const float *weights, int32_t rows,
+                                       int32_t dim_v, fv_key_rows v) {
   while (rows > 0) {
     int32_t done = rows >= 4 ? 4 : rows >= 2 ? 2 : 1;
     if (done == 4) {
-      value_rows(out, stride, rescale, weights, v, ahead, dtype, keys, dim_v, 4, FV_ROW_VECTORS);
+      value_rows(sums, weights, 4, dim_v, v, FV_ROW_VECTORS);
     } else if (done == 2) {
-      value_rows(out, stride, rescale, weights, v, ahead, dtype, keys, dim_v, 2, 4);
+      value_rows(sums, weights, 2, dim_v, v, 4);
     } else {
-      value_rows(out, stride, rescale, weights, v, ahead, dtype, keys, dim_v, 1, 8);
+      value_rows(sums, weights, 1, dim_v, v, 8);
     }
-    out += (int64_t)done * stride;
-    rescale += done;
+    sums.out += (int64_t)done * sums.stride;
+    sums.rescale += done;
     weights += done * FV_SCORE_STRIDE;
     rows -= done;
-    ahead = NULL;
+    v.ahead = NULL;
   }
 }
 
-static void stream_values(double *out, int32_t stride, const double *rescale, const float *weights,
-                          const void *const *v, const void *const *ahead, uint32_t dtype,
-                          int32_t rows, int32_t keys, int32_t dim_v) {
-  if (dtype == FOVEA_F32) {
-    stream_values_typed(out, stride, rescale, weights, v, ahead, FOVEA_F32, rows, keys, dim_v);
-  } else if (dtype == FOVEA_F16) {
-    stream_values_typed(out, stride, rescale, weights, v, ahead, FOVEA_F16, rows, keys, dim_v);
+static void stream_values(fv_sums sums, const float *weights, int32_t rows, int32_t dim_v,
+                          fv_key_rows v) {
+  if (v.dtype == FOVEA_F32) {
+    stream_values_typed(sums, weights, rows, dim_v, typed(v, FOVEA_F32));
+  } else if (v.dtype == FOVEA_F16) {
+    stream_values_typed(sums, weights, rows, dim_v, typed(v, FOVEA_F16));
   } else {
-    stream_values_typed(out, stride, rescale, weights, v, ahead, FOVEA_BF16, rows, keys, dim_v);
+    stream_values_typed(sums, weights, rows, dim_v, typed(v, FOVEA_BF16));
   }
 }

@@ -50,6 +50,27 @@ typedef struct fv_panel_window {
   int32_t low[FV_PANEL_ROWS_MAX], high[FV_PANEL_ROWS_MAX]; /* row r sees [low[r], high[r]) only */
 } fv_panel_window;
 
+/* Indices [begin, end) of keys in a tile. */
+typedef struct fv_tile_range {
+  int32_t begin, end;
+} fv_tile_range;
+
+/* Sums of weighted values [rows][stride], and what a product does to them: out * rescale + product.
+ * If rescale [rows] is NULL, out is not read and counts as 0. */
+typedef struct fv_sums {
+  double *out;
+  int32_t stride;
+  const double *rescale;
+} fv_sums;
+
+/* Rows of k or v that are read in place: `keys` addresses of rows of f32, f16 or bf16. keys is a
+ * multiple of panel_columns. `ahead` is NULL, or has as many addresses to fetch into the cache. */
+typedef struct fv_key_rows {
+  const void *const *rows, *const *ahead;
+  uint32_t dtype;
+  int32_t keys;
+} fv_key_rows;
+
 typedef struct fv_tile_kernels {
   int32_t panel_rows, panel_columns, lanes; /* panel_columns = 2 * lanes */
 
@@ -70,47 +91,42 @@ typedef struct fv_tile_kernels {
   void (*pack_values)(float *v, const void *const *rows, uint32_t dtype, int32_t tile_kv,
                       int32_t begin, int32_t end, int32_t dim_v);
 
-  /* scores [panel_rows][begin..end) = q [panel_rows][dim] times k, and -inf outside the rows'
-   * windows (NULL: they see all). Blocks of FV_BLOCK_DIMS are summed from zero in the order of d,
-   * and added in order. maxima [panel_rows] receives each row's largest score. begin is a multiple
-   * of panel_columns, end of lanes. */
+  /* scores [panel_rows][keys] = q [panel_rows][dim] times k, and -inf outside the rows' windows
+   * (NULL: they see all). Blocks of FV_BLOCK_DIMS are summed from zero in the order of d, and added
+   * in order. maxima [panel_rows] receives each row's largest score. keys.begin is a multiple of
+   * panel_columns, keys.end of lanes. */
   void (*score)(float *scores, float *maxima, const float *q, const float *k, int32_t dim,
-                int32_t begin, int32_t end, const fv_panel_window *window);
+                fv_tile_range keys, const fv_panel_window *window);
 
-  /* The largest of scores[begin..end). A NaN is never larger. Here and in softmax begin is a
-   * multiple of panel_columns, end of lanes. */
-  float (*largest)(const float *scores, int32_t begin, int32_t end);
+  /* The largest of the scores of `keys`. A NaN is never larger. Here and in softmax keys.begin is a
+   * multiple of panel_columns, keys.end of lanes. */
+  float (*largest)(const float *scores, fv_tile_range keys);
 
   /* One step of online softmax for `rows` rows, at most FV_PANEL_ROWS_MAX. `largest` has each row's
-   * largest score of the tile. scores [rows][begin..end) become exp2((scores - maximum) * factor),
-   * 0 for -inf. states [rows] are updated. rescale [rows] receives the factors for earlier sums and
+   * largest score of the tile. scores [rows][keys] become exp2((scores - maximum) * factor), 0 for
+   * -inf. states [rows] are updated. rescale [rows] receives the factors for earlier sums and
    * outputs. */
-  void (*softmax)(float *scores, int32_t rows, int32_t begin, int32_t end, const float *largest,
+  void (*softmax)(float *scores, int32_t rows, fv_tile_range keys, const float *largest,
                   float factor, fv_row_state *states, double *rescale);
 
-  /* out [panel_rows][stride] = out * rescale [panel_rows] + weights [panel_rows][begin..end) times
-   * v, for `columns` columns, padded. Blocks of FV_BLOCK_KEYS are summed from zero in the order of
-   * keys, and added in order. An odd begin or end is rounded outwards: the caller gives the extra
-   * key a weight of 0. If rescale is NULL, out is not read and counts as 0. */
-  void (*accumulate)(double *out, int32_t stride, const double *rescale, const float *weights,
-                     const float *v, int32_t tile_kv, int32_t begin, int32_t end, int32_t columns);
+  /* Adds weights [panel_rows][keys] times v to `sums` of panel_rows rows and `columns` columns,
+   * padded. Blocks of FV_BLOCK_KEYS are summed from zero in the order of keys, and added in order.
+   * An odd begin or end of keys is rounded outwards: the caller gives the extra key a weight of
+   * 0. */
+  void (*accumulate)(fv_sums sums, const float *weights, const float *v, int32_t tile_kv,
+                     fv_tile_range keys, int32_t columns);
 
   /* scores[0..count) become softcap * tanh(scores * scale / softcap), or scores * scale if softcap
    * is 0. */
   void (*scale_scores)(float *scores, int32_t count, float scale, float softcap);
 
-  /* scores [rows][keys] = q [rows][dim] times k, for at most FV_PANEL_ROWS_MAX rows. Here and below
-   * k and v are `keys` addresses of rows of f32, f16 or bf16. `ahead` is NULL, or has as many
-   * addresses to fetch into the cache. keys is a multiple of panel_columns. */
-  void (*stream_scores)(float *scores, const float *q, const void *const *k,
-                        const void *const *ahead, uint32_t dtype, int32_t rows, int32_t keys,
-                        int32_t dim);
+  /* scores [rows][k.keys] = q [rows][dim] times k, for at most FV_PANEL_ROWS_MAX rows. */
+  void (*stream_scores)(float *scores, const float *q, int32_t rows, int32_t dim, fv_key_rows k);
 
-  /* out [rows][stride] = out * rescale [rows] + weights [rows][keys] times v, summed from zero in
-   * the order of keys. */
-  void (*stream_values)(double *out, int32_t stride, const double *rescale, const float *weights,
-                        const void *const *v, const void *const *ahead, uint32_t dtype,
-                        int32_t rows, int32_t keys, int32_t dim_v);
+  /* Adds weights [rows][v.keys] times v, summed from zero in the order of keys, to `sums` of `rows`
+   * rows. sums.rescale is not NULL. */
+  void (*stream_values)(fv_sums sums, const float *weights, int32_t rows, int32_t dim_v,
+                        fv_key_rows v);
 } fv_tile_kernels;
 
 extern const fv_tile_kernels fv_tile_kernels_portable;

@@ -207,32 +207,36 @@ ALWAYS_INLINE void multiply_step(f32v acc[][2], const float *const *base, const 
   }
 }
 
+/* Row r begins at data + r * stride. */
+typedef struct row_panel {
+  const float *data;
+  int64_t stride;
+} row_panel;
+
 /* acc [PANEL_ROWS][vectors] = a [PANEL_ROWS][begin..end) times b [begin..end)[PANEL_COLUMNS],
- * summed from zero in order. Only the first `vectors` vectors of b's rows count. Row r of a begins
- * at a + r * a_row. The number of steps is even: counting each step would take a tenth of the
- * instructions. */
-ALWAYS_INLINE void multiply_block(f32v acc[][2], const float *a, const int64_t a_row,
-                                  const float *b, int64_t begin, int64_t end, const int vectors) {
+ * summed from zero in order. Only the first `vectors` vectors of b's rows count. The number of
+ * steps is even: counting each step would take a tenth of the instructions. */
+ALWAYS_INLINE void multiply_block(f32v acc[][2], const row_panel a, const float *b, int64_t begin,
+                                  int64_t end, const int vectors) {
   const float *base[PANEL_ROWS / 3];
-  for (int i = 0; i < PANEL_ROWS / 3; ++i) base[i] = a + 3 * i * a_row;
+  for (int i = 0; i < PANEL_ROWS / 3; ++i) base[i] = a.data + 3 * i * a.stride;
   for (int r = 0; r < PANEL_ROWS; ++r) acc[r][0] = acc[r][1] = (f32v){0};
   for (int64_t d = begin; d < end; d += 2) {
-    multiply_step(acc, base, a_row, b, d, vectors);
-    multiply_step(acc, base, a_row, b, d + 1, vectors);
+    multiply_step(acc, base, a.stride, b, d, vectors);
+    multiply_step(acc, base, a.stride, b, d + 1, vectors);
   }
 }
 
 /* The same in blocks that end at multiples of `size`, added in order. A chain of `size` terms
  * rounds little; a chain of thousands would lose the small terms. */
-ALWAYS_INLINE void multiply_panel(f32v acc[][2], const float *a, const int64_t a_row,
-                                  const float *b, int64_t begin, int64_t end, const int size,
-                                  const int vectors) {
+ALWAYS_INLINE void multiply_panel(f32v acc[][2], const row_panel a, const float *b, int64_t begin,
+                                  int64_t end, const int size, const int vectors) {
   int64_t next = (begin / size + 1) * size;
-  multiply_block(acc, a, a_row, b, begin, next < end ? next : end, vectors);
+  multiply_block(acc, a, b, begin, next < end ? next : end, vectors);
   for (; next < end; next += size) {
     f32v sums[PANEL_ROWS][2];
     memcpy(sums, acc, sizeof sums);
-    multiply_block(acc, a, a_row, b, next, next + size < end ? next + size : end, vectors);
+    multiply_block(acc, a, b, next, next + size < end ? next + size : end, vectors);
     for (int r = 0; r < PANEL_ROWS; ++r) {
       for (int c = 0; c < vectors; ++c) acc[r][c] += sums[r][c];
     }
@@ -245,12 +249,12 @@ ALWAYS_INLINE f32v hide_outside(f32v scores, i32v index, int32_t low, int32_t hi
   return (f32v)((~outside & (u32v)scores) | (outside & (u32v)splat(-INFINITY)));
 }
 
-/* Scores the columns from `column` on; `window` as in score. */
-ALWAYS_INLINE void score_columns(float *scores, f32v *best, const float *q, const float *k,
-                                 int32_t dim, int32_t column, const int vectors,
-                                 const fv_panel_window *window) {
+/* Scores the columns from `column` on; `window` as in score. q's rows lie dim apart. */
+ALWAYS_INLINE void score_columns(float *scores, f32v *best, const row_panel q, const float *k,
+                                 int32_t column, const int vectors, const fv_panel_window *window) {
   f32v acc[PANEL_ROWS][2];
-  multiply_panel(acc, q, dim, k + (int64_t)column * dim, 0, dim, FV_BLOCK_DIMS, vectors);
+  const int64_t dim = q.stride;
+  multiply_panel(acc, q, k + column * dim, 0, dim, FV_BLOCK_DIMS, vectors);
   i32v index = {0};
   for (int lane = 0; window && lane < FV_LANES; ++lane) index[lane] = column + lane;
   for (int r = 0; r < PANEL_ROWS; ++r) {
@@ -269,51 +273,48 @@ ALWAYS_INLINE bool every_row_sees(const fv_panel_window *window, int32_t column,
 }
 
 static void score(float *scores, float *maxima, const float *q, const float *k, int32_t dim,
-                  int32_t begin, int32_t end, const fv_panel_window *window) {
+                  fv_tile_range keys, const fv_panel_window *window) {
+  const row_panel rows = {q, dim};
   f32v best[PANEL_ROWS];
   for (int r = 0; r < PANEL_ROWS; ++r) best[r] = splat(-INFINITY);
-  int32_t column = begin;
-  for (; column + PANEL_COLUMNS <= end; column += PANEL_COLUMNS) {
+  int32_t column = keys.begin;
+  for (; column + PANEL_COLUMNS <= keys.end; column += PANEL_COLUMNS) {
     if (every_row_sees(window, column, 2)) {
-      score_columns(scores, best, q, k, dim, column, 2, NULL);
+      score_columns(scores, best, rows, k, column, 2, NULL);
     } else {
-      score_columns(scores, best, q, k, dim, column, 2, window);
+      score_columns(scores, best, rows, k, column, 2, window);
     }
   }
-  if (column < end && every_row_sees(window, column, 1)) {
-    score_columns(scores, best, q, k, dim, column, 1, NULL);
-  } else if (column < end) {
-    score_columns(scores, best, q, k, dim, column, 1, window);
+  if (column < keys.end && every_row_sees(window, column, 1)) {
+    score_columns(scores, best, rows, k, column, 1, NULL);
+  } else if (column < keys.end) {
+    score_columns(scores, best, rows, k, column, 1, window);
   }
   for (int r = 0; r < PANEL_ROWS; ++r) maxima[r] = largest_lane(best[r]);
 }
 
-ALWAYS_INLINE void accumulate_columns(double *out, int32_t stride, const double *rescale,
-                                      const float *weights, const float *v, int32_t begin,
-                                      int32_t end, const int vectors) {
+/* One panel of columns: v is the panel, sums.out its first column. */
+ALWAYS_INLINE void accumulate_columns(fv_sums sums, const float *weights, const float *v,
+                                      fv_tile_range keys, const int vectors) {
+  const row_panel rows = {weights, FV_SCORE_STRIDE};
   f32v acc[PANEL_ROWS][2];
-  begin = begin / 2 * 2;
-  end = (end + 1) / 2 * 2;
-  multiply_panel(acc, weights, FV_SCORE_STRIDE, v, begin, end, FV_BLOCK_KEYS, vectors);
+  int32_t begin = keys.begin / 2 * 2, end = (keys.end + 1) / 2 * 2;
+  multiply_panel(acc, rows, v, begin, end, FV_BLOCK_KEYS, vectors);
   for (int r = 0; r < PANEL_ROWS; ++r) {
+    const double *rescale = sums.rescale ? sums.rescale + r : NULL;
     for (int c = 0; c < vectors; ++c) {
-      join(out + (int64_t)r * stride + c * FV_LANES, rescale ? rescale + r : NULL, acc[r][c]);
+      join(sums.out + (int64_t)r * sums.stride + c * FV_LANES, rescale, acc[r][c]);
     }
   }
 }
 
-static void accumulate(double *out, int32_t stride, const double *rescale, const float *weights,
-                       const float *v, int32_t tile_kv, int32_t begin, int32_t end,
-                       int32_t columns) {
-  int32_t column = 0;
-  for (; column + FV_LANES < columns; column += PANEL_COLUMNS) {
-    accumulate_columns(out + column, stride, rescale, weights, v + (int64_t)column * tile_kv, begin,
-                       end, 2);
+static void accumulate(fv_sums sums, const float *weights, const float *v, int32_t tile_kv,
+                       fv_tile_range keys, int32_t columns) {
+  const int64_t panel = (int64_t)PANEL_COLUMNS * tile_kv;
+  for (; columns > FV_LANES; columns -= PANEL_COLUMNS, sums.out += PANEL_COLUMNS, v += panel) {
+    accumulate_columns(sums, weights, v, keys, 2);
   }
-  if (column < columns) {
-    accumulate_columns(out + column, stride, rescale, weights, v + (int64_t)column * tile_kv, begin,
-                       end, 1);
-  }
+  if (columns > 0) accumulate_columns(sums, weights, v, keys, 1);
 }
 
 /* ---- Results ---- */

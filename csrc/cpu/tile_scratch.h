@@ -15,12 +15,12 @@
 enum { FV_CACHE_LINE = 64 };
 
 enum {
-  FV_STREAM_ROWS = 12, /* with more rows per sequence and kv head, packing its keys pays */
-  FV_BLOCK_PIECES = 2, /* work tiles left per thread when streams of several heads share one */
+  FV_STREAM_ROWS = 12,     /* with more rows per sequence and kv head, packing its keys pays */
+  FV_BLOCK_WORK_TILES = 2, /* work tiles left per thread when streams of several heads share one */
   FV_BLOCK_ROWS = 48, /* of all heads that share a work tile: 12 kv heads with 4 query heads each */
   FV_STREAM_CHUNKS = 16,      /* maximum chunks of a stream */
   FV_STREAM_CHUNK_KEYS = 512, /* minimum keys of a chunk: a merge costs about as much as 2 keys */
-  FV_SPLIT_PIECES = 4         /* streams per thread from which on none is split */
+  FV_SPLIT_STREAMS = 4        /* streams per thread from which on none is split */
 };
 
 /* Classes of dims. Keys come in tiles of fv_class_tile if dim and dim_v are at most fv_class_dim.
@@ -104,7 +104,7 @@ static inline size_t fv_tile_scratch_bound(int32_t tile_q, int32_t dim, int32_t 
 
 /* The size of a chunk's partial for one kv head, in whole cache lines: double out [rows][padded
  * dim_v], then the rows' states. */
-static inline size_t fv_slot_bytes(int32_t rows, int32_t dim_v) {
+static inline size_t fv_partial_bytes(int32_t rows, int32_t dim_v) {
   size_t row = (size_t)fv_padded_dim(dim_v) * sizeof(double) + sizeof(fv_row_state);
   return ((size_t)rows * row + FV_CACHE_LINE - 1) / FV_CACHE_LINE * FV_CACHE_LINE;
 }

@@ -53,14 +53,13 @@ static void set_rope(const fovea_rope *rope, fv_append_params *params) {
 
 /* k is side 0 if present, since only keys are rotated. */
 static void set_sides(const fovea_kv_append_args *a, fv_append_params *params) {
-  const int32_t *v_ids =
-      a->sequences.pages.v_ids ? a->sequences.pages.v_ids : a->sequences.pages.ids;
+  const fovea_pages *pages = &a->sequences.pages;
   const fovea_tensor *cache = a->k_cache.dtype ? &a->k_cache : &a->v_cache;
   if (a->k_new.dtype) {
-    params->sides[params->side_count++] = make_side(&a->k_new, &a->k_cache, a->sequences.pages.ids);
+    params->sides[params->side_count++] = make_side(&a->k_new, &a->k_cache, pages->ids);
   }
   if (a->v_new.dtype) {
-    params->sides[params->side_count++] = make_side(&a->v_new, &a->v_cache, v_ids);
+    params->sides[params->side_count++] = make_side(&a->v_new, &a->v_cache, pages->v_ids);
   }
   params->cache_rows = cache->shape[0];
   params->cache_slots = cache->shape[1];

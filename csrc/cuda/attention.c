@@ -27,7 +27,7 @@ static void set_pages(const fv_problem *problem, fv_attention_params *params) {
   const fovea_pages *pages = &problem->args.sequences.pages;
   if (!problem->paged) return;
   params->pages = (fv_device_pages){.k_ids = pages->ids,
-                                    .v_ids = pages->v_ids ? pages->v_ids : pages->ids,
+                                    .v_ids = pages->v_ids,
                                     .offsets = pages->offsets,
                                     .row_stride = pages->row_stride,
                                     .count = pages->count,
@@ -52,31 +52,30 @@ static void set_positions(const fv_problem *problem, fv_attention_params *params
   params->kv_position = a->positions.kv;
   params->key_stride = problem->kv_position_stride;
   params->window_left = problem->window_left;
-  /* From here on causal is a window with a right side of 0. */
-  params->window_right = a->visibility.causal ? 0 : problem->window_right;
+  params->window_right = problem->window_right;
   if (a->positions.alignment == FOVEA_ALIGN_TOP_LEFT) params->flags |= FV_FLAG_TOP_LEFT;
 }
 
 static void set_schedule(const fv_plan *plan, const fv_problem *problem,
                          fv_attention_params *params) {
   char *workspace = problem->args.workspace;
-  const fv_plan_schedule *schedule = &plan->schedule;
-  fv_cuda_layout layout = fv_cuda_layout_of(problem->sequences, schedule);
-  params->park_mask = schedule->parked_floats ? FV_PARK_KEYS - 1 : UINT32_MAX;
-  if (schedule->parked_floats) params->parked = (float *)(workspace + layout.parked);
-  if (!schedule->on) return;
+  const fv_cuda_plan *cuda = &plan->cuda;
+  const fv_cuda_layout *layout = &cuda->layout;
+  params->park_mask = cuda->parked_floats ? FV_PARK_KEYS - 1 : UINT32_MAX;
+  if (cuda->parked_floats) params->parked = (float *)(workspace + layout->parked);
+  if (!cuda->scheduled) return;
   fv_device_schedule *to = &params->schedule;
-  params->flags |= schedule->cut;
-  to->totals = (fv_placed_line *)(workspace + layout.totals);
-  to->sequences = (fv_placed_sequence *)(workspace + layout.sequences);
-  to->arrived = (uint32_t *)(workspace + layout.arrived);
+  params->flags |= cuda->cut;
+  to->totals = (fv_placed_line *)(workspace + layout->totals);
+  to->sequences = (fv_placed_sequence *)(workspace + layout->sequences);
+  to->arrived = (uint32_t *)(workspace + layout->arrived);
   to->workers = plan->workers;
   for (int line = 0; line < FV_LINES; ++line) {
-    to->lines[line] = (fv_device_line){.tiles = (fv_placed_tile *)(workspace + layout.tiles[line]),
+    to->lines[line] = (fv_device_line){.tiles = (fv_placed_tile *)(workspace + layout->tiles[line]),
                                        .arrived = to->arrived + to->slots,
-                                       .partials = (float *)(workspace + layout.partials[line]),
-                                       .slot_floats = schedule->lines[line].slot_floats};
-    to->slots += schedule->lines[line].slots;
+                                       .partials = (float *)(workspace + layout->partials[line]),
+                                       .slot_floats = cuda->lines[line].partial_floats};
+    to->slots += cuda->lines[line].partials;
   }
 }
 
@@ -126,7 +125,7 @@ fovea_status fv_launch_cuda_attention(const fv_cuda_device *device, const fv_pla
   const fv_cuda_launch attend = {.row = index,
                                  .grid = plan->workers,
                                  .threads = fv_cuda_row_at(index)->threads,
-                                 .early = plan->schedule.on || early,
+                                 .early = plan->cuda.scheduled || early,
                                  .params = &params};
   const fv_cuda_launch launches[] = {{.row = FV_CUDA_PREPARE_FIRST,
                                       .grid = 1,
@@ -134,7 +133,7 @@ fovea_status fv_launch_cuda_attention(const fv_cuda_device *device, const fv_pla
                                       .early = early,
                                       .params = &params},
                                      attend};
-  if (plan->schedule.on) return fv_queue_cuda(device, launches, 2, stream);
+  if (plan->cuda.scheduled) return fv_queue_cuda(device, launches, 2, stream);
   return fv_queue_cuda(device, &attend, 1, stream);
 }
 

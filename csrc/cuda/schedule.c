@@ -4,7 +4,7 @@
 #include "kernels/shared/params.h"
 
 enum {
-  PART_ALIGNMENT = 256,
+  ARRAY_ALIGNMENT = 256,
   /* With this many tiles per CTA a plain stride balances well enough. */
   TILES_PER_WORKER = 2,
   SHARED_BYTES_RESERVED = 1024 /* of a multiprocessor's shared memory, for each CTA */
@@ -72,13 +72,13 @@ static bool has_line(const fv_problem *p, int line) {
 
 /* ---- Places for partials ---- */
 
-static int64_t floats_of_part(int32_t dim_v, int line) {
+static int64_t floats_of_partial(int32_t dim_v, int line) {
   return FV_PARTIAL_FLOATS((int64_t)dim_v, line == FV_NARROW ? FV_NARROW_THREADS : FV_WIDE_THREADS);
 }
 
 /* A CTA parks one wide partial, or each of its warps parks a narrow one. */
 static int64_t floats_parked(const fv_cuda_row *row, int32_t workers) {
-  return workers * floats_of_part(row->dim_v, FV_WIDE);
+  return workers * floats_of_partial(row->dim_v, FV_WIDE);
 }
 
 static int64_t chunks_at_most(int64_t len_kv) {
@@ -86,55 +86,56 @@ static int64_t chunks_at_most(int64_t len_kv) {
 }
 
 /* Each sequence and kv head has one narrow tile. A sequence of one chunk needs no place. */
-static int64_t slots_of_chunks(int64_t sequences, int64_t heads_kv, int64_t len_kv) {
+static int64_t partials_of_chunks(int64_t sequences, int64_t heads_kv, int64_t len_kv) {
   int64_t chunks = chunks_at_most(len_kv);
   return chunks > 1 ? bounded((__int128)sequences * heads_kv * chunks) : 0;
 }
 
 /* Only narrow tiles are split into chunks. With packed keys none is: the host has no bound on their
  * lengths. */
-static int64_t slots_of_line(const fv_problem *p, uint32_t cut, int line, int32_t workers) {
+static int64_t partials_of_line(const fv_problem *p, uint32_t cut, int line, int32_t workers) {
   if (!cut) return 2 * (int64_t)workers;
   if (cut == FV_FLAG_WHOLE || line == FV_WIDE || p->kv_packed) return 0;
-  return slots_of_chunks(p->sequences, p->heads_kv, p->kv_room);
+  return partials_of_chunks(p->sequences, p->heads_kv, p->kv_room);
 }
 
-static fv_plan_schedule plan_lines(const fv_problem *p, const fv_cuda_row *row, int32_t workers) {
-  fv_plan_schedule schedule = {.on = true, .cut = cut_of(p)};
+static fv_cuda_plan plan_lines(const fv_problem *p, const fv_cuda_row *row, int32_t workers) {
+  fv_cuda_plan cuda = {.scheduled = true, .cut = cut_of(p)};
   for (int line = 0; line < FV_LINES; ++line) {
     if (!has_line(p, line)) continue;
-    schedule.lines[line] = (struct fv_plan_line){
-        .tiles = line == FV_WIDE ? wide_tiles(p, row->kernel.tile_q) : p->sequences,
-        .slots = slots_of_line(p, schedule.cut, line, workers),
-        .slot_floats = floats_of_part(row->dim_v, line)};
+    cuda.lines[line] =
+        (fv_cuda_line){.tiles = line == FV_WIDE ? wide_tiles(p, row->kernel.tile_q) : p->sequences,
+                       .partials = partials_of_line(p, cuda.cut, line, workers),
+                       .partial_floats = floats_of_partial(row->dim_v, line)};
   }
-  return schedule;
+  return cuda;
 }
 
 /* ---- The workspace ---- */
 
 static size_t place(fv_cuda_layout *layout, __int128 count, size_t size) {
   size_t begin = layout->bytes;
-  __int128 bytes = count * (__int128)size + PART_ALIGNMENT - 1;
-  layout->bytes = (size_t)bounded(bytes / PART_ALIGNMENT * PART_ALIGNMENT + (__int128)begin);
+  __int128 bytes = count * (__int128)size + ARRAY_ALIGNMENT - 1;
+  layout->bytes = (size_t)bounded(bytes / ARRAY_ALIGNMENT * ARRAY_ALIGNMENT + (__int128)begin);
   return begin;
 }
 
-fv_cuda_layout fv_cuda_layout_of(int64_t sequences, const fv_plan_schedule *schedule) {
-  const struct fv_plan_line *lines = schedule->lines;
+static void lay_out(int64_t sequences, fv_cuda_plan *cuda) {
+  const fv_cuda_line *lines = cuda->lines;
   fv_cuda_layout layout = {0};
-  layout.parked = place(&layout, schedule->parked_floats, sizeof(float));
-  if (!schedule->on) return layout;
-  layout.totals = place(&layout, FV_LINES, sizeof(fv_placed_line));
-  layout.sequences = place(&layout, sequences, sizeof(fv_placed_sequence));
-  layout.arrived =
-      place(&layout, (__int128)lines[FV_WIDE].slots + lines[FV_NARROW].slots, sizeof(uint32_t));
-  for (int line = 0; line < FV_LINES; ++line) {
-    __int128 floats = (__int128)lines[line].slots * lines[line].slot_floats;
+  __int128 partials = (__int128)lines[FV_WIDE].partials + lines[FV_NARROW].partials;
+  layout.parked = place(&layout, cuda->parked_floats, sizeof(float));
+  if (cuda->scheduled) {
+    layout.totals = place(&layout, FV_LINES, sizeof(fv_placed_line));
+    layout.sequences = place(&layout, sequences, sizeof(fv_placed_sequence));
+    layout.arrived = place(&layout, partials, sizeof(uint32_t));
+  }
+  for (int line = 0; cuda->scheduled && line < FV_LINES; ++line) {
+    __int128 floats = (__int128)lines[line].partials * lines[line].partial_floats;
     layout.tiles[line] = place(&layout, lines[line].tiles, sizeof(fv_placed_tile));
     layout.partials[line] = place(&layout, floats, sizeof(float));
   }
-  return layout;
+  cuda->layout = layout;
 }
 
 /* No more CTAs than there can be units. */
@@ -149,36 +150,36 @@ void fv_schedule_cuda(const fv_cuda_facts *facts, const fv_problem *problem, con
   int64_t tiles = wide_tiles(problem, row->kernel.tile_q);
   int32_t workers = workers_of(facts, row, problem->args.sm_count);
   plan->tiles_bound = bounded((__int128)tiles * problem->heads_kv);
-  plan->schedule = (fv_plan_schedule){0};
-  plan->workspace_bytes = 0;
+  plan->cuda = (fv_cuda_plan){0};
   bool parks = problem->kv_room > FV_PARK_KEYS, limited = problem->args.sm_count || parks;
   plan->workers = (int32_t)fv_min(plan->tiles_bound, limited ? workers : INT32_MAX);
   if (is_scheduled(problem, plan->tiles_bound, workers)) {
     plan->workers = fewer_workers(problem, row, plan->tiles_bound, workers);
-    plan->schedule = plan_lines(problem, row, plan->workers);
-    plan->schedule.bytes_in_flight = fv_cuda_bytes_in_flight(facts, row);
+    plan->cuda = plan_lines(problem, row, plan->workers);
+    plan->cuda.bytes_in_flight = fv_cuda_bytes_in_flight(facts, row);
   }
-  if (parks) plan->schedule.parked_floats = floats_parked(row, plan->workers);
-  plan->workspace_bytes = fv_cuda_layout_of(problem->sequences, &plan->schedule).bytes;
+  if (parks) plan->cuda.parked_floats = floats_parked(row, plan->workers);
+  lay_out(problem->sequences, &plan->cuda);
+  plan->workspace_bytes = plan->cuda.layout.bytes;
 }
 
 /* The most that calls within the limits need, if tiles are split where shares end (cut is 0) or
  * into chunks. Tiles are counted as if one kv head had all query heads. Parking always counts:
  * packed keys may exceed the limit of a sequence, and the host does not know whose they are. So a
  * row may be long whatever the limits say. */
-static fv_plan_schedule lines_within(const fovea_limits *limits, const fv_cuda_row *row,
-                                     int32_t workers, uint32_t cut) {
+static fv_cuda_plan lines_within(const fovea_limits *limits, const fv_cuda_row *row,
+                                 int32_t workers, uint32_t cut) {
   __int128 rows = (__int128)limits->total_q * limits->heads_q;
   int64_t tiles = bounded((rows + FV_CTA_ROWS - 1) / FV_CTA_ROWS + limits->sequences);
-  int64_t chunks = slots_of_chunks(limits->sequences, limits->heads_kv, limits->len_kv);
+  int64_t chunks = partials_of_chunks(limits->sequences, limits->heads_kv, limits->len_kv);
   int64_t shares = 2 * (int64_t)workers;
-  return (fv_plan_schedule){
-      .on = true,
+  return (fv_cuda_plan){
+      .scheduled = true,
       .cut = cut,
       .parked_floats = floats_parked(row, workers),
-      .lines = {[FV_WIDE] = {tiles, cut ? 0 : shares, floats_of_part(row->dim_v, FV_WIDE)},
+      .lines = {[FV_WIDE] = {tiles, cut ? 0 : shares, floats_of_partial(row->dim_v, FV_WIDE)},
                 [FV_NARROW] = {limits->sequences, cut ? chunks : shares,
-                               floats_of_part(row->dim_v, FV_NARROW)}}};
+                               floats_of_partial(row->dim_v, FV_NARROW)}}};
 }
 
 size_t fv_cuda_workspace(const fv_cuda_facts *facts, const fovea_limits *limits) {
@@ -188,9 +189,9 @@ size_t fv_cuda_workspace(const fv_cuda_facts *facts, const fovea_limits *limits)
     if (!fv_plan_cuda_can_choose(facts, limits, i)) continue;
     int32_t workers = workers_of(facts, row, limits->sm_count);
     for (uint32_t cut = 0; cut <= FV_FLAG_CHUNKS; cut += FV_FLAG_CHUNKS) {
-      fv_plan_schedule lines = lines_within(limits, row, workers, cut);
-      size_t bytes = fv_cuda_layout_of(limits->sequences, &lines).bytes;
-      most = bytes > most ? bytes : most;
+      fv_cuda_plan bound = lines_within(limits, row, workers, cut);
+      lay_out(limits->sequences, &bound);
+      if (bound.layout.bytes > most) most = bound.layout.bytes;
     }
   }
   return most;

@@ -11,20 +11,10 @@
 extern "C" {
 #endif
 
-/* Where the arrays of the workspace begin, and its size; all in bytes. */
-typedef struct fv_cuda_layout {
-  size_t totals, sequences, arrived;
-  size_t tiles[FV_LINES], partials[FV_LINES];
-  size_t parked;
-  size_t bytes;
-} fv_cuda_layout;
-
-/* Fills in plan->schedule, plan->workers and plan->workspace_bytes of a call that `row`
+/* Fills in cuda, workers, tiles_bound and workspace_bytes of the plan of a call that `row`
  * computes. */
 void fv_schedule_cuda(const fv_cuda_facts *facts, const fv_problem *problem, const fv_cuda_row *row,
                       fv_plan *plan);
-
-fv_cuda_layout fv_cuda_layout_of(int64_t sequences, const fv_plan_schedule *schedule);
 
 /* The least bytes of keys and values that are in flight to a multiprocessor at any time while it
  * decodes. They hide the latency of memory. */

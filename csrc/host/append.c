@@ -293,11 +293,10 @@ static double count_elements(const work *work) {
 void fv_append_tokens(const fv_append_problem *problem, fv_parallel parallel) {
   const fovea_kv_append_args *args = &problem->args;
   const fovea_rope *rope = args->rope.cos ? &args->rope : NULL;
-  const int32_t *v_ids =
-      args->sequences.pages.v_ids ? args->sequences.pages.v_ids : args->sequences.pages.ids;
+  const fovea_pages *pages = &args->sequences.pages;
   work work = {.problem = problem};
-  add_side(&work, &args->k_new, &args->k_cache, &args->k_scale, args->sequences.pages.ids, rope);
-  add_side(&work, &args->v_new, &args->v_cache, &args->v_scale, v_ids, NULL);
+  add_side(&work, &args->k_new, &args->k_cache, &args->k_scale, pages->ids, rope);
+  add_side(&work, &args->v_new, &args->v_cache, &args->v_scale, pages->v_ids, NULL);
   double elements = count_elements(&work);
   /* Rows without elements take no memory, so there could be 2^62 of them to walk for nothing. */
   if (elements == 0) return;

@@ -67,8 +67,7 @@ static fv_position_arrays position_arrays(const fv_problem *p) {
                               .prefix_lengths = a->visibility.prefix_lengths,
                               .key_stride = p->kv_position_stride,
                               .window_left = p->window_left,
-                              /* From here on causal is a window with a right side of 0. */
-                              .window_right = a->visibility.causal ? 0 : p->window_right,
+                              .window_right = p->window_right,
                               .top_left = a->positions.alignment == FOVEA_ALIGN_TOP_LEFT};
 }
 

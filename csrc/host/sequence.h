@@ -46,12 +46,6 @@ void fv_report_errors(const fv_problem *problem, int64_t sequence, uint32_t bits
 bool fv_key_place(const fv_problem *problem, const fv_sequence *sequence,
                   const fovea_tensor *tensor, const int32_t *ids, int64_t key, fv_place *place);
 
-/* v's page table: its own, or else k's. */
-static inline const int32_t *fv_v_page_ids(const fv_problem *problem) {
-  return problem->args.sequences.pages.v_ids ? problem->args.sequences.pages.v_ids
-                                             : problem->args.sequences.pages.ids;
-}
-
 #ifdef __cplusplus
 }
 #endif

@@ -51,7 +51,8 @@ static bool logit(const row_context *row, int64_t key, key_logit *result) {
   float bias;
   if (!fv_sees_position(&row->mask, key)) return false;
   if (!fv_key_place(p, row->sequence, &a->k, a->sequences.pages.ids, key, &place) ||
-      (a->v.dtype && !fv_key_place(p, row->sequence, &a->v, fv_v_page_ids(p), key, &v_place))) {
+      (a->v.dtype &&
+       !fv_key_place(p, row->sequence, &a->v, a->sequences.pages.v_ids, key, &v_place))) {
     *row->errors |= FOVEA_BAD_PAGE;
     return false;
   }
@@ -101,7 +102,7 @@ static void add_value(const row_context *row, int64_t key, double weight, bool w
   const fv_problem *p = row->problem;
   fv_place place;
   double v[FV_DIM_V_MAX];
-  fv_key_place(p, row->sequence, &p->args.v, fv_v_page_ids(p), key, &place);
+  fv_key_place(p, row->sequence, &p->args.v, p->args.sequences.pages.v_ids, key, &place);
   load_row(&p->args.v, &p->args.v_scale, place, row->kv_head, p->dim_v, v);
   double noisy = weight > floor_weight ? weight : floor_weight;
   for (int64_t d = 0; d < p->dim_v; ++d) {

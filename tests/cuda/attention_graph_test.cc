@@ -145,7 +145,7 @@ void expect_schedule(const fovea_handle *handle, Batch *batch, fovea_attention_a
   ASSERT_EQ(fv_plan_cuda(&fv_cuda_device_of(handle)->facts, &problem, &plan), FOVEA_OK)
       << fovea_error_detail();
   ASSERT_TRUE(fv_schedule_list_make(&plan, &problem, &list));
-  const fv_cuda_layout layout = fv_cuda_layout_of(SEQUENCES, &plan.schedule);
+  const fv_cuda_layout &layout = plan.cuda.layout;
   const std::vector<uint8_t> workspace = batch->workspace.there();
   for (int line = 0; line < FV_LINES; ++line) expect_line(workspace, layout, line, list);
   fv_schedule_list_free(&list);

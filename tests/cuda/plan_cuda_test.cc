@@ -163,7 +163,7 @@ TEST(CudaPlan, NoCallWithinLimitsNeedsMoreThanTheirWorkspace) {
     const fv_cuda_facts &facts = n % 2 ? kSmall : kLarge;
     if (fv_plan_cuda(&facts, &problem, &plan) != FOVEA_OK) continue;
     supported += 1;
-    scheduled += plan.schedule.on;
+    scheduled += plan.cuda.scheduled;
     ASSERT_LE(plan.workspace_bytes, fv_cuda_workspace(&facts, &limits)) << "case " << n << "\n"
                                                                         << PlanText(facts, args);
   }
@@ -418,8 +418,8 @@ TEST(CudaPlan, ListsWideTilesAloneForPhase) {
   a.sequences.count = 100;
   a.reproducible = FOVEA_REPRODUCIBLE_PHASE;
   const fv_plan plan = PlanOf(a);
-  EXPECT_EQ(plan.schedule.lines[FV_WIDE].tiles, 3000 * 8 / 64 + 100);
-  EXPECT_EQ(plan.schedule.lines[FV_NARROW].tiles, 0);
+  EXPECT_EQ(plan.cuda.lines[FV_WIDE].tiles, 3000 * 8 / 64 + 100);
+  EXPECT_EQ(plan.cuda.lines[FV_NARROW].tiles, 0);
 }
 
 TEST(CudaPlan, CountsThePlacesOfManyChunks) {
@@ -428,7 +428,7 @@ TEST(CudaPlan, CountsThePlacesOfManyChunks) {
   a.reproducible = FOVEA_REPRODUCIBLE_BATCH;
   const fv_plan plan = PlanOf(a);
   const int64_t slots = sequences * 256 * 8, slot_floats = 32 * (64 / 2 + 8);
-  EXPECT_EQ(plan.schedule.lines[FV_NARROW].slots, slots);
+  EXPECT_EQ(plan.cuda.lines[FV_NARROW].partials, slots);
   EXPECT_EQ(static_cast<int64_t>(plan.workspace_bytes),
             WorkspaceOf(sequences, {0, 0, 0}, {sequences, slots, slot_floats}) +
                 Rounded(plan.workers * 4 * slot_floats * 4));

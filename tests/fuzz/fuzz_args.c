@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "csrc/check/check.h"
+#include "csrc/check/fields.h"
 
 __extension__ typedef __int128 wide;
 
@@ -166,11 +167,9 @@ static void demand_spans_apart(const void *a, wide a_bytes, const void *b, wide 
 
 static void demand_problem(const fv_problem *problem, int has_v, int addresses) {
   const fovea_attention_args *args = &problem->args;
-  const fovea_tensor *views[] = {
-      &args->q,          &args->k,       &args->v,       &args->out,       &args->lse,
-      &args->q_scale,    &args->k_scale, &args->v_scale, &args->out_scale, &args->visibility.mask,
-      &args->logits.bias};
-  for (size_t i = 0; i < sizeof views / sizeof views[0]; ++i) demand_sane(views[i], addresses);
+  fovea_attention_args copy = *args;
+  for (int i = 0; i < fv_attention_fields.tensor_count; ++i)
+    demand_sane(fv_tensor_at(&copy, &fv_attention_fields.tensors[i]), addresses);
   demand_apart_from_itself(&args->out);
   demand_apart_from_itself(&args->lse);
   DEMAND(is_empty(&args->q) || args->q.stride[3] == 1);
@@ -193,26 +192,29 @@ static void demand_problem(const fv_problem *problem, int has_v, int addresses) 
   DEMAND(problem->kv_position_stride >= 1);
 }
 
-static void demand_memory(const fovea_attention_args *args) {
-  const fovea_tensor *inputs[] = {&args->q,
-                                  &args->k,
-                                  &args->v,
-                                  &args->q_scale,
-                                  &args->k_scale,
-                                  &args->v_scale,
-                                  &args->visibility.mask,
-                                  &args->logits.bias,
-                                  &args->out_scale};
-  const wide out = span_of(&args->out), lse = span_of(&args->lse);
-  const wide workspace = (wide)args->workspace_bytes;
-  for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; ++i) {
-    const wide bytes = span_of(inputs[i]);
-    demand_spans_apart(args->out.data, out, inputs[i]->data, bytes);
-    demand_spans_apart(args->lse.data, lse, inputs[i]->data, bytes);
-    demand_spans_apart(args->workspace, workspace, inputs[i]->data, bytes);
+/* What the call writes lies apart from [begin, begin + bytes). */
+static void demand_outputs_apart(const fovea_attention_args *args, const void *begin, wide bytes) {
+  demand_spans_apart(args->out.data, span_of(&args->out), begin, bytes);
+  demand_spans_apart(args->lse.data, span_of(&args->lse), begin, bytes);
+  demand_spans_apart(args->workspace, (wide)args->workspace_bytes, begin, bytes);
+}
+
+static void demand_memory(const fv_problem *problem) {
+  const fovea_attention_args *args = &problem->args;
+  const fv_fields *fields = &fv_attention_fields;
+  const wide lse = span_of(&args->lse), workspace = (wide)args->workspace_bytes;
+  fovea_attention_args copy = *args;
+  for (int i = 0; i < fields->tensor_count; ++i) {
+    const fovea_tensor *input = fv_tensor_at(&copy, &fields->tensors[i]);
+    if (!fields->tensors[i].rule.written) demand_outputs_apart(args, input->data, span_of(input));
   }
-  demand_spans_apart(args->out.data, out, args->lse.data, lse);
-  demand_spans_apart(args->out.data, out, args->workspace, workspace);
+  for (int i = 0; i < fields->array_count; ++i) {
+    const void *array = *fv_array_at(&copy, &fields->arrays[i]);
+    const wide bytes = fv_attention_elements(problem, &fields->arrays[i]) * 4;
+    if (array) demand_outputs_apart(args, array, bytes);
+  }
+  demand_spans_apart(args->out.data, span_of(&args->out), args->lse.data, lse);
+  demand_spans_apart(args->out.data, span_of(&args->out), args->workspace, workspace);
   demand_spans_apart(args->lse.data, lse, args->workspace, workspace);
   DEMAND((uintptr_t)args->workspace % 256 == 0);
 }
@@ -293,7 +295,7 @@ static void try_attention(const void *args) {
   }
   DEMAND(shape_status == FOVEA_OK);
   demand_problem(&problem, 1, 1);
-  demand_memory(&problem.args);
+  demand_memory(&problem);
   DEMAND(fv_check_attention(&problem.args, &again) == FOVEA_OK);
   DEMAND(memcmp(&problem.args, &again.args, sizeof again.args) == 0);
 }
