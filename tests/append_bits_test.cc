@@ -1,4 +1,4 @@
-// append_bits_test.cc - fovea_kv_append: the bits it stores, on any number of threads.
+// append_bits_test.cc - the bits that fovea_kv_append stores, on any number of threads.
 #include <gtest/gtest.h>
 #if defined(__SSE__)
 #include <xmmintrin.h>
@@ -30,7 +30,7 @@ std::vector<float> scales_to_try() {
   return scales;
 }
 
-// Every value of a 16-bit format, by every scale, as a cache of 8-bit codes.
+// Every value of a 16-bit format, over each scale, goes into a cache of an 8-bit format.
 TEST_P(AppendConversion, IsExactForEveryValueAndScale) {
   const Conversion p = GetParam();
   Case c;
@@ -62,8 +62,8 @@ INSTANTIATE_TEST_SUITE_P(
              fovea_test::name_of(info.param.to);
     });
 
-// f32: NaN with sign and payload, infinities, -0, the largest, 65520 (halfway from f16's largest to
-// what would follow), 448 + 16 (halfway in e4m3), -129.
+// In f32: NaN with sign and payload, infinities, -0, the largest, 65520, 448 + 16, -129. 65520 lies
+// halfway between the largest f16 and the number that would follow. So does 448 + 16 in e4m3.
 const Bits kSpecials = {0xff801234, 0x7f800000, 0xff800000, 0x80000000,
                         0x7f7fffff, 0x477ff000, 0x43e80000, 0xc3010000};
 
@@ -135,8 +135,8 @@ TEST(AppendRope, WritesTheCanonicalNaNWhereItRotates) {
   EXPECT_EQ(stored(quarter_turn(FOVEA_ROPE_INTERLEAVED, 8))[7], 0x7fffffffu);
 }
 
-// 1 + 2^-12 squared is 1 + 2^-11 + 2^-24: the last bit is lost when the product is rounded by
-// itself, and is all that is left when a fused operation subtracts the rounded product from it.
+// 1 + 2^-12 squared is 1 + 2^-11 + 2^-24. A product that is rounded by itself loses the last bit.
+// If a fused operation subtracts the rounded product, only that bit is left.
 TEST(AppendRope, RoundsEveryProductByItself) {
   const float x = 1.0f + 0x1p-12f;
   for (uint32_t style : {FOVEA_ROPE_HALF_SPLIT, FOVEA_ROPE_INTERLEAVED}) {
@@ -170,7 +170,7 @@ TEST(AppendRope, StandsAtTheIndexInTheSequenceUnlessPositionsAreGiven) {
 
 // ---- Threads ---------------------------------------------------------------------------------
 
-// Enough tokens to be cut into many tasks; a third of the slots are given more than once.
+// The tokens suffice for many tasks. A third of the slots are given to several tokens.
 Case busy_case(uint64_t seed) {
   Draw draw(seed);
   Case c;
@@ -198,7 +198,7 @@ TEST(AppendThreads, StoresTheSameBitsWhateverTheirNumber) {
   }
 }
 
-// All tokens go to one place: what stays there is one of them from end to end.
+// All tokens go to one slot, and one token must stay there as a whole.
 TEST(AppendThreads, LetOneTokenWinWhole) {
   Case c = busy_case(1);
   const int64_t tokens = 2048;
@@ -218,10 +218,10 @@ TEST(AppendThreads, LetOneTokenWinWhole) {
   }
 }
 
-// Runs tasks one after the other, each on a cache full of canaries, and notes what each wrote.
+// Runs tasks one after the other, each on a cache full of canaries, and counts writers per byte.
 struct Watch {
   Case *c;
-  std::vector<int> writers;  // per byte of the cache: how many tasks changed it
+  std::vector<int> writers;  // for each byte of the cache, the tasks that changed it
   int64_t tasks = 0;
 };
 
@@ -237,7 +237,7 @@ void watch_tasks(void *user, int64_t count, fovea_task task, void *context) {
   watch->tasks = count;
 }
 
-// So that no two threads ever write to one place, and a result cannot depend on who comes first.
+// No two threads write to one place, so the result cannot depend on which comes first.
 TEST(AppendThreads, ShareOutThePlacesNotTheTokens) {
   Case c = busy_case(3);
   Watch watch = {&c, std::vector<int>(c.cache.size())};
@@ -263,13 +263,13 @@ TEST(AppendThreads, ShareOutThePlacesNotTheTokens) {
 }
 
 #if defined(__SSE__)
-// Audio code sets these bits, and threads inherit them. Subnormal results must not notice.
+// Audio code sets these bits, and threads inherit them. They must not change subnormal results.
 TEST(AppendThreads, IgnoreTheCallersFloatingPointMode) {
   Case c = random_case(0);
   c = one_token(FOVEA_F32, FOVEA_E4M3, kSpecials);
   c.fixed.k_scale = view(FOVEA_F32, 1, 1, 1, 1);
   c.k_scale.resize(4);
-  const uint32_t tiny = 0x00000123;  // subnormal, so that 2^-140 / it is an ordinary number
+  const uint32_t tiny = 0x00000123;  // subnormal, but 2^-140 divided by it is a normal number
   std::memcpy(c.k_scale.data(), &tiny, 4);
   for (size_t i = 0; i < 8; ++i)
     store_bits(FOVEA_F32, &c.k_new[4 * i], 0x00000200u + 77u * (uint32_t)i);
@@ -281,7 +281,7 @@ TEST(AppendThreads, IgnoreTheCallersFloatingPointMode) {
   _mm_setcsr(mode);
   EXPECT_EQ(actual, expected);
   EXPECT_EQ(expected[1] & 0x7f, 0x40u | 0) << "2.05 would be wrong if it read as 0 / 0";
-  EXPECT_EQ(left & 0xe040, 0xe040u);  // and it is as the caller had it
+  EXPECT_EQ(left & 0xe040, 0xe040u);  // the mode is still the caller's
 }
 #endif
 

@@ -44,7 +44,7 @@ void expect_as_defined(const Case &original, int threads, fovea_device device,
         << what << ": byte " << i << " of the cache buffer, k at " << original.k_offset << ", v at "
         << original.v_offset;
   }
-  // What is only read has not changed.
+  // Inputs must not change.
   EXPECT_EQ(original.k_new, actual.k_new) << what;
   EXPECT_EQ(original.v_new, actual.v_new) << what;
 }

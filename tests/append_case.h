@@ -1,5 +1,4 @@
-// append_case.h - cases of fovea_kv_append, what they must store by the header's words, and the
-// call.
+// append_case.h - cases of fovea_kv_append, the call, and the oracle for what it must store.
 #ifndef FOVEA_TESTS_APPEND_CASE_H
 #define FOVEA_TESTS_APPEND_CASE_H
 
@@ -22,17 +21,17 @@ constexpr uint8_t kCanary = 0xa5;
 
 using Bits = std::vector<uint32_t>;
 
-// How the library is called; a test may put another way in its place.
+// How the library is called. A test may set another function.
 extern fovea_status (*append_call)(fovea_handle *handle, const fovea_kv_append_args *args);
 
 // The call under test.
 void append(const fovea_kv_append_args &args, int threads = 1,
             fovea_device device = FOVEA_DEVICE_CPU);
 
-// The oracle: the same, one element at a time.
+// The oracle: does the same as the call, one element at a time.
 void append_by_definition(const fovea_kv_append_args &args);
 
-// What the oracle stores for a value, with the header's NaNs.
+// The bits that the oracle stores for a value, with the header's NaNs.
 uint32_t expected_bits(uint32_t dtype, float value);
 
 char *address(const fovea_tensor &t, int64_t i, int64_t j, int64_t h, int64_t d);
@@ -40,10 +39,10 @@ char *address(const fovea_tensor &t, int64_t i, int64_t j, int64_t h, int64_t d)
 // One past the last element that the view reaches.
 int64_t span_of(const fovea_tensor &t);
 
-// A contiguous view whose memory comes later.
+// A contiguous tensor whose memory comes later.
 fovea_tensor view(uint32_t dtype, int64_t a, int64_t b, int64_t c, int64_t d);
 
-// Copies of a case have memory of their own: args() points into it at the time of the call.
+// A copy of a case has its own memory. args() returns pointers into it, as it lies at that time.
 struct Case {
   fovea_kv_append_args fixed = {};  // everything but pointers
   std::vector<uint8_t> k_new, v_new, cache, k_scale, v_scale;
@@ -72,7 +71,7 @@ struct Case {
     a.slots = pointer(slots);
     a.rope.cos = pointer(cos);
     a.rope.sin = pointer(sin);
-    // Numbers without their arrays are refused.
+    // The library refuses numbers whose array is missing.
     if (ids.empty()) a.sequences.pages = {};
     if (cos.empty()) a.rope = {};
     a.errors = errors.empty() ? nullptr : errors.data();
@@ -97,7 +96,7 @@ class Draw {
     return list.begin()[upto(static_cast<int64_t>(list.size()) - 1)];
   }
 
-  // Half of them any bits at all, half of them plain numbers.
+  // Half are arbitrary bits, half are ordinary numbers.
   uint32_t bits(uint32_t dtype) {
     if (chance(2)) return static_cast<uint32_t>(random_());
     const double sign = chance(2) ? -1 : 1;
@@ -108,8 +107,8 @@ class Draw {
     return static_cast<float>(decode(FOVEA_F32, chance(8) ? bits(FOVEA_F32) : plain()));
   }
 
-  // Strides of a view of `shape` whose dimensions lie in memory in any order, with gaps. `unit` is
-  // the room of one innermost row.
+  // Draws strides: the dimensions lie in memory in any order, with gaps. `unit` is the number of
+  // elements of one innermost row.
   void layout(fovea_tensor *t, int64_t unit) {
     int order[3] = {0, 1, 2};
     for (int i = 2; i > 0; --i) std::swap(order[i], order[upto(i)]);
@@ -137,19 +136,19 @@ class Draw {
   std::mt19937_64 random_;
 };
 
-// k and v in separate parts of the buffer, or row by row in one tensor, or head by head.
+// Places k and v in separate parts of the buffer, or alternating row by row or head by head.
 void place_caches(Draw *draw, Case *c);
 
-// Any layout, any types, any tables, good and bad; caches of the types up to `last`.
+// Draws any layout, types and tables, good or bad. The types of the caches go up to `last`.
 Case random_case(uint64_t seed, uint32_t last = FOVEA_I8);
 
-// One sequence, one head, one token into a cache of just that size.
+// One token of one head goes into a cache of exactly that size.
 Case one_token(uint32_t from, uint32_t to, const Bits &bits);
 
-// Calls append and returns what k_cache holds then, for caches without gaps.
+// Calls append and returns the contents of k_cache, which has no gaps.
 Bits stored(Case c);
 
-// Compares all memory of the case after append with that after the oracle.
+// Runs the call and the oracle, and compares all memory of the case.
 void expect_as_defined(const Case &original, int threads, fovea_device device,
                        const std::string &what);
 

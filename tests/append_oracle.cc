@@ -1,6 +1,6 @@
-// append_oracle.cc - fovea_kv_append by the header's words, one element at a time.
+// append_oracle.cc - fovea_kv_append as the header describes it, one element at a time.
 //
-// Volatile floats round every operation by itself; number formats come from support/formats.h.
+// Volatile floats round every operation by itself. support/formats.h has the number formats.
 #include <algorithm>
 
 #include "tests/append_case.h"
@@ -16,7 +16,7 @@ char *address(const fovea_tensor &t, int64_t i, int64_t j, int64_t h, int64_t d)
   return static_cast<char *>(t.data) + offset * static_cast<int64_t>(size_of(t.dtype));
 }
 
-// The header's list of NaNs; support/formats.h has others.
+// The NaNs that the header lists. Those of support/formats.h differ.
 uint32_t expected_bits(uint32_t dtype, float value) {
   if (!std::isnan(value)) return encode(dtype, value);
   switch (dtype) {
@@ -98,14 +98,15 @@ void write_element(const fovea_kv_append_args &a, const Side &side, const Token 
   store_bits(side.to->dtype, to, expected_bits(side.to->dtype, x));
 }
 
-// The largest of the offsets up to i, within [0, total].
+// The max of the offsets up to i, clamped to [0, total].
 int64_t running_maximum(const int32_t *offsets, int64_t i, int64_t total) {
   int64_t most = 0;
   for (int64_t n = 0; n <= i; ++n) most = std::max<int64_t>(most, offsets[n]);
   return std::min(most, total);
 }
 
-// Where the token goes in one cache; false and a bit of errors if nowhere.
+// Finds the place of a token in one cache. False if it has none: then a bit of errors says why,
+// except for a negative slot.
 bool find(const fovea_kv_append_args &a, const Side &side, int64_t s, int64_t n, int64_t token,
           Place *place, uint32_t *errors) {
   const int64_t outers = side.to->shape[0], inners = side.to->shape[1];

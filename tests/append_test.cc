@@ -1,7 +1,7 @@
-// append_test.cc - fovea_kv_append: where tokens go, in good tables and bad, in memory of any size.
+// append_test.cc - the places to which fovea_kv_append writes tokens.
 //
-// What a case owns is compared as raw bytes, caches with their gaps and margins, so a write to a
-// wrong place shows even if no element lies there.
+// Tables are good or bad, and memory has any size. All memory of a case is compared byte by byte,
+// gaps and margins included. So a write to a wrong place shows even if no element lies there.
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
@@ -25,7 +25,7 @@ TEST(Append, StoresWhatTheHeaderDefinesInRandomCases) {
     written += after.cache != c.cache;
     for (uint32_t bits : after.errors) bits_seen |= bits;
   }
-  // The cases are worth something: most of them write, and every kind of bad data occurs.
+  // Most cases must write something, and every kind of bad data must occur.
   EXPECT_GT(written, 3000);
   EXPECT_EQ(bits_seen, 0x80000000u | FOVEA_BAD_LENGTH | FOVEA_BAD_PAGE | FOVEA_BAD_OFFSET |
                            FOVEA_BAD_POSITION | FOVEA_BAD_SLOT);
@@ -51,7 +51,7 @@ Case paged_pair() {
   return c;
 }
 
-// Which of the pages of k (bits 0 to 3) and v (bits 4 to 7) have been written.
+// A bit for each page that has been written: 0 to 3 for k, 4 to 7 for v.
 uint32_t pages_written(const Case &c) {
   uint32_t bits = 0;
   for (size_t page = 0; page < 8; ++page) {
@@ -201,7 +201,7 @@ TEST(AppendBadData, NeverWritesToACacheWithoutRoom) {
   EXPECT_EQ(rows.errors, (std::vector<uint32_t>{FOVEA_BAD_SLOT, FOVEA_BAD_SLOT}));
 }
 
-// 2^47 tokens of no elements: nothing to do, at once.
+// 2^47 tokens without elements leave nothing to do, so the call must return at once.
 TEST(AppendBadData, DoesNotWalkTokensWithoutElements) {
   fovea_kv_append_args a = {};
   const std::vector<int32_t> lengths(1 << 16);
@@ -215,7 +215,7 @@ TEST(AppendBadData, DoesNotWalkTokensWithoutElements) {
   EXPECT_EQ(errors, std::vector<uint32_t>(1 << 16));
 }
 
-// The tables end where the process's memory ends.
+// The tables end at memory that the process may not read.
 TEST(AppendBadData, ReadsNothingPastTheTables) {
   const size_t page = 65536;
   auto *base = static_cast<uint8_t *>(
@@ -237,7 +237,7 @@ TEST(AppendBadData, ReadsNothingPastTheTables) {
 
 // ---- Memory of any size ----------------------------------------------------------------------
 
-// Address space without memory behind it until it is touched.
+// Address space that gets memory only where it is touched.
 class Sparse {
  public:
   explicit Sparse(size_t bytes) : bytes_(bytes) {
@@ -255,7 +255,7 @@ class Sparse {
   void *data_;
 };
 
-// Offsets on both sides of 2^31 and 2^32 elements, in each dimension of source and cache.
+// Offsets lie on both sides of 2^31 and 2^32 elements, in each dimension of source and cache.
 TEST(Append, CountsOffsetsIn64Bits) {
   for (int dimension = 0; dimension < 3; ++dimension) {
     const int64_t stride = (INT64_C(1) << 30) + 64;
@@ -289,7 +289,7 @@ TEST(Append, CountsOffsetsIn64Bits) {
   }
 }
 
-// The last of 2^31 - 1 pages, and a slot number past 2^32.
+// Tokens go to the last of 2^31 - 1 pages, and to a slot number past 2^32.
 TEST(Append, ReachesPagesAndSlotsPast32Bits) {
   const int64_t pages = INT_MAX, page_len = 4;
   Sparse to(static_cast<size_t>(pages * page_len * 8));
@@ -317,8 +317,8 @@ TEST(Append, ReachesPagesAndSlotsPast32Bits) {
 
 // ---- A cache that grows ----------------------------------------------------------------------
 
-// A prompt, then token by token, into pages dealt out in disorder: the cache holds what one call
-// on a contiguous cache stores.
+// A prompt and then single tokens go into pages in disorder. The cache must hold what one call on a
+// contiguous cache stores.
 TEST(Append, StepByStepIntoPagesStoresWhatOneCallStores) {
   Draw draw(7);
   const int64_t total = 37, prompt = 20, page_len = 5, heads = 2, dim = 16;

@@ -1,6 +1,7 @@
-// criteria_test.cc - the program's judge (cli/judge/criteria.h), and the rows of the reference it
-// stands on, against the tests' own oracle: magnitudes, bounds and ratios, written down a second
-// time.
+// criteria_test.cc - the program's judge (cli/judge/criteria.h), and the reference's rows that it
+// relies on, against the tests' own oracle.
+//
+// Magnitudes, bounds and ratios are written a second time.
 #include "cli/judge/criteria.h"
 
 #include <gtest/gtest.h>
@@ -21,8 +22,8 @@
 namespace fovea_test {
 namespace {
 
-// Both sides compute in double precision, on sums of at most 75 keys and logits below 2^10: what
-// they differ by stays far below 2^-30 of the magnitudes.
+// Both sides compute in double precision, with sums of at most 75 keys and logits below 2^10. Their
+// difference stays far below 2^-30 of the magnitudes.
 constexpr double kSame = 0x1p-30;
 
 Device judged_device() {
@@ -76,7 +77,7 @@ TEST_P(EachFeature, GivesTheReferenceTheMagnitudesOfTheOracle) {
       continue;
     }
     EXPECT_NEAR(got.lse, expected.lse, kSame * (1 + expected.size));
-    // The oracle leaves out logits too small to matter: distances and a scale above 1 make some.
+    // The oracle leaves out logits too small to matter. ALiBi and a scale above 1 make some.
     EXPECT_GE(got.logit, expected.size * (1 - kSame));
     const bool all_matter =
         problem.args.logits.alibi_slopes == nullptr && problem.args.logits.scale <= 1;
@@ -110,7 +111,7 @@ struct Ratios {
   }
 };
 
-// The table of judge/criteria.h, from the oracle's magnitudes.
+// The table of judge/criteria.h, computed from the oracle's magnitudes.
 class Table {
  public:
   Table(const Case &problem, const Truth &truth, uint32_t weights_type)
@@ -171,7 +172,7 @@ class Table {
                 mean + unit_roundoff(args_.out.dtype) * (size + mean) + lost);
   }
 
-  // Returns what underflow takes.
+  // Returns the error that underflow may cause.
   double add_element(size_t n, int64_t d) {
     const Row &row = truth_.rows[n];
     const size_t at = n * static_cast<size_t>(truth_.dim_v) + static_cast<size_t>(d);
@@ -226,8 +227,9 @@ double floor_of(uint32_t weights_type) {
              : half_step_of_weights(weights_type) / unit_roundoff(weights_type);
 }
 
-// The oracle's R knows only the types of q, where here the type is the judge's option, and its S
-// leaves out what cannot matter. The test above compares both where they mean the same.
+// Takes R, S and M from the reference. The oracle's R knows only the type of q, but here the type
+// is the judge's option. The oracle's S and M leave out keys that cannot matter. The test above
+// compares both where they mean the same.
 Truth truth_for_the_judge(const Case &problem, uint32_t weights_type) {
   Truth truth = attend(problem.args);
   const auto rows = reference_rows(checked(problem), floor_of(weights_type));
@@ -254,8 +256,8 @@ void expect_ratios_of_the_table(const Case &problem, uint32_t weights_type) {
     if (c != FV_C4) {  // noted for empty rows too
       EXPECT_EQ(verdict.applies[c], table.ratios.applies[c]) << name;
     }
-    // An error is a difference of nearby numbers: relative to a bound of 2^-24 and more of their
-    // magnitude, the doubles' own rounding is below 2^-20.
+    // An error is a difference of nearby numbers. Its bound is at least 2^-24 of their magnitude.
+    // Relative to that bound, the rounding of doubles is below 2^-20.
     EXPECT_NEAR(verdict.worst[c], expected, 0x1p-20 * (1 + expected)) << name;
   }
   EXPECT_EQ(verdict.exempt, 0);
@@ -299,7 +301,7 @@ INSTANTIATE_TEST_SUITE_P(Criteria, EachFeature, testing::ValuesIn(features()),
 
 // ---- Problems written out ----
 
-// One row of one head over `keys` keys, contiguous; q, k and v are constants unless set.
+// One row of one head over `keys` contiguous keys. q, k and v are constants unless set.
 struct OneRow {
   uint32_t dtype;
   int64_t keys, dim, dim_v;
@@ -407,7 +409,7 @@ TEST(Hull, HasNoKeyWhoseWeightIsZeroWhateverTheErrorsOfLogits) {
   EXPECT_EQ(found.lowest[0], 1);
 }
 
-// One key, q and k of ones: S = M = sqrt(dim), one term, A = 1.
+// One key, with q and k of ones, gives S = M = sqrt(dim), one term and A = 1.
 TEST(Dots, OfOneSignMayBeOffByMoreTheMoreDimsThereAre) {
   for (const auto &[dim, units] : std::vector<std::pair<int64_t, double>>{
            {8, 8.0}, {16, 8.0}, {64, 19.25}, {128, 21.25}, {576, 21.25}}) {
@@ -422,8 +424,8 @@ TEST(Dots, OfOneSignMayBeOffByMoreTheMoreDimsThereAre) {
   }
 }
 
-// Where probabilities are rounded tensor cores add all dims of a dot to one sum. These dims have
-// roots that f32 has.
+// Where probabilities are rounded, tensor cores add all dims of a dot to one sum. These dims have
+// square roots that f32 holds exactly.
 TEST(Dots, OfTensorCoresAreOneChain) {
   using Case = std::tuple<uint32_t, int64_t, double>;
   for (const auto &[type, dim, units] :
@@ -453,7 +455,7 @@ TEST(Classes, AreEitherWhereRoundingDecides) {
   EXPECT_FALSE(fv_verdict_passes(&opposite));
 }
 
-// Half a step of f32 for the result, and half a step of every product's, here one of eight.
+// The result may lose half a step of f32. So may each of the 8 products whose mean it is.
 TEST(Underflow, TakesHalfAStepOfEveryProduct) {
   OneRow row(FOVEA_F32, 8, 8, 8);
   std::fill(row.v.begin(), row.v.end(), 5 * 0x1p-149f);
@@ -464,8 +466,8 @@ TEST(Underflow, TakesHalfAStepOfEveryProduct) {
   }
 }
 
-// The most that sums of equal terms are off by in f32, added in blocks of 64 and tiles of 8 of
-// them, and what a chain that is not cut is off by: 512 mantissas, one per column.
+// Sums of equal terms have the largest errors in f32. They are added in tiles of 8 blocks of 64
+// terms, or in longer chains. Each of 512 columns has its own mantissa.
 class EqualTerms : public testing::Test {
  protected:
   static constexpr int64_t kKeys = 1024;
@@ -478,8 +480,7 @@ class EqualTerms : public testing::Test {
       for (int64_t j = 0; j < kKeys; ++j) row.v[static_cast<size_t>(j * row.dim_v + d)] = value;
     }
   }
-  // Sums in f32 of `block` terms from zero, `blocks` of which are added in f32 and the rest in
-  // double.
+  // Adds `block` terms in f32 from zero, then `blocks` of those sums in f32, then those in double.
   void add_up(int64_t block, int64_t blocks) {
     for (size_t d = 0; d < row.out.size(); ++d) {
       double sum = 0;

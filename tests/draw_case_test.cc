@@ -1,5 +1,6 @@
-// draw_case_test.cc - the random problems of `fovea validate`: is every pair of features drawn
-// often enough, and is the data of the kind that its features say?
+// draw_case_test.cc - the random problems of `fovea validate`.
+//
+// Every pair of features is drawn often enough, and the data is of the kind that the features name.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -18,7 +19,8 @@ struct Drawn {
   bool has(int feature) const { return fv_feature_in(c.features, feature); }
 };
 
-// As `validate` does: every tenth case is a merge, weights of a drawn problem, or an append.
+// In `validate` every tenth case is a merge, weights of a drawn problem, or an append. Merges and
+// appends draw no problem, so they are left out.
 TEST(DrawnCases, MeetEveryPairOfFeaturesFiftyTimesIn20000) {
   std::vector<int64_t> met(FV_FEATURE_COUNT * FV_FEATURE_COUNT);
   for (uint64_t index = 0; index < 20000; ++index) {
@@ -47,7 +49,7 @@ TEST(DrawnCases, MeetEveryPairOfFeaturesFiftyTimesIn20000) {
   }
 }
 
-// What the first row of a sequence sees.
+// Judges the values that the first row of a sequence sees.
 void expect_kind(const Drawn &drawn, const fv_reference_row &row) {
   EXPECT_TRUE(row.finite) << drawn.c.text;
   if (row.visible == 0 || drawn.has(FV_FEATURE_SINKS)) return;  // a sink's 0 is in the hull

@@ -31,7 +31,7 @@ inline fovea_handle *handle_of(fovea_device device, int threads) {
   return handle.get();
 }
 
-// Why the device cannot be opened here; "" if it can. For tests that are skipped then.
+// The reason why the device cannot be opened here, with which tests are skipped; "" if it can.
 inline std::string why_there_is_no(fovea_device device) {
   fovea_options options = {};
   options.struct_size = sizeof options;

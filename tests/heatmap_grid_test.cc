@@ -1,4 +1,4 @@
-// heatmap_grid_test.cc: rows of weights folded into cells: nothing that must be seen is lost.
+// heatmap_grid_test.cc: folding rows of weights into cells loses nothing that must be seen.
 
 #include <gtest/gtest.h>
 
@@ -36,7 +36,7 @@ TEST(HeatmapGrid, SmallMapsAreKeptAsTheyAre) {
   EXPECT_EQ(grid.at(1, 1, 0), 0.1f);
   EXPECT_EQ(grid.at(1, 1, 1), FV_HEATMAP_HIDDEN);
   EXPECT_EQ(grid.at(1, 1, 2), 0.0f);
-  EXPECT_EQ(grid.at(0, 0, 0), FV_HEATMAP_HIDDEN);  // nothing came
+  EXPECT_EQ(grid.at(0, 0, 0), FV_HEATMAP_HIDDEN);  // no weight came
 }
 
 TEST(HeatmapGrid, OneBrightWeightIsSeenWhereverItIs) {

@@ -51,7 +51,7 @@ class Map {
     scale_ = scale;
     return *this;
   }
-  // The weights given are the largest of so many each.
+  // Each given weight is the largest of a cell of this size.
   Map &reduced(size_t rows_per_cell, size_t cols_per_cell) {
     rows_per_cell_ = rows_per_cell;
     cols_per_cell_ = cols_per_cell;
@@ -62,7 +62,7 @@ class Map {
   }
   const fv_heatmap *get() {
     panels_.clear(), row_pointers_.clear(), col_pointers_.clear();
-    // 0 is how callers say "without gaps".
+    // Callers write 0 for "without gaps".
     ptrdiff_t stride = stride_ == cols_ ? 0 : static_cast<ptrdiff_t>(stride_);
     for (size_t i = 0; i < weights_.size(); i++) {
       panels_.push_back({weights_[i].data(), stride, titles_[i].c_str()});
@@ -100,7 +100,7 @@ inline float pattern(size_t row, size_t col) {
   return 1.0f - static_cast<float>((row * 37 + col * 11) % 101) / 101.0f;
 }
 
-// The colour on paper of a weight on the scale 0..top.
+// The colour of a weight on paper, on the scale 0..top.
 inline uint32_t expected_color(double weight, double top) {
   static const fv_heatmap_ramp ramp = [] {
     fv_heatmap_ramp filled;

@@ -1,7 +1,7 @@
 // heatmap_page_test.cc: the colours of a drawn map, and where its texts go.
 //
-// The layout is drawn on a canvas that keeps what it is given, with a font of our own whose every
-// character is equally wide; so nothing here depends on fonts, and overlaps are decided exactly.
+// The layout is drawn on a canvas that records its calls. All characters of its font are equally
+// wide. So nothing here depends on fonts, and overlaps are decided exactly.
 
 #include <gtest/gtest.h>
 
@@ -58,8 +58,8 @@ TEST(HeatmapRamp, LightnessFallsFromEveryEntryToTheNext) {
 TEST(HeatmapRamp, EqualStepsOfWeightAreEqualStepsOfColor) {
   fv_heatmap_ramp ramp;
   fv_heatmap_ramp_fill(&ramp);
-  // Rounding to a byte moves a channel by at most half of 1/255 of encoded light, which is at most
-  // 0.004 in Oklab near black, where its slope is steepest; two ends of a stretch double that.
+  // Rounding to a byte moves a channel by at most half of 1/255 of encoded light. That is at most
+  // 0.004 in Oklab near black, where its slope is steepest. The two ends of a stretch double it.
   const double rounding = 0.008;
   const int stretch = 15;  // 255 = 17 * 15
   double mean = 0;
@@ -83,11 +83,11 @@ TEST(HeatmapRamp, NoEntryIsClippedByTheGamut) {
   }
 }
 
-// ---- layout, on a canvas that keeps what it is given ----
+// ---- layout, on a canvas that records its calls ----
 
 struct Mark {
   std::string text;
-  double x, y, width, height, angle;  // of a box whose centre is x, y
+  double x, y, width, height, angle;  // the box has its centre at x, y
   double reach() const { return std::hypot(width, height) / 2; }
 };
 
@@ -128,7 +128,7 @@ Recording record(Map &map, fv_heatmap_page *page) {
   return recording;
 }
 
-// Corners of a mark's box, y down.
+// The corners of a mark's box. y points down.
 std::vector<std::pair<double, double>> corners(const Mark &mark) {
   std::vector<std::pair<double, double>> points;
   double c = std::cos(mark.angle), s = std::sin(mark.angle);
@@ -139,7 +139,7 @@ std::vector<std::pair<double, double>> corners(const Mark &mark) {
   return points;
 }
 
-// Two convex boxes are apart if some side of one separates them.
+// Two boxes are apart if a side of one of them separates them.
 bool apart(const Mark &first, const Mark &second) {
   double between = std::hypot(first.x - second.x, first.y - second.y);
   if (between > first.reach() + second.reach()) return true;  // nearly all pairs end here

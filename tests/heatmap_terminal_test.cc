@@ -1,6 +1,6 @@
-// heatmap_terminal_test.cc: what a map looks like in a terminal, and that no text of a file can
-// send it escape sequences. Coloured output is read by a small terminal of our own, which fails on
-// any sequence that the drawing has no business to use.
+// heatmap_terminal_test.cc: how a map looks in a terminal, and that no text of a file can send it
+// escape sequences. A small terminal of our own reads coloured output. It fails on any sequence
+// that the drawing should not use.
 
 #include <gtest/gtest.h>
 
@@ -104,7 +104,7 @@ TEST(HeatmapTerminal, ReducesByMaximumSoThatOneWeightIsNeverLost) {
     Map map(1, 2000);
     map.at(0, spike) = 1.0f;
     std::string text = terminal(map, 60, false, false);
-    // Once in the map and once in the legend.
+    // One is in the map and one in the legend.
     ASSERT_EQ(std::count(text.begin(), text.end(), '@'), 2) << spike << "\n" << text;
     Map tall(2000, 1);
     tall.at(spike, 0) = kNaN;
@@ -115,7 +115,7 @@ TEST(HeatmapTerminal, ReducesByMaximumSoThatOneWeightIsNeverLost) {
 }
 
 TEST(HeatmapTerminal, BlocksAtTheEdgesReadNothingBeyondTheMap) {
-  // 5 x 35 weights inside 8 x 40, the rest NaN: blocks of 2 x 2 would reach beyond both edges.
+  // 5 x 35 weights lie inside 8 x 40, and the rest is NaN. Blocks of 2 x 2 reach beyond both edges.
   std::vector<float> weights(8 * 40, kNaN);
   for (size_t row = 0; row < 5; row++) {
     for (size_t col = 0; col < 35; col++) weights[row * 40 + col] = 0.5f;
@@ -135,7 +135,7 @@ TEST(HeatmapTerminal, ABlockIsHiddenOnlyIfAllOfItIs) {
   EXPECT_NE(text.find("0 | @/////"), std::string::npos) << text;
 }
 
-// What a terminal shows: per line, the colours and the character of each column.
+// What a terminal shows in one column of a line: the character and its colours.
 struct Cell {
   std::string character;
   long front, back;  // -1: default

@@ -1,7 +1,7 @@
-// heatmap_test.cc: files of drawn maps: the right pixels, the right format, all of it or nothing.
+// heatmap_test.cc: files of drawn maps have the right pixels and format, and are whole or absent.
 //
-// PNG is read back through Cairo and compared pixel by pixel; positions come from the layout under
-// test, colours are computed here.
+// Cairo reads PNG files back, and they are compared pixel by pixel. The positions come from the
+// layout under test. The colours are computed here.
 
 #include <cairo.h>
 #include <dirent.h>
@@ -29,7 +29,7 @@
 
 namespace {
 
-// Fonts that fontconfig caches would count as leaks.
+// Without this, the fonts that fontconfig caches would count as leaks.
 class FontCaches : public ::testing::Environment {
   void TearDown() override { fv_heatmap_release(); }
 };
@@ -181,7 +181,7 @@ TEST(HeatmapPng, NanNegativeAndInfiniteCellsHaveColorsOutsideTheRamp) {
   fv_heatmap_ramp_fill(&ramp);
   for (uint32_t mark : marks) {
     for (uint32_t color : ramp.rgb) {
-      int far = 0;  // a difference of 64 in some channel is seen at a glance
+      int far = 0;  // 64 in a channel is seen at a glance
       for (int shift = 0; shift < 24; shift += 8) {
         far = std::max(far, std::abs(int(mark >> shift & 0xFF) - int(color >> shift & 0xFF)));
       }
@@ -204,7 +204,7 @@ TEST(HeatmapPng, HiddenCellsHaveAGreyThatNoWeightHas) {
   EXPECT_EQ(block_color(png, page, 0, 0, 1), ramp.hidden);
   EXPECT_EQ(block_color(png, page, 0, 1, 0), ramp.rgb[0]);
   for (uint32_t color : ramp.rgb) {
-    int far = 0;  // 24 levels of a channel: weight 0 and paper differ by less, and are told apart
+    int far = 0;  // 24 levels of a channel suffice: weight 0 and paper differ by less
     for (int shift = 0; shift < 24; shift += 8) {
       far = std::max(far, std::abs(int(ramp.hidden >> shift & 0xFF) - int(color >> shift & 0xFF)));
     }
@@ -339,7 +339,7 @@ TEST(HeatmapWrite, AFileThatCannotBeWrittenInFullLeavesTheOldOneAndNothingElse) 
     rlimit before;
     ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
     rlimit tight = {100, before.rlim_max};
-    ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &tight), 0);  // and SIGXFSZ would end the program
+    ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &tight), 0);  // SIGXFSZ would end the program
     std::string error;
     fv_heatmap_status status = write_map(map, folder.in(name), &error);
     ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
@@ -350,7 +350,7 @@ TEST(HeatmapWrite, AFileThatCannotBeWrittenInFullLeavesTheOldOneAndNothingElse) 
   }
 }
 
-// The temporary name is not made of the target's.
+// The temporary name must not be longer, so it is not made of the target's.
 TEST(HeatmapWrite, ANameAsLongAsTheFileSystemAllowsIsWritten) {
   Folder folder;
   Map map(2, 2);

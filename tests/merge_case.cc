@@ -59,7 +59,6 @@ void merge(Case *c, int threads, fovea_device device) {
   EXPECT_EQ(merge_call(handle_of(device, threads), &args), FOVEA_OK) << fovea_error_detail();
 }
 
-// One row of one element per part.
 Case scalars(const std::vector<float> &lses, const std::vector<float> &values, uint32_t dtype) {
   Case c = make_case(lses.size(), dtype, {1, 1, 1, 1});
   for (size_t n = 0; n < lses.size(); ++n) {
@@ -69,7 +68,6 @@ Case scalars(const std::vector<float> &lses, const std::vector<float> &values, u
   return c;
 }
 
-// Rows of ordinary parts, some of them empty, of widely different weight.
 Case random_case(uint64_t seed) {
   std::mt19937_64 random(seed);
   auto below = [&](uint64_t n) { return static_cast<int64_t>(random() % n); };
@@ -106,7 +104,7 @@ uint32_t canonical(uint32_t dtype, float value) {
   return encode(dtype, value);
 }
 
-// The stated order, every operation rounded by itself.
+// The sums of the weights in the order that the header states, every operation rounded by itself.
 struct Row {
   float m = -kInf;
   double z = 0;
@@ -153,14 +151,14 @@ void merge_by_steps(Case *c) {
 
 namespace {
 
-// The formula in double, with what f32 may lose of it.
+// The formula in double, and the error that f32 may add.
 struct Exact {
   double m = -HUGE_VAL, z = 0, lost_z = 0;
 };
 
-// exp's argument is rounded (u32 * |argument|, which becomes a relative error of the weight), and
-// its result is within exp_ulps (2 u32 each). Sums are in double. Second order terms are far below
-// the doubling of the bound at its use.
+// The argument of exp is rounded: u32 * |argument| becomes a relative error of the weight.
+// The result of exp is off by up to exp_ulps ulp, 2 u32 each. Sums are in double. The use of the
+// bound doubles it, and second order terms are far below that.
 double weight_loss(const Case &c, double shifted) {
   return kU32 * (std::fabs(shifted) + 2 * c.exp_ulps);
 }
@@ -186,7 +184,7 @@ double worst_ratio(Case *c, int64_t b, int64_t i, int64_t h, int64_t d, const Ex
     if (shifted == -HUGE_VAL) continue;
     const double term = std::exp(shifted) * c->outs[n].get(b, i, h, d);
     a += term;
-    // What underflows is at most the least subnormal times the value.
+    // Underflow loses at most the least subnormal times the value.
     lost += std::fabs(term) * weight_loss(*c, shifted) +
             0x1p-149 * std::fabs(c->outs[n].get(b, i, h, d));
   }

@@ -1,6 +1,6 @@
-// merge_case.h - cases of fovea_merge, the call, and what judges it: its own order of operations
-// written down element by element (same bits), and the formula in double precision (a derived
-// bound).
+// merge_case.h - cases of fovea_merge, the call, and two judges. One does the operations of the
+// call in their order, element by element, and expects the same bits. The other has the formula in
+// double precision and a derived bound.
 #ifndef FOVEA_TESTS_MERGE_CASE_H
 #define FOVEA_TESTS_MERGE_CASE_H
 
@@ -41,14 +41,14 @@ struct View {
   }
 };
 
-// Parts and results; copies have memory of their own. out_place and lse_place: which part the
+// Parts and results. A copy has its own memory. out_place and lse_place are the parts that the
 // results replace, or -1.
 struct Case {
   std::vector<View> outs, lses;
   View out, lse;
   int out_place = -1, lse_place = -1;
   bool wants_lse = true;
-  double exp_ulps = 1;  // the error of the device's expf
+  double exp_ulps = 1;  // the max error of the device's expf
 
   View &result() { return out_place < 0 ? out : outs[static_cast<size_t>(out_place)]; }
   View &result_lse() { return lse_place < 0 ? lse : lses[static_cast<size_t>(lse_place)]; }
@@ -62,11 +62,11 @@ struct Size {
 
 Case make_case(size_t count, uint32_t dtype, Size s, bool by_head = false);
 
-// One row of one element per part.
+// Every part has one row of one element.
 Case scalars(const std::vector<float> &lses, const std::vector<float> &values,
              uint32_t dtype = FOVEA_F32);
 
-// Rows of ordinary parts, some of them empty, of widely different weight.
+// Rows of ordinary parts, whose weights differ widely; some rows are empty.
 Case random_case(uint64_t seed);
 
 template <class F>
@@ -78,17 +78,17 @@ void for_each_row(const fovea_tensor &t, F f) {
   }
 }
 
-// How the library is called; a test may put another way in its place.
+// How the library is called. A test may set another function.
 extern fovea_status (*merge_call)(fovea_handle *handle, const fovea_merge_args *args);
 
 // The call under test.
 void merge(Case *c, int threads = 1, fovea_device device = FOVEA_DEVICE_CPU);
 
-// The stated order, every operation rounded by itself, into out and lse.
+// Merges into out and lse in the order that the header states, every operation rounded by itself.
 void merge_by_steps(Case *c);
 
-// The largest error of a row, over its bound, of what the case holds after a merge; 0 for an empty
-// row, which other tests look at.
+// The largest ratio of error to bound in a row, after a merge. It is 0 for an empty row, which
+// other tests judge.
 struct Ratios {
   double out, lse;
 };

@@ -1,6 +1,5 @@
-// merge_test.cc - fovea_merge against three judges: its own order of operations written down
-// element by element (same bits), the formula in double precision (a derived bound), and cases
-// whose result is exact.
+// merge_test.cc - fovea_merge against three judges: the same operations element by element (same
+// bits), the formula in double precision (a derived bound), and cases whose result is exact.
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
@@ -24,7 +23,7 @@ TEST(Merge, TakesItsStepsInTheStatedOrder) {
     Case expected = random_case(seed), actual = expected;
     merge_by_steps(&expected);
     merge(&actual, 1, seed % 4 ? FOVEA_DEVICE_CPU : FOVEA_DEVICE_REFERENCE);
-    ASSERT_EQ(expected.out.memory, actual.out.memory) << "seed " << seed;  // the gaps as well
+    ASSERT_EQ(expected.out.memory, actual.out.memory) << "seed " << seed;  // gaps included
     ASSERT_EQ(expected.lse.memory, actual.lse.memory) << "seed " << seed;
   }
 }
@@ -43,7 +42,7 @@ TEST(Merge, StaysWithinTheErrorOfItsOperations) {
       worst_lse = std::max(worst_lse, ratios.lse);
     });
   }
-  // The bound is not so wide that it says nothing.
+  // The bound must not be so wide that it says nothing.
   EXPECT_GT(worst, 0.3);
   EXPECT_GT(worst_lse, 0.1);
 }
@@ -65,7 +64,7 @@ TEST(Merge, GivesTheMeanOfEqualPartsExactly) {
   }
 }
 
-// A chain of f32 sums is off by 1.7e-4 here: thousands of roundings that all go one way.
+// A chain of f32 sums is off by 1.7e-4 here, because thousands of roundings go the same way.
 TEST(Merge, OfManyPartsIsAsExactAsOfFew) {
   const size_t count = 20000;
   std::vector<float> lses(count, 3.0f), values(count, 0.1f);
@@ -75,7 +74,7 @@ TEST(Merge, OfManyPartsIsAsExactAsOfFew) {
   EXPECT_EQ(c.lse.get(0, 0, 0, 0), static_cast<float>(3 + std::log(20000.0)));
 }
 
-// A part as attention reports it: empty ones hold garbage.
+// Parts as attention reports them. An empty one may hold garbage.
 struct Part {
   const char *name;
   float lse, value;
@@ -92,7 +91,7 @@ TEST(Merge, OfTwoPartsKeepsTheHeavierWhateverTheOtherHolds) {
       merge(&c);
       const Part &heavier = a.lse >= b.lse ? a : b;
       const bool empty = heavier.lse == -kInf;
-      // Alike: half and half, and log(2) more, which is lost beside 3e38.
+      // Equal parts count half each, and lse grows by log(2), which is lost beside 3e38.
       const float lse =
           a.lse == b.lse && !empty ? static_cast<float>(a.lse + std::log(2.0)) : heavier.lse;
       EXPECT_EQ(c.out.get(0, 0, 0, 0), empty ? 0 : heavier.value) << a.name << " " << b.name;
@@ -199,7 +198,7 @@ TEST(Merge, HasNothingToDoWhereAnExtentIsZero) {
   for (View &lse : c.lses) std::fill(lse.memory.begin(), lse.memory.end(), 0);
   merge(&c);
   EXPECT_EQ(c.lse.get(1, 1, 1, 0),
-            static_cast<float>(std::log(2.0)));  // the lse has rows all the same
+            static_cast<float>(std::log(2.0)));  // lse still has rows
   const int64_t most = std::numeric_limits<int32_t>::max();
   fovea_tensor outs[2], lses[2];
   float zero[2] = {0, 0};
@@ -218,7 +217,7 @@ TEST(Merge, HasNothingToDoWhereAnExtentIsZero) {
       << fovea_error_detail();
 }
 
-// Rows on both sides of 2^32 elements, in address space without memory behind it.
+// Rows lie on both sides of 2^32 elements, in address space that gets memory where it is touched.
 TEST(Merge, CountsOffsetsIn64Bits) {
   const int64_t stride = (INT64_C(1) << 30) + 64;
   const size_t bytes = static_cast<size_t>(4 * stride + 64) * sizeof(float);

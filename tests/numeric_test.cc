@@ -1,6 +1,6 @@
-// The storage formats against their definition: a code's value is built with ldexp in binary64, and
-// the right code for x is found among all representable values by comparing x with the midpoint of
-// its two neighbours. Both are exact: neighbouring values need at most 12 bits together.
+// The storage formats against their definition. ldexp builds the value of a code in binary64. The
+// right code for x is found among all values by comparing x with the midpoints of neighbours. Both
+// are exact, because two neighbouring values need at most 12 bits together.
 //
 // The oracle shares nothing with numeric.c: it has no bit patterns of the source, and no shifts.
 #include "csrc/numeric.h"
@@ -139,7 +139,7 @@ double f64_of(uint64_t bits) {
   return x;
 }
 
-// All finite magnitudes in order; the index is the code.
+// All finite magnitudes in ascending order. The index is the code.
 std::vector<double> magnitudes(const Format &f) {
   std::vector<double> list;
   for (unsigned code = 0; code < f.sign() && !f.is_infinity(code) && !f.is_nan(code); code++) {
@@ -148,8 +148,8 @@ std::vector<double> magnitudes(const Format &f) {
   return list;
 }
 
-// The midpoint between code and code + 1, where the value after the largest is the next power of
-// two or step, as if the format went on: that is how IEEE 754 defines overflow.
+// The midpoint between code and code + 1. IEEE 754 defines overflow as if the format went on, so
+// the largest value has a successor one step above it.
 double midpoint_above(const std::vector<double> &list, unsigned code) {
   double step = code + 1 < list.size() ? list[code + 1] - list[code] : list[code] - list[code - 1];
   return list[code] + step / 2;
@@ -170,7 +170,7 @@ class Oracle {
   unsigned code(double x) const {
     if (std::isnan(x)) return format_.nan;
     double magnitude = std::fabs(x);
-    // The first code whose upper midpoint is not below x; a tie goes up when the code is odd.
+    // Takes the first code whose upper midpoint is not below x. A tie goes up if the code is odd.
     auto at = std::lower_bound(midpoints_.begin(), midpoints_.end(), magnitude);
     unsigned code = static_cast<unsigned>(at - midpoints_.begin());
     if (at != midpoints_.end() && *at == magnitude && code % 2 == 1) code++;
@@ -302,8 +302,8 @@ TEST_P(StorageFormat, KeepsTheSignOfWhateverRoundsToZero) {
 }
 
 TEST_P(StorageFormat, RoundsBinary64Once) {
-  // Each lies above a midpoint by less than binary32 can hold: by way of binary32 it would become
-  // the midpoint and then tie downwards, to an even code.
+  // Each x lies above a midpoint by less than binary32 can hold. Rounded to binary32 it is the
+  // midpoint, and the tie goes down to an even code.
   for (unsigned code = 2; code < oracle.largest(); code += 2) {
     double x = midpoint_above(oracle.list(), code) * (1 + std::ldexp(1, -40));
     EXPECT_EQ(f.from_f64(x), code + 1) << std::hexfloat << x;
@@ -314,7 +314,7 @@ TEST_P(StorageFormat, RoundsBinary64Once) {
 TEST_P(StorageFormat, AgreesWithTheDefinitionOnRandomBinary64Patterns) {
   std::mt19937_64 random(1);
   for (int i = 0; i < 400000; i++) {
-    // Half anywhere; half with an exponent within reach of the format.
+    // Half have any bits, half have an exponent near the range of the format.
     double x = f64_of(random());
     if (i % 2) {
       x = std::ldexp(static_cast<double>(random()), -64 - f.bias - 12 + i % (2 * f.bias + 20));
@@ -338,8 +338,8 @@ TEST_P(StorageFormat, IsMonotonicInBinary64) {
   }
 }
 
-// Walks binary32 upwards with the oracle's code as a cursor: the code moves up whenever x passes
-// the midpoint above it. So one comparison per value proves value and monotonicity together.
+// Walks binary32 upwards with the oracle's code as a cursor, which moves up when x passes the
+// midpoint above it. So one comparison per value proves both value and monotonicity.
 void sweep_f32(const Format &f, const Oracle &oracle, uint32_t step) {
   unsigned beyond = f.saturates ? oracle.largest() : oracle.largest() + 1;
   unsigned code = 0;
@@ -365,12 +365,12 @@ TEST_P(StorageFormat, AgreesWithTheDefinitionOnEvery1021stBinary32) {
   sweep_f32(f, oracle, 1021);
 }
 
-// All 2^32; about a minute per format, so it runs on demand (--gtest_also_run_disabled_tests).
+// All 2^32 take about a minute per format, so it runs on demand (--gtest_also_run_disabled_tests).
 TEST_P(StorageFormat, DISABLED_AgreesWithTheDefinitionOnEveryBinary32) {
   sweep_f32(f, oracle, 1);
 }
 
-// What a thread may have changed around us. The value of every conversion must not notice.
+// The modes that a thread may have changed. They must not change the value of any conversion.
 class OtherArithmetic {
  public:
   explicit OtherArithmetic(int rounding) {
@@ -463,7 +463,7 @@ __attribute__((target("f16c"))) float hardware_f32(unsigned code) {
 }
 
 TEST(Float16, AgreesWithTheProcessorsOwnConversion) {
-  // clang 14 can't ask for F16C; every processor with AVX2 has it.
+  // clang 14 can't ask for F16C, but every processor with AVX2 has it.
   if (!__builtin_cpu_supports("avx2")) GTEST_SKIP() << "this processor has no F16C";
   for (uint64_t bits = 0; bits < UINT64_C(1) << 32; bits += 251) {
     float x = f32_of(static_cast<uint32_t>(bits));

@@ -1,6 +1,6 @@
-// The plan: a pure function, held to a committed list of plans and to its promises.
+// The plan is a pure function. It must match a committed list of plans and keep its promises.
 //
-// After an intended change: FOVEA_UPDATE_GOLDEN=1 build/tests/plan_test, then read the diff of
+// After an intended change run FOVEA_UPDATE_GOLDEN=1 build/tests/plan_test, then read the diff of
 // tests/golden/plans.txt.
 #include "csrc/cpu/plan.h"
 
@@ -90,7 +90,7 @@ std::vector<Request> Requests() {
   return list;
 }
 
-// On a CPU; without one, on the reference with two threads.
+// The plan on a CPU, or on the reference with two threads if there are no facts.
 std::string PlanText(const std::optional<fv_cpu_facts> &facts, const fovea_attention_args &args) {
   fv_problem problem;
   fv_plan plan;
@@ -150,7 +150,7 @@ TEST(Plan, NamesBothSidesOfAWindow) {
             std::string::npos);
 }
 
-// Each instruction set needs all of its features: without any one of them it is the one before.
+// An instruction set needs all its features. If one is missing, the one before it is taken.
 TEST(Processor, GetsTheBestInstructionSetOfItsFeatures) {
   const uint32_t avx2 = FV_FEATURE_AVX2 | FV_FEATURE_FMA | FV_FEATURE_F16C;
   const uint32_t avx512 =
@@ -193,8 +193,9 @@ TEST(Plan, CutsTextAtTheCapacityAndSaysHowLongItWouldBe) {
   }
 }
 
-// What a worker needs, worked out again: each array a whole number of cache lines, so that no two
-// share one. Panels are 12 rows or 32 columns at most, and the last panel of rows spills a vector.
+// The needs of a worker are computed a second time. Each array is a whole number of cache lines, so
+// that no two arrays share one. A panel has at most 12 rows or 32 columns, and the last panel of
+// rows spills a vector.
 TEST(Plan, ScratchHoldsEveryArrayOfAWorkerWithoutOverlap) {
   for (int32_t dim = 8; dim <= 576; dim += 8) {
     for (int32_t dim_v = 8; dim_v <= 512; dim_v += 24) {
@@ -203,7 +204,7 @@ TEST(Plan, ScratchHoldsEveryArrayOfAWorkerWithoutOverlap) {
                                                             : 128;
       EXPECT_EQ(fv_class_tile(fv_dim_class(dim, dim_v)), tile_kv) << dim << " " << dim_v;
       for (int32_t tile_q : {12, 48, 576}) {
-        const size_t rows = std::max(tile_q, 48);  // of a tile, or of heads that stream together
+        const size_t rows = std::max(tile_q, 48);  // of a tile, or of streams in a work tile
         fv_tile_layout l = fv_tile_layout_for(tile_q, tile_kv, dim, dim_v);
         size_t columns = (size_t)(dim_v + 31) / 32 * 32;
         EXPECT_GE(l.k - l.q, rows * dim);
@@ -231,7 +232,7 @@ TEST(Plan, CpuKernelsShareTheTilesThatTheInnerLoopsAreWrittenFor) {
   EXPECT_EQ(fv_cpu_row_at(1000), nullptr);
 }
 
-// Few pieces per thread: smaller tiles. Whole panels of 12 rows, whatever the number of rows.
+// Tiles get smaller if there are few work tiles per thread. They are whole panels of 12 rows.
 TEST(Plan, TilesAreAsLargeAsLeavesEveryThreadSomePieces) {
   const auto tile_q = [](int32_t threads, int64_t batch, int64_t len_q, int64_t heads) {
     fovea_attention_args args = Base(FOVEA_F32, batch, len_q, 64, heads, heads, 64, 64);
@@ -255,7 +256,7 @@ TEST(Plan, TilesAreAsLargeAsLeavesEveryThreadSomePieces) {
   EXPECT_EQ(tile_q(64, 64, 128, 8), 132);  // a whole head
 }
 
-// Streams are cut where there are fewer than 4 for each of several threads.
+// Streams are split if there are several threads and fewer than 4 streams for each.
 TEST(Plan, MakesRoomForTheChunksOfFewStreamsAlone) {
   const auto split = [](int32_t threads, int64_t batch, int64_t len_q, int64_t group,
                         uint32_t reproducible) {
@@ -279,7 +280,7 @@ TEST(Plan, MakesRoomForTheChunksOfFewStreamsAlone) {
   EXPECT_EQ(split(2, 1, 4, 4, FOVEA_REPRODUCIBLE_RUN), 0);
 }
 
-// A call of any form: packed or not, with tight limits around it.
+// A call, packed or not, with the tightest limits that it fits.
 struct Bounded {
   fovea_attention_args args;
   fovea_limits limits = {};
@@ -315,7 +316,7 @@ TEST(Plan, WorkspaceOfACallOfAnyFormIsWithinTheBoundOfTightLimits) {
     const size_t bound = fv_cpu_workspace(&call.facts, &call.limits);
     ASSERT_LE(plan.workspace_bytes, bound) << "call " << i;
     ASSERT_GE(plan.workers, 1);
-    // Each limit by itself, and more threads: never less.
+    // A single larger limit, or one more thread, never lowers the bound.
     fovea_limits raised[7];
     for (fovea_limits &limits : raised) limits = call.limits;
     raised[0].sequences += random() % 50, raised[1].total_q += random() % 500;
@@ -330,7 +331,7 @@ TEST(Plan, WorkspaceOfACallOfAnyFormIsWithinTheBoundOfTightLimits) {
   }
 }
 
-// One query of one row keeps no more threads busy than its keys have chunks.
+// A call with one row keeps only as many threads busy as its keys have chunks.
 TEST(Plan, WorkspaceIsBoundedByTheWorkNotByTheThreads) {
   fovea_limits limits = {};
   limits.sequences = limits.total_q = limits.heads_q = limits.heads_kv = 1;
@@ -354,7 +355,7 @@ TEST(Plan, WorkspaceIsBoundedByTheWorkNotByTheThreads) {
   EXPECT_EQ(workers(row), 1);
   EXPECT_EQ(workers(Base(FOVEA_F32, 3, 100, 64, 2, 2, 64, 64)), 3 * 3 * 2);  // tiles of 48
   EXPECT_EQ(workers(Base(FOVEA_F32, 4, 1, 4096, 32, 8, 64, 64)), 256);
-  // Packed: an owner for each row at most, however many sequences there are.
+  // A packed row belongs to one sequence, so at most 2 of the 1000 sequences have rows.
   fovea_attention_args packed = Base(FOVEA_F32, 1, 2, 64, 1, 1, 64, 64);
   packed.k.shape[0] = packed.v.shape[0] = packed.sequences.count = 1000;
   packed.sequences.q_offsets = Array<int32_t>(6);

@@ -1,8 +1,8 @@
-// The thread pool: every index once, whoever calls, wherever it was forked. Hangs are the failure
-// to fear here, so every test runs under an alarm, and every child under its own.
+// The thread pool calls every index once, for any caller, and in forked processes. Hangs are the
+// likely failure here, so every test runs under an alarm, and every child under its own.
 //
-// Links with -Wl,--wrap=pthread_create, which lets a test refuse threads to the pool (std::thread,
-// in its own shared object, is not concerned).
+// The program is linked with -Wl,--wrap=pthread_create, so that a test can refuse threads to the
+// pool. std::thread is in its own shared object, so it is not affected.
 #include "csrc/host/pool.h"
 
 #include <dirent.h>
@@ -72,7 +72,7 @@ class Pool {
   int error_;
 };
 
-// True if one run calls every index once, and nothing else.
+// True if one run calls every index once, and no other index.
 bool covers(const Pool &pool, int64_t count) {
   std::vector<std::atomic<int>> calls(static_cast<size_t>(count));
   std::atomic<bool> strayed{false};
@@ -89,7 +89,7 @@ bool covers(const Pool &pool, int64_t count) {
   return !strayed;
 }
 
-// Runs `count` tasks that return only when all have begun: so each is on a thread of its own.
+// Runs `count` tasks that return only when all have begun, so each is on a thread of its own.
 void meet(const Pool &pool, int count) {
   std::atomic<int> present{0};
   pool.run(count, [&](int64_t) {
@@ -118,8 +118,7 @@ void meet(const Pool &pool, int count) {
   return ::testing::AssertionSuccess();
 }
 
-// A job of another thread that holds a pool until it is let go. All of the pool's threads are in
-// it.
+// Another thread's job that keeps all threads of a pool until this object is destroyed.
 class Occupation {
  public:
   explicit Occupation(const Pool &pool) {
@@ -245,7 +244,7 @@ TEST_F(ThreadPool, WakesAfterPausesOfAnyLength) {
   Pool pool(2);
   std::mt19937 random(3);
   for (int round = 0; round < 1000; round++) {
-    usleep(random() % 120);  // on either side of where workers stop spinning
+    usleep(random() % 120);  // below and above the time after which workers stop spinning
     meet(pool, 2);
   }
   EXPECT_TRUE(covers(pool, 10));
@@ -297,13 +296,13 @@ int threads_of_process() {
   return count;
 }
 
-// The kernel lists a joined thread for another moment. The alarm ends a vain wait.
+// The kernel still lists a joined thread for a moment. The alarm ends a wait without end.
 void await_threads_of_process(int count) {
   while (threads_of_process() != count) std::this_thread::yield();
 }
 
 TEST_F(ThreadPool, LeavesNoThreadBehindWhenDestroyed) {
-  // ThreadSanitizer starts a thread of its own with a program's first one: let it come first.
+  // ThreadSanitizer starts its own thread with a program's first one. That must not be counted.
   std::thread([] {}).join();
   int before = threads_of_process();
   for (int round = 0; round < 50; round++) {
@@ -429,19 +428,21 @@ class ForkedThreadPool : public ThreadPool {
  protected:
   void SetUp() override {
     ThreadPool::SetUp();
-    // Its registry keeps the parent's threads, and trips over new ones at the same addresses.
+    // ThreadSanitizer's registry keeps the parent's threads, and fails on new ones at the same
+    // addresses.
     if (SANITIZED_BY(GCC_THREAD_SANITIZER, thread_sanitizer)) {
       GTEST_SKIP() << "ThreadSanitizer does not support threads in a forked child";
     }
-    // The child inherits its locks, held by threads that are not there: tests hung now and then,
-    // also without other threads at work. The C library takes care of its own locks.
+    // The child inherits AddressSanitizer's locks, held by threads that the child does not have.
+    // Tests hung now and then, even without other threads at work. The C library takes care of its
+    // own locks.
     if (SANITIZED_BY(GCC_ADDRESS_SANITIZER, address_sanitizer)) {
       GTEST_SKIP() << "AddressSanitizer does not support threads in a forked child";
     }
   }
 };
 
-// Here other threads start, end or allocate at the moment of the fork.
+// In these tests other threads start, end or allocate at the moment of the fork.
 class ThreadPoolForkedInTheMidst : public ForkedThreadPool {};
 
 TEST_F(ForkedThreadPool, WorksInTheChildOfAnIdleProcess) {

@@ -1,5 +1,5 @@
-// The sharing of work in kernels/shared/schedule.h: every unit once, in equal shares, with a place
-// of its own for each part, over random lists of tiles.
+// The schedule of kernels/shared/schedule.h over random lists of tiles: it has every unit once, in
+// equal shares, and each part has a place of its own.
 #include "kernels/shared/schedule.h"
 
 #include <gtest/gtest.h>
@@ -20,7 +20,7 @@ struct Work {
   fv_schedule schedule{};
 };
 
-// Tiles as attention_prepare lists them; `chunked`: some are cut into chunks, others not at all.
+// Tiles as attention_prepare lists them. If `chunked`, some are split into chunks, others are not.
 Work some_work(Choices *choices, bool chunked) {
   Work work;
   work.schedule.heads = static_cast<int32_t>(1 + choices->below(4));
@@ -59,7 +59,7 @@ std::vector<std::vector<fv_segment>> shares_of(const Work &work) {
 
 using Place = std::tuple<int64_t, int32_t>;  // tile and head
 
-// The parts of every tile and head, by number.
+// The parts of every tile and head, by part number.
 std::map<Place, std::map<int32_t, fv_segment>> parts_of(const Work &work) {
   std::map<Place, std::map<int32_t, fv_segment>> parts;
   for (const auto &share : shares_of(work)) {
@@ -130,7 +130,7 @@ TEST(Schedule, SharesDifferByOneUnitAtMost) {
   }
 }
 
-// Chunks are what a tile's own keys make them: the other tiles and the shares change nothing.
+// Only a tile's own keys decide its chunks. Other tiles and the shares change nothing.
 TEST(Schedule, ChunksDoNotDependOnWhatElseThereIs) {
   Choices choices(4);
   for (int n = 0; n < 2000; ++n) {
@@ -173,11 +173,11 @@ TEST(Schedule, ShareOfAUnitIsTheOneThatHoldsIt) {
       EXPECT_EQ(fv_share_begin(work, shares, shares), work);
     }
   }
-  const int64_t much = int64_t{1} << 55;  // near what the longest calls come to
+  const int64_t much = int64_t{1} << 55;  // about as much as the longest calls have
   EXPECT_EQ(fv_share_of(much, 264, fv_share_begin(much, 264, 263)), 263);
 }
 
-// Parts are neither so few that most CTAs wait, nor so many that the last to come joins for long.
+// Few parts would leave most CTAs idle. With many the last CTA would merge for long.
 TEST(Schedule, SharesAreLongEnoughToBeWorthJoining) {
   EXPECT_EQ(fv_shares_of_line(0, 0, 264), 1);
   EXPECT_EQ(fv_shares_of_line(264, 1, 264), 264);
@@ -202,7 +202,7 @@ TEST(Schedule, EveryWorkerHasAnotherShareOfEachLine) {
     }
     EXPECT_EQ(wide_first, 2 * ((workers + 1) / 2));
   }
-  // Where there are two shares in all, they are not one CTA's.
+  // If each line has only one share, two CTAs take them.
   EXPECT_NE(fv_share_of_worker(FV_WIDE, 0, 7), fv_share_of_worker(FV_NARROW, 0, 7));
 }
 
@@ -235,7 +235,7 @@ struct Line {
   }
 };
 
-// A narrow tile has a quarter of a wide one's products, and as many keys to read.
+// A narrow tile has a quarter of a wide tile's products, but reads as many keys.
 void expect_balance(Line *wide, Line *narrow, const char *mix) {
   const auto of_wide = wide->units_of_workers(FV_WIDE);
   const auto of_narrow = narrow->units_of_workers(FV_NARROW);
@@ -250,7 +250,7 @@ void expect_balance(Line *wide, Line *narrow, const char *mix) {
   EXPECT_LE(most_flops * WORKERS, 1.05 * flops) << mix;
 }
 
-// What the balance is for: chunks of prefill beside rows that decode.
+// The balance is for steps in which chunks of prefill and rows of decode meet.
 TEST(Schedule, BalancesServingSteps) {
   Choices choices(5);
   Line wide, narrow, none, one_long, prefills;

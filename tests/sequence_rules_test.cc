@@ -1,5 +1,5 @@
-// The rules of kernels/shared/sequence_rules.h against the header's sentences: over every small
-// case, and at the limits of 32 bits.
+// The rules of kernels/shared/sequence_rules.h against the header's sentences, in every small case
+// and at the limits of 32 bits.
 #include "kernels/shared/sequence_rules.h"
 
 #include <gtest/gtest.h>
@@ -12,7 +12,7 @@ namespace {
 
 // ---- Offsets ----
 
-// The range of sequence i, and its bit, as host and kernels put them together.
+// The range of a sequence and its error bit, computed as the host and the kernels do.
 struct Owned {
   fv_range range;
   uint32_t errors;
@@ -31,7 +31,7 @@ std::vector<Owned> WalkOffsets(const std::vector<int32_t> &offsets, int64_t tota
   return all;
 }
 
-// "Offsets are read through a running maximum, clamped to [0, total]."
+// An offset counts as the max of the offsets up to it, clamped to [0, total].
 int64_t ReadOffset(const std::vector<int32_t> &offsets, size_t i, int64_t total) {
   const int64_t most = *std::max_element(offsets.begin(), offsets.begin() + 1 + i);
   return std::min(std::max<int64_t>(most, 0), total);
@@ -80,7 +80,7 @@ TEST(SequenceRules, LengthsAreClampedToTheRoomAndSaySo) {
   }
 }
 
-// Arrays for sequence 1 of 2; the other one's entries are absurd.
+// The arrays serve sequence 1 of 2. The entries of the other sequence are absurd.
 struct Arrays {
   int32_t kv_lengths[2], kv_first[2], q_position[2], kv_position[2], prefix_lengths[2];
   fv_position_arrays call{};
@@ -120,8 +120,8 @@ TEST(SequenceRules, KeysAreFromFirstToLengthWithinTheRoom) {
         }
 }
 
-// "Row i stands at p + i and key j at K(j) = kv_position + j * stride. p is q_position if given;
-// else with TOP_LEFT 0; else K(len_kv - 1) + 1 - len_q."
+// "Row i stands at P(i) = p + i and key j at K(j) = positions.kv[s] + j * kv_stride. p is
+// positions.q[s] if given; else with TOP_LEFT 0; else K(len_kv - 1) + 1 - len_q."
 TEST(SequenceRules, RowsAndKeysStandWhereTheHeaderSays) {
   for (int64_t stride = 1; stride <= 3; ++stride)
     for (int32_t len_q = 0; len_q <= 3; ++len_q)
@@ -228,7 +228,6 @@ TEST(SequenceRules, TokensFollowWhatTheSequenceHolds) {
   EXPECT_EQ(fv_token_index(INT32_MAX, INT32_MAX), 4294967294u);
 }
 
-// No place.
 constexpr int64_t kNone = FV_NOWHERE;
 
 void ExpectPlace(fv_place place, int64_t outer, int64_t inner) {

@@ -1,5 +1,5 @@
-// The integer mathematics of kernels/shared/shape.h against the header's sentences, key by key,
-// over every small case.
+// The integer mathematics of kernels/shared/shape.h against the header's sentences, key by key, in
+// every small case.
 #include "kernels/shared/shape.h"
 
 #include <gtest/gtest.h>
@@ -8,7 +8,7 @@
 
 namespace {
 
-// "Visible" of the header, by position.
+// What "Visible" of the header says about positions.
 bool RowSees(const fv_position_mask &m, int64_t row, int64_t key) {
   if (key < m.first || key >= m.len) return false;
   int64_t p = m.row_origin + row;
@@ -110,7 +110,7 @@ TEST(Shape, PositionsNearTheLimitsOf32BitsDoNotOverflow) {
   EXPECT_FALSE(RowSees(m, INT32_MAX, keys.end));
 }
 
-// What ldmatrix asks of a tile: each chunk has a place of its own, and eight rows that are read at
+// ldmatrix requires that each chunk of a tile has a place of its own. Eight rows that are read at
 // one chunk lie in eight groups of four banks.
 TEST(Shape, SwizzledTilesHoldEveryChunkOnceAndEightRowsMeetNoBankTwice) {
   for (int32_t chunks : {4, 8, 12, 16, 24, 32}) {

@@ -1,4 +1,4 @@
-// allocation_test.cc - memory and threads that cannot be had, and calls that ask for none.
+// allocation_test.cc - requests for memory and threads that fail, and calls that make no request.
 //
 // The linker sends the allocation functions here (--wrap), so that the n-th request can fail.
 #include <gtest/gtest.h>
@@ -94,7 +94,7 @@ class Allocation : public testing::TestWithParam<Device> {
   }
 };
 
-// Opens, computes, closes, with one request (or all from one on) failing.
+// Opens a handle while one request fails, or all from one on; then computes and closes.
 TEST_P(Allocation, FailingOnceOrForEverIsReportedOrDoneWithout) {
   Attention problem = Attention().on(GetParam()).len_q(20).len_kv(100).heads(4, 2).seed(6);
   Case laid(problem.s);
@@ -118,7 +118,7 @@ TEST_P(Allocation, FailingOnceOrForEverIsReportedOrDoneWithout) {
       ++opened;
       EXPECT_EQ(difference(expected, laid.run(handle)), "") << n;
       {
-        // Threads that cannot be started leave the work to the caller.
+        // Counts what fovea_destroy frees: nothing that fovea_create allocated may be left.
         t_armed = true;
         fovea_destroy(handle);
         armed.disarm();

@@ -1,4 +1,4 @@
-// attention_test.cc - every feature alone, every device, against the oracle; lengths at tile edges.
+// attention_test.cc - every feature alone, and lengths at tile edges, against the oracle.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -32,7 +32,7 @@ class AttentionForward : public testing::TestWithParam<Device> {
   Attention on_device() { return Attention().on(GetParam()); }
 };
 
-// Key tiles hold up to 64 keys: every length round their multiples, with rows round theirs.
+// Keys: one less, as many and one more than powers of two. Rows: few, and about 16.
 TEST_P(AttentionForward, MatchesTheOracleAtEveryLengthRoundATileOfKeys) {
   for (int64_t tile : {8, 16, 32, 64, 128}) {
     for (int64_t len_kv = tile - 1; len_kv <= tile + 1; ++len_kv) {
@@ -115,7 +115,7 @@ TEST_P(AttentionForward, AcceptsEveryExtentOfZero) {
   on_device().batch(0).paged(16).expect_matches_oracle();
 }
 
-// Lengths 0, 1 and tile edges side by side, in every order of four sequences.
+// Four sequences with every combination of these numbers of keys; 65 is one more than a tile.
 TEST_P(AttentionForward, MatchesTheOracleForEveryMixOfShortAndEmptySequences) {
   const Ints lengths = {0, 1, 2, 65};
   for (int64_t code = 0; code < 256; ++code) {
@@ -129,7 +129,7 @@ TEST_P(AttentionForward, MatchesTheOracleForEveryMixOfShortAndEmptySequences) {
   }
 }
 
-// Logits far beyond where exp() of them would overflow or vanish.
+// Scales reach far beyond the logits whose exp() overflows or vanishes.
 TEST_P(AttentionForward, MatchesTheOracleAtEveryMagnitudeOfLogits) {
   for (int exponent = -40; exponent <= 100; exponent += 5) {
     const double scale = std::ldexp(1.0, exponent);

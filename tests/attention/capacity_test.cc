@@ -51,7 +51,7 @@ TEST_P(Capacity, WorkspaceNeverFallsWhenALimitRises) {
     high.total_q = std::max(low.total_q, other.total_q);
     high.len_kv = std::max(low.len_kv, other.len_kv);
     EXPECT_GE(bytes_of(high), bytes);
-    high.dim = high.dim_v = 0;  // the header's largest
+    high.dim = high.dim_v = 0;  // 0: the largest that the header allows
     EXPECT_GE(bytes_of(high), bytes);
   }
 }
@@ -139,7 +139,7 @@ TEST_P(Capacity, WorkspaceOfACallIsExactlyWhatTheCallAsksFor) {
   }
 }
 
-// Shapes that no memory here could hold: nothing is computed.
+// The shapes may exceed all memory here, because nothing is computed.
 TEST_P(Capacity, WorkspaceOfACallIsNotAboveThatOfItsLimits) {
   Choices choices(11);
   const auto up_to = [&](int64_t n) { return 1 + choices.below(n); };
@@ -219,7 +219,7 @@ TEST_P(Capacity, SupportCoversEveryFeatureAndNamesAKernelOfTheList) {
   }
 }
 
-// They read the struct alone: every pointer may lead nowhere.
+// The functions read only the struct, so every pointer may lead nowhere.
 TEST_P(Capacity, SupportExplainAndWorkspaceReadNoArray) {
   Case problem(base_of({"",
                         [](Attention &a) {

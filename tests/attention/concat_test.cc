@@ -1,7 +1,7 @@
-// concat_test.cc - attention over parts of the keys, merged by their lse, is attention over all.
+// concat_test.cc - attention over parts of the keys, merged by LSE, equals attention over all keys.
 //
-// Every cut, empty sides included. Each part carries its own error and the merge one more, so the
-// limits are twice those of one call.
+// The keys are split at every place, empty sides included. Each part has its own error and the
+// merge adds another, so the limits are twice those of one call.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -20,7 +20,7 @@ class Concat : public testing::TestWithParam<Device> {
   }
 };
 
-// Results as contiguous f32 in Truth's order of rows, as if sequences, heads and rows were one.
+// A partial as contiguous f32. Its one dimension of rows has all sequences and heads, as Truth has.
 struct Part {
   std::vector<float> out, lse;
 };
@@ -93,7 +93,7 @@ TEST_P(Concat, TheSinkCountsOnce) {
   expect_truth(GetParam(), base().sinks(), merge(GetParam(), {before, after}, 16), "sink");
 }
 
-// Shards of one sequence, as after distributing keys in turn: positions keep their meaning.
+// The keys of one sequence are dealt to three shards in turn, and keep their positions.
 TEST_P(Concat, InterleavedShardsMergeToTheWhole) {
   const auto whole = [&]() { return base().causal().window(40, -1).alibi(); };
   const Case laid(whole().s);
@@ -112,7 +112,7 @@ TEST_P(Concat, InterleavedShardsMergeToTheWhole) {
   expect_truth(GetParam(), whole(), merge(GetParam(), parts, 16), "shards");
 }
 
-// Doubling every key leaves out as it is and adds ln 2 to lse.
+// Counting every key twice does not change out, and adds ln 2 to lse.
 TEST_P(Concat, APartMergedWithItselfAddsLogTwo) {
   const Part one = part_of(base().run());
   const Part two = merge(GetParam(), {one, one}, 16);

@@ -1,6 +1,6 @@
 // empty_row_test.cc - a row that sees no key: out = 0, lse = -inf; with a sink lse = the sink.
 //
-// In every feature, by every way to hide all keys, for whole sequences and for single rows.
+// Every feature is tested with every way to hide all keys, from whole sequences and single rows.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -93,7 +93,7 @@ INSTANTIATE_TEST_SUITE_P(Every, EmptyRow,
 
 class HiddenBlock : public testing::TestWithParam<Device> {};
 
-// Hidden keys as the first, a middle or the last block, wider and narrower than a tile.
+// The hidden keys are the first, a middle or the last block: a single key up to two tiles of 64.
 TEST_P(HiddenBlock, MatchesTheOracleWhereverItStands) {
   for (int64_t begin : {0, 1, 60, 64, 100, 128}) {
     for (int64_t count : {1, 4, 63, 64, 65, 128}) {
@@ -122,7 +122,7 @@ TEST_P(HiddenBlock, MayHideAllButOneKeyAnywhere) {
   }
 }
 
-// A row whose only logits are -inf (from an infinite query) is empty too.
+// A row is also empty if all its logits are -inf, here from an infinite query.
 TEST_P(HiddenBlock, OfLogitsOfMinusInfinityLeavesTheRowEmpty) {
   Attention a;
   a.on(GetParam()).len_q(2).len_kv(70).heads(1, 1).dim(8);

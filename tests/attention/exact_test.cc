@@ -1,5 +1,6 @@
-// exact_test.cc - the exact oracles (support/exact_oracle.h) on the CPU, and every mask, length and
-// page edge by needles of which each row looks for every key.
+// exact_test.cc - the exact oracles (support/exact_oracle.h) on the CPU.
+//
+// Needles test every mask, length and page edge: each row looks for every key.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -16,7 +17,7 @@ int64_t key_of_head(int64_t, int64_t, int64_t h) {
   return h;
 }
 
-// Head h looks for key h: one call asks for every (row, key).
+// Head h looks for key h, so one call tests every pair of row and key.
 Attention needles(const Device &device, int64_t len_q, int64_t len_kv) {
   Attention a;
   a.on(device).len_q(len_q).len_kv(len_kv).heads(std::max<int64_t>(len_kv, 1), 1).dim(kBits);
@@ -27,7 +28,7 @@ void expect_needles(const Attention &a, const Ints &len_kv, const Visible &visib
   expect_needles(a, kBits, len_kv, key_of_head, visible);
 }
 
-// The header's sentence on positions, once more and in its own words.
+// What the header says about positions, written a second time.
 Visible by_position(int64_t len_q, int64_t len_kv, bool causal, bool top_left, int64_t left,
                     int64_t right) {
   return [=](int64_t, int64_t i, int64_t j) {
@@ -173,7 +174,7 @@ TEST_P(Exact, NeedlesShowInEveryTypeOfCache) {
 }
 
 TEST_P(Exact, OneLongSequenceHidesNoKey) {
-  // Heads ask for keys round powers of two; numbers of 17 bits need a wider dim.
+  // Heads look for keys near powers of two. Key numbers of 17 bits need a larger dim.
   const int64_t len_kv = 66000;
   const Ints targets = {0, 1, 63, 64, 4095, 4096, 32767, 32768, 65535, 65536, 65537, len_kv - 1};
   Attention a;
@@ -195,13 +196,13 @@ TEST_P(Exact, PowerOfTwoWeightsGiveTheRoundedExactSum) {
   }
 }
 
-// Every mask that positions decide, and every type: rows count exactly the keys that they see.
+// In every type, and under every mask that positions decide, rows count the keys that they see.
 TEST_P(Exact, EveryRowCountsTheKeysThatItSeesInEveryFeature) {
   for (const Feature &feature : features()) {
     const Attention a = base_of(feature, device());
     const Settings &s = a.s;
     if (s.bias.present || s.alibi || s.out_scale.present || s.v_scale.present || s.v_in_k) continue;
-    // A count divided by a length needs more bits than e4m3 has, and without lse there is no total.
+    // A count over a length needs more bits than e4m3 has. Without lse the total is unknown.
     if (s.out_type == FOVEA_E4M3 || !s.lse) continue;
     expect_counts(a);
     ASSERT_FALSE(HasFatalFailure()) << feature.name;
@@ -224,7 +225,7 @@ TEST_P(Exact, ZeroQueriesCountKeys) {
   }
 }
 
-// A key more or less would show in the count at every length mod tile.
+// One key more or less shows in the count, whatever the length is modulo the tile.
 TEST_P(Exact, ZeroQueriesCountKeysForEveryLength) {
   for (int64_t len_kv = 1; len_kv <= 200; ++len_kv) {
     Attention a;
@@ -245,7 +246,7 @@ TEST_P(Exact, EqualValuesComeOutAsTheyAreInEveryFeature) {
       const Settings &s = a.s;
       if (s.sinks || s.v_in_k || s.out_type == FOVEA_F32 || s.v_scale.present ||
           s.out_scale.present || s.v_type == FOVEA_I8) {
-        continue;  // no constant comes out, or not after one rounding
+        continue;  // out is no constant, or is rounded more than once
       }
       expect_constant(a, value);
       ASSERT_FALSE(HasFatalFailure()) << feature.name;

@@ -1,7 +1,7 @@
 // features.h - every feature of the attention call by name, as a change to a builder.
 //
-// Written for three sequences of up to kRows rows and kKeys keys. The same table drives the tests
-// of each feature alone, of empty rows, of poison and of invariance, so that none is forgotten.
+// The features fit three sequences of up to kRows rows and kKeys keys. One table serves the tests
+// of single features, empty rows, poison and invariance, so that none forgets a feature.
 #ifndef FOVEA_TESTS_ATTENTION_FEATURES_H
 #define FOVEA_TESTS_ATTENTION_FEATURES_H
 

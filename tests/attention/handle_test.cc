@@ -186,8 +186,8 @@ const bool kCanFork = false;
 #else
 const bool kCanFork = true;
 #endif
-// AddressSanitizer's allocator keeps its locks across fork(): one that another thread held at that
-// moment is held for ever in the child, whose next allocation, in the test or not, waits for it.
+// AddressSanitizer's allocator keeps its locks across fork(). A lock that another thread held then
+// stays locked in the child, whose next allocation waits for ever.
 #if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
 const bool kCanForkWhileOthersAllocate = false;
 #else
@@ -217,7 +217,6 @@ TEST_P(Handle, GoesOnInAChildOfForkAndInTheParent) {
     EXPECT_EQ(in_child([&] {
                 const bool same = difference(before, problem.run(handle)).empty() &&
                                   difference(before, problem.run(handle)).empty();
-                // And once more, one generation further.
                 const bool grandchild =
                     in_child([&] { return difference(before, problem.run(handle)).empty(); }) == 0;
                 fovea_destroy(handle);

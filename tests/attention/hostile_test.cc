@@ -1,6 +1,6 @@
-// hostile_test.cc - bad numbers in device memory: never outside the tensors, bits in errors, and
-// the sequences beside the bad one untouched.
+// hostile_test.cc - bad numbers in device memory.
 //
+// They lead to no access outside the tensors, set bits in errors, and change no other sequence.
 // All inputs end at guard pages, so an access outside them is a fault.
 #include <gtest/gtest.h>
 
@@ -20,7 +20,7 @@ const double kInfinity = std::numeric_limits<double>::infinity();
 class Hostile : public testing::TestWithParam<Device> {
  protected:
   Attention base() { return Attention().on(GetParam()).len_q(4).len_kv(70).batch(3).seed(9); }
-  // Compares after a test has exchanged arrays of the arguments.
+  // For a problem whose arrays a test has exchanged.
   void expect_oracle(Case *problem, const char *what) {
     expect_matches(*problem, GetParam(), what);
   }
@@ -69,7 +69,7 @@ TEST_P(Hostile, FirstKeysOutOfRangeAreClampedAndReported) {
   }
 }
 
-// Offsets are read through a running maximum and clamped: no row has two owners, none lies outside.
+// A running max and clamping make offsets valid: no row has two owners, none lies outside.
 TEST_P(Hostile, OffsetsThatDecreaseOrExceedAreClampedAndReported) {
   const int32_t low = std::numeric_limits<int32_t>::min();
   const int32_t high = std::numeric_limits<int32_t>::max();
@@ -182,7 +182,7 @@ TEST_P(Hostile, TreesOutsideTheirWordsHideTheKeyAndAreReported) {
 }
 
 TEST_P(Hostile, TreesEndWithTheirWordsAlsoWithinARow) {
-  for (int64_t words : {0, 1, 2, 3, 7}) {  // two for each row's 40 columns
+  for (int64_t words : {0, 1, 2, 3, 7}) {  // a row of 40 columns has two
     Case problem(base().clean().tree(40).fill("tree", [](const At &) { return 1.0; }).s);
     problem.args.visibility.tree.words = words;
     expect_oracle(&problem, "short tree");
@@ -266,7 +266,7 @@ TEST_P(Hostile, ANanBiasGivesNanWhereItIsSeen) {
   base().bias().fill("bias", fill).expect_matches_oracle();
 }
 
-// Masks made of the lowest finite number are logits like any other.
+// Some masks are the lowest finite number: as a bias it is a logit like any other.
 TEST_P(Hostile, LowestFiniteBiasIsNotMinusInfinity) {
   const double lowest = -largest(FOVEA_F32);
   base()

@@ -1,9 +1,9 @@
 // invariance_test.cc - what must not change a bit, in every feature.
 //
 // The same numbers lie elsewhere, beside others, in other pages; more threads work; unread memory
-// holds garbage. On the CPU key tiles stand at absolute multiples, so a row's bits follow from its
-// own query and the keys it sees: these relations hold bit for bit at every level of
-// `reproducible`, but for those that change the number of rows, which need PHASE.
+// holds garbage. On the CPU key tiles begin at multiples counted from key 0, so a row's bits follow
+// from its own query and the keys it sees. The relations hold at every level of `reproducible`.
+// Only those that change the number of rows need PHASE.
 #include <gtest/gtest.h>
 
 #include <thread>
@@ -42,7 +42,7 @@ TEST_P(Invariance, OtherSequencesChangeNoBit) {
   }
 }
 
-// A row computed alone, as in decoding, has the bits it has among its sequence's rows.
+// A row has the same bits alone, as in decode, and among the other rows of its sequence.
 TEST_P(Invariance, OtherRowsOfTheSequenceChangeNoBitOfPhase) {
   const Attention whole = problem().reproducible(FOVEA_REPRODUCIBLE_PHASE);
   const Case laid(whole.s);
@@ -72,7 +72,7 @@ TEST_P(Invariance, ThreadsChangeNoBit) {
   }
 }
 
-// The caller's own loop: backwards, or on threads of its own.
+// Loops that a caller may bring: one runs backwards, one has a thread of its own.
 void backwards(void *, int64_t count, fovea_task task, void *context) {
   for (int64_t n = count - 1; n >= 0; --n) task(context, n);
 }
@@ -126,7 +126,7 @@ TEST_P(Relation, PagedPackedAndPlainCachesGiveTheSameBits) {
   }
 }
 
-// A group's heads are rows of one kv head: sharing changes their number.
+// The heads of a group are rows of one kv head, so sharing it changes the number of rows.
 TEST_P(Relation, SharedKeyHeadsEqualRepeatedOnesInPhase) {
   const Outcome shared = base().reproducible(FOVEA_REPRODUCIBLE_PHASE).run();
   const Case laid(base().s);

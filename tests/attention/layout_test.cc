@@ -1,5 +1,5 @@
-// layout_test.cc - unusual memory: broadcast strides, shared pages, one block for k and v, offsets
-// beyond 2^31 and 2^40, very many sequences and heads.
+// layout_test.cc - unusual memory: broadcast strides, shared pages, k and v in one block, offsets
+// beyond 2^31 and 2^40; and very many sequences and heads.
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
@@ -53,7 +53,6 @@ TEST_P(Layout, ScalesMayHaveAnyStrideOfBlocks) {
   }
 }
 
-// A scale of zero, infinity or NaN follows arithmetic.
 TEST_P(Layout, ScalesOfZeroAndInfinityFollowArithmetic) {
   for (float value : {0.0f, HUGE_VALF, NAN, -2.0f}) {
     for (int which = 0; which < 4; ++which) {
@@ -78,7 +77,7 @@ TEST_P(Layout, SequencesMayShareAndRepeatPages) {
 }
 
 TEST_P(Layout, KeysAndValuesMayLieInOneBlock) {
-  // [page][k or v][head][slot][dim], as some engines store them.
+  // Some engines store them as [page][k or v][head][slot][dim].
   Case problem(base().paged(16).lengths({33, 1, 16}).causal().s);
   const fovea_tensor k = problem.args.k;
   const fovea_tensor v = problem.args.v;
@@ -109,7 +108,7 @@ TEST_P(Layout, KeysAndValuesMayLieInOneBlock) {
   expect_oracle(&problem, "one block");
 }
 
-// A sparse reservation: only the pages that are touched cost memory.
+// Reserved address space: only the pages that are touched cost memory.
 class Reservation {
  public:
   explicit Reservation(size_t bytes) : bytes_(bytes) {
@@ -237,7 +236,7 @@ TEST_P(Layout, LargestValuesOfF16DoNotOverflowInTheSums) {
   }
 }
 
-// Fields that only concern GPUs, a stream: no bit changes.
+// These fields concern only GPUs.
 TEST_P(Layout, HintsChangeNoBit) {
   Case problem(base().rows({4, 0, 2}).keys({33, 12, 0}).causal().s);
   const Outcome plain = problem.run(GetParam());

@@ -1,7 +1,7 @@
-// random_test.cc - features in random company against the oracle.
+// random_test.cc - random combinations of features against the oracle.
 //
-// Half of the cases exceed two tiles; each draws its types, layout and up to all features. A case
-// that fails prints the line that repeats it.
+// Half of the cases have up to 299 keys in a sequence, the others up to 19. Each case draws its
+// types, its layout and any number of features. A case that fails prints the line that repeats it.
 #include <gtest/gtest.h>
 
 #include "tests/attention/features.h"
@@ -93,7 +93,7 @@ void draw_logits(Choices *c, Attention *a) {
   a->reproducible(static_cast<uint32_t>(c->below(3)));
 }
 
-// Of each device. Sanitizers, which look for other faults, take five times as long.
+// Problems per device. Sanitizers look for other faults and take five times as long.
 #if defined(__SANITIZE_ADDRESS__)
 constexpr uint64_t kProblems = 250;
 #else

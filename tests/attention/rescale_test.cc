@@ -1,6 +1,6 @@
 // rescale_test.cc - powers of two move between operands without changing a bit.
 //
-// Every operation of the formula is exact under them, so a scale that is dropped, applied twice,
+// They scale every operation of the formula exactly. So a scale that is dropped, applied twice,
 // stale or taken from the wrong element shows at once.
 #include <gtest/gtest.h>
 
@@ -29,7 +29,6 @@ TEST_P(Rescale, ValuesCarryTheirPowerOfTwoIntoOut) {
   }
 }
 
-// Scale tensors of 8-bit q and k against the scalar `scale`.
 TEST_P(Rescale, ScalesOfQueriesAndKeysEqualTheScalarScale) {
   for (uint32_t k : {FOVEA_E4M3, FOVEA_E5M2, FOVEA_I8}) {
     for (const char *form : {"", "h", "bsh"}) {
@@ -63,7 +62,7 @@ TEST_P(Rescale, ScalesOfValuesAndOutCancel) {
   }
 }
 
-// One cache may not remember another call's scalars: same shapes, other numbers, back to back.
+// Calls of the same shapes follow one another: none may use the scalars of the one before.
 TEST_P(Rescale, CallsOfOneShapeDoNotRememberEachOther) {
   Case quiet(base().scale(0.1).softcap(3).s);
   Case loud(base().scale(2.0).softcap(30).s);
@@ -74,7 +73,7 @@ TEST_P(Rescale, CallsOfOneShapeDoNotRememberEachOther) {
   EXPECT_EQ(difference(second, loud.run(GetParam())), "");
 }
 
-// The default scale is the float nearest to 1 / sqrt(dim), nothing else.
+// The default scale is exactly the float nearest to 1 / sqrt(dim).
 TEST_P(Rescale, ScaleZeroIsTheReciprocalRootOfDim) {
   for (int64_t dim : {8, 16, 24, 64, 80, 576}) {
     const auto with = [&](double scale) { return base().dim(dim).dim_v(8).scale(scale).run(); };
@@ -83,7 +82,7 @@ TEST_P(Rescale, ScaleZeroIsTheReciprocalRootOfDim) {
   }
 }
 
-// c tanh(t / c) is t where t / c is small, c where it is large.
+// c tanh(t / c) is t where t / c is small, and c where it is large.
 TEST_P(Rescale, SoftcapIsExactAtBothEnds) {
   base().softcap(0x1p60).expect_matches_oracle();
   base().softcap(0x1p10).expect_matches_oracle();

@@ -1,6 +1,8 @@
-// stream_test.cc - the two ways through the CPU backend, and where one gives way to the other: few
-// rows are streams of keys, cut into chunks where threads outnumber them; more rows are tiles,
-// whose size follows from the number of threads. None of that may show in the bits of a row.
+// stream_test.cc - the two ways through the CPU backend, and the number of rows where they meet.
+//
+// Few rows are streams of keys, split into chunks if there are fewer than 4 streams per thread.
+// More rows are tiles, whose size follows from the number of threads. None of this may change the
+// bits of a row.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -24,7 +26,7 @@ class Stream : public testing::TestWithParam<Device> {
   }
 };
 
-// One thread cuts nothing, two cut a batch of three sequences, and leave one of ten whole.
+// One thread splits no stream. Two threads split the streams of 3 sequences, not those of 10.
 TEST_P(Stream, CutAndWholeStreamsGiveTheSameBits) {
   for (int64_t len_kv : {kChunk - 1, kChunk, kChunk + 1, 3 * kChunk, kChunk * kChunks,
                          kChunk * kChunks + 1, kChunk * kChunks * 3 / 2 + 7}) {
@@ -45,7 +47,7 @@ TEST_P(Stream, CutAndWholeStreamsGiveTheSameBits) {
   }
 }
 
-// Every head asks for a key at an edge of a tile or a chunk; one more or less would not be it.
+// Every head looks for a key at an edge of a tile or a chunk, so a shift by one key shows.
 TEST_P(Stream, NoKeyIsLostAtTheEdgesOfTilesAndChunks) {
   for (int64_t len_kv : {513, 8192, 8193, 9217}) {
     const int64_t share = (len_kv + kChunks - 1) / kChunks;
@@ -105,7 +107,7 @@ TEST_P(Stream, ChunksOfWindowsAndPagesMatchTheOracle) {
       .expect_matches_oracle();
 }
 
-// The first key that is left lies behind all that the rows may see, in the same tile.
+// kv_first lies behind the last key that the rows may see, in the same tile.
 TEST_P(Stream, RangesThatEndBeforeTheyBeginAreEmpty) {
   for (int64_t first : {40, 70, 590}) {
     for (int64_t rows : {2, 20}) {
@@ -115,15 +117,14 @@ TEST_P(Stream, RangesThatEndBeforeTheyBeginAreEmpty) {
   }
 }
 
-// Poison lies wherever a mask hides a key from all rows.
 TEST_P(Stream, SequencesOfBothKindsShareACall) {
   base().rows({1, 40, 6, 0, 7}).keys({700, 50, 1100, 3, 0}).causal().expect_matches_oracle();
   base().rows({1, 40, 6, 0, 7}).keys({700, 50, 1100, 3, 0}).mask(0.2).expect_matches_oracle();
 }
 
-// How many heads take turns at a piece, and whether it is a chunk, follows from heads, rows and
-// threads: 13 heads of 5 rows are blocks of 7 and 6 on one thread, 7 heads are cut into chunks on
-// two.
+// The numbers of heads, rows and threads decide how many heads share a work tile, and whether it is
+// a chunk. On one thread 13 heads of 5 rows are blocks of 7 and 6 heads. On two threads the streams
+// of 7 heads are split into chunks.
 TEST_P(Stream, HeadsThatShareAPieceMatchTheOracleAndChangeNoBit) {
   for (int64_t heads : {2, 7, 13}) {
     for (int64_t rows : {1, 5, 12}) {
@@ -141,7 +142,7 @@ TEST_P(Stream, HeadsThatShareAPieceMatchTheOracleAndChangeNoBit) {
   }
 }
 
-// One thread takes the largest tiles, many take smaller ones: no bit of a row follows from that.
+// One thread has the largest tiles, many threads have smaller ones.
 TEST_P(Stream, SizesOfTilesChangeNoBit) {
   const auto with = [&](int32_t threads) {
     return base().on(with_threads(threads)).len_q(590).len_kv(700).heads(2, 1).causal().run();
@@ -150,7 +151,7 @@ TEST_P(Stream, SizesOfTilesChangeNoBit) {
   for (int32_t threads : {2, 3, 5, 16}) EXPECT_EQ(difference(whole, with(threads)), "") << threads;
 }
 
-// Tiles of keys end at 512 up to dim 64, at 256 up to 256, and at 128 above.
+// A key tile has 512 keys up to dim 64, 256 keys up to dim 256, and 128 keys above.
 TEST_P(Stream, RowsOfTilesMatchTheOracleRoundTheEdgesOfKeyTiles) {
   for (int64_t dim : {64, 72, 264}) {
     const int64_t tile = dim <= 64 ? 512 : dim <= 256 ? 256 : 128;
@@ -161,7 +162,7 @@ TEST_P(Stream, RowsOfTilesMatchTheOracleRoundTheEdgesOfKeyTiles) {
   }
 }
 
-// Vectors of 16 lanes take the last 8 elements of such rows with zeros beside them.
+// These rows end with 8 elements, which a vector of 16 lanes takes with zeros beside them.
 TEST_P(Stream, RowsThatEndInHalfAVectorMatchTheOracle) {
   for (uint32_t type : {FOVEA_F32, FOVEA_F16, FOVEA_BF16}) {
     for (int64_t dim : {8, 24, 72, 136}) {
@@ -172,8 +173,8 @@ TEST_P(Stream, RowsThatEndInHalfAVectorMatchTheOracle) {
   }
 }
 
-// Where position decides, a panel masks its last vectors of keys, by ranges, and leaves out what
-// lies beyond; a mask in memory is looked at for every key. They come to the same, bit by bit.
+// Where positions decide, a panel masks its last vectors of keys by ranges and leaves out the keys
+// beyond. A mask in memory is read for every key. Both ways give the same bits.
 TEST_P(Stream, RangesAndMasksOfTheSameKeysGiveTheSameBits) {
   for (int64_t len : {33, 64, 97, 530}) {
     for (int64_t left : {3, 17, 40}) {

@@ -1,5 +1,5 @@
-// support_test.cc - what fovea_attention_weights_support, fovea_merge_support and
-// fovea_kv_append_support say, on every device of the host.
+// support_test.cc - the answers of fovea_attention_weights_support, fovea_merge_support and
+// fovea_kv_append_support on every device of the host.
 #include <gmock/gmock.h>
 
 #include <cstring>
@@ -12,7 +12,7 @@ namespace {
 
 using testing::StartsWith;
 
-// Leads nowhere, and is aligned to anything.
+// A pointer that leads nowhere and satisfies every alignment.
 template <class T = void>
 T *nowhere() {
   return reinterpret_cast<T *>(uintptr_t{4096} * 16);
@@ -29,7 +29,7 @@ bool is_listed(const std::string &kernel) {
   return false;
 }
 
-// A support with rubbish in it.
+// Filled with rubbish, so that a field that is not written shows.
 fovea_support unfilled() {
   fovea_support support;
   std::memset(&support, 0x5a, sizeof support);
@@ -154,7 +154,7 @@ TEST_P(Support, OfWeightsRefusesBadArgumentsInWords) {
     one.change(far);
     expect_refusal([&](fovea_handle *on, fovea_support *s) { return far.ask(on, s); }, one.field);
   }
-  // The detail goes where the attention's caller wants it.
+  // The detail also goes to the buffer that the attention's arguments name.
   FarWeights far;
   char detail[100] = "";
   far.attention.detail = detail;

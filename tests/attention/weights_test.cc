@@ -1,7 +1,7 @@
 // weights_test.cc - fovea_attention_weights against the oracle's weights, in every feature.
 //
-// A weight is exp(t - lse), so both logit errors enter: |e| <= u w + eta + 16 u32 (1 + S) w, plus
-// what single precision may flush below 2^-126.
+// A weight is exp(t - lse), so the errors of t and lse both enter:
+// |e| <= u w + eta + 16 u32 (1 + S) w, plus what single precision may flush below 2^-126.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -12,7 +12,7 @@
 namespace fovea_test {
 namespace {
 
-// The selection and the room for its result, with a canary round every row.
+// Which weights to ask for, how many keys of each row, and in which type.
 struct Selection {
   Ints sequences, rows, heads;
   int64_t keys;
@@ -115,7 +115,7 @@ TEST_P(WeightsFeature, MatchTheOracle) {
   fovea_attention_args bare = laid.args;
   bare.v = bare.out = bare.lse = bare.v_scale = bare.out_scale = fovea_tensor{};
   const Selection some = {{2, 0}, {5, 5, 1}, {0}, 20, FOVEA_BF16};
-  // Without v its page table says nothing about visibility.
+  // Without v the page table of v cannot hide a key, so such a problem is left out.
   if (bare.sequences.pages.v_ids == nullptr) expect_weights(device, bare, some, a.text());
 }
 

@@ -1,5 +1,6 @@
-// The opponent on CUDA is right, by plain products and as cuBLAS is called: on the software GPU, on
-// shapes that the grid has and on others. FOVEA_CUDA_DRIVER and FOVEA_BENCH_CUBLAS say on what.
+// The opponent on CUDA is right, with plain products and with cuBLAS, on shapes of the grid and on
+// others. It runs on the software GPU. FOVEA_CUDA_DRIVER and FOVEA_BENCH_CUBLAS name the driver and
+// cuBLAS.
 #include <gtest/gtest.h>
 
 #include <cstring>

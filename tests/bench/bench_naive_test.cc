@@ -1,4 +1,4 @@
-// The opponent is right: it is compared with fovea here, on shapes that the grid has and on others.
+// The opponent is right: it agrees with fovea, on shapes of the grid and on others.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -50,8 +50,8 @@ TEST(BenchNaive, AgreesWithFovea) {
   }
 }
 
-// Batches of one sequence too, prompts of one token, pages that no length fills, chunks that are
-// all of a cache and that leave many of its blocks unseen.
+// Some batches have one sequence, some prompts have one token, and some pages are filled by no
+// length. Some chunks are all of a cache, others leave many of its blocks unseen.
 TEST(BenchNaive, AgreesWithFoveaOnUnequalSequences) {
   for (fovea_dtype dtype : {FOVEA_F32, FOVEA_F16, FOVEA_BF16}) {
     for (int64_t heads_kv : {1, 2, 4}) {
@@ -77,8 +77,8 @@ TEST(BenchVector, SoftmaxIsThatOfDoublePrecisionAndHiddenKeysAreZero) {
     for (int64_t i = 0; i < visible; ++i) expected[i] = std::exp(double{row[i]}) / sum;
     fv_bench_softmax(row.data(), visible, 40);
     for (size_t i = 0; i < 40; ++i) {
-      /* 60 apart in the exponent are rounded to 60 u; the polynomial, the sum and 1 / sum add a
-       * few */
+      /* An exponent of up to 60 is rounded by 60 u. The polynomial, the sum and 1 / sum add a few
+       * u. */
       EXPECT_NEAR(row[i], expected[i], 100 * 0x1p-24 * expected[i] + 1e-30) << visible << " " << i;
     }
   }

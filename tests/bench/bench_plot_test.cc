@@ -1,4 +1,4 @@
-// The plots, from reports made for the test.
+// The plots of reports that the tests make.
 #include "bench/report/plot.h"
 
 #include <cairo.h>

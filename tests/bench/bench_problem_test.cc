@@ -1,4 +1,4 @@
-// What the names of rows say and how much work is in a problem.
+// The meaning of the names of rows, and the work of a problem.
 #include "bench/problem/problem.h"
 
 #include <gtest/gtest.h>
@@ -28,7 +28,7 @@ fv_bench_problem problem(int64_t len_q, int64_t len_kv, bool causal) {
   return made;
 }
 
-// The header's rule, pair by pair.
+// Counts pair by pair, by the header's rule.
 int64_t count_pairs(const fv_bench_problem &p) {
   int64_t pairs = 0;
   for (int64_t i = 0; i < p.len_q; ++i) {
@@ -302,7 +302,7 @@ TEST(BenchCheck, DistanceIsTheLargestAndNanIsInfinitelyFar) {
   EXPECT_EQ(fv_bench_distance(c, d, 2, FOVEA_BF16), 1);
 }
 
-// What a bench must notice: means of random numbers are 0.58 / sqrt(len) in size.
+// Means of random numbers have a size of 0.58 / sqrt(len). The benchmark must notice as much.
 TEST(BenchCheck, AllowanceIsFarBelowWhatALostMaskOrKeyBlockDoes) {
   for (int64_t len : {128, 1024, 16384}) {
     fv_bench_problem p = problem(len, len, true);
@@ -315,7 +315,7 @@ TEST(BenchCheck, AllowanceIsFarBelowWhatALostMaskOrKeyBlockDoes) {
 TEST(BenchCheck, TypicalDistanceTellsRightFromZeroWhereNoLargestDistanceCan) {
   fv_bench_problem p = problem(4096, 4096, false);
   p.dtype = FOVEA_BF16, p.dim = 64;
-  // Averages of 4096 uniform numbers are some 0.009; zeros are within the largest distance.
+  // Means of 4096 uniform numbers are about 0.009, so zeros are within the largest distance.
   std::vector<uint16_t> right(1000), zero(1000), near;
   for (size_t i = 0; i < right.size(); ++i) {
     right[i] = static_cast<uint16_t>(0x3c13 + (i % 7) * 8 + (i % 2) * 0x8000);

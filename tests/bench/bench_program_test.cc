@@ -1,4 +1,4 @@
-// fovea-bench as its users meet it. No time is asserted anywhere.
+// fovea-bench as users call it. No test asserts a time.
 #include <gtest/gtest.h>
 #include <jansson.h>
 #include <sys/wait.h>
@@ -164,7 +164,7 @@ TEST(BenchProgram, ThePeakThatIsNamedIsTheOneThatSharesAreOf) {
 }
 
 #if defined(FOVEA_BENCH_SIMGPU)
-// With the plain products, which is what the software GPU can run.
+// The software GPU can run only the plain products, so cuBLAS is not used.
 TEST(BenchProgram, TimesTheNaivePipelineOnCudaAndCallsASimulationOne) {
   Folder folder;
   setenv("FOVEA_BENCH_CUBLAS", "", 1);

@@ -1,4 +1,4 @@
-// bench_report.h - makes reports for tests, row by row, as Google Benchmark writes them.
+// bench_report.h - makes reports for tests, row by row, in the format of Google Benchmark.
 #ifndef FOVEA_TESTS_BENCH_BENCH_REPORT_H
 #define FOVEA_TESTS_BENCH_BENCH_REPORT_H
 
@@ -14,7 +14,7 @@
 
 namespace fovea_test {
 
-// A folder of its own per test, gone afterwards.
+// A folder for one test, which is removed afterwards.
 class Folder {
  public:
   Folder() : path_(testing::TempDir() + "/bench-XXXXXX") { mkdtemp(&path_[0]); }
@@ -72,7 +72,7 @@ class ReportText {
   std::string runs_;
 };
 
-// cpu/PIPELINE/prefill/..., of one head of 64 dims.
+// The name of a row cpu/PIPELINE/prefill/... of one head of 64 dims.
 inline std::string prefill(const std::string &pipeline, int len, const std::string &mask = "full") {
   std::string length = std::to_string(len);
   return "cpu/" + pipeline + "/prefill/batch:1/heads:1:1/len:" + length + ":" + length +
@@ -102,7 +102,7 @@ inline std::string mixed(const std::string &pipeline, int most_keys) {
          "/page:16/dim:64/f32/causal/cold";
 }
 
-// A small report with something of everything: 2 lengths, peers, decoding, a row that was skipped.
+// A small report with rows of all kinds: 2 lengths, peers, decode, a row that was skipped.
 inline ReportText small_report() {
   const char *work = ", \"flops\": 4e9, \"bytes\": 1e9, \"peak_bytes\": 1048576";
   return ReportText()
@@ -121,7 +121,7 @@ inline ReportText small_report() {
       .row(decode("torch-folded", 1024), {40, 40, 40}, work);
 }
 
-// The same, and batches as servers have them.
+// The same with batches as servers have them.
 inline ReportText served_report() {
   const char *work = ", \"flops\": 4e9, \"bytes\": 1e9, \"peak_bytes\": 1048576";
   return small_report()

@@ -1,4 +1,4 @@
-// The arithmetic of a report: medians, spreads, shares, speed-ups; and what is refused.
+// The arithmetic of a report (medians, spreads, shares, speed-ups), and what it refuses.
 #include "bench/report/result.h"
 
 #include <gtest/gtest.h>

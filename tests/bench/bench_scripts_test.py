@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""usage: bench_scripts_test.py ROOT INSTRUCTION_CASE. The scripts around fovea-bench: arguments, names, the newest report,
-the comparison of instruction counts. Nothing is timed, and no PyTorch is needed."""
+"""usage: bench_scripts_test.py ROOT INSTRUCTION_CASE. Tests the scripts around fovea-bench:
+arguments, names, the newest report, the comparison of instruction counts. Nothing is timed, and no
+PyTorch is needed."""
 import importlib.machinery
 import importlib.util
 import json
@@ -44,7 +45,7 @@ class Bench(unittest.TestCase):
 
 
 class Peers(unittest.TestCase):
-  """Without PyTorch: a module of its name that has its types."""
+  """A module of the same name with the types stands in for PyTorch."""
 
   def setUp(self):
     sys.modules["torch"] = types.SimpleNamespace(float32=4, float16=2, bfloat16=2)
@@ -143,7 +144,7 @@ class MeasuredBuild(unittest.TestCase):
     self.script = load("measure-build")
 
   def test_reads_what_the_build_prints_of_its_rows(self):
-    # The very text that CompileRow.cmake would print, with its variables replaced.
+    # The text that CompileRow.cmake prints, with its variables replaced.
     text = (ROOT / "cmake/CompileRow.cmake").read_text()
     line = text[text.rindex("message(STATUS"):].split('"')[1]
     for name, value in (("ROW", "fovea_x_d64"), ("bytes", "1234"), ("seconds", "5"), ("fraction", "06"),

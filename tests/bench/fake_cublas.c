@@ -1,5 +1,5 @@
 /* fake_cublas.c - two functions of cuBLAS on the software GPU's memory, to test how the benchmark
- * calls them: written from cuBLAS's definition, matrices column by column.
+ * calls them. They follow the definition of cuBLAS, with matrices column by column.
  *
  *   c = alpha op(a) op(b), where op(a) is [m, k], op(b) is [k, n], c is [m, n] */
 #include <dlfcn.h>
@@ -39,7 +39,7 @@ typedef struct matrix {
   int rows, leading;
 } matrix;
 
-/* A column per copy: between them lies memory of others, that nobody may have written yet. */
+/* Copies column by column: between columns lies other memory, which may be unwritten. */
 static matrix fetch(uint64_t from, int rows, int columns, int leading) {
   matrix m = {malloc((size_t)rows * (size_t)columns * 2), rows, leading};
   for (int column = 0; column < columns; ++column) {
@@ -91,8 +91,8 @@ int cublasGemmBatchedEx(void *handle, int op_a, int op_b, int m, int n, int k, c
                         const float *beta, uint64_t c, int type_c, int ldc, int count, int compute,
                         int algorithm) EXPORT;
 
-/* Operands of one type, sums in f32, nothing added, the default algorithm: else refused, as
- * CUBLAS_STATUS_INVALID_VALUE. */
+/* A call is refused with CUBLAS_STATUS_INVALID_VALUE unless it has operands of one type, sums in
+ * f32, no addend and the default algorithm. */
 static int is_odd(int type_a, int type_b, int type_c, float beta, int compute, int algorithm) {
   return type_a != type_b || type_a != type_c || beta != 0 || compute != 68 || algorithm != -1;
 }
@@ -103,7 +103,7 @@ int cublasGemmStridedBatchedEx(void *handle, int op_a, int op_b, int m, int n, i
                                uint64_t c, int type_c, int ldc, int64_t step_c, int count,
                                int compute, int algorithm) {
   if (!handle || is_odd(type_a, type_b, type_c, *beta, compute, algorithm)) return 7;
-  if (m > LARGEST) return 0; /* the product that measures a GPU: nobody looks at its result */
+  if (m > LARGEST) return 0; /* the product that measures a GPU: its result is not read */
   shape s = {op_a, op_b, m, n, k, lda, ldb, ldc, type_a, *alpha};
   for (int i = 0; i < count; ++i) {
     uint64_t step = 2 * (uint64_t)i;

@@ -1,6 +1,6 @@
 /* instruction_case.c - one call of fovea_attention, on one thread, for a tool that counts its
- * instructions. usage: instruction_case ROW, a name as bench/problem/problem.h says; or --compiler,
- * which prints what this was built with. */
+ * instructions. usage: instruction_case ROW, a name in the form of bench/problem/problem.h, or
+ * --compiler, which prints the compiler that built this. */
 #include <stdio.h>
 #include <string.h>
 

@@ -8,7 +8,7 @@ using Args = fovea_kv_append_args;
 
 const int64_t kU32Most = UINT32_MAX;
 
-// Tokens to flat slots: no lengths, no pages.
+// Tokens go to flat slots, without lengths and pages.
 Args by_slots() {
   Args args = append();
   args.sequences.kv_lengths = nullptr;
@@ -16,7 +16,7 @@ Args by_slots() {
   return args;
 }
 
-// 11 packed tokens of three sequences into 9 pages of 4.
+// 11 packed tokens of three sequences go into 9 pages of 4.
 Args packed_and_paged_append() {
   Args args = append();
   args.k_new = view(0, FOVEA_F32, 1, 11, 4, 16);
@@ -204,7 +204,7 @@ TEST(AppendShapes, AgreeBetweenNewTokensAndCache) {
     EXPECT_THAT(Append(resized(append(), &Args::v_new, 3, extent, 0)),
                 Refuses("v_new.shape[3] (dim_v)"));
   }
-  // Keys and values.
+  // v_new against k_new.
   EXPECT_THAT(Append(resized(append(), &Args::v_new, 0, 3, 1)), Refuses("v_new.shape[0] (batch)"));
   EXPECT_THAT(Append(resized(append(), &Args::v_new, 1, 2, 1)),
               Refuses("v_new.shape[1] (len_new)"));
@@ -467,7 +467,7 @@ TEST(AppendRope, IsNotAskedForByNumbersAlone) {
 struct Array {
   const char *name;
   void (*place)(Args &, uintptr_t);
-  int64_t bytes;  // in packed_and_paged_append() or, of slots, by_slots()
+  int64_t bytes;  // in packed_and_paged_append(), or in by_slots() for slots
   uintptr_t alignment;
 };
 #define PLACE(path)      \
@@ -543,7 +543,7 @@ TEST(AppendOverlap, KeepsCachesApartFromTensors) {
 }
 
 TEST(AppendOverlap, LetsCachesAndScalesInterleaveInAPage) {
-  // A page of 512 bytes: 4 slots of 4 heads: 16 bytes of keys, 8 of values, 2 scales of 4 bytes.
+  // A page has 512 bytes: 4 slots of 4 heads with 16 bytes of keys, 8 of values and 2 scales each.
   Args args = packed_and_paged_append();
   args.v_scale.dtype = FOVEA_NONE;
   args.v_cache.data = at(region(2) + 16);

@@ -1,5 +1,5 @@
-// The rules of fovea_attention: every field of the arguments over values at and past its limits.
-// Rules on memory are in check_overlap_test.cc.
+// The rules of fovea_attention: every field gets values at its limits and past them. The rules on
+// memory are in check_overlap_test.cc.
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
@@ -55,14 +55,14 @@ INSTANTIATE_TEST_SUITE_P(
         {SET(flags), {0, FOVEA_ALLOW_DEPENDENT_LAUNCH}, {2, 3, int64_t{1} << 31, kU32Most}},
         {SET(reproducible), {0, 1, 2}, {3, 4, kU32Most}},
         {SET(sequences.count), {0, 2}, {1, 3, -1, kLeast, kExtents, kMost}},
-        // Without page ids their number says that somebody lost them.
+        // A number of pages without page ids means that the caller forgot the ids.
         {SET(sequences.pages.row_stride), {0}, {1, -1, kLeast, kMost}},
         {SET(sequences.pages.count), {0}, {1, -1, kLeast, kExtents - 1, kExtents, kMost}},
         {SET(visibility.causal), {0, 1}, {2, kU32Most}},
         {SET(positions.alignment), {0, 1}, {2, 3, kU32Most}},
         {SET(visibility.window_left.kind), {0, 1}, {2, 3, kU32Most}},
         {SET(visibility.window_right.kind), {0, 1}, {2, 3, kU32Most}},
-        // A count without a kind is a window that somebody takes for one.
+        // A caller who sets the count but no kind believes that there is a window.
         {SET(visibility.window_left.count), {0}, {1, -1, kI32Least, kI32Most}},
         {SET(visibility.window_right.count), {0}, {1, -1, kI32Least, kI32Most}},
         {SET(positions.kv_stride), {0, 1, 2, kI32Most}, {-1, kI32Least}},
@@ -151,11 +151,10 @@ TEST(AttentionScale, DefaultsToOneOverTheRootOfDim) {
 struct Tensor {
   const char *name;
   fovea_tensor &(*of)(Args &);
-  std::vector<uint32_t> dtypes;  // by the header's table
+  std::vector<uint32_t> dtypes;  // those of the header's table
   bool optional;
-  int64_t last_strides;  // how many values of stride[3] are right from 0 (or 1) on; -1: all
+  int64_t last_strides;  // number of valid stride[3], from 0 (or 1) up; -1: all are
 };
-// A tensor by its name, in a room or not.
 #define TENSOR(field) #field, [](Args & args) -> fovea_tensor & { return args.field; }
 void PrintTo(const Tensor &tensor, std::ostream *os) {
   *os << tensor.name;
@@ -266,7 +265,7 @@ TEST_P(AttentionTensor, HasTheLastStrideOfTheTable) {
   }
 }
 
-// numpy gives each array without elements strides of its own: zeros, or those of other extents.
+// The strides of an empty numpy array may be anything: zeros, or those of other extents.
 TEST_P(AttentionTensor, HasAnyStridesIfAnExtentIsZero) {
   const int64_t strides[][4] = {
       {0, 0, 0, 0}, {kLeast, -1, -2, -3}, {kMost, kMost, kMost, kMost}, {1, 1, 1, 2}};
@@ -329,7 +328,7 @@ INSTANTIATE_TEST_SUITE_P(Each, AttentionTensor,
                          }));
 
 TEST(AttentionStride, IsNeverUsedWhereTheExtentIsOne) {
-  // One sequence, one row, one head of each kind: every stride but the last may be anything.
+  // All extents are 1 except dim, so only the stride of dim matters.
   Args args = plain_attention();
   args.q = view(0, FOVEA_F32, 1, 1, 1, 16);
   args.k = view(1, FOVEA_F32, 1, 1, 1, 16);
@@ -352,7 +351,7 @@ TEST(AttentionStride, IsNeverUsedWhereTheExtentIsOne) {
 }
 
 TEST(AttentionStride, MayReachAsFarAsAnAddressCan) {
-  // Two rows 2^62 bytes apart fit; two of 2^62 elements of two bytes do not.
+  // Two keys may lie 2^62 bytes apart, but not 2^62 elements of two bytes.
   Args args = plain_attention();
   args.k = view(40, FOVEA_I8, 2, 2, 2, 16);  // above all other memory
   args.v.shape[1] = 2;
@@ -361,7 +360,7 @@ TEST(AttentionStride, MayReachAsFarAsAnAddressCan) {
   EXPECT_THAT(Attention(args), Passes());
   args.k.dtype = FOVEA_F16;
   EXPECT_THAT(Attention(args), Refuses("k.stride", "2^63"));
-  // The last byte: 2^63 - 1 bytes are allowed, 2^63 are not.
+  // A span of 2^63 - 1 bytes is allowed, one of 2^63 is not.
   args.k.dtype = FOVEA_I8;
   args.k.stride[1] = kMost - 32;  // heads and dim span 32
   EXPECT_THAT(Attention(args), Passes());
@@ -389,7 +388,7 @@ TEST(AttentionStride, OfZeroRepeatsAnInput) {
 }
 
 TEST(AttentionExtent, OfZeroNeedsNoData) {
-  // Any extent of q but dim, and len_kv.
+  // len_q, batch and heads_q may be 0, and so may len_kv.
   Args rows = plain_attention();
   rows.q.shape[1] = rows.out.shape[1] = 0;
   rows.q.data = rows.out.data = nullptr;
@@ -436,7 +435,7 @@ TEST_P(AttentionShapes, AgreeInEveryNamedDimension) {
   for (int64_t off : {-1, 1, 8}) {
     Args args = attention();
     Args probe = args;
-    // A contiguous tensor stays inside its region however one extent changes.
+    // The regions are so large that a contiguous tensor of any of these extents stays inside.
     relation.set(args, off);
     EXPECT_THAT(Attention(args), Refuses(relation.field, relation.other)) << off;
     EXPECT_THAT(Shape(args), Refuses(relation.field, relation.other)) << off;

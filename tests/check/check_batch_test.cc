@@ -1,4 +1,4 @@
-// The rules of fovea_attention on how a batch is stored: sequences, pages, trees, masks and biases.
+// The rules of fovea_attention for the storage of a batch: sequences, pages, trees, masks, biases.
 #include "tests/check/check_case.h"
 
 namespace fovea_test {
@@ -208,7 +208,7 @@ TEST(AttentionGrid, MatchesOrBroadcastsOrReachesFurther) {
 }
 
 TEST(AttentionGrid, IsTheDevicesToJudgeWhereOnlyItKnowsTheLengths) {
-  // The number of keys: with kv_lengths, or packed keys. The number of rows: with packed queries.
+  // Only it knows the keys with kv_lengths or packed keys, and the rows with packed queries.
   Args lengths = attention();
   lengths.visibility.mask.shape[3] = lengths.logits.bias.shape[3] = 3;
   EXPECT_THAT(Attention(lengths), Passes());

@@ -1,7 +1,7 @@
-// check_case.h - valid arguments to break one field at a time, and what a refusal must say.
+// check_case.h - valid arguments, to break one field at a time, and what a refusal must say.
 //
-// check never looks behind a pointer to device memory, so the memory here is only addresses: one
-// region of 64 GiB for each thing that needs memory of its own.
+// The checks never follow a pointer to device memory, so the memory here is only addresses.
+// Everything that needs memory of its own has a region of 64 GiB.
 #ifndef FOVEA_TESTS_CHECK_CHECK_CASE_H
 #define FOVEA_TESTS_CHECK_CHECK_CASE_H
 
@@ -30,13 +30,13 @@ T *at(uintptr_t address) {
   return reinterpret_cast<T *>(address);
 }
 
-// A contiguous view of a region's begin.
+// A contiguous tensor at the beginning of a region.
 inline fovea_tensor view(int index, uint32_t dtype, int64_t a, int64_t b, int64_t c, int64_t d) {
   return fovea_contiguous(at(region(index)), static_cast<fovea_dtype>(dtype), a, b, c, d);
 }
 
-// The library's answer to a call of one kind. The problem is filled with rubbish before: nothing in
-// it may stay unset.
+// The library's answer to a call of one kind. The problem is filled with rubbish first, so that a
+// field that stays unset shows.
 template <class Args, class Problem, fovea_status (*Check)(const Args *, Problem *)>
 struct Checked {
   Problem problem;
@@ -68,7 +68,7 @@ MATCHER(Passes, "") {
   return arg.status == FOVEA_OK;
 }
 
-// The detail begins with the field, as a whole word, and says something of it.
+// The detail begins with the whole name of the field, and says something about it.
 MATCHER_P(Refuses, field, "") {
   const std::string name = field;
   *result_listener << "status " << arg.status << ", detail: " << arg.detail;
@@ -81,15 +81,14 @@ MATCHER_P2(Refuses, field, text, "") {
   return testing::Value(arg, Refuses(field)) && arg.detail.find(text) != std::string::npos;
 }
 
-// Whatever a case may be, each field is set through a pointer to it.
 template <class T, class Args>
 Args with(Args args, T Args::*field, T value) {
   args.*field = value;
   return args;
 }
 
-// A small call with every tensor and every array of the unpaged form: batch 2, len_q 5, heads_q 4,
-// heads_kv 2, len_kv 7, dim 16, dim_v 8; all 8-bit, so that each tensor may have a scale.
+// A small call with every tensor and every array that needs no pages: batch 2, len_q 5, heads_q 4,
+// heads_kv 2, len_kv 7, dim 16, dim_v 8. All is 8-bit, so that each tensor may have a scale.
 inline fovea_attention_args attention() {
   fovea_attention_args args = {};
   args.struct_size = sizeof args;
@@ -134,7 +133,7 @@ inline fovea_attention_args plain_attention() {
   return args;
 }
 
-// Three sequences in 11 rows, keys in 9 pages of 6.
+// Three sequences have 11 rows together, and keys in 9 pages of 6.
 inline fovea_attention_args packed_and_paged() {
   fovea_attention_args args = plain_attention();
   args.q = view(0, FOVEA_F32, 1, 11, 4, 16);
@@ -150,7 +149,7 @@ inline fovea_attention_args packed_and_paged() {
   return args;
 }
 
-// Both pairs, 8-bit caches with scales, RoPE; two sequences of 3 tokens into rows of 7.
+// Keys and values, 8-bit caches with scales, RoPE. Two sequences append 3 tokens to room for 7.
 inline fovea_kv_append_args append() {
   fovea_kv_append_args args = {};
   args.struct_size = sizeof args;

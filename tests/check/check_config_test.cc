@@ -168,12 +168,12 @@ void ExpectGrowth(const char *type, const Args &args, Check check) {
   const std::string field = std::string(type) + ".struct_size";
   using testing::HasSubstr;
   using testing::StartsWith;
-  // As this header has it, with any larger size whose tail is zero.
+  // The size of this header, and larger ones if the tail is zero.
   for (size_t extra : {0, 1, 7, 8, 96, 1000}) {
     const std::vector<unsigned char> bytes = Grown(args, extra);
     EXPECT_EQ(check(bytes.data()), FOVEA_OK) << type << " + " << extra;
   }
-  // Any byte that this library does not know.
+  // A byte that this library does not know is set.
   for (size_t extra : {1, 8, 33}) {
     for (size_t i = 0; i < extra; ++i) {
       std::vector<unsigned char> bytes = Grown(args, extra);
@@ -183,7 +183,7 @@ void ExpectGrowth(const char *type, const Args &args, Check check) {
       EXPECT_THAT(fovea_error_detail(), HasSubstr("newer"));
     }
   }
-  // Sizes that no release had: forgotten, too small, absurd.
+  // No release had these sizes: forgotten, too small, absurd.
   for (size_t size : {size_t{0}, size_t{1}, size_t{8}, sizeof args - 8, size_t{4097}, SIZE_MAX}) {
     std::vector<unsigned char> bytes = Grown(args, 4200);
     memcpy(bytes.data(), &size, sizeof size);
@@ -276,7 +276,7 @@ TEST(StructGrowth, ExtendsAnOlderStructWithZeros) {
 // ---- Texts -----------------------------------------------------------------------------------
 
 TEST(RuleText, CutsALongNameInsteadOfOverrunningIt) {
-  // No name of ours is so long; the buffers must hold all the same.
+  // No field has so long a name, but the buffers must be safe all the same.
   const std::string longer(200, 'n');
   const fv_rule rule = {"shape", "==", "args->q.shape[0]", "", 1, 2};
   EXPECT_EQ(fv_rule_broken_at({longer.c_str(), 7}, 3, &rule), FOVEA_BAD_ARGUMENT);
@@ -285,7 +285,7 @@ TEST(RuleText, CutsALongNameInsteadOfOverrunningIt) {
               testing::EndsWith(" is 1, must equal q.shape[0] (batch), which is 2"));
 }
 
-// The order of an enum is no rule: 5 and 6 are e5m2 and i8, which k may be and q may not.
+// The choices do not follow the order of the enum: k may be 5 and 6 (e5m2, i8), q may not.
 TEST(RuleText, NamesTheChoicesOfAWord) {
   fovea_limits limit = limits();
   limit.q_dtype = FOVEA_E5M2;

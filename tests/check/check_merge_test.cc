@@ -167,7 +167,7 @@ TEST(MergePlace, MayBeThatOfOnePart) {
 TEST(MergePlace, IsTheSameDataStridesAndDtype) {
   Case dtype;
   dtype.args.out = dtype.outs[1];
-  dtype.args.out.dtype = FOVEA_BF16;  // as wide as the part's f16
+  dtype.args.out.dtype = FOVEA_BF16;  // 16 bits, like the part's f16
   EXPECT_THAT(dtype.Check(), Refuses("out", "overlaps outs[1]"));
   Case stride;
   stride.args.out = stride.outs[0];
@@ -212,7 +212,7 @@ TEST(MergePlace, IsNotAPartOfTheOtherKind) {
 }
 
 TEST(MergePlace, MayInterleaveWithPartsInOneBuffer) {
-  // [batch, len_q, part, heads, dim_v]: the result takes the place of part 0.
+  // The buffer is [batch, len_q, part, heads, dim_v]. The result takes the place of part 0.
   Case test;
   for (int n = 0; n < 3; ++n) {
     test.outs[n].dtype = FOVEA_F32;

@@ -1,5 +1,5 @@
 // Rules on memory: an output's own strides, spans that must not meet, tensors that may interleave,
-// arrays. Judged by listing every byte of small tensors.
+// arrays. The judge is a list of every byte of small tensors.
 #include <algorithm>
 #include <random>
 #include <set>
@@ -16,7 +16,7 @@ namespace {
 
 using Args = fovea_attention_args;
 
-// Every byte of every element, as offsets from 0; an address that two elements share comes twice.
+// The address of every byte of every element. An address that two elements share is listed twice.
 std::vector<uintptr_t> BytesOf(const fovea_tensor &t) {
   std::vector<uintptr_t> bytes;
   const int64_t size = fv_dtype_bytes(t.dtype);
@@ -49,7 +49,7 @@ bool SpansMeet(const fovea_tensor &a, const fovea_tensor &b) {
   return !x.empty() && !y.empty() && x.front() <= y.back() && y.front() <= x.back();
 }
 
-// Some order of the dimensions in which each steps over all that the ones before it span.
+// Whether an order of the dimensions exists in which each steps over the span of those before it.
 bool IsNested(const fovea_tensor &t) {
   int order[] = {0, 1, 2, 3};
   do {
@@ -96,7 +96,7 @@ TEST(SelfOverlap, IsFoundInEverySmallTensor) {
     accepted += passes && !empty;
     strict += !passes && !MeetsItself(t);
   }
-  // The rule asks for more than distinct addresses, but only where dimensions interleave.
+  // The rule is stricter than distinct addresses, but only where dimensions interleave.
   EXPECT_GT(accepted, 3000);
   EXPECT_GT(strict, 0);
 }
@@ -133,7 +133,7 @@ struct Memory {
                 address) { args.path = at<std::remove_pointer_t<decltype(args.path)>>(address); }
 #define TENSOR(path) #path, [](Args & args, uintptr_t address) { args.path.data = at(address); }
 
-// All that attention() points to, with its size by the header: 2 sequences, 5 rows, 4 and 2 heads.
+// All memory of attention(), in bytes by the header: 2 sequences, 5 rows, 4 and 2 heads.
 const std::vector<Memory> kMemory = {
     {TENSOR(q), 2 * 5 * 4 * 16, false},
     {TENSOR(k), 2 * 7 * 2 * 16, false},
@@ -172,7 +172,7 @@ TEST(AttentionOverlap, KeepsWhatIsWrittenApartFromAllElseByTheByte) {
         other.place(args, place + distance);
         return Attention(args);
       };
-      // 16 bytes suit every alignment but the workspace's.
+      // 16 bytes suit every alignment except that of the workspace.
       const int64_t step = std::string(other.name) == "workspace" ? 256 : 16;
       const int64_t after = (written.bytes + step - 1) / step * step;
       const int64_t before = (other.bytes + step - 1) / step * step;
@@ -191,7 +191,7 @@ TEST(AttentionOverlap, KeepsWhatIsWrittenApartFromAllElseByTheByte) {
 }
 
 TEST(AttentionOverlap, ToTheByteOfTheLastElement) {
-  // Byte tensors: out ends where k begins, then one byte later.
+  // Both have elements of a byte. out ends where k begins, then one byte later; then they swap.
   Args args = attention();
   args.k.data = at(region(3) + 2 * 5 * 4 * 8);
   EXPECT_THAT(Attention(args), Passes());
@@ -313,7 +313,7 @@ TEST(AttentionArrays, AreAlignedToTheirElements) {
   }
 }
 
-// Puts out right behind `bytes` bytes of an array, then one element closer.
+// Places the tensor out right behind an array of `bytes` bytes, then one element closer.
 void ExpectArrayOf(int64_t bytes, const char *name, Args args, const int32_t *array) {
   args.out.data = at(reinterpret_cast<uintptr_t>(array) + bytes);
   EXPECT_THAT(Attention(args), Passes()) << name << " has more than " << bytes << " bytes";
@@ -410,7 +410,7 @@ TEST(Interleaving, IsNeverSeenWhereAByteIsShared) {
   EXPECT_GT(met, 500);
 }
 
-// One buffer of bytes with two views in it, and how far the second may move before they touch.
+// Two views in one buffer of bytes.
 struct Pair {
   const char *name;
   fovea_tensor a, b;
@@ -443,7 +443,7 @@ TEST(Interleaving, CoversTheUsualLayoutsOfKeysAndValuesInOneCache) {
     for (int64_t move : {-1, 1}) {
       fovea_tensor moved = pair.b;
       moved.data = at(reinterpret_cast<uintptr_t>(moved.data) + move);
-      // Tight layouts touch as soon as one view moves; a padded one at one side.
+      // In tight layouts the views share a byte if one moves; in a padded one on one side only.
       EXPECT_EQ(fv_view_interleaves(&pair.a, &moved), !ShareAByte(pair.a, moved))
           << pair.name << " moved by " << move;
     }

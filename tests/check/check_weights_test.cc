@@ -165,7 +165,7 @@ TEST(WeightsTensor, OverlapsNoInput) {
 }
 
 TEST(WeightsSelection, HasOneNumberPerExtent) {
-  // Weights lie right behind the array, then one element closer.
+  // The weights lie right behind the array, then one element closer.
   const int64_t counts[] = {2, 3, 4};
   const int32_t *fovea_weights_args::*fields[] = {
       &fovea_weights_args::sequences, &fovea_weights_args::rows, &fovea_weights_args::heads};

@@ -1,4 +1,4 @@
-// Statuses as text, and the detail of a failure: per thread, cut to the caller's buffer.
+// Statuses as text. The detail of a failure, which each thread has, and which a buffer cuts.
 #include <gmock/gmock.h>
 
 #include <cstring>

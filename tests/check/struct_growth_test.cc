@@ -1,7 +1,7 @@
-// struct_growth_test.cc - a library of tomorrow, whose struct has grown, and callers of every
-// release: what they lack counts as zero, what they have no room for is not written.
+// struct_growth_test.cc - a future library, whose struct has grown, with callers of every release.
 //
-// Memory ends with each caller's struct, so that a byte read or written past it ends the test.
+// Fields that a caller's struct lacks count as zero, and are not written. Memory ends with each
+// caller's struct, so a byte read or written past it ends the test.
 #include <gmock/gmock.h>
 
 #include <cstddef>
@@ -37,7 +37,7 @@ constexpr size_t kFirst = FV_FIRST_BYTES(Released, text);
 constexpr uint8_t kForeign = 0xaa;
 static_assert(kFirst == sizeof(Released) && offsetof(Grown, later) == kFirst, "grown at the end");
 
-// A caller's struct of `size` bytes, every byte of which but the size is `byte`.
+// A caller's struct of `size` bytes, filled with `byte` except for the size itself.
 Block caller(size_t size, uint8_t byte) {
   Block block(size, 8);
   block.fill(byte);

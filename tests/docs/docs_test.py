@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""usage: docs_test.py ROOT FOVEA README_EXAMPLE. What the documents say is so: their code is the
-examples' or compiles, their commands and options exist and the cheap ones print what is shown, their
-links lead somewhere, and their names are in the header. The other examples lie beside the README's."""
+"""usage: docs_test.py ROOT FOVEA README_EXAMPLE. Proves what the documents say. Their code is that
+of the examples, or compiles. Their commands and options exist, and cheap commands print what is
+shown. Their links lead somewhere, and their names are in the header. The other examples lie beside
+the README's."""
 import importlib.machinery
 import importlib.util
 import pathlib
@@ -20,9 +21,9 @@ README = (ROOT / "README.md").read_text()
 HEADER = (ROOT / "include/fovea.h").read_text()
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-# Programs that a newcomer has, or gets from scripts/setup.
+# Programs that a newcomer has or that scripts/setup installs.
 ELSEWHERE = {"c++", "cc", "cmake", "ctest", "git", "python3"}
-# What takes long: only its options are looked up.
+# Commands that take long, of which only the options are checked.
 EXPENSIVE = {"validate"}
 # Folders that builds, tools and the demo make.
 MADE = re.compile(r"(build.*|demo|\.git|\.venv.*|\.cuda|Testing)$")
@@ -69,7 +70,7 @@ def commands(text):
 
 
 def sessions(text):
-  """(command, lines shown) of the console blocks."""
+  """The commands of the console blocks, each with the lines shown below it."""
   for body in blocks(text, "console"):
     for part in re.split(r"^\$ ", body, flags=re.MULTILINE)[1:]:
       line, _, shown = part.partition("\n")
@@ -77,8 +78,8 @@ def sessions(text):
 
 
 def labels(lines):
-  """What depends neither on the machine nor on the build, which may lack a CUDA compiler: the first word
-  of each line but those of CUDA kernels, and every verdict."""
+  """The parts of the lines that depend on neither the machine nor the build, which may lack a CUDA
+  compiler: every verdict, and the first word of other lines, except lines of CUDA kernels."""
   found = []
   for line in lines:
     words = line.split()
@@ -106,12 +107,12 @@ class Readme(unittest.TestCase):
       picture = pathlib.Path(folder, "attention.png")
       done = run(FOVEA, "map", *shlex.split(named.group(1)), "--output", picture)
       self.assertEqual(done.returncode, 0, done.stderr)
-      # Fonts differ from machine to machine: the pictures have the same form, not the same bytes.
+      # Fonts differ from machine to machine, so only the format of the pictures is the same.
       committed = (ROOT / "docs/images/attention.png").read_bytes()
       self.assertEqual(picture.read_bytes()[:8], committed[:8])
 
   def test_its_numbers_are_the_captured_ones(self):
-    """ "it" gives the animal 68 % and the street 5 %. """
+    """The weights of "it": the animal has 68 %, the street 5 %."""
     done = run(sys.executable, "-B", "-c", READ_WEIGHTS, "examples/data/street-layer3.safetensors")
     self.assertEqual(done.returncode, 0, done.stderr)
     animal, street = (round(100 * float(word)) for word in done.stdout.split())
@@ -138,14 +139,14 @@ class Guide(unittest.TestCase):
     self.assertEqual(blocks((ROOT / "docs/guide/cxx.md").read_text(), "text"), [done.stdout])
 
   def test_asks_cmake_for_this_version(self):
-    """A minor version before 1.0 may break what was, so that find_package refuses another one's."""
+    """A minor version before 1.0 may break programs, so find_package refuses any other."""
     version = ".".join(re.search(rf"FOVEA_VERSION_{part} (\d+)", HEADER).group(1)
                        for part in ("MAJOR", "MINOR"))
     for name in ("docs/guide/cxx.md", "tests/package/consumer/CMakeLists.txt"):
       self.assertIn(f"find_package(fovea {version} REQUIRED)", (ROOT / name).read_text())
 
   def test_its_fragments_compile(self):
-    """Each C block of the guide is the body of a function that is given what FRAGMENT names."""
+    """Each C block of the guide is the body of a function with the parameters of FRAGMENT."""
     seen = 0
     for path in sorted((ROOT / "docs/guide").glob("*.md")):
       for body in blocks(path.read_text(), "c"):
@@ -234,9 +235,9 @@ class EveryDocument(unittest.TestCase):
       sources += (ROOT / folder).rglob(pattern)
     others = "".join(path.read_text() for path in sources)
     for path in documents():
-      if path.name == "CHANGELOG.md":  # it also tells of names that are gone
+      if path.name == "CHANGELOG.md":  # it also has names that are gone
         continue
-      # A name that goes on after a star or a colon stands for many.
+      # A name followed by a star or a colon stands for several.
       for name in re.findall(r"\b(?:fovea_[a-z_0-9]+|FOVEA_[A-Z_0-9]+)\b(?![*:])", path.read_text()):
         with self.subTest(document=path.relative_to(ROOT).as_posix(), name=name):
           self.assertTrue(re.search(rf"\b{name}\b", HEADER + others))
@@ -288,7 +289,7 @@ class Decisions(unittest.TestCase):
 
 class Header(unittest.TestCase):
   def test_says_of_each_function_what_it_returns(self):
-    # Functions without a comment of their own share that of the one before them.
+    # A function without a comment shares that of the function before it.
     found = re.findall(r"(?:(/\*(?:[^*]|\*(?!/))*\*/)\n)?FOVEA_API ([\w ]+[ *])(fovea_\w+)\(", HEADER)
     self.assertGreater(len(found), 15)
     comment = ""
@@ -310,7 +311,7 @@ def load_support_table():
 
 
 class SupportTable(unittest.TestCase):
-  """The script ticks only what was compared and right; the table itself is compared by another test."""
+  """The script ticks only what was compared and right. Another test compares the table itself."""
 
   def setUp(self):
     self.script = load_support_table()

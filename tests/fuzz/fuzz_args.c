@@ -1,13 +1,13 @@
 /* fuzz_args.c - libFuzzer target: any bytes as the arguments of any call.
  *
- * The first byte chooses the call, the second a valid case of it; the others are XOR-ed over the
- * case's struct and the bytes behind it, so that zeros are the valid case and a fuzzer that flips
- * bits stays near it. The struct lies at the end of a block of exactly the size that it claims, so
- * that reading past it is an error. Pointers that check must not follow stay whatever they become.
+ * The first byte chooses the call, the second a valid case of it. The others are XOR-ed over the
+ * case's struct and the bytes behind it. So zeros are the valid case, and a fuzzer that flips bits
+ * stays near it. The struct lies at the end of a block that has the size that it claims, so that
+ * reading past it is an error. Pointers that the check must not follow become anything.
  *
- * A refusal must say something. What passes is measured here again, in other words: every span and
- * stride of the copy, the numbers of the problem, and that the copy passes once more unchanged.
- * What the functions that compute nothing say must be so: they are called on the host's devices. */
+ * A refusal must say something. What passes is measured a second time, in another way: every span
+ * and stride of the copy, and the numbers of the problem. The copy must pass once more unchanged.
+ * The functions that compute nothing are called on the host's devices, and must agree. */
 #include <float.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,7 +78,7 @@ static fovea_attention_args paged_attention(void) {
   return args;
 }
 
-/* A case of either form; without rows there is nothing to compute. */
+/* A dense or a paged case, or one without rows, which has nothing to compute. */
 static fovea_attention_args attention_case(uint8_t choice) {
   fovea_attention_args args = choice & 2 ? paged_attention() : dense_attention();
   if (choice & 4) {
@@ -144,7 +144,7 @@ static void demand_sane(const fovea_tensor *t, int addresses) {
   DEMAND((wide)(uintptr_t)t->data + span_of(t) <= (wide)UINTPTR_MAX);
 }
 
-/* No two elements at one address: no stride may be reached by the dimensions below it. */
+/* No two elements have one address: no stride lies within the span of the dimensions below it. */
 static void demand_apart_from_itself(const fovea_tensor *t) {
   if (t->dtype == FOVEA_NONE || is_empty(t)) return;
   for (int i = 0; i < 4; ++i) {
@@ -260,7 +260,7 @@ static fovea_status append_support(fovea_handle *handle, const void *args, fovea
   return fovea_kv_append_support(handle, args, support);
 }
 
-/* Both devices support whatever breaks no rule. `status` is the check's own verdict. */
+/* Both devices support every call that breaks no rule. `status` is the verdict of the check. */
 static void demand_support(support_call ask, const void *args, fovea_status status) {
   for (int device = 0; device < 2; ++device) {
     fovea_support support = {.struct_size = sizeof support};
@@ -332,7 +332,7 @@ static void try_merge(const void *bytes) {
   fv_merge_problem problem, shape;
   merge_bytes all;
   memcpy(&all, bytes, sizeof all);
-  /* Both arrays are host memory, which check may read: ours, or none. */
+  /* The check may read both arrays, which are host memory. So they are valid or NULL. */
   all.args.struct_size = sizeof all.args;
   if (all.args.outs != NULL) all.args.outs = all.outs;
   if (all.args.lses != NULL) all.args.lses = all.lses;
@@ -397,8 +397,8 @@ static void try_config(const void *bytes, int is_limits) {
 
 /* ---- The bytes ----------------------------------------------------------------------------- */
 
-/* A block that ends where the struct claims to, if check will read that far; else one of `least`
- * bytes, which is what it may look at to find out. */
+/* A block that ends where the struct claims to end, if the check may read so far. Else a block of
+ * `least` bytes, of which the check may read the size. */
 static uint8_t *place(const uint8_t *image, size_t least, void **block) {
   size_t claimed;
   memcpy(&claimed, image, sizeof claimed);
@@ -436,7 +436,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   memset(image, 0, sizeof image);
   memcpy(image, cases[call], sizes[call]);
   for (size_t i = 2; i < size && i - 2 < sizeof image; ++i) image[i - 2] ^= bytes[i];
-  /* A refusal is written to detail, which any bytes are no address of. */
+  /* A refusal is written to detail, and arbitrary bytes are no address. */
   if (call == 0) memset(image + offsetof(fovea_attention_args, detail), 0, sizeof(char *));
   if (call == 3) memset(image + offsetof(fovea_kv_append_args, detail), 0, sizeof(char *));
   if (call == 1) {

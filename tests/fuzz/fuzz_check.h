@@ -1,8 +1,8 @@
 /* fuzz_check.h - what must hold after any input, beyond not crashing.
  *
- * Accepted: every byte handed out is readable, aligned, and counted right; the file object says the
- * same to every question. Refused: one clean line, no object. A target that only calls the parser
- * would miss an object that lies about its size. */
+ * Of an accepted file every tensor is readable, aligned and counted right, and the answers of the
+ * file object agree. A refused file gives one clean line and no object. A target that only calls
+ * the parser would miss an object with a wrong size. */
 #ifndef FOVEA_TESTS_FUZZ_FUZZ_CHECK_H
 #define FOVEA_TESTS_FUZZ_FUZZ_CHECK_H
 
@@ -56,7 +56,7 @@ static inline void check_line(const char *text) {
   for (size_t i = 0; i < length; i++) DEMAND((uint8_t)text[i] >= 0x20 && text[i] != 0x7f);
 }
 
-/* Checks and closes. Returns the sum of the tensors' bytes. */
+/* Checks the result and closes the file. Returns the sum of the tensors' bytes. */
 static inline uint64_t check_result(fv_file_status status, fv_tensor_file *file,
                                     const fv_file_error *error, size_t file_bytes) {
   DEMAND(error->status == status);

@@ -1,13 +1,13 @@
 /* fuzz_safetensors.c - libFuzzer target: any bytes as a .safetensors file.
  *
- * A mutation of the header almost always changes its length, and a length that is wrong ends the
- * parse. So inputs whose first byte is odd are taken as they are, and of the others the length is
- * set right first: the second half of the runs gets past byte 8. */
+ * A mutation of the header almost always changes its length, and a wrong length ends the parse. So
+ * the length of half the inputs, those whose first byte is even, is corrected first. These inputs
+ * get past byte 8. */
 #include "tests/fuzz/fuzz_check.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 
-/* The header is taken to end at the last '}' of the input, or with the input. */
+/* Assumes that the header ends at the last '}' of the input, or with the input if it has none. */
 static void set_length(uint8_t *bytes, size_t size) {
   size_t end = size;
   while (end > 8 && bytes[end - 1] != '}') end--;

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Writes the seeds for the readers' fuzzers, each with the verdict that it must get.
+"""Writes the seeds for the readers' fuzzers, each with the verdict that the readers must give.
 
     make_corpus.py DIRECTORY              writes DIRECTORY/npy and DIRECTORY/safetensors
     make_corpus.py --check VERDICTS       runs the program reader-verdicts on all of them
 
-Each seed stands for a mistake that some reader of model files made: the comment over a group names
-the mechanism and where it was reported. Needs nothing but Python's standard library.
+Each seed stands for a mistake that a reader of model files made. The comment over a group names the
+mechanism and the report. The program needs only Python's standard library.
 """
 import json
 import pathlib
@@ -53,40 +53,41 @@ def npy_valid():
 
 
 def npy_lengths():
-    # Header length allocated before it is compared with the file; 4 GiB asked of a 12-byte file.
+    # The header length is allocated before the comparison with the file: 4 GiB for 12 bytes.
     # CWE-789/190: libnpy#44, mlx#3365.
     add_npy("length-4gib", "INVALID", b"\x93NUMPY\x02\x00" + struct.pack("<I", 0xFFFFFFF0))
     for length in (0x7FFFFFFF, 0x80000000, 0xFFFFFFFF):
         add_npy(f"length-{length:x}", "INVALID", npy(array(), b"\0" * 24, 2, length))
-    # Length read as signed: a negative slice bound. npy-rs#2.
+    # The length is read as signed and gives a negative slice bound. npy-rs#2.
     add_npy("length-signed", "INVALID", b"\x93NUMPY\x01\x00\xf8\xff")
     add_npy("length-0", "INVALID", npy(array(), b"\0" * 24, 1, 0))
-    # Header length beyond the buffer; the data's size underflows into a wild copy. cnpy#106.
+    # The header ends beyond the buffer, and the size of the data to copy underflows. cnpy#106.
     whole = npy(array(), b"\0" * 24)
     for size in list(range(0, 13)) + list(range(16, len(whole), 8)) + [len(whole) - 1]:
         add_npy(f"cut-{size:03d}", "INVALID", whole[:size])
-    # Dims claim more than the file holds: the rest would come from the heap. CVE-2026-7482.
+    # The dims claim more than the file holds, and the rest comes from the heap. CVE-2026-7482.
     add_npy("shape-beyond-file", "INVALID", npy(array(shape="(1024, 1024)"), b"\0" * 64))
     add_npy("trailing-bytes", "INVALID", npy(array(), b"\0" * 25))
 
 
 def npy_shapes():
-    # Products that wrap, to 0 or to the size of the data. LiteRT#9255, stable-diffusion.cpp#1876.
+    # Products wrap to 0 or to the size of the data. LiteRT#9255, stable-diffusion.cpp#1876.
     add_npy("product-wraps-to-0", "INVALID", npy(array(shape="(4294967296, 4294967296)")))
     add_npy("product-wraps-to-24", "INVALID",
             npy(array("|u1", shape="(16, 1152921504606846976, 3)"), b"\0" * 24))
-    # INT64_MAX elements, twice: the count passes as negative. llama.cpp#27203, #15711.
+    # Twice INT64_MAX elements is a negative count, which passes. llama.cpp#27203, #15711.
     add_npy("int64-max-times-2", "INVALID", npy(array(shape="(9223372036854775807, 2)")))
-    # Dims round every power of two at which a size could wrap, less and more than an alignment:
+    # Dims at every power of two at which a size could wrap, and an alignment below and above:
     # llama.cpp CVE-2024-21802, CVE-2025-53630 and its bypass CVE-2026-27940 (padding overflowed first).
     for bits in (31, 32, 48, 61, 62, 63, 64):
         for delta in (-64, -32, -1, 0, 1, 32, 64):
             add_npy(f"dim-2^{bits}{delta:+d}", "INVALID",
                     npy(array(shape=f"({2 ** bits + delta},)"), b"\0" * 8))
-    # Negative numbers where a count belongs. CVE-2025-49847, CVE-2026-21869.
+    # Counts are negative. CVE-2025-49847, CVE-2026-21869.
     for number in ("-1", "-0", "-9223372036854775808"):
         add_npy(f"dim{number}", "INVALID", npy(array(shape=f"({number},)"), b"\0" * 8))
-    # More dims than there is room for: openvino#6159 (heap overflow), numpy CVE-2021-33430.
+    # There are more dims than a reader has space for. openvino#6159 (heap overflow), CVE-2021-33430
+    # of numpy.
     for rank in (9, 32, 33, 65, 1000):
         add_npy(f"rank-{rank}", "UNSUPPORTED", npy(array(shape="(" + "1, " * rank + ")"), b"\0" * 4))
     for number, text in enumerate(["(2)", "(2,,3)", "[2]", "(2.0,)", "(0x2,)", "(02,)", "(1e3,)",
@@ -161,7 +162,7 @@ def st_valid():
 
 
 def st_lengths():
-    # header length + 5 or + 8 wraps to a small number. fastllm#712, #713.
+    # The header length + 5 or + 8 wraps to a small number. fastllm#712, #713.
     for delta in range(1, 10):
         add_st(f"length-2^64-{delta}", "INVALID", st(text_entry(), b"\0" * 8, 2**64 - delta))
     for bits in (31, 32, 63):
@@ -186,19 +187,19 @@ def st_lengths():
 
 
 def st_shapes():
-    # The product of the dims wraps to exactly 0: "empty, nothing to check". LiteRT#9255, #9254.
+    # The product of the dims wraps to 0, so a reader finds nothing to check. LiteRT#9255, #9254.
     add_st("product-0-far-out", "INVALID",
            st(text_entry("[4294967296,4294967296]", "[1099511627776,1099511627776]"), b"\0" * 8))
-    # The same in signed arithmetic, and negative dims. stable-diffusion.cpp#1876.
+    # The same happens in signed arithmetic, and with negative dims. stable-diffusion.cpp#1876.
     add_st("product-0", "INVALID", st(text_entry("[4294967296,4294967296]", "[0,0]")))
     add_st("product-8", "INVALID", st(text_entry("[2,9223372036854775809]", "[0,8]"), b"\0" * 8))
-    # Buffer sized by the shape, copy sized by the offsets; begin after end. fastllm#712, #713.
+    # The shape sizes the buffer, but the offsets size the copy; begin after end. fastllm#712, #713.
     add_st("shape-1k-span-64k", "INVALID", st(text_entry("[256]", "[0,65536]"), b"\0" * 65536))
     add_st("begin-after-end", "INVALID", st(text_entry("[2]", "[8,0]"), b"\0" * 8))
     add_st("span-wraps", "INVALID", st(text_entry("[2]", "[18446744073709551608,0]"), b"\0" * 8))
-    # Element count bounds that overflow: llama.cpp#27203, #15711, #24759, #26318.
+    # The bounds of the element count overflow. llama.cpp#27203, #15711, #24759, #26318.
     add_st("int64-max-times-2", "INVALID", st(text_entry("[9223372036854775807,2]"), b"\0" * 8))
-    # Sizes round powers of two, an alignment less and more: CVE-2024-21802, CVE-2025-53630,
+    # Sizes at powers of two, and an alignment below and above: CVE-2024-21802, CVE-2025-53630,
     # CVE-2026-27940, GHSA-vgg9-87g3-85w8, GHSA-96jg-mvhq-q7q7.
     for bits in (31, 32, 48, 61, 62, 63, 64):
         for delta in (-64, -32, -1, 0, 1, 32, 64):
@@ -210,13 +211,13 @@ def st_shapes():
     add_st("negative-dim", "INVALID", st(text_entry("[-1]"), b"\0" * 8))
     add_st("negative-begin", "INVALID", st(text_entry(offsets="[-8,0]"), b"\0" * 8))
     add_st("negative-end", "INVALID", st(text_entry(offsets="[0,-8]"), b"\0" * 8))
-    # Dims larger than the data: the heap behind it leaks. CVE-2026-7482.
+    # The dims are larger than the data, and the heap behind it leaks. CVE-2026-7482.
     add_st("shape-beyond-file", "INVALID", st(text_entry("[1048576]", "[0,4194304]"), b"\0" * 64))
     add_st("rank-9", "UNSUPPORTED", st(text_entry("[1,1,1,1,1,1,1,1,2]"), b"\0" * 8))
 
 
 def st_numbers():
-    # An unknown dtype skipped the checks of its offsets; integers through double. imp#1603.
+    # An unknown dtype skips the check of the offsets; integers go through double. imp#1603.
     add_st("unknown-dtype-far-out", "INVALID", st(text_entry("[2]", "[0,4096]", '"F99"'), b"\0" * 8))
     add_st("unknown-dtype-gap", "INVALID", st(text_entry("[2]", "[4,8]", '"F99"'), b"\0" * 8))
     for number in ("9007199254740993", "1e400", "-0", "1.0", "1e2", "01", "+1", "0x1", "NaN",
@@ -227,7 +228,7 @@ def st_numbers():
 
 
 def st_structure():
-    # Two tensors or keys of one name: the first reader takes one, the second the other. openasr#73.
+    # Two tensors or keys have one name, and two readers take different ones. openasr#73.
     first, second = '"q":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}', \
         '"q":{"dtype":"U8","shape":[4],"data_offsets":[4,8]}'
     add_st("tensor-twice", "INVALID", st(f"{{{first},{second}}}", b"\0" * 8))

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Calls the library as programs do that were compiled with each release's header.
+"""Calls the library as programs compiled with each release's header do.
 
 usage: callers_test.py ROOT LIBFOVEA.so
 
-The structs are laid out by the release's description, have exactly the size that the release gave them, and
-end where memory ends: a byte read or written past one ends this program. A struct of arguments cannot be
-written to at all. Then come structs of headers yet to be written, which are larger than today's.
+The structs have the layout and the size of the release's description, and end where memory ends. So
+a byte read or written past one ends this program. Structs of arguments are read-only. Then come
+structs of future headers, which are larger than today's.
 """
 import ctypes
 import faulthandler
@@ -30,7 +30,7 @@ libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 
 class Memory:
-  """Two pages, and behind them one that nobody may touch."""
+  """Two pages, and behind them one that may not be touched."""
 
   def __init__(self):
     self.base = libc.mmap(None, 3 * PAGE, mmap.PROT_READ | mmap.PROT_WRITE,
@@ -44,7 +44,7 @@ class Memory:
       raise OSError(ctypes.get_errno(), "mprotect")
 
   def put(self, data, writable=False, alignment=8):
-    """Places bytes at the end, as near as the alignment lets them. Returns the address."""
+    """Places bytes as near the end as the alignment allows. Returns the address."""
     data = bytes(data)
     self.protect(self.base, 2 * PAGE, mmap.PROT_READ | mmap.PROT_WRITE)
     ctypes.memset(self.base, FILL, 2 * PAGE)
@@ -56,7 +56,7 @@ class Memory:
 
 
 class Release:
-  """The structs of one description as ctypes has them."""
+  """The structs of one description, for ctypes."""
 
   def __init__(self, description):
     self.structs, self.description = {}, description
@@ -88,7 +88,7 @@ class Release:
 
 
 class Library:
-  """The exported functions, typed as a description says."""
+  """The exported functions with the types of a description."""
 
   def __init__(self, path, description):
     self.loaded, self.called = ctypes.CDLL(path), set()
@@ -114,7 +114,7 @@ def near(array, numbers):
 
 
 class Scene:
-  """One small problem for every call, and what must come of it: the second key weighs twice the first."""
+  """One small problem for every call, with its results: the second key weighs twice the first."""
 
   def __init__(self, release, library, device):
     self.release, self.library = release, library
@@ -179,7 +179,7 @@ class Scene:
     return all(set(bytes(array)) == {FILL} for array in (self.out, self.lse, self.weights, self.cache))
 
   def right(self, function):
-    """Whether a call did what it is for."""
+    """Whether the results of a call are right."""
     if function == "fovea_attention":
       return near(self.out, [5] * 8) and near(self.lse, [math.log(3)])
     if function == "fovea_attention_weights":
@@ -191,7 +191,7 @@ class Scene:
     return self.untouched()
 
   def run(self, function, args):
-    """Calls a function that takes arguments at this address."""
+    """Calls a function with the arguments at this address."""
     if function == "fovea_create":
       return self.create(args)
     if function.endswith("_support"):
@@ -230,7 +230,7 @@ def sized(struct, size):
 
 
 def try_accepted(scene, struct, function, now):
-  """As released; and grown past today's, with zeros."""
+  """Structs as released, and structs grown past today's with zeros, are accepted."""
   for size in (scene.release.size(struct), now + 1, now + 8, now + 1000, LARGEST):
     scene.reset()
     args = scene.memory["args"].put(sized(scene.arguments(struct), size))
@@ -240,7 +240,7 @@ def try_accepted(scene, struct, function, now):
 
 
 def try_unknown_bytes(scene, struct, function, now):
-  """A field that this library does not know is in use."""
+  """A struct that uses a field that this library does not know is refused."""
   for size, byte in ((now + 1, now), (now + 64, now), (now + 64, now + 63), (LARGEST, LARGEST - 1)):
     scene.reset()
     data = sized(scene.arguments(struct), size)
@@ -252,7 +252,7 @@ def try_unknown_bytes(scene, struct, function, now):
 
 
 def try_wrong_sizes(scene, struct, function, first):
-  """Sizes that no release had. Where the detail's pointer lies is then unknown, and it is not used."""
+  """Sizes that no release had are refused. As the place of detail is unknown, it is not used."""
   for size in (0, 1, 8, first // 2, first - 1, LARGEST + 1, 2**64 - 1):
     scene.reset()
     args = scene.arguments(struct)
@@ -270,7 +270,7 @@ def try_wrong_sizes(scene, struct, function, first):
 
 
 def broken_call(scene, struct, function, size, room):
-  """Breaks a rule, with so much room for the words. Returns the rule's field and what was written."""
+  """Breaks a rule, with `room` bytes for the detail. Returns those bytes as the call left them."""
   args = scene.arguments(struct)
   target = scene.attention if struct == "fovea_weights_args" else args
   field, value = ("count", 1) if struct == "fovea_merge_args" else ("flags", 128)
@@ -289,7 +289,7 @@ def broken_call(scene, struct, function, size, room):
 
 
 def try_detail(scene, struct, function, now):
-  """A refusal's words, in rooms of every length, from structs as released and from larger ones."""
+  """Details are right in buffers of any length, for structs as released and for larger ones."""
   for size in (scene.release.size(struct), now + 24):
     broken_call(scene, struct, function, size, 0)
     length = len(scene.library.detail())
@@ -301,7 +301,7 @@ def try_detail(scene, struct, function, now):
 
 
 def try_result(scene, struct, function, call, now, first):
-  """A struct that the library fills in: what it does not know stays, and so does the size."""
+  """A struct that the library fills in keeps its size and the bytes that the library lacks."""
   for size in (scene.release.size(struct), now + 1, now + 8, now + 500, LARGEST):
     data = bytearray([FILL] * size)
     data[0:8] = size.to_bytes(8, sys.byteorder)
@@ -348,7 +348,7 @@ def growing(description):
 
 
 def uncalled(description, called):
-  """Functions that take a struct that grows, and that no one here calls."""
+  """Functions that take a struct that can grow, and that this program does not call."""
   for name, function in description["functions"].items():
     taken = {one["type"].replace("const ", "").rstrip(" *") for one in function["parameters"]}
     if taken & growing(description) and name not in called:

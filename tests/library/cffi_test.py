@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""cffi reads the header as its paragraph "Bindings" says, and computes one attention with it.
+"""Reads the header with cffi as its paragraph "Bindings" says, and computes one attention.
 
 usage: cffi_test.py CC ROOT LIBFOVEA.so. Exit status 77: there is no cffi (Debian: python3-cffi).
 """
@@ -26,7 +26,7 @@ def declarations(cc, header):
 
 
 def check_layout(ffi, lib, description):
-  """Sizes, offsets and values as cffi sees them."""
+  """Sizes, offsets and values are the same for cffi."""
   for name, struct in description["structs"].items():
     assert ffi.sizeof(name) == struct["bytes"], f"{name} has {ffi.sizeof(name)} bytes"
     assert ffi.alignof(name) == struct["alignment"], name
@@ -61,7 +61,7 @@ def expected_row(q, keys, values):
 
 
 def check_attention(ffi, lib):
-  """2 rows of one head over 3 keys, dim 8, causal."""
+  """Computes 2 rows of one head over 3 keys, dim 8, causal."""
   numbers = [[math.sin(7 * row + d) for d in range(8)] for row in range(8)]
   rows, keys, values = numbers[:2], numbers[2:5], numbers[5:]
   flat = [ffi.new("float[]", sum(part, [])) for part in (rows, keys, values)]

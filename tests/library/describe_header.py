@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Describes the public header for those who write bindings: every number, type, size and offset in it.
+"""Describes the public header for authors of bindings: every number, type, size and offset in it.
 
 usage: describe_header.py CC ROOT > include/fovea-abi.json
 
-The header is preprocessed as its paragraph "Bindings" says and read by pycparser (Debian:
-python3-pycparser); sizes, offsets and values come from a program that CC compiles. Exit status 77: there is
-no pycparser.
+The header is preprocessed as its paragraph "Bindings" says, and pycparser (Debian:
+python3-pycparser) reads it. Sizes, offsets and values come from a program that CC compiles. Exit
+status 77: there is no pycparser.
 """
 import json
 import pathlib
@@ -20,7 +20,7 @@ except ImportError:
   print("skipped: this needs pycparser (Debian: python3-pycparser)", file=sys.stderr)
   sys.exit(77)
 
-# What <stddef.h> and <stdint.h> give; only the names matter to the parser.
+# The names that <stddef.h> and <stdint.h> define. The parser does not need the right types.
 STANDARD = "".join(f"typedef int {name};\n" for name in
                    ("size_t", "int32_t", "int64_t", "uint32_t", "uint64_t"))
 
@@ -33,7 +33,7 @@ def preprocess(cc, header):
 
 
 def type_text(node):
-  """A type as C writes it before a name: "const fovea_options *"."""
+  """A type in the form that C writes before a name: "const fovea_options *"."""
   if isinstance(node, c_ast.PtrDecl) and not node.quals:
     inner = type_text(node.type)
     return inner + ("*" if inner.endswith("*") else " *")
@@ -45,7 +45,7 @@ def type_text(node):
 
 
 def signature(function):
-  """What a function returns and takes."""
+  """The result and the parameters of a function."""
   parameters = function.args.params if function.args else []
   taken = [{"name": one.name, "type": type_text(one.type)} for one in parameters
            if type_text(one.type) != "void"]
@@ -82,13 +82,13 @@ class Header:
 
 
 def field_type(field):
-  """A field's type, and that it is an array."""
+  """The type of a field, and whether it is an array."""
   is_array = isinstance(field.type, c_ast.ArrayDecl)
   return type_text(field.type.type if is_array else field.type), is_array
 
 
 def measure(cc, root, expressions):
-  """The values of C expressions about the header."""
+  """The values of C expressions that use the header."""
   lines = "".join(f'  printf("%lld\\n", (long long)({one}));\n' for one in expressions)
   program = f'#include <fovea.h>\n#include <stdio.h>\nint main(void) {{\n{lines}  return 0;\n}}\n'
   with tempfile.TemporaryDirectory() as scratch:
@@ -100,7 +100,7 @@ def measure(cc, root, expressions):
 
 
 class Expressions:
-  """Collects expressions in a first walk; answers them in a second."""
+  """Collects expressions in a first walk, and gives their values in a second."""
 
   def __init__(self):
     self.values = {}
@@ -120,7 +120,7 @@ def describe_field(name, field, ask):
 
 
 def growth(text, name, struct):
-  """How the header lets a struct grow: at its "end", into "reserved" words, or "never"."""
+  """Where the header lets a struct grow: at its "end", in "reserved" words, or "never"."""
   if struct.decls[0].name == "struct_size":
     return "end"
   before = text[:text.index(f"typedef struct {name} {{")]
@@ -160,7 +160,7 @@ def main(cc, root):
 
 
 def to_text(value, indent=""):
-  """JSON with a line for each thing that is one: a field, a constant, a function."""
+  """JSON with one line for each field, constant and function."""
   nested = isinstance(value, dict) and any(isinstance(one, (dict, list)) for one in value.values())
   if isinstance(value, dict) and "parameters" not in value and (nested or len(value) > 3):
     items = [f"{json.dumps(key)}: {to_text(one, indent + '  ')}" for key, one in value.items()]

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Holds today's header against every release: what a program was compiled with must stay so.
+"""Compares today's header with every release: what programs were compiled with must not change.
 
-usage: released_test.py ROOT. Compares include/fovea-abi.json with each file of tests/library/released/, and
-first makes sure that each kind of change is noticed.
+usage: released_test.py ROOT. First makes sure that each kind of change is noticed. Then compares
+include/fovea-abi.json with each file of tests/library/released/.
 """
 import copy
 import json
@@ -11,7 +11,7 @@ import sys
 
 
 def changed_entries(kind, old, new):
-  """Entries of a table that are gone or differ; new ones may come."""
+  """Entries of a table that are missing or differ. New entries are allowed."""
   for name, value in old.items():
     if name not in new:
       yield f"{kind} {name} is gone"
@@ -24,7 +24,7 @@ def is_reserved(field):
 
 
 def changed_struct(name, old, new):
-  """Fields stay where they are. What was reserved may become fields, unless the struct is frozen."""
+  """Fields keep their places. Reserved words may become fields, unless the struct is frozen."""
   for key in ("alignment", "grows"):
     if new[key] != old[key]:
       yield f"{name}: {key} is {new[key]}, was {old[key]}"
@@ -42,7 +42,7 @@ def changed_struct(name, old, new):
 
 
 def misplaced_fields(name, old, new):
-  """New fields lie in words that were reserved, which callers set to zero, or past the old end."""
+  """New fields lie past the old end, or in reserved words, which callers set to zero."""
   free = {byte for field in old["fields"] if is_reserved(field)
           for byte in range(field["offset"], field["offset"] + field["bytes"])}
   known = {field["name"] for field in old["fields"] if not is_reserved(field)}
@@ -53,7 +53,7 @@ def misplaced_fields(name, old, new):
 
 
 def changes(old, new):
-  """All that a program compiled with `old` could not bear."""
+  """All changes that break a program compiled with `old`."""
   if new["pointer_bytes"] != old["pointer_bytes"]:
     yield "pointers differ: these are descriptions of different machines"
   for table in ("constants", "opaque", "callbacks", "functions"):
@@ -90,7 +90,7 @@ def grow(description, struct, **field):
 
 
 def use_reserved(description, struct):
-  """A room takes its first reserved word."""
+  """Makes a field of the first reserved word of a room."""
   words = field_of(description, struct, "reserved")
   taken = {"name": "later", "type": "int64_t", "offset": words["offset"], "bytes": 8}
   words.update(offset=words["offset"] + 8, bytes=words["bytes"] - 8, count=words["count"] - 1)

@@ -3,11 +3,13 @@
 //   Attention().seed(3).type(FOVEA_BF16).len_q(5).len_kv(70).causal().on(device)
 //       .expect_matches_oracle();
 //
-// The settings describe a problem by logical coordinates (sequence, row or key, head, column); its
-// numbers are functions of those and of the seed. How it lies in memory (strides, packing, pages,
-// order of the pages) is drawn from another seed and must not matter. Everything that the header
-// says is not read is poison: NaN past every length, in unused pages, in stride gaps and in keys
-// that nobody sees; absurd ids in table slots that are not used. Inputs are read-only pages.
+// The settings describe a problem by logical coordinates: sequence, row or key, head, column. Its
+// numbers are functions of those and of the seed. The layout in memory (strides, packing, pages and
+// their order) is drawn from another seed and must not matter.
+//
+// What the header promises not to read is poison. NaN is past every length, in unused pages, in
+// stride gaps and in keys that no row sees. Table slots that are not used have absurd ids. The
+// inputs lie in read-only pages.
 #ifndef FOVEA_TESTS_SUPPORT_ATTENTION_BUILDER_H
 #define FOVEA_TESTS_SUPPORT_ATTENTION_BUILDER_H
 
@@ -25,14 +27,14 @@
 
 namespace fovea_test {
 
-// Logical coordinates of an element. `tag` names the sequence's contents; i is a row or a key.
+// Logical coordinates of an element. `tag` names the contents of the sequence, i is a row or key.
 struct At {
   int64_t tag, i, h, d;
 };
 using Fill = std::function<double(const At &)>;
 using Ints = std::vector<int64_t>;
 
-// Which dimensions a scale distinguishes, and into how many blocks it divides the last.
+// In which dimensions a scale varies, and the number of blocks that it makes of the last one.
 struct ScaleForm {
   bool present = false;
   bool batch = false, seq = false, head = false;
@@ -56,12 +58,12 @@ struct Settings {
   uint32_t q_type = FOVEA_F32, k_type = FOVEA_F32, v_type = FOVEA_F32, out_type = FOVEA_F32;
   int64_t batch = 1, len_q = 4, len_kv = 16, heads_q = 2, heads_kv = 1, dim = 16, dim_v = 16;
   Ints rows;     // packed q: the rows of each sequence
-  Ints keys;     // packed kv: the room of each sequence
+  Ints keys;     // packed kv: the capacity of each sequence
   Ints lengths;  // kv_lengths, as given (may be out of range)
   int64_t page_len = 0;
   bool csr = false, v_table = false, v_in_k = false, contiguous = false;
-  char askew = 0;            // the tensor, of "qkvo", that is not aligned to 16 bytes
-  int askew_dimension = -1;  // by this stride alone; -1: by its base alone
+  char askew = 0;            // tensor of "qkvo" that is not aligned to 16 bytes; 0: none
+  int askew_dimension = -1;  // because of this stride; -1: because of its base
   uint32_t causal = 0, alignment = 0;
   int64_t left = -1, right = -1;
   Ints q_position, kv_first, kv_position, prefix;
@@ -89,7 +91,7 @@ struct Outcome {
   std::vector<int64_t> len_q;
   int64_t heads = 0, dim_v = 0;
   uint32_t out_type = FOVEA_F32;
-  std::string damage;  // what was written outside the promised elements; "" if nothing
+  std::string damage;  // writes outside the promised elements; "" if none
 
   size_t row(int64_t s, int64_t i, int64_t h) const;
   double at(int64_t s, int64_t i, int64_t h, int64_t d) const;
@@ -158,8 +160,8 @@ class Attention {
   Attention &paged(int64_t page_len, bool csr = false, bool v_table = false);
   Attention &v_in_k();
   Attention &contiguous();
-  // Contiguous, every base and stride a multiple of 16 bytes, but for one of one tensor of "qkvo":
-  // the stride of a dimension, or, with -1, the base.
+  // Every base and stride is a multiple of 16 bytes, except for one in one tensor of "qkvo": the
+  // stride of a dimension, or the base if dimension is -1.
   Attention &askew(char tensor, int dimension);
   Attention &causal(uint32_t alignment = FOVEA_ALIGN_BOTTOM_RIGHT);
   Attention &top_left();
@@ -184,12 +186,13 @@ class Attention {
   Attention &clean();  // no poison: zeros instead
   Attention &tags(const Ints &n);
   Attention &row_shift(int64_t n);
-  Attention &pick(const Ints &sequences);      // keeps these sequences with all they are given
+  Attention &pick(const Ints &sequences);      // keeps these sequences and their settings
   Attention &fill(const char *which, Fill f);  // "q" "k" "v" "sink" "bias" "mask" "slope" "tree"
 
   Outcome run() const;  // one call; fails the test unless it succeeds
   Truth truth() const;
-  // Runs twice: same bits, within the criteria, nothing else written, errors as the header says.
+  // Runs twice. Expects the same bits, within the criteria, errors as the header says, and no other
+  // memory written.
   void expect_matches_oracle() const;
   std::string text() const { return "Attention()" + text_; }
 
@@ -199,12 +202,12 @@ class Attention {
   std::string text_;
 };
 
-// What expect_matches_oracle does, for a problem whose arguments a test has changed.
+// The same as expect_matches_oracle, for a problem whose arguments a test has changed.
 void expect_matches(Case &problem, const Device &device, const std::string &text);
 
-// Bitwise equality of outcomes; a message names the first difference.
+// Compares the bits of outcomes. Returns "", or a message that names the first difference.
 std::string difference(const Outcome &a, const Outcome &b);
-// The same for all rows of sequence `t` of b and sequence `s` of a, whose rows begin at `shift`.
+// Compares all rows of sequence `t` of b with those of sequence `s` of a from row `shift` on.
 std::string difference(const Outcome &a, int64_t s, const Outcome &b, int64_t t, int64_t shift = 0);
 // Remembers the worst ratio of each criterion; printed when the program ends.
 void note_worst(const std::vector<Finding> &findings, const Device &device);

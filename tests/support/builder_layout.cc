@@ -1,7 +1,7 @@
 // builder_layout.cc - from settings to memory: tensors, tables, poison.
 //
-// Order matters: tensors and tables first, then the oracle's geometry says which keys anybody sees,
-// and only those keys (and the table slots that lead to them) receive real contents.
+// The order matters. Tensors and tables come first. Then the oracle's geometry says which keys any
+// row sees. Only those keys, and the table slots that lead to them, receive real contents.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -32,7 +32,7 @@ void put(const fovea_tensor &t, int64_t a, int64_t b, int64_t c, int64_t d, doub
   store_bits(t.dtype, at, encode(t.dtype, value));
 }
 
-// Normal numbers; integers need room to be interesting.
+// Normally distributed numbers. Integers have a larger amplitude, or they would take few values.
 Fill default_fill(uint64_t seed, Stream stream, uint32_t dtype, bool scaled) {
   const double amplitude = dtype == FOVEA_I8 ? (scaled ? 30.0 : 2.0) : 1.0;
   return [=](const At &at) {
@@ -69,7 +69,7 @@ const int32_t *Case::keep_ints(const Ints &values) {
   return array;
 }
 
-// Strides in a random order of dimensions with random gaps; contiguous or heads-first at times.
+// A random order of dimensions with random gaps; sometimes contiguous, sometimes heads first.
 static void draw_strides(fovea_tensor *t, bool contiguous, Choices *choices) {
   int order[3] = {2, 1, 0};  // innermost first
   const int64_t style = contiguous ? 0 : choices->below(4);
@@ -96,7 +96,7 @@ static int64_t span_of(const fovea_tensor &t) {
   return last + 1;
 }
 
-// See Attention::askew. Gaps bring the strides outside the odd one back to multiples of 16 bytes.
+// See Attention::askew. Gaps make the strides outside the odd one multiples of 16 bytes again.
 fovea_tensor Case::lay_out_askew(uint32_t dtype, const int64_t shape[4], char name) {
   const int64_t unit = 16 / static_cast<int64_t>(size_of(dtype));
   const bool is_meant = name == settings.askew;
@@ -160,7 +160,7 @@ void Case::lay_out_rows() {
   }
 }
 
-// The pages (paged) or keys (otherwise) that each sequence has room for.
+// The capacity of each sequence: in pages if the cache is paged, else in keys.
 Ints Case::key_rooms() const {
   Ints rooms;
   for (int64_t n = 0; n < sequences_; ++n) {
@@ -175,13 +175,13 @@ Ints Case::key_rooms() const {
   return rooms;
 }
 
-// Page tables: every slot leads to a page of its own, in random order; make_tables() spoils the
-// unused ones later.
+// Every slot leads to a page of its own, in random order. spoil_unused_ids() spoils unused slots
+// later.
 void Case::make_tables() {
   const Settings &s = settings;
   const Ints rooms = key_rooms();
   Ints offsets = {0};
-  // A table has an id at least.
+  // A table has at least one id.
   const int64_t width =
       std::max<int64_t>(largest_of(rooms, 0) + (s.contiguous ? 0 : choices_.below(3)), 1);
   const int64_t row_stride = width + (s.contiguous ? 0 : choices_.below(3));
@@ -272,7 +272,7 @@ void Case::lay_out_masks() {
   }
 }
 
-// A scale's values follow logical coordinates too, as far as its form distinguishes them.
+// The values of a scale follow the logical coordinates in which its form varies.
 fovea_tensor Case::scale_tensor(const ScaleForm &form, const fovea_tensor &of, bool q_like) {
   fovea_tensor t{};
   if (!form.present) return t;
@@ -398,7 +398,7 @@ class Filler {
     args_.logits.alibi_stride = stride;
   }
 
-  // Which keys receive contents: those that somebody sees; with `clean` all of them.
+  // Keys that some row sees receive contents; with `clean` all keys do.
   void find_seen() {
     const Geometry geometry(args_);
     for (const Sequence &n : geometry.sequences()) {

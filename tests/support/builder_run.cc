@@ -13,7 +13,7 @@
 namespace fovea_test {
 namespace {
 
-const uint32_t kForeignErrorBit = 0x40000000u;  // calls add bits, they never clear any
+const uint32_t kForeignErrorBit = 0x40000000u;  // calls set bits and never clear one
 
 // Visits the elements that the call promises to write, in the order of Truth::rows.
 template <typename Visit>
@@ -48,7 +48,7 @@ std::vector<uint32_t> collect(const Geometry &geometry, const fovea_tensor &t) {
   return bits;
 }
 
-// Compares all bytes but the promised ones with what was there before.
+// Compares all bytes with those before the call, except for the promised elements.
 std::string find_damage(const char *name, const Geometry &geometry, const fovea_tensor &t,
                         const Block &block, const std::vector<uint8_t> &before) {
   if (t.dtype == FOVEA_NONE) return "";

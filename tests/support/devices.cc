@@ -56,7 +56,7 @@ fovea_handle *open(const Device &device, const fovea_options *options) {
   own.struct_size = sizeof own;
   own.device = device.kind;
   own.threads = device.threads;
-  // The environment decides the instruction set, and is read once, here.
+  // fovea_create takes the instruction set from the environment, and reads it only here.
   if (device.isa.empty()) {
     unsetenv("FOVEA_CPU_ISA");
   } else {

@@ -1,5 +1,5 @@
-// devices.h - the devices that tests run on: the reference and the CPU with every instruction set
-// of this machine; GPUs are for the programs of tests/cuda. One handle of each per process.
+// devices.h - the devices that tests run on: the reference, and the CPU with every instruction set
+// of this machine. Programs of tests/cuda add GPUs. A process has one handle of each device.
 #ifndef FOVEA_TESTS_SUPPORT_DEVICES_H
 #define FOVEA_TESTS_SUPPORT_DEVICES_H
 
@@ -17,25 +17,25 @@ struct Device {
   int32_t threads = 2;
   double work = 0x1p-24;            // unit roundoff of its arithmetic
   bool exact_probabilities = true;  // they are never rounded to q's type
-  // What calls ask for unless a test asks for more. With PHASE the CPU computes few rows as it does
-  // many, and most problems of the tests have few.
+  // The level that calls ask for unless a test asks for more. With PHASE the CPU computes few rows
+  // as it computes many. Most problems of the tests have few rows.
   uint32_t reproducible = FOVEA_REPRODUCIBLE_RUN;
 };
 
-// How cases call the library: fovea_attention, unless a program whose device has memory of its own
-// puts something else here.
+// How cases call the library: fovea_attention, unless a program sets another function. It does if
+// its device has memory of its own.
 using AttentionCall = fovea_status (*)(fovea_handle *, const fovea_attention_args *);
 extern AttentionCall attention_call;
 
-// The reference and, for every instruction set, a device of either way through the CPU backend.
+// The reference, and two devices per instruction set: one for each way through the CPU backend.
 std::vector<Device> devices();
 std::vector<Device> cpu_devices();  // without the reference
 Device device_named(const std::string &name);
 
-// Opens the device anew; the caller destroys it. `options` beyond device and threads are taken
-// over.
+// Opens another handle, which the caller destroys. Only device and threads of `options` are
+// replaced.
 fovea_handle *open(const Device &device, const fovea_options *options = nullptr);
-// The process's own handle; never destroyed before the end.
+// The handle that the process keeps until its end.
 fovea_handle *handle_of(const Device &device);
 
 // For INSTANTIATE_TEST_SUITE_P.

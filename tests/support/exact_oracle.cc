@@ -13,7 +13,7 @@
 namespace fovea_test {
 namespace {
 
-// A problem laid out for its geometry alone: who sees what does not depend on numbers.
+// A problem laid out only for its geometry: which keys a row sees does not depend on numbers.
 class Scene {
  public:
   explicit Scene(const Attention &a) : case_(a.s), geometry_(case_.args) {}
@@ -30,7 +30,6 @@ class Scene {
   const Geometry geometry_;
 };
 
-// Calls visit(sequence, row, head) for all of them.
 template <typename Visit>
 void each_row(const Scene &scene, int64_t heads, Visit visit) {
   for (const Sequence &s : scene.sequences()) {
@@ -51,9 +50,9 @@ double code(int64_t number, int64_t bit) {
   return ((number >> bit) & 1) != 0 ? 8.0 : -8.0;
 }
 
-const int64_t kTileEdge = 64;  // of the largest tiles of keys; smaller ones divide it
+const int64_t kTileEdge = 64;  // keys of a tile; smaller tiles divide it
 
-// The key that member `m` of a group looks for, of a row that sees keys from `first` to before
+// The key that member `m` of a group looks for, if its row sees keys from `first` on and before
 // `end`.
 int64_t edge_key(int64_t m, int64_t first, int64_t end, uint64_t salt) {
   const int64_t border = std::max<int64_t>(end - 1, 0) / kTileEdge * kTileEdge;
@@ -142,8 +141,8 @@ void expect_needles_at_edges(const Attention &a) {
 
 namespace {
 
-// The first half of the columns, less one, and the others are two moduli without a common divisor:
-// what moves a row's keys by less than their product changes some count.
+// The first dim_v / 2 - 1 columns count keys by one modulus, the others by a second. These have no
+// common divisor, so a shift of a row's keys by less than their product changes some count.
 int64_t residue_of(int64_t key, int64_t column, int64_t dim_v) {
   const int64_t low = dim_v / 2 - 1, high = dim_v - low;
   return column < low ? (key % low == column) : (key % high == column - low);
@@ -226,8 +225,8 @@ Sums sum_powers(const Attention &a, const Scene &scene, const Sequence &s, int64
   return sums;
 }
 
-// The sums are exact but for the arithmetic's own error F (judge.h), so that out is the rounding of
-// a number within F of the exact one.
+// The sums are exact except for F, the error of the arithmetic (judge.h, with N = 8). So out is the
+// rounding of a number within F of the exact one.
 void expect_powers_of_row(const Attention &a, const Scene &scene, const Outcome &outcome,
                           const Sequence &s, int64_t i, int64_t h) {
   const Sums sums = sum_powers(a, scene, s, i, h);

@@ -1,17 +1,16 @@
 // exact_oracle.h - oracles that need no reference and no tolerance. Each takes a problem of any
-// geometry (lengths, masks, windows, pages, parts), gives it numbers of its own and looks at all
-// that comes out.
+// geometry (lengths, masks, windows, pages, splits), replaces its numbers and judges all results.
 //
-//   needle     K_j spells the bits of j in +-8 and a query the bits of its target. A wrong key is
-//              128 behind in its logit, its weight vanishes: out is V[target] bit for bit, lse is
-//              64 for each bit. A target that the row may not see must not show.
-//   counts     zero queries count: lse is the logarithm of the number of keys seen, and with
-//              one-hot values out times that number is how many keys are in every residue class.
-//   powers     logits that are integers times ln 2 give weights that are powers of two.
-//   constant   equal values come out as they are, whatever the weights.
-//   rescale    powers of two move between operands without changing a bit.
+//   needle     K_j spells the bits of j in +-8, and a query spells the bits of its target. A wrong
+//              key has a logit 128 lower, so its weight vanishes. out is V[target] bit for bit, and
+//              lse is 64 for each bit. A target that the row may not see must not show.
+//   counts     Zero queries count: lse is the logarithm of the number of keys that the row sees.
+//              With one-hot values, out times that number counts the keys of each residue class.
+//   powers     Logits that are integers times ln 2 give weights that are powers of two.
+//   constant   Equal values are the result, whatever the weights are.
+//   rescale    Powers of two move between operands without changing a bit.
 //
-// Which keys a row sees is the test's own word, or Geometry's where it gives none.
+// The test says which keys a row sees. If it does not, Geometry does.
 #ifndef FOVEA_TESTS_SUPPORT_EXACT_ORACLE_H
 #define FOVEA_TESTS_SUPPORT_EXACT_ORACLE_H
 
@@ -21,20 +20,20 @@ namespace fovea_test {
 
 // Whether row i of sequence s sees key j.
 using Visible = std::function<bool(int64_t s, int64_t i, int64_t j)>;
-// The key that row i of head h looks for. Sequences are named by their contents, At::tag.
+// The key that row i of head h looks for. At::tag, the contents, names the sequence.
 using Target = std::function<int64_t(int64_t tag, int64_t i, int64_t h)>;
 
 // ---- Needles
 
-// What the value of a needle is: an integer that every type of 8 bits of significance has.
+// The value of a needle: an integer that every type with 8 significant bits holds exactly.
 double value_of(const At &at);
-// `a` with needles of so many bits, at most dim: for fewer than 2^bits keys.
+// `a` with needles of `bits` bits, at most dim, for fewer than 2^bits keys.
 Attention with_needles(Attention a, int64_t bits, const Target &target);
-// Rows must have found what they look for exactly where it is visible, and below len_kv[s].
+// Rows must find their key if it is visible and below len_kv[s], and must not find it otherwise.
 void expect_needles(const Attention &a, int64_t bits, const Ints &len_kv, const Target &target,
                     const Visible &visible);
-// The heads of a row look for the keys about the edges of what it sees: the last before it, its
-// first and last, the first behind, both sides of the last border of tiles inside, and any.
+// The heads of a row look for keys at the edges of the keys that it sees: the last before them, the
+// first and last of them, the first behind them, both sides of the last tile edge inside, and any.
 void expect_needles_at_edges(const Attention &a);
 
 // ---- Numbers of their own

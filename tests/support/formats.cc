@@ -33,7 +33,7 @@ int lowest_exponent(const Format &f) {
   return 1 - bias_of(f);
 }
 
-// e4m3 has a top binade that lacks only its last mantissa code; the IEEE-like ones lack the binade.
+// e4m3 uses its top binade except for the last mantissa code. The IEEE formats do not use theirs.
 int highest_exponent(const Format &f) {
   return bias_of(f) + (f.has_infinity ? 0 : 1);
 }
@@ -41,7 +41,7 @@ int highest_exponent(const Format &f) {
 uint32_t nan_bits(const Format &f) {
   const uint32_t all = (1u << (f.exponent_bits + f.mantissa_bits)) - 1u;
   if (!f.has_infinity) return all;
-  return all & ~((1u << (f.mantissa_bits - 1)) - 1u);  // quiet: the top mantissa bit alone
+  return all & ~((1u << (f.mantissa_bits - 1)) - 1u);  // quiet: only the top mantissa bit
 }
 
 uint32_t infinity_bits(const Format &f) {

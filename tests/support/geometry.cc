@@ -1,4 +1,4 @@
-// geometry.cc - which rows and keys a call is about: the header's "Packed" to "Mask, bias".
+// geometry.cc - the rows and keys of a call: the header's paragraphs "Packed" to "Mask, bias".
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -13,7 +13,7 @@ bool present(const fovea_tensor &t) {
   return t.dtype != FOVEA_NONE;
 }
 
-// Offsets through a running maximum, clamped to [0, total], and where that changed the number.
+// The running max of offsets, clamped to [0, total], and where that changed an offset.
 class Offsets {
  public:
   Offsets(const int32_t *offsets, int64_t count, int64_t total) {
@@ -110,7 +110,7 @@ bool tree_shows(const fovea_tree &tree, const Sequence &s, int64_t i, int64_t j,
   const int64_t start = tree.starts == nullptr ? 0 : tree.starts[s.index];
   const int64_t column = j - (s.len_kv - len);
   if (len <= 0 || column < 0) return true;
-  // A row that begins before the first word is outside as a whole, later ones word by word.
+  // A row that begins before the first word is outside as a whole. At the end words count singly.
   const int64_t begin = start + i * ((len + 31) / 32);
   const int64_t word = begin + column / 32;
   if (begin < 0 || word >= tree.words) {

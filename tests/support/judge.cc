@@ -17,13 +17,13 @@ bool is_16_bit(uint32_t dtype) {
   return dtype == FOVEA_F16 || dtype == FOVEA_BF16;
 }
 
-// u of C1 to C3: of out's type or of the probabilities', whichever is coarser.
+// C1 to C3 take the u of out's type or of the probabilities' type, whichever is coarser.
 double coarser_roundoff(const Observed &observed) {
   const double u = unit_roundoff(observed.out_dtype);
   return is_16_bit(observed.q_dtype) ? std::fmax(u, unit_roundoff(observed.q_dtype)) : u;
 }
 
-// One element as the criteria see it, in stored units.
+// One element for the criteria, in stored units.
 struct Element {
   const Row *row;
   int64_t d;
@@ -79,7 +79,7 @@ bool is_judged(const Element &e) {
   return !e.row->exempt && std::isfinite(e.expected) && std::isfinite(e.got);
 }
 
-// Adds one comparison; the first failure keeps its place, before that the worst ratio does.
+// Adds one comparison. The finding keeps the place of the first failure, else of the worst ratio.
 void compare(Finding *finding, const Row &row, int64_t d, double got, double expected, double error,
              double limit) {
   ++finding->count;
@@ -97,7 +97,7 @@ void compare(Finding *finding, const Row &row, int64_t d, double got, double exp
   if (!(ratio <= finding->worst)) finding->worst = ratio;
 }
 
-// One criterion over all elements; `limit` gives a negative number where it does not apply.
+// One criterion over all elements. It does not apply where `limit` returns a negative number.
 template <typename Limit>
 Finding judge_elements(const char *name, const Truth &truth, const Observed &observed,
                        Limit limit) {
@@ -138,7 +138,7 @@ bool classes_agree(const Element &e, uint32_t dtype) {
   }
   const double expected = round_to(dtype, e.expected);
   if (std::isfinite(e.got) && std::isfinite(expected)) return true;
-  // At the edge of the range a rounding error decides between the largest number and infinity.
+  // At the edge of the range a rounding error may turn the largest number into infinity.
   const bool near_edge = std::fabs(e.expected) > 0.99 * largest(dtype);
   return near_edge && std::signbit(e.got) == std::signbit(expected) &&
          std::fabs(e.got) > 0.98 * largest(dtype);

@@ -1,6 +1,6 @@
 // judge_test.cc - does the judge convict? Each test hands it a result with one known fault.
 //
-// The innocent result is the truth rounded to out's type; it must pass. Every other must not.
+// The innocent result is the truth rounded to out's type. It must pass, and every other must fail.
 #include "tests/support/judge.h"
 
 #include <gtest/gtest.h>
@@ -191,7 +191,7 @@ TEST_P(Comparator, ExemptsExactlyTheHeadsThatSeeANonFiniteValue) {
 INSTANTIATE_TEST_SUITE_P(Types, Comparator, testing::Values(FOVEA_F16, FOVEA_BF16),
                          [](const auto &param) { return std::string(name_of(param.param)); });
 
-// One row whose magnitudes are chosen, so that every limit can be written down by hand.
+// The magnitudes of all rows are chosen, so that every limit can be written by hand.
 struct Known {
   Truth truth;
   Observed observed;
@@ -224,7 +224,7 @@ struct Known {
   double f() const { return 8.0 * 0x1p-24 * (1.0 + 7.0) * 5.0 + 0x1p-126 * 100.0; }
 };
 
-// Just inside the limit passes, just outside does not; above and below alike.
+// A result just inside the limit passes and one just outside fails, above and below.
 void expect_limit(Known known, double limit,
                   Finding (*criterion)(const Truth &, const Observed &)) {
   for (double sign : {1.0, -1.0}) {
@@ -273,7 +273,7 @@ TEST_P(Limit, OfC8IsTwoUlpWhereAllValuesHaveOneSign) {
   known.truth.condition = {1.0};
   known.truth.rows[0].size = 0.0;
   expect_limit(known, 2 * ulp(GetParam(), 1.0), judge_c8);
-  known.truth.rows[0].size = 1e6;  // the arithmetic alone may err more than that
+  known.truth.rows[0].size = 1e6;  // the arithmetic alone may be off by more
   EXPECT_EQ(judge_c8(known.truth, known.observed).count, 0);
 }
 
@@ -298,7 +298,7 @@ TEST(Limits, OfC4GrowWithLogitsAndLse) {
   }
 }
 
-// Equal terms need 2 + (min(n, 71) + 5) / 4 units where that is more than 8, that is from 20 keys
+// Equal terms need 2 + (min(n, 71) + 5) / 4 units if that is more than 8, which it is from 20 keys
 // on.
 TEST(Limits, GrowWithTheNumberOfKeysUpToATile) {
   for (const auto &[keys, units] : std::vector<std::pair<int64_t, double>>{
@@ -339,7 +339,7 @@ TEST(Limits, GrowWithDotsOfOneSignAndTheirDim) {
 TEST(Limits, OfC10AreTheLeastAndTheLargestValueToRounding) {
   for (const uint32_t dtype : {FOVEA_F32, FOVEA_F16, FOVEA_BF16}) {
     Known known(dtype);
-    known.truth.rows[0].size = 1e9;  // whatever logits became
+    known.truth.rows[0].size = 1e9;  // C10 does not depend on the logits
     known.truth.sum_abs_v = {0.0};
     known.truth.rows[0].keys = dtype == FOVEA_F32 ? 500 : 40;
     const double u_p = dtype == FOVEA_F32 ? 0.0 : known.u();
@@ -382,7 +382,6 @@ TEST(Limits, ApplyBelowTheSizesTheyNeedToNothing) {
   EXPECT_EQ(judge_c3(narrow.truth, narrow.observed).count, 63 * 65 >= 4096 ? 1 : 0);
 }
 
-// Which criteria are asked, by type of out.
 TEST(Judging, AsksEachCriterionThatAppliesToTheTypes) {
   const auto names = [](uint32_t q, uint32_t out, bool exact) {
     Known known(out, 64, 64);
@@ -459,7 +458,7 @@ TEST(Judging, AcceptsEitherSideOfTheEdgeOfARange) {
   EXPECT_TRUE(judge_class(known.truth, known.observed).failed);
 }
 
-// The rule that sees what others do not: one key in many thousands.
+// Only C4 notices one lost key among many thousands.
 TEST(ComparatorPower, LseFindsOneLostKeyAmong16384) {
   Plain plain(FOVEA_BF16, 8, 16384);
   const Truth truth = attend(plain.args);

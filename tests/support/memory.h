@@ -1,8 +1,8 @@
 // memory.h - memory that notices: guard pages on both sides, canaries where elements are not.
 //
-// A block ends (or begins) at a page that may not be touched, so that a read or write outside it is
-// a fault even without a sanitizer. Ending at a page boundary also means that most blocks are
-// aligned to their element and to nothing more, which is all the header asks for.
+// A block ends (or begins) at a page that may not be touched, so a read or write outside it is a
+// fault even without a sanitizer. Because blocks end at a page boundary, most are aligned only to
+// their element, which is all that the header requires.
 #ifndef FOVEA_TESTS_SUPPORT_MEMORY_H
 #define FOVEA_TESTS_SUPPORT_MEMORY_H
 
@@ -37,7 +37,7 @@ class Block {
   size_t bytes_ = 0;
 };
 
-// Counter-based random numbers: the same words give the same number, in any order of asking.
+// Counter-based random numbers: the same words give the same number, in any order of calls.
 uint64_t mix(uint64_t a, uint64_t b = 0, uint64_t c = 0, uint64_t d = 0, uint64_t e = 0,
              uint64_t f = 0);
 double uniform(uint64_t bits);  // [0, 1)

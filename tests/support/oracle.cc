@@ -1,7 +1,7 @@
 // oracle.cc - the formula of the header's introduction, in double precision.
 //
-// Per sequence and kv head, keys and values are decoded once; then every row is: logits of the
-// visible keys, their maximum, the weights, the sums. Two passes, no online trick.
+// For each sequence and kv head, keys and values are decoded once. Then each row takes two passes,
+// without an online softmax: the logits of the visible keys and their max, then weights and sums.
 #include "tests/support/oracle.h"
 
 #include <algorithm>
@@ -79,12 +79,12 @@ Cache decode_cache(const Geometry &geometry, const Sequence &s, int64_t g) {
   return cache;
 }
 
-// t[j] of the introduction, for the keys that the row sees.
+// The t[j] of the header's introduction, for the keys that the row sees.
 std::vector<Logit> logits_of(const Geometry &geometry, const Sequence &s, int64_t i, int64_t h,
                              const double *q, const Cache &cache) {
   const fovea_attention_args &args = geometry.args();
   const int64_t dim = args.q.shape[3];
-  // The default is a value of the field, so it is the float nearest to 1 / sqrt(dim).
+  // The default is a value that the field can hold, so it is the float nearest to 1 / sqrt(dim).
   const double root = round_to(FOVEA_F32, 1.0 / std::sqrt(static_cast<double>(dim)));
   const double scale = args.logits.scale == 0.0f ? root : static_cast<double>(args.logits.scale);
   const double softcap = static_cast<double>(args.logits.softcap);
@@ -113,8 +113,8 @@ std::vector<Logit> logits_of(const Geometry &geometry, const Sequence &s, int64_
   return logits;
 }
 
-// S and M of the row: the largest magnitudes among the keys that can matter. A key whose logit,
-// with its own error on top, stays 40 below the maximum adds less than e^-40 and cannot.
+// Finds S and M of the row: the largest magnitudes among the keys that can matter. A key cannot
+// matter if its logit plus its error is 40 below the max, because it adds less than e^-40.
 void measure_row(const std::vector<Logit> &logits, Row *row) {
   for (const Logit &logit : logits) {
     const double error = 22.0 * kU32 * (1.0 + logit.size);
@@ -124,7 +124,7 @@ void measure_row(const std::vector<Logit> &logits, Row *row) {
   }
 }
 
-// Fills in max, lhat, lse, size and empty; returns the weights, one per logit.
+// Fills in the row's sums and magnitudes. Returns the weights, one per logit.
 std::vector<double> soften(const Geometry &geometry, const std::vector<Logit> &logits, Row *row) {
   const float *sinks = geometry.args().logits.sinks;
   const double sink = sinks != nullptr ? static_cast<double>(sinks[row->h]) : -kInfinity;
@@ -180,8 +180,8 @@ void accumulate(const Cache &cache, const std::vector<Logit> &logits,
   }
 }
 
-// The hull: weights below 2^-150, e^-104 and less, are 0 in f32; 48 u32 (1 + S) is what two logits
-// are off by at most (judge.h).
+// Finds the hull of the values whose weights need not be 0 in f32. A weight below 2^-150, about
+// e^-104, is 0. Two logits together are off by at most 48 u32 (1 + S) (judge.h).
 void span_values(const Cache &cache, const std::vector<Logit> &logits, double maximum, double sink,
                  int64_t dim_v, double *lowest, double *highest) {
   double size = std::isfinite(sink) ? std::fabs(sink) : 0.0;
@@ -209,7 +209,7 @@ void attend_row(const Geometry &geometry, const Sequence &s, const Cache &cache,
   decode_row(args.q, args.q_scale, row.batch, row.row, row.h, q.data(), &finite);
   const std::vector<Logit> logits = logits_of(geometry, s, row.i, row.h, q.data(), cache);
   const std::vector<double> weights = soften(geometry, logits, &row);
-  // Single precision cannot form such logits; what it makes of them is nobody's promise.
+  // Single precision cannot form larger logits, and the header does not promise what they become.
   row.exempt = !cache.finite || (finite && !(row.size <= kLargestF32));
   const size_t width = static_cast<size_t>(truth->dim_v);
   const size_t at = truth->out.size();
@@ -236,8 +236,8 @@ void attend_row(const Geometry &geometry, const Sequence &s, const Cache &cache,
   truth->rows.push_back(row);
 }
 
-// Which bits the keys of a sequence must and may raise. A table entry or mask is certainly read
-// where everything else shows the key, and possibly wherever positions do.
+// Finds the bits that the keys of a sequence must and may set. A table entry or mask is certainly
+// read if everything else shows the key. It may be read wherever positions show the key.
 void expect_errors(const Geometry &geometry, const Sequence &s, Truth *truth) {
   uint32_t required = s.errors;
   uint32_t allowed = s.errors;
@@ -286,7 +286,7 @@ Truth attend(const fovea_attention_args &args) {
       }
     }
     expect_errors(geometry, s, &truth);
-    // A call that has nothing to compute need not look at anything.
+    // A call that has nothing to compute need not read anything.
     if (args.q.shape[1] == 0 || args.q.shape[2] == 0) truth.errors_required.back() = 0;
   }
   return truth;

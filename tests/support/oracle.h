@@ -1,8 +1,8 @@
 // oracle.h - attention in double precision, straight from the header's formula.
 //
-// Written from include/fovea.h alone, apart from the library's own reference: two readings of one
-// text, so that a slip in either shows as a difference. Slow and plain on purpose. Beside the
-// values it returns the magnitudes from which error bounds are made (judge.h).
+// It is written from include/fovea.h alone, and shares nothing with the library's own reference. A
+// mistake in either reading of the header shows as a difference. It is slow and plain on purpose.
+// Besides the values it returns the magnitudes that the error bounds need (judge.h).
 #ifndef FOVEA_TESTS_SUPPORT_ORACLE_H
 #define FOVEA_TESTS_SUPPORT_ORACLE_H
 
@@ -13,7 +13,7 @@
 
 namespace fovea_test {
 
-// What the header says about one sequence, all read from the arguments (host pointers).
+// One sequence as the header describes it, read from the arguments, whose pointers are the host's.
 struct Sequence {
   int64_t index = 0;
   int64_t q_batch = 0, q_begin = 0, len_q = 0;
@@ -24,7 +24,7 @@ struct Sequence {
   uint32_t errors = 0;                       // bits of its lengths and offsets
 };
 
-// The arguments with their geometry resolved; answers questions about visibility.
+// The geometry of a call: where its rows and keys lie, and which keys a row sees.
 class Geometry {
  public:
   explicit Geometry(const fovea_attention_args &args);
@@ -58,7 +58,7 @@ struct Row {
   int64_t sequence = 0, i = 0, h = 0;
   int64_t batch = 0, row = 0;  // coordinates 0 and 1 of out and lse
   bool empty = true;           // sees no key, or only logits of -inf
-  bool exempt = false;         // sees a sequence with NaN or infinities: anything may come out
+  bool exempt = false;         // NaN or infinity in its kv head, or logits beyond f32: no promise
   double lse = 0;
   double max = 0;    // of the logits
   double lhat = 0;   // sum exp(t - max), the sink included

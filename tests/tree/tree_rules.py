@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Proves that the tree is what its map says: which room may look into which, that an include says where
-it leads, that a name means one thing, that a header's guard is its path, that the software GPU is linked
-into nothing.
+"""Proves that the tree follows its map. A room includes only from rooms that the map allows, and an
+include of ours is a path from the root. A name means one thing, and a header's guard is its path.
+The software GPU is linked into nothing.
 
 usage: tree_rules.py ROOT. Prints every broken rule and exits with 1 if there is one.
 
-A room is a folder of the map; a file belongs to the deepest room that it lies in. The rules are about
-directions: include <- csrc <- check, host <- reference, cpu; csrc <- cuda; arch <- parts <- kernels. Of
-kernels/ the rest of the tree sees shared/ alone. An include of ours is a path from the root.
+A room is a folder of the map. A file belongs to the deepest room that it lies in. Dependencies have
+one direction: include <- csrc <- check, host <- reference, cpu; csrc <- cuda; arch <- parts <-
+kernels. The rest of the tree sees only shared/ of kernels/.
 """
 import collections
 import pathlib
@@ -16,10 +16,10 @@ import sys
 
 SOURCES = {".c", ".h", ".cc", ".cu", ".cuh", ".def", ".py"}
 
-# Room -> rooms that its files may include from, besides itself. "csrc*" is every room that begins so.
+# Room -> other rooms that its files may include from. "csrc*" is every room whose name begins so.
 MAY_INCLUDE = {
   "include": [],
-  # The exported calls check first; which backends there are is told by tables, not by includes.
+  # The exported calls check first. They find the backends in tables, not through includes.
   "csrc": ["include", "csrc/check"],
   "csrc/check": ["include", "csrc", "kernels/shared"],
   "csrc/host": ["include", "csrc", "kernels/shared"],
@@ -30,7 +30,7 @@ MAY_INCLUDE = {
   "kernels/parts": ["kernels/arch", "kernels/shared"],
   "kernels/arch": [],
   "kernels/shared": [],
-  # The program may look behind the header: its judge works on the library's checked problem.
+  # The program may include csrc, because its judge works on the library's checked problem.
   "cli": ["include", "cli/command", "cli/files"],
   "cli/files": ["cli"],
   "cli/input": ["include", "csrc*", "cli", "cli/files"],
@@ -46,9 +46,9 @@ MAY_INCLUDE = {
   "tests": ["include", "csrc*", "cli*", "kernels/shared", "tests*"],
   "tests/bench": ["include", "csrc*", "kernels/shared", "bench*", "tests*"],
   "tests/simgpu": ["kernels/shared", "simgpu*", "tests*"],
-  # A stranger's program, that has only what is installed.
+  # A stranger's program, which has only the installed files.
   "tests/package": ["include"],
-  # What judges and is judged by others: tests and the benchmark share it.
+  # The judge, which tests and the benchmark share.
   "tests/support": ["include", "csrc*", "tests"],
 }
 
@@ -69,7 +69,7 @@ LINKS = re.compile(r"target_link_libraries\s*\(([^)]*)\)")
 
 
 def source_files(root):
-  """The tree's own files: everything below the folders of the map, and scripts/."""
+  """The files of the tree: everything below the folders of the map, and scripts/."""
   tops = sorted({folder.split("/")[0] for folder in MAY_INCLUDE} | {"scripts"})
   for top in tops:
     for path in sorted((root / top).rglob("*")):
@@ -97,7 +97,7 @@ def broken_includes(root):
     if room is None or name.endswith(".py"):
       continue
     for quote, written in INCLUDE.findall((root / name).read_text()):
-      # <fovea.h> is how users write it; any other <name> is the system's, unless it leads to ours.
+      # Users write <fovea.h>. Any other <name> is the system's, unless it is a file of ours.
       target = "include/fovea.h" if written == "fovea.h" else written
       if quote == "<" and written != "fovea.h" and not (root / written).is_file():
         continue
@@ -108,7 +108,7 @@ def broken_includes(root):
 
 
 def broken_stems(root):
-  """x.c and x.h belong together; otherwise a name is found once in a folder."""
+  """x.c and x.h may share a name. No other two files of a folder may."""
   groups = collections.defaultdict(list)
   for name in source_files(root):
     groups[pathlib.PurePosixPath(name).with_suffix("")].append(name)
@@ -119,7 +119,7 @@ def broken_stems(root):
 
 
 def defined_names(text):
-  """The names for several files that a file defines: functions, types, enumerators, macros."""
+  """The shared names that a file defines: functions, types, enumerators, macros."""
   text = COMMENT.sub(" ", text)
   names = set(DEFINE.findall(text)) - set(UNDEFINE.findall(text))
   names.update(FUNCTION.findall(text), TYPE.findall(text))
@@ -129,13 +129,13 @@ def defined_names(text):
 
 
 def is_variant(name, text):
-  """One of several files that define the same on purpose: a source compiled once per instruction set, or
-  the stand-in of a build without CUDA."""
+  """Whether a file may define names that others define: a source that is compiled once per
+  instruction set, or the stand-in of a build without CUDA."""
   return ".inc.h" in name or '.inc.h"' in text or pathlib.PurePosixPath(name).name == "absent.c"
 
 
 def broken_names(root):
-  """A name means one thing: host and device, library and program share one list."""
+  """A name means one thing. Host and device, library and program share one list of names."""
   places = collections.defaultdict(list)
   for name in source_files(root):
     if name.startswith("tests/") or name.endswith((".py", ".def")):
@@ -150,7 +150,7 @@ def broken_names(root):
 
 
 def broken_guards(root):
-  """A header's guard is its path, so that no two can be the same. A .inc.h is meant to be read again."""
+  """A header's guard is its path, so no two guards are equal. A .inc.h is included repeatedly."""
   for name in source_files(root):
     if not name.endswith((".h", ".cuh")) or name.endswith(".inc.h") or name == "include/fovea.h":
       continue

@@ -31,7 +31,7 @@ GOOD = {
 
 
 def guarded(name, text):
-  """The text of a header within the guard that its path asks for; others as they are."""
+  """The text of a header, inside the guard of its path. Other files are returned unchanged."""
   if not name.endswith((".h", ".cuh")) or name.endswith(".inc.h") or "#ifndef" in text:
     return text
   guard = "FOVEA_" + name.upper().replace("/", "_").replace(".", "_")
@@ -40,7 +40,7 @@ def guarded(name, text):
 
 class TreeRules(unittest.TestCase):
   def complaints(self, files):
-    """What is said about the good tree with files added or replaced; headers are guarded first."""
+    """The complaints about the good tree with files added or replaced. Headers get guards first."""
     with tempfile.TemporaryDirectory() as folder:
       for name, text in {**GOOD, **files}.items():
         path = pathlib.Path(folder, name)

@@ -1,5 +1,5 @@
-/* A stranger's C program: one query row that sees one key. Its weight is 1, so that the result is
- * the value, bit for bit, and nothing about tolerances needs saying. */
+/* A stranger's C program: one query row that sees one key. The weight of the key is 1, so the
+ * result is the value, bit for bit, and the test needs no tolerance. */
 #include <fovea.h>
 #include <stdio.h>
 #include <string.h>

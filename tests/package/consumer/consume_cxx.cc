@@ -1,4 +1,4 @@
-// A stranger's C++ program: as consume.c, with C++'s own ways of initialising.
+// A stranger's C++ program: the same as consume.c, but it initialises structs as C++ does.
 #include <fovea.h>
 
 #include <cstdio>
