@@ -195,7 +195,7 @@ Results attend_far(Which which, int far, const Kind &kind, Keys keys, bool *is_t
   const DeviceTensor out(FOVEA_F16, {3, kind.len_q, 6, 32}, of(OUT));
   const DeviceTensor lse(FOVEA_F32, {3, kind.len_q, 6, 1}, of(LSE));
   const DeviceTensor mask(FOVEA_U8, {3, 1, 1, 140}, of(MASK));
-  const DeviceTensor table(FOVEA_F32, {3, 1, 1, 5}, of(TABLE));  // an f32 has as many bytes as a page id
+  const DeviceTensor table(FOVEA_F32, {3, 1, 1, 5}, of(TABLE));  // ids have 4 bytes, too
   for (const DeviceTensor *t : {&q, &k, &v, &out, &lse, &mask, &table}) {
     *is_there &= t->memory->is_there();
   }
