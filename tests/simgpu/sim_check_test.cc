@@ -126,8 +126,8 @@ TEST(SimgpuRace, LanesWaitForWhatOtherLanesWriteAndRead) {
   EXPECT_TRUE(run_lanes("ld.shared.u32 %v, [%a];\n", "", store).empty()) << "its own word";
 }
 
-// A shuffle joins lanes but does not order their memory accesses. A matrix instruction reads words of
-// other lanes.
+// A shuffle joins lanes but does not order their memory accesses. A matrix instruction reads other
+// lanes' words.
 TEST(SimgpuRace, OnlyABarrierOrdersTheLanesOfAWarp) {
   const char *store = "st.shared.u32 [%a], %l;\n", *wait = "bar.warp.sync -1;\n";
   const char *shuffle = "shfl.sync.bfly.b32 %v, %l, 1, 31, -1;\n";

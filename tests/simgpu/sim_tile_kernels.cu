@@ -1,6 +1,6 @@
 // Attention on tiles: the smallest kernel with everything that mma.sync kernels use. It has
-// cp.async in two stages, swizzled shared memory, ldmatrix, mma, an online softmax, ragged edges and
-// an LSE.
+// cp.async in two stages, swizzled shared memory, ldmatrix, mma, an online softmax, ragged edges
+// and an LSE.
 // One CTA of 4 warps per 64 queries; dim 64; bf16 in, f32 out.
 #include <cuda_bf16.h>
 #include <stdint.h>
