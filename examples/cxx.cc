@@ -30,7 +30,7 @@ handle_owner open_device(fovea_device device) {
   return handle_owner(handle);
 }
 
-// Calls need a workspace aligned to 256 bytes; a vector promises less.
+// The calls want a workspace that is aligned to 256 bytes; a vector promises less.
 constexpr std::align_val_t workspace_alignment{256};
 
 struct release {
