@@ -3,7 +3,7 @@
  * are being generated. Whatever the mixture, a step is two calls:
  *
  *   fovea_kv_append   rotates the new keys (RoPE), rounds them to bf16, puts them into their pages
- *   fovea_attention   reads the pages through the page table; lengths and offsets say whose is what
+ *   fovea_attention   reads the pages through the page table; lengths and offsets delimit sequences
  *
  * Nothing is allocated after the start: the workspace is sized once, for all steps, from limits.
  *

@@ -209,7 +209,7 @@ def starts_statement(tokens, k):
 
 
 def is_label(tokens, colon):
-    """True for the colon of `case x:`, `default:` and `name:`, false for that of `a ? b : c`."""
+    """True for the colon of `case x:`, `default:` and `name:`, false for the one of `a ? b : c`."""
     first = colon
     while first > 0 and tokens[first - 1].text not in ("{", "}", ";", ":"):
         first -= 1

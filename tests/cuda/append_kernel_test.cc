@@ -284,7 +284,7 @@ TEST_F(AppendKernel, LetsTheLaterTokenWinWhole) {
   }
 }
 
-// ---- What is not covered ---------------------------------------------------------------------
+// ---- Types without a kernel ------------------------------------------------------------------
 
 TEST_F(AppendKernel, RefusesCachesOfEightBitTypesByName) {
   for (uint32_t to : {FOVEA_E4M3, FOVEA_E5M2, FOVEA_I8}) {

@@ -93,7 +93,7 @@ TEST(SimgpuRace, AtomicsRaceWithPlainAccessesOnly) {
 }
 
 // One warp makes both accesses. In them, %a is the address of the lane's own word of shared memory,
-// and %b that of its neighbour's.
+// and %b of its neighbour's.
 static std::vector<Report> run_lanes(const char *first, const char *between, const char *second) {
   std::string text =
       std::string(
