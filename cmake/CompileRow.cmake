@@ -1,10 +1,10 @@
-# Compiles one row of a kernel table (see FoveaCuda.cmake) and judges what ptxas says of it.
+# Compiles one row of a kernel table (see FoveaCuda.cmake) and judges ptxas's messages about it.
 #
 #   cmake -DNVCC= -DTARGETS= -DROW= -DSHARED= -DSOURCE= -DIMAGE= -DROOT= -P CompileRow.cmake
 #
 # Prints a line per row: bytes, seconds, registers and shared memory. A spill, a stack frame or a
-# warning C75xx (a matrix instruction that ptxas had to serialise) is an error: all three are slow and
-# none shows in results.
+# warning C75xx (a matrix instruction that ptxas had to serialise) is an error, because all three are slow
+# and no result shows them.
 set(more)
 if(NOT SHARED STREQUAL "")
   set(more -DFV_ROW_SHARED_BYTES=${SHARED})

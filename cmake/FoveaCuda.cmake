@@ -1,5 +1,5 @@
 # The CUDA kernels: finds nvcc, compiles each row of kernels/shared/*.def to an image of its own, and makes
-# an assembler source that embeds the images. Sets FOVEA_HAS_CUDA, and then
+# an assembler source that embeds the images. Sets FOVEA_HAS_CUDA and, if that is ON,
 #
 #   FOVEA_CUDA_INCLUDE   the folder of cuda.h
 #   FOVEA_CUDA_ASSEMBLY  the source that embeds the images, as fv_image_<row>
@@ -10,7 +10,7 @@ set(FOVEA_CUDA AUTO CACHE STRING "CUDA kernels: AUTO (if there is an nvcc), ON o
 set_property(CACHE FOVEA_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(FOVEA_HAS_CUDA OFF)
 
-# First whoever asked by hand, then what scripts/setup made, then what the machine has.
+# FOVEA_NVCC comes first if it is set, then the compiler that scripts/setup installs, then the machine's.
 function(fovea_find_nvcc)
   file(GLOB own ${PROJECT_SOURCE_DIR}/.cuda/lib/python3*/site-packages/nvidia/cu13/bin)
   find_program(FOVEA_NVCC nvcc HINTS ${own} NO_DEFAULT_PATH DOC "The CUDA compiler, 13.0 or newer")
@@ -19,7 +19,7 @@ function(fovea_find_nvcc)
   find_program(FOVEA_NVCC nvcc HINTS /usr/local/cuda/bin NO_DEFAULT_PATH)
 endfunction()
 
-# Why this compiler can't be used; empty if it can. PTX 9.0, which the driver must know, came with 13.0.
+# Why this compiler can't be used; empty if it can. The driver must know its PTX 9.0, which came with 13.0.
 function(fovea_judge_nvcc reason)
   set(${reason} "" PARENT_SCOPE)
   if(NOT FOVEA_NVCC)
@@ -64,7 +64,7 @@ endif()
 message(STATUS "fovea: CUDA kernels by ${FOVEA_NVCC}")
 enable_language(ASM)
 
-# The mma.sync family: 8.x, 9.0 without compilation at load, and what comes later through PTX.
+# The mma.sync family. 8.x and 9.0 run without compilation at load; later devices use the PTX.
 set(FOVEA_SM80_TARGETS -gencode arch=compute_80,code=[sm_80,compute_80]
                        -gencode arch=compute_90,code=[sm_90,compute_90])
 
@@ -79,7 +79,7 @@ function(fovea_compile_rows table source)
     string(REGEX REPLACE "^FV_[A-Z_]+_ROW\\(|\\).*$| " "" fields "${line}")
     string(REPLACE "," ";" fields "${fields}")
     list(GET fields 0 row)
-    set(shared)  # what a launch asks for beyond what the kernel declares, which ptxas tells
+    set(shared)  # shared memory that a launch asks for; ptxas tells only what the kernel declares
     if(table STREQUAL attention_fwd)
       list(GET fields 2 dim)
       list(GET fields 3 dim_v)
@@ -124,5 +124,5 @@ string(APPEND assembly "  .section .note.GNU-stack,\"\",%progbits\n")
 set(FOVEA_CUDA_ASSEMBLY ${PROJECT_BINARY_DIR}/images/kernel_images.S)
 file(CONFIGURE OUTPUT ${FOVEA_CUDA_ASSEMBLY} CONTENT "${assembly}" @ONLY)
 set(FOVEA_CUDA_IMAGES ${images})
-# Rules for files hold in one folder only; whoever embeds the images depends on this.
+# CMake's rules for files hold in one folder only, so targets that embed the images depend on this.
 add_custom_target(fovea_images DEPENDS ${images})

@@ -1,6 +1,6 @@
 # What an installed tree holds: the header, its description for bindings, both libraries, the package
-# files for CMake and pkg-config, the program with its manual pages and completion. All of it can be
-# moved to another prefix afterwards: no file holds an absolute path.
+# files for CMake and pkg-config, and the program with its manual pages and completion. The tree can be
+# moved to another prefix afterwards, because no file holds an absolute path.
 include(CMakePackageConfigHelpers)
 
 install(TARGETS fovea fovea_static EXPORT fovea-targets
@@ -15,7 +15,7 @@ install(EXPORT fovea-targets NAMESPACE fovea:: DESTINATION ${package_dir} COMPON
 configure_package_config_file(
   cmake/fovea-config.cmake.in ${CMAKE_CURRENT_BINARY_DIR}/fovea-config.cmake
   INSTALL_DESTINATION ${package_dir} NO_SET_AND_CHECK_MACRO)
-# While the major version is 0, a minor version may break what was.
+# While the major version is 0, a new minor version may break programs.
 write_basic_package_version_file(
   ${CMAKE_CURRENT_BINARY_DIR}/fovea-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/fovea-config.cmake
@@ -39,8 +39,8 @@ if(TARGET fovea_manual_pages)
           DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions COMPONENT program)
 endif()
 
-# Debian packages, by scripts/package: libfovea0, libfovea-dev and fovea. fovea-bench, which depends on
-# OpenBLAS, is installed from the build alone.
+# scripts/package makes the Debian packages libfovea0, libfovea-dev and fovea. fovea-bench depends on
+# OpenBLAS, so only the build installs it.
 set(CPACK_GENERATOR DEB)
 set(CPACK_DEB_COMPONENT_INSTALL ON)
 set(CPACK_COMPONENTS_ALL library development)

@@ -1,6 +1,6 @@
-# What a Debian package holds beyond what is installed: CPack runs this when the components lie in their
-# folders, before it packs them. Manual pages are compressed, the static library loses its debugging
-# symbols, and each package gets its copyright and its changelog.
+# What a Debian package needs beyond the installed files. CPack runs this after it has put the components
+# into their folders, and before it packs them. Manual pages are compressed, the static library loses its
+# debugging symbols, and each package gets its copyright and its changelog.
 find_program(gzip gzip REQUIRED)
 find_program(strip strip REQUIRED)
 

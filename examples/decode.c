@@ -1,15 +1,15 @@
 /* decode.c - the loop of an inference server. Requests of different lengths arrive, share one paged
- * key/value cache, grow by a token per step and leave; a prompt that comes in and tokens that are
- * being generated share a step. Whatever the mixture, a step is two calls:
+ * key/value cache, grow by a token per step and leave. A step can mix new prompts with tokens that
+ * are being generated. Whatever the mixture, a step is two calls:
  *
  *   fovea_kv_append   rotates the new keys (RoPE), rounds them to bf16, puts them into their pages
- *   fovea_attention   reads the pages through the page table; lengths and offsets say whose is what
+ *   fovea_attention   reads the pages through the page table; lengths and offsets delimit sequences
  *
  * Nothing is allocated after the start: the workspace is sized once, for all steps, from limits.
  *
- * What a server has and this example lacks is the model. Queries, keys and values come from a hash
- * of (request, position, head, element), so that all of them can be computed again: every row of
- * every step is compared with a plain loop in double precision that knows no pages. */
+ * This example has no model. Queries, keys and values come from a hash of (request, position, head,
+ * element), so they can be computed again. Every row of every step is compared with a plain loop in
+ * double precision that knows no pages. */
 #include <fovea.h>
 #include <math.h>
 #include <stdbool.h>
@@ -22,7 +22,7 @@ enum {
   HEADS_KV = 2,
   DIM = 16,
   PAGE_LEN = 4,
-  PAGES = 12,     /* of the cache, shared by all */
+  PAGES = 12,     /* of the cache, shared by all sequences */
   PAGES_EACH = 8, /* of one sequence, at most */
   SEQUENCES = 3,  /* at a time */
   ROWS = 32       /* new tokens in a step, at most */
@@ -36,7 +36,7 @@ enum { REQUESTS = sizeof requests / sizeof requests[0] };
 
 typedef struct sequence {
   int request;
-  int32_t pages; /* that it holds: the first so many of its row of the page table */
+  int32_t pages; /* it holds the first `pages` entries of its row of the page table */
 } sequence;
 
 typedef struct server {
@@ -57,7 +57,7 @@ typedef struct server {
   int32_t count;
   int32_t page_table[SEQUENCES][PAGES_EACH];
   int32_t lengths[SEQUENCES];     /* tokens in the cache */
-  int32_t offsets[SEQUENCES + 1]; /* whose the new rows are */
+  int32_t offsets[SEQUENCES + 1]; /* where each sequence's new rows begin */
   uint32_t errors[SEQUENCES];
   float q[ROWS][HEADS_Q][DIM], k_new[ROWS][HEADS_KV][DIM], v_new[ROWS][HEADS_KV][DIM];
   float out[ROWS][HEADS_Q][DIM];
@@ -128,7 +128,7 @@ static void finish(server *s, int i) {
   memcpy(s->page_table[i], s->page_table[last], sizeof s->page_table[i]);
 }
 
-/* The new tokens of all sequences, packed, and pages to put them into. */
+/* Packs the new tokens of all sequences, and gives them the pages that they need. */
 static void fill_batch(server *s) {
   int32_t row = 0;
   for (int i = 0; i < s->count; ++i) {
@@ -197,7 +197,7 @@ static void attend(server *s) {
 
 /* ---- The check ---- */
 
-/* Nearest even; the values here are finite. */
+/* Rounds to nearest even. The values here are finite. */
 static double rounded_to_bf16(float x) {
   uint32_t bits;
   memcpy(&bits, &x, sizeof bits);
@@ -206,7 +206,7 @@ static double rounded_to_bf16(float x) {
   return x;
 }
 
-/* scale * q.k for a key that is made anew. *size: the same with magnitudes. */
+/* scale * q.k, with the key computed again. *size is the same sum with magnitudes. */
 static double logit(const server *s, const float q[DIM], int request, int32_t key, int head,
                     double *size) {
   float k[DIM];
@@ -222,8 +222,8 @@ static double logit(const server *s, const float q[DIM], int request, int32_t ke
   return dot;
 }
 
-/* The error of one row of one head, as a part of what f32 arithmetic may cost: 8 u (1 + S), with
- * u = 2^-24, S the largest sum of magnitudes behind a logit, and no value larger than 1. */
+/* The error of one row of one head, relative to the bound on f32 arithmetic, 8 u (1 + S). u is
+ * 2^-24, S the largest sum of magnitudes behind a logit, and no value is larger than 1. */
 static double row_error(const server *s, int32_t row, int request, int32_t position, int head) {
   double out[DIM] = {0}, sum = 0, largest = 0, worst = 0;
   int kv_head = head / (HEADS_Q / HEADS_KV);
@@ -271,7 +271,7 @@ static void start(server *s) {
   stop_unless(fovea_attention_workspace(s->handle, &limits, &s->workspace_bytes) == FOVEA_OK,
               "fovea_attention_workspace");
   stop_unless(!posix_memalign(&s->workspace, 256, s->workspace_bytes), "no memory");
-  /* Loads the kernels of all later calls, where there are any to load. */
+  /* Loads the kernels of all later calls, if the device has any to load. */
   stop_unless(fovea_prepare(s->handle, &limits) == FOVEA_OK, "fovea_prepare");
 
   for (int p = 0; p < PAGES; ++p) s->free_pages[s->free_count++] = p;

@@ -2,17 +2,17 @@
 
 usage: bench_peers.py REPORT.json LIBRARY LIST [REPETITIONS]
 
-REPORT is one of fovea-bench, LIBRARY libfovea_bench_peers.so (fovea, and what fovea-bench measures
-with), LIST what `fovea-bench list` prints. Pipelines:
+REPORT is a report of fovea-bench, LIBRARY is libfovea_bench_peers.so (fovea, and fovea-bench's code for
+flushing caches), and LIST is the output of `fovea-bench list`. Pipelines:
 
-  torch         scaled_dot_product_attention, with enable_gqa where there are fewer key heads
-  torch-folded  decoding only: the query heads of a key head as rows of one, which torch can't do itself
-  fovea@torch   fovea, here: what the other two are compared with
+  torch         scaled_dot_product_attention, with enable_gqa where there are fewer kv heads
+  torch-folded  decoding only: the query heads of a group as rows of one head, which torch can't do itself
+  fovea@torch   fovea in this process, with which the other two are compared
 
-Problems of unequal sequences, packed, paged and mixed, are left out, and a line says so.
+Problems with unequal sequences (packed, paged and mixed) are left out, and a line says so.
 
-All work on the same memory, PyTorch on views of it with heads before rows, in turns, with as many
-threads as the report's. Results are compared with fovea's before anything is timed.
+The pipelines take turns on the same memory, with as many threads as the report's. PyTorch works on views
+with heads before rows. Results are compared with fovea's before anything is timed.
 """
 import ctypes
 import json
@@ -30,13 +30,13 @@ NAME = re.compile(r"(?P<device>\w+)/\w+/(?P<kind>\w+)/batch:(?P<batch>\d+)"
                   r"/heads:(?P<heads_q>\d+):(?P<heads_kv>\d+)/len:(?P<len_q>\d+):(?P<len_kv>\d+)"
                   r"(?:/page:\d+)?/dim:(?P<dim>\d+)/(?P<dtype>\w+)/(?P<mask>\w+)/(?P<cache>\w+)$")
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
-SECONDS_MIN = 0.01  # of a sample in a warm cache, as fovea-bench's
+SECONDS_MIN = 0.01  # shortest sample in a warm cache, as in fovea-bench
 LONGEST_TO_PRECEDE = 0.02
 SETTLE = 0.005  # libgomp's threads spin for some milliseconds after a loop
 
 
 class Problem:
-  """One line of the list: its name taken apart, its FLOPs, its bytes, what results may differ by."""
+  """One line of the list: the fields of its name, its FLOPs, its bytes, and the allowed difference."""
 
   def __init__(self, line):
     self.name, flops, nbytes, allowed = line.split("\t")
@@ -54,7 +54,7 @@ class Problem:
 
 
 def problems_of(listed):
-  """The problems that PyTorch's attention can compute, and a line on those it can't, or None."""
+  """The problems that PyTorch's attention can compute, and a line about the others, or None."""
   problems = [Problem(line) for line in listed.splitlines()]
   taken = [problem for problem in problems if problem.kind in ("prefill", "decode")]
   left = len(problems) - len(taken)
@@ -66,7 +66,7 @@ ALLOCATE = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_size_t)
 
 
 class Fovea:
-  """The library's calls on one problem, through three functions of C that take addresses."""
+  """The library's calls on one problem, through three C functions that take addresses."""
 
   def __init__(self, library, threads):
     self.library = ctypes.CDLL(library)
@@ -100,7 +100,7 @@ def random_tensor(*shape, dtype):
 
 
 def contestants(problem, fovea):
-  """(pipeline, call, its result) of each, the tensors to flush, and what to close at the end."""
+  """[(pipeline, call, result of the call)], the tensors to flush, and the state to close at the end."""
   p, dtype = problem, DTYPES[problem.dtype]
   q = random_tensor(p.batch, p.len_q, p.heads_q, p.dim, dtype=dtype)
   k, v = (random_tensor(p.batch, p.len_kv, p.heads_kv, p.dim, dtype=dtype) for _ in "kv")
@@ -126,11 +126,11 @@ def contestants(problem, fovea):
 
 
 def check(problem, found):
-  """Runs each once, which also warms it up, and compares."""
+  """Runs each pipeline once, which also warms it up, and compares the results."""
   results = [result(call()) for _, call, result in found]
   for (pipeline, _, _), other in zip(found[1:], results[1:]):
     apart = (results[0].double() - other.double()).abs().max().item()
-    if not apart <= problem.allowed:  # also a NaN
+    if not apart <= problem.allowed:  # a NaN fails, too
       sys.exit(f"scripts/bench: {problem.row_name(pipeline)}: its result differs from fovea's by "
                f"{apart:.3g}, and {problem.allowed:.3g} is allowed; nothing is timed")
 
@@ -182,7 +182,7 @@ def entries(problem, rows, family):
 
 
 def write_whole(path, report):
-  """All of it or nothing: an interruption leaves the old file."""
+  """Writes all or nothing: an interruption leaves the old file."""
   partial = path.with_name(path.name + ".partial")
   try:
     partial.write_text(json.dumps(report, indent=2) + "\n")

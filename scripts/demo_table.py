@@ -1,7 +1,9 @@
-"""Prints the table of scripts/demo: usage: demo_table.py FOLDER_OF_INPUTS FOLDER_OF_REPORTS [DTYPE]...
+"""Prints the table of scripts/demo.
 
-With dtypes, each input has further reports, INPUT.simulated-DTYPE.json: of the CUDA kernels on the
-software GPU, whose times say nothing and are not shown.
+usage: demo_table.py FOLDER_OF_INPUTS FOLDER_OF_REPORTS [DTYPE]...
+
+For each DTYPE, each input has a further report, INPUT.simulated-DTYPE.json. It is of the CUDA kernels on
+the software GPU, whose times mean nothing and are not shown.
 
 The shapes come from the inputs' headers, everything else from the reports of `fovea run --json`.
 Exits with 1 if a report is missing, unreadable or not a pass.
@@ -26,7 +28,7 @@ def row_of(path, report_path, dtype=None):
   except (OSError, ValueError):
     return row + ["", "", "", "NO RESULT"]
   worst = max(report["worst"].items(), key=lambda item: item[1], default=None)
-  # Nothing compared is not a pass: the demo's inputs all carry their expected results.
+  # A report that compared nothing is not a pass: the demo's inputs all have expected results.
   verdict = "ok" if report["pass"] and report["compared"] and worst else "WRONG"
   device, time = report["device"], f"{report['seconds'] * 1e3:.2f} ms"
   if dtype:

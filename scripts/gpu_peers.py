@@ -2,10 +2,10 @@
 
 usage: gpu_peers.py LIBRARY LIST OUTPUT.json
 
-LIBRARY is libfovea_bench_peers.so, LIST what `fovea-bench list --device cuda` prints. Each problem is
-computed by fovea, by PyTorch with cuDNN forced, and by PyTorch with FlashAttention forced, on the same
-memory; results are compared with fovea's before anything is timed. A backend that refuses a problem is
-noted with its reason. Prints a line per problem: microseconds of each.
+LIBRARY is libfovea_bench_peers.so, and LIST is the output of `fovea-bench list --device cuda`. Each problem
+is computed by fovea, by PyTorch with cuDNN forced, and by PyTorch with FlashAttention forced, on the same
+memory. Results are compared with fovea's before anything is timed. If a backend refuses a problem, the
+line says why. Prints a line per problem, with the microseconds of each.
 """
 import json
 import pathlib
@@ -22,7 +22,8 @@ BACKENDS = {"torch-cudnn": SDPBackend.CUDNN_ATTENTION, "torch-flash": SDPBackend
 
 
 def peer_call(problem, backend, q, k, v):
-  """PyTorch wants heads before rows, and is_causal means top-left: the same where lengths are."""
+  """A call of PyTorch, which wants heads before rows. Its is_causal means top-left, which is the same as
+  bottom-right where the lengths are equal."""
   turned = [tensor.transpose(1, 2) for tensor in (q, k, v)]
 
   def call():
@@ -33,7 +34,7 @@ def peer_call(problem, backend, q, k, v):
 
 
 def apart_enough(expected, other):
-  """The distance's root mean square, as a part of the result's."""
+  """The root mean square of the difference, divided by the expected result's."""
   other = other.transpose(1, 2).double()
   return ((expected - other).square().mean() / expected.square().mean()).sqrt().item()
 
@@ -55,7 +56,7 @@ def measure(problem, fovea, flush):
   tensor = lambda n, heads: (torch.rand(p.batch, n, heads, p.dim, device="cuda") * 2 - 1).to(dtype)
   q, k, v = tensor(p.len_q, p.heads_q), tensor(p.len_kv, p.heads_kv), tensor(p.len_kv, p.heads_kv)
   out = torch.full_like(q, float("nan"))
-  workspace = []  # the device's memory, for as long as the state needs it
+  workspace = []  # keeps the device's memory for as long as the state needs it
 
   def allocate(size):
     workspace.append(torch.empty(size, dtype=torch.uint8, device="cuda"))
@@ -66,7 +67,7 @@ def measure(problem, fovea, flush):
   calls["fovea@torch"]()
   torch.cuda.synchronize()
   expected = out.double()
-  # Each side rounds probabilities and the result: twice two roundings of that dtype.
+  # Each side rounds the probabilities and the result to that dtype: four roundings.
   allowed = 4 * torch.finfo(dtype).eps
   for name, backend in BACKENDS.items():
     call = peer_call(p, backend, q, k, v)
@@ -81,7 +82,7 @@ def measure(problem, fovea, flush):
   times = {name: [] for name in calls}
   for _ in range(ROUNDS):
     for name, call in calls.items():
-      call()  # warm, and the clock starts on a device that is awake
+      call()  # warms the caches, and wakes the device before the clock starts
       times[name].append(microseconds(call, flush if p.cold else None))
   fovea.library.fv_bench_peer_close(state)
   return times, refused

@@ -1,11 +1,11 @@
 """The bench a mutant is judged on: a copy of the working tree with its own build folder.
 
-A mutant costs one compile, one link and the tests until one fails. The changed file's objects are
-compiled first, by their own commands from compile_commands.json, so that what does not compile, or
-compiles to the very same object, never reaches the linker. Afterwards the source gets its text and
-its date back, and the objects their bytes under a fresh date, so the next build links them again
-but compiles nothing but the next mutant. At the end a run on the restored copy proves that nothing
-of any mutant stayed behind.
+A mutant costs one compile, one link, and the tests until one fails. The changed file's objects are
+compiled first, by their own commands from compile_commands.json. A mutant that does not compile, or
+compiles to the same object, never reaches the linker. Afterwards the source gets its text and its date
+back, and the objects get their bytes back under a fresh date. So the next build links them again, but
+compiles only the next mutant. At the end a run on the restored copy proves that nothing of any mutant
+stayed behind.
 """
 
 import glob
@@ -23,7 +23,7 @@ import time
 
 DECOY = "\n   /* This line is badly indented, to find the tests that look at sources. */\n"
 TEST_LINE = re.compile(r"Test\s+#(\d+): .*?(Passed|\*\*\*[^\d\n]+?)\s+([\d.]+) sec")
-# The list of failures that ends ctest's output; what follows a "#" there is GoogleTest's parameter.
+# The list of failures at the end of ctest's output. Text after a "#" there is GoogleTest's parameter.
 FAILED_LINE = re.compile(r"^\s+\d+ - (.+?)(?:\s+# .*)? \((.+)\)$", re.MULTILINE)
 START_LINE = re.compile(r"^\s+Start\s+\d+: (.+?)(?:\s+# .*)?$", re.MULTILINE)
 BUILD_SECONDS_MIN = 120
@@ -34,7 +34,7 @@ class BenchError(Exception):
 
 
 def copy_tree(root, target):
-    """Copies what belongs to the tree: tracked and new files, but nothing that git ignores."""
+    """Copies the tree: tracked and new files, but nothing that git ignores."""
     listed = subprocess.run(["git", "-C", root, "ls-files", "-coz", "--exclude-standard"],
                             capture_output=True, text=True)
     if listed.returncode != 0:
@@ -56,8 +56,8 @@ class Shell:
     def __init__(self, memory_gib, log):
         self.log = log
         limit = f"ulimit -v {memory_gib * 1024 * 1024}; " if memory_gib else ""
-        # No limit on memory or files unless asked for: tests map terabytes and make files with
-        # holes that size. Should a mutant devour the memory, the kernel is to end it first.
+        # Memory and files have no limit by default, because tests map terabytes and make files with
+        # holes of that size. If a mutant uses up the memory, the kernel ends it first.
         self.limits = "echo 1000 > /proc/self/oom_score_adj; ulimit -c 0; " + limit
         self.process, self.stopped, self.lock = None, False, threading.Lock()
 
@@ -95,10 +95,10 @@ class Shell:
 
 
 class TestPlan:
-    """The tests, grouped by the program that runs them, and the order that kills soonest.
+    """The tests, grouped by the program that runs them, in the order that kills soonest.
 
-    Fast groups come first. A group that kills moves to the front, for its source file before all
-    others: what tests a file once tests it again.
+    Fast groups come first. A group that kills moves to the front. For mutants of the same source file
+    it comes before all others, because it is likely to kill those, too.
     """
 
     def __init__(self, options):
@@ -202,10 +202,11 @@ class Bench:
                 self.commands.setdefault(os.path.realpath(name), []).append(job)
 
     def find_tests(self):
-        """Builds and runs all tests with every source a little uglier; fills the plan with those
-        that pass, and returns the names of those that look at the sources' text, as a format check
-        does: they fail now but pass on the clean tree. One of them would kill every mutant and
-        prove nothing, so they are left out.
+        """Finds the tests to run, and leaves out those that judge the sources' text.
+
+        A test of that kind, such as a format check, would kill every mutant and prove nothing. So all
+        tests run once with a badly formatted line added to every source. Those that pass go into the
+        plan. Those that fail here but pass on the clean tree judge the text; returns their names.
         """
         self.set_decoy(True)
         self.prepare()
@@ -236,7 +237,7 @@ class Bench:
         return time.monotonic() - started
 
     def list_tests(self):
-        """{number: (group, name)}: tests of one program form a group, any other test its own."""
+        """{number: (group, name)}: the tests of one program form a group; any other is its own group."""
         status, output = self.run("ctest --test-dir {build} --show-only=json-v1", 600)
         listing = json.loads(output[output.index("{"):])
         tests = {}
@@ -282,7 +283,7 @@ class Bench:
         return {**verdict, "seconds": round(time.monotonic() - started, 2)}
 
     def compile(self, path):
-        """None if there is a new program to test, else the verdict."""
+        """Compiles and links. None if there is a changed program to test, else the verdict."""
         jobs = self.commands.get(os.path.realpath(os.path.join(self.tree, path)), [])
         for folder, command in jobs:
             if self.shell.run(command, folder, self.build_limit)[0] != 0:
@@ -290,7 +291,7 @@ class Bench:
         if jobs and not self.changed_objects():
             return {"status": "same object"}
         if self.run(self.options.build, self.build_limit)[0] != 0:
-            # Its objects compile, so what failed is a step that runs the program it builds.
+            # The objects compile, so the step that failed runs a program that the build made.
             return {"status": "killed", "by": "the build"} if jobs else {"status": "uncompilable"}
         return None if self.changed_objects() else {"status": "same object"}
 
@@ -324,7 +325,7 @@ class Bench:
         return {"status": "timeout" if late else "killed", "by": name, "group": group}
 
     def prove_clean(self):
-        """Builds the restored copy and runs every test: what a mutant left behind would show."""
+        """Builds the restored copy and runs every test, to show whether a mutant left something."""
         status, output = self.run(self.options.build, 7200)
         if status == 0:
             result = self.test("")

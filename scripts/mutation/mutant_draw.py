@@ -1,10 +1,10 @@
 """All mutants of a set of files, and the order in which a seed draws them.
 
-The draw is stratified by operator, then by file. Each turn goes to the operator that has had the
-fewest turns for its weight, the square root of its number of mutants: ten times the sites weigh
-three times as much, so that constants don't drown loop bounds. Among the operator's files one is
-drawn with the same weight, and in it every site is equally likely. A site that has been drawn comes
-up again, with another replacement, only when its file has no fresh site left for the operator.
+The draw is stratified by operator, then by file. An operator's weight is the square root of its number
+of mutants: ten times the sites weigh three times as much, so that constants don't drown loop bounds.
+Each turn goes to the operator that has had the fewest turns for its weight. One of its files is drawn
+with weights of the same kind, and in the file every site is equally likely. A drawn site comes up again,
+with another replacement, only when its file has no fresh site left for the operator.
 """
 
 import collections
@@ -32,7 +32,7 @@ class Mutant:
         return text[:self.start] + self.replacement + text[self.end:]
 
     def key(self, text):
-        """What identifies the mutant in an explanation, whatever lines are added above it."""
+        """Identifies the mutant in an explanation, even after lines are added above it."""
         first = text.rfind("\n", 0, self.start) + 1
         last = text.find("\n", self.end)
         last = len(text) if last < 0 else last
@@ -59,7 +59,7 @@ def find_mutants(texts, with_macros=False):
 
 
 def digest(mutants, seed):
-    """Changes with any mutant or the seed: results under another digest are of another run."""
+    """A digest of all mutants and the seed. Results under another digest belong to another run."""
     text = "\n".join([str(seed)] + [f"{m.id} {m.replacement}" for m in mutants])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -70,7 +70,7 @@ def shuffled(mutants, rng):
 
 
 def draw_order(mutants, seed):
-    """Yields every mutant once. Only random() is used: Python promises its sequence per seed."""
+    """Yields every mutant once. Uses only random(), whose sequence per seed Python promises."""
     rng = random.Random(f"mutate {seed}")
     strata = collections.defaultdict(lambda: collections.defaultdict(list))
     for mutant in mutants:

@@ -1,16 +1,16 @@
-"""The bench for what runs on a GPU: kernels, the headers that both sides read, the host's CUDA code.
+"""The bench for CUDA code: kernels, the headers that kernels and host share, and the host's CUDA code.
 
-A mutant of a kernel is not linked into anything. It is compiled to PTX, a few seconds for a small row,
-and the software GPU takes that in place of the image that the unchanged programs embed
-(FOVEA_SIMGPU_PTX). All of simgpu's checks are on: a report fails the call, and so the test. PTX that
-did not change is a mutant that did not happen.
+A mutant of a kernel is not linked into anything. It is compiled to PTX, which takes a few seconds for a
+small row. The software GPU takes that in place of the image that the unchanged programs embed
+(FOVEA_SIMGPU_PTX). All of simgpu's checks are on: a report fails the call, and so the test. A mutant that
+leaves the PTX unchanged counts as the same object.
 
-A mutant of the host is compiled and linked, and the images stay as they are: sources keep their dates,
-so that the build sees nothing but objects that this bench has compiled. A header of both sides is
-compiled for both, since both must change together.
+A mutant of the host is compiled and linked, and the images stay as they are. Sources keep their dates, so
+that the build uses only the objects that this bench has compiled. A shared header is compiled for both
+sides, since both must change together.
 
-Tests run one by one, cheapest first; each has been run on the unchanged code before it judges, which
-says how long it may take.
+Tests run one by one, cheapest first. Each first runs on the unchanged code, which shows how long it may
+take.
 """
 
 import glob
@@ -30,13 +30,13 @@ KERNEL_SOURCES = ["kernels/**/*.cuh", "kernels/*.cu", "kernels/shared/*.h", "csr
                   "csrc/cuda/append.c", "csrc/cuda/merge.c", "csrc/cuda/queue.c"]
 
 CUDA = "tests/cuda/"
-# Built and run by themselves, first where they include the mutant's file: the mathematics is in headers.
+# These test the mathematics, which is in headers. If they include the mutant's file they run first.
 HEADER_PROGRAMS = {"tests/shape_test.cc": "tests/shape_test",
                    "tests/sequence_rules_test.cc": "tests/sequence_rules_test",
                    "tests/schedule_test.cc": "tests/schedule_test"}
-# Of a mutant on the host: plans, and launches on a driver made for tests.
+# For mutants of the host: plans, and launches on a driver made for tests.
 HOST_PROGRAMS = ["tests/plan_test", CUDA + "cuda_test"]
-# And, if those see nothing, the calls on the CPU.
+# If those notice nothing: the calls on the CPU.
 LAST_PROGRAMS = ["tests/append_test", "tests/merge_test"] + [
     f"tests/attention/{name}_test" for name in ("weights", "allocation")]
 DEVICE_PROGRAMS = [CUDA + name for name in ("bug_trial", "append_trial", "kernel_test",
@@ -46,11 +46,12 @@ LIBRARY = "libsimgpu.so"
 KERNEL_BUILD = "cmake --build {build} -j1 --target simgpu " + " ".join(map(os.path.basename, PROGRAMS))
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
-# A digest of options and times, which nvcc puts into the names of what other files cannot see.
+# A digest of options and times, which nvcc puts into the names of internal symbols.
 UNIT_NAME = re.compile(r"_INTERNAL_[0-9a-f]{8}")
 FAILED_TEST = re.compile(r"^\[  FAILED  \] ([^\s,]+)", re.MULTILINE)
 REPORT = re.compile(r"^simgpu: ([a-z-]+): ", re.MULTILINE)
-OVER_TIME = (None, 137, 152, -9, -24)  # our own limit, the kernel's, as the shell tells it and as it is
+# None: our own limit. SIGKILL and SIGXCPU: the kernel's, as the shell reports them and as they are.
+OVER_TIME = (None, 137, 152, -9, -24)
 SECONDS_MIN, FACTOR = 20, 5
 
 
@@ -70,8 +71,8 @@ APPEND = [("fovea_kv_append_sm80", "kv_append_sm80.cu")]
 MERGE = [("fovea_merge_sm80_p8", "merge_sm80.cu")]
 CALLS = CUDA + "kernel_test"
 CACHE_CALLS = CUDA + "cache_kernel_test"
-# In the order in which they are tried. What only other rows instantiate, and what only newer devices
-# run, has variants of its own at the end.
+# They are tried in this order. Code that only newer devices run, or that only other rows instantiate, has
+# variants of its own at the end.
 VARIANTS = [
     Variant("attention", attention("bf16_d32"),
             [(CUDA + "bug_trial", None), (CALLS, "*/bf16_d32:KernelEdge*")]),
@@ -90,7 +91,7 @@ VARIANTS = [
 
 
 def included_by(kernels, source):
-    """The files under the folder `kernels` that `source` is made of, itself among them."""
+    """`source` and the files under the folder `kernels` that it includes, directly or not."""
     found, left = set(), [source]
     while left:
         name = left.pop()
@@ -109,13 +110,13 @@ def ptx_command(nvcc, kernels, row, source, ptx, architecture=80, more=()):
 
 
 def comparable(ptx):
-    """The text without comments, which name the compiler's build."""
+    """The text without comments, which name the compiler's build, and without digests."""
     text = pathlib.Path(ptx).read_text()
     return UNIT_NAME.sub("_INTERNAL_", re.sub(r"//[^\n]*", "", text))
 
 
 class Test:
-    """One test of a program, or all of them, on one variant's kernels; or, without one, on the host."""
+    """One test of a program, or all its tests, on one variant's kernels, or without a variant on the host."""
 
     def __init__(self, program, name=None, variant=None):
         self.program, self.name, self.variant = program, name, variant
@@ -124,8 +125,7 @@ class Test:
 
 
 class Unchanged:
-    """What all workers share: the programs, kernels and PTX of the unchanged tree, and how long each
-    test takes there."""
+    """Shared by all workers: the programs, kernels and PTX of the unchanged tree."""
 
     def __init__(self, folder):
         self.folder, self.kernels = folder, os.path.join(folder, "kernels")
@@ -146,7 +146,7 @@ class Unchanged:
 
 
 class KernelBench(Bench):
-    """One worker's copy of the tree, in which mutants of kernels need nothing to be built."""
+    """One worker's copy of the tree. Mutants of kernels need no build in it."""
 
     def __init__(self, options, folder, texts, plan):
         super().__init__(options, folder, texts, plan)
@@ -159,7 +159,7 @@ class KernelBench(Bench):
     # ---- Making ready ----
 
     def configure(self):
-        """All workers' processors are free until the copies are there, so the build is done here."""
+        """Builds here with as many compilers as there are workers, which are idle until the copies exist."""
         super().configure()
         if self.options.images:
             self.take_images(self.options.images)
@@ -168,7 +168,7 @@ class KernelBench(Bench):
             self.nvcc = re.search(r"^FOVEA_NVCC:\w+=(.+)$", file.read(), re.MULTILINE)[1]
 
     def take_images(self, folder):
-        """Images cost minutes and are the same in every copy: those of another build are taken."""
+        """Takes the images of another build: they cost minutes and are the same in every copy."""
         images = glob.glob(os.path.join(folder, "*.fatbin"))
         sources = glob.glob(os.path.join(self.tree, "kernels", "**", "*.*"), recursive=True)
         if not images or min(map(os.path.getmtime, images)) < max(map(os.path.getmtime, sources)):
@@ -177,7 +177,7 @@ class KernelBench(Bench):
             shutil.copyfile(image, os.path.join(self.build, "images", os.path.basename(image)))
 
     def find_tests(self):
-        """Builds, keeps the unchanged programs and lists their tests: (nothing looks at sources)."""
+        """Builds, keeps the unchanged programs, and lists their tests. None judges the sources' text."""
         self.prepare()
         self.options.images = os.path.join(self.build, "images")
         self.unchanged.keep(self)
@@ -224,13 +224,13 @@ class KernelBench(Bench):
                  os.path.join(programs, test.program), "--gtest_brief=1", "--gtest_fail_fast"]
         if test.name:
             words.append(f"--gtest_filter={test.name}")
-        # Processor time, for other programs may keep the machine busy.
+        # The limit is processor time, because other programs may keep the machine busy.
         command = f"ulimit -t {seconds}; " + " ".join(map(shlex.quote, words))
         return self.shell.run(command, self.build, 6 * seconds, True)
 
     def limit_of(self, test):
-        """Seconds that a mutant may take. At the first question the test runs on the unchanged code,
-        which it must pass."""
+        """The seconds that a mutant may take. The first call runs the test on the unchanged code, which
+        must pass."""
         with self.unchanged.lock_of(test.group):
             if not self.plan.seconds[test.group]:
                 ptx = []
@@ -254,7 +254,7 @@ class KernelBench(Bench):
             failed = FAILED_TEST.search(output)
             kinds = sorted(set(REPORT.findall(output)))
             by = left[group].name or (failed[1] if failed else group)
-            # What runs on after a report was killed by the report.
+            # A test that runs over time after a report was killed by the report.
             late = status in OVER_TIME and not kinds
             return {"status": "timeout" if late else "killed", "group": group,
                     "by": by + (f" ({', '.join(kinds)})" if kinds else "")}
@@ -283,7 +283,7 @@ class KernelBench(Bench):
         return self.judge_device(path, bool(jobs) and bool(self.changed_objects()))
 
     def parts_of(self, jobs):
-        """(compilations, tests) that follow each other: the headers' own programs, then all."""
+        """Yields (compilations, tests) in their order: the headers' own programs, then the rest."""
         for source, program in HEADER_PROGRAMS.items():
             own = [job for job in jobs if job[1].endswith(source)]
             if own:
@@ -293,7 +293,7 @@ class KernelBench(Bench):
             yield rest, [t for t in self.plan.host if t.program in HOST_PROGRAMS]
 
     def judge_host(self, path, jobs, tests):
-        """Compiles and links; a verdict if that fails or a test does."""
+        """Compiles, links and tests. Returns a verdict if one of these fails."""
         for folder, command in jobs:
             if self.shell.run(command, folder, self.build_limit)[0] != 0:
                 return {"status": "uncompilable"}
@@ -306,7 +306,7 @@ class KernelBench(Bench):
         return self.try_tests(tests, path, self.build, [])
 
     def judge_device(self, path, host_changed):
-        """Tries the variants one by one, with the PTX that changed and, if the host did, its programs."""
+        """Tries the variants one by one, with the changed PTX and, if the host changed, with its programs."""
         different = host_changed
         if host_changed and self.run(self.options.build, self.build_limit)[0] != 0:
             return {"status": "killed", "by": "the build"}
@@ -355,7 +355,7 @@ class KernelBench(Bench):
         return target, self.unchanged.texts[target]
 
     def prove_clean(self):
-        """Builds the restored copy and runs a test of each kind: what was left behind would show."""
+        """Builds the restored copy and runs a test of each kind, to show whether a mutant left something."""
         self.make(self.options.build)
         first = [tests[0] for tests in self.plan.device.values()]
         result = self.try_tests(self.plan.host + first, "", self.build, [])

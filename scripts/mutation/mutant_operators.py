@@ -1,7 +1,7 @@
 """The mutation operators: each looks at one token and yields (start, end, replacement) in the file.
 
-An operator is mechanical: it knows syntax, never the meaning of the code. It may propose what does
-not compile (the build rejects that), but it should not miss a place of its kind.
+An operator is mechanical: it knows syntax, never the meaning of the code. It may propose a mutant that
+does not compile (the build rejects it), but it should not miss a place of its kind.
 """
 
 import re
@@ -14,8 +14,8 @@ ARITHMETIC = {"+": "-", "-": "+", "/": "*", "%": "/", "+=": "-=", "-=": "+=", "*
               "/=": "*=", "++": "--", "--": "++"}
 BITWISE = {"<<": ">>", ">>": "<<", "&": "|", "|": "&", "^": "|", "<<=": ">>=", ">>=": "<<=",
            "&=": "|=", "|=": "&="}
-# Words that stand for neighbouring axes, operands or ends. A name is taken apart at its
-# underscores, one word is exchanged, and the result counts if the same function uses that name.
+# Words for neighbouring axes, operands or ends. A name is taken apart at its underscores, and one word is
+# exchanged. The result counts if the same function uses that name.
 WORD_GROUPS = [w.split() for w in (
     "q k v kv", "i j h", "i j k", "b h", "m n", "x y", "lo hi", "row col", "rows cols",
     "left right", "first last", "begin end", "start end", "batch seq head dim", "page slot",
@@ -32,7 +32,7 @@ def ends_operand(token):
 
 
 def is_cast(tokens, k):
-    """True if the parenthesis that opens at `k` holds a type and nothing else."""
+    """True if the parentheses that open at `k` hold only a type."""
     inner = tokens[k + 1:tokens[k].mate] if tokens[k].mate else []
     plain = all(t.kind == "ident" or t.text == "*" for t in inner)
     return bool(inner) and plain and (inner[0].is_type() or inner[-1].text == "*")
@@ -102,7 +102,7 @@ def replace(token, text):
 
 
 def is_angle_bracket(text, token):
-    """True for the brackets of `f<Config>(x)`: around comparisons clang-format leaves spaces."""
+    """True for the brackets of `f<Config>(x)`. Comparisons have spaces, which clang-format puts there."""
     return token.text in ("<", ">", ">>") and not text[token.start - 1].isspace()
 
 
@@ -176,7 +176,7 @@ def index(text, tokens, k):
 
 
 def is_declared_name(tokens, k):
-    """True for the x of `int x`, `T *x`: exchanging the name there only renames a variable."""
+    """True for the x of `int x`, `T *x`. Exchanging it would only rename a variable."""
     while k > 0 and tokens[k - 1].text == "*":
         k -= 1
     before = tokens[k - 1]
@@ -209,7 +209,7 @@ def starts_statement(tokens, k):
 
 
 def is_label(tokens, colon):
-    """True for the colon of `case x:`, `default:` and `name:`, false for that of `a ? b : c`."""
+    """True for the colon of `case x:`, `default:` and `name:`, false for the one of `a ? b : c`."""
     first = colon
     while first > 0 and tokens[first - 1].text not in ("{", "}", ";", ":"):
         first -= 1
@@ -217,7 +217,7 @@ def is_label(tokens, colon):
 
 
 def statement(text, tokens, k):
-    """An expression statement, an assignment or a call, dropped; line numbers stay as they are."""
+    """Drops an expression statement, an assignment or a call. Line numbers stay as they are."""
     token = tokens[k]
     if not token.function or not starts_statement(tokens, k):
         return
@@ -290,7 +290,7 @@ def exchange(match):
 
 
 def returned(text, tokens, k):
-    """A returned name or call becomes 0 and a truth value its opposite; constant does numbers."""
+    """A returned name or call becomes 0, and a truth value its opposite. `constant` does numbers, too."""
     if tokens[k].text != "return":
         return
     end = k + 1

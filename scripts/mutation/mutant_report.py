@@ -15,7 +15,7 @@ class UsageError(Exception):
 
 
 class Results:
-    """Judged mutants by id, kept in a JSON-lines file that an interrupted run can continue."""
+    """Judged mutants by id. They are kept in a JSON-lines file, from which a run can be resumed."""
 
     def __init__(self, path, header, resume):
         self.path, self.records, self.lock = path, {}, threading.Lock()
@@ -49,7 +49,7 @@ class Results:
 
 
 class Explanations:
-    """Survivors that a person has proved equivalent, by what the mutant does to which text."""
+    """Survivors that a person has proved equivalent, by the mutant's change and the text it changes."""
 
     def __init__(self, path, mutants, texts, root):
         self.proofs, self.complaints = {}, []
@@ -61,7 +61,7 @@ class Explanations:
         for number, entry in enumerate(entries, 1):
             if entry.get("file") not in texts and os.path.exists(
                     os.path.join(root, str(entry.get("file")))):
-                continue  # of sources that are not looked at
+                continue  # its source is not part of this run
             fault = self.fault(entry, places)
             if fault:
                 self.complaints.append(f"{path}, entry {number}: {fault}")
@@ -90,14 +90,14 @@ class Explanations:
 
 
 def as_entry(record):
-    """The survivor as an explanation that lacks only its proof."""
+    """The survivor as an entry of the explanations that lacks only its proof."""
     file, function, operator, original, mutant = record["key"]
     return {"file": file, "function": function, "operator": operator, "original": original,
             "mutant": mutant, "proof": ""}
 
 
 class Progress:
-    """A line that rewrites itself on a terminal, a line every ten mutants elsewhere."""
+    """On a terminal a line that rewrites itself, elsewhere a line every ten mutants."""
 
     def __init__(self, wanted):
         self.wanted, self.stream, self.terminal = wanted, sys.stderr, sys.stderr.isatty()

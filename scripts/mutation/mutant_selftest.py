@@ -1,4 +1,4 @@
-"""Proves scripts/mutate on a project of three functions whose mutants' fates are known."""
+"""Proves scripts/mutate on a tiny project whose mutants' fates are known."""
 
 import hashlib
 import json

@@ -1,8 +1,8 @@
 """A C tokenizer that knows just enough to find the places worth breaking.
 
-It splits a file into tokens, matches brackets, and tells for every token whether it is code that
-runs (a function's body, an initialiser, an enumerator) or a declaration, which has nothing to
-break. It is not a parser: what it misjudges does not compile, and such mutants are thrown away.
+It splits a file into tokens, matches brackets, and tells for every token whether it is code that runs (a
+function's body, an initialiser, an enumerator) or a declaration, which has nothing to break. It is not a
+parser: where it misjudges, the mutant does not compile and is thrown away.
 """
 
 import re
@@ -29,7 +29,7 @@ SKIPPED_CALLS = frozenset("assert static_assert _Static_assert __attribute__ _Al
 
 
 class Token:
-    """One token: `mate` is the index of the matching bracket, `inside` that of the one around."""
+    """One token. `mate` is the index of the matching bracket, `inside` of the enclosing one."""
 
     __slots__ = ("kind", "text", "start", "end", "mate", "inside", "live", "function")
 
@@ -43,7 +43,7 @@ class Token:
 
 
 class TokenList(list):
-    """The tokens of one stretch of code, and which names each of its functions uses."""
+    """The tokens of one stretch of code, and the names that each of its functions uses."""
 
     def __init__(self):
         super().__init__()
@@ -84,7 +84,7 @@ def split_directives(text):
         directive = DIRECTIVE.match(text, position) if line_is_blank else None
         if directive:
             yield False, code_start, position
-            # A comment opened on the directive's line may run on; the rest of it is not code.
+            # A comment opened on the directive's line may run on. The rest of it is not code.
             end = directive.end()
             opened = text.rfind("/*", position, end)
             if opened >= 0 and text.find("*/", opened, end) < 0:

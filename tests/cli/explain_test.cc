@@ -6,7 +6,7 @@
 namespace fovea_test {
 namespace {
 
-// q, k and v of a length, F32 [1, 8, len, 128], of which only the header takes room on the disk.
+// q, k and v of `len` rows, F32 [1, 8, len, 128]. Only the header takes room on the disk.
 std::string sparse_file(const Directory &directory, int64_t len) {
   const long long bytes = 8ll * len * 128 * 4;
   std::string header = "{";
@@ -50,7 +50,7 @@ TEST(Explain, SaysTheSameWhetherTensorsComeInOneFileOrInThree) {
   EXPECT_EQ(fovea(arguments).out, fovea({"explain", plain_file().write(directory)}).out);
 }
 
-// What is missing in the data is still an error, for the size of a file is no secret.
+// Missing data is still an error: explain reads no data, but it knows the size of the file.
 TEST(Explain, RefusesAFileThatIsCutShort) {
   Directory directory;
   std::string path = plain_file().write(directory);

@@ -58,7 +58,7 @@ TEST(Explain, PrintsThePlanThatRunFollows) {
   EXPECT_NE(fovea({"explain", file}).out.find(kernel), std::string::npos);
 }
 
-// What there is to see of one is the software GPU's to show (tests/cuda).
+// tests/cuda has the schedule of a GPU, on the software GPU.
 TEST(Explain, SaysThatACpuHasNoSchedule) {
   Ran plan =
       fovea({"explain", example("alice-layer2.safetensors"), "--device", "cpu", "--schedule"});
@@ -136,7 +136,7 @@ TEST(ValidateDigest, SeesEveryByteAndTheLength) {
   EXPECT_EQ(seen.size(), digests);
 }
 
-// A CPU has one kernel, so it was judged on all that was.
+// A CPU has one kernel, so it was judged on everything that was judged.
 TEST(ValidateJson, SaysWhichKernelWasJudgedOnWhat) {
   Ran ran = fovea({"validate", "--device", "cpu", "--cases", "40", "--seed", "3", "--json"});
   Json report = parse_json(ran.out);

@@ -18,9 +18,9 @@ bool has_signal(pid_t process, const char *mask, int number) {
   return strtoull(&status[line + strlen(mask) + 1], nullptr, 16) >> (number - 1) & 1;
 }
 
-// The program ignores SIGPIPE once it has decided about SIGINT: from then on it can be interrupted.
+// The program ignores SIGPIPE after it has set up SIGINT. From then on it can be interrupted.
 bool is_ready(pid_t process) {
-  for (int i = 0; i < 6000; ++i) { /* a minute, on a machine that is busy with other things */
+  for (int i = 0; i < 6000; ++i) { /* a minute, in case the machine is busy */
     if (has_signal(process, "SigIgn", SIGPIPE)) return true;
     const struct timespec pause = {0, 10000000};
     nanosleep(&pause, nullptr);
@@ -29,7 +29,7 @@ bool is_ready(pid_t process) {
   return false;
 }
 
-// Long enough to be interrupted: a minute of the reference at the very least.
+// Long enough to be interrupted: it keeps the reference busy for at least a minute.
 std::string long_input(const Directory &directory) {
   MadeFile file;
   for (const char *name : {"q", "k", "v"}) {
@@ -83,7 +83,7 @@ TEST(Interrupt, BySigtermSaysSoAndEndsByThatSignal) {
   EXPECT_EQ(read_file(logs.file("log")), "fovea: interrupted\n");
 }
 
-// As a shell starts commands in the background, or nohup: who ignores a signal wants it ignored.
+// Shells start background commands with signals ignored, and so does nohup. The program keeps that.
 TEST(Interrupt, StaysIgnoredWhereItWasIgnored) {
   Directory directory, logs;
   std::string command = std::string("trap '' INT; exec '") + FOVEA_PROGRAM + "' run '" +

@@ -109,7 +109,7 @@ std::string visible_keys(const std::string &output_path, int64_t len_kv, int64_t
       seen += !right ? '?' : row[j] != 0 ? '#' : '.';
     }
     double got = lse.values[(size_t)(batch_row * len_q + i)];
-    // Criterion C4 with logits of 0: u32 (8 + 4 lse). A row that sees nothing has -infinity.
+    // Criterion C4 with logits of 0: u32 (8 + 4 lse). An empty row has -infinity.
     double log_count = std::log((double)count), bound = 0x1p-24 * (8 + 4 * log_count);
     if (count ? !(std::fabs(got - log_count) <= bound) : got != log_count) seen += '?';
     text += (i ? "/" : "") + seen;

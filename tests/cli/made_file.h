@@ -22,12 +22,12 @@ struct MadeTensor {
   std::string bytes;
 };
 
-// A .safetensors file to be. Values of floating point types are rounded to nearest even.
+// A .safetensors file to be written. Values of floating-point types are rounded to nearest even.
 class MadeFile {
  public:
   MadeFile &tensor(const std::string &name, fv_file_dtype dtype, const Shape &shape,
                    const Values &values);
-  // Every element from its place in the row-major order.
+  // `value` makes every element from its index in row-major order.
   MadeFile &tensor(const std::string &name, fv_file_dtype dtype, const Shape &shape,
                    const std::function<double(int64_t)> &value);
   MadeFile &metadata(const std::string &key, const std::string &value);
@@ -39,16 +39,16 @@ class MadeFile {
   std::map<std::string, std::string> metadata_;
 };
 
-// A file with all zeros in it, right in every respect: q, k [1, 2, 3, 8], v the same.
+// A valid file of zeros: q, k and v are [1, 2, 3, 8].
 MadeFile plain_file();
 
-// Keys score 0, so that every row weighs the keys it sees alike; v of key j is the j-th unit
-// vector: out[i][j] is 1 / n for the n keys j that row i sees, and lse is log n. At most 8 keys,
-// dim 8.
+// All logits are 0, so every row gives equal weight to the keys it sees. The v of key j is the j-th
+// unit vector. So out[i][j] is 1 / n for each of the n keys that row i sees, and the LSE is log n.
+// At most 8 keys, dim 8.
 MadeFile visibility_file(int64_t len_q, int64_t len_kv, int64_t batch = 1);
 
-// One letter per row and key, '#' seen and '.' not, rows parted by '/'; "?" where out or lse are
-// not what they must be for such a row.
+// One letter per row and key: '#' seen, '.' not seen, '?' where out is neither. '/' separates rows.
+// A '?' after a row says that its LSE is wrong.
 std::string visible_keys(const std::string &output_path, int64_t len_kv, int64_t batch_row = 0);
 
 // An opened file's tensor, as numbers.
@@ -61,7 +61,7 @@ struct ReadTensor {
 ReadTensor read_tensor(const std::string &path, const std::string &name);
 std::string read_metadata(const std::string &path, const std::string &key);  // "(none)"
 
-// An .npy file of this type ("<f4") and shape ("(1, 2)") around the bytes.
+// An .npy file of this type ("<f4") and shape ("(1, 2)"), with these bytes as its data.
 std::string npy_bytes(const std::string &type, const std::string &shape, const std::string &data);
 
 }  // namespace fovea_test

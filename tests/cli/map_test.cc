@@ -1,4 +1,4 @@
-// map_test.cc - `fovea map`: what is drawn, with which labels, in which format and colours.
+// map_test.cc - `fovea map`: what it draws, with which labels, in which format and colours.
 #include <algorithm>
 #include <cmath>
 
@@ -9,7 +9,7 @@ namespace {
 
 const char kEscape = '\033';
 
-// Rows and keys of the same tokens; one key gets all the weight of a row, its own.
+// Rows and keys of the same tokens. Each row gives all its weight to its own key.
 MadeFile diagonal_file(int64_t batch = 1) {
   auto diagonal = [](int64_t i) { return i / 8 % 4 == i % 8 ? 64.0 : 0.0; };
   MadeFile file;
@@ -19,7 +19,7 @@ MadeFile diagonal_file(int64_t batch = 1) {
   return file;
 }
 
-// The cells of the drawing: what stands between its bars.
+// The cells of the drawing: the text between its bars.
 std::string cells(const std::string &drawing) {
   std::string found;
   for (size_t begin = 0; begin < drawing.size();) {
@@ -48,7 +48,7 @@ TEST(Map, DrawsTheWeightsInTheTerminal) {
 }
 
 TEST(Map, ObeysTheFlagsOfTheProblem) {
-  // Row i sees key i alone: what it does not see is hatched.
+  // Row i sees only key i; keys that a row does not see are hatched.
   EXPECT_EQ(map_cells(visibility_file(3, 4), {"--causal", "top-left", "--window", "0,0"}),
             "|@@//////|\n|//@@////|\n|////@@//|\n");
 }
@@ -122,7 +122,7 @@ std::string svg_of(const MadeFile &file, std::vector<std::string> flags = {}) {
   flags.insert(flags.begin(), {"map", file.write(directory), "--output", output});
   Ran ran = fovea(flags);
   EXPECT_EQ(ran.code, 0) << ran.err;
-  EXPECT_EQ(ran.err, "");  // no progress where there is no terminal
+  EXPECT_EQ(ran.err, "");  // no progress without a terminal
   return read_file(output);
 }
 
@@ -190,7 +190,7 @@ TEST(MapLabels, QueryTokensNameTheRowsAlsoWhereThereAreAsManyKeys) {
   MadeFile file = diagonal_file();
   file.metadata("tokens", "[[\"a1\", \"a2\", \"a3\", \"a4\"]]");
   file.metadata("query_tokens", "[[\"b1\", \"b2\", \"b3\", \"b4\"]]");
-  // Padding of keys says nothing about other queries.
+  // A padding mask of the keys hides no queries where queries are other tokens.
   file.tensor("attention_mask", FV_FILE_DTYPE_I32, {1, 4}, {1, 1, 0, 0});
   std::string svg = svg_of(file);
   EXPECT_EQ(count_of(svg, ">a1<") + count_of(svg, ">a2<"), 2u);
@@ -235,7 +235,7 @@ TEST(MapColors, EachHeadHasItsOwnScaleUnlessAskedOtherwise) {
 
 TEST(MapColors, TheRootOfAWeightShowsFaintOnes) {
   Directory directory;
-  MadeFile file;  // logits of 0 and log 16 * sqrt(8) / sqrt(8): weights 16 to 1
+  MadeFile file;  // logits 0 and log 16 (7.842 is log 16 * sqrt(8)): weights of 16 to 1
   auto first = [](int64_t i) { return i == 0 ? 7.842 : 0.0; };
   auto ones = [](int64_t i) { return i % 8 == 0 ? 1.0 : 0.0; };
   file.tensor("q", FV_FILE_DTYPE_F32, {1, 1, 1, 8}, ones);
@@ -269,7 +269,7 @@ TEST(Map, TheCpuAndTheReferenceDrawTheSame) {
   }
 }
 
-// Keys in blocks, each with a maximum of its own; one query head of a group of four.
+// Many keys come in blocks, each with a max of its own. One query head of a group of four.
 TEST(Map, GroupedHeadsAndManyKeysAreDrawnAlikeToo) {
   Directory directory;
   MadeFile file;
@@ -302,7 +302,7 @@ TEST(MapSize, ATerminalIsToldHowFarLongWorkIs) {
   EXPECT_FALSE(has(on_terminal(how), "fovea map:")) << "a moment's work";
 }
 
-#ifndef FOVEA_TESTS_SANITIZED  // sanitizers need more addresses and more stack
+#ifndef FOVEA_TESTS_SANITIZED  // sanitizers need more address space and more stack
 
 // 2 heads of 8192 x 8192 weights are 540 MB; the file has 0.8 MB.
 TEST(MapSize, MemoryDoesNotGrowWithTheNumberOfWeights) {
@@ -318,7 +318,7 @@ TEST(MapSize, MemoryDoesNotGrowWithTheNumberOfWeights) {
   EXPECT_TRUE(has(read_file(output), "each cell shows the largest of 16 \xC3\x97 16 weights"));
 }
 
-// 1024 rows of 16384 keys are a band of 64 MiB: more than the program finds beside itself.
+// A band of 1024 rows of 16384 keys takes 64 MiB: more than the limit leaves to the program.
 TEST(MapSize, WithoutMemoryForABandTheMapIsRefused) {
   Directory directory;
   MadeFile file;

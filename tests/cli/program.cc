@@ -23,7 +23,7 @@ Directory::Directory() {
 }
 
 Directory::~Directory() {
-  std::error_code ignored;  // a test's leftovers are not what it is about
+  std::error_code ignored;  // files left behind must not fail a test
   std::filesystem::remove_all(path_, ignored);
 }
 
@@ -157,7 +157,7 @@ std::string on_terminal(const Launch &how) {
   std::string text;
   char piece[4096];
   ssize_t got;
-  // A terminal whose last program has gone answers EIO; what was written before comes first.
+  // A terminal whose last program has ended returns EIO, after everything that was written.
   while ((got = read(terminal, piece, sizeof piece)) > 0) text.append(piece, (size_t)got);
   close(terminal);
   EXPECT_EQ(wait_for(process).code, 0);

@@ -1,4 +1,4 @@
-// program.h - runs the built program in a process of its own and keeps what it said.
+// program.h - runs the built program in a process of its own and keeps its output.
 #ifndef FOVEA_TESTS_CLI_PROGRAM_H
 #define FOVEA_TESTS_CLI_PROGRAM_H
 
@@ -13,7 +13,7 @@
 
 namespace fovea_test {
 
-// A directory of its own per test, gone afterwards.
+// A directory for one test, removed afterwards.
 class Directory {
  public:
   Directory();
@@ -22,7 +22,7 @@ class Directory {
   Directory &operator=(const Directory &) = delete;
   const std::string &path() const { return path_; }
   std::string file(const std::string &name) const { return path_ + "/" + name; }
-  std::vector<std::string> names() const;  // what lies in it, sorted
+  std::vector<std::string> names() const;  // of the files in it, sorted
 
  private:
   std::string path_;
@@ -38,33 +38,33 @@ struct Ran {
   std::string err;  // all of stderr
 };
 
-// How to run it. The environment is made from nothing, so that no test depends on the user's.
+// How to run it. The environment starts empty, so that no test depends on the user's.
 struct Launch {
   std::vector<std::string> arguments;
   std::map<std::string, std::string> environment = {};
-  std::string directory = "";  // to run in; "": the test's
+  std::string directory = "";  // to run in; "": the test's own
   std::string out_path = "";   // where stdout goes instead; "-": closed
   bool messages = false;       // on_terminal: stderr is the terminal too
 };
 
 Ran run(const Launch &how);
 Ran fovea(const std::vector<std::string> &arguments);
-// A shell's command line, in which $FOVEA is the program.
+// Runs a shell's command line, in which $FOVEA is the program.
 Ran shell(const std::string &line);
-// Starts it without waiting, stdout and stderr to `log`.
+// Starts it without waiting; stdout and stderr go to `log`.
 pid_t start(const std::vector<std::string> &command, const std::string &log);
 Ran wait_for(pid_t process);
-// What a terminal would have received: stdout is one, 80 columns wide.
+// Runs it with stdout on a terminal of 80 columns; returns what the terminal receives.
 std::string on_terminal(const Launch &how);
 
 struct JsonRelease {
   void operator()(json_t *json) const { json_decref(json); }
 };
 using Json = std::unique_ptr<json_t, JsonRelease>;
-Json parse_json(const std::string &text);  // NULL with a failure if it is none
+Json parse_json(const std::string &text);  // NULL, and a failure, if the text is not JSON
 
-// A failure: the code, nothing on stdout, and one line on stderr that has each of the words. Usage
-// errors have a second line, which points to --help.
+// A failed run: it ended with the code, has nothing on stdout, and one line on stderr with each of
+// the words. Usage errors have a second line, which points to --help.
 testing::AssertionResult fails(const Ran &ran, int code, const std::vector<std::string> &words);
 
 std::string example(const std::string &name);  // a file of examples/data

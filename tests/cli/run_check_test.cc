@@ -1,4 +1,4 @@
-// run_check_test.cc - how much of a result is judged, by what, and what is said about it.
+// run_check_test.cc - how much of a result is judged, by what, and what the report says about it.
 #include <unistd.h>
 
 #include <algorithm>
@@ -26,7 +26,7 @@ MadeFile noise_file(int64_t heads, int64_t len) {
   return file;
 }
 
-// The same with what it computes as its expected results.
+// The same file, with the results that the program computes as its expected results.
 MadeFile answered_noise_file(const Directory &directory, int64_t heads, int64_t len) {
   MadeFile file = noise_file(heads, len);
   std::string output = directory.file("answer.safetensors");
@@ -77,7 +77,7 @@ TEST(RunCheck, JudgesASmallProblemWhole) {
   }
 }
 
-// 4096 x 4096 x 16 is 2^28 products and sums, twice what is judged whole.
+// 4096 x 4096 x 16 is 2^28 products and sums, twice the limit for judging a problem whole.
 TEST(RunCheck, JudgesALongProblemByASampleAndSaysSo) {
   Directory directory;
   std::string path = noise_file(1, 4096).write(directory);
@@ -109,7 +109,7 @@ TEST(RunCheck, JudgesAsManyRowsAsAreWantedOrThereAre) {
   }
 }
 
-// The ratios of two samples differ, those of one do not.
+// The ratios of two samples differ; a repeated sample gives the same ratios.
 TEST(RunCheck, TakesTheSampleOfTheSeed) {
   Directory directory;
   std::string path = noise_file(2, 200).write(directory);
@@ -147,7 +147,7 @@ TEST(RunCheck, ComparesResultsInTheFileWhole) {
   EXPECT_EQ(text(report, "compared_with"), "file");
 }
 
-// One number of 1600, or of 200, that no sample of one row is likely to meet.
+// One wrong number of 1600, or of 200: a sample of one row hardly ever meets it.
 TEST(RunCheck, FindsOneWrongResultInTheFileOutsideTheSample) {
   for (const char *name : {"out", "lse"}) {
     Directory directory;
@@ -166,7 +166,7 @@ TEST(RunCheck, FindsOneWrongResultInTheFileOutsideTheSample) {
   }
 }
 
-// The ratios of rows outside the sample are smaller: their bounds are wider.
+// Rows outside the sample have wider bounds, and so smaller ratios.
 TEST(RunCheck, NeverHoldsRowsOutsideTheSampleToNarrowerBounds) {
   const std::vector<std::vector<std::string>> problems = {
       {}, {"--causal", "top-left"}, {"--window", "3,0"}, {"--softcap", "0.5"}, {"--scale", "9"}};
@@ -201,7 +201,7 @@ TEST(RunCheck, NeverHoldsRowsOutsideTheSampleToNarrowerBounds) {
   }
 }
 
-// A NaN among the keys has no magnitude: the rows of its head are left to the reference.
+// A NaN in v has no magnitude, so the rows of its head have no bounds. The reference judges them.
 TEST(RunCheck, LeavesRowsWithoutBoundsToTheReference) {
   Directory directory;
   MadeFile file = noise_file(2, 20);
@@ -213,7 +213,7 @@ TEST(RunCheck, LeavesRowsWithoutBoundsToTheReference) {
   EXPECT_EQ(number(report, "exempt"), 20 * 8);
 }
 
-// A sample whose size came from a clock is repeated by its size.
+// A clock decides the size of the sample. The command to repeat it names that size.
 TEST(RunCheck, NamesTheCommandThatTakesTheSameSample) {
   Directory directory;
   MadeFile file = noise_file(1, 4096);
@@ -248,13 +248,12 @@ TEST(RunCheck, TheReferenceIsComparedWithTheFile) {
       "not checked");
 }
 
-// ---- What is no number ----
+// ---- Infinities and NaN ----
 
 TEST(RunCheck, NumbersThatAreNotFiniteAreCountedAndTheFirstIsShown) {
   Directory directory;
   MadeFile file = noise_file(2, 5);
-  // Key head 1 has an infinity: its rows are infinite in dim 2, and NaN where that meets its
-  // opposite.
+  // The v of kv head 1 has an infinity in dim 2, so the rows of its heads are infinite there.
   file.tensor("v", FV_FILE_DTYPE_F32, {1, 2, 5, 8},
               [](int64_t i) { return i == 40 + 2 ? INFINITY : 1.0; });
   std::string path = file.write(directory);
@@ -295,9 +294,9 @@ TEST(RunCheck, WithoutRowsItSaysSo) {
 
 // ---- Progress ----
 
-// The line appears after half a second of checking. How much work that is depends on the machine,
-// so the rows are doubled, and the time with them fourfold, until it is enough: 1600 rows were not
-// on a fast one, and 12,800 take tens of seconds on any.
+// The line appears after half a second of checking. How much work that is depends on the machine.
+// So the rows are doubled until the line appears; each time the work grows fourfold. 1600 rows were
+// too few on a fast machine; 12,800 take tens of seconds on any.
 TEST(RunCheck, ShowsProgressOnATerminalOnly) {
   Directory directory;
   std::string path, seen;

@@ -82,7 +82,7 @@ TEST(RunInput, EachOfQKAndVMustHaveATypeThatIsComputedIn) {
   }
 }
 
-// A shape that does not fit, by the tensor that has it, and what the line says.
+// Shapes that do not fit: the tensor, its shape, and the words of the line.
 TEST(RunInput, ShapesThatDoNotFitNameTensorAndExtent) {
   const struct {
     const char *name;
@@ -144,7 +144,7 @@ TEST(RunInput, ADimThatNoKernelEverHasIsRefused) {
   }
 }
 
-// Padding changes the default of the scale, so that who pads must give the true dim's.
+// Padding a dim changes the default scale, so the user must give the true dim's scale.
 TEST(RunInput, ADimThatZerosCanFillUpIsRefusedWithTheScaleToGive) {
   MadeFile file = plain_file();
   for (const char *name : {"q", "k"}) file.tensor(name, FV_FILE_DTYPE_F32, {1, 2, 3, 12}, zero);
@@ -160,7 +160,7 @@ TEST(RunInput, ADimThatZerosCanFillUpIsRefusedWithTheScaleToGive) {
   expect_refused(values, {"tensor v has dim 12", "from 8 to 512; pad v with zeros\n"});
 }
 
-// Nothing but extents of 0 makes these files small: no memory may be asked for by their shapes.
+// Only an extent of 0 keeps these files small. The program must not allocate by the other extents.
 TEST(RunInput, EnormousShapesWithoutDataAreRefused) {
   const int64_t huge = INT32_MAX;
   MadeFile wide;

@@ -1,5 +1,5 @@
-// run_mask_test.cc - which keys a row sees: windows, causal, attention_mask, layouts; by files
-// whose result can be written down by hand.
+// run_mask_test.cc - which keys a row sees: windows, causal, attention_mask, layouts. The files'
+// results can be written down by hand.
 #include <cmath>
 
 #include "tests/cli/made_file.h"
@@ -7,7 +7,7 @@
 namespace fovea_test {
 namespace {
 
-// Runs a file with --output and returns the keys that its rows see.
+// Runs a file and returns the keys that its rows see.
 std::string seen(const MadeFile &file, int64_t len_kv, std::vector<std::string> flags,
                  int64_t batch_row = 0) {
   Directory directory;
@@ -109,7 +109,7 @@ TEST(RunMask, MaskAndCausalBothHide) {
 
 // ---- Layouts ----
 
-// v alone decides: with one key per head, out of query head h is v of its key head.
+// Only v matters: with one key per head, the out of query head h is the v of its kv head.
 MadeFile layout_file(const Shape &q, const Shape &kv) {
   MadeFile file;
   file.tensor("q", FV_FILE_DTYPE_F32, q, [](int64_t) { return 0.0; });
@@ -128,7 +128,7 @@ ReadTensor output_of(const MadeFile &file, std::vector<std::string> flags, const
 }
 
 TEST(RunLayout, HeadsComeFirstByDefaultAndOutHasTheSameOrder) {
-  // Heads 4 on 2, 3 queries, 1 key: head h reads key head h / 2, whose v begins at 8 (h / 2).
+  // 4 heads over 2, 3 queries, 1 key: head h reads kv head h / 2, whose v begins at 8 (h / 2).
   ReadTensor out = output_of(layout_file({1, 4, 3, 8}, {1, 2, 1, 8}), {}, "out");
   ASSERT_EQ(out.shape, (Shape{1, 4, 3, 8}));
   for (int64_t i = 0; i < 96; ++i) ASSERT_EQ(out.values[i], i / 24 / 2 * 8 + i % 8) << i;
@@ -144,7 +144,7 @@ TEST(RunLayout, BshdHasTheSequenceFirst) {
 }
 
 TEST(RunLayout, LseIsBatchHeadsRowsInBothLayouts) {
-  // Row i of head h scores i + 4 h against its one key: that is its lse.
+  // Row i of head h has the logit i + 4 h with its one key, and so that LSE.
   for (bool heads_first : {true, false}) {
     MadeFile file;
     file.tensor("q", FV_FILE_DTYPE_F32, heads_first ? Shape{1, 2, 3, 8} : Shape{1, 3, 2, 8},
@@ -165,7 +165,7 @@ TEST(RunLayout, LseIsBatchHeadsRowsInBothLayouts) {
   }
 }
 
-// ---- Scale and softcap: with one key the lse is the logit ----
+// ---- Scale and softcap: with one key the LSE is the logit ----
 
 double logit(std::vector<std::string> flags, const char *key = "", const char *value = "") {
   MadeFile file;
@@ -189,7 +189,7 @@ TEST(RunLogit, TheScaleComesFromTheFlagOrTheMetadata) {
 
 TEST(RunLogit, SoftcapBendsTheScaledLogit) {
   const double bent = 3 * std::tanh(4.0 / 3);
-  // Criterion C4: u32 (8 (1 + S) + 4 |lse|), S being the magnitude 4 before the cap.
+  // Criterion C4: u32 (8 (1 + S) + 4 |lse|); S is 4, the magnitude before the cap.
   const double bound = 0x1p-24 * (8 * 5 + 4 * bent);
   EXPECT_NEAR(logit({"--scale", "0.5", "--softcap", "3"}), bent, bound);
   EXPECT_NEAR(logit({"--scale", "0.5"}, "softcap", "3"), bent, bound);

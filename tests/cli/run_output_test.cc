@@ -1,4 +1,4 @@
-// run_output_test.cc - what is written, where, and what is left when it cannot be.
+// run_output_test.cc - what is written where, and what is left when writing fails.
 #include <sys/stat.h>
 
 #include <cmath>
@@ -34,7 +34,7 @@ TEST(RunOutput, HoldsOutInTypeAndLayoutLseAndTheSettings) {
   EXPECT_EQ(read_metadata(output, "tokens"), "[[\"a\", \"b\", \"c\"]]");
 }
 
-// q, k, v with the written out, lse and metadata are an input again, and right.
+// q, k and v with the written out, lse and metadata are an input again, and it passes.
 TEST(RunOutput, IsWhatTheSameRunExpects) {
   for (const char *dtype : {"f32", "f16", "bf16"}) {
     SCOPED_TRACE(dtype);
@@ -118,8 +118,9 @@ TEST(RunOutput, WhereItCannotBeWrittenIsFiveAndNothingIsLeft) {
   std::string input = plain_file().write(directory);
   std::filesystem::create_directory(directory.file("folder"));
   ASSERT_EQ(mkfifo(directory.file("pipe").c_str(), 0600), 0);
-  // Devices only behind links that are the test's own: were the refusal ever lost, a rename would
-  // replace the link. Under its own name it would replace the machine's device, if root runs this.
+  // The test names devices only through its own links. Should the refusal ever break, a rename
+  // would replace the link. Named directly, the machine's device would be replaced if root runs
+  // this.
   std::filesystem::create_symlink("/dev/null", directory.file("null"));
   std::filesystem::create_symlink("/proc/self/fd/1", directory.file("stdout"));
   Names before = directory.names();
@@ -160,7 +161,7 @@ TEST(RunOutput, ThatIsEmptyWithoutMemoryIsFive) {
   GTEST_SKIP() << "sanitizers reserve terabytes of addresses, which a limit forbids";
 #endif
   Directory directory;
-  // The result of 500,000 rows x 512 is 1 GB: more than the 0.8 that the shell grants.
+  // The result of 500,000 rows x 512 is 1 GB, and the shell allows 0.8.
   MadeFile file;
   auto zero = [](int64_t) { return 0.0; };
   file.tensor("q", FV_FILE_DTYPE_F32, {1, 1, 500000, 8}, zero);
@@ -203,7 +204,7 @@ TEST(Stdout, ThatIsFullOrClosedIsFiveForEveryCommand) {
 
 TEST(Stdout, WithoutAReaderIsFiveAndNoSignal) {
   std::string file = example("street-layer0.safetensors");
-  // The reader has gone when the program begins to write: it waits until `true` has ended.
+  // The program starts only after `true` has ended, so there is no reader when it writes.
   Ran ran = shell("{ sleep 0.2; \"$FOVEA\" run '" + file + "'; echo $? >&2; } | true");
   EXPECT_EQ(ran.err, "fovea: stdout cannot be written: Broken pipe\n5\n");
 }

@@ -1,5 +1,5 @@
-// run_rounding_test.cc - --dtype and the types of files. With a single key, out is v and the lse is
-// the scaled product: both show what the inputs were rounded to, without any tolerance.
+// run_rounding_test.cc - --dtype and the types of files. With a single key, out is v and the LSE is
+// the scaled product. Both show exactly what the inputs were rounded to.
 #include "tests/cli/made_file.h"
 #include "tests/support/formats.h"
 
@@ -10,7 +10,7 @@ struct Computed {
   ReadTensor out, lse;
 };
 
-// q and v hold the values, k ones; each value is a head of its own, alone among zeros.
+// q and v hold the values, k holds ones. Each value has a head of its own, whose rest is zeros.
 Computed compute(fv_file_dtype type, const Values &values, std::vector<std::string> flags) {
   const int64_t heads = (int64_t)values.size();
   Directory directory;
@@ -26,7 +26,7 @@ Computed compute(fv_file_dtype type, const Values &values, std::vector<std::stri
   return {read_tensor(output, "out"), read_tensor(output, "lse")};
 }
 
-// That out and lse are these values: out by its first element per head.
+// out and lse are these values. For out, the first element of each head is compared.
 void expect_values(const Computed &computed, fv_file_dtype type, const Values &expected) {
   EXPECT_EQ(computed.out.dtype, type) << fv_file_dtype_name(computed.out.dtype);
   ASSERT_EQ(computed.out.values.size(), expected.size() * 8);
@@ -81,7 +81,7 @@ TEST(RunRounding, DifferentTypesInOneFileAreComputedIn32Bits) {
   ASSERT_EQ(fovea({"run", file.write(directory), "--output", output}).code, 0);
   ReadTensor out = read_tensor(output, "out");
   EXPECT_EQ(out.dtype, FV_FILE_DTYPE_F32);
-  // Criterion C5 for the mean of equal numbers: 8 u32 of them.
+  // Criterion C5 for the mean of equal numbers: 8 u32 of the number.
   for (double value : out.values) EXPECT_NEAR(value, 1 + 0x1p-10, 0x1p-20);
 }
 

@@ -28,7 +28,7 @@ INSTANTIATE_TEST_SUITE_P(All, RunExample,
 
 // ---- Made files ----
 
-// One key: out is v, which is 1 everywhere, and the lse is 0. [batch 1, heads 2, rows 3, dim 8]
+// With one key, out is v, which is 1 everywhere, and the LSE is 0. Batch 1, heads 2, rows 3, dim 8.
 MadeFile answered_file() {
   auto one = [](int64_t) { return 1.0; };
   auto zero = [](int64_t) { return 0.0; };

@@ -1,4 +1,4 @@
-// usage_test.cc - the command line: what is refused with 2, and what help and version print.
+// usage_test.cc - the command line: what is refused with status 2, and what help and version print.
 #include <filesystem>
 
 #include "tests/cli/made_file.h"
@@ -115,7 +115,7 @@ TEST(Usage, CountsOfTheOtherCommandsNameTheirRangeToo) {
   }
 }
 
-// Of the machine's making, not of the input's: like a flag that is wrong.
+// The instruction set comes from the environment, not from the input, so it counts as a wrong flag.
 TEST(Usage, AnInstructionSetThatDoesNotExistIsRefused) {
   std::string file = example("street-layer0.safetensors");
   for (const std::vector<std::string> &command :
@@ -126,7 +126,7 @@ TEST(Usage, AnInstructionSetThatDoesNotExistIsRefused) {
   }
 }
 
-// A flag beside the metadata: the same is fine, another is a contradiction.
+// A flag may repeat the metadata's value but not contradict it.
 TEST(Usage, AFlagThatContradictsTheMetadataIsRefused) {
   const struct {
     const char *key, *stored, *same, *other;
@@ -187,7 +187,7 @@ TEST(Usage, AnExtensionThatNamesNoFormatIsRefused) {
   EXPECT_EQ(directory.names(), std::vector<std::string>());
 }
 
-// An ordinal beyond any machine's: absent whether there is a GPU or not.
+// No machine has this ordinal, so the device is absent whether there is a GPU or not.
 TEST(Usage, ADeviceThatIsAbsentIsFour) {
   std::string file = example("street-layer0.safetensors");
   for (const char *command : {"run", "explain", "map"}) {

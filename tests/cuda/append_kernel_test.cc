@@ -1,5 +1,5 @@
-// append_kernel_test.cc - fovea_kv_append on CUDA, on whatever driver there is: bit by bit against
-// the definition, and where two tokens meet against the CPU.
+// append_kernel_test.cc - fovea_kv_append on CUDA, on any driver. Results are compared bit by bit
+// with the definition, and with the CPU's where two tokens share a slot.
 #include <gtest/gtest.h>
 
 #include <climits>
@@ -31,7 +31,7 @@ void expect_on_cuda(const Case &c, const std::string &what) {
   expect_as_defined(c, 0, FOVEA_DEVICE_CUDA, what);
 }
 
-// The same case with all tensors so many bytes further on.
+// The same case with every tensor `bytes` further on.
 Case shifted(const Case &original, size_t bytes) {
   Case c = original;
   for (std::vector<uint8_t> *memory : {&c.k_new, &c.v_new, &c.cache}) {
@@ -56,7 +56,7 @@ TEST_F(AppendKernel, StoresWhatTheHeaderDefinesInRandomCases) {
     written += after.cache != c.cache;
     for (uint32_t bits : after.errors) bits_seen |= bits;
   }
-  // The cases are worth something: most of them write, and every kind of bad data occurs.
+  // Guards against empty cases: most of them write, and every kind of bad data occurs.
   EXPECT_GT(written, static_cast<int>(cases) / 2);
   EXPECT_EQ(bits_seen, 0x80000000u | FOVEA_BAD_LENGTH | FOVEA_BAD_PAGE | FOVEA_BAD_OFFSET |
                            FOVEA_BAD_POSITION | FOVEA_BAD_SLOT);
@@ -88,9 +88,10 @@ Case chunk_case(Draw *draw, uint32_t from, uint32_t to, int64_t dim, int64_t pai
   return c;
 }
 
-// Dims below, at and above what a warp moves at a time; halves that do and do not begin at a chunk.
+// Dims below, at and above what a warp moves at a time. The second half of the rotated elements
+// begins at a chunk in some cases and inside one in others.
 TEST_F(AppendKernel, MovesRowsOfAllTypesWithAndWithoutAlignment) {
-  // In the last two a chunk holds both kinds of elements, and a lane comes to it in its second
+  // In the last two, a chunk holds both kinds of elements, and a lane reaches it in its second
   // round.
   const int64_t sizes[][2] = {{8, 0},    {8, 4},     {64, 32},   {72, 8},   {128, 64},
                               {128, 20}, {320, 160}, {264, 126}, {512, 250}};
@@ -112,7 +113,7 @@ TEST_F(AppendKernel, MovesRowsOfAllTypesWithAndWithoutAlignment) {
   }
 }
 
-// Rows that are no multiple of a chunk, down to nothing on one side.
+// Rows whose dim is not a multiple of a chunk; then a v without elements.
 TEST_F(AppendKernel, TakesAnyDim) {
   Draw draw(12);
   for (int64_t dim : {1, 2, 7, 9, 15, 259}) {
@@ -123,7 +124,7 @@ TEST_F(AppendKernel, TakesAnyDim) {
   }
 }
 
-// The grid counts heads in eights, so that some warp has two heads of the one token.
+// A CTA has eight warps, and the grid rounds down: some warps write two heads of the one token.
 TEST_F(AppendKernel, WritesAllHeadsOfATokenWhereTheyAreMoreThanTheWarps) {
   Draw draw(16);
   Case c;
@@ -172,8 +173,8 @@ TEST_F(AppendKernel, RoundsToTheNearestEvenValue) {
   }
 }
 
-// 1 + 2^-12 squared is 1 + 2^-11 + 2^-24: the last bit is lost when the product is rounded by
-// itself, and is all that is left when a fused operation subtracts the rounded product from it.
+// (1 + 2^-12)^2 is 1 + 2^-11 + 2^-24. Rounding the product by itself loses the last bit. A fused
+// operation keeps it: after it subtracts the rounded product, that bit is all that is left.
 TEST_F(AppendKernel, RoundsEveryProductByItself) {
   const float x = 1.0f + 0x1p-12f;
   Draw draw(14);
@@ -241,7 +242,7 @@ TEST_F(AppendKernel, LooksUpMoreSequencesAndTokensThanACtaDoesAtOnce) {
   }
 }
 
-// Many sequences of as many rows each, without offsets.
+// Many sequences with the same number of rows, without offsets.
 TEST_F(AppendKernel, CountsRowsOfSequencesThatAreNotPacked) {
   Draw draw(15);
   Case c;
@@ -256,8 +257,7 @@ TEST_F(AppendKernel, CountsRowsOfSequencesThatAreNotPacked) {
 
 // ---- Two tokens in one place -----------------------------------------------------------------
 
-// A third of the slots are given more than once: the later one wins, as on the CPU, from end to
-// end.
+// A third of the slots are given more than once. The later token wins whole, as on the CPU.
 TEST_F(AppendKernel, LetsTheLaterTokenWinWhole) {
   for (uint64_t seed = 0; seed < 3; ++seed) {
     Draw draw(seed);
@@ -284,7 +284,7 @@ TEST_F(AppendKernel, LetsTheLaterTokenWinWhole) {
   }
 }
 
-// ---- What is not covered ---------------------------------------------------------------------
+// ---- Types without a kernel ------------------------------------------------------------------
 
 TEST_F(AppendKernel, RefusesCachesOfEightBitTypesByName) {
   for (uint32_t to : {FOVEA_E4M3, FOVEA_E5M2, FOVEA_I8}) {

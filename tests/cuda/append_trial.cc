@@ -1,5 +1,5 @@
-// append_trial.cc - the calls on which bugs planted in the kernel that appends are tried: few and
-// small, for each bug runs all of them twice (planted_bugs.py), and together they reach every
+// append_trial.cc - the calls that try the bugs planted in the append kernel. They are few and
+// small because planted_bugs.py runs all of them twice for each bug. Together they reach every
 // branch of the kernel.
 #include <gtest/gtest.h>
 
@@ -23,8 +23,8 @@ TEST_F(Trial, AnyLayoutsTypesAndTables) {
   }
 }
 
-// Five tokens of two heads at the end of a cache of seven, rotated in `pairs` pairs. In f32 every
-// bit of what is computed is stored.
+// Five tokens of two heads at the end of a cache of seven, rotated in `pairs` pairs. An f32 cache
+// stores every bit that is computed.
 Case rotated_case(uint32_t to, int64_t dim, int64_t pairs, uint32_t style) {
   Draw draw(7);
   Case c;
@@ -57,8 +57,8 @@ TEST_F(Trial, RowsThatAWarpTakesInOneRoundAndInTwo) {
   }
 }
 
-// More sequences and more tokens than a CTA looks up at a time, pages by offsets, bad data among
-// them.
+// More sequences and more tokens than a CTA looks up at a time, with page offsets and some bad
+// data.
 Case long_case() {
   Draw draw(3);
   Case c;
@@ -89,8 +89,8 @@ TEST_F(Trial, MoreThanACtaLooksUpAtATime) {
   expect_as_defined(long_case(), 0, FOVEA_DEVICE_CUDA, "long");
 }
 
-// As many rows for each: a CTA goes round twice for sequences, and twice for the tokens of the
-// first 256.
+// Each sequence has two rows. A CTA needs two rounds for the sequences, and two for the tokens of
+// the first 256.
 TEST_F(Trial, ManySequencesThatAreNotPacked) {
   Draw draw(5);
   Case c;
@@ -103,7 +103,7 @@ TEST_F(Trial, ManySequencesThatAreNotPacked) {
   expect_as_defined(c, 0, FOVEA_DEVICE_CUDA, "not packed");
 }
 
-// Slots of a cache of six tokens, of which many are given more than once: the later token wins.
+// Slots of a cache of six tokens; many are given more than once. The later token wins.
 TEST_F(Trial, TokensThatMeet) {
   Draw draw(4);
   Case c;

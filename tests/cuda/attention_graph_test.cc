@@ -1,6 +1,6 @@
-// attention_graph_test.cc - one captured graph of fovea_attention serves every step: offsets,
-// lengths, positions and page tables are read on the device, and so is how much work there is. What
-// the device has made of them is compared with the schedule that the host would print.
+// attention_graph_test.cc - one captured graph of fovea_attention serves every step. The device
+// reads offsets, lengths, positions and page tables, and works out how much work there is. Its
+// schedule is compared with the one that the host would print.
 // FOVEA_REPLAYS says how often the graph runs (default: 100 times).
 #include <gtest/gtest.h>
 
@@ -56,7 +56,7 @@ struct Batch {
   }
 };
 
-// Sums and differences of halves that every step of the device rounds alike; no NaN, no infinity.
+// Positive halves from 1/8 to less than 1: no NaN, no infinity.
 void fill(Draw *draw, std::vector<uint8_t> *halves) {
   for (size_t i = 0; i < halves->size(); i += 2) {
     const uint16_t half = static_cast<uint16_t>(0x3000 + draw->upto(0x0bff));
@@ -64,7 +64,7 @@ void fill(Draw *draw, std::vector<uint8_t> *halves) {
   }
 }
 
-// Every eighth step has a length beyond the table; pages and offsets that are none come by chance.
+// Every eighth step has a length beyond the page table. Invalid pages and offsets come by chance.
 void change(Draw *draw, int step, Batch *batch) {
   int32_t end = 0;
   for (int32_t &offset : batch->offsets.host) {
@@ -73,7 +73,7 @@ void change(Draw *draw, int step, Batch *batch) {
   }
   for (int32_t &length : batch->lengths.host) {
     const int64_t most =
-        draw->chance(3) ? PAGE_LEN * COLUMNS : 80;  // some are cut, most cost little
+        draw->chance(3) ? PAGE_LEN * COLUMNS : 80;  // some are split, most cost little
     length = static_cast<int32_t>(draw->upto(most));
   }
   if (step % 8 == 7) {
@@ -95,7 +95,7 @@ struct Result {
   std::vector<uint32_t> errors;
 };
 
-// What `call` makes of outputs that hold something else.
+// What `call` writes over outputs that hold something else.
 template <class Call>
 Result result_of(Batch *batch, CUstream stream, Call call) {
   batch->out.put();
@@ -117,7 +117,7 @@ CUgraphExec capture(fovea_handle *handle, const fovea_attention_args &args, CUst
   return ready;
 }
 
-// The line's tiles that lie in the workspace, as the host would list them.
+// The tiles of one kind in the workspace are those that the host would list.
 void expect_line(const std::vector<uint8_t> &workspace, const fv_cuda_layout &layout, int line,
                  const fv_schedule_list &list) {
   fv_placed_line there[FV_LINES];

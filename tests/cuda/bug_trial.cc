@@ -1,6 +1,6 @@
-// bug_trial.cc - the problems on which bugs planted in the attention kernels are tried: few and
-// small, for each bug runs all of them twice (planted_bugs.py), and together they reach every
-// branch of the kernels. All are for the row bf16_d32 of kernels/shared/attention_fwd.def.
+// bug_trial.cc - the problems that try the bugs planted in the attention kernels. They are few and
+// small because planted_bugs.py runs all of them twice for each bug. Together they reach every
+// branch of the kernels. All use the row bf16_d32 of kernels/shared/attention_fwd.def.
 #include <gtest/gtest.h>
 
 #include <vector>
@@ -14,16 +14,16 @@ namespace {
 class Trial : public testing::Test {
  protected:
   static void SetUpTestSuite() { attention_call = call_on_device; }
-  // Rows begin at multiples of 16 bytes, and follow each other without a gap. No schedule is made.
+  // Rows begin at multiples of 16 bytes and follow each other without a gap. There is no schedule.
   Attention dense(int64_t len_q, int64_t len_kv) {
     Attention a = Attention().on(kCuda).type(FOVEA_BF16).dim(32).len_q(len_q).len_kv(len_kv);
     return a.contiguous().reproducible(FOVEA_REPRODUCIBLE_PHASE);
   }
-  // The same, shared by a schedule.
+  // The same, with a schedule that shares the work.
   Attention shared(int64_t len_q, int64_t len_kv) {
     return dense(len_q, len_kv).reproducible(FOVEA_REPRODUCIBLE_RUN);
   }
-  // In any layout, shared by a schedule.
+  // In any layout, with a schedule.
   Attention loose(int64_t len_q, int64_t len_kv) {
     Attention a = Attention().on(kCuda).type(FOVEA_BF16).dim(32).len_q(len_q).len_kv(len_kv);
     return a.reproducible(FOVEA_REPRODUCIBLE_RUN);
@@ -62,7 +62,7 @@ TEST_F(Trial, MaskThatHidesNearlyAll) {
   dense(20, 150).batch(2).mask(0.97, "sk").causal().expect_matches_oracle();
 }
 
-// Columns of the tiles that the tensors do not have, rows at any address.
+// Tiles have columns that the tensors lack, and rows lie at any address.
 TEST_F(Trial, NarrowHeadsInAnyLayout) {
   for (uint64_t layout : {1, 2, 3}) {
     Attention a = Attention().on(kCuda).type(FOVEA_BF16).dim(24).dim_v(8).layout_seed(layout);
@@ -92,7 +92,7 @@ TEST_F(Trial, SoftcapAndSinks) {
   dense(9, 80).heads(4, 2).softcap(5).sinks().expect_matches_oracle();
 }
 
-// ---- Schedules: what attention_prepare makes, and what is joined from parts ----
+// ---- Schedules: what attention_prepare makes, and results merged from partials ----
 
 TEST_F(Trial, PackedRowsOverPages) {
   Attention a = shared(0, 200).heads(4, 2).rows({1, 40, 0, 3}).causal().paged(16);

@@ -1,6 +1,6 @@
 // cache_graph_test.cc - calls on memory that stays on the device. One captured graph of
-// fovea_kv_append and fovea_merge serves every step of a decoding loop: what changes from step to
-// step is read there.
+// fovea_kv_append and fovea_merge serves every step of a decoding loop, because the device itself
+// reads what changes between steps.
 #include <gtest/gtest.h>
 
 #include "csrc/cuda/device.h"
@@ -20,7 +20,7 @@ class CacheGraph : public testing::Test {
   }
 };
 
-// Three sequences, a token each per step, two heads of dim 16, pages of 4 tokens.
+// Three sequences with a token each per step, two heads of dim 16, pages of 4 tokens.
 struct Step {
   Mirrored<uint8_t> k_new{std::vector<uint8_t>(3 * 2 * 16 * 2)};
   Mirrored<uint8_t> cache{std::vector<uint8_t>(40 * 4 * 2 * 16 * 2, kCanary)};
@@ -29,11 +29,11 @@ struct Step {
   Mirrored<int32_t> positions{{0, 0, 0}};
   Mirrored<float> cos{std::vector<float>(64 * 8)}, sin{std::vector<float>(64 * 8)};
   Mirrored<uint32_t> errors{{0, 0, 0}};
-  // Two parts of those three rows, and what they become.
+  // Two parts to merge, each with those three rows, and the result.
   Mirrored<float> outs{std::vector<float>(2 * 6 * 8)}, lses{std::vector<float>(2 * 6, 0.5f)};
   Mirrored<float> out{std::vector<float>(6 * 8)}, lse{std::vector<float>(6)};
 
-  // The call, on the device's memory or on the host's.
+  // The call's arguments: in the device's memory if `there`, else in the host's.
   fovea_kv_append_args append_args(bool there) {
     fovea_kv_append_args a = {};
     a.struct_size = sizeof a;
@@ -87,7 +87,7 @@ CUgraphExec capture(Step *step, fovea_handle *handle, CUstream stream) {
   return ready;
 }
 
-// New tokens, lengths, tables and positions, bad ones among them.
+// New tokens, lengths, page tables and positions; some are bad.
 void change(Draw *draw, Step *step) {
   step->k_new.host = draw->fill(step->append_args(false).k_new);
   for (int32_t &length : step->lengths.host) {
@@ -151,9 +151,8 @@ TEST_F(CacheGraph, ServesEveryStepWithoutBeingCapturedAgain) {
 
 // ---- Far apart -------------------------------------------------------------------------------
 
-// One token of eight halves between two places of a buffer. `far` is the dimension in which one of
-// them lies 2^32 elements on: its view begins where there is no memory, and what it has there is
-// skipped.
+// Copies one token of eight halves between two places of a buffer. In dimension `far` one view
+// begins more than 2^32 elements earlier, where there is no memory. Only its last index is used.
 struct FarToken {
   Mirrored<uint8_t> memory{std::vector<uint8_t>(12288, kCanary)};
   fovea_kv_append_args args = {};
@@ -165,7 +164,7 @@ struct FarToken {
   }
   FarToken(bool source_is_far, int far) {
     uint8_t *low = memory.pointer(),
-            *high = low + 4096;  // what is far comes first: it spans all below
+            *high = low + 4096;  // the far view spans everything below it, so it lies first
     const std::vector<int64_t> slots =
         source_is_far ? std::vector<int64_t>{-1, -1, 0} : std::vector<int64_t>{2};
     std::memcpy(&memory.host[8192], slots.data(), slots.size() * sizeof slots[0]);

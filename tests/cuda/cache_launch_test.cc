@@ -1,4 +1,4 @@
-// cache_launch_test.cc - what fovea_kv_append and fovea_merge do to the driver: launches, capture,
+// cache_launch_test.cc - what fovea_kv_append and fovea_merge ask of the driver: launches, capture,
 // parameters, and every failure of every call.
 #include <type_traits>
 
@@ -212,7 +212,7 @@ TEST(MergeLaunch, HandsTheKernelWhatTheCallSays) {
     EXPECT_EQ(launch.parts[0].aligned, 1u);
     EXPECT_EQ(launch.parts[1].aligned, 0u);
     EXPECT_EQ(launch.parts[2].out.batch, 0);
-    // The stride of an extent of 1 is never used, odd as it may be.
+    // The stride of an extent of 1 is never used, so even an odd one keeps the tensor aligned.
     MergeCall one;
     for (fovea_tensor *t : {&one.args.out, &one.args.lse}) t->shape[0] = 1;
     for (int n = 0; n < 3; ++n) one.outs[n].shape[0] = one.lses[n].shape[0] = 1;

@@ -15,7 +15,7 @@ TEST(DriverTable, ListsTheSymbolsThatTheToolkitsHeaderMeans) {
 #undef FV_DRIVER_CALL
 }
 
-// Why a CUDA handle can't be had; "" if it can. The same words stand in the info of other handles.
+// Why no CUDA handle can be opened; "" if one can. The info of other handles has the same words.
 std::string refusal() {
   fovea_handle *handle = nullptr;
   const fovea_status status = create(&handle);

@@ -1,9 +1,9 @@
-// exact_kernel_test.cc - the exact oracles (support/exact_oracle.h) on CUDA: every edge of lengths,
-// masks, windows and pages at every offset about the edges of tiles, and keys cut into parts
+// exact_kernel_test.cc - the exact oracles (support/exact_oracle.h) on CUDA. Every edge of lengths,
+// masks, windows and pages lies at every offset around the borders of tiles, and keys are split
 // anywhere.
 //
-// Keys come in tiles of 64 or 32, a warp of a narrow tile takes 32 or 16. Edges that are meant to
-// lie everywhere about a border lie at another place in each sequence of one call.
+// Keys come in tiles of 64 or 32; a warp of a narrow tile takes 32 or 16. To cover every offset
+// around a border, each sequence of a call has the edge at another place.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -26,7 +26,7 @@ Ints sweep(int64_t from, int64_t step = 1) {
 class ExactKernel : public OnCuda<testing::TestWithParam<Way>> {
  protected:
   const Way &way() { return GetParam(); }
-  int64_t rows() { return way().narrow ? 2 : 10; }  // times 6 heads: 12 or 60 of a tile
+  int64_t rows() { return way().narrow ? 2 : 10; }  // times 6 heads: 12 or 60 rows of a tile
   Attention problem(int64_t len_kv) {
     Attention a;
     a.on(kCuda).type(way().dtype).dim(way().dim).dim_v(way().dim_v).heads(6, 1);
@@ -36,7 +36,7 @@ class ExactKernel : public OnCuda<testing::TestWithParam<Way>> {
     const bool few_tiles_are_shared = way().level == FOVEA_REPRODUCIBLE_RUN && !way().narrow;
     return a.sm_count(few_tiles_are_shared ? 24 : FEW_MULTIPROCESSORS);
   }
-  // What positions decide shows in needles and counts.
+  // Needles and counts show every effect of positions.
   void expect_edges(const Attention &a) {
     expect_needles_at_edges(a);
     if (!HasFatalFailure()) expect_counts(a);
@@ -47,11 +47,11 @@ TEST_P(ExactKernel, AtEveryNumberOfKeysAboutTheBordersOfTiles) {
   const Ints lengths = {0, 1, 15, 16, 17, 31, 32, 33, 63, 64, 65, 95, 96, 97, 127, 128, 129};
   const int64_t count = static_cast<int64_t>(lengths.size());
   Attention a = problem(129).batch(count).lengths(lengths);
-  if (!way().narrow) a.len_q(11);  // and a tile of two rows behind the first
+  if (!way().narrow) a.len_q(11);  // 66 rows: a second tile of two rows
   expect_exact(a);
   expect_edges(Attention(a).causal());
   expect_edges(Attention(a).causal().top_left());
-  // Packed, the next sequence's keys follow at once.
+  // In packed keys, the next sequence's keys follow at once.
   Attention packed = problem(0).keys(lengths).batch(count);
   expect_edges(packed.rows(Ints(lengths.size(), rows())).causal());
 }
@@ -123,9 +123,10 @@ TEST_P(ExactKernel, WherePackedSequencesEnd) {
 TEST_P(ExactKernel, InEveryFeatureKeysAreCountedAndEqualValuesComeOutAsTheyAre) {
   for (const Feature &feature : kernel_features()) {
     const Attention a = feature_problem(feature, way());
-    if (!a.s.lse || a.s.v_in_k) continue;  // nothing says who is empty; values are not the test's
+    // Without an LSE no empty row shows; with v_in_k the test can't choose the values.
+    if (!a.s.lse || a.s.v_in_k) continue;
     expect_counts(a);
-    if (a.s.sinks) continue;  // no constant comes out
+    if (a.s.sinks) continue;  // a sink takes weight, so equal values do not come out as they are
     for (double value : {1.0, -0.109375, 1.75}) expect_constant(a, value);
     ASSERT_FALSE(HasFatalFailure()) << feature.name;
   }
@@ -150,21 +151,21 @@ const Way kWays[] = {
 INSTANTIATE_TEST_SUITE_P(Ways, ExactKernel, testing::ValuesIn(kWays),
                          [](const auto &info) { return info.param.name; });
 
-// ---- Keys cut where shares of work end
+// ---- Keys split where shares of work end
 
 class ExactShares : public ExactKernel {
  protected:
-  // Packed queries are shared whatever their number.
+  // Packed queries always have a schedule, whatever their number.
   Attention packed(const Ints &lengths, int32_t sm_count) {
     const int64_t most = *std::max_element(lengths.begin(), lengths.end());
     return problem(most).rows(Ints(lengths.size(), rows())).lengths(lengths).sm_count(sm_count);
   }
 };
 
-// Every number of multiprocessors cuts at other tiles, some of them one tile into several parts.
+// Each number of multiprocessors splits at other tiles; some split one tile into several parts.
 TEST_P(ExactShares, WhereSharesCutKeys) {
   for (int32_t sm_count = 1; sm_count <= 14; ++sm_count) {
-    const int64_t other = 40 + 37 * sm_count;  // shares are no shorter than the longest tile allows
+    const int64_t other = 40 + 37 * sm_count;  // shares have at least sqrt(longest tile) units
     expect_exact(packed({way().narrow ? 700 : 400, other}, sm_count));
     if (HasFatalFailure()) return;
   }
@@ -181,11 +182,12 @@ TEST_P(ExactShares, WhereSharesCutWhatWindowsAndPagesLeave) {
 INSTANTIATE_TEST_SUITE_P(Ways, ExactShares, testing::Values(kWays[0], kWays[1], kWays[4]),
                          [](const auto &info) { return info.param.name; });
 
-// ---- Keys cut where chunks begin
+// ---- Keys split where chunks begin
 
 class ExactChunks : public ExactKernel {};
 
-// Chunks are of 256 keys up to 2048 keys, and of 512 from there on. Wide sequences are not cut.
+// A chunk has 256 keys in sequences of up to 2048 keys, and 512 in those up to 4096. Wide tiles are
+// not split.
 TEST_P(ExactChunks, WhereChunksBegin) {
   const struct {
     Ints lengths, rows;

@@ -11,7 +11,7 @@ namespace {
 fovea_test::FakeDriver driver;
 thread_local std::vector<CUcontext> contexts;
 
-// Notes the call; what it must return at once, or CUDA_SUCCESS.
+// Notes the call. Returns the error that it must fail with, or CUDA_SUCCESS.
 CUresult begin(const char *name) {
   std::lock_guard<std::mutex> guard(driver.lock);
   driver.calls.push_back(name);
@@ -172,7 +172,7 @@ CUresult cuKernelSetAttribute(CUfunction_attribute, int, CUkernel, CUdevice) {
   return CUDA_SUCCESS;
 }
 
-// Keeps what the kernel is handed; where its results go.
+// Keeps the kernel's parameters; returns where its results go.
 static void *keep_params(const std::string &kernel, const void *params,
                          fovea_test::FakeLaunch *launch) {
   if (kernel.find("fovea_kv_append") == 0) {

@@ -1,6 +1,7 @@
 // fake_driver.h - a CUDA driver that computes nothing: it keeps the rules of contexts, records
-// calls, and fails where a test says so. A shared object with the driver's exported names; the
-// library opens it by FOVEA_CUDA_DRIVER, and the test opens the same file to reach fake_driver().
+// calls, and fails where a test says so. It is a shared object with the driver's exported names.
+// The library opens it by FOVEA_CUDA_DRIVER, and the test opens the same file to reach
+// fake_driver().
 #ifndef FOVEA_TESTS_CUDA_FAKE_DRIVER_H
 #define FOVEA_TESTS_CUDA_FAKE_DRIVER_H
 
@@ -38,9 +39,9 @@ struct FakeLaunch {
   CUlaunchConfig config;
   fv_attention_params params;  // of attention
   fv_append_params append;     // of fovea_kv_append
-  fv_merge_head merge;         // of fovea_merge, its parts
+  fv_merge_head merge;         // of fovea_merge, with its parts
   std::vector<fv_merge_part> parts;
-  std::string unused;  // the bytes of the parts that the kernel has room for beyond them
+  std::string unused;  // the bytes of the kernel's room for further parts
 };
 
 struct FakeDriver {
@@ -48,7 +49,7 @@ struct FakeDriver {
   int devices = 2;
   int capability = 90;
   int shared_bytes = 232448;
-  std::string fail;  // this call fails
+  std::string fail;  // name of the call that fails
   CUresult with = CUDA_SUCCESS;
   CUctx_st primary[2] = {{0}, {1}};
   int retained[2] = {0, 0};

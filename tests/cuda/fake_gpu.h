@@ -57,15 +57,15 @@ inline fovea_handle *open_device(FakeDriver *fake, int32_t ordinal = 0) {
   return handle;
 }
 
-// More than any call here needs, and never touched.
+// Larger than any call here needs. It is never touched.
 inline void *some_workspace(size_t *bytes) {
   alignas(256) static unsigned char room[64 << 20];
   *bytes = sizeof room;
   return room;
 }
 
-// A call that the kernels cover: 2 sequences, 100 rows, 200 keys, heads 6 over 2, dim 64. Nothing
-// about it is left to the device, and no bit to the batch: one launch.
+// A call that the kernels cover: 2 sequences, 100 rows, 200 keys, heads 6 over 2, dim 64. The host
+// knows all of it and BATCH splits no wide tile, so it is one launch.
 struct Call {
   std::vector<uint16_t> q, k, v, out;
   std::vector<float> lse;

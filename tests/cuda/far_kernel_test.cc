@@ -1,8 +1,8 @@
-// far_kernel_test.cc - elements beyond 2^31 and 2^32 of where their tensor begins: the same
-// numbers, laid out near and far, give the same bits.
+// far_kernel_test.cc - elements more than 2^31 or 2^32 elements from their tensor's beginning. The
+// same numbers, laid out near and far, give the same bits.
 //
-// The memory is the driver's own, tens of gigabytes of which only what exists is written: the
-// software GPU has no more than that in memory, a GPU must have it all, or the test is skipped.
+// The test allocates tens of gigabytes from the driver and writes only the elements that exist. The
+// software GPU keeps only those in memory. A GPU must have all of it, or the test is skipped.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -22,9 +22,9 @@ namespace fovea_test {
 namespace {
 
 const int kNear = -1;
-const int64_t kFar = int64_t{1} << 32;  // elements from a tensor's first to its last, at least
+const int64_t kFar = int64_t{1} << 32;  // a far tensor spans at least this many elements
 
-// Memory of the device, or none where there is not so much.
+// Memory of the device; is_there() is false if the device has too little.
 class DeviceMemory {
  public:
   explicit DeviceMemory(int64_t bytes) {
@@ -47,7 +47,7 @@ struct DeviceTensor {
   fovea_tensor view = {};
   std::unique_ptr<DeviceMemory> memory;
 
-  // Dense, but for dimension `far`: its last index lies kFar elements on, outside all others.
+  // Dense, except that the last index of dimension `far` lies kFar elements on, beyond all others.
   DeviceTensor(uint32_t dtype, const std::vector<int64_t> &shape, int far) {
     view.dtype = dtype;
     std::copy(shape.begin(), shape.end(), view.shape);
@@ -114,7 +114,7 @@ std::vector<uint8_t> halves(int64_t count, uint64_t seed) {
   return bytes;
 }
 
-// What a call wrote, of the rows that are somebody's.
+// What a call wrote to the rows that belong to a sequence.
 struct Results {
   std::vector<uint8_t> out, lse;
   bool operator==(const Results &other) const { return out == other.out && lse == other.lse; }
@@ -133,7 +133,7 @@ class FarKernel : public testing::Test {
     CUcontext context = nullptr;
     if (is_current_) driver()->cuCtxPopCurrent(&context);
   }
-  // Calls on a workspace of what the limits that just hold the call ask for.
+  // Makes the call with the workspace that the tightest limits for it ask for.
   void attend(fovea_attention_args a, int64_t len_kv) {
     fovea_limits limits = {};
     limits.struct_size = sizeof limits;
@@ -165,14 +165,13 @@ struct Kind {
   uint32_t level;
   int64_t len_q;
 };
-// Without a schedule; narrow tiles; wide ones that shares cut.
+// Without a schedule; narrow tiles; wide tiles that shares split.
 const Kind kKinds[] = {{"phase", FOVEA_REPRODUCIBLE_PHASE, 3},
                        {"narrow", FOVEA_REPRODUCIBLE_RUN, 3},
                        {"wide", FOVEA_REPRODUCIBLE_RUN, 9}};
 
 enum Which { Q, K, V, OUT, LSE, MASK, TABLE };
 
-// Numbers of 32 bits as rows of a tensor.
 std::vector<uint8_t> bytes_of(const std::vector<int32_t> &numbers) {
   std::vector<uint8_t> bytes(numbers.size() * 4);
   std::memcpy(bytes.data(), numbers.data(), bytes.size());
@@ -181,10 +180,10 @@ std::vector<uint8_t> bytes_of(const std::vector<int32_t> &numbers) {
 
 const std::vector<int32_t> kPages = {14, 3, 7, 0, 12, 9, 1, 13, 5, 2, 11, 6, 4, 10, 8};
 
-// Plain keys are copied without a look at each.
+// The kernel copies plain keys without looking at each.
 enum class Keys { PLAIN, MASKED, PAGED };
 
-// 3 sequences of 140 keys, 6 heads over 3, dim 32, of which one tensor is far in one dimension.
+// 3 sequences of 140 keys, 6 heads over 3, dim 32. Tensor `which` is far in dimension `far`.
 Results attend_far(Which which, int far, const Kind &kind, Keys keys, bool *is_there,
                    const std::function<void(fovea_attention_args, int64_t)> &call) {
   const auto of = [&](Which one) { return one == which ? far : kNear; };
@@ -196,7 +195,7 @@ Results attend_far(Which which, int far, const Kind &kind, Keys keys, bool *is_t
   const DeviceTensor out(FOVEA_F16, {3, kind.len_q, 6, 32}, of(OUT));
   const DeviceTensor lse(FOVEA_F32, {3, kind.len_q, 6, 1}, of(LSE));
   const DeviceTensor mask(FOVEA_U8, {3, 1, 1, 140}, of(MASK));
-  const DeviceTensor table(FOVEA_F32, {3, 1, 1, 5}, of(TABLE));  // of as many bytes as ids
+  const DeviceTensor table(FOVEA_F32, {3, 1, 1, 5}, of(TABLE));  // ids have 4 bytes, too
   for (const DeviceTensor *t : {&q, &k, &v, &out, &lse, &mask, &table}) {
     *is_there &= t->memory->is_there();
   }
@@ -225,7 +224,7 @@ struct Far {
   int dimension;
 };
 
-// The bits of a call on near tensors, for each that is far in one way.
+// A far tensor changes no bit, whichever of `ways` it is.
 void expect_no_difference(const std::vector<Far> &ways, Keys keys, bool *is_there,
                           const std::function<void(fovea_attention_args, int64_t)> &call) {
   for (const Kind &kind : kKinds) {
@@ -264,8 +263,8 @@ TEST_F(FarKernel, AttendsToPagesOfAnyStride) {
   if (!is_there) GTEST_SKIP() << "the device has not so much memory";
 }
 
-// Packed rows without a gap, so many that the last ones lie far: those are somebody's, and no
-// others.
+// Packed rows without a gap. With a large `total` the last ones lie far, and only those belong to
+// sequences.
 Results attend_packed(int64_t total, int64_t keys_total, uint32_t level, bool *is_there,
                       const std::function<void(fovea_attention_args, int64_t)> &call) {
   const DeviceTensor q(FOVEA_BF16, {1, total, 1, 64}, kNear);
@@ -288,7 +287,7 @@ Results attend_packed(int64_t total, int64_t keys_total, uint32_t level, bool *i
   a.sequences.q_offsets = rows.pointer();
   a.sequences.kv_offsets = keys.pointer();
   a.visibility.causal = 1;
-  a.sm_count = 3;  // else shares would be more where rows are
+  a.sm_count = 3;  // else more rows would mean more shares
   call(a, 200);
   return {out.there(total - 100, total), lse.there(total - 100, total)};
 }
@@ -307,8 +306,8 @@ TEST_F(FarKernel, AttendsToTheLastOfManyPackedRows) {
 
 // ---- Append
 
-// 6 tokens of 3 sequences, 3 heads, into 6 pages of 4 tokens, by the lengths or by slots of their
-// own. Q is the new tokens, K the cache, V the tables of RoPE, TABLE that of the pages.
+// 6 tokens of 3 sequences, 3 heads, into 6 pages of 4 tokens, by lengths or by given slots. Q is
+// the new tokens, K the cache, V the RoPE tables, TABLE the page table.
 std::vector<uint8_t> append_far(fovea_handle *handle, const Far &far, bool by_slots,
                                 bool *is_there) {
   const auto of = [&](Which one) { return one == far.which ? far.dimension : kNear; };
@@ -364,7 +363,7 @@ TEST_F(FarKernel, AppendsToCachesAndFromTensorsOfAnyStride) {
   }
 }
 
-// A cache of 2^32 slots, one number each.
+// A cache of 2^32 slots with one number each.
 TEST_F(FarKernel, AppendsToSlotsOfAnyNumber) {
   const int64_t places[] = {kFar - 1, kFar / 2, 5};
   const DeviceMemory cache(kFar * 2);
@@ -389,8 +388,8 @@ TEST_F(FarKernel, AppendsToSlotsOfAnyNumber) {
 
 // ---- Merge
 
-// Two parts of 3 x 2 rows and 3 heads, and what they become; Q is the first part, OUT what they
-// become.
+// Merges two parts of 3 x 2 rows and 3 heads. Q is the first part, K its LSE, OUT the result and
+// LSE its LSE.
 Results merge_far(fovea_handle *handle, Which which, int far, bool *is_there) {
   const auto of = [&](Which one) { return one == which ? far : kNear; };
   const DeviceTensor first(FOVEA_F16, {3, 2, 3, 32}, of(Q)),

@@ -1,5 +1,5 @@
 // feature_problem.h - the features of the attention call (attention/features.h) as problems for the
-// CUDA kernels: those that some kernel has, computed in a given way.
+// CUDA kernels: each feature that some kernel has, computed in a given way.
 #ifndef FOVEA_TESTS_CUDA_FEATURE_PROBLEM_H
 #define FOVEA_TESTS_CUDA_FEATURE_PROBLEM_H
 
@@ -10,8 +10,8 @@
 
 namespace fovea_test {
 
-// Three sequences of 6 rows and 75 keys: 12 rows of a tile or 48, unless the feature says
-// otherwise.
+// Three sequences of 6 rows and 75 keys. They take 12 or 48 rows of a tile, unless the feature
+// says otherwise.
 inline Attention feature_problem(const Feature &feature, const Way &way, uint64_t seed = 5) {
   Attention a;
   a.on(kCuda).type(way.dtype).seed(seed).batch(kSequences).len_q(kRows).len_kv(kKeys);
@@ -22,7 +22,7 @@ inline Attention feature_problem(const Feature &feature, const Way &way, uint64_
   return a.reproducible(way.level).sm_count(FEW_MULTIPROCESSORS);
 }
 
-// Beside the others: what is there only together with a feature that no kernel has.
+// features() has these only together with a feature that no kernel has.
 inline std::vector<Feature> further_features() {
   return {
       {"kv_position_alone",

@@ -1,5 +1,6 @@
-// grid_kernel_test.cc - calls of more tiles than two dimensions of a grid have CTAs: 65,535. Nearly
-// all sequences are empty, so that a tile costs little; rows count their keys.
+// grid_kernel_test.cc - calls with more tiles than the 65,535 CTAs that a grid's second or third
+// dimension can have. Nearly all sequences are empty, so a tile costs little. Rows count their
+// keys.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -14,7 +15,7 @@ const int64_t kLimit = 65535;
 
 class GridKernel : public OnCuda<testing::Test> {
  protected:
-  // One row and, every now and then and about the limit, one key.
+  // One row each. Every 4093rd sequence, those near the limit and the last have one key.
   Attention sequences_with_a_key(int64_t count, int64_t heads, uint32_t level) {
     Ints lengths;
     for (int64_t n = 0; n < count; ++n) {

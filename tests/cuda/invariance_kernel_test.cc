@@ -1,5 +1,5 @@
-// invariance_kernel_test.cc - what must not change a bit on CUDA: in every feature that kernels
-// have, on narrow tiles and wide ones, at every level of `reproducible`.
+// invariance_kernel_test.cc - what must not change a bit on CUDA, for every feature that kernels
+// have, on narrow and wide tiles, at every level of `reproducible`.
 #include <gtest/gtest.h>
 
 #include "tests/cuda/feature_problem.h"
@@ -47,7 +47,7 @@ TEST_P(InvarianceKernel, MultiprocessorsChangeNoBitOfBatch) {
   EXPECT_EQ(difference(one, problem().sm_count(13).run()), "");
 }
 
-// A row computed alone, as in decoding, has the bits it has among its sequence's rows.
+// A row computed alone, as in decoding, has the same bits as among its sequence's rows.
 TEST_P(InvarianceKernel, OtherRowsOfTheSequenceChangeNoBitOfPhase) {
   if (way().level != FOVEA_REPRODUCIBLE_PHASE) return;
   const Case laid(problem().s);
@@ -90,7 +90,7 @@ TEST(KernelFeatures, AreThoseOfTheTableAndTheirKin) {
 
 class BatchKernel : public OnCuda<testing::Test> {
  protected:
-  // One to eight chunks of keys; few rows, many, and none; no keys.
+  // One to five chunks of keys, and none; few rows, many, and none.
   Attention batch() {
     Attention a;
     a.on(kCuda).type(FOVEA_BF16).dim(32).heads(4, 2).len_kv(2304).causal();

@@ -18,7 +18,7 @@ inline Device cuda_device() {
   device.name = "cuda";
   device.kind = FOVEA_DEVICE_CUDA;
   device.threads = 0;
-  device.exact_probabilities = false;  // tensor cores take them in q's type
+  device.exact_probabilities = false;  // tensor cores take probabilities in q's type
   return device;
 }
 
@@ -43,7 +43,7 @@ class OnCuda : public Base {
   }
 };
 
-// What keeps the host busy is the copy of the workspace: few multiprocessors need little of it.
+// Few multiprocessors need a small workspace, and the mirrored calls spend most time copying it.
 enum { FEW_MULTIPROCESSORS = 5 };
 
 // How a call is computed. A tile is 64 rows (position, head of the group), a narrow one 16.
@@ -52,9 +52,9 @@ struct Way {
   uint32_t dtype;
   uint32_t level;
   bool narrow;         // rows of a sequence fit into one narrow tile; PHASE has none
-  int64_t dim, dim_v;  // which choose the row of the table, and with it the tiles of keys
-  // Rows of keys begin at multiples of 16 bytes, so that tiles without an edge are copied as they
-  // are; else wherever the layout's seed puts them.
+  int64_t dim, dim_v;  // these choose the kernel row, and with it tile_kv
+  // Keys begin at multiples of 16 bytes, so that whole tiles are copied as they are. Otherwise they
+  // begin wherever the layout's seed puts them.
   bool contiguous;
 };
 

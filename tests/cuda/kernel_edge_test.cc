@@ -1,6 +1,6 @@
 // kernel_edge_test.cc - the CUDA kernels where a small mistake would show: at the edges of what a
-// loop covers and of what a word holds. Each case is the one that tells some broken kernel from
-// ours, all in the row bf16_d32, where they are cheapest; tiles are 64 rows by 64 keys.
+// loop covers and of what a word holds. Each case tells some broken kernel from ours. All but one
+// run the cheapest row, bf16_d32, whose tiles are 64 rows by 64 keys.
 #include <gtest/gtest.h>
 
 #include <vector>
@@ -24,9 +24,9 @@ TEST_F(KernelEdge, MoreTilesThanThreadsThatListThem) {
   problem(0, 3).heads(1, 1).rows(Ints(258, 1)).lengths(Ints(258, 2)).expect_matches_oracle();
 }
 
-// Past dim there are zeros, and not some small number: it would be the whole logit, which the LSE
-// of a single key is. Rows that lie anywhere are read element by element: with gaps of any size
-// some do.
+// A tile holds zeros past dim. Even a small number there would show: it would be the whole logit,
+// and a single key's LSE is its logit. The layouts have gaps of any size, so some rows are
+// unaligned and are read element by element.
 TEST_F(KernelEdge, ZeroQueriesHaveTheLogitZero) {
   for (int64_t rows : {1, 64}) {
     for (uint64_t layout : {1, 2, 3, 4, 5, 6}) {
@@ -53,7 +53,7 @@ TEST_F(KernelEdge, LooksAtThePageIdsOfKeysAndOfValues) {
 
 // ---- Memory that is not there ----------------------------------------------------------------
 
-// Keys of [1, gone + 10, 1, 32] of which only the last ten have been written.
+// Keys of shape [1, gone + 10, 1, 32]. Only the last ten are written.
 class LateKeys {
  public:
   LateKeys(const fv_driver *driver, int64_t gone) : driver_(driver), gone_(gone) {
@@ -81,8 +81,8 @@ class LateKeys {
   CUdeviceptr memory_ = 0;
 };
 
-// Keys before kv_first are gone, and so may their contents be: a simulated device reports whoever
-// reads what nobody has written, be it a byte and without effect.
+// Keys before kv_first may have lost their contents. A simulated device reports every read of a
+// byte that was never written, even if it has no effect.
 TEST_F(KernelEdge, ReadsNothingOfKeysThatAreGone) {
   fovea_handle *handle = handle_of(kCuda);
   const fv_driver *driver = nullptr;

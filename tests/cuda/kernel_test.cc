@@ -1,6 +1,6 @@
-// kernel_test.cc - the CUDA kernels against the tests' own oracle, on whatever driver there is: a
-// GPU, or the software GPU (FOVEA_CUDA_DRIVER). Sizes are chosen by their relation to the tiles: 64
-// rows (position, head of the group) by 64 keys.
+// kernel_test.cc - the CUDA kernels against the tests' own oracle, on a GPU or on the software GPU
+// (FOVEA_CUDA_DRIVER). Sizes are chosen by their relation to the tiles: 64 rows (position, head of
+// the group) by 64 keys.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -20,7 +20,7 @@ class Kernel : public OnCuda<testing::TestWithParam<std::tuple<uint32_t, int64_t
   }
 };
 
-// What keeps a simulated device busy for long: some rows of the table stand for all.
+// These take long on a simulated device, so a few kernel rows stand for all.
 class Serving : public Kernel {};
 
 struct Sizes {
@@ -30,7 +30,7 @@ struct Sizes {
 const uint32_t kLevels[] = {FOVEA_REPRODUCIBLE_RUN, FOVEA_REPRODUCIBLE_BATCH,
                             FOVEA_REPRODUCIBLE_PHASE};
 
-// Below, at and above one tile and two, with groups that do and do not divide a tile.
+// Below, at and above one tile and two tiles, with groups that do and do not divide a tile.
 const Sizes kSizes[] = {{5, 0, 2, 1},    {1, 1, 1, 1},    {1, 64, 4, 1},    {3, 65, 6, 2},
                         {16, 63, 2, 2},  {17, 128, 3, 1}, {64, 64, 1, 1},   {65, 33, 1, 1},
                         {50, 129, 5, 1}, {1, 300, 8, 1},  {130, 200, 2, 1}, {40, 7, 7, 1}};
@@ -132,7 +132,7 @@ TEST_P(Serving, MatchesTheOracleWithPackedSequences) {
   }
 }
 
-// A chunk of prefill beside rows that decode, over pages: what a serving step is.
+// A serving step: a chunk of prefill beside rows that decode, over pages.
 TEST_P(Serving, MatchesTheOracleWithMixedBatchesOverPages) {
   for (uint32_t level : kLevels) {
     for (bool csr : {false, true}) {
@@ -154,7 +154,7 @@ TEST_P(Serving, MatchesTheOracleWhereKeysAreCutIntoManyParts) {
   }
 }
 
-// BATCH: alone or in any batch, whatever its neighbours and its pages.
+// BATCH promises this, alone or in any batch.
 TEST_P(Serving, ChangesNoBitOfASequenceWithItsNeighboursAndItsPages) {
   Attention a = problem(0, 1400).heads(4, 2).rows({1, 40, 3}).lengths({1400, 300, 700}).causal();
   a.reproducible(FOVEA_REPRODUCIBLE_BATCH).paged(16);
@@ -210,8 +210,8 @@ TEST_P(Kernel, ChangesNoBitWithStridesAndAlignment) {
   }
 }
 
-// One tensor at a time leaves multiples of 16 bytes, by its base or by one stride: whoever takes
-// its word for another's, or looks at too few of its strides, reads or writes across them.
+// One tensor at a time is not aligned to 16 bytes, by its base or by one stride. A kernel that
+// checks another tensor instead, or too few strides, would make unaligned accesses.
 TEST_P(Kernel, ChangesNoBitWithOneTensorAskew) {
   Attention a = problem(11, 70).batch(2).heads(4, 2).causal();
   const Outcome plain = Attention(a).contiguous().run();
@@ -239,7 +239,7 @@ TEST_P(Serving, ChangesNoBitWithTheNumberOfMultiprocessors) {
   }
 }
 
-// A row alone, as in decoding, has the bits it has among the others.
+// A row computed alone, as in decoding, has the same bits as among the others.
 TEST_P(Kernel, ChangesNoBitWithOtherRowsAndOtherSequences) {
   Attention a = problem(40, 150).batch(3).heads(6, 2).reproducible(FOVEA_REPRODUCIBLE_PHASE);
   const Outcome together = Attention(a).run();
@@ -249,8 +249,8 @@ TEST_P(Kernel, ChangesNoBitWithOtherRowsAndOtherSequences) {
   }
 }
 
-// With a factor of 1 - 2^-24 each tile's base is rounded by the same part of a unit, and with a
-// maximum that rises in every tile whatever is lost in moving from base to base adds up.
+// With a factor of 1 - 2^-24, each tile's base is rounded by the same part of a unit. The max rises
+// in every tile, so whatever is lost in moving from base to base adds up.
 TEST_P(Kernel, LosesNothingWhereTheMaximumRisesInEveryTile) {
   const float ln_2 = 0.693147180559945309f;
   Attention a = problem(1, 160 * 64).heads(1, 1).scale(std::nextafter(ln_2, 0.0f));

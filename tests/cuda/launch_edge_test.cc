@@ -1,5 +1,5 @@
-// launch_edge_test.cc - launches at the edges of what they are computed from: nothing to do, as
-// little as there can be, and what a kernel is handed without asking for it.
+// launch_edge_test.cc - launches at the edges of their arguments: no work, the least work there can
+// be, and the unused part of a kernel's parameters.
 #include "tests/cuda/cache_call.h"
 
 namespace fovea_test {
@@ -35,7 +35,7 @@ TEST(AppendLaunch, CountsHeadsOfBothSidesOrOfOne) {
   });
 }
 
-// Rows of one element are rows, and there may be values without keys.
+// Rows of one element count, and there may be values without keys.
 TEST(AppendLaunch, CountsHeadsOfAnyDimThatIsNotNone) {
   in_fresh_process([] {
     FakeDriver *fake = use_fake_driver();
@@ -52,7 +52,8 @@ TEST(AppendLaunch, CountsHeadsOfAnyDimThatIsNotNone) {
   });
 }
 
-// No row, or neither elements nor an LSE to write; a row without elements has its LSE.
+// There is no row, or there are neither elements nor an LSE to write. A row without elements still
+// has its LSE.
 TEST(MergeLaunch, IsNoneWhereThereIsNothingToWrite) {
   in_fresh_process([] {
     FakeDriver *fake = use_fake_driver();
@@ -76,7 +77,8 @@ TEST(MergeLaunch, IsNoneWhereThereIsNothingToWrite) {
   });
 }
 
-// Leaves something on the stack for those who hand over what they have not written.
+// Leaves bytes other than 0 on the stack: code that hands over unwritten memory would hand over
+// these.
 void soil_stack() {
   volatile char dirt[48 << 10];
   for (volatile char &c : dirt) c = 0x5a;

@@ -1,5 +1,5 @@
+// launch_test.cc - what a call asks of the driver: contexts, loading, capture, parameters, threads.
 #include <cstring>
-// launch_test.cc - what a call does to the driver: contexts, loading, capture, parameters, threads.
 #include <thread>
 
 #include "tests/cuda/fake_gpu.h"
@@ -34,7 +34,7 @@ TEST(Launch, PushesNoContextThatIsCurrent) {
     Call call;
     void *library = dlopen(FOVEA_FAKE_DRIVER, RTLD_NOW);
     auto push = reinterpret_cast<CUresult (*)(CUcontext)>(dlsym(library, "cuCtxPushCurrent_v2"));
-    CUctx_st other{0};  // of the same device, as in programs that make their own
+    CUctx_st other{0};  // a second context of the device, as some programs make
     push(&other);
     fake->calls.clear();
     CUstream_st stream{&other, false};
@@ -203,7 +203,7 @@ TEST(Launch, TellsTheKernelWhichRowsAreAligned) {
   });
 }
 
-// Lengths that only the device knows: one CTA prepares, and the next launch waits for it by itself.
+// Only the device knows the lengths. One CTA prepares, and the next launch waits for it by itself.
 TEST(Launch, PreparesASchedule) {
   in_fresh_process([] {
     FakeDriver *fake = use_fake_driver();
@@ -227,7 +227,7 @@ TEST(Launch, PreparesASchedule) {
     EXPECT_EQ(prepare.config.blockDimX, static_cast<unsigned>(FV_PREPARE_THREADS));
     EXPECT_EQ(prepare.config.numAttrs, 0u);
     EXPECT_EQ(attend.kernel, "fovea_attention_fwd_sm80_bf16_d64");
-    // 100 rows of 3 heads and 3 ragged ends are 8 tiles at most, times 2 heads and 2 tiles of keys.
+    // 100 rows of 3 heads and 3 ragged ends are at most 8 tiles, times 2 heads and 2 key tiles.
     EXPECT_EQ(attend.config.gridDimX, 32u);
     EXPECT_EQ(attend.config.numAttrs, 1u);
     const fv_attention_params &p = attend.params;
@@ -238,7 +238,7 @@ TEST(Launch, PreparesASchedule) {
     EXPECT_EQ(p.tile_kv, 64);
     EXPECT_EQ(p.schedule.workers, 32);
     EXPECT_EQ(static_cast<void *>(p.schedule.totals), call.args.workspace);
-    // Two parts of a CTA's share in each line, and nothing over anything else.
+    // Each kind of tile has two places per CTA, and no two arrays of the workspace overlap.
     const fv_device_line &wide = p.schedule.lines[FV_WIDE], &narrow = p.schedule.lines[FV_NARROW];
     EXPECT_EQ(p.schedule.slots, 2 * 2 * 32);
     EXPECT_EQ(wide.arrived, p.schedule.arrived);

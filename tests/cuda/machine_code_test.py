@@ -1,15 +1,17 @@
-"""What ptxas made of the kernels: usage: machine_code_test.py DEFINITION IMAGES
+"""Checks the machine code that ptxas makes of the kernels.
 
-Each row's machine code, for each architecture that its image holds code for,
+usage: machine_code_test.py DEFINITION IMAGES
 
-  multiplies on tensor cores, in the row's type: a warp's 16 rows meet a tile of keys in
-    (keys / 8) * (dim / 16) products of 16 x 8 x 16 for the scores and (keys / 16) * (dim_v / 8) for
-    the output, and the compiler may unroll more, not less: so many instructions HMMA at least;
-  brings keys and values by asynchronous copies (LDGSTS) and reads them by ldmatrix (LDSM);
-  keeps everything in registers: nothing of local memory is written or read (STL, LDL).
+For each architecture in its image, the machine code of an attention row
 
-The tables beside it, of appends and merges: nothing in local memory, memory by 16 bytes; and in an append
-no fused multiply-add (FFMA), for every operation of RoPE is rounded by itself.
+  multiplies on tensor cores, in the row's type. For 16 rows and a tile of keys, a warp needs
+    (keys / 8) * (dim / 16) products of 16 x 8 x 16 for the scores and (keys / 16) * (dim_v / 8) for the
+    output. The code has at least as many HMMA instructions; the compiler may unroll further;
+  copies keys and values asynchronously (LDGSTS) and reads them by ldmatrix (LDSM);
+  keeps everything in registers: it never writes or reads local memory (STL, LDL).
+
+The rows of appends and merges use no local memory, and access memory by 16 bytes. An append has no fused
+multiply-add (FFMA), because every operation of RoPE is rounded by itself.
 
 Skipped (77) where there is no cuobjdump or no nvdisasm.
 """

@@ -1,5 +1,5 @@
-// merge_kernel_test.cc - fovea_merge on CUDA, on whatever driver there is: the formula in double
-// under a derived bound, and cases whose result is exact.
+// merge_kernel_test.cc - fovea_merge on CUDA, on any driver: compared with the formula in double
+// under a derived bound, and in cases whose result is exact.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -27,13 +27,13 @@ class MergeKernel : public testing::Test {
   decltype(merge_call) usual_ = nullptr;
 };
 
-// CUDA's expf is within 2 ulp (CUDA Programming Guide, mathematical functions; ex2.approx's 2^-22).
+// CUDA's expf is within 2 ulp (CUDA Programming Guide, mathematical functions), ex2.approx 2^-22.
 void merge_on_cuda(Case *c) {
   c->exp_ulps = 2;
   merge(c, 0, FOVEA_DEVICE_CUDA);
 }
 
-// What lies between the rows of a view: copies of the results' memory with the rows blotted out.
+// What lies between the rows of a view: a copy of its memory in which the rows are zeros.
 std::vector<uint8_t> gaps_of(View v) {
   for_each_row(v.shape, [&](int64_t b, int64_t i, int64_t h) {
     std::memset(v.at(b, i, h, 0), 0,
@@ -60,12 +60,12 @@ TEST_F(MergeKernel, StaysWithinTheErrorOfItsOperations) {
     ASSERT_EQ(gaps_of(c.out), gaps_of(before.out)) << seed;
     ASSERT_EQ(gaps_of(c.lse), gaps_of(before.lse)) << seed;
   }
-  // The bound is not so wide that it says nothing.
+  // The bound is tight enough to mean something.
   EXPECT_GT(worst, 0.3);
   EXPECT_GT(worst_lse, 0.1);
 }
 
-// Empty rows, in all parts or but one, whose outs hold NaN: exact, bit by bit.
+// Rows are empty in all parts, or in all but one, and their outs hold NaN. The result is exact.
 TEST_F(MergeKernel, LeavesOutPartsThatSawNothing) {
   for (uint64_t seed = 0; seed < 20; ++seed) {
     Case c = random_case(seed);
@@ -86,8 +86,8 @@ TEST_F(MergeKernel, LeavesOutPartsThatSawNothing) {
   }
 }
 
-// With equal LSEs every weight is 1: the mean, exactly, for every number of parts that the rows of
-// the table end or begin at.
+// With equal LSEs every weight is 1, so the result is exactly the mean. The numbers of parts are
+// those at which the kernel rows begin and end.
 TEST_F(MergeKernel, GivesTheMeanOfEqualPartsExactlyForAnyNumberOfParts) {
   for (uint32_t dtype : {FOVEA_F32, FOVEA_F16, FOVEA_BF16}) {
     for (size_t count : {2, 3, 8, 9, 16, 64, 65, 256, 448}) {
@@ -106,7 +106,7 @@ TEST_F(MergeKernel, GivesTheMeanOfEqualPartsExactlyForAnyNumberOfParts) {
       merge_on_cuda(&c);
       ASSERT_EQ(c.out.memory, expected.out.memory) << count;
       for_each_row(c.out.shape, [&](int64_t b, int64_t i, int64_t h) {
-        // CUDA's logf is within 1 ulp, of at most 6.1; the sum is rounded to 2^-20 at most.
+        // CUDA's logf is within 1 ulp of at most 6.1. Rounding the sum adds 2^-20 at most.
         EXPECT_NEAR(c.lse.get(b, i, h, 0), -17.25 + std::log(static_cast<double>(count)), 0x1p-19);
       });
     }
@@ -177,7 +177,7 @@ Case ordinary_case(Size size, uint32_t dtype) {
   return c;
 }
 
-// A row takes a lane, some lanes of a warp, or all of them more than once.
+// A row takes one lane, some lanes of a warp, or all of them more than once.
 TEST_F(MergeKernel, InPlaceGivesTheBitsThatItGivesElsewhere) {
   for (int64_t dim : {5, 40, 600}) {
     const Size size = {2, 3, 2, dim};
@@ -232,7 +232,7 @@ TEST_F(MergeKernel, TakesPartsThatBroadcastAndNoLse) {
   for (View &lse : c.lses) std::fill(lse.memory.begin(), lse.memory.end(), 0);
   for (int64_t d = 0; d < 8; ++d) c.outs[1].set(0, 0, 0, d, static_cast<float>(2 * d));
   c.outs[1].shape.stride[1] = c.outs[1].shape.stride[2] = 0;
-  c.outs[0].shape.stride[0] = 123456789012;  // of an extent of 1: never used
+  c.outs[0].shape.stride[0] = 123456789012;  // never used: the extent is 1
   c.lses[1].shape.stride[1] = 0;
   c.wants_lse = false;
   merge_on_cuda(&c);
@@ -248,7 +248,7 @@ TEST_F(MergeKernel, HasNothingToDoWhereAnExtentIsZero) {
     Case c = make_case(2, FOVEA_F32, {shape[0], shape[1], shape[2], shape[3]});
     for (View &lse : c.lses) std::fill(lse.memory.begin(), lse.memory.end(), 0);
     merge_on_cuda(&c);
-    if (extent == 3) {  // the LSEs are there: log 2
+    if (extent == 3) {  // rows without elements still have their LSE, log 2
       EXPECT_NEAR(c.lse.get(1, 1, 1, 0), std::log(2.0), 0x1p-23);
     }
   }

@@ -1,4 +1,4 @@
-// mirrored.h - a vector with a copy on the device, for tests that keep memory there between calls.
+// mirrored.h - a vector with a copy on the device, for tests that keep data there between calls.
 #ifndef FOVEA_TESTS_CUDA_MIRRORED_H
 #define FOVEA_TESTS_CUDA_MIRRORED_H
 

@@ -1,8 +1,8 @@
 // plan_cuda_test.cc - plans for CUDA devices, held to a committed list. No driver takes part.
 //
 // After an intended change: FOVEA_UPDATE_GOLDEN=1 build/tests/cuda/cuda_test, then read the diff of
-// tests/golden/plans_cuda.txt. FOVEA_RANDOM_PROBLEMS=1000000 holds so many random calls to the
-// workspace bound.
+// tests/golden/plans_cuda.txt. FOVEA_RANDOM_PROBLEMS=1000000 holds a million random calls to the
+// workspace bound (default: 100000).
 #include "csrc/cuda/plan.h"
 
 #include <gtest/gtest.h>
@@ -20,7 +20,7 @@ namespace {
 
 using fovea_test::Choices;
 
-// The GPUs that the software GPU can be (docs/simgpu.md), as it describes them.
+// The GPUs that the software GPU can simulate (docs/simgpu.md), with its facts about them.
 const fv_cuda_facts kProfiles[] = {{80, 108, 166912, 167936},
                                    {86, 84, 101376, 102400},
                                    {90, 132, 232448, 233472},
@@ -95,7 +95,7 @@ TEST(CudaPlan, EqualsTheCommittedPlans) {
   EXPECT_EQ(text.str(), golden.str());
 }
 
-// A random call of any layout, and limits that hold it: exactly, or with room.
+// A random call of any layout, and limits that hold it exactly or with room to spare.
 fovea_attention_args SomeRequest(Choices *draw, fovea_limits *limits) {
   static int32_t ints[1];
   const auto up_to = [&](int64_t n) { return 1 + draw->below(n); };
@@ -171,9 +171,8 @@ TEST(CudaPlan, NoCallWithinLimitsNeedsMoreThanTheirWorkspace) {
   EXPECT_GT(scheduled, count / 2);
 }
 
-// By Little's law a multiprocessor of an H100 (3.35 TB/s over 132, 600 to 800 ns) or an A100 (2
-// TB/s over 108) wants some 15 to 23 KB on their way; whoever decodes has that many from every row
-// of the table.
+// By Little's law, a multiprocessor of an H100 (3.35 TB/s over 132, 600 to 800 ns) or an A100 (2
+// TB/s over 108) needs some 15 to 23 KB in flight. Every kernel row gives decoding that many.
 TEST(CudaPlan, DecodingKeepsEnoughBytesOnTheirWay) {
   const fv_cuda_facts devices[] = {{80, 108, 166912, 167936}, kLarge};
   for (const fv_cuda_facts &facts : devices) {
@@ -207,7 +206,7 @@ TEST(CudaPlan, CountsACtaWhereItsMemoryFitsExactly) {
   EXPECT_EQ(two, 2 * fv_cuda_bytes_in_flight(&facts, row));
 }
 
-// What prepare loads is what some call within the limits plans: found by planning all of them.
+// Prepare loads exactly the rows that some call within the limits plans. The test plans all calls.
 TEST(CudaPlan, CanChooseExactlyTheRowsThatSomeCallWithinTheLimitsPlans) {
   for (uint32_t dtype : {FOVEA_F16, FOVEA_BF16}) {
     for (int32_t limit = 8; limit <= 288; limit += 8) {
@@ -239,7 +238,7 @@ TEST(CudaPlan, CanChooseExactlyTheRowsThatSomeCallWithinTheLimitsPlans) {
 
 void add_all(fovea_attention_args *a);
 
-// The features that the kernels have, each by itself and all that can meet.
+// The features that the kernels have: each by itself, and all that can be combined.
 struct CallFeature {
   const char *name;
   void (*add)(fovea_attention_args *a);
@@ -315,7 +314,7 @@ void add_all(fovea_attention_args *a) {
   }
 }
 
-// 99 KB of shared memory is what every GPU of these kernels has.
+// Every GPU that these kernels run on has 99 KB of shared memory.
 TEST(CudaPlan, HasARowForEveryTypeDimAndFeatureOnEveryDevice) {
   for (const fv_cuda_facts &facts : kProfiles) {
     for (auto dtype : {FOVEA_F16, FOVEA_BF16}) {
@@ -369,12 +368,12 @@ int64_t Rounded(int64_t bytes) {
   return (bytes + 255) / 256 * 256;
 }
 
-// A line of work in the workspace: its tiles, and the places for their parts.
+// One kind of work tile in the workspace: the tiles, and the places for their partials.
 struct LineOf {
   int64_t tiles, slots, slot_floats;
 };
 
-// What docs/decisions/0014 says is in the workspace, in units of 256 bytes each.
+// The contents of the workspace by docs/decisions/0014; each array takes multiples of 256 bytes.
 int64_t WorkspaceOf(int64_t sequences, const LineOf &wide, const LineOf &narrow) {
   int64_t bytes = Rounded(2 * 24) + Rounded(sequences * 56);
   bytes += Rounded((wide.slots + narrow.slots) * 4);
@@ -385,12 +384,12 @@ int64_t WorkspaceOf(int64_t sequences, const LineOf &wide, const LineOf &narrow)
 }
 
 TEST(CudaPlan, CountsTilesPastTwoToThe32) {
-  // 2^24 sequences of 4096 rows, 8 heads of a group: 512 tiles for each of 16 kv heads.
+  // 2^24 sequences of 4096 rows, groups of 8 heads: 512 tiles for each of 16 kv heads.
   fovea_attention_args a = Request(FOVEA_F16, 1 << 24, 4096, 4096, 128, 16, 128);
   a.reproducible = FOVEA_REPRODUCIBLE_PHASE;
   const fv_plan plan = PlanOf(a);
   EXPECT_EQ(plan.tiles_bound, INT64_C(1) << 37);
-  EXPECT_EQ(plan.workers, INT32_MAX);  // of the grid's first dimension: each takes several tiles
+  EXPECT_EQ(plan.workers, INT32_MAX);  // the limit of the grid's first dimension
   EXPECT_EQ(plan.workspace_bytes, 0u);
 }
 
@@ -410,7 +409,7 @@ TEST(CudaPlan, CountsTheWorkspaceOfManyPackedRows) {
   EXPECT_GE(BoundOf(a, sequences, 4096), plan.workspace_bytes);
 }
 
-// A row of PHASE has the bits of prefill: few rows are wide tiles, too.
+// Under PHASE a row has the bits of prefill, so few rows take wide tiles, too.
 TEST(CudaPlan, ListsWideTilesAloneForPhase) {
   fovea_attention_args a = Request(FOVEA_F16, 1, 3000, 4096, 128, 16, 128);
   a.k.shape[0] = a.v.shape[0] = 100;
@@ -435,7 +434,7 @@ TEST(CudaPlan, CountsThePlacesOfManyChunks) {
   EXPECT_GE(BoundOf(a, sequences, 100000), plan.workspace_bytes);
 }
 
-// Where even 64 bits are too few the plan says the most there is, and no less.
+// Where even 64 bits are too few, the bound is INT64_MAX or more.
 TEST(CudaPlan, SaysTheMostWhereNumbersHaveNoRoom) {
   fovea_limits given = {}, limits;
   given.struct_size = sizeof given;

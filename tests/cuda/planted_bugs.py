@@ -4,18 +4,22 @@
 usage: planted_bugs.py --nvcc NVCC --trials FOLDER --driver LIBRARY [--renew] [--every N] [--only TEXT]
        planted_bugs.py --plant
 
-Each bug of planted_bugs.txt is planted in a copy of kernels/, and what it is part of is compiled to PTX and
-tried twice on the software GPU by programs of FOLDER (bug_trial, append_trial): with all checks, which says
-what is reported, and as hardware often is, with quick copies and warps in step, which says whether a
-comparison with the oracle would have found it. The kernels as they are must be silent and right both ways.
-The table in docs/simgpu.md must say the same; --renew writes it.
+Each bug of planted_bugs.txt is planted in a copy of kernels/. The kernels that include the changed file
+are compiled to PTX. Programs of FOLDER (bug_trial, append_trial) try them twice on the software GPU:
 
---every takes each Nth bug, and compares their lines alone; --only takes the bugs whose name contains TEXT,
-and just prints their lines. Whether all patterns are there is always looked at first; --plant does no
-more than that.
+  with all checks, which shows what is reported;
+  as hardware often behaves, with quick copies and warps in step, which shows whether a comparison with
+    the oracle would have found the bug.
 
-Exit status: 0 all is as the table says; 1 it is not, a pattern is not there exactly once, or too few
-bugs are found; 2 usage.
+The kernels without a bug must be silent and right both ways. The table in docs/simgpu.md must say the
+same; --renew writes it.
+
+--every takes each Nth bug and compares only the lines of those. --only takes the bugs whose name contains
+TEXT and just prints their lines. The script always checks first that every pattern can be found; --plant
+does only that.
+
+Exit status: 0 the table is right; 1 it is not, a pattern does not occur exactly once, or too few bugs
+are found; 2 usage.
 """
 import argparse
 import concurrent.futures
@@ -38,15 +42,15 @@ LIST = pathlib.Path(__file__).with_name("planted_bugs.txt")
 PAGE = ROOT / "docs/simgpu.md"
 BEGIN = "<!-- %s: written by tests/cuda/planted_bugs.py --renew -->"
 END = "<!-- end of %s -->"
-# What is compiled, and the program that runs it.
+# Row, source, and the program that runs it.
 KERNELS = [("fovea_attention_fwd_sm80_bf16_d32", "attention_fwd_sm80.cu", "bug_trial"),
            ("fovea_attention_prepare_sm80", "attention_prepare_sm80.cu", "bug_trial"),
            ("fovea_kv_append_sm80", "kv_append_sm80.cu", "append_trial")]
 
-# What is asked of the list and of the tool.
+# Least numbers: of bugs, of those that leave the numbers right, and of those in global memory.
 LEAST = {"bugs": 120, "right": 50, "global": 20}
 SHARE_MIN = 0.85
-SECONDS = 20  # of processor time that one trial may take; it takes less than two
+SECONDS = 20  # processor time limit of one trial, which takes less than two
 
 REPORT = re.compile(r"^simgpu: ([a-z-]+): \S+: .*, PTX line \d+ \((\S+)\), block", re.MULTILINE)
 
@@ -82,7 +86,7 @@ def sources(kernels):
 
 
 def plant(bug, kernels):
-  """Complaints about a bug's patterns; none if it is planted."""
+  """Yields complaints about a bug's patterns; none if it is planted."""
   for file, pattern, replacement in bug.pairs:
     wanted = re.compile(r"\s+".join(re.escape(word) for word in pattern.split()))
     paths = [kernels / file] if file else sources(kernels)
@@ -96,7 +100,7 @@ def plant(bug, kernels):
 
 
 def check_patterns(bugs):
-  """Complaints about the patterns of all bugs; nothing is compiled."""
+  """Yields complaints about the patterns of all bugs. Compiles nothing."""
   for bug in bugs:
     with tempfile.TemporaryDirectory() as folder:
       kernels = pathlib.Path(folder, "kernels")
@@ -105,7 +109,7 @@ def check_patterns(bugs):
 
 
 def kernels_with(files):
-  """The kernels that one of the files is part of; all of them without a file."""
+  """The kernels that include one of the files; all kernels if `files` is empty."""
   return [kernel for kernel in KERNELS
           if not files or files & included_by(str(ROOT / "kernels"), kernel[1])]
 
@@ -196,7 +200,7 @@ def table(results):
 
 
 def totals(page, results):
-  """Of both tables: the one of the test kernels has a column more."""
+  """The totals of both tables. The test kernels' table has one column more."""
   others = re.findall(r"^\| [^|]+ \| [a-z_]+ \| ([^|]+) \| (right|wrong) \|$", page, re.MULTILINE)
   n = count(results)
   bugs, reported = n["bugs"] + len(others), n["reported"] + sum(kinds != "-" for kinds, _ in others)
@@ -208,7 +212,7 @@ def totals(page, results):
 
 
 def judge(results):
-  """Complaints about what was found."""
+  """Yields complaints about the results."""
   n = count(results)
   for what, least in LEAST.items():
     if n[what] < least:
@@ -227,7 +231,7 @@ def replaced(text, what, new):
 
 
 def compare(results, renew):
-  """Whether the page says what was found; with `renew` it does afterwards."""
+  """Whether the page says what was found; `renew` makes it say so."""
   text = PAGE.read_text()
   new = replaced(text, "planted bugs", table(results))
   new = replaced(new, "totals", totals(text, results))

@@ -1,7 +1,7 @@
-// range_kernel_test.cc - logits, weights and sums at the ends of what numbers hold. The bounds of
-// the judge grow with the logits and with the number of keys, so results here are known in closed
-// form: where weights are equal, or 0 beside others, what comes out is one of the values or a ratio
-// of counts.
+// range_kernel_test.cc - logits, weights and sums at the ends of the range of numbers. The judge's
+// bounds grow with the logits and with the number of keys, so results here are known in closed
+// form. Where weights are equal, or 0 beside others, the result is one of the values or a ratio of
+// counts.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -13,12 +13,12 @@ namespace fovea_test {
 namespace {
 
 const float kLn2 = 0.693147180559945309f;
-const float kAnyScale = 0.7f;  // whose products with a score are rounded
+const float kAnyScale = 0.7f;  // its products with a score are rounded
 
 struct Path {
   const char *name;
   uint32_t level;
-  int64_t rows;  // 1: a narrow tile, but for PHASE
+  int64_t rows;  // 1: a narrow tile, except under PHASE
 };
 
 const Path kPaths[] = {{"decode", FOVEA_REPRODUCIBLE_RUN, 1},
@@ -67,7 +67,7 @@ TEST_P(RangeKernel, AveragesValuesWhereLogitsAreLargeAndEqual) {
   }
 }
 
-// The largest logit comes late, from far below or from near by, and is shared by two keys.
+// The largest logit comes late, far or little above the others, and two keys share it.
 TEST_P(RangeKernel, GivesTheValuesOfTheLargestLogitsHoweverTheyRise) {
   for (double before : {-1.0, 0.0, 0.5, 0.9921875}) {
     for (int exponent : {20, 22, 25, 29, 33, 100, 126}) {
@@ -96,7 +96,8 @@ TEST_P(RangeKernel, TakesSinksToTheEndsOfF32) {
   }
 }
 
-// One key of value 0 has the weight 1; all others together have far less, and all the value.
+// One key with value 0 has the weight 1. All others together have far less weight, but all the
+// value.
 TEST_P(RangeKernel, AddsUpFaintWeights) {
   const int64_t keys = path().rows > 1 ? 3000 : 20000;
   for (int faint : {20, 26, 30, 33}) {
@@ -112,7 +113,7 @@ TEST_P(RangeKernel, AddsUpFaintWeights) {
   }
 }
 
-// Weights that have no number of their own in 16 bits: each is rounded alike, and so is their sum.
+// These weights are not exact in 16 bits. The sum must be rounded as each of them is.
 TEST_P(RangeKernel, GivesTheValueThatAllHaveWhateverTheirWeightsAreRoundedTo) {
   Attention a = problem(500).fill("k", first([](int64_t key) { return key < 3 ? 1.375 : 0.0; }));
   a.scale(0.83f);
@@ -127,8 +128,8 @@ TEST_P(RangeKernel, StaysFiniteWhereValuesAreTheLargestOfTheirType) {
   expect_all(a.fill("v", [=](const At &) { return largest; }).run(), largest, 0, "largest");
 }
 
-// Sums of many terms of one sign, and of weights that no binary number is. 20,000 keys are parked
-// twice.
+// Sums of many terms of one sign, of weights that are not exact in binary. Rows of 20,000 keys are
+// parked twice.
 TEST_P(RangeKernel, SumsLongRows) {
   const int64_t keys = path().rows > 1 ? 9000 : 20000;
   Attention a = problem(keys).fill("k", first([](int64_t key) { return key == 5 ? 2.0 : 0.75; }));
@@ -149,8 +150,8 @@ INSTANTIATE_TEST_SUITE_P(Paths, RangeKernel,
                                           testing::Range(0, 4), testing::Values(64)),
                          name_of);
 
-// Rows whose bases move at other tiles, by other steps, and rows with large logits, in one tile:
-// each has the bits that it has alone.
+// One tile has rows whose bases move at different tiles by different steps, and rows with large
+// logits. Each has the bits that it has alone.
 class RangeInvarianceKernel : public OnCuda<testing::TestWithParam<uint32_t>> {};
 
 TEST_P(RangeInvarianceKernel, ChangesNoBitWithRowsWhoseBasesMoveAtOtherTiles) {

@@ -1,4 +1,4 @@
-// refusal_test.cc - every call of the driver fails in every way, and what the kernels leave out.
+// refusal_test.cc - every driver call fails in every way, and what the kernels lack is refused.
 #include "csrc/cuda/plan.h"
 #include "tests/cuda/fake_gpu.h"
 
@@ -239,7 +239,7 @@ TEST(CudaSupport, WorkspaceOfACallIsWhatTheCallAsksFor) {
     call.args.out.dtype = call.args.q.dtype;
     static const int32_t lengths[2] = {200, 3};
     call.args.sequences.kv_lengths = lengths;
-    call.args.reproducible = FOVEA_REPRODUCIBLE_RUN;  // the device shares the work out
+    call.args.reproducible = FOVEA_REPRODUCIBLE_RUN;  // the device makes a schedule
     ASSERT_EQ(fovea_attention_workspace_for(handle, &call.args, &bytes), FOVEA_OK);
     EXPECT_TRUE(fake->calls.empty()) << "which asks the driver nothing";
     ASSERT_GT(bytes, 0u);

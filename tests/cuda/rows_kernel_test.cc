@@ -1,6 +1,6 @@
-// rows_kernel_test.cc - a few cheap problems for every row of shared/attention_fwd.def: wide tiles
-// and narrow ones, keys cut by shares and by chunks, pages. They are what runs in many orders of
-// execution (FOVEA_SIMGPU_SEED).
+// rows_kernel_test.cc - a few cheap problems for every row of shared/attention_fwd.def: wide and
+// narrow tiles, keys split by shares and by chunks, pages. They are cheap enough to run on several
+// simulated devices.
 #include <gtest/gtest.h>
 
 #include "csrc/cuda/plan.h"

@@ -1,5 +1,5 @@
 // schedule_list_test.cc - the schedules that `fovea explain --schedule` prints, held to a committed
-// list. No driver takes part; attention_graph_test compares them with what the device makes.
+// list. No driver takes part; attention_graph_test compares such schedules with the device's.
 //
 // After an intended change: FOVEA_UPDATE_GOLDEN=1 build/tests/cuda/schedule_list_test, then read
 // the diff of tests/golden/schedules.txt.

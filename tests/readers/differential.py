@@ -3,10 +3,10 @@
 
     differential.py VERDICTS [--files N] [--seed S]
 
-VERDICTS is the program reader-verdicts. Needs numpy and safetensors (python3 -m venv, pip install), so
-it is run by hand and not by the test suite. Files are the fuzzers' seeds, mutated in their text
-and bytes. Where both accept, names, types, shapes and data must be the same. Where only one accepts, the
-reason must be on the lists below: each line of them is a decision, and anything else is a bug.
+VERDICTS is the program reader-verdicts. The script needs numpy and safetensors (python3 -m venv, pip
+install), so it is run by hand and not by the test suite. Files are the fuzzers' seeds, mutated in their
+text and bytes. Where both accept, names, types, shapes and data must be the same. Where only one accepts,
+the reason must be on the lists below. Each line of them is a decision, and anything else is a bug.
 """
 import argparse
 import collections
@@ -29,7 +29,7 @@ import make_corpus  # noqa: E402
 BATCH = 2000
 LARGEST_SEED = 4096  # bytes
 
-# We refuse, numpy accepts: what our line says, and why that is meant.
+# We refuse, numpy accepts: the pattern of our message, and the reason for refusing.
 STRICTER_NPY = [
     ("^(UNSUPPORTED|BIG_ENDIAN|FORTRAN_ORDER|STRINGS|STRUCTURED|PYTHON_OBJECTS)", "not read, by decision"),
     ("follow the header", "numpy ignores bytes after the array"),
@@ -68,7 +68,7 @@ WORDS = ["True", "False", "descr", "shape", "fortran_order", "<f4", "<f2", ">f4"
 
 
 def split(kind, data):
-    """The prefix, the header's text and the data of a file, as far as it has them."""
+    """The prefix, the header's text and the data of a file; None if it is too short for them."""
     prefix = 8 if kind == "safetensors" else 10 if data[6:7] == b"\1" else 12
     if len(data) < prefix:
         return None
@@ -102,7 +102,7 @@ def mutate_text(rng, text):
         found = rng.choice(words)
         return text[:found.start()] + text[found.end():]
     at = rng.randrange(len(text) + 1)
-    # The next two mostly keep a valid file valid: white space between tokens, one letter for another.
+    # The next two mostly keep a valid file valid: white space after a token, another first letter.
     if choice >= 7 and words:
         found = rng.choice([w for w in words if not w[0].isalnum()] or words)
         return text[:found.end()] + rng.choice([b" ", b" ", b"\n", b"\t"]) + text[found.end():]
@@ -158,7 +158,7 @@ def numpy_says(data):
         array = numpy.lib.format.read_array(stream, allow_pickle=False, max_header_size=65536)
         dtype = NPY_NAMES.get(array.dtype.name, array.dtype.name)
         return [describe("q", dtype, array.shape, array.tobytes())]
-    except Exception:  # whatever it raises is its refusal: it promises no one kind
+    except Exception:  # it promises no kind of exception, so any of them is a refusal
         return None
 
 
@@ -218,7 +218,7 @@ def main():
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     make_corpus.build()
     seeds = [(kind, data) for kind, _, _, data in make_corpus.SEEDS if len(data) <= LARGEST_SEED]
-    # Mutants of valid files go deepest: half of all files come from them.
+    # Mutants of valid files get furthest into the readers, so half of all files come from them.
     valid = [(kind, data) for kind, _, verdict, data in make_corpus.SEEDS if verdict == "OK"]
     rng = random.Random(options.seed)
     counts, bad, done = collections.Counter(), run_batch(options.verdicts, seeds, collections.Counter()), 0

@@ -30,12 +30,12 @@ bool fails(Call call) {
   return true;
 }
 
-// What a transfer that fails returns: 0, with errno as it was, if no error is armed.
+// The return value of a transfer that fails. If no error is armed it is 0, and errno stays.
 ssize_t failure(Call call) {
   return state.arms[static_cast<int>(call)].error == 0 ? 0 : -1;
 }
 
-// EINTR first, then the call itself.
+// Every other call is interrupted: EINTR first, then the call itself.
 bool interrupted() {
   if (!state.interrupt) return false;
   bool now = interrupt_next;
@@ -112,7 +112,7 @@ int __wrap_fsync(int fd) {
   return interrupted() || fails(Call::kFsync) ? -1 : __real_fsync(fd);
 }
 
-// A close that fails has still closed, as Linux does it.
+// As on Linux, a close that fails has closed the file all the same.
 int __wrap_close(int fd) {
   int result = __real_close(fd);
   return fails(Call::kClose) ? -1 : result;

@@ -1,4 +1,4 @@
-/* io_faults_test.cc - every system call and every allocation fails in turn, once and for ever. */
+/* io_faults_test.cc - every system call and every allocation fails in turn, once or for ever. */
 #include <errno.h>
 #include <signal.h>
 #include <unistd.h>
@@ -22,7 +22,7 @@ size_t open_descriptors() {
   return count;
 }
 
-// Standard input is closed while this lives.
+// Closes standard input while this object lives.
 class ClosedInput {
  public:
   ClosedInput() : saved_(dup(0)) { close(0); }
@@ -47,7 +47,7 @@ class ReadFaults : public testing::TestWithParam<Format> {
   }
   void TearDown() override { reset_faults(); }
 
-  // Opens with what is armed; afterwards nothing is armed. Checks that nothing leaks.
+  // Opens with the armed failures, then disarms them. Checks that nothing leaks.
   fv_file_status open() {
     size_t descriptors = open_descriptors();
     fv_tensor_file *file = nullptr;
@@ -119,7 +119,7 @@ TEST_P(ReadFaults, ReadsOfOneByteGiveTheSameTensors) {
   EXPECT_EQ(open(), FV_FILE_OK) << error_.text;
 }
 
-// A signal waits for the end of a read: of gigabytes at once, for seconds.
+// A signal waits for the end of a read. A read of gigabytes at once would take seconds.
 TEST_P(ReadFaults, LargeTensorsAreReadInPieces) {
   std::string data(9 << 20, 'x'), bytes = std::to_string(data.size());
   std::string header =
@@ -228,7 +228,7 @@ class WriteFaults : public testing::Test {
     }
   }
 
-  // The file is what an undisturbed write makes.
+  // The file is the one that an undisturbed write makes.
   void expect_complete() {
     std::string disturbed = read_bytes(path_);
     ASSERT_EQ(write("y"), FV_FILE_OK) << error_.text;

@@ -165,7 +165,7 @@ TEST(NpyReader, RefusesAHeaderThatEndsBeyondTheFile) {
   std::string short_file = "\x93NUMPY\x02\x00\xf0\xff\xff\xff"s;
   reset_faults();
   EXPECT_TRUE(refused(parse_npy(short_file), FV_FILE_INVALID, 8, "ends within its header"));
-  EXPECT_EQ(faults().calls[static_cast<int>(Call::kMemory)], 0);  // nothing was asked for
+  EXPECT_EQ(faults().calls[static_cast<int>(Call::kMemory)], 0);  // nothing was allocated
   EXPECT_TRUE(refused(parse_npy("\x93NUMPY\x01\x00\xf8\xff"s), FV_FILE_INVALID, 8,
                       "ends within its header"));
 }
@@ -229,15 +229,15 @@ TEST(NpyReader, RefusesDimensionsOutOfRange) {
 }
 
 TEST(NpyReader, RefusesAProductThatWrapsToTheSizeOfTheData) {
-  // 2^32 * 2^32 elements wrap to 0 in 64 bits; with a 0 among the dims the rest must still fit.
+  // 2^32 * 2^32 elements wrap to 0 in 64 bits. If one dim is 0, the others must still fit.
   std::string wraps = with_shape("(4294967296, 4294967296)");
   EXPECT_TRUE(dict_refused(wraps, FV_FILE_INVALID, "(4294", "above 2^63-1 bytes", 0));
   std::string hidden = with_shape("(0, 4294967296, 4294967296)");
   EXPECT_TRUE(dict_refused(hidden, FV_FILE_INVALID, "(0", "above 2^63-1 bytes", 0));
-  // 2^61 elements of 4 bytes: only the last factor, the element's size, goes too far.
+  // 2^61 elements of 4 bytes: only the last factor, the element's size, overflows.
   std::string bytes = with_shape("(2147483648, 1073741824)");
   EXPECT_TRUE(dict_refused(bytes, FV_FILE_INVALID, "(2147", "above 2^63-1 bytes", 0));
-  // One element less than that: in range, but not what the file holds.
+  // A smaller dim: the size is in range, but the file does not hold it.
   std::string large = with_shape("(2147483648, 1073741823)");
   EXPECT_TRUE(
       refused(parse_npy(npy(large, "")), FV_FILE_INVALID, 128, "9223372028264841216 bytes"));
@@ -314,7 +314,7 @@ TEST(NpyReader, RefusesWhatIsNotThisDictionary) {
 }
 
 TEST(NpyReader, RefusesADictionaryCutAtEveryByte) {
-  // The header's length agrees with what is there: the tokenizer itself must notice.
+  // The header's length matches the cut text, so the tokenizer itself must notice.
   std::string dict = kPlain;
   for (size_t size = 0; size < dict.size(); size++) {
     std::string cut = dict.substr(0, size);
@@ -363,7 +363,7 @@ TEST(NpyReader, NoByteOfTheFileReachesTheTerminalUnescaped) {
 }
 
 TEST(NpyReader, MemoryStaysWithinTheFilesSize) {
-  // Claims of terabytes, each in a file of some hundred bytes.
+  // Each file claims terabytes and has some hundred bytes.
   for (const char *shape : {"(281474976710656,)", "(1048576, 1048576)", "(4294967296, 1, 0, 7)"}) {
     std::string bytes = npy(with_shape(shape), zeros(16));
     reset_faults();

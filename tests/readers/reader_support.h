@@ -1,4 +1,4 @@
-/* reader_support.h - files made of text and bytes, and what every refusal must look like. */
+/* reader_support.h - files made of text and bytes, and the form that every refusal must have. */
 #ifndef FOVEA_TESTS_READERS_READER_SUPPORT_H
 #define FOVEA_TESTS_READERS_READER_SUPPORT_H
 
@@ -50,7 +50,7 @@ struct Outcome {
 
 enum class Format { kNpy, kSafetensors };
 
-/* Parses a copy that ends where its heap block ends, so that a read past it is seen. */
+/* Parses a copy that ends where its heap block ends, so that sanitizers see a read past it. */
 inline Outcome parse(Format format, const std::string &bytes) {
   std::unique_ptr<char[]> exact(new char[bytes.size()]);
   std::memcpy(exact.get(), bytes.data(), bytes.size());
@@ -64,7 +64,7 @@ inline Outcome parse(Format format, const std::string &bytes) {
   return outcome;
 }
 
-/* Text with a '^' where a refusal is to point: the text without it, and its place. */
+/* A text in which '^' marks where a refusal must point: the text without it, and its place. */
 struct Marked {
   explicit Marked(std::string marked) : text(std::move(marked)), at(text.find('^')) {
     text.erase(at, 1);
@@ -73,8 +73,8 @@ struct Marked {
   size_t at;
 };
 
-/* A refusal has its status, no file object, and one clean line: the file first, then the byte, then
- * what is wrong, then after a semicolon or colon what to do. */
+/* A refusal has its status, no file object, and one clean line. The line names the file, then the
+ * byte, then what is wrong, and after a semicolon or colon what to do. */
 inline testing::AssertionResult refused(const Outcome &outcome, fv_file_status status,
                                         uint64_t offset, const std::string &text) {
   std::string line = outcome.error.text;
@@ -113,7 +113,7 @@ inline std::vector<int64_t> shape_of(const fv_file_tensor *tensor) {
   return std::vector<int64_t>(tensor->shape, tensor->shape + tensor->rank);
 }
 
-/* A directory of its own per test, gone afterwards. */
+/* A directory for one test, removed afterwards. */
 class TemporaryDirectory {
  public:
   TemporaryDirectory() {
@@ -127,7 +127,7 @@ class TemporaryDirectory {
   const std::string &path() const { return path_; }
   std::string file(const std::string &name) const { return path_ + "/" + name; }
 
-  /* What lies in it, sorted. */
+  /* The names of the files in it, sorted. */
   std::vector<std::string> names() const {
     std::vector<std::string> found;
     for (const auto &entry : std::filesystem::directory_iterator(path_)) {

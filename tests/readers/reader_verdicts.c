@@ -1,9 +1,9 @@
 /* reader_verdicts.c - the readers' verdict on each file that comes in on standard input.
  *
  * In: frames of u8 format (0 .npy, 1 .safetensors), u32 little-endian size, bytes. Out: a line per
- * frame, "STATUS<tab>offset<tab>message" or "OK" and for each tensor a tab and
- * "hex of name:dtype:shape:crc32 of data". Scripts compare these lines with what other
- * implementations say of the same bytes, thousands per second, without a process for each. */
+ * frame, which is "STATUS<tab>offset<tab>message", or "OK" and for each tensor a tab and
+ * "hex of name:dtype:shape:crc32 of data". Scripts compare these lines with other implementations'
+ * verdicts on the same bytes: thousands per second, without a process for each. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -61,8 +61,8 @@ TEST(SafetensorsReader, ReadsTensorsAndMetadata) {
 }
 
 TEST(SafetensorsReader, ReadsAFileBuiltLikeACapturedAttentionLayer) {
-  // Metadata first, f32 tensors in alphabetic order, an expected output and LSE, the integer mask
-  // last, one space of padding; tokens are a JSON array of arrays inside a string.
+  // Metadata comes first, then the f32 tensors in alphabetical order with an expected out and LSE,
+  // then the integer mask and one space of padding. Tokens are a JSON array of arrays in a string.
   std::string header =
       "{\"__metadata__\":{\"layout\":\"bhsd\",\"model\":\"tiny\",\"scale\":\"0.1767766952966369\","
       "\"tokens\":\"[[\\\"[CLS]\\\", \\\"didn\\\", \\\"'\\\", \\\"t\\\"]]\"},"
@@ -164,7 +164,7 @@ TEST(SafetensorsReader, RefusesTheFileCutAtEveryByte) {
 }
 
 TEST(SafetensorsReader, RefusesTheHeaderCutAtEveryByte) {
-  // The length agrees with what is there: the tokenizer itself must notice.
+  // The length matches the cut text, so the tokenizer itself must notice.
   for (size_t size = 2; size < kTwo.size(); size++) {
     Outcome outcome = parse_st(safetensors(kTwo.substr(0, size)));
     EXPECT_EQ(outcome.status, FV_FILE_INVALID) << size;
@@ -465,7 +465,7 @@ TEST(SafetensorsReader, KeepsATensorOfUnknownTypeWithoutItsData) {
 }
 
 TEST(SafetensorsReader, ChecksTheOffsetsOfATensorOfUnknownType) {
-  // 2^62 elements of who knows how many bits: as many as their number fits.
+  // An element of unknown type has no known size, so only the number of elements, 2^62, must fit.
   std::string vast = one("F99", "[2147483648,2147483648]", "[0,0]");
   EXPECT_EQ(parse_st(safetensors(vast)).status, FV_FILE_OK);
   EXPECT_TRUE(header_refused(one("F99", "[7]", "[0,99]"), 9, FV_FILE_INVALID, "[0,99",
@@ -495,7 +495,7 @@ TEST(SafetensorsReader, NamesInMessagesAreEscapedAndCut) {
 }
 
 TEST(SafetensorsReader, MemoryIsAtMostFiveTimesTheFile) {
-  // The headers with the most rows per byte, and claims far beyond the file.
+  // Headers with the most entries per byte, and claims far beyond the file.
   std::string metadata = "{\"__metadata__\":{", tensors = "{";
   for (int i = 0; i < 4000; i++) {
     std::string key = "\"" + std::to_string(i) + "\":";

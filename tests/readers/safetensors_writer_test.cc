@@ -1,5 +1,5 @@
-/* safetensors_writer_test.cc - what is written can be read, and is there completely or not at all.
- */
+/* safetensors_writer_test.cc - what is written can be read, and a file is written whole or not at
+ * all. */
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -16,7 +16,7 @@ fv_file_tensor tensor(const char *name, fv_file_dtype dtype, std::vector<int64_t
   made.dtype = dtype;
   made.rank = static_cast<uint32_t>(shape.size());
   for (size_t i = 0; i < FV_FILE_MAX_RANK; i++) {
-    made.shape[i] = i < shape.size() ? shape[i] : -1;  // dims past the rank are not looked at
+    made.shape[i] = i < shape.size() ? shape[i] : -1;  // the writer ignores dims past the rank
   }
   made.data = data.data();
   made.bytes = data.size();
@@ -229,7 +229,7 @@ TEST(SafetensorsWriter, RefusesTensorsThatContradictThemselves) {
 
 TEST(SafetensorsWriter, RefusesAHeaderThatItsOwnReaderWouldRefuse) {
   TemporaryDirectory directory;
-  // {"__metadata__":{"k":"…"}} is 25 bytes around the value.
+  // {"__metadata__":{"k":"…"}} has 25 bytes around the value.
   std::string value(FV_SAFETENSORS_HEADER_LIMIT - 25, 'x');
   ASSERT_EQ(write(directory.file("x"), {}, {{"k", value.c_str()}}).status, FV_FILE_OK);
   EXPECT_EQ(parse(Format::kSafetensors, read_bytes(directory.file("x"))).status, FV_FILE_OK);
@@ -261,7 +261,7 @@ extern "C" void look_at_directory(int) {
   *seen_by_handler = watched->names();
 }
 
-// With the signal pending from the start, so that there is no race with the write.
+// The signal is pending from the start, so that it can't race with the write.
 void block_interrupt(sigset_t *before) {
   sigset_t interrupt;
   sigemptyset(&interrupt);
@@ -283,14 +283,14 @@ TEST(SafetensorsWriter, AnInterruptEndsTheWriteAndItsHandlerFindsNothingLeft) {
   block_interrupt(&mask);
   std::string data = bytes_of<float>({1});
   Written written = write(directory.file("x"), {tensor("out", FV_FILE_DTYPE_F32, {1}, data)});
-  EXPECT_EQ(seen[0], "handler did not run");  // the caller's own mask is what was restored
+  EXPECT_EQ(seen[0], "handler did not run");  // the caller's own mask was restored
   sigprocmask(SIG_SETMASK, &mask, nullptr);
   sigaction(SIGINT, &before, nullptr);
   EXPECT_EQ(written.status, FV_FILE_NOT_WRITTEN);
   EXPECT_EQ(seen, std::vector<std::string>());
 }
 
-// Blocked, it becomes pending all the same.
+// An ignored signal becomes pending all the same while it is blocked.
 TEST(SafetensorsWriter, AnInterruptThatIsIgnoredEndsNothing) {
   TemporaryDirectory directory;
   struct sigaction action {

@@ -119,7 +119,7 @@ CUresult Gpu::finish() {
   return function<CUresult (*)()>("cuCtxSynchronize")();
 }
 
-// The value of one key in one object of the report file, which has one object per line.
+// The value of a key in one line of the report file. Each line is one object.
 static std::string value_of(const std::string &line, const std::string &key) {
   size_t start = line.find("\"" + key + "\": \"");
   if (start == std::string::npos) return "";

@@ -1,4 +1,4 @@
-// A software GPU as a test uses it: opened like a driver, one context, its reports read back.
+// The software GPU for tests: opened like a driver, with one context; its reports are read back.
 #ifndef FOVEA_TESTS_SIMGPU_GPU_H
 #define FOVEA_TESTS_SIMGPU_GPU_H
 
@@ -16,12 +16,12 @@ struct Report {
   std::string kind, source, opcode, detail;
 };
 
-// One per process: the library keeps one device.
+// There is one per process, because the library keeps one device.
 class Gpu {
  public:
   static Gpu &instance();
 
-  // Forgets earlier errors and takes a seed for the schedules that follow.
+  // Forgets earlier errors; `seed` sets the order of execution from here on.
   void reset(unsigned seed = 0);
   CUmodule load_file(const std::string &path);
   CUmodule load(const std::string &image);  // asserts success

@@ -1,4 +1,4 @@
-// simgpu/driver/api.h, which needs no toolkit, against cuda.h: the same numbers, the same layouts.
+// simgpu/driver/api.h, which needs no toolkit, has the same numbers and layouts as cuda.h.
 #include <cuda.h>
 #include <dlfcn.h>
 #include <gtest/gtest.h>
@@ -18,7 +18,7 @@ extern "C" {
 }
 }  // namespace sim
 
-// Every enumerator of the file: the first test finds one that is missing here.
+// Every enumerator of the file. The first test fails if one is missing here.
 #define EACH_ENUMERATOR(X)                                 \
   X(CUDA_SUCCESS)                                          \
   X(CUDA_ERROR_INVALID_VALUE)                              \
@@ -102,7 +102,7 @@ TEST(SimgpuApi, HandlesAndAddressesHaveTheirSizes) {
   EXPECT_EQ(sizeof(::CUstream), sizeof(sim::CUstream));
 }
 
-// The members of the attribute's value that the software GPU reads lie where the device's do.
+// The members of an attribute's value that the software GPU reads have cuda.h's offsets.
 TEST(SimgpuApi, AttributesHaveTheirValuesInPlace) {
   ::CUlaunchAttribute attribute = {};
   attribute.value.clusterDim.y = 5;
@@ -115,8 +115,8 @@ TEST(SimgpuApi, AttributesHaveTheirValuesInPlace) {
   EXPECT_EQ(7, copy.value.number);
 }
 
-// Attributes are numbers in the simulator's source: asked for by cuda.h's names, they must be the
-// facts that NVIDIA's table of compute capabilities has for 9.0.
+// The simulator's source has attributes as plain numbers. Asked for by cuda.h's names, they must
+// have the values of NVIDIA's table of compute capabilities for 9.0.
 TEST(SimgpuApi, DeviceAttributesAnswerToTheirNames) {
   setenv("FOVEA_SIMGPU", "1", 1);
   setenv("FOVEA_SIMGPU_DEVICE", "sm_90", 1);

@@ -1,4 +1,4 @@
-// A planted bug: a kernel's PTX with one thing changed, or a launch with one thing wrong.
+// A planted bug: a kernel's PTX with one change, or a launch with one mistake.
 #ifndef FOVEA_TESTS_SIMGPU_SIM_BUG_H
 #define FOVEA_TESTS_SIMGPU_SIM_BUG_H
 
@@ -21,7 +21,7 @@ struct Bug {
 
 const std::vector<Bug> &planted_bugs();
 
-// The module's text with the bug planted; fails the test when the pattern is not there.
+// The module's text with the bug planted. Fails the test if the pattern is not there.
 std::string plant(const std::string &ptx, const Bug &bug);
 
 struct Outcome {

@@ -1,4 +1,4 @@
-// The launches that planted bugs are tried on, with results that are known.
+// The launches on which planted bugs are tried. Their results are known.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -79,9 +79,9 @@ static double attend_row(const uint16_t *q, const std::vector<uint16_t> &k,
   return most + std::log(sum);
 }
 
-// Weights are rounded to bf16, 2^-9 of themselves, and values are below 1: the sum of the products
-// of errors is below 2^-9, plus f32 rounding and ex2.approx (2^-22 of a weight each), together
-// below 2^-8.
+// Rounding to bf16 changes each weight by at most 2^-9 of itself, and values are below 1, so the
+// result's error from it is below 2^-9. With f32 rounding and ex2.approx (2^-22 of a weight each)
+// it is below 2^-8.
 static const double BOUND = 1.0 / 256;
 
 static void run_attend(CUmodule module, const std::string &launch, Outcome *outcome) {

@@ -1,5 +1,5 @@
-// The planted bugs. Those of `kind` "numbers" are legal programs that compute something else: no
-// checker can know, comparing does.
+// The planted bugs. Those of `kind` "numbers" are legal programs that compute something else. No
+// checker can tell; only a comparison of results can.
 #include "tests/simgpu/sim_bug.h"
 
 namespace simgpu {

@@ -1,4 +1,4 @@
-// Clean kernels are silent under every schedule; planted bugs are named.
+// Clean kernels cause no report in any order of execution; planted bugs are named.
 #include <gtest/gtest.h>
 
 #include <cstdio>
@@ -42,7 +42,7 @@ TEST_P(SimgpuBug, IsFound) {
   const Bug &bug = GetParam();
   std::string ptx = plant(kernels(), bug);
   Outcome outcome = run_scenario(ptx, bug.kernel, bug.launch, 1);
-  // What a comparison would have seen on a device whose copies are quick.
+  // Would a comparison find the bug on a device whose copies are quick?
   auto set_eager = Gpu::instance().function<void (*)(int)>("simgpu_set_eager");
   set_eager(1);
   bool numbers_right = run_scenario(ptx, bug.kernel, bug.launch, 0).numbers_right;

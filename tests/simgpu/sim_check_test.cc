@@ -1,4 +1,4 @@
-// Each order of two accesses that a race can have, alone: two warps, or two CTAs, and no barrier.
+// Each pair of accesses that can race, by itself: two warps or two CTAs, and no barrier.
 #include <gtest/gtest.h>
 
 #include "tests/simgpu/gpu.h"
@@ -14,8 +14,8 @@ static std::string in_space(const char *access, const char *space) {
   return text.replace(text.find("%s"), 2, space);
 }
 
-// All initialise their word of the first 32, then number 0 does one thing and number 1 the other to
-// the next 32. Numbers are those of warps, or of CTAs.
+// Number 0 makes the first access to words 32 to 63, and number 1 the second. Numbers are those of
+// warps in shared memory, and of CTAs in global memory. Shared words are initialised first.
 static std::vector<Report> run_pair(const char *first, const char *second, bool is_shared,
                                     bool has_barrier) {
   const char *space = is_shared ? "shared" : "global";
@@ -92,8 +92,8 @@ TEST(SimgpuRace, AtomicsRaceWithPlainAccessesOnly) {
   }
 }
 
-// One warp: each lane does one thing to its own word of shared memory and another to its
-// neighbour's.
+// One warp makes both accesses. In them, %a is the address of the lane's own word of shared memory,
+// and %b of its neighbour's.
 static std::vector<Report> run_lanes(const char *first, const char *between, const char *second) {
   std::string text =
       std::string(
@@ -126,7 +126,8 @@ TEST(SimgpuRace, LanesWaitForWhatOtherLanesWriteAndRead) {
   EXPECT_TRUE(run_lanes("ld.shared.u32 %v, [%a];\n", "", store).empty()) << "its own word";
 }
 
-// Lanes that meet have not for that seen each other's memory, and matrices are for all lanes.
+// A shuffle joins lanes but does not order their memory accesses. A matrix instruction reads other
+// lanes' words.
 TEST(SimgpuRace, OnlyABarrierOrdersTheLanesOfAWarp) {
   const char *store = "st.shared.u32 [%a], %l;\n", *wait = "bar.warp.sync -1;\n";
   const char *shuffle = "shfl.sync.bfly.b32 %v, %l, 1, 31, -1;\n";

@@ -58,7 +58,7 @@ TEST_F(SimgpuDriver, WorkWaitsUntilSomebodySynchronises) {
   call<CUstream>("cuStreamDestroy_v2", stream);
 }
 
-// A kernel of a file takes the place of that of its name, whatever files stand before it.
+// A kernel from a file replaces the kernel of its name, whatever files come before it.
 TEST_F(SimgpuDriver, KernelsOfFilesTakeThePlaceOfThoseOfTheirNames) {
   const std::string folder = testing::TempDir(), other = folder + "sim_other.ptx",
                     same = folder + "sim_same.ptx";
@@ -171,7 +171,7 @@ TEST_F(SimgpuDriver, FindsTheNewestVersionOfAName) {
                                                                &found, 13000, 0, &status)));
 }
 
-// A process of its own: in this one the device is up already.
+// This needs a process of its own: in the other tests' process the device is open already.
 TEST(SimgpuDriverAlone, IsNoGpuUnlessAskedToBeOne) {
   testing::FLAGS_gtest_death_test_style = "threadsafe";
   EXPECT_EXIT(

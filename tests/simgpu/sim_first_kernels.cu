@@ -1,4 +1,4 @@
-// The smallest kernels that are kernels: a sum of vectors, a reduction with barriers and shuffles.
+// The simplest useful kernels: a sum of vectors, and reductions with barriers and shuffles.
 extern "C" __global__ void add_vectors(float *sum, const float *a, const float *b, int count) {
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i < count) sum[i] = a[i] + b[i];
@@ -22,7 +22,7 @@ extern "C" __global__ void reduce(float *total, const float *values, int count) 
   if (threadIdx.x == 0) atomicAdd(total, sum);
 }
 
-// Every CTA leaves a partial sum; the last to come adds them up.
+// Every CTA leaves a partial sum; the last to arrive adds them up.
 extern "C" __global__ void reduce_in_one_launch(float *total, float *partials, unsigned *arrived,
                                                 const float *values) {
   __shared__ bool is_last;

@@ -1,4 +1,4 @@
-// The first kernels, from what nvcc really writes.
+// The simplest kernels, as nvcc compiles them.
 #include <gtest/gtest.h>
 
 #include "tests/simgpu/gpu.h"

@@ -1,6 +1,6 @@
-// What kernels that serve many sequences use beyond the others: divisions by values of the call,
-// cached and volatile loads, tickets drawn from a counter, more CTAs than 16 bits count, offsets
-// that 32 bits do not hold.
+// What only kernels that serve many sequences use: divisions by values of the call, cached and
+// volatile loads, tickets drawn from a counter, more CTAs than 16 bits can count, offsets that need
+// 64 bits.
 #include <stdint.h>
 
 extern "C" __global__ void divide(int64_t *results, const int *by) {
@@ -13,7 +13,7 @@ extern "C" __global__ void divide(int64_t *results, const int *by) {
   results[i * 4 + 3] = static_cast<int64_t>(a) * 1000003 / b;
 }
 
-// Each CTA draws tickets until there are none: the work of whoever comes first.
+// Each CTA draws tickets until none are left: work goes to the first CTA that asks.
 extern "C" __global__ void draw_tickets(unsigned *counter, unsigned *owner, unsigned tickets) {
   __shared__ unsigned ticket;
   for (;;) {
@@ -46,7 +46,7 @@ extern "C" __global__ void cap(float *values, float softcap) {
   values[threadIdx.x] = softcap * y;
 }
 
-// Two rows in flight, one waited for.
+// Two rows are in flight, and the kernel waits for one.
 extern "C" __global__ void copy_in_groups(uint4 *out, const uint4 *in) {
   __shared__ uint4 rows[2][32];
   unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(&rows[0][threadIdx.x]));
@@ -62,7 +62,7 @@ extern "C" __global__ void copy_in_groups(uint4 *out, const uint4 *in) {
   out[32 + threadIdx.x] = rows[1][threadIdx.x];
 }
 
-// A page of 32 words at any place of a tensor, however far.
+// Copies a page of 32 words from any place of a tensor, however far.
 extern "C" __global__ void copy_page(unsigned *to, const unsigned *from, int64_t page,
                                      int64_t stride) {
   to[page * stride + threadIdx.x] = from[page * stride + threadIdx.x] + 1;

@@ -1,4 +1,4 @@
-// Kernels that serve many sequences, as nvcc writes them: sim_serving_kernels.cu.
+// Kernels that serve many sequences (sim_serving_kernels.cu), as nvcc compiles them.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -77,7 +77,7 @@ TEST_F(SimgpuServing, HasMoreCtasThanSixteenBitsCount) {
   EXPECT_EQ(std::vector<unsigned char>(ctas, 1), gpu.read<unsigned char>(marks, ctas));
 }
 
-// The manual gives tanh.approx.f32 a relative error of 2^-11.
+// The PTX manual gives tanh.approx.f32 a relative error of 2^-11.
 TEST_F(SimgpuServing, CapsLogits) {
   std::vector<float> values;
   for (int i = 0; i < 32; i++) values.push_back((i - 16) * 7.0f);
@@ -128,7 +128,7 @@ TEST_F(SimgpuServing, GivesKernelsMoreSharedMemoryWhenAsked) {
   EXPECT_EQ(CUDA_SUCCESS, gpu.run(kernel, shape, marks));
 }
 
-// Pages in kB that the process has in memory.
+// The memory of the process that is resident, in kB.
 static long resident_kb() {
   std::ifstream file("/proc/self/status");
   for (std::string line; std::getline(file, line);) {
@@ -137,7 +137,7 @@ static long resident_kb() {
   return 0;
 }
 
-// Tensors of a serving cache: far larger than what one call touches of them.
+// The tensors of a serving cache are far larger than the part that one call touches.
 TEST_F(SimgpuServing, KeepsOfALargeTensorWhatWasTouched) {
   const size_t bytes = size_t{20} << 30;
   const int64_t stride = 1 << 20, last = bytes / 4 / stride - 1;
@@ -154,8 +154,8 @@ TEST_F(SimgpuServing, KeepsOfALargeTensorWhatWasTouched) {
   gpu.release(to);
 }
 
-// Thousands of calls go through gigabytes of addresses. What is freed is told for a gigabyte at
-// least, and what is in use is known however old it is.
+// Thousands of calls go through gigabytes of addresses. Use of freed memory is reported for at
+// least the last gigabyte freed. Memory in use stays known however old it is.
 TEST_F(SimgpuServing, KnowsOldMemoryAndForgetsWhatWasFreedLongAgo) {
   const size_t block = 900 << 10;
   CUdeviceptr from = gpu.allocate(4096), to = gpu.allocate(4096), gone = gpu.allocate(1 << 16);

@@ -1,6 +1,6 @@
-// Registers that share a place in the register file: random programs with branches and loops, whose
-// lanes go different ways, beside what one lane after the other computes; and the cases in which a
-// register must keep its place although nothing outside its part of the program names it.
+// Registers that share a place in the register file. Random programs with branches and loops, whose
+// lanes diverge, are compared with an interpreter that runs one lane after the other. Other cases
+// have a register that must keep its place though nothing outside its part of the program names it.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -18,11 +18,11 @@ namespace {
 struct Statement {
   enum Kind { ADD, XOR, MULTIPLY, MOVE, BRANCH } kind;
   int target, a, b;  // registers; of a branch: the label
-  int guard;         // the statement counts where bit 4 of this register is 1; -1: everywhere
+  int guard;         // the statement runs where bit 4 of this register is 1; -1: everywhere
 };
 
-// Registers are numbered: GLOBALS that all regions share, then TEMPORARIES of each region. Global 0
-// counts the rounds; temporary 0 of the first region is written in the first round alone.
+// Registers are numbered: first the GLOBALS that all regions share, then each region's TEMPORARIES.
+// Global 0 counts the rounds. Temporary 0 of the first region is written only in the first round.
 struct Program {
   std::vector<Statement> regions[REGIONS];
 };
@@ -36,7 +36,7 @@ class Draw {
   std::mt19937 random_;
 };
 
-// Temporaries are read in their region, after it has written them.
+// Temporaries are read only in their region, after it has written them.
 std::vector<Statement> draw_region(Draw *draw, int region) {
   std::vector<Statement> statements;
   std::vector<int> readable;
@@ -99,7 +99,7 @@ std::string text_of(const Program &program) {
          ".reg .pred %q<" + std::to_string(predicates + 1) + ">;\n" + body;
 }
 
-// One lane, one statement after the other, every register in a place of its own.
+// The interpreter: one lane, one statement after the other, every register in a place of its own.
 std::vector<u32> results_of(const Program &program, u32 lane) {
   std::vector<u32> r(GLOBALS + REGIONS * TEMPORARIES);
   for (u32 i = 1; i < GLOBALS; ++i) r[i] = lane * 7919 * i + 12345;
@@ -141,7 +141,8 @@ TEST(SimgpuSlots, RandomProgramsComputeWhatTheyComputeWithARegisterEach) {
   }
 }
 
-// Between the two labels x is written once in three rounds, and %y and %z after its last use.
+// Between the two labels, %x is written once in three rounds; %y and %z are written after its last
+// use.
 u32 sum_over_rounds(const std::string &first_mention) {
   const std::vector<u32> got = run_warp_body(
       ".reg .b32 %n, %x, %y, %z; .reg .pred %first, %later, %again;\n"
@@ -166,7 +167,7 @@ TEST(SimgpuSlots, ARegisterThatItsFirstStatementReadsKeepsItsPlace) {
   EXPECT_EQ(sum_over_rounds("selp.u32 %x, 7, %x, %first; add.u32 %o0, %o0, %x;\n"), 21u);
 }
 
-// %x is read in rounds that pass its definition by, after %y and %z have been written again.
+// %x is read in rounds that skip its definition, after %y and %z have been written again.
 TEST(SimgpuSlots, ARegisterOfTwoPartsKeepsItsPlace) {
   const std::vector<u32> got = run_warp_body(
       ".reg .b32 %n, %x, %y, %z; .reg .pred %later, %again;\n"
@@ -180,7 +181,7 @@ TEST(SimgpuSlots, ARegisterOfTwoPartsKeepsItsPlace) {
   EXPECT_EQ(got[5], 21u);
 }
 
-// 0, which is nowhere in shared memory; and not %y, which would be.
+// The address is 0, which lies outside shared memory, and not %y, which lies inside.
 TEST(SimgpuSlots, AnAddressThatNothingHasWrittenIsZero) {
   CUresult result = CUDA_SUCCESS;
   testing::internal::CaptureStderr();
@@ -191,7 +192,7 @@ TEST(SimgpuSlots, AnAddressThatNothingHasWrittenIsZero) {
   EXPECT_NE(result, CUDA_SUCCESS);
 }
 
-// Lanes read what other lanes hold after the first of them have written.
+// A lane reads another lane's source after the first lanes have written their targets.
 TEST(SimgpuSlots, NoTargetLiesWhereASourceOfItsStatementDoes) {
   const std::vector<u32> got = run_warp_body(
       ".reg .b32 %x, %y; add.u32 %x, %lane, 100; shfl.sync.bfly.b32 %y, %x, 1, 31, -1;\n"

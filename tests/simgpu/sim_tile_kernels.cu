@@ -1,5 +1,6 @@
-// Attention on tiles, as small as it gets with all that mma.sync kernels use: cp.async in two
-// stages, swizzled shared memory, ldmatrix, mma, an online softmax, ragged edges, a log-sum-exp.
+// Attention on tiles: the smallest kernel with everything that mma.sync kernels use. It has
+// cp.async in two stages, swizzled shared memory, ldmatrix, mma, an online softmax, ragged edges
+// and an LSE.
 // One CTA of 4 warps per 64 queries; dim 64; bf16 in, f32 out.
 #include <cuda_bf16.h>
 #include <stdint.h>
@@ -158,7 +159,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32)
   }
 }
 
-// Keys are split over CTAs; the last of them to come merges what the others left. Scalar on
+// Keys are split over CTAs; the last to arrive merges the others' sums. The code is scalar on
 // purpose: its subject is the order between CTAs.
 extern "C" __global__ void split_sum(float *out, float *partials, unsigned *arrived,
                                      const float *values, int count) {
@@ -175,9 +176,9 @@ extern "C" __global__ void split_sum(float *out, float *partials, unsigned *arri
     partials[blockIdx.x] = warp_sums[0] + warp_sums[1] + warp_sums[2] + warp_sums[3];
     __threadfence();  // the partial sum comes before the arrival
     place = atomicAdd(arrived, 1);
-    __threadfence();  // what others did before their arrival is seen from here on
+    __threadfence();  // from here on, what others did before their arrival is visible
   }
-  __syncthreads();  // place, and what its reader has seen
+  __syncthreads();  // shares place, and what its reader has seen
   if (place != gridDim.x - 1) return;
   if (threadIdx.x < 32) {
     float total = threadIdx.x < gridDim.x ? partials[threadIdx.x] : 0;
@@ -225,7 +226,7 @@ extern "C" __global__ void fill_both(float *data, float *scratch) {
 #endif
 }
 
-// Lanes of a warp hand values to each other through shared memory.
+// Lanes of a warp pass values to each other through shared memory.
 extern "C" __global__ void rotate_lanes(float *out, const float *in) {
   __shared__ float row[32];
   row[threadIdx.x] = in[threadIdx.x];

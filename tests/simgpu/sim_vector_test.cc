@@ -1,5 +1,5 @@
-// Instructions against definitions that were written from the PTX manual, apart from the
-// simulator's.
+// Instructions are compared with definitions that were written from the PTX manual, independently
+// of the simulator.
 #include "tests/simgpu/sim_vector.h"
 
 #include <gtest/gtest.h>
@@ -36,7 +36,7 @@ static u64 d(double value) {
   return bits;
 }
 
-// The value of a short float by its fields, and the nearest short float to a double by trying all.
+// A short float's value by its fields. Below, the nearest short float to a double, by bisection.
 static double short_value(u32 code, int exponent_bits, int mantissa_bits) {
   int bias = (1 << (exponent_bits - 1)) - 1,
       exponent = code >> mantissa_bits & ((1 << exponent_bits) - 1);
@@ -51,7 +51,7 @@ static u32 nearest_short(double value, int exponent_bits, int mantissa_bits) {
   u32 sign = std::signbit(value) ? 1u << (exponent_bits + mantissa_bits) : 0;
   u32 infinity = ((1u << exponent_bits) - 1) << mantissa_bits, low = 0, high = infinity;
   value = std::fabs(value);
-  // Where infinity stands, the next finite number would: half way to it rounds up.
+  // Infinity stands where the next finite number would: a value halfway to it rounds up.
   double top = std::ldexp(1, 1 << (exponent_bits - 1));
   auto at = [&](u32 code) {
     return code == infinity ? top : short_value(code, exponent_bits, mantissa_bits);
@@ -265,8 +265,7 @@ TEST_F(SimgpuVectors, DoublePrecision) {
   check("div.rn.f64", "d=dd", DEFINE(d(g(a) / g(b))), true);
 }
 
-// 2^x within 2^-22 of its value, which is what the manual promises (full range), and exact where x
-// is whole.
+// 2^x is within 2^-22 of its value, as the manual promises (full range), and exact for whole x.
 TEST_F(SimgpuVectors, Exponential) {
   std::vector<u32> words(32);
   for (int round = 0; round < 64; round++) {

@@ -20,7 +20,7 @@ static float real(u32 word) {
   return value;
 }
 
-// Small whole numbers, exact in every format: sums of products are exact as well, in any order.
+// Small whole numbers are exact in every format, and so are sums of their products, in any order.
 static int element(int i) {
   return (i * 7 + i / 5) % 9 - 4;
 }
@@ -47,7 +47,7 @@ class SimgpuMma : public testing::TestWithParam<Product> {};
 
 TEST_P(SimgpuMma, IsTheProductOfItsMatrices) {
   const Product &p = GetParam();
-  // e5m2 has 2 bits of mantissa: up to 4 is exact.
+  // e5m2 has 2 bits of mantissa: whole numbers up to 4 are exact.
   int a[16][32], b[32][8];
   for (int i = 0; i < 16; i++)
     for (int k = 0; k < p.k; k++) a[i][k] = element(i * 37 + k);

@@ -1,9 +1,10 @@
-// The conformance set: small kernels of one instruction form each, whose outputs are recorded on
-// one driver (a GPU's, once there is one) and compared with those of another (the software GPU's).
+// The conformance set: small kernels, each of one form of an instruction. Their outputs are
+// recorded on one driver (a GPU's, once there is one) and compared with another's (the software
+// GPU's).
 //
-// A row of the tables (*.def) has the PTX and, apart from any driver, what it computes. A kernel
-// has CONFORM_CTAS CTAs of one warp; lane l of CTA c reads inputs[c][i][l] and leaves
-// outputs[c][o][l].
+// A row of the tables (*.def) has the PTX and, independently of any driver, a definition of what it
+// computes. A kernel has CONFORM_CTAS CTAs of one warp. Lane l of CTA c reads inputs[c][i][l] and
+// writes outputs[c][o][l].
 #ifndef FOVEA_TESTS_SIMGPU_CONFORMANCE_CONFORMANCE_H
 #define FOVEA_TESTS_SIMGPU_CONFORMANCE_CONFORMANCE_H
 
@@ -15,8 +16,8 @@
 
 enum { CONFORM_CTAS = 8, CONFORM_LANES = 32, CONFORM_INPUTS_MAX = 10, CONFORM_OUTPUTS_MAX = 4 };
 
-// What a kernel reads. UNIT and WHOLE are products' operands: numbers in [-1, 1], or small whole
-// numbers, whose sums are exact in any order; the accumulators that follow them are f32 or s32.
+// What a kernel reads. UNIT and WHOLE are operands of products: numbers in [-1, 1], or small whole
+// numbers, whose sums are exact in any order. The accumulators after them are f32, s32 or f16.
 enum conform_source {
   FROM_WORDS,     // any 32 bits, one in four of them special
   FROM_FLOATS,    // f32, one in four special
@@ -32,8 +33,8 @@ enum conform_source {
   FROM_WHOLE = FROM_UNIT + NUMBER_COUNT,
 };
 
-// How two outputs are compared: as numbers of a type, any NaN like any other, apart by at most
-// `ulp` units in the last place of the larger one plus `absolute`; NUMBER_S32 means bit by bit.
+// How two outputs are compared: as numbers of a type. They may differ by at most `ulp` units in the
+// last place of the larger one plus `absolute`. Any NaN equals any other. NUMBER_S32 compares bits.
 struct conform_judge {
   enum number type;
   double ulp, absolute;
@@ -44,7 +45,7 @@ typedef void (*conform_definition)(const uint32_t (*in)[CONFORM_LANES],
 
 struct conform_row {
   const char *name;
-  int sm;  // 80: everywhere; 90: Hopper and later, some of it from sm_89
+  int sm;  // 80: runs everywhere; 90: Hopper and later, some rows from sm_89
   int inputs, outputs;
   int source;
   struct conform_judge judge;

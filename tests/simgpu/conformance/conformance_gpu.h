@@ -1,4 +1,4 @@
-// The little of the CUDA driver that the conformance set needs, opened at run time.
+// The part of the CUDA driver that the conformance set needs, opened at run time.
 #ifndef FOVEA_TESTS_SIMGPU_CONFORMANCE_CONFORMANCE_GPU_H
 #define FOVEA_TESTS_SIMGPU_CONFORMANCE_CONFORMANCE_GPU_H
 

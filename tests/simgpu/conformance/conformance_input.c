@@ -1,4 +1,4 @@
-/* What the kernels read: from a seed of the kernel's name, so that a new row changes no other. */
+/* What the kernels read. The seed comes from the kernel's name, so a new row changes no other. */
 #include <string.h>
 
 #include "tests/simgpu/conformance/conformance.h"
@@ -25,8 +25,8 @@ static uint32_t special_word(uint32_t choice) {
   return words[choice % (sizeof words / sizeof *words)];
 }
 
-/* Zeros, ones, infinities, NaN, the ends of the ranges of f32, f16, e4m3 and s32, ties, subnormals.
- */
+/* Zeros, ones, infinities, NaN, the ends of the ranges of f32, f16, e4m3 and s32; ties and
+ * subnormals. */
 static uint32_t special_float(uint32_t choice) {
   static const uint32_t words[] = {
       0x00000000, 0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000, 0x7fc00000,
@@ -75,7 +75,7 @@ static uint32_t accumulator(uint64_t *state, enum number type, bool whole) {
 static uint32_t product_operand(const struct conform_row *row, int input, uint64_t *state) {
   bool whole = row->source >= FROM_WHOLE;
   enum number type = (enum number)(row->source - (whole ? FROM_WHOLE : FROM_UNIT));
-  /* Accumulators of f16 look like the factors. */
+  /* Accumulators of f16 are pairs, like the factors. */
   bool is_factor = input < row->inputs - 4 || row->outputs == 2;
   return is_factor ? packed(state, type, whole) : accumulator(state, type, whole);
 }

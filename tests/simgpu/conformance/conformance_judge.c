@@ -7,7 +7,7 @@ static bool numbers_agree(const struct conform_judge *judge, uint32_t a, uint32_
   double x = number_decode(judge->type, a), y = number_decode(judge->type, b);
   if (isnan(x) || isnan(y)) return isnan(x) && isnan(y);
   if (isinf(x) || isinf(y)) return x == y;
-  /* Without a bound, zeros of different signs differ. */
+  /* An exact judge tells zeros of different signs apart. */
   if (judge->ulp == 0 && judge->absolute == 0) return false;
   double larger = fmax(fabs(x), fabs(y));
   double unit = larger > 0 ? ldexp(1, ilogb(larger) - number_mantissa_bits(judge->type)) : 0;

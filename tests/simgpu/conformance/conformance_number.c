@@ -62,7 +62,7 @@ static uint32_t encode(enum number type, long double value, long double (*round)
   uint32_t code = 0, largest = largest_code(type);
   value = fabsl(value);
   if (value >= ldexpl(1, bias + 2)) {
-    /* Towards zero only infinity itself becomes infinity. */
+    /* Rounded towards zero, only infinity itself becomes infinity. */
     code = round == truncl && !isinf(value) ? largest - 1 : largest;
   } else if (value > 0) {
     int exponent = ilogbl(value) < 1 - bias ? 1 - bias : ilogbl(value);
@@ -86,7 +86,7 @@ uint32_t number_encode_to_zero(enum number type, long double value) {
 uint32_t number_fma(enum number type, double a, double b, double c) {
   long double product = (long double)a * b, sum = product + c, part = sum - product;
   long double error = (product - (sum - part)) + (c - part);
-  /* What the sum has lost only matters where the sum itself lies half way between two numbers. */
+  /* The sum's rounding error matters only where the sum lies halfway between two numbers. */
   if (error > 0) sum = nextafterl(sum, (long double)INFINITY);
   if (error < 0) sum = nextafterl(sum, -(long double)INFINITY);
   return number_encode(type, sum);

@@ -1,4 +1,5 @@
-// Number formats by their fields, in slow and plain arithmetic: the simulator has its own, by bits.
+// Number formats by their fields, in slow and plain arithmetic. The simulator has code of its own,
+// which works on bits.
 #ifndef FOVEA_TESTS_SIMGPU_CONFORMANCE_CONFORMANCE_NUMBER_H
 #define FOVEA_TESTS_SIMGPU_CONFORMANCE_CONFORMANCE_NUMBER_H
 
@@ -21,11 +22,11 @@ enum number {
 int number_bits(enum number type);
 int number_mantissa_bits(enum number type);
 double number_decode(enum number type, uint32_t code);
-// To nearest even; too large is infinity, or the largest value where a format has none or where it
-// is only reached by .satfinite (e4m3, e5m2).
+// Rounds to nearest even. A value too large becomes infinity. In e4m3 and e5m2, which only
+// .satfinite converts to, it becomes the largest value.
 uint32_t number_encode(enum number type, long double value);
 uint32_t number_encode_to_zero(enum number type, long double value);
-// The one rounding of a * b + c.
+// a * b + c, rounded once.
 uint32_t number_fma(enum number type, double a, double b, double c);
 
 #endif /* FOVEA_TESTS_SIMGPU_CONFORMANCE_CONFORMANCE_NUMBER_H */

@@ -1,4 +1,4 @@
-/* Runs the conformance set on a driver; records what it gives, compares it with a recording, or
+/* Runs the conformance set on a driver. Records the outputs, or compares them with a recording or
  * with the definitions. */
 #include <errno.h>
 #include <inttypes.h>
@@ -139,7 +139,7 @@ static size_t common_divisor(size_t a, size_t b) {
   return b ? common_divisor(b, a % b) : a;
 }
 
-/* Every row once: a stride that has no divisor in common with their number visits them all. */
+/* Runs every row once: a stride without a common divisor with their number visits them all. */
 static bool run_rows(struct session *session) {
   size_t stride = 1 + session->order * 17 % conform_row_count, at = session->order;
   while (common_divisor(stride, conform_row_count) != 1) stride++;

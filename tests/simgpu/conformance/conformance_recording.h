@@ -1,5 +1,5 @@
-// Recorded outputs: DIR/sm_80.txt and DIR/sm_90.txt, text, so that a difference shows in a diff. A
-// line "name outputs", then the words in hexadecimal, eight to a line.
+// Recorded outputs: DIR/sm_80.txt and DIR/sm_90.txt. They are text, so that a diff shows what
+// differs: a line "name outputs", then the words in hexadecimal, eight to a line.
 #ifndef FOVEA_TESTS_SIMGPU_CONFORMANCE_CONFORMANCE_RECORDING_H
 #define FOVEA_TESTS_SIMGPU_CONFORMANCE_CONFORMANCE_RECORDING_H
 
@@ -9,12 +9,12 @@
 
 enum { CONFORM_WORDS_MAX = CONFORM_CTAS * CONFORM_OUTPUTS_MAX * CONFORM_LANES };
 
-// Words that a row leaves.
+// The number of words that a row writes.
 size_t conform_words(const struct conform_row *row);
-// NULL, after a line on stderr where the file is to be written.
+// NULL if the file can't be opened; if it was to be written, after a line on stderr.
 FILE *conform_open_recording(const char *folder, int sm, const char *mode);
 void conform_write(FILE *file, const struct conform_row *row, const uint32_t *outputs);
-// Finds the row anywhere in the file; false when it is not there, or not whole.
+// Finds the row anywhere in the file. False if it is missing or incomplete.
 bool conform_read(FILE *file, const struct conform_row *row, uint32_t *outputs);
 
 #endif  // FOVEA_TESTS_SIMGPU_CONFORMANCE_CONFORMANCE_RECORDING_H

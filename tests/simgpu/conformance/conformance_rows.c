@@ -1,5 +1,5 @@
-/* The rows of the three tables, each with its definition. The definitions are for reading: they
- * follow the PTX manual's text, one lane at a time, and share nothing with the simulator. */
+/* The rows of the three tables, each with its definition. The definitions are meant to be read:
+ * they follow the PTX manual's text, one lane at a time, and share nothing with the simulator. */
 #include <fenv.h>
 #include <math.h>
 #include <string.h>
@@ -41,7 +41,7 @@ static int count_bits(u32 word) {
   for (; word; word >>= 1) count += word & 1;
   return count;
 }
-/* -1 where there is none. */
+/* -1 if no bit is set. */
 static int highest_bit(u32 word) {
   int bit = -1;
   for (; word; word >>= 1) bit++;
@@ -89,7 +89,7 @@ static inline double saturated_double(double value) {
 static inline float saturated(float value) {
   return (float)saturated_double((double)value);
 }
-/* A NaN loses; of zeros the negative one is less. */
+/* A NaN is never the result if the other is a number; -0 is less than +0. */
 static inline double lesser_double(double x, double y) {
   if (isnan(x)) return y;
   if (isnan(y)) return x;
@@ -102,7 +102,7 @@ static inline float lesser(float x, float y) {
 static inline u32 positive(u32 code, u32 infinity) {
   return (code & 0x8000) && (code & 0x7fff) <= infinity ? 0 : code;
 }
-/* In the processor's rounding mode; volatile, so that nothing is computed before it is set. */
+/* Uses the processor's rounding mode. volatile: nothing is computed before the mode is set. */
 static float fma_rounded(float x, float y, float z, int mode) {
   volatile float a = x, b = y, c = z;
   int before = fegetround();
@@ -119,7 +119,7 @@ static float rounded(double value, int mode) {
   fesetround(before);
   return result;
 }
-/* cvt to an integer: NaN is 0, what is too large or small the nearest limit. */
+/* cvt to an integer: NaN becomes 0, and a value out of range the nearest limit. */
 static s64 whole(double value, s64 low, s64 high) {
   if (isnan(value)) return 0;
   return value <= (double)low ? low : value >= (double)high ? high : (s64)value;
@@ -149,7 +149,7 @@ static bool shuffle_source(char mode, u32 l, u32 b, u32 bound, u32 *source) {
 static u32 half_at(words_in in, u32 row, u32 column) {
   return in[column / 2][row] >> column % 2 * 16 & 0xffff;
 }
-/* Lane l holds row l / 4, columns 2 (l % 4) and the next; turned: of the transposed matrix. */
+/* Lane l holds row l / 4, columns 2 (l % 4) and the next; if turned, of the transposed matrix. */
 static u32 fragment(words_in in, u32 matrix, u32 l, int turned) {
   u32 result = 0;
   for (u32 i = 0; i < 2; i++) {
@@ -158,7 +158,7 @@ static u32 fragment(words_in in, u32 matrix, u32 l, int turned) {
   }
   return result;
 }
-/* The element of a matrix that is spread over the lanes. */
+/* One element of a matrix that is spread over the lanes. */
 static u32 spread_half(const u32 *words, u32 row, u32 column) {
   return words[row * 4 + column / 2] >> column % 2 * 16 & 0xffff;
 }
@@ -235,7 +235,7 @@ static void half_product(words_in in, u32 *out, u32 l, u32 k_count) {
 #include "tests/simgpu/conformance/conformance_warp.def"
 #undef CONFORM
 
-/* In parentheses, so that a judge stays one argument on its way through the tables' macros. */
+/* The parentheses keep a judge one argument on its way through the tables' macros. */
 #define BITS (NUMBER_S32, 0, 0)
 #define F32 (NUMBER_F32, 0, 0)
 #define EXACT(type) (type, 0, 0)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The conformance program on the software GPU: recordings repeat, agree with the definitions, and a
-changed word is named.
+"""The conformance program on the software GPU: recordings can be repeated and agree with the definitions,
+and a changed word is named.
 
 usage: conformance_test.py PROGRAM SIMGPU_LIBRARY
 """
@@ -23,7 +23,7 @@ def run(*arguments, seed=0, device="sm_90"):
 
 
 def change_word(path, kernel, index, change):
-  """Changes one word of a kernel's recording; gives back what it was and what it became."""
+  """Changes one word of a kernel's recording; returns it before and after."""
   lines = path.read_text().split("\n")
   start = next(i for i, line in enumerate(lines) if re.fullmatch(kernel + r" \d+", line))
   line = start + 1 + index // 8
