@@ -279,7 +279,7 @@ __device__ __forceinline__ void fv_attend(const fv_attention_params &p) {
   if (threadIdx.x < 32) fv_begin_work<Config>(p, item);
   for (;;) {
     if (threadIdx.x == 0) fv_next_work<Config>(p, item);
-    __syncthreads();  // the work item, written by thread 0, becomes visible to all
+    __syncthreads();  // the work tile, written by thread 0, becomes visible to all
     if (!item.more) return;
     if (item.line == FV_NARROW) {
       fv_attend_narrow<Config>(p, item.tile, item.segment, memory);

@@ -123,7 +123,7 @@ __device__ __forceinline__ void fv_park(const fv_attention_params &p, const fv_w
   for (int r = 0; r < 2; ++r) state.sum[r] = state.weight[r] = 0.0f;
 }
 
-// ---- Parts of several CTAs ----
+// ---- Partials of several CTAs ----
 
 // One thread counts an arrival for all threads that it met at the barrier before. It releases what
 // they wrote, and acquires what other CTAs wrote for those that it meets at the next barrier.

@@ -66,7 +66,7 @@ struct fv_work_item {
   fv_segment segment;
   fv_query_tile tile;
   float *parked;                     // where the CTA parks the sums of long rows
-  int32_t line;                      // the line that the segment is of
+  int32_t line;                      // the line that the work tile is from
   bool more;                         // there is something to do
   fv_key_range ranges[FV_CTA_ROWS];  // of the tile's rows; each warp has its own, for itself
 };
@@ -167,7 +167,7 @@ __device__ __forceinline__ fv_query_tile fv_find_tile(const fv_attention_params 
   return fv_make_tile(p, sequence, kv_head, row_tile, Config::tile_q);
 }
 
-// The tile of a segment, with the segment's keys only.
+// The query tile of a work tile, with the keys of that work tile only.
 template <class Config>
 __device__ __forceinline__ fv_query_tile fv_take_tile(const fv_attention_params &p, int line,
                                                       const fv_segment &segment) {

@@ -197,7 +197,7 @@ FV_SHAPE void fv_cut_at_shares(const fv_schedule *s, int64_t tile_begin, int32_t
   segment->slot = fv_slot_of_share(first, segment->part);
 }
 
-/* The share's next segment; 0: there is none left. */
+/* The share's next work tile; 0: there is none left. */
 FV_SHAPE int fv_next_segment(const fv_schedule *s, int64_t share, fv_cursor *cursor,
                              fv_segment *segment) {
   while (cursor->w < cursor->end) {
