@@ -1,13 +1,13 @@
 // online_softmax.cuh - hides scores and turns them into probabilities. Per row it keeps the sum,
-// and what weights are relative to (Milakov and Gimelshein 2018). All is in base 2: exp(t) = 2^(t *
-// log2 e), and the factor is part of the scale.
+// and what weights are relative to (Milakov and Gimelshein 2018). All is in base 2:
+// exp(t) = 2^(t * log2 e), and the factor is part of the scale.
 //
-// The weight of a score s is 2^((s - shift) * scale - base), at most 2^weight_exponent. shift is
-// 0, which leaves one fused multiply-add, unless a logit is so large that the base's rounding
-// would show. A row's base follows its max only where a weight would grow too large. It is then
-// set so that logits may rise by FV_LAZY_RISE before it is set again. Each row decides by its
-// own scores. A warp decides together only whether to leave out factors of 1 and subtractions of
-// 0.
+// The weight of a score s is 2^((s - shift) * scale - base), at most 2^weight_exponent. shift
+// is 0, which leaves one fused multiply-add, unless a logit is so large that the base's
+// rounding would show. A row's base follows its max only where a weight would grow too large.
+// It is then set so that logits may rise by FV_LAZY_RISE before it is set again. Each row
+// decides by its own scores. A warp decides together only whether to skip factors of 1 and
+// subtractions of 0.
 #ifndef FOVEA_KERNELS_PARTS_ONLINE_SOFTMAX_CUH
 #define FOVEA_KERNELS_PARTS_ONLINE_SOFTMAX_CUH
 
@@ -48,7 +48,7 @@ __device__ __forceinline__ void fv_empty_rows(fv_softmax_state &state) {
   }
 }
 
-// How far, in base 2, what one row's weights are relative to lies above what another's are.
+// How far one row's shift and base together lie above another's, as an exponent of 2.
 __device__ __forceinline__ float fv_base_above(float shift, float base, float other_shift,
                                                float other_base, float scale_log2e) {
   return fmaf(shift - other_shift, scale_log2e, base - other_base);

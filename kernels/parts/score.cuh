@@ -1,8 +1,8 @@
 // score.cuh - the two products of attention on tensor cores: S = Q K^T and O += P V.
 //
-// Fragments of mma m16n8k16 (PTX ISA 9.7.14.5): of an accumulator, lane l holds rows l / 4 and l /
-// 4 + 8, columns l % 4 * 2 and + 1. Two neighbouring accumulators of S, rounded and paired, are the
-// A operand of the second product: probabilities never leave the registers.
+// Fragments of mma m16n8k16 (PTX ISA 9.7.14.5): lane l holds of an accumulator rows l / 4 and
+// l / 4 + 8, columns l % 4 * 2 and + 1. Two neighbouring accumulators of S, rounded and paired, are
+// the A operand of the second product: probabilities never leave the registers.
 #ifndef FOVEA_KERNELS_PARTS_SCORE_CUH
 #define FOVEA_KERNELS_PARTS_SCORE_CUH
 
@@ -69,8 +69,8 @@ __device__ __forceinline__ void fv_score(
   }
 }
 
-// Rounds and pairs probabilities for the product. p[step] is the A operand of keys 16 * step to 16
-// * step + 15.
+// Rounds and pairs probabilities for the product. p[step] is the A operand of the keys from
+// 16 * step to 16 * step + 15.
 template <class Config>
 __device__ __forceinline__ void fv_pack_weights(
     uint32_t (&p)[fv_fragments<Config>::key_steps][4],
