@@ -1,5 +1,5 @@
 // attention_fwd_sm80.cu - one kernel of shared/attention_fwd.def. The build compiles this file once
-// per row and names the row: -DFV_ROW=fovea_attention_fwd_sm80_bf16_d64.
+// per kernel row and names the row: -DFV_ROW=fovea_attention_fwd_sm80_bf16_d64.
 #include "kernels/attention_fwd_sm80.cuh"
 
 #if !defined(FV_ROW)

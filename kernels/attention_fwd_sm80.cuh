@@ -1,20 +1,20 @@
 // attention_fwd_sm80.cuh - attention forward with mma.sync, for every GPU from sm_80 on.
 //
-// A CTA takes tiles of 64 query rows of one sequence and kv head; a warp owns 16 of them and keeps
-// its Q, S, P and O in registers (Dao 2023, FlashAttention-2). Per tile of keys:
+// A CTA takes tiles of 64 query rows of one sequence and kv head. A warp owns 16 rows. It keeps S,
+// P and O in registers, and Q if it fits (Dao 2023, FlashAttention-2). Per key tile:
 //
 //   load the next K and V;  S = Q K^T;  hide;  P = exp(S - max), rescale O;  O += P V
 //
-// K and V lie twice in shared memory: one pair is computed on while cp.async brings the next. There
-// is one barrier per key tile. Key tiles start at multiples of tile_kv, and one of which a row sees
-// nothing leaves its state as it was. One loop serves tiles in which keys are hidden and those in
-// which none is: two branches per tile, alike for all threads, leave out what only the former need.
+// K and V have two stages in shared memory: one is computed on while cp.async fills the other. A
+// key tile takes one barrier. Key tiles start at multiples of tile_kv. A tile of which a row sees
+// nothing leaves that row as it was. One loop serves tiles with hidden keys and without: two
+// branches per tile, alike for all threads, skip what hiding needs.
 //
 // Sequences of up to 16 rows, as in decoding, are narrow: all four warps take the same rows and
-// divide the keys, each with memory and copies of its own, and meet only at the end.
+// divide the keys. Each warp has memory and copies of its own, and they meet only at the end.
 //
-// Which tiles are a CTA's is either a matter of its number, or of a schedule that attention_prepare
-// has made: then a tile's keys may be cut into segments of several CTAs (shared/schedule.h).
+// A CTA finds its tiles by its number, or in a schedule that attention_prepare has made. A schedule
+// may split a tile's keys into work tiles of several CTAs (shared/schedule.h).
 //
 // Q K V S P O: queries, keys, values, scores, probabilities, output.
 #ifndef FOVEA_KERNELS_ATTENTION_FWD_SM80_CUH
@@ -27,7 +27,7 @@
 #include "kernels/parts/store.cuh"
 #include "kernels/parts/tile.cuh"
 
-// Scores as far as they are not hidden, under the softcap if there is one.
+// Applies the softcap, if there is one, and then hides scores unless the key tile is `whole`.
 template <class Config>
 __device__ __forceinline__ void fv_cap_and_hide(const fv_attention_params &p,
                                                 const fv_work_item &item, int32_t key, bool whole,
@@ -57,7 +57,7 @@ __device__ __forceinline__ void fv_attend_rows(const fv_attention_params &p,
                                                const fv_query_tile &tile, const fv_segment &segment,
                                                fv_tile_memory<Config> &memory) {
   using f = fv_fragments<Config>;
-  uint32_t q[f::q_steps][4];      // A fragments of 16 rows, per warp
+  uint32_t q[f::q_steps][4];      // [16][16 * q_steps] 16-bit A fragments, per warp
   float o[f::dim_tiles][4] = {};  // [16][dim_v] f32, per warp
   fv_softmax_state state;
   fv_empty_rows(state);
@@ -68,8 +68,8 @@ __device__ __forceinline__ void fv_attend_rows(const fv_attention_params &p,
   fv_next_keys<Config> next = {};
   bool more = key < (uint32_t)tile.key_end;
   if (more) next = fv_load_stage<Config>(p, tile, key, 0, memory);
-  fv_copy_async_wait_all();
-  __syncthreads();  // Q and the first key tile, copied by all, become visible to all
+  fv_copy_async_wait_all();  // this thread's copies of Q and of the first key tile have arrived
+  __syncthreads();           // Q and the first key tile, copied by all, become visible to all
   fv_take_queries<Config>(q, memory.q);
 
   int stage = 0;
@@ -84,8 +84,8 @@ __device__ __forceinline__ void fv_attend_rows(const fv_attention_params &p,
     fv_cap_and_hide<Config>(p, memory.item, key, whole, visible, s);
     fv_softmax<Config>(s, o, state, p.scale_log2e);
     fv_accumulate<Config>(o, state.weight, s, memory.v[stage]);
-    fv_copy_async_wait_all();
-    __syncthreads();  // the next tile has arrived, and nobody reads this one any more
+    fv_copy_async_wait_all();  // this thread's copies of the next tile have arrived
+    __syncthreads();  // the next tile becomes visible to all, and nobody reads this one any more
     if ((ahead & p.park_mask) == 0) {
       fv_park<Config>(p, memory.item, o, state, fv_first_key<Config>(tile), ahead);
     }
@@ -111,7 +111,7 @@ __device__ __forceinline__ fv_next_keys<Warp> fv_find_next(const fv_attention_pa
   return none;
 }
 
-// Copies the tile's keys or values, or nothing: a group is counted either way.
+// Copies the tile's keys or values, if any. It commits a group either way: waits count groups.
 template <class Warp, class Side>
 __device__ __forceinline__ void fv_copy_rows(const fv_attention_params &p,
                                              const fv_query_tile &tile,
@@ -120,7 +120,7 @@ __device__ __forceinline__ void fv_copy_rows(const fv_attention_params &p,
   fv_copy_async_commit();
 }
 
-// The first warp joins what the others have found; they lay it where the keys were.
+// The other warps put their partials where the keys were, and the first warp merges them.
 template <class Config, class Warp>
 __device__ __forceinline__ void fv_join_warps(const fv_attention_params &p,
                                               fv_tile_memory<Config> &memory,
@@ -131,9 +131,9 @@ __device__ __forceinline__ void fv_join_warps(const fv_attention_params &p,
                 "the parts of the other warps fit where keys and values were");
   float *parts = reinterpret_cast<float *>(memory.k);
   int warp = threadIdx.x / 32;
-  __syncthreads();  // nobody reads keys or values any more
+  __syncthreads();  // nobody reads keys or values any more: partials may overwrite them
   if (warp) fv_put_part<Warp>(parts + (warp - 1) * floats, o, state);
-  __syncthreads();  // all parts are there
+  __syncthreads();  // the partials of all warps become visible to the first
   if (warp) return;
   for (int other = 1; other < Config::warps; ++other) {
     fv_join_part<Warp, false>(p, parts + (other - 1) * floats, o, state);
@@ -149,8 +149,8 @@ __device__ __forceinline__ void fv_attend_narrow(const fv_attention_params &p,
   using Keys = fv_key_side<Warp>;
   using Values = fv_value_side<Warp>;
   using f = fv_fragments<Warp>;
-  uint32_t q[f::q_steps][4];      // A fragments of the 16 rows
-  float o[f::dim_tiles][4] = {};  // [16][dim_v] f32, over this warp's keys
+  uint32_t q[f::q_steps][4];      // [16][16 * q_steps] 16-bit A fragments, the same in each warp
+  float o[f::dim_tiles][4] = {};  // [16][dim_v] f32, per warp, over its own keys
   fv_softmax_state state;
   fv_empty_rows(state);
   fv_start_rows<Warp>(p, tile, memory.item.ranges);
@@ -163,25 +163,25 @@ __device__ __forceinline__ void fv_attend_narrow(const fv_attention_params &p,
   fv_next_keys<Warp> next = fv_find_next<Warp>(p, tile, fv_first_key<Warp>(tile));
   fv_copy_rows<Warp, Keys>(p, tile, next, k);
   fv_copy_rows<Warp, Values>(p, tile, next, v);
-  fv_copy_async_wait<2>();
-  __syncthreads();  // Q, copied by all, becomes visible to all
+  fv_copy_async_wait<2>();  // this thread's copies of Q have arrived: K and V may be on their way
+  __syncthreads();          // Q, copied by all, becomes visible to all
   fv_take_queries<Warp>(q, memory.q);
 
   constexpr uint32_t step = Warp::tile_kv * Config::warps;
   while (next.begin < (uint32_t)tile.key_end) {
-    float s[f::key_tiles][4];  // [16][keys of a warp] f32
-    fv_copy_async_wait<1>();
-    __syncwarp();  // the keys are there, copied by all lanes
+    float s[f::key_tiles][4];  // [16][Warp::tile_kv] f32, per warp
+    fv_copy_async_wait<1>();   // this lane's copies of the keys have arrived: V may be on its way
+    __syncwarp();              // the keys, copied by all lanes, become visible to the warp
     fv_score<Warp>(s, q, memory.q, k);
-    __syncwarp();  // and read by all
+    __syncwarp();  // all lanes have read the keys: the next may overwrite them
     fv_cap_and_hide<Warp>(p, memory.item, next.begin, next.whole, next.visible, s);
     next = fv_find_next<Warp>(p, tile, next.begin + step);
     fv_copy_rows<Warp, Keys>(p, tile, next, k);
     fv_softmax<Warp>(s, o, state, p.scale_log2e);
-    fv_copy_async_wait<1>();
-    __syncwarp();  // the values are there
+    fv_copy_async_wait<1>();  // this lane's copies of the values have arrived
+    __syncwarp();             // the values, copied by all lanes, become visible to the warp
     fv_accumulate<Warp>(o, state.weight, s, v);
-    __syncwarp();
+    __syncwarp();  // all lanes have read the values: the next may overwrite them
     fv_copy_rows<Warp, Values>(p, tile, next, v);
     if ((next.begin & p.park_mask) < step) {
       fv_park<Warp>(p, memory.item, o, state, fv_first_key<Warp>(tile), next.begin - step + 1);
@@ -190,7 +190,7 @@ __device__ __forceinline__ void fv_attend_narrow(const fv_attention_params &p,
   if (fv_is_parked(p, fv_first_key<Warp>(tile), next.begin)) {
     fv_join_part<Warp, false>(p, fv_parked_part<Warp>(memory.item), o, state);
   }
-  fv_copy_async_wait_all();
+  fv_copy_async_wait_all();  // no copy is on its way when the tile ends
   fv_sum_rows(state);
   fv_join_warps<Config, Warp>(p, memory, o, state);
   if (warp) return;
@@ -215,7 +215,7 @@ __device__ __forceinline__ int64_t fv_own_share(int line) {
   return fv_share_of_worker(line, blockIdx.x, gridDim.x);
 }
 
-// fv_tile_of_work by the lanes of a warp: in two rounds of loads, where one thread needs ten.
+// fv_tile_of_work by the lanes of a warp: two rounds of loads where one thread needs ten.
 __device__ __forceinline__ int64_t fv_tile_of_work_by_warp(const fv_schedule &s, int64_t w) {
   int64_t low = 0, high = s.count;
   while (high - low > 1) {
@@ -227,7 +227,7 @@ __device__ __forceinline__ int64_t fv_tile_of_work_by_warp(const fv_schedule &s,
   return low;
 }
 
-// One warp calls it.
+// One whole warp calls it, since the search votes.
 template <class Config>
 __device__ __forceinline__ void fv_begin_work(const fv_attention_params &p, fv_work_item &item) {
   if (threadIdx.x == 0) {
@@ -253,7 +253,7 @@ __device__ __forceinline__ bool fv_next_of_line(const fv_attention_params &p, in
   return fv_next_segment(&schedule, fv_own_share(line), &item.cursors[line], &item.segment);
 }
 
-// Without a schedule: the tiles b, b + grid, b + 2 grid, ...
+// One thread calls it. Without a schedule CTA b takes the tiles b, b + grid, b + 2 grid, ...
 template <class Config>
 __device__ __forceinline__ void fv_next_work(const fv_attention_params &p, fv_work_item &item) {
   if (p.schedule.totals) {
@@ -275,18 +275,18 @@ __device__ __forceinline__ void fv_attend(const fv_attention_params &p) {
   extern __shared__ __align__(16) unsigned char shared[];
   fv_tile_memory<Config> &memory = *reinterpret_cast<fv_tile_memory<Config> *>(shared);
   fv_work_item &item = memory.item;
-  fv_wait_for_launches_before();
+  fv_wait_for_launches_before();  // what earlier launches wrote, the schedule included, is visible
   if (threadIdx.x < 32) fv_begin_work<Config>(p, item);
   for (;;) {
     if (threadIdx.x == 0) fv_next_work<Config>(p, item);
-    __syncthreads();  // all know what to do
+    __syncthreads();  // the work tile, written by thread 0, becomes visible to all
     if (!item.more) return;
     if (item.line == FV_NARROW) {
       fv_attend_narrow<Config>(p, item.tile, item.segment, memory);
     } else {
       fv_attend_rows<Config>(p, item.tile, item.segment, memory);
     }
-    __syncthreads();  // all are done with it, and the output has left the memory of the next Q
+    __syncthreads();  // nobody reads the item any more, nor the output in the memory of the next Q
   }
 }
 

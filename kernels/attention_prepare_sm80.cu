@@ -1,4 +1,4 @@
-// attention_prepare_sm80.cu - the kernel that runs before attention where its work is scheduled.
+// attention_prepare_sm80.cu - makes the schedule of an attention call, in the launch before it.
 #include "kernels/attention_prepare_sm80.cuh"
 
 #if !defined(FV_ROW)

@@ -1,9 +1,9 @@
-// attention_prepare_sm80.cuh - makes the schedule of a call whose lengths only the device knows:
-// places every sequence, lists every tile of query rows with the key tiles that it meets, narrow
-// ones in a line of their own, and empties the counters.
+// attention_prepare_sm80.cuh - makes the schedule of a call whose lengths only the device knows. It
+// places every sequence and lists every tile of query rows with the key tiles that it meets. Narrow
+// tiles have a line of their own. It also sets the counters of partials to zero.
 //
-// One CTA. Offsets are read through a running maximum and work is counted by running sums, so both
-// loops go through their lists in order, a CTA's width at a time.
+// One CTA does it all. Offsets are read through a running max and work is counted by running sums,
+// so both loops go through their lists in order, a CTA's width at a time.
 #ifndef FOVEA_KERNELS_ATTENTION_PREPARE_SM80_CUH
 #define FOVEA_KERNELS_ATTENTION_PREPARE_SM80_CUH
 
@@ -11,8 +11,8 @@
 #include "kernels/parts/scan.cuh"
 #include "kernels/parts/tile.cuh"
 
-// The range [offsets[i], offsets[i + 1]) of a packed dimension of `total`, through the running
-// maximum. All threads call it; those past the last sequence ask for none.
+// The range [offsets[i], offsets[i + 1]) of a packed dimension of `total`, through the running max.
+// All threads call it, since it scans; threads past the last sequence pass asks = false.
 __device__ __forceinline__ fv_range fv_scan_range(const int32_t *offsets, int64_t i, bool asks,
                                                   int64_t total, int64_t &reached, int64_t *room,
                                                   uint32_t *errors) {
@@ -24,7 +24,7 @@ __device__ __forceinline__ fv_range fv_scan_range(const int32_t *offsets, int64_
   return range;
 }
 
-// Places sequences i of all threads.
+// Places sequence i of each thread. All threads call it, since it scans.
 __device__ __forceinline__ void fv_place_sequence(const fv_attention_params &p, int64_t i,
                                                   bool asks, int64_t &q_reached,
                                                   int64_t &kv_reached, int64_t *room,
@@ -66,8 +66,8 @@ __device__ __forceinline__ int64_t fv_wide_tiles(const fv_attention_params &p, i
   return fv_is_narrow(p, len_q) ? 0 : fv_ceil_div((int64_t)len_q * p.group, p.tile_q);
 }
 
-// The last sequence that begins at tile `tile` or before: the ones after it without tiles begin
-// later.
+// The last sequence that begins at tile `tile` or before it: the owner of the tile. Sequences after
+// it that have no wide tiles begin later.
 __device__ __forceinline__ int64_t fv_sequence_of_tile(const fv_attention_params &p, int64_t tile) {
   int64_t low = 0, high = p.sequences;
   while (high - low > 1) {
@@ -90,19 +90,19 @@ __device__ __forceinline__ fv_placed_tile fv_place_tile(const fv_attention_param
   placed.key_tile = tile.key_begin / p.tile_kv;
   int64_t end = fv_ceil_div(tile.key_end, p.tile_kv);
   placed.key_tiles = (int32_t)fv_max(end - placed.key_tile, 1);
-  // The host has no bound on the length of packed sequences, and so no places for their parts.
+  // The host cannot bound the length of packed sequences, so it has no places for their partials.
   bool cut = p.flags & FV_FLAG_CHUNKS && !p.kv_offsets && fv_is_narrow(p, tile.sequence.len_q);
   placed.chunk = cut ? fv_chunk_keys((int32_t)tile.sequence.mask.len) / p.tile_kv : 0;
   return placed;
 }
 
-// What a line has come to.
+// The totals of a line so far.
 struct fv_listed {
   int64_t tiles, work, slots;
-  int64_t longest;  // units of a tile, at most
+  int64_t longest;  // units of the longest tile
 };
 
-// Appends to a line the tiles of those threads that have one, in the order of threads. All call it.
+// Appends to a line the tile of each thread that has one, in thread order. All threads call it.
 __device__ __forceinline__ void fv_list_tiles(const fv_attention_params &p, int line, bool has,
                                               int64_t sequence, int64_t row_tile, fv_listed &listed,
                                               int64_t *room) {
@@ -120,7 +120,7 @@ __device__ __forceinline__ void fv_list_tiles(const fv_attention_params &p, int 
   if (has) p.schedule.lines[line].tiles[number] = placed;
 }
 
-// Where tiles are not cut at shares, nothing is joined at their ends.
+// Writes a line's totals. If shares split no tile, nothing is merged and a share may be any length.
 __device__ __forceinline__ void fv_close_line(const fv_attention_params &p, int line,
                                               const fv_listed &listed) {
   if (threadIdx.x) return;
@@ -130,7 +130,7 @@ __device__ __forceinline__ void fv_close_line(const fv_attention_params &p, int 
   p.schedule.totals[line] = {listed.tiles, listed.work, shares, 0};
 }
 
-// Places all sequences, and lists the tiles of the narrow ones: one each. Returns how many tiles
+// Places all sequences, and lists the tiles of the narrow ones, one each. Returns how many tiles
 // the wide ones have.
 __device__ __forceinline__ int64_t fv_place_sequences(const fv_attention_params &p, int64_t *room) {
   int64_t q_reached = 0, kv_reached = 0, wide_tiles = 0;
@@ -164,11 +164,11 @@ __device__ __forceinline__ void fv_list_wide_tiles(const fv_attention_params &p,
 
 __device__ __forceinline__ void fv_prepare(const fv_attention_params &p) {
   __shared__ int64_t room[32];
-  fv_wait_for_launches_before();
-  fv_allow_next_launch();
+  fv_wait_for_launches_before();  // what earlier launches wrote is visible to this thread
+  fv_allow_next_launch();         // attention may start, and waits for this launch's end
   for (int64_t i = threadIdx.x; i < p.schedule.slots; i += blockDim.x) p.schedule.arrived[i] = 0;
   int64_t wide_tiles = fv_place_sequences(p, room);
-  __syncthreads();  // all sequences are placed before tiles look for theirs
+  __syncthreads();  // all placed sequences become visible to all: tiles look for theirs
   fv_list_wide_tiles(p, wide_tiles, room);
 }
 

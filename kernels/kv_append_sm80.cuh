@@ -1,15 +1,15 @@
 // kv_append_sm80.cuh - new tokens into a key/value cache: find the place, rotate, convert, write.
 //
-// Two tokens may be sent to one place (a slot given twice, a page in two tables), and the header
-// says that one of them wins, not a mixture. So the work is cut by destination, as on the CPU:
-// every CTA looks up all tokens, `threads` of them at a time, and every warp of the grid writes
-// those heads of them whose place it owns. All writes to one place are made by one warp, element by
-// element by the same lane, in the order of the tokens; and the bits do not depend on the grid.
+// Two tokens may be sent to one place (a slot given twice, a page in two tables). fovea.h promises
+// that one of them wins, not a mixture. So the work is divided by destination, as on the CPU. Every
+// CTA looks up all tokens, `threads` at a time. Every warp of the grid writes the heads whose place
+// it owns. One warp makes all writes to a place, in the order of the tokens, and one lane all those
+// to an element. So the bits do not depend on the grid.
 //
-// Sequences come `threads` at a time: the running maximum of their offsets (new_offsets, and
-// pages.offsets) is a scan over the CTA, and a token finds its sequence in it by bisection.
+// Sequences come `threads` at a time. A scan over the CTA makes the running max of their offsets
+// (new_offsets and pages.offsets), and a token finds its sequence in it by bisection.
 //
-// Errors are reported by CTA 0 alone: every CTA sees them all.
+// CTA 0 alone reports errors, since every CTA sees them all.
 #ifndef FOVEA_KERNELS_KV_APPEND_SM80_CUH
 #define FOVEA_KERNELS_KV_APPEND_SM80_CUH
 
@@ -17,7 +17,7 @@
 #include "kernels/parts/append_write.cuh"
 #include "kernels/shared/params_append.h"
 
-// Writes those heads of the tokens in memory that the warp owns.
+// Writes the heads that this warp owns of the tokens in `memory`.
 template <int THREADS>
 __device__ __forceinline__ void fv_write_tokens(const fv_append_params &p,
                                                 const fv_append_memory<THREADS> &memory) {
@@ -39,15 +39,15 @@ __device__ __forceinline__ void fv_append(const fv_append_params &p) {
   fv_append_reach reach = fv_start_sequences(p);
   for (int64_t sequence = 0; sequence < p.sequences; sequence += THREADS) {
     fv_look_up_sequences(p, sequence, reach, memory);
-    __syncthreads();  // the sequences are looked up before tokens ask for them
+    __syncthreads();  // the sequences, looked up by all, become visible to all
     for (int64_t row = memory.rows[0]; row < memory.rows[THREADS]; row += THREADS) {
       memory.tokens[threadIdx.x] = fv_find_token(p, sequence, row + threadIdx.x, memory);
-      __syncthreads();  // the tokens are found before the warps look for theirs
+      __syncthreads();  // the tokens, found by all, become visible to all
       fv_write_tokens(p, memory);
-      __syncthreads();  // nobody reads these tokens any more
+      __syncthreads();  // nobody reads these tokens any more: the next may overwrite them
     }
     reach = {memory.rows[THREADS], memory.pages[THREADS]};
-    __syncthreads();  // nor these sequences
+    __syncthreads();  // nobody reads these sequences any more: the next may overwrite them
   }
 }
 

@@ -1,20 +1,20 @@
 // merge_sm80.cuh - partial attention results over disjoint keys become one.
 //
-// Per row (batch, query row, head), with parts n in the order in which they were given:
+// Per row (batch, query row, head), with partials n in the order in which they were given:
 //
 //   m = max_n lse_n        z = 0;  z = z + w_n          w_n = expf(lse_n - m)
 //   a = 0;  a = a + w_n * out_n      out = a / z        lse = m + log(z)
 //
-// Weights are f32, sums double, whose results are rounded to f32 and from there to out's type:
-// hundreds of parts lose nothing in f32's last places, and parts near the end of their type no sum
-// beyond it. The steps of csrc/host/merge.c in its order; expf is CUDA's, so that the bits may
-// differ from the CPU's. Parts with lse = -inf are left out: they may hold NaN. Where doubles are
-// slow (sm_86, sm_89, sm_120) they and not memory are what a merge waits for; pairs of f32 would
-// not, and reach no further than f32 at either end.
+// Weights are f32, sums double. Results are rounded to f32, then to out's type. So hundreds of
+// partials lose nothing in f32's last places, and a sum of partials near the end of their type
+// stays in range. The steps are those of csrc/host/merge.c, in its order. expf is CUDA's, so bits
+// may differ from the CPU's. Partials with lse = -inf are left out: they may hold NaN. Where
+// doubles are slow (sm_86, sm_89, sm_120), a merge waits for them and not for memory. Pairs of f32
+// would not make it wait, but their range ends where f32's does, at both ends.
 //
-// A row belongs to `lanes` lanes of one warp, eight elements a lane at a time. The results may lie
-// where a part does: a lane reads its elements of all parts before it writes them, and the LSE is
-// written after all lanes of the warp have read it for the last time.
+// A row belongs to `lanes` lanes of one warp; each takes eight elements at a time. The results may
+// lie where a partial does: a lane reads its elements of all partials before it writes them. The
+// LSE is written after all lanes of the warp have read it for the last time.
 #ifndef FOVEA_KERNELS_MERGE_SM80_CUH
 #define FOVEA_KERNELS_MERGE_SM80_CUH
 
@@ -22,7 +22,7 @@
 #include "kernels/shared/params_merge.h"
 #include "kernels/shared/shape.h"
 
-// What a kernel for PARTS parts takes: the beginning of fv_merge_params.
+// What a kernel for PARTS partials takes: the beginning of fv_merge_params.
 template <int PARTS>
 struct fv_merge_few {
   fv_merge_head head;
@@ -53,8 +53,8 @@ __device__ __forceinline__ float *fv_merge_lse(const fv_merge_part &part, const 
   return static_cast<float *>(part.lse.data) + fv_merge_offset(part.lse, row);
 }
 
-// A NaN or +inf in any lse makes z NaN, and so out and lse: a NaN may be lost in m, as comparisons
-// with it are false, but not in z; and inf - inf is NaN.
+// A NaN or +inf in any lse makes z NaN, and so out and lse. m may lose a NaN, since comparisons
+// with it are false, but z does not; and inf - inf is NaN.
 template <int PARTS>
 __device__ __forceinline__ fv_merge_total fv_sum_weights(const fv_merge_few<PARTS> &p,
                                                          const fv_merge_row &row) {
@@ -70,7 +70,7 @@ __device__ __forceinline__ fv_merge_total fv_sum_weights(const fv_merge_few<PART
   return sum;
 }
 
-// Elements [first, first + count) of the row.
+// Merges elements [first, first + count) of the row.
 template <int PARTS>
 __device__ __forceinline__ void fv_merge_chunk(const fv_merge_few<PARTS> &p,
                                                const fv_merge_row &row, fv_merge_total sum,
@@ -86,7 +86,7 @@ __device__ __forceinline__ void fv_merge_chunk(const fv_merge_few<PARTS> &p,
 #pragma unroll
     for (int i = 0; i < FV_RUN; ++i) a[i] = fma(w, (double)x[i], a[i]);
   }
-  // z = 0: no part saw a key, and a is 0 already.
+  // z = 0: no partial saw a key, and a is 0 already.
   const double factor = sum.z != 0 ? 1 / sum.z : 1;
   float merged[FV_RUN];
 #pragma unroll
@@ -113,7 +113,7 @@ __device__ __forceinline__ void fv_merge(const fv_merge_few<PARTS> &p) {
     }
     __syncwarp();  // all lanes have read the LSEs of their row: one may be where the result goes
     if (exists && lane == 0 && p.head.merged.lse.data) {
-      // Of empty parts: -inf + log(0).
+      // If all partials are empty, this is -inf + log(0) = -inf.
       const float lse = (float)(sum.m + log(sum.z));
       *fv_merge_lse(p.head.merged, row) = __uint_as_float(fv_narrow(lse, FV_TYPE_F32));
     }

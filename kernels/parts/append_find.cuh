@@ -1,18 +1,18 @@
-// append_find.cuh - where new tokens go: sequences, then tokens, in tables of any content.
+// append_find.cuh - finds where new tokens go: sequences, then tokens, in tables of any content.
 //
 // Offsets, lengths, ids, slots and positions are data of the running program, read by the rules of
-// shared/sequence_rules.h. No entry is read that lies outside its table, and no token is written
-// outside the cache.
+// shared/sequence_rules.h. Nothing is read outside its table, and no token is written outside the
+// cache.
 #ifndef FOVEA_KERNELS_PARTS_APPEND_FIND_CUH
 #define FOVEA_KERNELS_PARTS_APPEND_FIND_CUH
 
 #include "kernels/shared/params_append.h"
 #include "kernels/shared/sequence_rules.h"
 
-// A token on its way. Per side its place in the cache, or outer[0] = FV_NOWHERE: it is skipped.
+// A token to append and its place in the cache on each side. outer[0] = FV_NOWHERE: it is skipped.
 struct fv_append_token {
   int32_t outer[2], inner[2];
-  int32_t batch, row;  // of the new tensors
+  int32_t batch, row;  // where it stands in the new tensors
   int64_t position;
 };
 
@@ -22,11 +22,11 @@ struct fv_append_memory {
   int64_t rows[THREADS + 1];   // sequence i of these has rows [rows[i], rows[i + 1]), of all
   int64_t pages[THREADS + 1];  // and ids [pages[i], pages[i + 1]) of a CSR table
   int32_t lengths[THREADS];
-  int64_t maxima[THREADS / 32];  // of each warp's offsets
+  int64_t maxima[THREADS / 32];  // the max of each warp's offsets
   fv_append_token tokens[THREADS];
 };
 
-// How far the offsets reached before the sequences at hand.
+// How far the offsets of all earlier sequences reached.
 struct fv_append_reach {
   int64_t row, page;
 };
@@ -41,8 +41,8 @@ __device__ __forceinline__ fv_append_reach fv_start_sequences(const fv_append_pa
           p.page_offsets ? fv_extend_reach(0, p.page_offsets[0], p.page_count) : 0};
 }
 
-// The largest of the values of the threads up to this one. All threads take part, and meet at a
-// barrier before they come here again.
+// The largest of the values of the threads up to this one. All threads call it. They meet at a
+// barrier before the next call, which overwrites memory.maxima.
 template <int THREADS>
 __device__ __forceinline__ int64_t fv_running_maximum(int64_t value,
                                                       fv_append_memory<THREADS> &memory) {
@@ -54,7 +54,7 @@ __device__ __forceinline__ int64_t fv_running_maximum(int64_t value,
     if (lane >= step) most = fv_max(most, before);
   }
   if (lane == 31) memory.maxima[warp] = most;
-  __syncthreads();  // the maxima of all warps are there
+  __syncthreads();  // the max of each warp becomes visible to all
 #pragma unroll
   for (int32_t i = 0; i < THREADS / 32; ++i) {
     if (i < warp) most = fv_max(most, memory.maxima[i]);
@@ -62,8 +62,8 @@ __device__ __forceinline__ int64_t fv_running_maximum(int64_t value,
   return most;
 }
 
-// Fills to[1 ...] with the ends of the sequences from `sequence` on, given their offsets; what lies
-// past the last sequence is empty. Returns the bit of this thread's sequence.
+// Fills to[1 ...] with the ends of the sequences from `sequence` on, given their offsets. Entries
+// past the last sequence are empty. Returns the error bit of this thread's sequence.
 template <int THREADS>
 __device__ __forceinline__ uint32_t fv_look_up_offsets(const int32_t *offsets, int64_t sequence,
                                                        int64_t sequences, int64_t total,
@@ -75,12 +75,12 @@ __device__ __forceinline__ uint32_t fv_look_up_offsets(const int32_t *offsets, i
   const int64_t end = fv_running_maximum(fv_extend_reach(reach, offset, total), memory);
   to[threadIdx.x + 1] = end;
   if (threadIdx.x == 0) to[0] = reach;
-  __syncthreads();  // the end of the sequence before is this one's begin
+  __syncthreads();  // all ends become visible to all: a sequence begins at another thread's end
   return exists ? fv_offset_errors({to[threadIdx.x], end}, offsets[own], offset) : 0;
 }
 
 // Fills rows, pages and lengths for the sequences from `sequence` on, and reports what is bad. The
-// caller's barrier makes the lengths visible.
+// caller's barrier makes the lengths visible to all threads.
 template <int THREADS>
 __device__ __forceinline__ void fv_look_up_sequences(const fv_append_params &p, int64_t sequence,
                                                      fv_append_reach reach,
@@ -93,13 +93,13 @@ __device__ __forceinline__ void fv_look_up_sequences(const fv_append_params &p, 
   } else {
     memory.rows[threadIdx.x + 1] = fv_min(own + 1, p.sequences) * p.rows;
     if (threadIdx.x == 0) memory.rows[0] = sequence * p.rows;
-    __syncthreads();  // rows is read below
+    __syncthreads();  // all rows become visible to all: another thread's is read below
   }
   if (p.page_offsets) {
     errors |= fv_look_up_offsets(p.page_offsets, sequence, p.sequences, p.page_count, reach.page,
                                  memory.pages, memory);
   } else if (threadIdx.x == 0) {
-    memory.pages[THREADS] = 0;  // what the next sequences start from
+    memory.pages[THREADS] = 0;  // the caller starts the next sequences from it
   }
   if (own >= p.sequences) return;
   const int32_t length = p.kv_lengths ? p.kv_lengths[own] : 0;
@@ -108,7 +108,7 @@ __device__ __forceinline__ void fv_look_up_sequences(const fv_append_params &p, 
   fv_report(p, own, errors);
 }
 
-// Which of the sequences owns the row: rows[i] <= row < rows[i + 1]. Empty ones own none.
+// Finds the sequence that owns the row: rows[i] <= row < rows[i + 1]. Empty sequences own none.
 template <int THREADS>
 __device__ __forceinline__ int32_t fv_find_token_sequence(const int64_t (&rows)[THREADS + 1],
                                                           int64_t row) {
@@ -120,7 +120,7 @@ __device__ __forceinline__ int32_t fv_find_token_sequence(const int64_t (&rows)[
   return low;
 }
 
-// The sequence's entries of the page tables: sequence i of those in memory.
+// The entries of sequence `sequence` in the page tables. It is sequence i of those in memory.
 template <int THREADS>
 __device__ __forceinline__ fv_page_ids fv_find_page_ids(const fv_append_params &p, int64_t sequence,
                                                         int32_t i,
@@ -129,8 +129,8 @@ __device__ __forceinline__ fv_page_ids fv_find_page_ids(const fv_append_params &
   return fv_dense_page_ids(sequence, p.page_stride, p.page_count);
 }
 
-// The position of a token, unless it lies outside the tables of RoPE. A token that the caller skips
-// is not asked for its position.
+// Finds the token's position. False: it lies outside the tables of RoPE. The position of a token
+// that the caller skips is not read.
 __device__ __forceinline__ bool fv_find_position(const fv_append_params &p, int64_t row,
                                                  bool skipped, fv_append_token &token,
                                                  uint32_t &errors) {
@@ -139,7 +139,7 @@ __device__ __forceinline__ bool fv_find_position(const fv_append_params &p, int6
   return fv_has_position(token.position, p.rope_positions, &errors);
 }
 
-// The token that is row `row` of all; one that no sequence of these owns is nowhere.
+// Finds the token that is row `row` of all. It is nowhere if no sequence in memory owns it.
 template <int THREADS>
 __device__ __forceinline__ fv_append_token fv_find_token(const fv_append_params &p,
                                                          int64_t sequence, int64_t row,

@@ -1,7 +1,7 @@
-// append_write.cuh - one token into its places: which warp writes what, and what is written.
+// append_write.cuh - writes one token into its places: which warp writes what, and what it writes.
 //
-// Every f32 operation of RoPE is rounded by itself (__fmul_rn and its like are never fused), so
-// that every device stores the same bits.
+// Every f32 operation of RoPE is rounded by itself, so that every device stores the same bits.
+// __fmul_rn and its like are never fused.
 #ifndef FOVEA_KERNELS_PARTS_APPEND_WRITE_CUH
 #define FOVEA_KERNELS_PARTS_APPEND_WRITE_CUH
 
@@ -9,13 +9,13 @@
 #include "kernels/parts/typed_run.cuh"
 #include "kernels/shared/shape.h"
 
-// A warp of the grid, among all.
+// A warp's number among all warps of the grid.
 struct fv_append_unit {
   uint32_t number, count;
 };
 
-// The first head of the token that the warp writes on this side; it also writes every count-th one
-// after it. Places are spread by Knuth's multiplicative hash, heads lie with neighbours.
+// The first head of the token that the warp writes on this side. It also writes every count-th head
+// after it. Knuth's multiplicative hash spreads places; neighbouring warps take neighbouring heads.
 __device__ __forceinline__ uint32_t fv_first_head(const fv_append_params &p,
                                                   const fv_append_token &token, int side,
                                                   fv_append_unit unit) {
@@ -33,14 +33,14 @@ __device__ __forceinline__ bool fv_owns(const fv_append_params &p, const fv_appe
          (p.side_count > 1 && fv_first_head(p, token, 1, unit) < heads);
 }
 
-// One head of a token, between two rows of memory.
+// One head of a token: the row that is read and the row that is written.
 struct fv_append_head {
   const unsigned char *from;
   unsigned char *to;
   const float *cos, *sin;  // of the token's position
 };
 
-// Elements of chunk `chunk` of the row from `begin` on, which are not rotated.
+// Writes the elements from `begin` on of eight-element chunk `chunk`. They are not rotated.
 __device__ __forceinline__ void fv_write_plain(const fv_append_side &side,
                                                const fv_append_head &head, int32_t chunk,
                                                int32_t begin) {
@@ -65,7 +65,7 @@ __device__ __forceinline__ void fv_rotate(float &x, float &y, float c, float s) 
   x = turned;
 }
 
-// The pairs (i, half + i) for i in chunk `chunk` of [0, half).
+// Rotates and writes the pairs (i, half + i) for i in eight-element chunk `chunk` of [0, half).
 __device__ __forceinline__ void fv_write_half_split(const fv_append_params &p,
                                                     const fv_append_side &side,
                                                     const fv_append_head &head, int32_t chunk) {
@@ -85,7 +85,7 @@ __device__ __forceinline__ void fv_write_half_split(const fv_append_params &p,
   fv_store_typed_run(head.to, side.to_type, side.half + first, count, to && upper, y);
 }
 
-// The pairs (2i, 2i + 1) in chunk `chunk` of [0, 2 half).
+// Rotates and writes the pairs (2i, 2i + 1) in eight-element chunk `chunk` of [0, 2 half).
 __device__ __forceinline__ void fv_write_interleaved(const fv_append_side &side,
                                                      const fv_append_head &head, int32_t chunk) {
   const int32_t first = chunk * FV_RUN;
@@ -100,8 +100,8 @@ __device__ __forceinline__ void fv_write_interleaved(const fv_append_side &side,
   fv_store_typed_run(head.to, side.to_type, first, count, side.aligned & FV_APPEND_TO_ALIGNED, x);
 }
 
-// One head, by a warp: chunks of what is rotated, then of what is not. A lane's elements depend on
-// the side alone, so that of two tokens in one place the later one's come last.
+// A warp writes one head: the chunks that are rotated, then the others. A lane's elements depend on
+// the side alone, so of two tokens in one place the later one's are written last.
 __device__ __forceinline__ void fv_write_head(const fv_append_params &p, const fv_append_side &side,
                                               const fv_append_head &head, int32_t lane) {
   const bool interleaved = p.flags & FV_APPEND_INTERLEAVED;
@@ -125,7 +125,7 @@ __device__ __forceinline__ void fv_write_token(const fv_append_params &p,
 #pragma unroll 1
   for (int i = 0; i < p.side_count; ++i) {
     const fv_append_side &side = p.sides[i];
-    // In 64 bits: with the number of warps it could wrap.
+    // In 64 bits: head + unit.count could wrap in 32.
     for (int64_t head = fv_first_head(p, token, i, unit); head < p.heads; head += unit.count) {
       const int64_t from =
           token.batch * side.from.batch + token.row * side.from.seq + head * side.from.head;

@@ -1,7 +1,7 @@
-// chunk.cuh - eight 16-bit elements between global and shared memory.
+// chunk.cuh - moves chunks of eight 16-bit elements (16 bytes) between global and shared memory.
 //
-// The header asks for memory aligned to the element and no more. Where rows are aligned to 16 bytes
-// (the host knows) a chunk is one access; elsewhere it goes element by element.
+// fovea.h asks for memory aligned to the element and no more. Where the host knows that rows are
+// aligned to 16 bytes, a chunk is one access. Elsewhere it goes element by element.
 #ifndef FOVEA_KERNELS_PARTS_CHUNK_CUH
 #define FOVEA_KERNELS_PARTS_CHUNK_CUH
 
@@ -9,7 +9,7 @@
 
 #include "kernels/arch/sm80.cuh"
 
-// Eight elements, or zeros if `wanted` is false: then `from` is not looked at.
+// Eight elements, or zeros if `wanted` is false: then `from` is not read.
 __device__ __forceinline__ uint4 fv_read_elements(const unsigned char *from, bool wanted) {
   const uint16_t *element = reinterpret_cast<const uint16_t *>(from);
   uint32_t pair[4] = {0, 0, 0, 0};
@@ -22,8 +22,8 @@ __device__ __forceinline__ uint4 fv_read_elements(const unsigned char *from, boo
   return make_uint4(pair[0], pair[1], pair[2], pair[3]);
 }
 
-// Puts a chunk into shared memory, zeros if it is not wanted. The other threads see it after the
-// next fv_copy_async_wait_all and barrier, whichever way it went.
+// Puts a chunk, or zeros if it is not wanted, into shared memory. The other threads see it after
+// the next fv_copy_async_wait_all and barrier, whichever way it was written.
 __device__ __forceinline__ void fv_load_chunk(unsigned char *to, const unsigned char *from,
                                               bool wanted, bool aligned) {
   if (aligned) {

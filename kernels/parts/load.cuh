@@ -1,25 +1,25 @@
-// load.cuh - queries, keys and values into swizzled tiles in shared memory.
+// load.cuh - copies queries, keys and values into swizzled tiles in shared memory.
 //
-// What is not there becomes zeros: rows past the last query, keys that nobody in the tile sees,
-// columns past dim. The weight of a hidden key is 0, but 0 * NaN is NaN, so memory that nobody sees
+// What does not exist becomes zeros: rows past the last query, keys that no row of the tile sees,
+// columns past dim. The weight of a hidden key is 0, but 0 * NaN is NaN. So memory that no row sees
 // must not reach the tile of values.
 //
-// Keys come in one of two ways. Of a plain tile all keys are seen by all rows and lie at even
-// steps: nothing is looked up, and each copy is an addition and the copy. Elsewhere the lanes of a
-// warp look up a key each, whether it is seen and where it lies, and tell each other.
+// Keys come in one of two ways. All rows see all keys of a plain tile, and these lie at even steps.
+// Nothing is looked up there, and each copy is an addition and the copy. Elsewhere each lane of a
+// warp looks up keys: whether a key is seen, and where it lies. The lanes then tell each other.
 #ifndef FOVEA_KERNELS_PARTS_LOAD_CUH
 #define FOVEA_KERNELS_PARTS_LOAD_CUH
 
 #include "kernels/parts/chunk.cuh"
 #include "kernels/parts/tile.cuh"
 
-// Which keys of a key tile some row of the query tile may see: bit i of word i / 32 is key i.
+// Which keys of a key tile some row of the query tile may see: key i is bit i % 32 of word i / 32.
 template <int KEYS>
 struct fv_visible_keys {
   static constexpr int words = (KEYS + 31) / 32;
   uint32_t word[words];
-  // `near`: any key of the same word; a compile-time value lets the word be chosen statically. A
-  // choice and not an index: an indexed word would live in local memory.
+  // `near` is any key of the same word. A compile-time value lets the word be chosen statically. It
+  // is a choice and not an index: an indexed word would live in local memory.
   __device__ __forceinline__ bool has(int32_t key, int32_t near) const {
     return (near < 32 ? word[0] : word[words - 1]) >> (key & 31) & 1;
   }
@@ -28,8 +28,8 @@ struct fv_visible_keys {
   }
 };
 
-// How far the keys and values of a tile lie from the head's first, in bytes: this lane knows keys
-// `lane` and 32 + `lane`.
+// How far, in bytes, a tile's keys and values lie from the first row of their kv head. A lane knows
+// keys `lane` and 32 + `lane`.
 template <int KEYS>
 struct fv_key_places {
   static constexpr int words = (KEYS + 31) / 32;
@@ -81,7 +81,7 @@ __device__ __forceinline__ bool fv_find_place(const fv_attention_params &p,
   return good;
 }
 
-// Every warp finds out for itself: votes cost less than a barrier.
+// Every warp looks up the tile's keys for itself: votes cost less than a barrier.
 template <class Config>
 __device__ __forceinline__ void fv_look_up_keys(const fv_attention_params &p,
                                                 const fv_query_tile &tile,
@@ -91,14 +91,14 @@ __device__ __forceinline__ void fv_look_up_keys(const fv_attention_params &p,
     int32_t place = w * 32 + threadIdx.x % 32, key = (int32_t)keys.begin + place;
     bool shown = place < Config::tile_kv && key >= tile.key_begin && key < tile.key_end;
     keys.places.k[w] = keys.places.v[w] = 0;
-    // A bad page is one even where a mask hides its keys.
+    // A bad page id is an error even where the mask hides its keys.
     shown = shown && fv_find_place(p, tile.sequence, key, w, keys.places) &&
             fv_mask_shows(p, tile.sequence.index, key);
     keys.visible.word[w] = __ballot_sync(0xffffffffu, shown);
   }
 }
 
-// What there is to know of the tile of keys at `begin`, which is not past the last.
+// Looks up the key tile at `begin`, which must not be past the last one.
 template <class Config>
 __device__ __forceinline__ fv_next_keys<Config> fv_find_keys(const fv_attention_params &p,
                                                              const fv_query_tile &tile,
@@ -114,7 +114,7 @@ __device__ __forceinline__ fv_next_keys<Config> fv_find_keys(const fv_attention_
   return keys;
 }
 
-// The whole CTA brings the first ROWS rows of the tile.
+// The whole CTA starts the copies of the first ROWS rows of the tile.
 template <class Config, int ROWS>
 __device__ __forceinline__ void fv_load_queries(const fv_attention_params &p,
                                                 const fv_query_tile &tile, unsigned char *to) {
@@ -128,7 +128,7 @@ __device__ __forceinline__ void fv_load_queries(const fv_attention_params &p,
   }
 }
 
-// Keys and values: what differs.
+// What differs between keys and values.
 template <class Config>
 struct fv_key_side {
   static constexpr int chunks = Config::chunks;
@@ -157,9 +157,9 @@ struct fv_value_side {
   }
 };
 
-// How the threads that share a tile of keys divide it: `across` lanes take a row, and come back
-// `steps` times for another. Powers of two all, so that a step's rows belong to one word of visible
-// keys.
+// How the threads that share a key tile divide it: `across` lanes take a row, and each thread takes
+// `steps` rows, one per step. across, rows and steps are powers of two, so the rows of a step
+// belong to one word of visible keys.
 template <class Config, int CHUNKS>
 struct fv_row_lanes {
   static constexpr int across = CHUNKS % 32 == 0   ? 32
@@ -199,8 +199,8 @@ __device__ __forceinline__ void fv_load_plain_rows(const fv_attention_params &p,
   }
 }
 
-// Elements that are copied one by one are rare, and a loop of them long enough as it is. All steps
-// at once would need more registers than a CTA of dim 64 has.
+// Copies by element are rare, and their loop is long already: it is not unrolled. All steps at once
+// would need more registers than a CTA of dim 64 has.
 template <class Config, class Side, bool ALIGNED>
 __device__ __forceinline__ void fv_load_placed_rows(const fv_attention_params &p,
                                                     const fv_query_tile &tile,
@@ -213,7 +213,7 @@ __device__ __forceinline__ void fv_load_placed_rows(const fv_attention_params &p
   for (int n = 0; n < lanes::steps; ++n) {
     int row = lanes::row() + n * lanes::rows;
     int64_t place = Side::place(keys.places, n * lanes::rows);
-    place = __shfl_sync(0xffffffffu, place, row);  // of lane row % 32
+    place = __shfl_sync(0xffffffffu, place, row);  // from lane row % 32
 #pragma unroll
     for (int c = 0; c < lanes::chunks; ++c) {
       int32_t chunk = column + c * lanes::across;

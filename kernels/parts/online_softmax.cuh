@@ -1,12 +1,12 @@
-// online_softmax.cuh - hides scores and turns them into probabilities, keeping per row what they
-// are relative to and the sum (Milakov and Gimelshein 2018). In base 2: exp(t) = 2^(t * log2 e),
-// and the factor is part of the scale.
+// online_softmax.cuh - hides scores and turns them into probabilities. Per row it keeps the sum,
+// and what weights are relative to (Milakov and Gimelshein 2018). All is in base 2:
+// exp(t) = 2^(t * log2 e), and the factor is part of the scale.
 //
-// The weight of a score s is 2^((s - shift) * scale - base), at most 2^weight_exponent. shift is 0,
-// and this is one fused multiplication and addition, unless the logit is so large that the base's
-// rounding would show. A row's base follows its maximum only where a weight would grow too large:
-// it is set such that logits may rise by FV_LAZY_RISE before it is set again. Each row decides by
-// its own scores; what a warp decides together is only whether to leave out factors of 1 and
+// The weight of a score s is 2^((s - shift) * scale - base), at most 2^weight_exponent. shift
+// is 0, which leaves one fused multiply-add, unless a logit is so large that the base's
+// rounding would show. A row's base follows its max only where a weight would grow too large.
+// It is then set so that logits may rise by FV_LAZY_RISE before it is set again. Each row
+// decides by its own scores. A warp decides together only whether to skip factors of 1 and
 // subtractions of 0.
 #ifndef FOVEA_KERNELS_PARTS_ONLINE_SOFTMAX_CUH
 #define FOVEA_KERNELS_PARTS_ONLINE_SOFTMAX_CUH
@@ -14,23 +14,23 @@
 #include "kernels/parts/load.cuh"
 #include "kernels/parts/score.cuh"
 
-// By how much base-2 logits may rise above the one that the base was set by: of 2^15, which is
-// f16's room above 1, a factor of 2^11 is left for weights that are small from the beginning.
+// How far base-2 logits may rise above the one that set the base. f16 has 2^15 of room above 1; a
+// factor of 2^11 of it is left for weights that are small from the beginning.
 constexpr int FV_LAZY_RISE = 4;
 
-// From there on a base-2 logit, rounded, may be off by a quarter: the shift takes its place.
+// From here on a rounded base-2 logit may be off by a quarter, and the shift takes its place.
 constexpr float FV_LARGE_LOGIT = 4194304.0f;  // 2^22
 
-// What base is below the logit that it is set by.
+// How far the base lies below the logit that sets it.
 template <class Config>
 constexpr int fv_headroom = Config::type::weight_exponent - FV_LAZY_RISE;
 
-// Of the two rows that a lane holds; the four lanes of a row agree on all but sum: each sums its
-// own columns.
+// State of the two rows that a lane holds. The four lanes of a row agree on all fields except sum:
+// each sums its own columns.
 struct fv_softmax_state {
-  float base[2], shift[2];  // what weights are relative to; shift is -inf where none was seen yet
-  float sum[2];             // this lane's part of the weights, for the LSE
-  float weight[2];          // the row's weights as rounded, which O is divided by
+  float base[2], shift[2];  // what weights are relative to; shift is -inf until a logit is seen
+  float sum[2];             // this lane's part of the sum of weights, for the LSE
+  float weight[2];          // the sum of the row's weights as rounded: O is divided by it
 };
 
 // Neither a finite logit nor a NaN was seen.
@@ -48,26 +48,26 @@ __device__ __forceinline__ void fv_empty_rows(fv_softmax_state &state) {
   }
 }
 
-// By how much, in base 2, what one row's weights are relative to lies above another's.
+// How far one row's shift and base together lie above another's, as an exponent of 2.
 __device__ __forceinline__ float fv_base_above(float shift, float base, float other_shift,
                                                float other_base, float scale_log2e) {
   return fmaf(shift - other_shift, scale_log2e, base - other_base);
 }
 
-// Row of the tile that register r of this lane belongs to.
+// The tile's row that this lane holds as its row r, 0 or 1.
 template <class Config>
 __device__ __forceinline__ int32_t fv_own_row(int r) {
   int thread = fv_thread_here();
   return (Config::threads == 32 ? 0 : thread / 32 * 16) + thread % 32 / 4 + r * 8;
 }
 
-// The place of row r of a thread among the CTA's ranges of keys: a narrow tile's are there four
-// times, for each warp once.
+// Where the key range of a thread's row r stands among the CTA's ranges. A narrow tile's ranges
+// stand there four times, once for each warp.
 __device__ __forceinline__ int32_t fv_range_place(int thread, int r) {
   return thread / 4 + thread / 32 * 8 + r * 8;
 }
 
-// Writes down which keys each row sees by position. The warp reads it after a barrier.
+// Stores which keys each row sees by position. The warp reads them after a barrier.
 template <class Config>
 __device__ __forceinline__ void fv_start_rows(const fv_attention_params &p,
                                               const fv_query_tile &tile, fv_key_range *ranges) {
@@ -81,8 +81,8 @@ __device__ __forceinline__ void fv_start_rows(const fv_attention_params &p,
   }
 }
 
-// tanh(x), given 2 log2(e) x: x (1 + z P(z)) with z = x^2 where |x| is small (a least-maximum fit,
-// within 2^-23.7), and elsewhere 1 - 2 / (exp(2 x) + 1), which is right at both ends and loses
+// tanh(x), given 2 log2(e) x. Where |x| is small it is x (1 + z P(z)) with z = x^2, a minimax fit
+// within 2^-23.7. Elsewhere it is 1 - 2 / (exp(2 x) + 1), which is right at both ends and loses
 // nothing where the result is above a half.
 __device__ __forceinline__ float fv_tanh(float x_2log2e) {
   float x = x_2log2e * 0.346573591f;  // log(2) / 2
@@ -106,8 +106,8 @@ __device__ __forceinline__ void fv_cap(float (&s)[fv_fragments<Config>::key_tile
   }
 }
 
-// Scores of keys that the row does not see become -inf. They are replaced and not added to: K may
-// be NaN where no row sees it.
+// Scores of keys that the row does not see become -inf. They are replaced, not added to: a key that
+// only other rows see may be NaN.
 template <class Config>
 __device__ __forceinline__ void fv_hide(float (&s)[fv_fragments<Config>::key_tiles][4],
                                         const fv_key_range *ranges,
@@ -127,7 +127,7 @@ __device__ __forceinline__ void fv_hide(float (&s)[fv_fragments<Config>::key_til
   }
 }
 
-// Over the four lanes that share a row.
+// The max, and below the sum, over the four lanes that share a row.
 __device__ __forceinline__ float fv_row_maximum(float x) {
   x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
   return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
@@ -138,7 +138,7 @@ __device__ __forceinline__ float fv_row_sum(float x) {
   return x + __shfl_xor_sync(0xffffffffu, x, 2);
 }
 
-// Whether scores up to `maximum` leave row r as it is, and nothing is to be subtracted from them.
+// Whether scores up to `maximum` leave the base of row r as it is, and its shift is 0.
 template <class Config>
 __device__ __forceinline__ bool fv_keeps_base(const fv_softmax_state &state, int r, float maximum,
                                               float scale_log2e) {
@@ -147,8 +147,8 @@ __device__ __forceinline__ bool fv_keeps_base(const fv_softmax_state &state, int
 }
 
 // Sets the base of row r by its largest score. Returns the factor that brings what is relative to
-// the old base to the new one: from base to base, for what a base was rounded by is in the sum
-// already.
+// the old base to the new one. It is taken between the bases as rounded: the sum already contains
+// what a base was rounded by.
 template <class Config>
 __device__ __forceinline__ float fv_set_base(fv_softmax_state &state, int r, float maximum,
                                              float scale_log2e) {
@@ -162,7 +162,7 @@ __device__ __forceinline__ float fv_set_base(fv_softmax_state &state, int r, flo
   return rescale;
 }
 
-// For tiles in which the base of some row of the warp changes, or a shift is subtracted. A row
+// For tiles in which some row of the warp changes its base, or a shift is subtracted. A row
 // whose logits are small and do not rise keeps its bits: it is multiplied by 1, and 0 is
 // subtracted.
 template <class Config>
@@ -184,7 +184,7 @@ __device__ __forceinline__ void fv_move_rows(float (&s)[fv_fragments<Config>::ke
       o[n][2 * r] *= rescale;
       o[n][2 * r + 1] *= rescale;
     }
-    // A row that has seen nothing has only -inf to subtract from, and -inf - -inf would be NaN.
+    // A row that has seen nothing has a shift of -inf and scores of -inf: -inf - -inf would be NaN.
     float shift = state.shift[r] == -INFINITY ? 0.0f : state.shift[r];
 #pragma unroll
     for (int n = 0; n < f::key_tiles; ++n) {
@@ -194,13 +194,13 @@ __device__ __forceinline__ void fv_move_rows(float (&s)[fv_fragments<Config>::ke
   }
 }
 
-// Scores become probabilities; sum, weight and O are brought to what they are relative to.
+// Scores become probabilities. sum, weight and O are rescaled to what these are relative to.
 template <class Config>
 __device__ __forceinline__ void fv_softmax(float (&s)[fv_fragments<Config>::key_tiles][4],
                                            float (&o)[fv_fragments<Config>::dim_tiles][4],
                                            fv_softmax_state &state, float scale_log2e) {
   using f = fv_fragments<Config>;
-  float maximum[2];  // of this lane's columns
+  float maximum[2];  // max of this lane's columns
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     maximum[r] = -INFINITY;

@@ -1,22 +1,22 @@
-// part.cuh - a row's state over some of its keys, and how states over more and more of them become
-// one: what the warps of a narrow tile did, and what several CTAs did (Dao et al. 2023,
+// part.cuh - partials: a row's state over some of its keys, and how such states are merged. They
+// come from the warps of a narrow tile, from several CTAs, and from parking (Dao et al. 2023,
 // Flash-Decoding).
 //
-// Parts are joined in the order of their keys, whoever comes last, so the bits do not depend on who
-// does. Where parts lie in memory, value n of thread t is at [n][t].
+// Partials are merged in the order of their keys, whoever comes last, so the bits do not depend on
+// who does. In memory, value n of thread t is at [n][t].
 #ifndef FOVEA_KERNELS_PARTS_PART_CUH
 #define FOVEA_KERNELS_PARTS_PART_CUH
 
 #include "kernels/parts/online_softmax.cuh"
 
-// Values that a thread keeps of a part: O, and of its two rows the four below.
+// Values that a thread keeps of a partial: O, and the four below for each of its two rows.
 template <class Config>
 struct fv_part {
   static constexpr int rows = fv_fragments<Config>::dim_tiles * 4, values = rows + 8;
   static constexpr int base = rows, shift = rows + 2, sum = rows + 4, weight = rows + 6;
 };
 
-// Each lane has summed its own columns: now all four have the row's sum.
+// Each lane has summed its own columns: now all four lanes of a row get the row's sum.
 __device__ __forceinline__ void fv_sum_rows(fv_softmax_state &state) {
   state.sum[0] = fv_row_sum(state.sum[0]);
   state.sum[1] = fv_row_sum(state.sum[1]);
@@ -42,15 +42,15 @@ __device__ __forceinline__ void fv_put_part(float *to,
   }
 }
 
-// Parts in global memory are other CTAs' work and come from the second-level cache; the others lie
-// in shared memory.
+// Partials of other CTAs are read from the second-level cache, past the first. The others lie in
+// shared memory, or this thread has parked them itself.
 template <bool GLOBAL>
 __device__ __forceinline__ float fv_read_part(const float *from) {
   return GLOBAL ? __ldcg(from) : *from;
 }
 
-// Joins the part at `from` to `o` and `state`. A part of which a row has seen nothing leaves the
-// row as it was, whatever its O holds. Whichever base is above the other's becomes that of both.
+// Merges the partial at `from` into `o` and `state`. Where it has seen nothing of a row, the row
+// stays as it was, whatever the partial's O holds. Both take the higher of the two bases.
 template <class Config, bool GLOBAL>
 __device__ __forceinline__ void fv_join_part(const fv_attention_params &p, const float *from,
                                              float (&o)[fv_fragments<Config>::dim_tiles][4],
@@ -89,24 +89,24 @@ __device__ __forceinline__ void fv_join_part(const fv_attention_params &p, const
 
 // ---- Long rows ----
 
-// Where this warp, or this CTA, parks rows: no other thread touches what a thread has put there.
+// Where this warp, or this CTA, parks rows. A thread touches only what it has put there itself.
 template <class Config>
 __device__ __forceinline__ float *fv_parked_part(const fv_work_item &item) {
   int warp = Config::threads == 32 ? fv_thread_here() / 32 : 0;
   return item.parked + warp * (fv_part<Config>::values * Config::threads);
 }
 
-// Whether something is parked by who began at key `first` and has come to `key`: no register need
-// remember it.
+// Whether anything is parked on the way from key `first` to `key`. The two keys tell, so no
+// register need remember it.
 __device__ __forceinline__ bool fv_is_parked(const fv_attention_params &p, uint32_t first,
                                              uint32_t key) {
   return (key & ~p.park_mask) > (first & ~p.park_mask);
 }
 
-// Parks what the rows have come to, with what was parked before, and goes on from zero, relative to
-// the same bases. Each addition in f32 loses a little, to one side where terms are alike: in
-// groups, sums are a hundred or two terms long however many keys there are. Groups end at multiples
-// of FV_PARK_KEYS, so that a row's bits don't depend on which tile it stands in.
+// Parks the rows' sums, merged with what was parked before, and goes on from zero, relative to the
+// same bases. Each f32 addition loses a little, to one side where terms are alike. In groups, a sum
+// has a hundred or two terms however many keys there are. Groups end at multiples of FV_PARK_KEYS,
+// so that a row's bits do not depend on which tile it stands in.
 template <class Config>
 __device__ __forceinline__ void fv_park(const fv_attention_params &p, const fv_work_item &item,
                                         float (&o)[fv_fragments<Config>::dim_tiles][4],
@@ -123,35 +123,35 @@ __device__ __forceinline__ void fv_park(const fv_attention_params &p, const fv_w
   for (int r = 0; r < 2; ++r) state.sum[r] = state.weight[r] = 0.0f;
 }
 
-// ---- Parts of several CTAs ----
+// ---- Partials of several CTAs ----
 
-// Counts one thread's arrival for all those that it has met at a barrier before: what they wrote is
-// released, and what the others wrote is acquired, for whoever it meets at the next one.
+// One thread counts an arrival for all threads that it met at the barrier before. It releases what
+// they wrote, and acquires what other CTAs wrote for those that it meets at the next barrier.
 __device__ __forceinline__ bool fv_count_arrival(uint32_t *arrived, int32_t parts) {
-  __threadfence();
+  __threadfence();  // release: the partial is visible to all CTAs before the count is
   bool last = atomicAdd(arrived, 1) == (uint32_t)parts - 1;
-  __threadfence();
+  __threadfence();  // acquire: what the CTAs counted before wrote is visible after it
   return last;
 }
 
-// Says that this part is in memory. True for the threads of the last of `parts` to say so, which
-// then see all of them.
+// Counts this partial as written. True for the threads of the last of `parts` to arrive, which then
+// see all partials.
 template <class Config>
 __device__ __forceinline__ bool fv_arrive(uint32_t *arrived, int32_t parts) {
   bool last = false;
   if constexpr (Config::threads == 32) {
-    __syncwarp();
+    __syncwarp();  // the partial, written by all lanes, becomes visible to lane 0
     if (Config::thread() == 0) last = fv_count_arrival(arrived, parts);
     return __any_sync(0xffffffffu, last);
   } else {
-    __syncthreads();
+    __syncthreads();  // the partial, written by all, becomes visible to thread 0
     if (Config::thread() == 0) last = fv_count_arrival(arrived, parts);
-    return __syncthreads_or(last);
+    return __syncthreads_or(last);  // what thread 0 has acquired becomes visible to all
   }
 }
 
-// Puts this part beside the others of its tile. True for the last to come, which has then joined
-// them all into `o` and `state`.
+// Puts this partial beside the others of its tile. True for the last to arrive, which has then
+// merged them all into `o` and `state`.
 template <class Config>
 __device__ __forceinline__ bool fv_join_tile(const fv_attention_params &p,
                                              const fv_segment &segment,

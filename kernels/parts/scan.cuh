@@ -14,8 +14,8 @@ struct fv_maximum {
   static __device__ __forceinline__ int64_t join(int64_t a, int64_t b) { return fv_max(a, b); }
 };
 
-// What `carry` and the values of all threads up to this one come to; carry becomes what all come
-// to. Every thread calls it, with one carry. `room` is shared memory for one value per warp.
+// Joins `carry` with the values of all threads up to this one; carry becomes the total of all.
+// Every thread calls it, with the same carry. `room` is shared memory for one value per warp.
 template <class Operation>
 __device__ __forceinline__ int64_t fv_scan(int64_t value, int64_t &carry, int64_t *room) {
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
@@ -25,7 +25,7 @@ __device__ __forceinline__ int64_t fv_scan(int64_t value, int64_t &carry, int64_
     if (lane >= step) value = Operation::join(before, value);
   }
   if (lane == 31) room[warp] = value;
-  __syncthreads();
+  __syncthreads();  // what each warp comes to, in `room`, becomes visible to all
   int64_t before = carry;
   for (int w = 0; w < warps; ++w) {
     if (w == warp) value = Operation::join(before, value);

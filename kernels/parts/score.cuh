@@ -1,8 +1,8 @@
 // score.cuh - the two products of attention on tensor cores: S = Q K^T and O += P V.
 //
-// Fragments of mma m16n8k16 (PTX ISA 9.7.15.5): lane l holds of an accumulator the rows l / 4 and
-// l / 4 + 8 and the columns l % 4 * 2 and + 1. Two neighbouring accumulators of S, rounded and
-// paired, are the A operand of the second product: probabilities never leave the registers.
+// Fragments of mma m16n8k16 (PTX ISA 9.7.14.5): lane l holds of an accumulator rows l / 4 and
+// l / 4 + 8, columns l % 4 * 2 and + 1. Two neighbouring accumulators of S, rounded and paired, are
+// the A operand of the second product: probabilities never leave the registers.
 #ifndef FOVEA_KERNELS_PARTS_SCORE_CUH
 #define FOVEA_KERNELS_PARTS_SCORE_CUH
 
@@ -11,14 +11,14 @@
 
 template <class Config>
 struct fv_fragments {
-  static constexpr int k_steps = Config::dim / 16;       // of Q K^T
-  static constexpr int key_tiles = Config::tile_kv / 8;  // columns of S
-  static constexpr int key_steps = Config::tile_kv / 16;
+  static constexpr int k_steps = Config::dim / 16;                      // steps along dim of Q K^T
+  static constexpr int key_tiles = Config::tile_kv / 8;                 // columns of S
+  static constexpr int key_steps = Config::tile_kv / 16;                // steps along keys of P V
   static constexpr int dim_tiles = Config::dim_v / 8;                   // columns of O
-  static constexpr int q_steps = Config::q_in_registers ? k_steps : 1;  // of Q in registers
+  static constexpr int q_steps = Config::q_in_registers ? k_steps : 1;  // those of Q in registers
 };
 
-// The A operand of the warp's 16 rows of Q and the columns 16 * step to 16 * step + 15.
+// The A operand of step `step`: the warp's 16 rows of Q, columns 16 * step to 16 * step + 15.
 template <class Config>
 __device__ __forceinline__ void fv_take_query_step(uint32_t (&q)[4], const unsigned char *tile,
                                                    int step) {
@@ -27,10 +27,10 @@ __device__ __forceinline__ void fv_take_query_step(uint32_t (&q)[4], const unsig
   fv_load_matrices(q, fv_shared_address(tile + 16 * chunk));
 }
 
-// All of them, where registers hold them.
+// The A operands of all steps, where registers hold them.
 template <class Config>
 __device__ __forceinline__ void fv_take_queries(
-    uint32_t (&q)[fv_fragments<Config>::q_steps][4],  // [q_steps] A fragments, per warp
+    uint32_t (&q)[fv_fragments<Config>::q_steps][4],  // [16][16 * q_steps] A fragments, per warp
     const unsigned char *tile) {
   if constexpr (Config::q_in_registers) {
 #pragma unroll
@@ -60,7 +60,7 @@ __device__ __forceinline__ void fv_score(
     if (!Config::q_in_registers) fv_take_query_step<Config>(rows, q_tile, step);
 #pragma unroll
     for (int n = 0; n < f::key_tiles; n += 2) {
-      uint32_t k[4];  // B fragments of key tiles n and n + 1
+      uint32_t k[4];  // [16][16] B fragments of keys 8 n to 8 n + 15, per warp
       int32_t chunk = fv_swizzled_chunk(n * 8 + key, step * 2 + half, Config::chunks);
       fv_load_matrices(k, fv_shared_address(k_tile + 16 * chunk));
       Config::type::multiply_add(s[n], rows, k[0], k[1]);
@@ -69,8 +69,8 @@ __device__ __forceinline__ void fv_score(
   }
 }
 
-// Probabilities as they are multiplied: rounded and paired. p[step] is the A operand of keys 16
-// step on.
+// Rounds and pairs probabilities for the product. p[step] is the A operand of the keys from
+// 16 * step to 16 * step + 15.
 template <class Config>
 __device__ __forceinline__ void fv_pack_weights(
     uint32_t (&p)[fv_fragments<Config>::key_steps][4],
@@ -86,13 +86,13 @@ __device__ __forceinline__ void fv_pack_weights(
   }
 }
 
-// O += P V, where s holds the probabilities; and weight += P 1, the sums of the rows of P as
-// rounded.
+// O += P V, where s holds the probabilities, and weight += P 1. The latter are the sums of the rows
+// of P as rounded.
 //
-// A tile's product begins at zero and is added to O as a whole: tensor cores cut off what is small
-// beside the sum that they add to (Fasi et al. 2021), which over many tiles leans to one side. O
+// A tile's product begins at zero and is added to O as a whole. Tensor cores cut off what is small
+// beside the sum that they add to (Fasi et al. 2021), and over many tiles that leans to one side. O
 // divided by the weights that it is made of lies between the least and the largest value, however
-// they were rounded.
+// these weights were rounded.
 template <class Config>
 __device__ __forceinline__ void fv_accumulate(
     float (&o)[fv_fragments<Config>::dim_tiles][4],  // [16][dim_v] f32, per warp
@@ -101,7 +101,7 @@ __device__ __forceinline__ void fv_accumulate(
   using f = fv_fragments<Config>;
   using type = typename Config::type;
   int lane = threadIdx.x % 32;
-  uint32_t p[f::key_steps][4];
+  uint32_t p[f::key_steps][4];  // [16][tile_kv] 16-bit A fragments, per warp
   fv_pack_weights<Config>(p, s);
   float sums[4] = {};  // [16][8] f32, per warp: all columns are alike
 #pragma unroll
@@ -112,10 +112,10 @@ __device__ __forceinline__ void fv_accumulate(
   weight[1] += sums[2];
 #pragma unroll
   for (int n = 0; n < f::dim_tiles; n += 2) {
-    float left[4] = {}, right[4] = {};  // columns 8 n and 8 n + 8 of the tile's product
+    float left[4] = {}, right[4] = {};  // [16][8] f32 each, per warp: columns from 8 n and 8 n + 8
 #pragma unroll
     for (int step = 0; step < f::key_steps; ++step) {
-      uint32_t v[4];  // B fragments of both
+      uint32_t v[4];  // [16][16] B fragments of both, per warp
       int32_t chunk = fv_swizzled_chunk(step * 16 + lane % 16, n + lane / 16, Config::chunks_v);
       fv_load_matrices_transposed(v, fv_shared_address(v_tile + 16 * chunk));
       type::multiply_add(left, p[step], v[0], v[1]);

@@ -37,8 +37,8 @@ __device__ __forceinline__ fv_position_mask fv_find_positions(const fv_attention
   return fv_place_positions(&arrays, sequence, len_q, room, errors);
 }
 
-// The sequence of a batch whose rows and keys are not packed. The thread that `reports` says what
-// was wrong with its lengths.
+// The sequence of a batch whose rows and keys are not packed. The thread with `reports` set reports
+// what was wrong with its lengths.
 __device__ __forceinline__ fv_sequence_view fv_find_sequence(const fv_attention_params &p,
                                                              int64_t index, bool reports) {
   fv_sequence_view s = {};

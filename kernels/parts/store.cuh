@@ -1,5 +1,5 @@
-// store.cuh - the end of a tile of queries: O is divided by the sum, rounded once and written, with
-// its LSE. O goes through the shared memory that held Q, so that rows leave in chunks of 16 bytes.
+// store.cuh - the end of a query tile: O is divided by the sum, rounded once and written, with its
+// LSE. O goes through the shared memory that held Q, so that rows leave in chunks of 16 bytes.
 #ifndef FOVEA_KERNELS_PARTS_STORE_CUH
 #define FOVEA_KERNELS_PARTS_STORE_CUH
 
@@ -7,7 +7,7 @@
 #include "kernels/parts/online_softmax.cuh"
 #include "kernels/parts/part.cuh"
 
-// What the sums of two rows come to: O is multiplied by factor.
+// What the sums of a lane's two rows come to. O is multiplied by factor.
 struct fv_row_end {
   float factor[2];
   float lse[2];
@@ -16,8 +16,8 @@ struct fv_row_end {
 template <int N>
 constexpr float fv_two_to = N < 0 ? 1.0f / (1 << (N < 0 ? -N : 0)) : 1 << (N < 0 ? 0 : N);
 
-// The logarithm of a sum of weights. What base was rounded by is in the sum and cancels; the
-// headroom is a power of two, and leaves both exactly.
+// The natural logarithm of a sum of weights. The sum contains what base was rounded by, so that
+// cancels. The headroom is a power of two, and leaves both exactly.
 template <class Config>
 __device__ __forceinline__ float fv_natural_log(const fv_attention_params &p, float shift,
                                                 float base, float sum) {
@@ -26,9 +26,9 @@ __device__ __forceinline__ float fv_natural_log(const fv_attention_params &p, fl
   return fmaf(shift, p.scale_log2e * log_2, rest);
 }
 
-// A row without a visible key has the sum 0, NaN is no such row. A sink is one more logit, without
-// a value: where it stands above the row's base, all is brought to it. A finite sink may be beyond
-// f32 in base 2, and close to a large logit: the difference is taken in double precision.
+// A row without a visible key has the sum 0; a row with NaN does not. A sink is one more logit,
+// without a value: where it stands above the row's base, all is brought to it. A finite sink may be
+// beyond f32 in base 2 and close to a large logit, so the difference is taken in double precision.
 template <class Config>
 __device__ __forceinline__ fv_row_end fv_end_rows(const fv_attention_params &p,
                                                   const fv_query_tile &tile,
@@ -47,7 +47,7 @@ __device__ __forceinline__ fv_row_end fv_end_rows(const fv_attention_params &p,
       end.lse[r] = sink;
       continue;
     }
-    float above = -INFINITY;  // by how much the sink stands above what weights are relative to
+    float above = -INFINITY;  // how far the sink stands above what weights are relative to
     if (sink != -INFINITY) {
       above = (float)(sink * log2_e - fma((double)shift, (double)p.scale_log2e, (double)base));
     }
@@ -64,7 +64,7 @@ __device__ __forceinline__ fv_row_end fv_end_rows(const fv_attention_params &p,
   return end;
 }
 
-// Each warp writes its own 16 rows over its own 16 rows of Q, which no other warp reads.
+// Each warp writes its own 16 rows over the same rows of Q, which no other warp reads any more.
 template <class Config>
 __device__ __forceinline__ void fv_stage_output(
     const float (&o)[fv_fragments<Config>::dim_tiles][4], const float (&factor)[2],
@@ -125,7 +125,7 @@ __device__ __forceinline__ void fv_store(const fv_attention_params &p, const fv_
                                          const fv_softmax_state &state, unsigned char *staging) {
   fv_row_end end = fv_end_rows<Config>(p, tile, state);
   fv_stage_output<Config>(o, end.factor, staging);
-  __syncwarp();  // the warp's rows are whole before its lanes read each other's columns
+  __syncwarp();  // the warp's rows become visible to all its lanes, which read each other's columns
   fv_write_output<Config>(p, tile, staging);
   fv_write_lse<Config>(p, tile, end.lse);
 }

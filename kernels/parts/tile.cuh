@@ -1,7 +1,7 @@
 // tile.cuh - the shape of a kernel's tiles, and which rows and keys a CTA works on.
 //
-// A row of a tile of queries is a pair (position, query head of the group), position first, so that
-// all heads that share keys share their loads.
+// A row of a query tile is a pair (position, query head of the group), position first. So all heads
+// that share keys share their loads.
 #ifndef FOVEA_KERNELS_PARTS_TILE_CUH
 #define FOVEA_KERNELS_PARTS_TILE_CUH
 
@@ -16,21 +16,21 @@ struct fv_tile_config {
   static constexpr int warps = WARPS, threads = WARPS * 32, stages = STAGES;
   static constexpr int ctas = CTAS;
   static constexpr int chunks = DIM / 8, chunks_v = DIM_V / 8;  // of 8 elements, 16 bytes
-  // Wider queries are read from shared memory again for each tile: O takes their registers.
+  // Wider queries are read from shared memory again for each key tile: O takes their registers.
   static constexpr bool q_in_registers = DIM + DIM_V <= 320;
   static_assert(TILE_Q == WARPS * 16 && TILE_Q == FV_CTA_ROWS, "a warp owns 16 rows");
   static_assert(TILE_KV == 32 || TILE_KV == 64, "visible keys are one word, or two");
   static_assert(STAGES == 2, "the loop loads one tile ahead");
   static_assert(DIM_V <= DIM, "the output is staged where the queries were");
   static constexpr int wide_kv = TILE_KV;
-  static constexpr int line = FV_WIDE;  // of work, that its tiles stand in
-  // What a thread is among those that share a tile, and which 16 of the tile's rows its warp owns.
+  static constexpr int line = FV_WIDE;  // the line of work that its tiles stand in
+  // A thread's number among those that share a tile, and which 16 rows of the tile its warp owns.
   static __device__ __forceinline__ int thread() { return threadIdx.x; }
   static __device__ __forceinline__ int row_block() { return threadIdx.x / 32; }
 };
 
-// The same kernel's narrow tiles: a warp alone, 16 rows, and of the CTA's memory for keys its
-// share.
+// The same kernel's narrow tiles: one warp, 16 rows, and the warp's share of the CTA's memory for
+// keys.
 template <class Config>
 struct fv_warp_config : Config {
   static constexpr int tile_q = FV_NARROW_ROWS, warps = 1, threads = FV_NARROW_THREADS, stages = 1;
@@ -40,17 +40,17 @@ struct fv_warp_config : Config {
   static __device__ __forceinline__ int row_block() { return 0; }
 };
 
-// One tile of queries: uniform in the CTA.
+// One query tile, the same for all threads of the CTA.
 struct fv_query_tile {
   fv_sequence_view sequence;
   int64_t kv_head;
   int32_t position;                  // of the tile's first row, counted from the sequence's first
-  int32_t member;                    // head of the group of the first row
-  int32_t rows;                      // that exist
-  int32_t key_begin, key_end;        // other keys are seen by no row of the tile
-  int32_t common_begin, common_end;  // these are seen by all, as far as positions decide
-  // Key tiles that begin in this range are plain: seen whole by all rows, and they lie at even
-  // steps.
+  int32_t member;                    // the first row's head, counted in its group
+  int32_t rows;                      // query rows that exist
+  int32_t key_begin, key_end;        // no row of the tile sees other keys
+  int32_t common_begin, common_end;  // all rows see these, by position
+  // Key tiles that begin in this range are plain: all rows see them whole, and their keys lie at
+  // even steps.
   uint32_t plain_begin, plain_size;
 };
 
@@ -59,19 +59,19 @@ struct fv_key_range {
   int32_t begin, end;
 };
 
-// The CTA's current work item. One thread writes it, between two barriers; the others read, and
-// keep in registers no more of it than they need.
+// The CTA's current work tile. One thread writes it, between two barriers. The others read it, and
+// keep no more of it in registers than they need.
 struct fv_work_item {
   fv_cursor cursors[FV_LINES];  // without a schedule the first one's w is the next tile's number
   fv_segment segment;
   fv_query_tile tile;
-  float *parked;                     // the CTA's place for what long rows have come to
-  int32_t line;                      // whose the segment is
+  float *parked;                     // where the CTA parks the sums of long rows
+  int32_t line;                      // the line that the work tile is from
   bool more;                         // there is something to do
-  fv_key_range ranges[FV_CTA_ROWS];  // of the tile's rows: each warp its own, for itself
+  fv_key_range ranges[FV_CTA_ROWS];  // of the tile's rows; each warp has its own, for itself
 };
 
-// Shared memory of a CTA; the host asks for sizeof.
+// Shared memory of a CTA: 16-bit elements, and the work tile. The host asks for sizeof.
 template <class Config>
 struct alignas(16) fv_tile_memory {
   unsigned char q[Config::tile_q * Config::dim * 2];  // [tile_q][dim], later the output
@@ -83,7 +83,7 @@ struct alignas(16) fv_tile_memory {
   };
 };
 
-// The position of row `row` less the tile's, and its query head.
+// A row's position, counted from the tile's, and its query head.
 struct fv_query_row {
   int32_t position;
   int64_t head;
@@ -112,7 +112,7 @@ __device__ __forceinline__ const unsigned char *fv_query_begin(const fv_attentio
                       tile.sequence.q_begin + tile.position + at.position, at.head);
 }
 
-// Which keys the tile's rows see by position.
+// Sets which keys the tile's rows see by position.
 __device__ __forceinline__ void fv_set_keys(const fv_attention_params &p, fv_query_tile &tile) {
   int64_t first = tile.position;
   int64_t end = first + (tile.member + tile.rows - 1) / p.group + 1;
@@ -133,7 +133,7 @@ __device__ __forceinline__ bool fv_is_narrow(const fv_attention_params &p, int32
   return !(p.flags & FV_FLAG_WHOLE) && (int64_t)len_q * p.group <= FV_NARROW_ROWS;
 }
 
-// Whether tiles are cut at chunks, if anywhere.
+// Whether tiles are split at chunks, if anywhere, and not at shares.
 __device__ __forceinline__ bool fv_is_chunked(const fv_attention_params &p) {
   return p.flags & (FV_FLAG_CHUNKS | FV_FLAG_WHOLE);
 }
@@ -167,7 +167,7 @@ __device__ __forceinline__ fv_query_tile fv_find_tile(const fv_attention_params 
   return fv_make_tile(p, sequence, kv_head, row_tile, Config::tile_q);
 }
 
-// The tile of a segment, and of its keys those that are the segment's.
+// The query tile of a work tile, with the keys of that work tile only.
 template <class Config>
 __device__ __forceinline__ fv_query_tile fv_take_tile(const fv_attention_params &p, int line,
                                                       const fv_segment &segment) {
@@ -181,7 +181,7 @@ __device__ __forceinline__ fv_query_tile fv_take_tile(const fv_attention_params 
   return tile;
 }
 
-// The first key that the threads of a tile look at: a narrow tile's warps begin one behind the
+// The first key that this thread's warp looks at. The warps of a narrow tile begin one behind the
 // other.
 template <class Config>
 __device__ __forceinline__ uint32_t fv_first_key(const fv_query_tile &tile) {

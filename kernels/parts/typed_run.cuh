@@ -1,8 +1,8 @@
-// typed_run.cuh - up to eight neighbouring elements of f32, f16 or bf16 between global memory and
-// registers, for kernels that are told the type at run time: it is the same for all threads.
+// typed_run.cuh - moves up to eight neighbouring elements of f32, f16 or bf16 between global memory
+// and registers. It serves kernels that learn the type at run time, the same for all threads.
 //
-// A run is eight words, each the bits of one element. Where it is whole and begins at a multiple of
-// 16 bytes (`aligned`, which the caller knows) it is moved by 16 bytes, else element by element.
+// A run is eight words, each the bits of one element. A whole run that begins at a multiple of 16
+// bytes (`aligned`, which the caller knows) moves by 16 bytes. Others go element by element.
 #ifndef FOVEA_KERNELS_PARTS_TYPED_RUN_CUH
 #define FOVEA_KERNELS_PARTS_TYPED_RUN_CUH
 
@@ -23,7 +23,7 @@ __device__ __forceinline__ uint32_t fv_read_element(const unsigned char *from, u
   return reinterpret_cast<const uint16_t *>(from)[i];
 }
 
-// Elements [first, first + count) of the row; what lies past count is 0.
+// Reads elements [first, first + count) of the row; entries past count are 0.
 __device__ __forceinline__ void fv_read_run(const void *row, uint32_t type, int32_t first,
                                             int32_t count, bool aligned, uint32_t (&bits)[FV_RUN]) {
   const unsigned char *from = static_cast<const unsigned char *>(row) + first * fv_type_bytes(type);
@@ -78,7 +78,7 @@ __device__ __forceinline__ float fv_widen(uint32_t bits, uint32_t type) {
   return __uint_as_float(type == FV_TYPE_BF16 ? bits << 16 : bits);
 }
 
-// The bits of a value, rounded once, with the one NaN that the header names for each type.
+// The bits of a value, rounded once, with the one NaN that fovea.h names for each type.
 __device__ __forceinline__ uint32_t fv_narrow(float x, uint32_t type) {
   if (type == FV_TYPE_F16) return fv_round_to_f16(x);
   if (type == FV_TYPE_BF16) return fv_round_to_bf16(x);

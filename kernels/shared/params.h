@@ -30,12 +30,12 @@ enum { FV_ALIGNED_Q = 1, FV_ALIGNED_K = 2, FV_ALIGNED_V = 4, FV_ALIGNED_OUT = 8 
 /* Bits of fv_attention_params.flags. */
 enum {
   FV_FLAG_TOP_LEFT = 1,
-  FV_FLAG_CHUNKS = 2, /* few rows: keys are cut into chunks, not where shares of work end */
-  FV_FLAG_WHOLE = 4   /* no tile's keys are cut, and few rows are computed as many are */
+  FV_FLAG_CHUNKS = 2, /* few rows: keys are split at chunks, not where shares of work end */
+  FV_FLAG_WHOLE = 4   /* no tile's keys are split, and few rows are computed as many are */
 };
 
-/* Where a paged cache keeps its pages: fovea_pages, with what k's shape says. Key j of sequence s
- * is in slot j % page_len of page ids[begin + j / page_len]; begin is s * row_stride, or
+/* Where a paged cache keeps its pages: fovea_pages, and what the shape of k adds. Key j of sequence
+ * s is in slot j % page_len of page ids[begin + j / page_len]. begin is s * row_stride, or
  * offsets[s]. */
 typedef struct fv_device_pages {
   const int32_t *k_ids; /* NULL: the cache is not paged */
@@ -47,20 +47,20 @@ typedef struct fv_device_pages {
   int32_t page_len;
 } fv_device_pages;
 
-/* A line of work, and the places for the parts of its tiles. */
+/* A line of work, and the places for the partials of its tiles. */
 typedef struct fv_device_line {
   fv_placed_tile *tiles;
-  uint32_t *arrived; /* [slots]: how many parts of a tile are there, at its first slot */
+  uint32_t *arrived; /* [slots]: how many partials of a tile have arrived, at its first slot */
   float *partials;   /* [slots][slot_floats] */
   int64_t slot_floats;
 } fv_device_line;
 
-/* The part of the workspace that a call with a schedule uses: written by attention_prepare, which
- * runs before, but for the partial results. */
+/* The part of the workspace that a call with a schedule uses. attention_prepare, which runs before,
+ * writes all of it except the partials. */
 typedef struct fv_device_schedule {
   fv_placed_line *totals;        /* [FV_LINES]; NULL: no schedule */
   fv_placed_sequence *sequences; /* [sequences] */
-  uint32_t *arrived;             /* [slots]: of all lines, one behind the other */
+  uint32_t *arrived;             /* [slots] of all lines, one line behind the other */
   int64_t slots;
   int64_t workers; /* CTAs of the launch that follows */
   fv_device_line lines[FV_LINES];
@@ -69,28 +69,28 @@ typedef struct fv_device_schedule {
 /* Threads of attention_prepare's only CTA. */
 enum { FV_PREPARE_THREADS = 256 };
 
-/* Rows of a wide tile, in every row of the table. */
+/* Query rows of a wide tile, the same in every kernel row. */
 enum { FV_CTA_ROWS = 64 };
 
-/* Shared memory that holds the CTA's current work item. */
+/* Shared memory for the CTA's current work tile; parts/tile.cuh puts fv_work_item there. */
 enum { FV_WORK_ITEM_BYTES = 832 };
 
-/* Shared memory of a row of attention_fwd.def: q and the stages of k and v, 2 bytes an element, and
- * the work item. Host, kernel and build each need it; the kernel asserts that they agree. */
+/* Shared memory of a kernel row: q and the stages of k and v, 2 bytes an element, and the work
+ * tile. Host, kernel and build each need it; the kernel asserts that they agree. */
 #define FV_ATTENTION_SHARED_BYTES(dim, dim_v, tile_q, tile_kv, stages) \
   (2 * ((dim) * (tile_q) + (stages) * (tile_kv) * ((dim) + (dim_v))) + FV_WORK_ITEM_BYTES)
 
-/* Floats of a partial result: each of the threads keeps dim_v / 2 of O and four numbers of each of
- * its two rows. A warp makes a narrow one, a CTA a wide one. */
+/* Floats of a partial: each thread keeps dim_v / 2 of O, and four numbers for each of its two rows.
+ * A warp makes a narrow partial, a CTA a wide one. */
 enum { FV_NARROW_THREADS = 32, FV_WIDE_THREADS = 2 * FV_CTA_ROWS };
 #define FV_PARTIAL_FLOATS(dim_v, threads) ((threads) * ((dim_v) / 2 + 8))
 
-/* A sequence with so few rows (positions times group) is narrow: a CTA's warps share one row of
- * 16-row products and divide the keys. */
+/* A sequence with at most this many rows (positions times group) is narrow: all warps of a CTA
+ * compute products of the same 16 rows, and divide the keys. */
 enum { FV_NARROW_ROWS = 16 };
 
-/* The sums of a row are parked each time that a multiple of so many keys is reached, so that none
- * has more than a few hundred terms: 128 tiles of 64 keys, and 122 groups at a million keys. */
+/* A row's sums are parked at each multiple of this many keys, so that none has more than a few
+ * hundred terms: 128 tiles of 64 keys, and 122 groups at a million keys. */
 enum { FV_PARK_KEYS = 8192 };
 
 typedef struct fv_attention_params {
@@ -107,21 +107,21 @@ typedef struct fv_attention_params {
   const int32_t *kv_position; /* [sequences]; NULL: 0 */
   const float *sinks;         /* [heads_q]; NULL: none */
   uint32_t *errors;           /* [sequences]; NULL: not wanted */
-  float *parked;              /* room for a wide part of every CTA; NULL: no row is long */
+  float *parked;              /* room for a wide partial of every CTA; NULL: no row is long */
   int64_t sequences;
   int64_t tiles;           /* without a schedule: row_tiles * heads_kv * sequences */
   int64_t row_tiles;       /* tiles of query rows per sequence and kv head */
   int64_t window_left;     /* positions; -1: unlimited */
   int64_t window_right;    /* positions; -1: unlimited. Causal is 0. */
   int32_t heads_kv, group; /* group: query heads per kv head */
-  int32_t len_q, len_kv;   /* of a sequence at most; packed: of all */
-  int32_t dim, dim_v;      /* multiples of 8, at most the row's */
-  int32_t tile_q, tile_kv; /* the row's */
+  int32_t len_q, len_kv;   /* the most of a sequence; packed: of all together */
+  int32_t dim, dim_v;      /* multiples of 8, at most the kernel row's */
+  int32_t tile_q, tile_kv; /* the kernel row's */
   int32_t mask_keys;       /* keys that the mask reaches */
   int32_t key_stride;      /* positions from key to key, >= 1 */
   uint32_t park_mask;      /* FV_PARK_KEYS - 1; all ones where nothing is parked */
   uint32_t flags, aligned; /* FV_FLAG_..., FV_ALIGNED_... */
-  float scale_log2e;       /* base-2 logits per unit of q.k, or of what softcap makes of it */
+  float scale_log2e;       /* base-2 logits per unit of q.k, or of its tanh with a softcap */
   float softcap_scale;     /* 0: no softcap; else 2 log2(e) * scale / softcap */
 } fv_attention_params;
 

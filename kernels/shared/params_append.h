@@ -6,8 +6,8 @@
 #include "kernels/shared/params.h"
 #include "kernels/shared/params_type.h"
 
-/* CTAs of a multiprocessor: 3 of 256 threads leave each thread 80 registers, which are used. Each
- * CTA looks up all tokens, so that more would look up more. */
+/* CTAs per multiprocessor: 3 of 256 threads leave each thread 80 registers, all of them used. Each
+ * CTA looks up all tokens, so more CTAs would look up more. */
 enum { FV_APPEND_RESIDENT = 3 };
 
 /* Bits of fv_append_params.flags. */

@@ -1,18 +1,18 @@
 /* params_merge.h - what the host hands to the kernels that merge partial results. See
  * shared/params.h.
  *
- * The parts stand at the end: a kernel for few of them takes the beginning of the host's struct. */
+ * The partials stand at the end: a kernel for few takes the beginning of the host's struct. */
 #ifndef FOVEA_KERNELS_SHARED_PARAMS_MERGE_H
 #define FOVEA_KERNELS_SHARED_PARAMS_MERGE_H
 
 #include "kernels/shared/params.h"
 #include "kernels/shared/params_type.h"
 
-/* RESIDENT: CTAs of a multiprocessor; 8 of 128 threads leave each thread 64 registers, and 50 are
- * used. */
+/* PARTS: the most of any kernel row. RESIDENT: CTAs per multiprocessor; 8 of 128 threads leave each
+ * thread 64 registers, of which 50 are used. */
 enum { FV_MERGE_PARTS = 448, FV_MERGE_THREADS = 128, FV_MERGE_RESIDENT = 8 };
 
-/* One result: a part, or what they become. */
+/* One result: a partial, or the merged one. */
 typedef struct fv_merge_part {
   fv_device_view out;
   fv_device_view lse; /* f32; absent: not wanted */
@@ -25,7 +25,7 @@ typedef struct fv_merge_head {
   int64_t rows; /* batch * len_q * heads */
   int64_t len_q, heads;
   int32_t dim;
-  int32_t count; /* of parts */
+  int32_t count; /* of partials */
   int32_t lanes; /* that share a row: a power of 2, at most 32 */
   uint32_t reserved;
 } fv_merge_head;

@@ -1,5 +1,5 @@
-/* params_type.h - element types as kernels that take more than one of them are told: the numbers of
- * fovea_dtype, which kernels do not read. */
+/* params_type.h - element types, for kernels that take more than one. The numbers are those of
+ * fovea_dtype in fovea.h, which kernels do not read. */
 #ifndef FOVEA_KERNELS_SHARED_PARAMS_TYPE_H
 #define FOVEA_KERNELS_SHARED_PARAMS_TYPE_H
 

@@ -2,24 +2,24 @@
  * there is: lengths and offsets are data. Plain C: the kernels, the host's tests and printed plans
  * share it.
  *
- * A tile is a tile of query rows of one sequence. It meets, once for each kv head, the key tiles
- * that its rows see; one key tile is one unit of work. Units stand in lines, ordered by tile, kv
- * head and key. A line is cut into shares of equal length, and what a share cuts through is merged
- * from parts, in the order of keys.
+ * A tile is a tile of query rows of one sequence. For each kv head it meets the key tiles that its
+ * rows see, and each of these is one unit of work. Units stand in lines, ordered by tile, kv head
+ * and key. A line is divided into shares of equal length. A tile that is split where a share ends
+ * is merged from partials, in the order of keys.
  *
- * There are two lines, as there are two kinds of tiles: wide ones keep a device's tensor cores
- * busy, narrow ones, of few rows, its memory. Each CTA takes a share of both, so both are in use to
- * the end whatever a unit of the one costs beside a unit of the other.
+ * There are two lines, one for each kind of tile. Wide tiles keep a device's tensor cores busy;
+ * narrow ones, of few rows, its memory. Each CTA takes a share of both lines. So both are in use to
+ * the end, whatever a unit of one costs beside a unit of the other.
  *
- * Where a row's bits must not depend on other sequences a line is not cut anywhere, but only where
- * a chunk begins: chunks are ranges of keys that depend on the length of the sequence alone, every
- * chunk is a part, and a share takes the chunks that begin in it. */
+ * Where a row's bits must not depend on other sequences, a tile is split only where a chunk begins.
+ * Chunks are ranges of keys that depend on the length of the sequence alone. Every chunk makes a
+ * partial, and a share takes the chunks that begin in it. */
 #ifndef FOVEA_KERNELS_SHARED_SCHEDULE_H
 #define FOVEA_KERNELS_SHARED_SCHEDULE_H
 
 #include "kernels/shared/shape.h"
 
-/* A sequence's place and positions, as read from the arrays. */
+/* A sequence's place and positions, as read from the arrays of the call. */
 typedef struct fv_placed_sequence {
   int64_t q_begin;    /* row 0, in q's second dimension */
   int64_t kv_begin;   /* key 0, in k's second dimension; paged: where its ids begin */
@@ -30,20 +30,20 @@ typedef struct fv_placed_sequence {
 } fv_placed_sequence;
 
 typedef struct fv_placed_tile {
-  int64_t work_begin; /* units before it, of one kv head */
-  int64_t slot_begin; /* its first part's place, where chunks have places of their own */
+  int64_t work_begin; /* units before it, counted for one kv head */
+  int64_t slot_begin; /* its first partial's place, if it is split into chunks */
   int32_t sequence;
   int32_t row_tile;  /* within the sequence */
   int32_t key_tile;  /* the first */
-  int32_t key_tiles; /* how many, at least 1: an empty tile has its output to write */
-  int32_t chunk;     /* key tiles in a chunk; 0: not cut into chunks */
+  int32_t key_tiles; /* how many, at least 1: an empty tile still has output to write */
+  int32_t chunk;     /* key tiles in a chunk; 0: not split into chunks */
   int32_t reserved;
 } fv_placed_tile;
 
-/* The lines. */
+/* The lines, one for each kind of tile. */
 enum { FV_WIDE = 0, FV_NARROW = 1, FV_LINES = 2 };
 
-/* What there is in a line. */
+/* What a line holds. */
 typedef struct fv_placed_line {
   int64_t tiles;
   int64_t work;   /* units of one kv head */
@@ -51,7 +51,7 @@ typedef struct fv_placed_line {
   int32_t reserved;
 } fv_placed_line;
 
-/* A line in a form that searches it. */
+/* A line as the functions below take it. */
 typedef struct fv_schedule {
   const fv_placed_tile *tiles;
   int64_t count;
@@ -61,11 +61,11 @@ typedef struct fv_schedule {
   int32_t chunked; /* shares take whole chunks */
 } fv_schedule;
 
-/* A part of a tile's work for one kv head: key tiles [first, end) of the tile. */
+/* A work tile: key tiles [first, end) of those of a tile, for one kv head. */
 typedef struct fv_segment {
   int64_t tile;
-  int64_t slot;       /* this part's place */
-  int64_t first_slot; /* the place of the first part, whose counter all parts share */
+  int64_t slot;       /* this partial's place */
+  int64_t first_slot; /* the place of the first partial, whose counter all share */
   int32_t head;
   int32_t first, end;
   int32_t part, parts; /* parts = 1: nothing to merge */
@@ -73,7 +73,7 @@ typedef struct fv_segment {
 
 /* ---- Chunks ---- */
 
-/* At most FV_CHUNKS chunks of a sequence, none shorter than FV_CHUNK_KEYS. */
+/* A sequence has at most FV_CHUNKS chunks. Only its last may be shorter than FV_CHUNK_KEYS. */
 enum { FV_CHUNKS = 8, FV_CHUNK_KEYS = 256 };
 
 /* Keys in a chunk of a sequence: a multiple of FV_CHUNK_KEYS, and of every tile_kv. */
@@ -88,23 +88,23 @@ FV_SHAPE int32_t fv_chunks_of(int32_t first, int32_t count, int32_t chunk) {
 
 /* ---- Shares ---- */
 
-/* How many shares a line of `work` units has for `workers` CTAs. To join a part takes about as long
- * as to compute a unit: so a tile of n units is done soonest in parts of about sqrt(n), and shares
- * are no shorter than that for the longest tile. */
+/* How many shares a line of `work` units has for `workers` CTAs. Merging a partial takes about as
+ * long as computing a unit. So a tile of n units is done soonest in partials of about sqrt(n), and
+ * shares are no shorter than that for the longest tile. */
 FV_SHAPE int32_t fv_shares_of_line(int64_t work, int64_t longest, int32_t workers) {
   int64_t least = 1;
   while (least * least < longest) least *= 2;
   return (int32_t)fv_clamp(fv_ceil_div(work, least), 1, workers);
 }
 
-/* Which share of a line is a CTA's. Those of the narrow line are counted from the other end: where
- * there are fewer shares than CTAs, one CTA has this and another has that. */
+/* Which share of a line a CTA takes. Those of the narrow line are counted from the other end: where
+ * there are fewer shares than CTAs, some CTAs have a wide share and others a narrow one. */
 FV_SHAPE int64_t fv_share_of_worker(int line, int64_t worker, int64_t workers) {
   return line == FV_WIDE ? worker : workers - 1 - worker;
 }
 
-/* The line that a CTA begins with: one half this, the other half that, so that both halves of a
- * device are in use at any time. CTAs that share a multiprocessor are half of all CTAs apart. */
+/* The line that a CTA begins with. Half the CTAs begin with each, so that tensor cores and memory
+ * are in use at any time. CTAs that share a multiprocessor are half of all CTAs apart. */
 FV_SHAPE int fv_first_line(int64_t worker, int64_t workers) {
   return 2 * worker < workers ? FV_WIDE : FV_NARROW;
 }
@@ -116,7 +116,7 @@ FV_SHAPE int64_t fv_share_begin(int64_t work, int64_t shares, int64_t i) {
 
 /* The share that unit w belongs to. */
 FV_SHAPE int64_t fv_share_of(int64_t work, int64_t shares, int64_t w) {
-  int64_t shorter = work / shares, longer = work % shares; /* so many shares have one unit more */
+  int64_t shorter = work / shares, longer = work % shares; /* `longer` shares have one unit more */
   int64_t edge = (shorter + 1) * longer;
   return w < edge ? w / (shorter + 1) : longer + (w - edge) / shorter;
 }
@@ -135,24 +135,24 @@ FV_SHAPE int64_t fv_tile_of_work(const fv_schedule *s, int64_t w) {
   return low;
 }
 
-/* Two places per share: the part that begins a tile ends its share, and any other begins its
- * share. */
+/* A share has two places. A tile's first partial ends its share and has the second place. Any other
+ * partial begins its share and has the first. */
 FV_SHAPE int64_t fv_slot_of_share(int64_t first_share, int32_t part) {
   return part ? 2 * (first_share + part) : 2 * first_share + 1;
 }
 
-/* The place of part `part` of the tile whose first part is at first_slot. */
+/* The place of partial `part` of the tile whose first partial is at first_slot. */
 FV_SHAPE int64_t fv_slot_of_part(int chunked, int64_t first_slot, int32_t part) {
   return chunked ? first_slot + part : fv_slot_of_share((first_slot - 1) / 2, part);
 }
 
-/* Where a share stands: unit w of the line, in tile `tile`. */
+/* How far a share has come: to unit w of the line, in tile `tile`. */
 typedef struct fv_cursor {
   int64_t w, end;
   int64_t tile;
 } fv_cursor;
 
-/* The share's units; whoever asks looks up the first one's tile. */
+/* The share's units. The caller looks up the tile of the first one. */
 FV_SHAPE fv_cursor fv_find_share(const fv_schedule *s, int64_t share) {
   int64_t work = s->work * s->heads;
   fv_cursor cursor = {0, 0, 0};
@@ -169,7 +169,7 @@ FV_SHAPE fv_cursor fv_start_share(const fv_schedule *s, int64_t share) {
   return cursor;
 }
 
-/* Where the first chunk begins that does not begin before unit `from` of the tile: its end if
+/* The first unit of the tile, from `from` on, at which a chunk begins. The tile's end if there is
  * none. */
 FV_SHAPE int32_t fv_chunk_from(const fv_placed_tile *tile, int32_t from) {
   if (from == 0) return 0;
@@ -197,7 +197,7 @@ FV_SHAPE void fv_cut_at_shares(const fv_schedule *s, int64_t tile_begin, int32_t
   segment->slot = fv_slot_of_share(first, segment->part);
 }
 
-/* The share's next segment; 0: there is none left. */
+/* The share's next work tile; 0: there is none left. */
 FV_SHAPE int fv_next_segment(const fv_schedule *s, int64_t share, fv_cursor *cursor,
                              fv_segment *segment) {
   while (cursor->w < cursor->end) {

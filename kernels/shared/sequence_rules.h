@@ -23,13 +23,13 @@ enum {
 
 /* ---- Offsets ---- */
 
-/* How far offsets reach with one more: a running maximum, and each counts as within [0, total]. So
- * no two sequences own the same element. A maximum may be taken in any order, and in parallel. */
+/* How far offsets reach with one more: their running max, each clamped to [0, total]. So no two
+ * sequences own the same element. A max may be taken in any order, and in parallel. */
 FV_SHAPE int64_t fv_extend_reach(int64_t reached, int64_t offset, int64_t total) {
   return fv_max(reached, fv_clamp(offset, 0, total));
 }
 
-/* The bit of a sequence that owns `range` where the array says [first, last). */
+/* The error bit of a sequence that owns `range` where the array says [first, last). */
 FV_SHAPE uint32_t fv_offset_errors(fv_range range, int64_t first, int64_t last) {
   return range.begin != first || range.end != last ? FV_ERROR_OFFSET : 0;
 }
@@ -41,7 +41,7 @@ FV_SHAPE int64_t fv_batch_row(int packed, int64_t sequence) {
 
 /* ---- Lengths and positions ---- */
 
-/* array[sequence] within [0, high], or `absent` without an array; *errors if it was not there. */
+/* array[sequence] clamped to [0, high], which may set a bit of *errors; no array: `absent`. */
 FV_SHAPE int32_t fv_clamped_length(const int32_t *array, int64_t sequence, int32_t high,
                                    int32_t absent, uint32_t *errors) {
   if (!array) return absent;
@@ -98,19 +98,19 @@ typedef struct fv_page_ids {
   int64_t begin, count;
 } fv_page_ids;
 
-/* Of a table with a row of `count` ids for each sequence. */
+/* The entries in a table that has a row of `count` ids for each sequence. */
 FV_SHAPE fv_page_ids fv_dense_page_ids(int64_t sequence, int64_t row_stride, int64_t count) {
   fv_page_ids ids = {sequence * row_stride, count};
   return ids;
 }
 
-/* Of a table with offsets, which give the sequence this range. */
+/* The entries in a table with offsets, which give the sequence this range. */
 FV_SHAPE fv_page_ids fv_packed_page_ids(fv_range range) {
   fv_page_ids ids = {range.begin, range.end - range.begin};
   return ids;
 }
 
-/* How many keys fit into so many pages. Lengths are 32-bit and count no more. */
+/* How many keys fit into `pages` pages. Lengths are 32-bit and count no more. */
 FV_SHAPE int32_t fv_room_of_pages(int64_t pages, int64_t page_len) {
   return (int32_t)fv_min(pages * page_len, INT32_MAX);
 }
@@ -127,15 +127,15 @@ typedef struct fv_paged_index {
   int32_t slot; /* of the page */
 } fv_paged_index;
 
-/* The page and slot of a sequence's key or token n. Divided in 32 bits: 64 take a GPU some hundred
- * instructions. */
+/* The page and slot of a sequence's key or token n. Divided in 32 bits: a 64-bit division takes a
+ * GPU some hundred instructions. */
 FV_SHAPE fv_paged_index fv_split_index(uint32_t n, uint32_t page_len) {
   fv_paged_index index = {n / page_len, (int32_t)(n % page_len)};
   return index;
 }
 
-/* Where that is in a cache, for a sequence whose ids begin at ids[begin]. It exists only if
- * fv_has_page says so. */
+/* Where that index lies in a cache, for a sequence whose ids begin at ids[begin]. The place exists
+ * only if fv_has_page says so. */
 FV_SHAPE fv_place fv_paged_place(const int32_t *ids, int64_t begin, fv_paged_index index) {
   fv_place place = {ids[begin + index.page], index.slot};
   return place;
@@ -157,8 +157,8 @@ typedef struct fv_cache_extents {
 /* fv_place.outer of a token that is not written. */
 enum { FV_NOWHERE = -1 };
 
-/* Whether tokens are appended to a sequence that says it holds `length`. A sequence that gets none
- * may say what it likes. */
+/* Whether tokens are appended to a sequence whose given length is `length`. Where none are, any
+ * length is accepted. */
 FV_SHAPE int fv_takes_tokens(int64_t tokens, int32_t length, uint32_t *errors) {
   if (tokens == 0) return 0;
   if (length >= 0) return 1;
@@ -166,7 +166,7 @@ FV_SHAPE int fv_takes_tokens(int64_t tokens, int32_t length, uint32_t *errors) {
   return 0;
 }
 
-/* The index in its sequence of the t-th new token: below 2^32, for both terms are below 2^31. */
+/* The index in its sequence of the t-th new token: below 2^32, since both terms are below 2^31. */
 FV_SHAPE uint32_t fv_token_index(int32_t length, int64_t t) {
   return (uint32_t)length + (uint32_t)t;
 }

@@ -44,7 +44,7 @@ FV_SHAPE int64_t fv_floor_div(int64_t a, int64_t b) {
 
 /* The keys of [0, len) whose position is below `limit`: a prefix [0, result). */
 FV_SHAPE int64_t fv_keys_below(int64_t limit, int64_t origin, int64_t stride, int64_t len) {
-  /* nearly always 1, and a GPU divides 64 bits in some hundred instructions */
+  /* the stride is nearly always 1, and a GPU takes some hundred instructions to divide 64 bits */
   int64_t count = stride == 1 ? limit - origin : fv_ceil_div(limit - origin, stride);
   return fv_clamp(count, 0, len);
 }
@@ -61,7 +61,7 @@ typedef struct fv_position_mask {
   int64_t window_right; /* positions; -1: unlimited. Causal is a limit of 0. */
 } fv_position_mask;
 
-/* The keys that row i sees by causality and window, the prefix aside. */
+/* The keys that row i sees by causality and window, without the prefix. */
 FV_SHAPE fv_range fv_window_keys(const fv_position_mask *mask, int64_t row) {
   int64_t position = mask->row_origin + row;
   fv_range keys = {mask->first, mask->len};
@@ -91,8 +91,8 @@ FV_SHAPE fv_range fv_rows_keys(const fv_position_mask *mask, int64_t row_begin, 
   return keys;
 }
 
-/* Whether some row of [row_begin, row_end) sees, by position, a key of `keys`: exact, for there is
- * no hole in what they see but the one between prefix and windows. */
+/* Whether some row of [row_begin, row_end) sees, by position, a key of `keys`. This is exact: the
+ * only hole in what they see is the one between prefix and windows. */
 FV_SHAPE int fv_rows_see(const fv_position_mask *mask, int64_t row_begin, int64_t row_end,
                          fv_range keys) {
   fv_range front = fv_window_keys(mask, row_begin);
@@ -101,8 +101,8 @@ FV_SHAPE int fv_rows_see(const fv_position_mask *mask, int64_t row_begin, int64_
   return fv_max(keys.begin, front.begin) < fv_min(keys.end, back.end);
 }
 
-/* The largest range of keys that every row of [row_begin, row_end) sees by position, the prefix
- * aside: where a tile of scores lies in it nothing is hidden. */
+/* The largest range of keys that every row of [row_begin, row_end) sees by position, without the
+ * prefix. In a tile of scores that lies in it, nothing is hidden. */
 FV_SHAPE fv_range fv_common_keys(const fv_position_mask *mask, int64_t row_begin, int64_t row_end) {
   fv_range front = fv_window_keys(mask, row_begin);
   fv_range back = fv_window_keys(mask, row_end - 1);
@@ -112,8 +112,8 @@ FV_SHAPE fv_range fv_common_keys(const fv_position_mask *mask, int64_t row_begin
 
 /* ---- Tiles in shared memory ---- */
 
-/* Where chunk `chunk` (16 bytes) of row `row` lies in a tile of rows of `chunks` chunks, a multiple
- * of 4: its number among all chunks. Eight consecutive rows at one logical chunk fall into eight
+/* Where the 16-byte chunk `chunk` of row `row` lies in a tile: its number among all chunks. A row
+ * has `chunks` chunks, a multiple of 4. Eight consecutive rows at one logical chunk fall into eight
  * different groups of banks, so ldmatrix reads them without a conflict. */
 FV_SHAPE int32_t fv_swizzled_chunk(int32_t row, int32_t chunk, int32_t chunks) {
   int32_t turn = chunks % 8 == 4 ? row >> 1 & 3 : row & 7;
