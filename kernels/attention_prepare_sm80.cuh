@@ -46,11 +46,11 @@ __device__ __forceinline__ void fv_place_sequence(const fv_attention_params &p, 
     fv_page_ids ids = fv_packed_page_ids(
         fv_scan_range(p.pages.offsets, i, asks, p.pages.count, kv_reached, room, &errors));
     placed.kv_begin = ids.begin;
-    keys = fv_room_of_pages(ids.count, p.pages.page_len);
+    keys = fv_capacity_of_pages(ids.count, p.pages.page_len);
   } else if (p.pages.k_ids) {
     fv_page_ids ids = fv_dense_page_ids(i, p.pages.row_stride, p.pages.count);
     placed.kv_begin = ids.begin;
-    keys = fv_room_of_pages(ids.count, p.pages.page_len);
+    keys = fv_capacity_of_pages(ids.count, p.pages.page_len);
   }
   if (!asks) return;
   fv_position_mask mask = fv_find_positions(p, i, placed.len_q, (int32_t)keys, &errors);
