@@ -21,7 +21,8 @@ static fovea_status need_workspace(const fv_plan *plan, const fovea_attention_ar
     return FOVEA_OK;
   }
   return fv_fail(FOVEA_BAD_ARGUMENT,
-                 "workspace_bytes (%zu%s) must be at least %zu; ask fovea_attention_workspace",
+                 "workspace_bytes (%zu%s) must be at least %zu; ask "
+                 "fovea_attention_workspace, or fovea_attention_workspace_for for this call alone",
                  args->workspace_bytes, args->workspace ? "" : ", workspace NULL",
                  plan->workspace_bytes);
 }

@@ -36,7 +36,7 @@ typedef struct fv_problem {
   bool q_packed;
   bool kv_packed;
   bool paged;
-  int64_t kv_room;      /* upper bound on a sequence's keys, from what the host knows */
+  int64_t kv_capacity;  /* upper bound on a sequence's keys, from what the host knows */
   float scale;          /* never 0 */
   int64_t window_left;  /* -1: unlimited */
   int64_t window_right; /* -1: unlimited */

@@ -46,11 +46,11 @@ __device__ __forceinline__ void fv_place_sequence(const fv_attention_params &p, 
     fv_page_ids ids = fv_packed_page_ids(
         fv_scan_range(p.pages.offsets, i, asks, p.pages.count, kv_reached, room, &errors));
     placed.kv_begin = ids.begin;
-    keys = fv_room_of_pages(ids.count, p.pages.page_len);
+    keys = fv_capacity_of_pages(ids.count, p.pages.page_len);
   } else if (p.pages.k_ids) {
     fv_page_ids ids = fv_dense_page_ids(i, p.pages.row_stride, p.pages.count);
     placed.kv_begin = ids.begin;
-    keys = fv_room_of_pages(ids.count, p.pages.page_len);
+    keys = fv_capacity_of_pages(ids.count, p.pages.page_len);
   }
   if (!asks) return;
   fv_position_mask mask = fv_find_positions(p, i, placed.len_q, (int32_t)keys, &errors);
@@ -98,7 +98,7 @@ __device__ __forceinline__ fv_placed_tile fv_place_tile(const fv_attention_param
 
 // The totals of a line so far.
 struct fv_listed {
-  int64_t tiles, work, slots;
+  int64_t tiles, work, partials;
   int64_t longest;  // units of the longest tile
 };
 
@@ -115,7 +115,7 @@ __device__ __forceinline__ void fv_list_tiles(const fv_attention_params &p, int 
   int64_t places = chunks > 1 ? (int64_t)chunks * p.heads_kv : 0;
   int64_t number = fv_scan<fv_sum>(has, listed.tiles, room) - has;
   placed.work_begin = fv_scan<fv_sum>(placed.key_tiles, listed.work, room) - placed.key_tiles;
-  placed.slot_begin = fv_scan<fv_sum>(places, listed.slots, room) - places;
+  placed.place_begin = fv_scan<fv_sum>(places, listed.partials, room) - places;
   fv_scan<fv_maximum>(placed.key_tiles, listed.longest, room);
   if (has) p.schedule.lines[line].tiles[number] = placed;
 }
@@ -166,7 +166,7 @@ __device__ __forceinline__ void fv_prepare(const fv_attention_params &p) {
   __shared__ int64_t room[32];
   fv_wait_for_launches_before();  // what earlier launches wrote is visible to this thread
   fv_allow_next_launch();         // attention may start, and waits for this launch's end
-  for (int64_t i = threadIdx.x; i < p.schedule.slots; i += blockDim.x) p.schedule.arrived[i] = 0;
+  for (int64_t i = threadIdx.x; i < p.schedule.places; i += blockDim.x) p.schedule.arrived[i] = 0;
   int64_t wide_tiles = fv_place_sequences(p, room);
   __syncthreads();  // all placed sequences become visible to all: tiles look for theirs
   fv_list_wide_tiles(p, wide_tiles, room);

@@ -26,16 +26,16 @@ Work some_work(Choices *choices, bool chunked) {
   work.schedule.heads = static_cast<int32_t>(1 + choices->below(4));
   work.schedule.shares = static_cast<int32_t>(1 + choices->below(40));
   work.schedule.chunked = chunked;
-  int64_t slots = 0;
+  int64_t places = 0;
   for (int64_t n = choices->below(12); n > 0; --n) {
     fv_placed_tile tile{};
     tile.work_begin = work.schedule.work;
-    tile.slot_begin = slots;
+    tile.place_begin = places;
     tile.key_tile = static_cast<int32_t>(choices->below(9));
     tile.key_tiles = static_cast<int32_t>(1 + choices->below(choices->below(2) ? 3 : 60));
     if (chunked && choices->below(3)) tile.chunk = static_cast<int32_t>(1 + choices->below(8));
     const int32_t chunks = fv_chunks_of(tile.key_tile, tile.key_tiles, tile.chunk);
-    if (chunks > 1) slots += chunks * work.schedule.heads;
+    if (chunks > 1) places += chunks * work.schedule.heads;
     work.schedule.work += tile.key_tiles;
     work.tiles.push_back(tile);
   }
@@ -95,19 +95,20 @@ TEST(Schedule, EveryPartHasAPlaceOfItsOwnThatTheLastToComeFinds) {
   Choices choices(2);
   for (int n = 0; n < 4000; ++n) {
     const Work work = some_work(&choices, n % 2);
-    std::set<int64_t> slots;
+    std::set<int64_t> places;
     for (const auto &[place, list] : parts_of(work)) {
       if (list.size() == 1) continue;
       for (const auto &[part, segment] : list) {
-        ASSERT_TRUE(slots.insert(segment.slot).second);
-        ASSERT_EQ(segment.first_slot, list.at(0).slot);
+        ASSERT_TRUE(places.insert(segment.place).second);
+        ASSERT_EQ(segment.first_place, list.at(0).place);
         for (const auto &[other, its] : list) {
-          ASSERT_EQ(fv_slot_of_part(work.schedule.chunked, segment.first_slot, other), its.slot);
+          ASSERT_EQ(fv_place_of_partial(work.schedule.chunked, segment.first_place, other),
+                    its.place);
         }
       }
     }
-    if (!work.schedule.chunked && !slots.empty()) {
-      ASSERT_LT(*slots.rbegin(), 2 * work.schedule.shares);
+    if (!work.schedule.chunked && !places.empty()) {
+      ASSERT_LT(*places.rbegin(), 2 * work.schedule.shares);
     }
   }
 }
@@ -138,7 +139,7 @@ TEST(Schedule, ChunksDoNotDependOnWhatElseThereIs) {
     for (size_t i = 0; i < work.tiles.size(); ++i) {
       Work alone;
       alone.tiles = {work.tiles[i]};
-      alone.tiles[0].work_begin = alone.tiles[0].slot_begin = 0;
+      alone.tiles[0].work_begin = alone.tiles[0].place_begin = 0;
       alone.schedule = {alone.tiles.data(), 1, alone.tiles[0].key_tiles, 1, 3, 1};
       const auto parts = parts_of(alone).at({0, 0});
       const auto there = parts_of(work).at({static_cast<int64_t>(i), 0});

@@ -174,11 +174,11 @@ TEST(SequenceRules, PositionsAtTheLimitsOf32BitsDoNotOverflow) {
 
 TEST(SequenceRules, PagesLeaveRoomForTheirKeysAndLengthsCountNoMore) {
   for (int64_t pages = 0; pages <= 5; ++pages)
-    for (int64_t len = 1; len <= 5; ++len) EXPECT_EQ(fv_room_of_pages(pages, len), pages * len);
-  EXPECT_EQ(fv_room_of_pages(INT32_MAX, 1), INT32_MAX);
-  EXPECT_EQ(fv_room_of_pages(INT32_MAX, INT32_MAX), INT32_MAX);
-  EXPECT_EQ(fv_room_of_pages(1 << 16, 1 << 15), INT32_MAX);
-  EXPECT_EQ(fv_room_of_pages((1 << 16) - 1, 1 << 15), ((1 << 16) - 1) * (1 << 15));
+    for (int64_t len = 1; len <= 5; ++len) EXPECT_EQ(fv_capacity_of_pages(pages, len), pages * len);
+  EXPECT_EQ(fv_capacity_of_pages(INT32_MAX, 1), INT32_MAX);
+  EXPECT_EQ(fv_capacity_of_pages(INT32_MAX, INT32_MAX), INT32_MAX);
+  EXPECT_EQ(fv_capacity_of_pages(1 << 16, 1 << 15), INT32_MAX);
+  EXPECT_EQ(fv_capacity_of_pages((1 << 16) - 1, 1 << 15), ((1 << 16) - 1) * (1 << 15));
 }
 
 TEST(SequenceRules, ATableIsDenseOrHasOffsets) {

@@ -20,7 +20,7 @@ void fv_bench_group_title(const fv_bench_problem *problem, char *title, size_t b
   char pages[48] = "", heads[64] = "";
   if (fv_bench_is_decoding(problem)) state = problem->cold ? "from memory" : "from cache";
   if (problem->page_len) snprintf(pages, sizeof pages, ", pages of %" PRId64, problem->page_len);
-  if (group > 1) snprintf(heads, sizeof heads, ", %" PRId64 " query heads per key head", group);
+  if (group > 1) snprintf(heads, sizeof heads, ", %" PRId64 " query heads per kv head", group);
   snprintf(title, bytes, "%s %s, %s%s, dim %" PRId64 "%s", kinds[problem->kind],
            fv_bench_dtype_name(problem->dtype), state, pages, problem->dim, heads);
 }

@@ -11,7 +11,7 @@ extern "C" {
 /* Same kind, dtype, mask, ratio of heads, dim, page length and state of the cache. */
 bool fv_bench_group_same(const fv_bench_problem *a, const fv_bench_problem *b);
 
-/* "decode bf16, from memory, dim 128, 4 query heads per key head" */
+/* "decode bf16, from memory, dim 128, 4 query heads per kv head" */
 void fv_bench_group_title(const fv_bench_problem *problem, char *title, size_t bytes);
 
 /* Writes what tells the problems of a group apart, and the title of that column. */

@@ -70,7 +70,7 @@ void fv_bench_plot_title(const fv_bench_picture *picture, char *title, size_t by
                                                     "Paged decode", "Mixed batch"};
   char heads[64] = "as many key as query heads";
   if (picture->group > 1) {
-    snprintf(heads, sizeof heads, "%" PRId64 " query heads per key head", picture->group);
+    snprintf(heads, sizeof heads, "%" PRId64 " query heads per kv head", picture->group);
   }
   snprintf(title, bytes, "%s, %s, %s: %s", kinds[picture->kind],
            fv_bench_dtype_name(picture->dtype), heads,

@@ -24,7 +24,7 @@ static fv_placed_tile place_tile(const fv_plan *plan, const fv_problem *p, const
 
 /* What a line amounts to so far, beside the line itself: fv_listed of attention_prepare. */
 typedef struct listed {
-  int64_t slots, longest;
+  int64_t partials, longest;
 } listed;
 
 static bool append(fv_schedule_list *list, int line, fv_placed_tile tile, listed *listed) {
@@ -37,8 +37,8 @@ static bool append(fv_schedule_list *list, int line, fv_placed_tile tile, listed
   }
   int32_t chunks = fv_chunks_of(tile.key_tile, tile.key_tiles, tile.chunk);
   tile.work_begin = to->work;
-  tile.slot_begin = listed->slots;
-  if (chunks > 1) listed->slots += (int64_t)chunks * list->heads;
+  tile.place_begin = listed->partials;
+  if (chunks > 1) listed->partials += (int64_t)chunks * list->heads;
   listed->longest = fv_max(listed->longest, tile.key_tiles);
   to->work += tile.key_tiles;
   list->tiles[line][to->tiles++] = tile;

@@ -16,7 +16,7 @@ int64_t fv_row_count(const fv_problem *problem) {
 /* 2^27 products and sums in double precision: 0.2 to 0.8 s of one core. This counts work and not
  * time, so that every machine judges the same input whole. */
 bool fv_rows_are_few(const fv_problem *problem) {
-  double keys = (double)problem->kv_room, dims = problem->dim + problem->dim_v;
+  double keys = (double)problem->kv_capacity, dims = problem->dim + problem->dim_v;
   return (double)fv_row_count(problem) * keys * dims <= 0x1p27;
 }
 
@@ -79,7 +79,7 @@ static void bound_keys(fv_key_bounds *bounds, const fv_problem *p, const fv_sequ
     double *k = bounds->k + head * dim, *v = bounds->v + head * dim_v;
     double *v_sum = bounds->v_sum + head * dim_v;
     bool finite = true;
-    for (int64_t key = 0; key < p->kv_room; ++key) {
+    for (int64_t key = 0; key < p->kv_capacity; ++key) {
       finite &= add_row(&a->k, s->kv_batch, key, (int64_t)head, p->dim, k, NULL);
       finite &= add_row(&a->v, s->kv_batch, key, (int64_t)head, p->dim_v, v, v_sum);
     }
@@ -106,10 +106,10 @@ static bool bound_row(fv_row_choice *c, const fv_sequence *s, int64_t i, int64_t
   if (!c->bounds.finite[kv_head] || !isfinite(dot)) return false;
   memset(row, 0, sizeof *row);
   row->finite = true;
-  row->visible = p->kv_room;
+  row->visible = p->kv_capacity;
   row->logit = row->dot = fabs((double)p->scale) * dot;
   row->sum = 1;
-  double noise = 1 + weight_floor * sqrt((double)p->kv_room);
+  double noise = 1 + weight_floor * sqrt((double)p->kv_capacity);
   for (int64_t d = 0; d < p->dim_v; ++d) {
     row->magnitude[d] = v[d];
     row->noise[d] = noise * v[d];

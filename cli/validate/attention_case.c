@@ -22,7 +22,7 @@ static size_t workspace_bytes(fovea_handle *handle, const fv_problem *p, fv_case
   limits.heads_kv = p->heads_kv;
   limits.sequences = p->sequences;
   limits.total_q = p->rows * (p->q_packed ? 1 : p->sequences) + 1;
-  limits.len_kv = p->kv_room + 1;
+  limits.len_kv = p->kv_capacity + 1;
   limits.sm_count = p->args.sm_count;
   fovea_status status = fovea_attention_workspace(handle, &limits, &bytes);
   if (status != FOVEA_OK) fv_case_fail_call(result, "fovea_attention_workspace", status);

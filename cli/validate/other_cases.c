@@ -177,7 +177,7 @@ void fv_run_weights_case(fovea_handle *handle, fv_case *c, fv_case_result *resul
   }
   int32_t rows[ROWS] = {0, (int32_t)(p.rows / 2), INT32_MAX}; /* the last is out of range */
   int32_t sequence = (int32_t)(p.sequences - 1);
-  int64_t keys = p.kv_room;
+  int64_t keys = p.kv_capacity;
   float *weights = malloc((size_t)(ROWS * p.heads_q * keys + 1) * sizeof *weights);
   if (!weights) {
     result->out_of_memory = true;

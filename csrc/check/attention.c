@@ -263,9 +263,10 @@ static int64_t window_limit(const fovea_window *window) {
 }
 
 /* An upper bound on the keys of a sequence. */
-static int64_t kv_room(const fv_problem *problem) {
+static int64_t kv_capacity(const fv_problem *problem) {
   const int64_t extent = problem->args.k.shape[1];
-  return problem->paged ? fv_room_of_pages(problem->args.sequences.pages.count, extent) : extent;
+  return problem->paged ? fv_capacity_of_pages(problem->args.sequences.pages.count, extent)
+                        : extent;
 }
 
 static void resolve(fv_problem *problem, purpose use) {
@@ -277,7 +278,7 @@ static void resolve(fv_problem *problem, purpose use) {
   problem->group = problem->heads_q == 0 ? 1 : problem->heads_q / problem->heads_kv;
   problem->dim = (int32_t)q->shape[3];
   problem->dim_v = is_weights(use) ? problem->dim : (int32_t)args->v.shape[3];
-  problem->kv_room = kv_room(problem);
+  problem->kv_capacity = kv_capacity(problem);
   problem->scale =
       args->logits.scale == 0.0f ? (float)(1.0 / sqrt((double)problem->dim)) : args->logits.scale;
   problem->window_left = window_limit(&args->visibility.window_left);

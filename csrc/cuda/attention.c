@@ -72,10 +72,10 @@ static void set_schedule(const fv_plan *plan, const fv_problem *problem,
   to->workers = plan->workers;
   for (int line = 0; line < FV_LINES; ++line) {
     to->lines[line] = (fv_device_line){.tiles = (fv_placed_tile *)(workspace + layout->tiles[line]),
-                                       .arrived = to->arrived + to->slots,
+                                       .arrived = to->arrived + to->places,
                                        .partials = (float *)(workspace + layout->partials[line]),
-                                       .slot_floats = cuda->lines[line].partial_floats};
-    to->slots += cuda->lines[line].partials;
+                                       .partial_floats = cuda->lines[line].partial_floats};
+    to->places += cuda->lines[line].partials;
   }
 }
 

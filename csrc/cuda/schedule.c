@@ -96,7 +96,7 @@ static int64_t partials_of_chunks(int64_t sequences, int64_t heads_kv, int64_t l
 static int64_t partials_of_line(const fv_problem *p, uint32_t cut, int line, int32_t workers) {
   if (!cut) return 2 * (int64_t)workers;
   if (cut == FV_FLAG_WHOLE || line == FV_WIDE || p->kv_packed) return 0;
-  return partials_of_chunks(p->sequences, p->heads_kv, p->kv_room);
+  return partials_of_chunks(p->sequences, p->heads_kv, p->kv_capacity);
 }
 
 static fv_cuda_plan plan_lines(const fv_problem *p, const fv_cuda_row *row, int32_t workers) {
@@ -141,7 +141,7 @@ static void lay_out(int64_t sequences, fv_cuda_plan *cuda) {
 /* No more CTAs than there can be units. */
 static int32_t fewer_workers(const fv_problem *p, const fv_cuda_row *row, int64_t tiles,
                              int32_t workers) {
-  int64_t key_tiles = fv_max(1, fv_ceil_div(p->kv_room, row->kernel.tile_kv));
+  int64_t key_tiles = fv_max(1, fv_ceil_div(p->kv_capacity, row->kernel.tile_kv));
   return (int32_t)fv_clamp(bounded((__int128)tiles * key_tiles), 1, workers);
 }
 
@@ -151,7 +151,7 @@ void fv_schedule_cuda(const fv_cuda_facts *facts, const fv_problem *problem, con
   int32_t workers = workers_of(facts, row, problem->args.sm_count);
   plan->tiles_bound = bounded((__int128)tiles * problem->heads_kv);
   plan->cuda = (fv_cuda_plan){0};
-  bool parks = problem->kv_room > FV_PARK_KEYS, limited = problem->args.sm_count || parks;
+  bool parks = problem->kv_capacity > FV_PARK_KEYS, limited = problem->args.sm_count || parks;
   plan->workers = (int32_t)fv_min(plan->tiles_bound, limited ? workers : INT32_MAX);
   if (is_scheduled(problem, plan->tiles_bound, workers)) {
     plan->workers = fewer_workers(problem, row, plan->tiles_bound, workers);

@@ -46,7 +46,7 @@ static int32_t place_keys(const fv_problem *p, fv_sequence_cursor *cursor, fv_se
   if (p->paged) {
     fv_page_ids ids = find_page_ids(p, cursor, s);
     s->kv_begin = ids.begin;
-    return fv_room_of_pages(ids.count, extent);
+    return fv_capacity_of_pages(ids.count, extent);
   }
   fv_range keys = {0, extent};
   if (p->kv_packed) {

@@ -158,12 +158,12 @@ __device__ __forceinline__ bool fv_join_tile(const fv_attention_params &p,
                                              float (&o)[fv_fragments<Config>::dim_tiles][4],
                                              fv_softmax_state &state) {
   const fv_device_line &line = p.schedule.lines[Config::line];
-  fv_put_part<Config>(line.partials + segment.slot * line.slot_floats, o, state);
-  if (!fv_arrive<Config>(line.arrived + segment.first_slot, segment.parts)) return false;
+  fv_put_part<Config>(line.partials + segment.place * line.partial_floats, o, state);
+  if (!fv_arrive<Config>(line.arrived + segment.first_place, segment.parts)) return false;
   fv_empty_rows(state);
   for (int32_t part = 0; part < segment.parts; ++part) {
-    int64_t slot = fv_slot_of_part(fv_is_chunked(p), segment.first_slot, part);
-    fv_join_part<Config, true>(p, line.partials + slot * line.slot_floats, o, state);
+    int64_t place = fv_place_of_partial(fv_is_chunked(p), segment.first_place, part);
+    fv_join_part<Config, true>(p, line.partials + place * line.partial_floats, o, state);
   }
   return true;
 }

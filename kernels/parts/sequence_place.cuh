@@ -44,7 +44,7 @@ __device__ __forceinline__ fv_sequence_view fv_find_sequence(const fv_attention_
   fv_sequence_view s = {};
   uint32_t errors = 0;
   fv_page_ids ids = fv_dense_page_ids(index, p.pages.row_stride, p.pages.count);
-  int32_t room = p.pages.k_ids ? fv_room_of_pages(ids.count, p.pages.page_len) : p.len_kv;
+  int32_t room = p.pages.k_ids ? fv_capacity_of_pages(ids.count, p.pages.page_len) : p.len_kv;
   s.index = s.q_batch = s.kv_batch = index;
   s.kv_begin = p.pages.k_ids ? ids.begin : 0;
   s.len_q = p.len_q;

@@ -50,9 +50,9 @@ typedef struct fv_device_pages {
 /* A line of work, and the places for the partials of its tiles. */
 typedef struct fv_device_line {
   fv_placed_tile *tiles;
-  uint32_t *arrived; /* [slots]: how many partials of a tile have arrived, at its first slot */
-  float *partials;   /* [slots][slot_floats] */
-  int64_t slot_floats;
+  uint32_t *arrived; /* [places]: how many partials of a tile have arrived, at its first */
+  float *partials;   /* [places][partial_floats] */
+  int64_t partial_floats;
 } fv_device_line;
 
 /* The part of the workspace that a call with a schedule uses. attention_prepare, which runs before,
@@ -60,8 +60,8 @@ typedef struct fv_device_line {
 typedef struct fv_device_schedule {
   fv_placed_line *totals;        /* [FV_LINES]; NULL: no schedule */
   fv_placed_sequence *sequences; /* [sequences] */
-  uint32_t *arrived;             /* [slots] of all lines, one line behind the other */
-  int64_t slots;
+  uint32_t *arrived;             /* [places] of all lines, one line behind the other */
+  int64_t places;
   int64_t workers; /* CTAs of the launch that follows */
   fv_device_line lines[FV_LINES];
 } fv_device_schedule;

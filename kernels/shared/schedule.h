@@ -30,8 +30,8 @@ typedef struct fv_placed_sequence {
 } fv_placed_sequence;
 
 typedef struct fv_placed_tile {
-  int64_t work_begin; /* units before it, counted for one kv head */
-  int64_t slot_begin; /* its first partial's place, if it is split into chunks */
+  int64_t work_begin;  /* units before it, counted for one kv head */
+  int64_t place_begin; /* its first partial's place, if it is split into chunks */
   int32_t sequence;
   int32_t row_tile;  /* within the sequence */
   int32_t key_tile;  /* the first */
@@ -64,8 +64,8 @@ typedef struct fv_schedule {
 /* A work tile: key tiles [first, end) of those of a tile, for one kv head. */
 typedef struct fv_segment {
   int64_t tile;
-  int64_t slot;       /* this partial's place */
-  int64_t first_slot; /* the place of the first partial, whose counter all share */
+  int64_t place;       /* this partial's place */
+  int64_t first_place; /* the place of the first partial, whose counter all share */
   int32_t head;
   int32_t first, end;
   int32_t part, parts; /* parts = 1: nothing to merge */
@@ -137,13 +137,13 @@ FV_SHAPE int64_t fv_tile_of_work(const fv_schedule *s, int64_t w) {
 
 /* A share has two places. A tile's first partial ends its share and has the second place. Any other
  * partial begins its share and has the first. */
-FV_SHAPE int64_t fv_slot_of_share(int64_t first_share, int32_t part) {
+FV_SHAPE int64_t fv_place_of_share(int64_t first_share, int32_t part) {
   return part ? 2 * (first_share + part) : 2 * first_share + 1;
 }
 
-/* The place of partial `part` of the tile whose first partial is at first_slot. */
-FV_SHAPE int64_t fv_slot_of_part(int chunked, int64_t first_slot, int32_t part) {
-  return chunked ? first_slot + part : fv_slot_of_share((first_slot - 1) / 2, part);
+/* The place of partial `part` of the tile whose first partial is at first_place. */
+FV_SHAPE int64_t fv_place_of_partial(int chunked, int64_t first_place, int32_t part) {
+  return chunked ? first_place + part : fv_place_of_share((first_place - 1) / 2, part);
 }
 
 /* How far a share has come: to unit w of the line, in tile `tile`. */
@@ -182,8 +182,8 @@ FV_SHAPE void fv_cut_at_chunks(const fv_placed_tile *tile, int32_t head, fv_segm
   int32_t chunk = tile->chunk;
   segment->parts = fv_chunks_of(tile->key_tile, tile->key_tiles, chunk);
   segment->part = chunk ? (tile->key_tile + segment->first) / chunk - tile->key_tile / chunk : 0;
-  segment->first_slot = tile->slot_begin + (int64_t)head * segment->parts;
-  segment->slot = segment->first_slot + segment->part;
+  segment->first_place = tile->place_begin + (int64_t)head * segment->parts;
+  segment->place = segment->first_place + segment->part;
 }
 
 FV_SHAPE void fv_cut_at_shares(const fv_schedule *s, int64_t tile_begin, int32_t key_tiles,
@@ -193,8 +193,8 @@ FV_SHAPE void fv_cut_at_shares(const fv_schedule *s, int64_t tile_begin, int32_t
   int64_t last = fv_share_of(work, s->shares, tile_begin + key_tiles - 1);
   segment->part = (int32_t)(share - first);
   segment->parts = (int32_t)(last - first) + 1;
-  segment->first_slot = fv_slot_of_share(first, 0);
-  segment->slot = fv_slot_of_share(first, segment->part);
+  segment->first_place = fv_place_of_share(first, 0);
+  segment->place = fv_place_of_share(first, segment->part);
 }
 
 /* The share's next work tile; 0: there is none left. */

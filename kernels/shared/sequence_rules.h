@@ -111,7 +111,7 @@ FV_SHAPE fv_page_ids fv_packed_page_ids(fv_range range) {
 }
 
 /* How many keys fit into `pages` pages. Lengths are 32-bit and count no more. */
-FV_SHAPE int32_t fv_room_of_pages(int64_t pages, int64_t page_len) {
+FV_SHAPE int32_t fv_capacity_of_pages(int64_t pages, int64_t page_len) {
   return (int32_t)fv_min(pages * page_len, INT32_MAX);
 }
 

@@ -85,7 +85,7 @@ inline std::string decode(const std::string &pipeline, int keys,
          "/dim:64/f32/full/" + cache;
 }
 
-// Batches of 16 unequal sequences, with 4 query heads per key head.
+// Batches of 16 unequal sequences, with 4 query heads per kv head.
 inline std::string packed(const std::string &pipeline, int longest) {
   std::string length = std::to_string(longest);
   return "cpu/" + pipeline + "/packed/batch:16/heads:4:1/len:" + length + ":" + length +

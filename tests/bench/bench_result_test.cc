@@ -118,7 +118,7 @@ TEST(BenchTable, HasALinePerProblemAndSaysWhatWasSkipped) {
             std::string::npos)
       << text;
   EXPECT_NE(text.find("skipped: it needs 8.0 GiB"), std::string::npos) << text;
-  EXPECT_NE(text.find("decode f32, from memory, dim 64, 4 query heads per key head"),
+  EXPECT_NE(text.find("decode f32, from memory, dim 64, 4 query heads per kv head"),
             std::string::npos)
       << text;
 }
@@ -126,13 +126,13 @@ TEST(BenchTable, HasALinePerProblemAndSaysWhatWasSkipped) {
 TEST(BenchTable, BatchesOfUnequalSequencesHaveTablesOfTheirOwn) {
   std::string text = printed(fv_bench_table_print, Report(served_report()));
   for (const char *line : {
-           "packed prefill f32, causal, dim 64, 4 query heads per key head\n",
+           "packed prefill f32, causal, dim 64, 4 query heads per kv head\n",
            "batch x heads x longest    fovea",
            "         16 x 4/1 x 512  5.00 ms   0.0 %    800.0",
-           "paged decode f32, from memory, pages of 16, dim 64, 4 query heads per key head\n",
+           "paged decode f32, from memory, pages of 16, dim 64, 4 query heads per kv head\n",
            "batch x heads x most keys    fovea",
            "          16 x 4/1 x 1024  20.0 ms   0.0 %  50.0     50 %",
-           "mixed batch f32, from memory, pages of 16, dim 64, 4 query heads per key head\n",
+           "mixed batch f32, from memory, pages of 16, dim 64, 4 query heads per kv head\n",
            "chunk + rows x heads x most keys    fovea",
            "            64 + 15 x 4/1 x 1024  40.0 ms   0.0 %  25.0     25 %",
            "from a sixteenth of that length to all of it\n",

@@ -13,7 +13,7 @@ TEST(AttentionSequences, FollowTheBatchUnlessPacked) {
   ASSERT_THAT(checked, Passes());
   EXPECT_EQ(checked.problem.sequences, 2);
   EXPECT_EQ(checked.problem.rows, 5);
-  EXPECT_EQ(checked.problem.kv_room, 7);
+  EXPECT_EQ(checked.problem.kv_capacity, 7);
   EXPECT_EQ(checked.problem.dim, 16);
   EXPECT_EQ(checked.problem.dim_v, 8);
   EXPECT_EQ(checked.problem.kv_position_stride, 1);
@@ -60,7 +60,7 @@ TEST(AttentionSequences, ArePackedInABatchOfOne) {
   Attention checked(args);
   EXPECT_THAT(checked, Passes()) << "q and k may differ in how they are stored";
   EXPECT_EQ(checked.problem.sequences, 2);
-  EXPECT_EQ(checked.problem.kv_room, 7);
+  EXPECT_EQ(checked.problem.kv_capacity, 7);
   EXPECT_TRUE(checked.problem.kv_packed);
   EXPECT_FALSE(checked.problem.q_packed);
 }
@@ -87,14 +87,14 @@ TEST(AttentionPages, HoldCountTimesPageLenKeys) {
   Attention checked(args);
   ASSERT_THAT(checked, Passes());
   EXPECT_TRUE(checked.problem.paged);
-  EXPECT_EQ(checked.problem.kv_room, 24);
+  EXPECT_EQ(checked.problem.kv_capacity, 24);
   args.sequences.pages.offsets = at<int32_t>(region(14));
   args.sequences.pages.row_stride = 0;
   args.sequences.pages.v_ids = at<int32_t>(region(15));
   EXPECT_THAT(Attention(args), Passes());
-  EXPECT_EQ(Attention(args).problem.kv_room, 24);
+  EXPECT_EQ(Attention(args).problem.kv_capacity, 24);
   args.sequences.pages.count = kExtents - 1;
-  EXPECT_EQ(Attention(args).problem.kv_room, INT32_MAX) << "lengths are 32-bit";
+  EXPECT_EQ(Attention(args).problem.kv_capacity, INT32_MAX) << "lengths are 32-bit";
 }
 
 TEST(AttentionPages, NeedLengthsAndExcludePackedKeys) {
@@ -122,7 +122,7 @@ TEST(AttentionPages, MayBeNone) {
   args.sequences.pages.count = args.sequences.pages.row_stride = 0;
   Attention checked(args);
   EXPECT_THAT(checked, Passes());
-  EXPECT_EQ(checked.problem.kv_room, 0);
+  EXPECT_EQ(checked.problem.kv_capacity, 0);
 }
 
 TEST(AttentionPages, AreCountedWhereThereIsSomethingToLookUp) {

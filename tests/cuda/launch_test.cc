@@ -240,22 +240,22 @@ TEST(Launch, PreparesASchedule) {
     EXPECT_EQ(static_cast<void *>(p.schedule.totals), call.args.workspace);
     // Each kind of tile has two places per CTA, and no two arrays of the workspace overlap.
     const fv_device_line &wide = p.schedule.lines[FV_WIDE], &narrow = p.schedule.lines[FV_NARROW];
-    EXPECT_EQ(p.schedule.slots, 2 * 2 * 32);
+    EXPECT_EQ(p.schedule.places, 2 * 2 * 32);
     EXPECT_EQ(wide.arrived, p.schedule.arrived);
     EXPECT_EQ(narrow.arrived, wide.arrived + 2 * 32);
-    EXPECT_EQ(wide.slot_floats, 4 * narrow.slot_floats);
+    EXPECT_EQ(wide.partial_floats, 4 * narrow.partial_floats);
     const void *const places[] = {p.schedule.totals,
                                   p.schedule.sequences,
                                   p.schedule.sequences + 3,
                                   p.schedule.arrived,
-                                  p.schedule.arrived + p.schedule.slots,
+                                  p.schedule.arrived + p.schedule.places,
                                   wide.tiles,
                                   wide.partials,
-                                  wide.partials + 64 * wide.slot_floats,
+                                  wide.partials + 64 * wide.partial_floats,
                                   narrow.tiles,
                                   narrow.tiles + 3,
                                   narrow.partials,
-                                  narrow.partials + 64 * narrow.slot_floats};
+                                  narrow.partials + 64 * narrow.partial_floats};
     EXPECT_TRUE(std::is_sorted(std::begin(places), std::end(places)));
     call.args.flags = FOVEA_ALLOW_DEPENDENT_LAUNCH;
     ASSERT_EQ(fovea_attention(handle, &call.args, nullptr), FOVEA_OK);

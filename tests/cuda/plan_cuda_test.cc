@@ -370,15 +370,15 @@ int64_t Rounded(int64_t bytes) {
 
 // One kind of work tile in the workspace: the tiles, and the places for their partials.
 struct LineOf {
-  int64_t tiles, slots, slot_floats;
+  int64_t tiles, partials, partial_floats;
 };
 
 // The contents of the workspace by docs/decisions/0014; each array takes multiples of 256 bytes.
 int64_t WorkspaceOf(int64_t sequences, const LineOf &wide, const LineOf &narrow) {
   int64_t bytes = Rounded(2 * 24) + Rounded(sequences * 56);
-  bytes += Rounded((wide.slots + narrow.slots) * 4);
+  bytes += Rounded((wide.partials + narrow.partials) * 4);
   for (const LineOf &line : {wide, narrow}) {
-    bytes += Rounded(line.tiles * 40) + Rounded(line.slots * line.slot_floats * 4);
+    bytes += Rounded(line.tiles * 40) + Rounded(line.partials * line.partial_floats * 4);
   }
   return bytes;
 }
@@ -426,11 +426,11 @@ TEST(CudaPlan, CountsThePlacesOfManyChunks) {
   fovea_attention_args a = Request(FOVEA_BF16, sequences, 1, 100000, 256, 256, 64);
   a.reproducible = FOVEA_REPRODUCIBLE_BATCH;
   const fv_plan plan = PlanOf(a);
-  const int64_t slots = sequences * 256 * 8, slot_floats = 32 * (64 / 2 + 8);
-  EXPECT_EQ(plan.cuda.lines[FV_NARROW].partials, slots);
+  const int64_t partials = sequences * 256 * 8, partial_floats = 32 * (64 / 2 + 8);
+  EXPECT_EQ(plan.cuda.lines[FV_NARROW].partials, partials);
   EXPECT_EQ(static_cast<int64_t>(plan.workspace_bytes),
-            WorkspaceOf(sequences, {0, 0, 0}, {sequences, slots, slot_floats}) +
-                Rounded(plan.workers * 4 * slot_floats * 4));
+            WorkspaceOf(sequences, {0, 0, 0}, {sequences, partials, partial_floats}) +
+                Rounded(plan.workers * 4 * partial_floats * 4));
   EXPECT_GE(BoundOf(a, sequences, 100000), plan.workspace_bytes);
 }
 

@@ -185,7 +185,7 @@ static void demand_problem(const fv_problem *problem, int has_v, int addresses) 
   DEMAND(problem->paged || args->k.shape[0] == (problem->kv_packed ? 1 : problem->sequences));
   DEMAND(!problem->paged ||
          (args->sequences.kv_lengths && !args->sequences.kv_offsets && args->k.shape[1] > 0));
-  DEMAND(problem->kv_room >= 0 && problem->kv_room <= INT32_MAX);
+  DEMAND(problem->kv_capacity >= 0 && problem->kv_capacity <= INT32_MAX);
   DEMAND(problem->scale > 0 && problem->scale <= FLT_MAX);
   DEMAND(args->logits.softcap >= 0 && args->logits.softcap <= FLT_MAX);
   DEMAND(problem->window_left >= -1 && problem->window_right >= -1);
