@@ -215,7 +215,7 @@ TEST_P(Relation, WindowsThatReachEverythingChangeNothing) {
 // A span that begins where all keys begin shows what a prefix shows, and one around a row what a
 // window shows.
 TEST_P(Relation, SpansAreWhatPrefixesAndWindowsAre) {
-  const auto spans = [](uint32_t rule, int64_t begin, int64_t end) {
+  const auto spans = [this](uint32_t rule, int64_t begin, int64_t end) {
     return base().causal().spans(rule, [=](int64_t, int64_t) { return Span{begin, end}; });
   };
   const Outcome prefix = base().causal().prefix({70}).run();
@@ -229,7 +229,7 @@ TEST_P(Relation, SpansAreWhatPrefixesAndWindowsAre) {
   const Outcome window = base().window(9, 5).run();
   EXPECT_EQ(difference(window, spans(FOVEA_SPAN_WITHIN, INT32_MIN, INT32_MAX).window(9, 5).run()),
             "");
-  const auto around = [](int64_t, int64_t row) {
+  const auto around = [this](int64_t, int64_t row) {
     const int64_t position = 150 - base().s.len_q + row;
     return Span{position - 9, position + 6};
   };
