@@ -96,7 +96,8 @@ int fv_plan_print(const fv_plan *plan, const fv_problem *problem, char *text, si
   }
   if (plan->cuda.scheduled) print_schedule(&p, &plan->cuda);
   print(&p, "workers      %d\n", plan->workers);
-  print(&p, "workspace    %zu bytes (%zu per worker)\n", plan->workspace_bytes,
-        plan->cpu.scratch_bytes);
+  print(&p, "workspace    %zu bytes", plan->workspace_bytes);
+  if (plan->cpu.scratch_bytes) print(&p, " (%zu per worker)", plan->cpu.scratch_bytes);
+  print(&p, "\n");
   return p.length;
 }

@@ -8,14 +8,12 @@ int main(void) {
 
   fovea_handle *handle; /* a device and its threads */
   if (fovea_create(NULL, &handle)) return 1;
-  fovea_limits limits = {.struct_size = sizeof limits, .heads_q = 2, .heads_kv = 2};
-  limits.sequences = 1, limits.total_q = 4, limits.len_kv = 4;
   fovea_attention_args args = {.struct_size = sizeof args, .visibility.causal = 1};
   args.q = fovea_contiguous(q, FOVEA_F32, 1, 4, 2, 8); /* [batch, seq, head, dim] */
   args.k = fovea_contiguous(k, FOVEA_F32, 1, 4, 2, 8);
   args.v = fovea_contiguous(v, FOVEA_F32, 1, 4, 2, 8);
   args.out = fovea_contiguous(out, FOVEA_F32, 1, 4, 2, 8);
-  if (fovea_attention_workspace(handle, &limits, &args.workspace_bytes) ||
+  if (fovea_attention_workspace_for(handle, &args, &args.workspace_bytes) ||
       posix_memalign(&args.workspace, 256, args.workspace_bytes) ||
       fovea_attention(handle, &args, NULL)) {
     fprintf(stderr, "%s\n", fovea_error_detail()); /* which argument, its value, the rule */

@@ -119,8 +119,8 @@ static void hide_unreadable(fv_range keys, uint8_t *visible, uint32_t *errors) {
 }
 
 /* Hides the keys that have no element in mask, bias or tree; reads nothing of them. */
-static void hide_outside(const fv_row_mask *m, int64_t begin, int32_t from, int32_t to,
-                         uint8_t *visible, uint32_t *errors) {
+static void hide_beyond_extents(const fv_row_mask *m, int64_t begin, int32_t from, int32_t to,
+                                uint8_t *visible, uint32_t *errors) {
   int64_t keys = m->outside ? 0 : INT64_MAX;
   if (m->mask) keys = fv_min(keys, m->mask_keys);
   if (m->bias) keys = fv_min(keys, m->bias_keys);
@@ -165,7 +165,7 @@ void fv_find_visible(const fv_row_mask *m, const uint8_t *live, int64_t begin, i
        live, visible);
   show(within(m->span.begin, m->span.end, begin, from, to), live, visible);
   if (m->plain) return;
-  hide_outside(m, begin, from, to, visible, errors);
+  hide_beyond_extents(m, begin, from, to, visible, errors);
   if (m->outside) return;
   if (m->mask) hide_by_mask(m, begin, from, to, visible);
   if (m->tree) hide_by_tree(m, begin, from, to, visible);

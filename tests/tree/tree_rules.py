@@ -40,7 +40,6 @@ MAY_INCLUDE = {
   "cli/heatmap": ["include", "csrc*", "cli", "cli/files", "cli/input"],
   "cli/command": ["include", "csrc*", "kernels/shared", "cli*"],
   "examples": ["include"],
-  "layers": ["include"],
   "simgpu": ["simgpu*"],
   "bench": ["include", "csrc*", "kernels/shared", "tests/support", "bench*"],
   "tests": ["include", "csrc*", "cli*", "kernels/shared", "tests*"],
