@@ -70,7 +70,7 @@ extern "C" {
 /* ---- Version ------------------------------------------------------------------------------- */
 
 #define FOVEA_VERSION_MAJOR 0
-#define FOVEA_VERSION_MINOR 2
+#define FOVEA_VERSION_MINOR 3
 #define FOVEA_VERSION_PATCH 0
 
 /* Returns the version of the library that is running: major * 10000 + minor * 100 + patch. */

@@ -59,7 +59,7 @@ INSTANTIATE_TEST_SUITE_P(
         {SET(sequences.pages.row_stride), {0}, {1, -1, kLeast, kMost}},
         {SET(sequences.pages.count), {0}, {1, -1, kLeast, kExtents - 1, kExtents, kMost}},
         {SET(visibility.causal), {0, 1}, {2, kU32Most}},
-        {SET(visibility.span_rule), {0, 1}, {2, 3, kU32Most}},
+        {SET(visibility.span_rule), {0}, {2, 3, kU32Most}},
         {SET(positions.alignment), {0, 1}, {2, 3, kU32Most}},
         {SET(visibility.window_left.kind), {0, 1}, {2, 3, kU32Most}},
         {SET(visibility.window_right.kind), {0, 1}, {2, 3, kU32Most}},
