@@ -36,10 +36,12 @@ typedef struct fv_problem {
   bool q_packed;
   bool kv_packed;
   bool paged;
-  int64_t kv_capacity;        /* upper bound on a sequence's keys, from what the host knows */
-  float scale;                /* never 0 */
-  int64_t window_left;        /* -1: unlimited */
-  int64_t window_right;       /* -1: unlimited */
+  int64_t kv_capacity;  /* upper bound on a sequence's keys, from what the host knows */
+  float scale;          /* never 0 */
+  int64_t window_left;  /* -1: unlimited */
+  int64_t window_right; /* -1: unlimited */
+  int64_t span_left;    /* how far from its row a span reaches; -1: as far as it is long */
+  int64_t span_right;
   int32_t kv_position_stride; /* >= 1 */
   bool empty;                 /* an extent of out (or weights) is 0: nothing to compute */
 } fv_problem;

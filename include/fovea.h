@@ -70,7 +70,7 @@ extern "C" {
 /* ---- Version ------------------------------------------------------------------------------- */
 
 #define FOVEA_VERSION_MAJOR 0
-#define FOVEA_VERSION_MINOR 2
+#define FOVEA_VERSION_MINOR 3
 #define FOVEA_VERSION_PATCH 0
 
 /* Returns the version of the library that is running: major * 10000 + minor * 100 + patch. */
@@ -313,16 +313,26 @@ typedef struct fovea_tree {
   uint64_t reserved[2];
 } fovea_tree;
 
+/* How a row's span joins what causality and window let it see. */
+typedef enum fovea_span_rule {
+  FOVEA_SPAN_BESIDES = 0, /* (causal and window) or span */
+  FOVEA_SPAN_WITHIN = 1   /* (causal or span) and window */
+} fovea_span_rule;
+
 /* Which keys a row sees. */
 typedef struct fovea_visibility {
-  uint32_t causal; /* 0 or 1 */
-  uint32_t reserved32;
+  uint32_t causal;    /* 0 or 1 */
+  uint32_t span_rule; /* fovea_span_rule; 0 without spans */
   fovea_window window_left;
   fovea_window window_right;
   const int32_t *prefix_lengths; /* [sequences]: keys at positions below this: seen by every row */
   fovea_tensor mask;
   fovea_tree tree;
-  uint64_t reserved[8];
+  /* [rows, 2]: begin and end of each row's span of positions, as tokens of one image see each
+   * other; empty unless begin < end. rows: those of q if it is packed, else row i of sequence s is
+   * s * q.shape[1] + i. NULL: no spans. */
+  const int32_t *spans;
+  uint64_t reserved[7];
 } fovea_visibility;
 
 /* What becomes of a dot product. */
@@ -420,7 +430,8 @@ typedef struct fovea_attention_args {
  * Visible     Row i sees key j if all of these hold:
  *             - kv_first[s] <= j < len_kv, and the page ids of j, k's and v's, lie in the cache;
  *             - K(j) < prefix_lengths[s], or all of: K(j) <= P(i) if causal, K(j) >= P(i) -
- *               window_left.count and K(j) <= P(i) + window_right.count if limited;
+ *               window_left.count and K(j) <= P(i) + window_right.count if limited; or spans[i][0]
+ *               <= K(j) < spans[i][1], and with FOVEA_SPAN_WITHIN the window's two;
  *             - mask[s,i,h,j] != 0, the tree's bit is set, bias[s,i,h,j] is not -inf.
  * Mask, bias  Extents 0 and 2 equal sequences and heads_q; 1 and 3 reach at least the number of
  *             rows and keys (which the device checks where only it knows them); any extent may be

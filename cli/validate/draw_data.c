@@ -58,10 +58,10 @@ static void fill_sequence(fv_sketch *s, const fv_problem *p, const fv_sequence *
       if (a->lse.dtype) own_row(&a->lse, &c->lse, q->q_batch, q->q_begin + row, h);
     }
   }
-  for (int64_t key = 0; key < q->mask.len; ++key) {
+  if (q->len_q < 1) return;
+  fv_range keys = fv_hull(fv_rows_keys(&q->mask, 0, q->len_q), fv_rows_span(p, q, 0, q->len_q));
+  for (int64_t key = q->mask.first; key < q->mask.len; ++key) {
     fv_place k_place, v_place;
-    if (q->len_q < 1 || key < q->mask.first) continue;
-    fv_range keys = fv_rows_keys(&q->mask, 0, q->len_q);
     if (key < keys.begin || key >= keys.end) continue; /* its page id may be absurd */
     if (!fv_key_place(p, q, &a->k, a->sequences.pages.ids, key, &k_place)) continue;
     if (!fv_key_place(p, q, &a->v, a->sequences.pages.v_ids, key, &v_place)) continue;

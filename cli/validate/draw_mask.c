@@ -14,6 +14,25 @@ static int32_t *draw_per_sequence(fv_sketch *s, int64_t low, int64_t high) {
   return values;
 }
 
+/* A row in three has no span, or one that ends before it begins; neighbours often share one. */
+static void draw_spans(fv_sketch *s) {
+  fovea_visibility *v = &s->c->args.visibility;
+  if (!fv_sketch_wish(s, FV_FEATURE_SPANS, 15)) return;
+  int64_t rows = s->c->args.q.shape[1] * (s->c->args.sequences.q_offsets ? 1 : s->sequences);
+  int32_t *ends = fv_sketch_i32(s, 2 * rows);
+  int64_t begin = 0, end = 0;
+  for (int64_t i = 0; ends && i < rows; ++i) {
+    if (!fv_random_percent(s->random, 80)) {
+      begin = fv_random_between(s->random, -3, s->longest_room + 3);
+      end = begin + fv_random_between(s->random, -s->longest_room / 4, s->longest_room / 2);
+    }
+    ends[2 * i] = (int32_t)begin;
+    ends[2 * i + 1] = (int32_t)end;
+  }
+  v->spans = ends;
+  v->span_rule = (uint32_t)fv_random_between(s->random, 0, 1);
+}
+
 static void draw_positions(fv_sketch *s) {
   fovea_attention_args *a = &s->c->args;
   int64_t longest = s->longest_room;
@@ -31,6 +50,7 @@ static void draw_positions(fv_sketch *s) {
   }
   if (fv_sketch_wish(s, FV_FEATURE_PREFIX, 20))
     a->visibility.prefix_lengths = draw_per_sequence(s, -1, longest / 2);
+  draw_spans(s);
   if (fv_sketch_wish(s, FV_FEATURE_KV_FIRST, 20)) {
     a->sequences.kv_first =
         draw_per_sequence(s, s->bad ? -2 : 0, s->bad ? longest + 3 : longest / 3);

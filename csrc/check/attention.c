@@ -70,7 +70,9 @@ static fovea_status check_tree(const fovea_attention_args *args) {
 
 static fovea_status check_visibility(const fovea_attention_args *args) {
   FV_REQUIRE_ONE_OF(args->visibility.causal, 0, 1);
-  FV_REQUIRE(args->visibility.reserved32, ==, 0, "");
+  FV_REQUIRE_ONE_OF(args->visibility.span_rule, FOVEA_SPAN_BESIDES, FOVEA_SPAN_WITHIN);
+  if (args->visibility.spans == NULL)
+    FV_REQUIRE(args->visibility.span_rule, ==, 0, "without visibility.spans");
   FV_TRY(check_window("visibility.window_left", &args->visibility.window_left));
   FV_TRY(check_window("visibility.window_right", &args->visibility.window_right));
   FV_TRY(check_tree(args));
@@ -283,6 +285,12 @@ static void resolve(fv_problem *problem, purpose use) {
   /* From here on causal is a window with a right side of 0. */
   problem->window_right =
       args->visibility.causal ? 0 : window_limit(&args->visibility.window_right);
+  if (args->visibility.span_rule == FOVEA_SPAN_WITHIN) {
+    problem->span_left = problem->window_left;
+    problem->span_right = window_limit(&args->visibility.window_right);
+  } else {
+    problem->span_left = problem->span_right = -1;
+  }
   if (!args->sequences.pages.v_ids) args->sequences.pages.v_ids = args->sequences.pages.ids;
   problem->kv_position_stride = args->positions.kv_stride == 0 ? 1 : args->positions.kv_stride;
   problem->empty = problem->sequences == 0 || q->shape[1] == 0 || q->shape[2] == 0;

@@ -37,6 +37,7 @@ static const fv_array_field attention_arrays[] = {
     {FIELD(sequences.kv_first), "kv-first", FV_PER_SEQUENCE, 4, false},
     {FIELD(positions.kv), "kv-position", FV_PER_SEQUENCE, 4, false},
     {FIELD(visibility.prefix_lengths), "prefix", FV_PER_SEQUENCE, 4, false},
+    {FIELD(visibility.spans), "spans", FV_TWO_PER_ROW, 4, false},
     {FIELD(visibility.tree.bits), "tree", FV_PER_TREE_WORD, 4, false},
     {FIELD(visibility.tree.lengths), NULL, FV_PER_SEQUENCE, 4, false},
     {FIELD(visibility.tree.starts), NULL, FV_PER_SEQUENCE, 4, false},
@@ -56,6 +57,8 @@ fv_wide fv_attention_elements(const fv_problem *problem, const fv_array_field *a
   switch (array->extent) {
     case FV_PER_OFFSET:
       return sequences + 1;
+    case FV_TWO_PER_ROW:
+      return (fv_wide)2 * args->q.shape[1] * (problem->q_packed ? 1 : sequences);
     case FV_PER_HEAD:
       return heads;
     case FV_PER_HEAD_OF_EACH:

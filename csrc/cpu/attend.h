@@ -19,7 +19,8 @@ typedef struct fv_attend_job {
   float score_factor;     /* base-2 logit per unit of score */
   bool scores_are_logits; /* softmax gets natural logits in place of raw scores */
   bool element_masks;     /* a mask, a tree or a bias treats keys one by one */
-  bool row_masks;         /* fv_row_mask is needed: element_masks, ALiBi or a prefix */
+  bool row_masks;         /* every tile needs fv_row_mask: element_masks, ALiBi or a prefix. So do
+                           * tiles of keys that lie in a row's span */
   bool split;             /* each chunk of a stream is a work tile of its own */
   int64_t max_heads;      /* kv heads of a stream's work tile, at most */
   double *partials;       /* one for each chunk of each split stream */
@@ -72,18 +73,17 @@ void fv_merge_chunks(fv_attend_worker *worker, int32_t heads, const double *part
 void fv_store_result(const fv_attend_job *job, const fv_sequence *sequence, int64_t position,
                      int64_t head, fv_row_state state, const double *out);
 
-/* The keys that every row sees, whatever its window is. */
-static inline fv_range fv_prefix_keys(const fv_position_mask *mask) {
-  return (fv_range){mask->first, fv_min(mask->prefix_end, mask->len)};
-}
+/* Whether rows need fv_row_mask for the keys of the current tile: the window does not decide alone
+ * what they see. */
+bool fv_needs_masks(const fv_attend_worker *worker, const fv_seen_keys *seen);
 
 /* Replaces v by zeros for keys that no row sees: their weights are 0, but 0 * NaN is NaN. masks
  * [rows]. */
 void fv_hide_unseen(fv_attend_worker *worker, const fv_row_mask *masks, int32_t rows);
 
 /* Hides the scores of `keys` that a row does not see, and turns the others into logits if
- * job->scores_are_logits. With job->row_masks `mask` decides what the row sees. Without it the row
- * sees the live keys in `window`. */
+ * job->scores_are_logits. `mask` decides what the row sees. If it is NULL, the row sees the live
+ * keys in `window`. */
 void fv_mask_scores(fv_attend_worker *worker, const fv_row_mask *mask, fv_range window,
                     fv_tile_range keys, float *scores);
 

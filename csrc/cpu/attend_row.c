@@ -8,6 +8,10 @@
 
 /* ---- Masks ---- */
 
+bool fv_needs_masks(const fv_attend_worker *w, const fv_seen_keys *seen) {
+  return w->job->row_masks || fv_overlaps(seen->span, fv_tile_keys(w->keys));
+}
+
 void fv_hide_unseen(fv_attend_worker *w, const fv_row_mask *masks, int32_t rows) {
   fv_key_tile *keys = w->keys;
   uint8_t seen[FV_TILE_KV_MAX] = {0}, visible[FV_TILE_KV_MAX];
@@ -37,7 +41,7 @@ void fv_mask_scores(fv_attend_worker *w, const fv_row_mask *mask, fv_range windo
   if (job->scores_are_logits) {
     job->kernels->scale_scores(scores + from, to - from, p->scale, p->args.logits.softcap);
   }
-  if (job->row_masks) {
+  if (mask) {
     mask_elements(w, mask, keys, scores);
     return;
   }

@@ -32,8 +32,9 @@ typedef struct stream {
   double *out;                      /* [heads][rows][columns] */
   fv_row_mask *masks;               /* [heads][rows] */
   float *k, *v, *scores;            /* of the current head */
-  fv_range window, prefix;          /* keys that at least one row sees */
-  fv_range keys;                    /* the range that spans both */
+  fv_seen_keys seen;                /* by at least one row */
+  bool masked;                      /* masks are filled in: some tile needs them */
+  fv_range keys;                    /* the range from the first key seen to the last */
   fv_range all;                     /* keys that every row sees */
   fv_range windows[FV_STREAM_ROWS]; /* keys that a head's rows see, the prefix aside */
   fv_row_state states[FV_BLOCK_ROWS];
@@ -63,20 +64,22 @@ static void start_head(stream *s, int32_t head) {
     fv_place place = {sequence->q_batch, sequence->q_begin + position};
     fv_widen_row(s->job->kernels, &a->q, &a->q_scale, place, q_head, s->problem->dim,
                  s->q + (int64_t)row * s->problem->dim);
-    if (s->job->row_masks) {
+    if (s->masked) {
       s->masks[row] = fv_row_mask_for(s->problem, sequence, position, q_head);
     }
   }
 }
 
 static void start_rows(stream *s) {
-  const fv_position_mask *mask = &s->worker->source.sequence->mask;
-  for (int32_t r = 0; r < s->rows; ++r) s->windows[r] = fv_window_keys(mask, position_of(s, r));
+  const fv_sequence *sequence = s->worker->source.sequence;
+  for (int32_t r = 0; r < s->rows; ++r) {
+    s->windows[r] = fv_window_keys(&sequence->mask, position_of(s, r));
+  }
   fv_range front = s->windows[0], back = s->windows[s->rows - 1];
-  s->window = (fv_range){front.begin, back.end};
   s->all = (fv_range){fv_max(front.begin, back.begin), fv_min(front.end, back.end)};
-  s->prefix = fv_prefix_keys(mask);
-  s->keys = fv_rows_keys(mask, 0, s->worker->source.sequence->len_q);
+  s->seen = fv_keys_seen(s->problem, sequence, 0, sequence->len_q);
+  s->masked = s->job->row_masks || !fv_is_empty(s->seen.span);
+  s->keys = fv_hull_of_seen(&s->seen);
 }
 
 static stream start_stream(fv_attend_worker *worker, int32_t heads) {
@@ -112,7 +115,7 @@ static void find_tile(const stream *s, int64_t begin, int32_t head, fv_key_tile 
   tile->from = (int32_t)(fv_max(s->keys.begin - begin, 0) / width * width);
   tile->to = (int32_t)fv_min(fv_ceil_div(s->keys.end - begin, width) * width, FV_STREAM_KEYS);
   w->source.kv_head = s->first_head + head;
-  fv_key_tile_find(&w->source, s->window, s->prefix, tile, &w->errors);
+  fv_key_tile_find(&w->source, &s->seen, tile, &w->errors);
 }
 
 /* Masks the scores and turns them into weights. rescale [rows] receives the factors for earlier
@@ -120,7 +123,8 @@ static void find_tile(const stream *s, int64_t begin, int32_t head, fv_key_tile 
 static void weigh_keys(stream *s, int32_t head, double *rescale) {
   const fv_tile_kernels *kernels = s->job->kernels;
   const fv_key_tile *tile = s->worker->keys;
-  bool as_it_is = !s->job->row_masks && !s->job->scores_are_logits && tile->whole &&
+  bool masked = fv_needs_masks(s->worker, &s->seen);
+  bool as_it_is = !masked && !s->job->scores_are_logits && tile->whole &&
                   tile->begin + tile->from >= s->all.begin && tile->begin + tile->to <= s->all.end;
   const fv_tile_range keys = {tile->from, tile->to};
   int32_t first = head * s->rows;
@@ -128,7 +132,7 @@ static void weigh_keys(stream *s, int32_t head, double *rescale) {
   for (int32_t r = 0; r < s->rows; ++r) {
     float *scores = s->scores + (int64_t)r * FV_SCORE_STRIDE;
     if (!as_it_is) {
-      fv_mask_scores(s->worker, &s->masks[first + r], s->windows[r], keys, scores);
+      fv_mask_scores(s->worker, masked ? &s->masks[first + r] : NULL, s->windows[r], keys, scores);
     }
     maxima[r] = kernels->largest(scores, keys);
   }
@@ -171,6 +175,14 @@ static void attend_tile(stream *s, int32_t head, const fv_key_tile *next) {
                          rows_of(tile, tile->v, ahead ? next->v : NULL, a->v.dtype));
 }
 
+/* The first tile from `key` on that holds a key that a row sees; `end` or more if there is none. */
+static int64_t find_seen(const stream *s, int64_t key, int64_t end) {
+  while (key < end && !fv_sees_any(&s->seen, (fv_range){key, key + FV_STREAM_KEYS})) {
+    key += FV_STREAM_KEYS;
+  }
+  return key;
+}
+
 /* Attends to keys [begin, end) from fresh states. The rows may see none of them: s->keys may even
  * end before it begins. */
 static void attend_keys(stream *s, int64_t begin, int64_t end) {
@@ -179,12 +191,14 @@ static void attend_keys(stream *s, int64_t begin, int64_t end) {
   end = fv_min(end, s->keys.end);
   clear_states(s, s->states, s->out);
   if (fv_max(begin, s->keys.begin) >= end) return;
+  int64_t key = find_seen(s, begin, end), following;
   int which = 0;
-  find_tile(s, begin, 0, &w->tiles[which]);
-  for (int64_t key = begin; key < end; key += FV_STREAM_KEYS) {
+  if (key < end) find_tile(s, key, 0, &w->tiles[which]);
+  for (; key < end; key = following) {
+    following = find_seen(s, key + FV_STREAM_KEYS, end);
     for (int32_t head = 0; head < s->heads; ++head, which ^= 1) {
       bool last = head + 1 == s->heads;
-      int64_t next_key = last ? key + FV_STREAM_KEYS : key;
+      int64_t next_key = last ? following : key;
       fv_key_tile *next = next_key < end ? &w->tiles[which ^ 1] : NULL;
       if (next) find_tile(s, next_key, last ? 0 : head + 1, next);
       w->keys = &w->tiles[which];

@@ -35,7 +35,8 @@ typedef struct tile {
   double *out;
   double *panel_out; /* used instead of out by panels that see one key tile only */
   fv_row_mask *masks;
-  fv_range window, prefix; /* keys that at least one row of the tile sees */
+  fv_seen_keys seen; /* by at least one row of the tile */
+  bool masked;       /* masks [rows] are filled in: some key tile needs them */
   panel_keys keys[PANELS_MAX];
   bool started[PANELS_MAX]; /* the panel's rows have seen keys */
   bool stored[PANELS_MAX];  /* the panel's results are written */
@@ -78,7 +79,8 @@ static panel_keys keys_of_rows(const tile *t, int32_t first, int32_t count) {
   int64_t front_row = position_of(t, first), back_row = position_of(t, first + count - 1);
   fv_range front = fv_window_keys(mask, front_row), back = front;
   if (back_row != front_row) back = fv_window_keys(mask, back_row);
-  return (panel_keys){fv_rows_keys(mask, front_row, back_row + 1),
+  fv_range span = fv_rows_span(t->problem, t->worker->source.sequence, front_row, back_row + 1);
+  return (panel_keys){fv_hull(fv_rows_keys(mask, front_row, back_row + 1), span),
                       {fv_max(front.begin, back.begin), fv_min(front.end, back.end)}};
 }
 
@@ -93,12 +95,11 @@ static void start_rows(tile *t) {
   for (int32_t r = 0; r < t->panels * panel_rows; ++r) {
     t->states[r] = (fv_row_state){0, -INFINITY};
   }
-  for (int32_t r = 0; r < t->rows && t->job->row_masks; ++r) {
+  t->seen = fv_keys_seen(t->problem, s, position_of(t, 0), position_of(t, t->rows - 1) + 1);
+  t->masked = t->job->row_masks || !fv_is_empty(t->seen.span);
+  for (int32_t r = 0; r < t->rows && t->masked; ++r) {
     t->masks[r] = fv_row_mask_for(t->problem, s, position_of(t, r), head_of(t, r));
   }
-  t->prefix = fv_prefix_keys(&s->mask);
-  t->window.begin = fv_window_keys(&s->mask, position_of(t, 0)).begin;
-  t->window.end = fv_window_keys(&s->mask, position_of(t, t->rows - 1)).end;
 }
 
 /* ---- Keys and values ---- */
@@ -182,7 +183,8 @@ static void score_window(tile *t, int32_t panel, int32_t count, fv_tile_range ke
 static void score_panel(tile *t, int32_t panel, int32_t count, fv_tile_range keys, float *maxima) {
   const fv_tile_kernels *kernels = t->job->kernels;
   int32_t dim = t->problem->dim, first = panel * kernels->panel_rows;
-  if (!t->job->row_masks && !t->job->scores_are_logits && t->worker->keys->whole) {
+  bool masked = fv_needs_masks(t->worker, &t->seen);
+  if (!masked && !t->job->scores_are_logits && t->worker->keys->whole) {
     score_window(t, panel, count, keys, maxima);
     return;
   }
@@ -190,7 +192,7 @@ static void score_panel(tile *t, int32_t panel, int32_t count, fv_tile_range key
   for (int32_t r = first; r < first + count; ++r) {
     float *scores = t->scores + (int64_t)(r - first) * FV_SCORE_STRIDE;
     fv_range seen = fv_window_keys(&t->worker->source.sequence->mask, position_of(t, r));
-    fv_mask_scores(t->worker, &t->masks[r], seen, keys, scores);
+    fv_mask_scores(t->worker, masked ? &t->masks[r] : NULL, seen, keys, scores);
     maxima[r - first] = kernels->largest(scores, keys);
   }
 }
@@ -229,7 +231,7 @@ static void attend_key_tile(tile *t, int64_t begin, fv_range keys) {
   w->keys->begin = begin;
   w->keys->from = (int32_t)(fv_max(keys.begin - begin, 0) / width * width);
   w->keys->to = (int32_t)fv_min(fv_ceil_div(keys.end - begin, width) * width, tile_kv);
-  fv_key_tile_find(&w->source, t->window, t->prefix, w->keys, &w->errors);
+  fv_key_tile_find(&w->source, &t->seen, w->keys, &w->errors);
   if (t->job->element_masks) fv_hide_unseen(w, t->masks, t->rows);
   pack_keys(t);
   pack_values(t);
@@ -261,13 +263,11 @@ void fv_attend_tile(fv_attend_worker *worker, int64_t row_begin, int32_t rows) {
   start_rows(&t);
   widen_queries(&t);
 
-  const fv_position_mask *mask = &worker->source.sequence->mask;
   int64_t tile_kv = worker->job->plan->tile_kv;
-  int64_t first_row = position_of(&t, 0), end_row = position_of(&t, rows - 1) + 1;
-  fv_range keys = fv_rows_keys(mask, first_row, end_row);
+  fv_range keys = fv_hull_of_seen(&t.seen);
   for (int64_t key = keys.begin / tile_kv * tile_kv; key < keys.end; key += tile_kv) {
     fv_range here = {key, key + tile_kv};
-    if (fv_rows_see(mask, first_row, end_row, here)) attend_key_tile(&t, key, keys);
+    if (fv_sees_any(&t.seen, here)) attend_key_tile(&t, key, keys);
   }
   store_others(&t);
 }

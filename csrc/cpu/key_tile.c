@@ -64,14 +64,42 @@ static void find_range(const fv_key_source *source, fv_range keys, fv_key_tile *
   find_rows(source, cached_v(source->problem, tile), keys, tile, errors);
 }
 
-void fv_key_tile_find(const fv_key_source *source, fv_range window, fv_range prefix,
-                      fv_key_tile *tile, uint32_t *errors) {
+fv_seen_keys fv_keys_seen(const fv_problem *problem, const fv_sequence *sequence, int64_t row_begin,
+                          int64_t row_end) {
+  const fv_position_mask *mask = &sequence->mask;
+  return (fv_seen_keys){
+      .prefix = {mask->first, fv_min(mask->prefix_end, mask->len)},
+      .window = {fv_window_keys(mask, row_begin).begin, fv_window_keys(mask, row_end - 1).end},
+      .span = fv_rows_span(problem, sequence, row_begin, row_end),
+      .rows = {row_begin, row_end}};
+}
+
+/* Finds the keys that rows see in their spans alone. Neighbours nearly always share a span. */
+static void find_spans(const fv_key_source *source, const fv_seen_keys *seen, fv_key_tile *tile,
+                       uint32_t *errors) {
+  fv_range last = {0, 0};
+  for (int64_t row = seen->rows.begin; row < seen->rows.end; ++row) {
+    fv_range span = fv_row_span(source->problem, source->sequence, row);
+    if (span.begin == last.begin && span.end == last.end) continue;
+    last = span;
+    span.begin = fv_max(span.begin, seen->prefix.end);
+    fv_range before = {span.begin, fv_min(span.end, seen->window.begin)};
+    fv_range behind = {fv_max(span.begin, fv_max(seen->window.begin, seen->window.end)), span.end};
+    find_range(source, before, tile, errors);
+    find_range(source, behind, tile, errors);
+  }
+}
+
+void fv_key_tile_find(const fv_key_source *source, const fv_seen_keys *seen, fv_key_tile *tile,
+                      uint32_t *errors) {
   int32_t from = tile->from, to = tile->to;
+  fv_range window = seen->window;
   tile->whole = true;
   memset(tile->live + from, 0, (size_t)(to - from));
-  find_range(source, prefix, tile, errors);
-  window.begin = fv_max(window.begin, prefix.end); /* find no key twice */
+  find_range(source, seen->prefix, tile, errors);
+  window.begin = fv_max(window.begin, seen->prefix.end); /* find no key twice */
   find_range(source, window, tile, errors);
+  if (fv_overlaps(seen->span, fv_tile_keys(tile))) find_spans(source, seen, tile, errors);
   if (!memchr(tile->live + from, 0, (size_t)(to - from))) return;
   for (int32_t j = from; j < to; ++j) {
     if (!tile->live[j]) tile->k[j] = tile->v[j] = fv_zero_row;

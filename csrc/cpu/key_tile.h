@@ -22,6 +22,11 @@ typedef struct fv_key_tile {
   const void *v[FV_TILE_KV_MAX]; /* rows of v */
 } fv_key_tile;
 
+/* The keys of the sequence that the tile holds. */
+static inline fv_range fv_tile_keys(const fv_key_tile *tile) {
+  return (fv_range){tile->begin + tile->from, tile->begin + tile->to};
+}
+
 /* Where a worker reads its keys. */
 typedef struct fv_key_source {
   const fv_problem *problem;
@@ -32,10 +37,34 @@ typedef struct fv_key_source {
 /* A row of zeros for any dtype, as long as the longest row. */
 extern const float fv_zero_row[];
 
-/* Finds the keys of a tile whose begin, from and to are filled in. Only those in `window` or
- * `prefix` may be seen. A bad page adds its bit to *errors. */
-void fv_key_tile_find(const fv_key_source *source, fv_range window, fv_range prefix,
-                      fv_key_tile *tile, uint32_t *errors);
+/* The keys that some rows see by position, in three ranges: between those lie two holes at most.
+ * Ranges may be empty. */
+typedef struct fv_seen_keys {
+  fv_range prefix; /* by every row */
+  fv_range window; /* by causality and window */
+  fv_range span;   /* holds the spans of all rows, and the keys between them */
+  fv_range rows;
+} fv_seen_keys;
+
+/* The same for rows [row_begin, row_end) of a sequence. */
+fv_seen_keys fv_keys_seen(const fv_problem *problem, const fv_sequence *sequence, int64_t row_begin,
+                          int64_t row_end);
+
+/* Whether a key of `keys` may be seen: certainly not if it lies in a hole. */
+static inline bool fv_sees_any(const fv_seen_keys *seen, fv_range keys) {
+  return fv_overlaps(seen->prefix, keys) || fv_overlaps(seen->window, keys) ||
+         fv_overlaps(seen->span, keys);
+}
+
+/* The range from the first to the last. */
+static inline fv_range fv_hull_of_seen(const fv_seen_keys *seen) {
+  return fv_hull(fv_hull(seen->prefix, seen->window), seen->span);
+}
+
+/* Finds the keys of a tile whose begin, from and to are filled in, those alone that a row sees by
+ * position. A bad page adds its bit to *errors. */
+void fv_key_tile_find(const fv_key_source *source, const fv_seen_keys *seen, fv_key_tile *tile,
+                      uint32_t *errors);
 
 /* f32, f16 and bf16: kernels read and write such rows in place. 8-bit rows may have scales, and are
  * widened first. */

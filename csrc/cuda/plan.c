@@ -69,6 +69,7 @@ static const char *find_missing(const fv_problem *p) {
       {has_other_types(a), "k, v or out of another dtype than q"},
       {has_scales(a), "scales"},
       {a->visibility.prefix_lengths != NULL, "prefix_lengths"},
+      {a->visibility.spans != NULL, "spans"},
       {has_mask_of_rows(a), "masks that differ between rows or heads"},
       {a->visibility.tree.bits != NULL, "tree masks"},
       {a->logits.bias.dtype != FOVEA_NONE, "a bias"},

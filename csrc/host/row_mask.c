@@ -57,6 +57,7 @@ fv_row_mask fv_row_mask_for(const fv_problem *problem, const fv_sequence *sequen
                             int64_t head) {
   fv_row_mask m = {0};
   m.window = fv_window_keys(&sequence->mask, row);
+  m.span = fv_row_span(problem, sequence, row);
   m.first = sequence->mask.first;
   m.prefix_end = sequence->mask.prefix_end;
   m.len = sequence->mask.len;
@@ -162,6 +163,7 @@ void fv_find_visible(const fv_row_mask *m, const uint8_t *live, int64_t begin, i
   show(within(m->first, fv_min(m->prefix_end, m->len), begin, from, to), live, visible);
   show(within(fv_max(m->window.begin, m->first), fv_min(m->window.end, m->len), begin, from, to),
        live, visible);
+  show(within(m->span.begin, m->span.end, begin, from, to), live, visible);
   if (m->plain) return;
   hide_beyond_extents(m, begin, from, to, visible, errors);
   if (m->outside) return;

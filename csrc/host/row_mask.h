@@ -13,6 +13,7 @@ extern "C" {
 
 typedef struct fv_row_mask {
   fv_range window; /* keys seen by causality and window */
+  fv_range span;   /* keys seen besides those and the prefix */
   int64_t first, prefix_end, len;
   const uint8_t *mask; /* NULL: none */
   int64_t mask_step, mask_keys;
@@ -32,7 +33,8 @@ fv_row_mask fv_row_mask_for(const fv_problem *problem, const fv_sequence *sequen
 
 static inline bool fv_sees_position(const fv_row_mask *m, int64_t key) {
   if (key < m->first || key >= m->len) return false;
-  return key < m->prefix_end || (key >= m->window.begin && key < m->window.end);
+  return key < m->prefix_end || (key >= m->window.begin && key < m->window.end) ||
+         (key >= m->span.begin && key < m->span.end);
 }
 
 /* Whether mask, tree and bias leave the key visible. *bias receives what is added to the logit. A

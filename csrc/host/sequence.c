@@ -83,6 +83,11 @@ static void place_tree(const fv_problem *p, fv_sequence *s) {
   }
 }
 
+static void place_spans(const fv_problem *p, fv_sequence *s) {
+  int64_t row = p->q_packed ? s->q_begin : s->index * p->rows;
+  s->spans = p->args.visibility.spans ? p->args.visibility.spans + 2 * row : NULL;
+}
+
 bool fv_sequence_next(const fv_problem *problem, fv_sequence_cursor *cursor, fv_sequence *s) {
   if (cursor->next >= problem->sequences) return false;
   s->index = cursor->next++;
@@ -92,7 +97,24 @@ bool fv_sequence_next(const fv_problem *problem, fv_sequence_cursor *cursor, fv_
   fv_position_arrays arrays = position_arrays(problem);
   s->mask = fv_place_positions(&arrays, s->index, (int32_t)s->len_q, room, &s->errors);
   place_tree(problem, s);
+  place_spans(problem, s);
   return true;
+}
+
+fv_range fv_row_span(const fv_problem *problem, const fv_sequence *sequence, int64_t row) {
+  if (!sequence->spans) return (fv_range){0, 0};
+  const int32_t *span = sequence->spans + 2 * row;
+  return fv_span_keys(&sequence->mask, (fv_range){span[0], span[1]},
+                      sequence->mask.row_origin + row, problem->span_left, problem->span_right);
+}
+
+fv_range fv_rows_span(const fv_problem *problem, const fv_sequence *sequence, int64_t row_begin,
+                      int64_t row_end) {
+  fv_range keys = {0, 0};
+  for (int64_t row = row_begin; sequence->spans && row < row_end; ++row) {
+    keys = fv_hull(keys, fv_row_span(problem, sequence, row));
+  }
+  return keys;
 }
 
 void fv_report_errors(const fv_problem *problem, int64_t sequence, uint32_t bits) {

@@ -19,6 +19,7 @@ typedef struct fv_sequence {
   int64_t len_q;
   int64_t kv_batch, kv_begin; /* key 0 is k[kv_batch, kv_begin]; paged: page 0 is ids[kv_begin] */
   fv_position_mask mask;      /* holds len_kv and kv_first */
+  const int32_t *spans;       /* of row 0; NULL: none */
   int64_t tree_len;           /* keys under the tree mask: the last ones */
   int64_t tree_start;         /* word of row 0 */
   uint32_t errors;            /* FOVEA_BAD_... */
@@ -37,6 +38,13 @@ bool fv_sequence_next(const fv_problem *problem, fv_sequence_cursor *cursor, fv_
  * below `reached`, the end of the previous range, counts as `reached`: the running maximum. */
 fv_range fv_packed_range(const int32_t *offsets, int64_t index, int64_t total, int64_t reached,
                          uint32_t *errors);
+
+/* The keys of row i's span; empty without one. */
+fv_range fv_row_span(const fv_problem *problem, const fv_sequence *sequence, int64_t row);
+
+/* The smallest range that holds the spans of rows [row_begin, row_end). */
+fv_range fv_rows_span(const fv_problem *problem, const fv_sequence *sequence, int64_t row_begin,
+                      int64_t row_end);
 
 /* Adds bits to errors[sequence], if the caller wants them. Threads may call it at once. */
 void fv_report_errors(const fv_problem *problem, int64_t sequence, uint32_t bits);

@@ -30,6 +30,19 @@ FV_SHAPE int64_t fv_clamp(int64_t x, int64_t low, int64_t high) {
   return x < low ? low : x > high ? high : x;
 }
 
+FV_SHAPE int fv_is_empty(fv_range keys) {
+  return keys.begin >= keys.end;
+}
+FV_SHAPE int fv_overlaps(fv_range a, fv_range b) {
+  return fv_max(a.begin, b.begin) < fv_min(a.end, b.end);
+}
+
+/* The smallest range that holds both. */
+FV_SHAPE fv_range fv_hull(fv_range a, fv_range b) {
+  fv_range hull = {fv_min(a.begin, b.begin), fv_max(a.end, b.end)};
+  return fv_is_empty(a) ? b : fv_is_empty(b) ? a : hull;
+}
+
 /* a / b rounded up, for any a and b > 0. */
 FV_SHAPE int64_t fv_ceil_div(int64_t a, int64_t b) {
   int64_t q = a / b;
@@ -74,6 +87,18 @@ FV_SHAPE fv_range fv_window_keys(const fv_position_mask *mask, int64_t row) {
     keys.end = fv_keys_below(position + mask->window_right + 1, mask->key_origin, mask->key_stride,
                              mask->len);
   }
+  return keys;
+}
+
+/* The keys at positions [begin, end) that lie at most `left` before `position` and `right` after
+ * it; -1: unlimited. */
+FV_SHAPE fv_range fv_span_keys(const fv_position_mask *mask, fv_range positions, int64_t position,
+                               int64_t left, int64_t right) {
+  if (left >= 0) positions.begin = fv_max(positions.begin, position - left);
+  if (right >= 0) positions.end = fv_min(positions.end, position + right + 1);
+  fv_range keys = {fv_keys_below(positions.begin, mask->key_origin, mask->key_stride, mask->len),
+                   fv_keys_below(positions.end, mask->key_origin, mask->key_stride, mask->len)};
+  keys.begin = fv_max(keys.begin, mask->first);
   return keys;
 }
 

@@ -232,7 +232,8 @@ TEST_P(Capacity, SupportExplainAndWorkspaceReadNoArray) {
   for (fovea_tensor *t : {&args.q, &args.k, &args.v, &args.out, &args.lse}) t->data = nullptr;
   args.sequences.q_offsets = args.sequences.kv_offsets = args.sequences.kv_lengths =
       args.sequences.kv_first = nowhere;
-  args.positions.q = args.positions.kv = args.visibility.prefix_lengths = nowhere;
+  args.positions.q = args.positions.kv = args.visibility.prefix_lengths = args.visibility.spans =
+      nowhere;
   args.logits.sinks = args.logits.alibi_slopes = reinterpret_cast<float *>(nowhere);
   fovea_support support{};
   support.struct_size = sizeof support;

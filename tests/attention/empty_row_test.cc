@@ -54,12 +54,14 @@ TEST_P(EmptyRow, IsZeroWhereAllKeysAreGone) {
 TEST_P(EmptyRow, IsZeroBeforeAllKeys) {
   Attention a = problem().causal().q_position({-100, -100, -100}).kv_position({0, 0, 0});
   if (!a.s.prefix.empty()) a.prefix({0, 0, 0});
+  a.s.span_rule = -1;
   expect_empty(a, always);
 }
 
 TEST_P(EmptyRow, IsZeroOutsideTheWindow) {
   Attention a = problem().window(3, 3).q_position({5000, 5000, 5000});
   if (!a.s.prefix.empty()) a.prefix({0, 0, 0});
+  a.s.span_rule = -1;
   expect_empty(a, always);
 }
 

@@ -113,6 +113,33 @@ TEST_P(Exact, NeedlesShowExactlyFromTheFirstKeyOnAndBelowThePrefix) {
   }
 }
 
+TEST_P(Exact, NeedlesShowExactlyInSpansAndBesidesThem) {
+  const int64_t windows[][2] = {{-1, -1}, {7, -1}, {-1, 20}, {3, 9}};
+  for (int64_t len_q : {1, 4, 100}) {
+    for (int64_t first : {0, 30}) {
+      for (const auto &w : windows) {
+        for (uint32_t rule : {FOVEA_SPAN_BESIDES, FOVEA_SPAN_WITHIN}) {
+          const auto span = [](int64_t row) {
+            return Span{130 - 7 * (row % 20), row % 3 == 0 ? 0 : 150 - row % 60};
+          };
+          Attention a = needles(device(), len_q, 180).causal().window(w[0], w[1]);
+          a.kv_first({first}).prefix({33});
+          a.spans(rule, [&](int64_t, int64_t row) { return span(row); });
+          expect_needles(a, {180}, [&](int64_t, int64_t i, int64_t j) {
+            const int64_t ahead = j - (i + 180 - len_q);
+            const bool window = (w[0] < 0 || -ahead <= w[0]) && (w[1] < 0 || ahead <= w[1]);
+            const bool in_span = span(i).begin <= j && j < span(i).end;
+            const bool seen = rule == FOVEA_SPAN_WITHIN ? (ahead <= 0 || in_span) && window
+                                                        : (ahead <= 0 && window) || in_span;
+            return j >= first && (j < 33 || seen);
+          });
+          if (HasFatalFailure()) return;
+        }
+      }
+    }
+  }
+}
+
 TEST_P(Exact, NeedlesShowExactlyWherePositionsWithStrideAllow) {
   for (int32_t stride : {1, 2, 5, 64}) {
     for (int64_t q0 : {-7, 0, 100, 320}) {

@@ -88,6 +88,16 @@ inline std::vector<Feature> features() {
        [](Attention &a) {
          a.causal().window(5, -1).prefix({4, 0, 17});
        }},
+      {"spans", [](Attention &a) { a.causal().spans(); }},
+      {"spans_within_a_window",
+       [](Attention &a) { a.causal().window(30, 12).spans(FOVEA_SPAN_WITHIN); }},
+      {"spans_between_two_holes",
+       [](Attention &a) {
+         a.causal().window(5, -1).prefix({3, 0, 9}).spans(
+             FOVEA_SPAN_BESIDES, [](int64_t tag, int64_t row) {
+               return Span{30 + tag, row % 5 == 0 ? 0 : 41 + row};
+             });
+       }},
       {"lengths",
        [](Attention &a) {
          a.lengths({0, 1, 74});

@@ -207,8 +207,35 @@ TEST_P(Relation, WindowsThatReachEverythingChangeNothing) {
   EXPECT_EQ(difference(full, base().window(0x7fffffff, 0x7fffffff).run()), "");
   EXPECT_EQ(difference(full, base().prefix({150}).causal().run()), "");
   EXPECT_EQ(difference(full, base().mask(0.0).run()), "");
+  EXPECT_EQ(difference(full, base().spans().run()), "");
   EXPECT_EQ(difference(full, base().alibi().fill("slope", [](const At &) { return 0; }).run()), "");
   EXPECT_EQ(difference(full, base().bias().fill("bias", [](const At &) { return 0; }).run()), "");
+}
+
+// A span that begins where all keys begin shows what a prefix shows, and one around a row what a
+// window shows.
+TEST_P(Relation, SpansAreWhatPrefixesAndWindowsAre) {
+  const auto spans = [this](uint32_t rule, int64_t begin, int64_t end) {
+    return base().causal().spans(rule, [=](int64_t, int64_t) { return Span{begin, end}; });
+  };
+  const Outcome prefix = base().causal().prefix({70}).run();
+  EXPECT_EQ(difference(prefix, spans(FOVEA_SPAN_BESIDES, INT32_MIN, 70).run()), "");
+  EXPECT_EQ(difference(prefix, spans(FOVEA_SPAN_WITHIN, 0, 70).run()), "");
+  const Outcome causal = base().causal().run();
+  EXPECT_EQ(difference(causal, spans(FOVEA_SPAN_BESIDES, 70, 70).run()), "");
+  EXPECT_EQ(difference(causal, spans(FOVEA_SPAN_BESIDES, 90, 20).run()), "");
+  EXPECT_EQ(difference(causal, spans(FOVEA_SPAN_BESIDES, 0, 1).run()), "");
+  EXPECT_EQ(difference(causal, spans(FOVEA_SPAN_WITHIN, 500, INT32_MAX).run()), "");
+  const Outcome window = base().window(9, 5).run();
+  EXPECT_EQ(difference(window, spans(FOVEA_SPAN_WITHIN, INT32_MIN, INT32_MAX).window(9, 5).run()),
+            "");
+  const auto around = [this](int64_t, int64_t row) {
+    const int64_t position = 150 - base().s.len_q + row;
+    return Span{position - 9, position + 6};
+  };
+  EXPECT_EQ(
+      difference(window, base().causal().window(0, -1).spans(FOVEA_SPAN_BESIDES, around).run()),
+      "");
 }
 
 TEST_P(Relation, EveryOptionHasAnEffect) {
@@ -221,6 +248,7 @@ TEST_P(Relation, EveryOptionHasAnEffect) {
   EXPECT_NE(difference(plain, base().bias().run()), "");
   EXPECT_NE(difference(plain, base().mask().run()), "");
   EXPECT_NE(difference(plain, base().tree().run()), "");
+  EXPECT_NE(difference(base().causal().run(), base().causal().spans().run()), "");
   EXPECT_NE(difference(plain, base().kv_first({1}).run()), "");
   EXPECT_NE(difference(plain, base().lengths({149}).run()), "");
   EXPECT_NE(difference(plain, base().scale(0.3).run()), "");

@@ -90,7 +90,7 @@ fovea_attention_args far_attention() {
   args.visibility.tree.bits = nowhere<uint32_t>();
   args.visibility.tree.words = 10;
   args.visibility.tree.lengths = args.visibility.tree.starts = nowhere<int32_t>();
-  args.visibility.prefix_lengths = nowhere<int32_t>();
+  args.visibility.prefix_lengths = args.visibility.spans = nowhere<int32_t>();
   args.sequences.kv_lengths = args.sequences.kv_first = nowhere<int32_t>();
   args.positions.q = args.positions.kv = nowhere<int32_t>();
   args.logits.bias = view(FOVEA_F16, 2, 5, 4, 7);

@@ -59,6 +59,7 @@ INSTANTIATE_TEST_SUITE_P(
         {SET(sequences.pages.row_stride), {0}, {1, -1, kLeast, kMost}},
         {SET(sequences.pages.count), {0}, {1, -1, kLeast, kExtents - 1, kExtents, kMost}},
         {SET(visibility.causal), {0, 1}, {2, kU32Most}},
+        {SET(visibility.span_rule), {0}, {2, 3, kU32Most}},
         {SET(positions.alignment), {0, 1}, {2, 3, kU32Most}},
         {SET(visibility.window_left.kind), {0, 1}, {2, 3, kU32Most}},
         {SET(visibility.window_right.kind), {0, 1}, {2, 3, kU32Most}},
@@ -114,6 +115,9 @@ TEST(AttentionOptions, AreRefusedWithoutTheArrayThatTheySpeakOf) {
   EXPECT_THAT(Attention(args), Refuses("visibility.tree.words", "without tree.bits"));
   args.visibility.tree.words = 0;
   EXPECT_THAT(Attention(args), Passes());
+  args.visibility.span_rule = FOVEA_SPAN_WITHIN;
+  args.visibility.spans = nullptr;
+  EXPECT_THAT(Attention(args), Refuses("visibility.span_rule", "without visibility.spans"));
 }
 
 TEST(AttentionFactor, IsFiniteAndNotNegative) {

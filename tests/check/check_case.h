@@ -109,6 +109,7 @@ inline fovea_attention_args attention() {
   args.sequences.kv_first = at<int32_t>(region(13));
   args.positions.kv = at<int32_t>(region(14));
   args.visibility.prefix_lengths = at<int32_t>(region(15));
+  args.visibility.spans = at<int32_t>(region(25));
   args.visibility.tree.bits = at<uint32_t>(region(16));
   args.visibility.tree.words = 10;
   args.visibility.tree.lengths = at<int32_t>(region(17));

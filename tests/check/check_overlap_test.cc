@@ -151,6 +151,7 @@ const std::vector<Memory> kMemory = {
     {PLACE(sequences.kv_first), 2 * 4, false},
     {PLACE(positions.kv), 2 * 4, false},
     {PLACE(visibility.prefix_lengths), 2 * 4, false},
+    {PLACE(visibility.spans), 2 * 2 * 5 * 4, false},
     {PLACE(visibility.tree.bits), 10 * 4, false},
     {PLACE(visibility.tree.lengths), 2 * 4, false},
     {PLACE(visibility.tree.starts), 2 * 4, false},

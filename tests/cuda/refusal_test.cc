@@ -131,6 +131,7 @@ TEST(CudaSupport, NamesEveryFeatureThatTheKernelsLeaveOut) {
         {"another dtype", [](fovea_attention_args &a) { a.out.dtype = FOVEA_F16; }},
         {"another dtype", [](fovea_attention_args &a) { a.q.dtype = FOVEA_F16; }},
         {"another dtype", [](fovea_attention_args &a) { a.k.dtype = FOVEA_I8; }},
+        {"spans", [](fovea_attention_args &a) { a.visibility.spans = ints; }},
         {"prefix_lengths", [](fovea_attention_args &a) { a.visibility.prefix_lengths = ints; }},
         {"between rows or heads",
          [](fovea_attention_args &a) {

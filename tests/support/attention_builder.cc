@@ -160,6 +160,15 @@ Attention &Attention::prefix(const Ints &n) {
   s.prefix = n;
   return note(join(".prefix(", text_of(n), ")"));
 }
+Attention &Attention::spans(uint32_t rule) {
+  s.span_rule = rule;
+  return note(join(".spans(", rule, ")"));
+}
+Attention &Attention::spans(uint32_t rule, SpanFill f) {
+  s.span_rule = rule;
+  s.span_fill = std::move(f);
+  return note(join(".spans(", rule, ", ...)"));
+}
 Attention &Attention::mask(double hidden, const char *full) {
   read_full(full, &s.mask);
   s.mask.hidden = hidden;

@@ -32,6 +32,12 @@ struct At {
   int64_t tag, i, h, d;
 };
 using Fill = std::function<double(const At &)>;
+
+// Positions [begin, end), and the span of a row: of a sequence by its tag, of a row by its number.
+struct Span {
+  int64_t begin, end;
+};
+using SpanFill = std::function<Span(int64_t tag, int64_t row)>;
 using Ints = std::vector<int64_t>;
 
 // In which dimensions a scale varies, and the number of blocks that it makes of the last one.
@@ -67,6 +73,7 @@ struct Settings {
   uint32_t causal = 0, alignment = 0;
   int64_t left = -1, right = -1;
   Ints q_position, kv_first, kv_position, prefix;
+  int64_t span_rule = -1;  // fovea_span_rule; -1: no spans
   int32_t position_stride = 0;
   MaskForm mask, bias;
   int64_t tree = -1;  // columns; -1: no tree; 0: lengths NULL (the sequence's rows)
@@ -76,7 +83,8 @@ struct Settings {
   uint32_t reproducible = 0;
   int32_t sm_count = 0;
   Ints tags;              // contents of each sequence; default 0, 1, 2, ...
-  int64_t row_shift = 0;  // row i has the contents (q, mask, bias, tree) of row i + row_shift
+  int64_t row_shift = 0;  // row i has the contents (q, mask, ..., spans) of row i + row_shift
+  SpanFill span_fill;
   Fill q_fill, k_fill, v_fill, sink_fill, bias_fill, mask_fill, slope_fill, tree_fill;
 };
 
@@ -170,6 +178,8 @@ class Attention {
   Attention &kv_first(const Ints &n);
   Attention &kv_position(const Ints &n, int32_t stride = 0);
   Attention &prefix(const Ints &n);
+  Attention &spans(uint32_t rule = FOVEA_SPAN_BESIDES);
+  Attention &spans(uint32_t rule, SpanFill f);
   Attention &mask(double hidden = 0.3, const char *full = "srhk");
   Attention &bias(uint32_t dtype = FOVEA_F32, double hidden = 0.0, const char *full = "srhk");
   Attention &tree(int64_t columns = 0);

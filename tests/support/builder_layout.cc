@@ -13,7 +13,7 @@
 namespace fovea_test {
 namespace {
 
-enum Stream : uint64_t { kQ = 1, kK, kV, kSink, kBias, kMask, kSlope, kTree, kScale };
+enum Stream : uint64_t { kQ = 1, kK, kV, kSink, kBias, kMask, kSlope, kTree, kScale, kSpan };
 
 int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;
@@ -335,6 +335,43 @@ class Filler {
     args_.visibility.prefix_lengths = case_.keep_ints(s_.prefix);
   }
 
+  // Rows that no sequence owns have spans that would show everything.
+  void spans() {
+    if (s_.span_rule < 0) return;
+    const Geometry geometry(args_);
+    const bool packed = args_.sequences.q_offsets != nullptr;
+    const int64_t rows = args_.q.shape[1] * (packed ? 1 : case_.sequences_);
+    Ints ends;
+    for (int64_t i = 0; i < rows; ++i) {
+      ends.push_back(INT32_MIN);
+      ends.push_back(INT32_MAX);
+    }
+    for (const Sequence &n : geometry.sequences()) {
+      const int64_t first = packed ? n.q_begin : n.index * args_.q.shape[1];
+      for (int64_t i = 0; i < n.len_q; ++i) {
+        const Span span = span_of(case_.tag(n.index), i + s_.row_shift);
+        ends[static_cast<size_t>(2 * (first + i))] = span.begin;
+        ends[static_cast<size_t>(2 * (first + i) + 1)] = span.end;
+      }
+    }
+    args_.visibility.span_rule = static_cast<uint32_t>(s_.span_rule);
+    args_.visibility.spans = case_.keep_ints(ends);
+    if (ends.empty()) args_.visibility.spans = reinterpret_cast<const int32_t *>(case_.keep(4, 4));
+  }
+
+  // Nine rows share a span, as the tokens of an image do. A third of them has none, and some end
+  // before they begin, or lie beyond all keys.
+  Span span_of(int64_t tag, int64_t row) const {
+    if (s_.span_fill) return s_.span_fill(tag, row);
+    const uint64_t bits =
+        mix(s_.seed, kSpan, static_cast<uint64_t>(tag), static_cast<uint64_t>(row / 9));
+    const int64_t reach = s_.len_kv + 20;
+    const int64_t begin = static_cast<int64_t>((bits >> 8) % static_cast<uint64_t>(reach)) - 10;
+    const int64_t len = static_cast<int64_t>((bits >> 32) % static_cast<uint64_t>(reach / 2)) - 3;
+    if (bits % 3 == 0) return {begin, begin};
+    return {begin, begin + len};
+  }
+
   void tree() {
     if (s_.tree < 0) return;
     const Geometry geometry(args_);
@@ -493,6 +530,7 @@ Case::Case(const Settings &given)
   lay_out_cache();
   Filler filler(this);
   filler.positions();
+  filler.spans();
   lay_out_masks();
   filler.tree();
   filler.logits();

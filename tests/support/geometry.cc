@@ -165,11 +165,22 @@ bool Geometry::visible_by_position(const Sequence &s, int64_t i, int64_t j) cons
   const int64_t key = key_position(s, j);
   if (args_.visibility.prefix_lengths != nullptr && key < args_.visibility.prefix_lengths[s.index])
     return true;
-  if (args_.visibility.causal != 0 && key > row) return false;
   const fovea_window &left = args_.visibility.window_left;
   const fovea_window &right = args_.visibility.window_right;
-  if (left.kind == FOVEA_WINDOW_LIMITED && key < row - left.count) return false;
-  return right.kind != FOVEA_WINDOW_LIMITED || key <= row + right.count;
+  const bool causal = args_.visibility.causal == 0 || key <= row;
+  const bool window = (left.kind != FOVEA_WINDOW_LIMITED || key >= row - left.count) &&
+                      (right.kind != FOVEA_WINDOW_LIMITED || key <= row + right.count);
+  const bool span = in_span(s, i, key);
+  if (args_.visibility.span_rule == FOVEA_SPAN_WITHIN) return (causal || span) && window;
+  return (causal && window) || span;
+}
+
+bool Geometry::in_span(const Sequence &s, int64_t i, int64_t position) const {
+  if (args_.visibility.spans == nullptr) return false;
+  const bool packed = args_.sequences.q_offsets != nullptr;
+  const int64_t row = packed ? s.q_begin + i : s.index * args_.q.shape[1] + i;
+  return args_.visibility.spans[2 * row] <= position &&
+         position < args_.visibility.spans[2 * row + 1];
 }
 
 bool Geometry::visible_by_mask(const Sequence &s, int64_t i, int64_t h, int64_t j,

@@ -114,11 +114,14 @@ std::vector<Logit> logits_of(const Geometry &geometry, const Sequence &s, int64_
 }
 
 // Finds S and M of the row: the largest magnitudes among the keys that can matter. A key cannot
-// matter if its logit plus its error is 40 below the max, because it adds less than e^-40.
+// matter if its logit plus its error is 40 below the largest of a key, because it adds less than
+// e^-40 to them. The sink does not count here: it may outweigh all keys, and out is theirs alone.
 void measure_row(const std::vector<Logit> &logits, Row *row) {
+  double largest = -kInfinity;
+  for (const Logit &logit : logits) largest = std::max(largest, logit.value);
   for (const Logit &logit : logits) {
     const double error = 22.0 * kU32 * (1.0 + logit.size);
-    if (logit.value + error < row->max - 40.0) continue;
+    if (logit.value + error < largest - 40.0) continue;
     row->size = std::max(row->size, logit.size);
     row->dot = std::max(row->dot, logit.dot);
   }

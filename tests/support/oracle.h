@@ -35,7 +35,7 @@ class Geometry {
   int64_t heads_kv() const { return args_.k.shape[2]; }
   int64_t group() const { return heads_kv() > 0 ? heads_q() / heads_kv() : 1; }
 
-  // kv_first <= j < len_kv and the rules of causal, windows and prefix.
+  // kv_first <= j < len_kv and the rules of causal, windows, prefix and spans.
   bool visible_by_position(const Sequence &s, int64_t i, int64_t j) const;
   // Mask, tree and bias; *bad is set when one of them does not reach (i, j).
   bool visible_by_mask(const Sequence &s, int64_t i, int64_t h, int64_t j, bool *bad) const;
@@ -49,6 +49,8 @@ class Geometry {
   int64_t key_position(const Sequence &s, int64_t j) const { return s.key0 + j * s.key_step; }
 
  private:
+  bool in_span(const Sequence &s, int64_t i, int64_t position) const;
+
   fovea_attention_args args_;
   std::vector<Sequence> sequences_;
 };
