@@ -177,7 +177,8 @@ static void attend_tile(stream *s, int32_t head, const fv_key_tile *next) {
 
 /* The first tile from `key` on that holds a key that a row sees; `end` or more if there is none. */
 static int64_t find_seen(const stream *s, int64_t key, int64_t end) {
-  while (key < end && !fv_sees_any(&s->seen, (fv_range){key, key + FV_STREAM_KEYS})) {
+  const fv_position_mask *mask = &s->worker->source.sequence->mask;
+  while (key < end && !fv_sees_any(mask, &s->seen, (fv_range){key, key + FV_STREAM_KEYS})) {
     key += FV_STREAM_KEYS;
   }
   return key;

@@ -267,7 +267,7 @@ void fv_attend_tile(fv_attend_worker *worker, int64_t row_begin, int32_t rows) {
   fv_range keys = fv_hull_of_seen(&t.seen);
   for (int64_t key = keys.begin / tile_kv * tile_kv; key < keys.end; key += tile_kv) {
     fv_range here = {key, key + tile_kv};
-    if (fv_sees_any(&t.seen, here)) attend_key_tile(&t, key, keys);
+    if (fv_sees_any(&worker->source.sequence->mask, &t.seen, here)) attend_key_tile(&t, key, keys);
   }
   store_others(&t);
 }

@@ -51,9 +51,9 @@ fv_seen_keys fv_keys_seen(const fv_problem *problem, const fv_sequence *sequence
                           int64_t row_end);
 
 /* Whether a key of `keys` may be seen: certainly not if it lies in a hole. */
-static inline bool fv_sees_any(const fv_seen_keys *seen, fv_range keys) {
-  return fv_overlaps(seen->prefix, keys) || fv_overlaps(seen->window, keys) ||
-         fv_overlaps(seen->span, keys);
+static inline bool fv_sees_any(const fv_position_mask *mask, const fv_seen_keys *seen,
+                               fv_range keys) {
+  return fv_rows_see(mask, seen->rows.begin, seen->rows.end, keys) || fv_overlaps(seen->span, keys);
 }
 
 /* The range from the first to the last. */
