@@ -160,7 +160,7 @@ static fovea_status weigh(fovea_handle *handle, const fovea_weights_args *args,
   FV_TRY(need_handle(handle));
   FV_TRY(fv_check_weights(args, &problem));
   if (problem.attention.empty) return FOVEA_OK; /* no weights were asked for */
-  return fv_backend_of_weights(handle->backend)->weights(handle, &problem, stream);
+  return handle->backend->weights(handle, &problem, stream);
 }
 
 /* The caller's buffer for the detail of weights is in the arguments of the attention. */
@@ -181,8 +181,7 @@ static fovea_status support_weights(fovea_handle *handle, const fovea_weights_ar
   fv_choice choice;
   FV_TRY(need_support(handle, result));
   FV_TRY(fv_check_weights_shape(args, &problem));
-  const fv_backend *backend = fv_backend_of_weights(handle->backend);
-  write_choice(backend->choose_weights(handle, &problem, &choice), &choice, result);
+  write_choice(handle->backend->choose_weights(handle, &problem, &choice), &choice, result);
   return FOVEA_OK;
 }
 

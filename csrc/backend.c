@@ -28,7 +28,3 @@ const char *fv_backend_kernel_name(int32_t index) {
   }
   return NULL;
 }
-
-const fv_backend *fv_backend_of_weights(const fv_backend *backend) {
-  return backend->weights ? backend : &fv_reference_backend;
-}

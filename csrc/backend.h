@@ -27,8 +27,7 @@ typedef struct fv_backend {
   /* Returns FOVEA_OK, or FOVEA_UNSUPPORTED with the reason as the error detail. A pure function of
    * the problem and of what the handle knows of its device. */
   fovea_status (*plan)(const fovea_handle *handle, const fv_problem *problem, fv_plan *plan);
-  /* As `plan`, for the other calls: they need no workspace. If choose_weights and weights are NULL,
-   * the reference's are used. */
+  /* As `plan`, for the other calls: they need no workspace. */
   fovea_status (*choose_weights)(const fovea_handle *handle, const fv_weights_problem *problem,
                                  fv_choice *choice);
   fovea_status (*choose_merge)(const fovea_handle *handle, const fv_merge_problem *problem,
@@ -57,10 +56,6 @@ extern const fv_backend fv_cpu_backend, fv_reference_backend, fv_cuda_backend;
 
 /* The backend of the device that a caller asks for. FOVEA_DEVICE_AUTO is the CPU. */
 const fv_backend *fv_backend_for(uint32_t device);
-
-/* The backend that computes weights for `backend`. Weights serve to look at a few rows, so the
- * reference's code does for the CPU as well. */
-const fv_backend *fv_backend_of_weights(const fv_backend *backend);
 
 /* Kernel `index` of the kernels of all backends, numbered together; or NULL. */
 const char *fv_backend_kernel_name(int32_t index);

@@ -46,13 +46,22 @@ typedef struct fv_problem {
   bool empty;                 /* an extent of out (or weights) is 0: nothing to compute */
 } fv_problem;
 
-/* Weights: the attention problem without v, out and lse, and the selection. */
+/* Weights: the attention problem without v, out and lse, the selection, and the outputs; absent
+ * ones have dtype NONE. */
 typedef struct fv_weights_problem {
   fv_problem attention;
-  fovea_tensor weights;
-  const int32_t *sequences;
-  const int32_t *rows;
-  const int32_t *heads;
+  fovea_tensor weights, mass, statistics;
+  int32_t *largest_keys;
+  const int32_t *sequences; /* [entries]; NULL: 0, 1, 2, ... */
+  const int32_t *rows;      /* [row_count]; NULL: 0, 1, 2, ... */
+  const int32_t *heads;     /* [head_count]; NULL: 0, 1, 2, ... */
+  int64_t entries;          /* chosen sequences */
+  int64_t row_count;        /* chosen rows of each; -1: all that it has */
+  int64_t head_count;
+  uint32_t kind;  /* fovea_weights_kind */
+  bool last_rows; /* numbers count from len_q - row_count */
+  bool mass_by_kv_head;
+  bool mass_accumulate;
 } fv_weights_problem;
 
 typedef struct fv_merge_problem {

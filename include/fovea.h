@@ -8,7 +8,7 @@
  *   Handle            a device and its threads
  *   Rooms             sequences, positions, visibility, logits: what the calls have in common
  *   Attention         the main call, what it supports, its workspace, its plan
- *   Weights           the probabilities themselves, for chosen rows
+ *   Weights           the probabilities or logits themselves, for chosen rows; their sums per key
  *   Merge             partial results over disjoint keys become one
  *   Append            new tokens into a key/value cache, with RoPE and quantisation
  *
@@ -541,25 +541,66 @@ FOVEA_API fovea_status fovea_prepare(fovea_handle *handle, const fovea_limits *l
 
 /* ---- Weights ------------------------------------------------------------------------------- */
 
+/* What `weights` receives. The logits are the t[j] of the introduction, after its lines in turn. */
+typedef enum fovea_weights_kind {
+  FOVEA_WEIGHTS_PROBABILITIES = 0, /* w[j]; 0 where j is not visible */
+  FOVEA_WEIGHTS_SCALED = 1,        /* scale * q.k, of hidden keys too */
+  FOVEA_WEIGHTS_SOFTCAPPED = 2,    /* after softcap, of hidden keys too */
+  FOVEA_WEIGHTS_LOGITS = 3         /* after ALiBi and bias; -inf where j is not visible */
+} fovea_weights_kind;
+
 typedef struct fovea_weights_args {
   size_t struct_size;
   const fovea_attention_args *attention; /* v, out, lse and the workspace are not used */
   fovea_tensor weights;
-  const int32_t *sequences; /* [weights.shape[0]]; NULL: 0, 1, 2, ... */
-  const int32_t *rows;      /* [weights.shape[1]]; NULL: 0, 1, 2, ... */
-  const int32_t *heads;     /* [weights.shape[2]]; NULL: 0, 1, 2, ... */
+  const int32_t *sequences; /* [sequences]; NULL: 0, 1, 2, ... */
+  const int32_t *rows;      /* [rows]; NULL: 0, 1, 2, ... */
+  const int32_t *heads;     /* [heads]; NULL: 0, 1, 2, ... */
+  uint32_t kind;            /* fovea_weights_kind */
+  uint32_t last_rows;       /* 1: number n is row len_q - rows + n, and `rows` is NULL */
+  int64_t row_count;        /* 0: as many as weights or statistics have, else each row once */
+  fovea_tensor mass;
+  uint32_t mass_by_kv_head; /* 1: mass adds up the heads of each group */
+  uint32_t mass_accumulate; /* 1: adds to what mass holds */
+  fovea_tensor statistics;
+  int32_t *largest_keys; /* [sequences, rows, heads]; NULL: not wanted, or without statistics */
 } fovea_weights_args;
 
-/* Writes the attention weights w[j] of chosen sequences, query rows and query heads.
+/* Writes the attention weights w[j] of chosen sequences, query rows and query heads, or their
+ * logits; the weights' sums over rows; what there is to say of each row.
  *
- *   args      type           shape                          notes
- *   weights   f32 f16 bf16   [sequences, rows, heads, keys]  stride[3] = 1; overlaps no input
- *   sequences, rows, heads   i32 arrays, read on the device  a number out of range: zeros
+ *   args        type           shape                             notes
+ *   weights     f32 f16 bf16   [sequences, rows, heads, keys]    may be absent
+ *   mass        f32            [sequences, 1, heads, keys]       may be absent
+ *   statistics  f32            [sequences, rows, heads, 4]       may be absent
+ *   sequences, rows, heads     i32 arrays, read on the device; a number out of range is an empty
+ *                              row
  *
- * Keys        weights[..., j] for j < keys; 0 where j is not visible or past the sequence. With a
- *             sink a row sums to less than 1. v, out and lse may be absent, and need no workspace.
- * Empty row   All zeros.
- * Numerics    As fovea_attention; one rounding to the type of weights.
+ *   One output at least is asked for. Outputs have stride[3] = 1 and overlap no input nor each
+ *   other. v, out and lse of `attention` may be absent, and there is no workspace.
+ *
+ * Rows        `rows` counts the chosen rows: extent 1 of weights and of statistics. row_count says
+ *             it where mass is alone; 0 there: every row of each sequence, and `rows` is NULL.
+ *             With last_rows the rows are each sequence's last ones; where it has fewer, the
+ *             first numbers are out of range.
+ * Keys        Outputs have elements j < keys, whatever len_kv is. Keys outside [kv_first, len_kv)
+ *             or on a bad page of k have weights of 0 and logits of -inf in every kind. With
+ *             SCALED and SOFTCAPPED the row's masks are not looked at, so any other key and its
+ *             page id may be used. With a sink a row sums to less than 1.
+ * Mass        mass[s, 0, h, j] = sum over rows of w[j]. With mass_by_kv_head its heads are those
+ *             of k, heads is NULL, and each sums its group's query heads, of which weights and
+ *             statistics have all. A row chosen twice counts twice.
+ * Statistics  [0] the entropy -sum_j w[j] log w[j] in nats, of the keys alone: a sink has no term.
+ *             [1] the largest weight.  [2] the weight of key kv_first (0 without it).  [3] lse.
+ *             largest_keys: which key's logit is largest, the lowest j of equal ones.
+ * Empty row   Weights of 0, logits of -inf, nothing added to mass; statistics 0, 0, 0 and lse; the
+ *             largest key is -1. lse is as in fovea_attention, -inf if a number is out of range.
+ * Hostile     As fovea_attention. A key that no chosen row sees has a mass of 0, whatever other
+ * memory      keys hold.
+ * Numerics    As fovea_attention; one rounding to the type of weights. mass is summed in a fixed
+ *             order, whatever the batch and the threads: within 1 + rows / 512 more roundings to
+ *             f32 of the sum of the weights' exact sum (rows of all heads that are summed).
+ * Memory      O(1) beside the outputs. mass and statistics never form [rows, keys].
  * Stream      As fovea_attention.
  * Returns     FOVEA_OK, also when there is nothing to do. Otherwise:
  *   FOVEA_BAD_ARGUMENT   a rule above is broken; the detail names the field

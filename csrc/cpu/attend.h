@@ -8,6 +8,7 @@
 #include "csrc/cpu/key_tile.h"
 #include "csrc/cpu/tile_kernels.h"
 #include "csrc/cpu/tile_scratch.h"
+#include "csrc/host/processor.h"
 #include "csrc/plan.h"
 
 /* One call. */
@@ -37,6 +38,10 @@ typedef struct fv_attend_worker {
   fv_key_tile *keys;    /* the current tile */
   fv_key_tile tiles[2]; /* the current tile, and the next one of a stream */
 } fv_attend_worker;
+
+/* Fills in the fields of a job that follow from the problem alone: all before `split` except plan
+ * and layout. */
+void fv_attend_start(const fv_problem *problem, fv_isa isa, fv_attend_job *job);
 
 /* Computes rows [row_begin, row_begin + rows) of the worker's sequence and kv head, where a row is
  * a pair (position, head of the group); rows <= plan->tile_q. */

@@ -165,19 +165,23 @@ static const fv_tile_kernels *kernels_for(fv_isa isa) {
   return &fv_tile_kernels_portable;
 }
 
-static void start_job(const fv_problem *problem, const fv_plan *plan, fv_attend_job *job) {
+void fv_attend_start(const fv_problem *problem, fv_isa isa, fv_attend_job *job) {
   const fovea_attention_args *a = &problem->args;
   job->problem = problem;
-  job->plan = plan;
-  job->kernels = kernels_for(((const fv_cpu_row *)plan->kernel)->isa);
-  job->layout = fv_tile_layout_for(plan->tile_q, plan->tile_kv, problem->dim, problem->dim_v);
+  job->kernels = kernels_for(isa);
   job->scores_are_logits = a->logits.softcap > 0 || a->logits.alibi_slopes || a->logits.bias.dtype;
   job->element_masks = a->visibility.mask.dtype || a->logits.bias.dtype || a->visibility.tree.bits;
   job->row_masks = job->element_masks || a->logits.alibi_slopes || a->visibility.prefix_lengths;
   job->score_factor = job->scores_are_logits ? log2_e : problem->scale * log2_e;
+}
+
+static void start_job(const fv_problem *problem, const fv_plan *plan, fv_attend_job *job) {
+  fv_attend_start(problem, ((const fv_cpu_row *)plan->kernel)->isa, job);
+  job->plan = plan;
+  job->layout = fv_tile_layout_for(plan->tile_q, plan->tile_kv, problem->dim, problem->dim_v);
   job->partial_doubles = plan->cpu.partial_bytes / sizeof(double);
   job->partials =
-      (double *)((char *)a->workspace + plan->cpu.scratch_bytes * (size_t)plan->workers);
+      (double *)((char *)problem->args.workspace + plan->cpu.scratch_bytes * (size_t)plan->workers);
   job->split = false;
   job->max_heads = 1;
   atomic_init(&job->next, 0);

@@ -9,6 +9,7 @@
 #include "csrc/cpu/attention.h"
 #include "csrc/cpu/device.h"
 #include "csrc/cpu/plan.h"
+#include "csrc/cpu/weights.h"
 #include "csrc/host/processor.h"
 #include "csrc/status.h"
 
@@ -50,15 +51,35 @@ static void describe_cpu(const fovea_handle *handle, fovea_info *info) {
   fv_describe_features(fv_processor_features(), info->features, sizeof info->features);
 }
 
+/* By fv_isa. */
+static const char *const weights_kernels[] = {"fovea_attention_weights_cpu_portable",
+                                              "fovea_attention_weights_cpu_avx2",
+                                              "fovea_attention_weights_cpu_avx512"};
+
+enum { WEIGHTS_KERNELS = sizeof weights_kernels / sizeof weights_kernels[0] };
+
 static const char *kernel_name(int32_t index) {
   const fv_cpu_row *row = fv_cpu_row_at(index);
-  return row ? row->kernel.name : fv_host_kernel_name(index - fv_cpu_row_count());
+  if (row) return row->kernel.name;
+  index -= fv_cpu_row_count();
+  if (index >= 0 && index < WEIGHTS_KERNELS) return weights_kernels[index];
+  return fv_host_kernel_name(index - WEIGHTS_KERNELS);
 }
 
 static fovea_status plan_attention(const fovea_handle *handle, const fv_problem *problem,
                                    fv_plan *plan) {
   fv_cpu_facts facts = fv_cpu_facts_of(handle);
   fv_plan_cpu(&facts, problem, plan);
+  return FOVEA_OK;
+}
+
+static fovea_status choose_weights(const fovea_handle *handle, const fv_weights_problem *problem,
+                                   fv_choice *choice) {
+  (void)problem;
+  fv_isa isa = fv_cpu_facts_of(handle).isa;
+  choice->kernel = weights_kernels[isa];
+  snprintf(choice->reason, sizeof choice->reason,
+           "covers every dtype, shape, mask and output; instruction set %s", fv_isa_name(isa));
   return FOVEA_OK;
 }
 
@@ -74,6 +95,13 @@ static fovea_status attention(const fovea_handle *handle, const fv_plan *plan,
   return FOVEA_OK;
 }
 
+static fovea_status weights(const fovea_handle *handle, const fv_weights_problem *problem,
+                            fovea_stream stream) {
+  (void)stream;
+  fv_cpu_weights(problem, fv_cpu_facts_of(handle).isa, fv_host_parallel(handle));
+  return FOVEA_OK;
+}
+
 const fv_backend fv_cpu_backend = {.name = "cpu",
                                    .device = FOVEA_DEVICE_CPU,
                                    .open = open_cpu,
@@ -81,9 +109,11 @@ const fv_backend fv_cpu_backend = {.name = "cpu",
                                    .describe = describe_cpu,
                                    .kernel_name = kernel_name,
                                    .plan = plan_attention,
+                                   .choose_weights = choose_weights,
                                    .choose_merge = fv_host_choose_merge,
                                    .choose_append = fv_host_choose_append,
                                    .workspace = workspace,
                                    .attention = attention,
+                                   .weights = weights,
                                    .merge = fv_host_merge,
                                    .append = fv_host_append};

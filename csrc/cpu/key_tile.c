@@ -61,6 +61,8 @@ static void find_range(const fv_key_source *source, fv_range keys, fv_key_tile *
   if (keys.begin >= keys.end) return;
   memset(tile->live + (keys.begin - tile->begin), 1, (size_t)(keys.end - keys.begin));
   find_rows(source, cached_k(source->problem, tile), keys, tile, errors);
+  /* fovea_attention_weights has no v */
+  if (!source->problem->args.v.dtype) return;
   find_rows(source, cached_v(source->problem, tile), keys, tile, errors);
 }
 

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "csrc/host/element.h"
+#include "csrc/host/selection.h"
 
 /* What stays the same along a row. */
 typedef struct row_context {
@@ -231,70 +232,180 @@ void fv_reference_attention(const fv_problem *problem, fv_parallel parallel) {
 
 /* ---- Weights ---- */
 
-/* The index that a selection names, or -1 if it is outside [0, count). */
-static int64_t chosen(const int32_t *list, int64_t index, int64_t count) {
-  int64_t value = list ? list[index] : index;
-  return value >= 0 && value < count ? value : -1;
-}
-
-static void write_weights(const fv_weights_problem *w, const fv_sequence *sequence, int64_t row,
-                          int64_t head, int64_t offset) {
-  const fv_problem *p = &w->attention;
-  const fovea_tensor *weights = &w->weights;
-  uint32_t errors = sequence->errors;
-  row_context context;
-  fv_reference_row result = {.finite = true};
-  start_row(p, sequence, row, head, &errors, &context);
-  double sink = sink_of(p, head);
-  double maximum = row_maximum(&context, sink, &result);
-  double sum = exp(sink - maximum);
-  key_logit t;
-  for (int64_t key = context.mask.first; key < context.mask.len; ++key) {
-    if (logit(&context, key, &t)) sum += exp(t.value - maximum);
-  }
-  for (int64_t key = 0; key < weights->shape[3]; ++key) {
-    bool seen = maximum != -INFINITY && logit(&context, key, &t);
-    double weight = seen ? exp(t.value - maximum) / sum : 0;
-    fv_store_f64(weights->dtype, weights->data, offset + key, weight);
-  }
-  fv_report_errors(p, sequence->index, errors);
-}
-
-typedef struct weights_job {
+/* A chosen row of a chosen head. */
+typedef struct chosen_row {
   const fv_weights_problem *weights;
-} weights_job;
+  fv_sequence sequence;
+  row_context context;
+  bool exists; /* all its numbers are in range */
+  uint32_t errors;
+  double sink, maximum, sum; /* of all logits, the sink included */
+} chosen_row;
 
-static bool find_sequence(const fv_problem *problem, int64_t index, fv_sequence *sequence) {
+static void choose_row(const fv_weights_problem *w, int64_t entry, int64_t row_index,
+                       int64_t head_index, chosen_row *row) {
+  const fv_problem *p = &w->attention;
   fv_sequence_cursor cursor = {0};
-  while (fv_sequence_next(problem, &cursor, sequence)) {
-    if (sequence->index == index) return true;
-  }
-  return false;
+  row->weights = w;
+  row->exists = fv_chosen_sequence(w, entry, &cursor, &row->sequence);
+  int64_t number = row->exists ? fv_chosen_row(w, &row->sequence, row_index) : -1;
+  int64_t head = fv_chosen(w->heads, head_index, p->heads_q);
+  row->exists = number >= 0 && head >= 0;
+  row->sink = row->maximum = -INFINITY;
+  row->sum = 0;
+  if (!row->exists) return;
+  row->errors = row->sequence.errors;
+  start_row(p, &row->sequence, number, head, &row->errors, &row->context);
+  row->sink = sink_of(p, head);
 }
 
-/* Computes one chosen row of one chosen sequence. */
+static void sum_row(chosen_row *row) {
+  fv_reference_row ignored;
+  key_logit t;
+  if (!row->exists) return;
+  row->maximum = row_maximum(&row->context, row->sink, &ignored);
+  row->sum = exp(row->sink - row->maximum);
+  for (int64_t key = row->context.mask.first; key < row->context.mask.len; ++key) {
+    if (logit(&row->context, key, &t)) row->sum += exp(t.value - row->maximum);
+  }
+}
+
+static double weight_of(const chosen_row *row, int64_t key) {
+  key_logit t;
+  if (!row->exists || row->maximum == -INFINITY || !logit(&row->context, key, &t)) return 0;
+  return exp(t.value - row->maximum) / row->sum;
+}
+
+/* The logit of a key that masks may hide. */
+static double unmasked_logit(const chosen_row *row, int64_t key, bool softcap) {
+  const fovea_attention_args *a = &row->weights->attention.args;
+  const row_context *c = &row->context;
+  double k[FV_DIM_MAX], dot = 0, cap = a->logits.softcap;
+  fv_place place;
+  if (!row->exists || key < c->mask.first || key >= c->mask.len) return -INFINITY;
+  if (!fv_key_place(c->problem, c->sequence, &a->k, a->sequences.pages.ids, key, &place)) {
+    *c->errors |= FOVEA_BAD_PAGE;
+    return -INFINITY;
+  }
+  load_row(&a->k, &a->k_scale, place, c->kv_head, c->problem->dim, k);
+  for (int64_t d = 0; d < c->problem->dim; ++d) dot += c->q[d] * k[d];
+  dot *= c->problem->scale;
+  return softcap && cap > 0 ? cap * tanh(dot / cap) : dot;
+}
+
+static double output_of(const chosen_row *row, int64_t key) {
+  key_logit t;
+  switch (row->weights->kind) {
+    case FOVEA_WEIGHTS_PROBABILITIES:
+      return weight_of(row, key);
+    case FOVEA_WEIGHTS_LOGITS:
+      return row->exists && logit(&row->context, key, &t) ? t.value : -INFINITY;
+    default:
+      return unmasked_logit(row, key, row->weights->kind == FOVEA_WEIGHTS_SOFTCAPPED);
+  }
+}
+
+/* The entropy, the largest weight, that of the first key, the LSE; and the key of the largest. */
+static int32_t describe_row(const chosen_row *row, float *numbers) {
+  double entropy = 0, largest = -INFINITY, log_sum = log(row->sum);
+  int32_t which = -1;
+  key_logit t;
+  numbers[0] = numbers[1] = numbers[2] = 0;
+  numbers[3] = (float)(row->maximum == -INFINITY ? -INFINITY : row->maximum + log_sum);
+  if (!row->exists || row->maximum == -INFINITY) return -1;
+  for (int64_t key = row->context.mask.first; key < row->context.mask.len; ++key) {
+    if (!logit(&row->context, key, &t)) continue;
+    double weight = exp(t.value - row->maximum) / row->sum;
+    if (weight != 0) entropy -= weight * (t.value - row->maximum - log_sum);
+    if (t.value > largest) largest = t.value, which = (int32_t)key;
+  }
+  numbers[0] = (float)entropy;
+  numbers[1] = (float)(which < 0 ? 0 : exp(largest - row->maximum) / row->sum);
+  numbers[2] = (float)weight_of(row, row->context.mask.first);
+  return which;
+}
+
+static void write_row(const chosen_row *row, int64_t entry, int64_t row_index, int64_t head_index) {
+  const fv_weights_problem *w = row->weights;
+  const fovea_tensor *t = &w->weights, *s = &w->statistics;
+  if (t->dtype) {
+    int64_t offset = fv_row_offset(t, entry, row_index, head_index);
+    for (int64_t key = 0; key < t->shape[3]; ++key)
+      fv_store_f64(t->dtype, t->data, offset + key, output_of(row, key));
+  }
+  if (!s->dtype) return;
+  int32_t key =
+      describe_row(row, (float *)s->data + fv_row_offset(s, entry, row_index, head_index));
+  if (w->largest_keys)
+    w->largest_keys[(entry * w->row_count + row_index) * w->head_count + head_index] = key;
+}
+
+/* One chosen row of one chosen sequence, every head. */
 static void weights_task(void *context, int64_t index) {
-  const fv_weights_problem *w = ((const weights_job *)context)->weights;
-  const fovea_tensor *t = &w->weights;
-  int64_t outer = index / t->shape[1], inner = index % t->shape[1];
-  int64_t which = chosen(w->sequences, outer, w->attention.sequences);
+  const fv_weights_problem *w = context;
+  for (int64_t head = 0; head < w->head_count; ++head) {
+    chosen_row row;
+    choose_row(w, index / w->row_count, index % w->row_count, head, &row);
+    sum_row(&row);
+    write_row(&row, index / w->row_count, index % w->row_count, head);
+    if (row.exists) fv_report_errors(&w->attention, row.sequence.index, row.errors);
+  }
+}
+
+/* ---- Mass ---- */
+
+enum { MASS_KEYS = 1024 }; /* whose sums are kept at a time; each row is then computed anew */
+
+static int64_t mass_parts(const fv_weights_problem *w) {
+  return fv_ceil_div(w->mass.shape[3], MASS_KEYS);
+}
+
+static void add_row(const chosen_row *row, fv_range keys, double *sums) {
+  keys.end = fv_min(keys.end, row->exists ? row->context.mask.len : 0);
+  for (int64_t key = keys.begin; key < keys.end; ++key) {
+    sums[key - keys.begin] += weight_of(row, key);
+  }
+}
+
+/* Adds up the rows of one of the heads that mass sums. */
+static void add_head(const fv_weights_problem *w, int64_t entry, int64_t head, fv_range keys,
+                     double *sums) {
+  fv_sequence_cursor cursor = {0};
   fv_sequence sequence;
-  bool known = which >= 0 && find_sequence(&w->attention, which, &sequence);
-  int64_t row = known ? chosen(w->rows, inner, sequence.len_q) : -1;
-  for (int64_t h = 0; h < t->shape[2]; ++h) {
-    int64_t head = chosen(w->heads, h, w->attention.heads_q);
-    int64_t offset = fv_row_offset(t, outer, inner, h);
-    if (row >= 0 && head >= 0) {
-      write_weights(w, &sequence, row, head, offset);
-    } else {
-      for (int64_t key = 0; key < t->shape[3]; ++key)
-        fv_store_f64(t->dtype, t->data, offset + key, 0);
-    }
+  fv_chosen_sequence(w, entry, &cursor, &sequence);
+  for (int64_t i = 0, rows = fv_chosen_rows(w, &sequence); i < rows; ++i) {
+    chosen_row row;
+    choose_row(w, entry, i, head, &row);
+    sum_row(&row);
+    add_row(&row, keys, sums);
+    if (row.exists) fv_report_errors(&w->attention, row.sequence.index, row.errors);
+  }
+}
+
+/* Some keys of one head of one chosen sequence's mass. */
+static void mass_task(void *context, int64_t index) {
+  const fv_weights_problem *w = context;
+  const fovea_tensor *t = &w->mass;
+  int64_t entry = index / mass_parts(w) / t->shape[2], head = index / mass_parts(w) % t->shape[2];
+  int64_t begin = index % mass_parts(w) * MASS_KEYS;
+  fv_range keys = {begin, fv_min(begin + MASS_KEYS, t->shape[3])}, heads = {head, head + 1};
+  double sums[MASS_KEYS] = {0};
+  if (w->mass_by_kv_head) {
+    heads = (fv_range){head * w->attention.group, (head + 1) * w->attention.group};
+    heads.end = fv_min(heads.end, w->head_count);
+  }
+  for (int64_t h = heads.begin; h < heads.end; ++h) add_head(w, entry, h, keys, sums);
+  float *mass = (float *)t->data + fv_row_offset(t, entry, 0, head);
+  for (int64_t key = keys.begin; key < keys.end; ++key) {
+    double before = w->mass_accumulate ? (double)mass[key] : 0;
+    mass[key] = (float)(before + sums[key - keys.begin]);
   }
 }
 
 void fv_reference_weights(const fv_weights_problem *problem, fv_parallel parallel) {
-  weights_job job = {problem};
-  fv_parallel_run(parallel, problem->weights.shape[0] * problem->weights.shape[1], weights_task,
-                  &job);
+  fv_weights_problem w = *problem; /* tasks take a context that is not const */
+  if (w.weights.dtype || w.statistics.dtype)
+    fv_parallel_run(parallel, w.entries * w.row_count, weights_task, &w);
+  if (w.mass.dtype)
+    fv_parallel_run(parallel, w.entries * w.mass.shape[2] * mass_parts(&w), mass_task, &w);
 }

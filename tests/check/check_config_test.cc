@@ -163,8 +163,9 @@ std::vector<unsigned char> Grown(const Args &args, size_t extra) {
   return bytes;
 }
 
+// first: the size of the struct in its first release.
 template <class Args, class Check>
-void ExpectGrowth(const char *type, const Args &args, Check check) {
+void ExpectGrowth(const char *type, const Args &args, Check check, size_t first = sizeof(Args)) {
   const std::string field = std::string(type) + ".struct_size";
   using testing::HasSubstr;
   using testing::StartsWith;
@@ -172,6 +173,13 @@ void ExpectGrowth(const char *type, const Args &args, Check check) {
   for (size_t extra : {0, 1, 7, 8, 96, 1000}) {
     const std::vector<unsigned char> bytes = Grown(args, extra);
     EXPECT_EQ(check(bytes.data()), FOVEA_OK) << type << " + " << extra;
+  }
+  // Those of every release since the first: what they lack is zero in `args`.
+  for (size_t size = first; size < sizeof args; size += 8) {
+    std::vector<unsigned char> bytes = Grown(args, 0);
+    std::fill(bytes.begin() + static_cast<std::ptrdiff_t>(size), bytes.end(), 0xee);
+    memcpy(bytes.data(), &size, sizeof size);
+    EXPECT_EQ(check(bytes.data()), FOVEA_OK) << type << " of " << size;
   }
   // A byte that this library does not know is set.
   for (size_t extra : {1, 8, 33}) {
@@ -184,7 +192,7 @@ void ExpectGrowth(const char *type, const Args &args, Check check) {
     }
   }
   // No release had these sizes: forgotten, too small, absurd.
-  for (size_t size : {size_t{0}, size_t{1}, size_t{8}, sizeof args - 8, size_t{4097}, SIZE_MAX}) {
+  for (size_t size : {size_t{0}, size_t{1}, size_t{8}, first - 8, size_t{4097}, SIZE_MAX}) {
     std::vector<unsigned char> bytes = Grown(args, 4200);
     memcpy(bytes.data(), &size, sizeof size);
     EXPECT_EQ(check(bytes.data()), FOVEA_BAD_ARGUMENT) << type << " of " << size;
@@ -205,10 +213,13 @@ TEST(StructGrowth, WorksForEveryStructOfArguments) {
   weights.struct_size = sizeof weights;
   weights.attention = &attention_args;
   weights.weights = view(40, FOVEA_F32, 1, 1, 1, 8);
-  ExpectGrowth("fovea_weights_args", weights, [](const void *args) {
-    fv_weights_problem problem;
-    return fv_check_weights(static_cast<const fovea_weights_args *>(args), &problem);
-  });
+  ExpectGrowth(
+      "fovea_weights_args", weights,
+      [](const void *args) {
+        fv_weights_problem problem;
+        return fv_check_weights(static_cast<const fovea_weights_args *>(args), &problem);
+      },
+      offsetof(fovea_weights_args, kind));
   const fovea_tensor outs[] = {view(0, FOVEA_F32, 1, 1, 1, 8), view(1, FOVEA_F32, 1, 1, 1, 8)};
   const fovea_tensor lses[] = {view(2, FOVEA_F32, 1, 1, 1, 1), view(3, FOVEA_F32, 1, 1, 1, 1)};
   fovea_merge_args merge = {};
