@@ -31,6 +31,8 @@ static const struct {
     {"mask", {"sequences", "rows", "heads_q", "keys"}},
     {"bias", {"sequences", "rows", "heads_q", "keys"}},
     {"weights", {"sequences", "rows", "heads", "keys"}},
+    {"mass", {"sequences", "", "heads", "keys"}},
+    {"statistics", {"sequences", "rows", "heads", ""}},
     {"k_new", {"batch", "len_new", "heads_kv", "dim"}},
     {"v_new", {"batch", "len_new", "heads_kv", "dim_v"}},
     {"k_cache", {"batch", "len", "heads_kv", "dim"}},

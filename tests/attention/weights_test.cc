@@ -1,122 +1,90 @@
-// weights_test.cc - fovea_attention_weights against the oracle's weights, in every feature.
-//
-// A weight is exp(t - lse), so the errors of t and lse both enter:
-// |e| <= u w + eta + 16 u32 (1 + S) w, plus what single precision may flush below 2^-126.
+// weights_test.cc - fovea_attention_weights against the oracle, in every feature and every output.
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <limits>
 
 #include "tests/attention/features.h"
+#include "tests/attention/weights_call.h"
 
 namespace fovea_test {
 namespace {
 
-// Which weights to ask for, how many keys of each row, and in which type.
-struct Selection {
-  Ints sequences, rows, heads;
-  int64_t keys;
-  uint32_t dtype = FOVEA_F32;
+Ints up_to(int64_t count) {
+  Ints list;
+  for (int64_t n = 0; n < count; ++n) list.push_back(n);
+  return list;
+}
+
+// Every row and head of all sequences, and some that do not exist.
+Wish everything(const Attention &a, int64_t keys = kKeys) {
+  Wish wish;
+  wish.sequences = up_to(kSequences);
+  wish.rows = up_to(kRows);
+  wish.heads = up_to(a.s.heads_q);
+  wish.keys = keys;
+  return wish;
+}
+
+class WeightsFeature : public testing::TestWithParam<std::tuple<Device, Feature>> {
+ protected:
+  const Device &device() { return std::get<0>(GetParam()); }
+  Attention base() { return base_of(std::get<1>(GetParam()), device()); }
 };
-
-struct Weights {
-  fovea_status status = FOVEA_OK;
-  std::string detail;
-  std::vector<double> values;  // [sequence][row][head][key]
-  bool gaps_intact = true;
-};
-
-std::vector<int32_t> narrow(const Ints &list) {
-  std::vector<int32_t> out;
-  for (int64_t x : list) out.push_back(static_cast<int32_t>(x));
-  return out;
-}
-
-Weights weights_of(const Device &device, const fovea_attention_args &attention,
-                   const Selection &pick, bool by_numbers = true) {
-  const std::vector<int32_t> s = narrow(pick.sequences), r = narrow(pick.rows),
-                             h = narrow(pick.heads);
-  const int64_t pitch = pick.keys + 3;
-  const size_t width = size_of(pick.dtype);
-  const int64_t count = static_cast<int64_t>(s.size() * r.size() * h.size());
-  Block block(static_cast<size_t>(count * pitch) * width, width);
-  block.fill(0xa5);
-  fovea_weights_args args{};
-  args.struct_size = sizeof args;
-  args.attention = &attention;
-  args.weights = fovea_contiguous(block.data(), static_cast<fovea_dtype>(pick.dtype),
-                                  static_cast<int64_t>(s.size()), static_cast<int64_t>(r.size()),
-                                  static_cast<int64_t>(h.size()), pitch);
-  args.weights.shape[3] = pick.keys;
-  args.sequences = by_numbers ? s.data() : nullptr;
-  args.rows = by_numbers ? r.data() : nullptr;
-  args.heads = by_numbers ? h.data() : nullptr;
-  Weights result;
-  result.status = fovea_attention_weights(handle_of(device), &args, nullptr);
-  if (result.status != FOVEA_OK) result.detail = fovea_error_detail();
-  for (int64_t n = 0; n < count; ++n) {
-    for (int64_t j = 0; j < pitch; ++j) {
-      const uint8_t *at = block.data() + static_cast<size_t>(n * pitch + j) * width;
-      if (j < pick.keys) result.values.push_back(load(pick.dtype, at));
-      for (size_t b = 0; b < width && j >= pick.keys; ++b) {
-        result.gaps_intact = result.gaps_intact && at[b] == 0xa5;
-      }
-    }
-  }
-  result.gaps_intact = result.gaps_intact && block.margins_intact();
-  return result;
-}
-
-void expect_weights(const Device &device, const fovea_attention_args &args, const Selection &pick,
-                    const std::string &text) {
-  const Weights got = weights_of(device, args, pick);
-  ASSERT_EQ(got.status, FOVEA_OK) << got.detail << "\n" << text;
-  EXPECT_TRUE(got.gaps_intact) << text;
-  const Geometry geometry(args);
-  const int64_t count = static_cast<int64_t>(geometry.sequences().size());
-  const double u = unit_roundoff(pick.dtype);
-  size_t at = 0;
-  for (int64_t s : pick.sequences) {
-    for (int64_t i : pick.rows) {
-      for (int64_t h : pick.heads) {
-        const bool inside = s >= 0 && s < count && i >= 0 && h >= 0 && h < geometry.heads_q() &&
-                            i < geometry.sequences()[static_cast<size_t>(s)].len_q;
-        Row row;
-        std::vector<double> expected(static_cast<size_t>(pick.keys), 0.0);
-        if (inside) expected = weigh(geometry, s, i, h, pick.keys, &row);
-        for (int64_t j = 0; j < pick.keys; ++j, ++at) {
-          const double w = expected[static_cast<size_t>(j)];
-          const double limit =
-              u * w + half_step(pick.dtype) + 16.0 * device.work * (1.0 + row.size) * w + 0x1p-126;
-          if (w == 0.0) {
-            ASSERT_EQ(got.values[at], 0.0) << s << ' ' << i << ' ' << h << ' ' << j << '\n' << text;
-          } else {
-            ASSERT_NEAR(got.values[at], w, limit) << s << ' ' << i << ' ' << h << ' ' << j << '\n'
-                                                  << text;
-          }
-        }
-      }
-    }
-  }
-}
-
-class WeightsFeature : public testing::TestWithParam<std::tuple<Device, Feature>> {};
 
 TEST_P(WeightsFeature, MatchTheOracle) {
-  const Device &device = std::get<0>(GetParam());
-  const Attention a = base_of(std::get<1>(GetParam()), device);
+  const Attention a = base();
   Case laid(a.s);
-  Ints heads;
-  for (int64_t h = 0; h < a.s.heads_q; ++h) heads.push_back(h);
-  const Selection all = {{0, 1, 2}, {0, 1, 2, 3, 4, 5}, heads, kKeys, FOVEA_F32};
-  expect_weights(device, laid.args, all, a.text());
-  EXPECT_EQ(weights_of(device, laid.args, all).values,
-            weights_of(device, laid.args, all, /*by_numbers=*/false).values);
+  const Wish all = everything(a);
+  expect_answer(device(), laid.args, all, a.text());
+  Wish unlisted = all;
+  unlisted.by_numbers = false;
+  EXPECT_EQ(weigh(device(), laid.args, all), weigh(device(), laid.args, unlisted));
   fovea_attention_args bare = laid.args;
   bare.v = bare.out = bare.lse = bare.v_scale = bare.out_scale = fovea_tensor{};
-  const Selection some = {{2, 0}, {5, 5, 1}, {0}, 20, FOVEA_BF16};
+  Wish some;
+  some.sequences = {2, 0};
+  some.rows = {5, 5, 1};
+  some.heads = {0};
+  some.keys = 20;
+  some.dtype = FOVEA_BF16;
   // Without v the page table of v cannot hide a key, so such a problem is left out.
-  if (bare.sequences.pages.v_ids == nullptr) expect_weights(device, bare, some, a.text());
+  if (bare.sequences.pages.v_ids == nullptr) expect_answer(device(), bare, some, a.text());
+}
+
+TEST_P(WeightsFeature, GivesLogitsOfEveryKind) {
+  const Attention a = base();
+  Case laid(a.s);
+  Wish wish;
+  wish.sequences = {1, 0, 2, -1};
+  wish.rows = {0, 5, 2, 6};
+  wish.heads = {a.s.heads_q - 1, 0, a.s.heads_q};
+  wish.keys = kKeys + 4;
+  for (uint32_t kind : {FOVEA_WEIGHTS_SCALED, FOVEA_WEIGHTS_SOFTCAPPED, FOVEA_WEIGHTS_LOGITS}) {
+    wish.kind = kind;
+    wish.dtype = kind == FOVEA_WEIGHTS_SCALED ? FOVEA_F32 : FOVEA_F16;
+    expect_answer(device(), laid.args, wish, a.text() + " kind " + std::to_string(kind));
+  }
+}
+
+TEST_P(WeightsFeature, AddsUpTheMassOfEachKey) {
+  const Attention a = base();
+  Case laid(a.s);
+  Wish wish = everything(a);
+  wish.dtype = FOVEA_NONE;
+  wish.mass = true;
+  expect_answer(device(), laid.args, wish, a.text());
+  wish.by_kv_head = wish.every_row = true;
+  expect_answer(device(), laid.args, wish, a.text() + " by kv head");
+}
+
+TEST_P(WeightsFeature, DescribesEachRow) {
+  const Attention a = base();
+  Case laid(a.s);
+  Wish wish = everything(a);
+  wish.dtype = FOVEA_NONE;
+  wish.statistics = true;
+  expect_answer(device(), laid.args, wish, a.text());
 }
 
 INSTANTIATE_TEST_SUITE_P(Every, WeightsFeature,
@@ -131,55 +99,134 @@ class WeightsCall : public testing::TestWithParam<Device> {
   Attention base() { return Attention().on(GetParam()).batch(2).len_q(5).len_kv(70).causal(); }
 };
 
-TEST_P(WeightsCall, GivesZerosForNumbersOutOfRange) {
+TEST_P(WeightsCall, TakesNumbersOutOfRangeForEmptyRows) {
   Case laid(base().s);
   const int64_t low = std::numeric_limits<int32_t>::min();
   const int64_t high = std::numeric_limits<int32_t>::max();
-  expect_weights(
-      GetParam(), laid.args,
-      {{0, -1, 2, low, high, 1}, {4, 5, -1, low, high}, {1, 2, -1, low, high}, 70, FOVEA_F32},
-      "numbers out of range");
+  Wish wish;
+  wish.sequences = {0, -1, 2, low, high, 1};
+  wish.rows = {4, 5, -1, low, high};
+  wish.heads = {1, 2, -1, low, high};
+  wish.keys = 70;
+  wish.mass = wish.statistics = true;
+  expect_answer(GetParam(), laid.args, wish, "numbers out of range");
+  wish.kind = FOVEA_WEIGHTS_LOGITS;
+  expect_answer(GetParam(), laid.args, wish, "logits of numbers out of range");
+  wish.by_kv_head = true;
+  wish.heads = {0, 1};
+  expect_answer(GetParam(), laid.args, wish, "mass by kv head of numbers out of range");
 }
 
 TEST_P(WeightsCall, GivesZerosPastTheSequence) {
   Case laid(base().lengths({3, 0}).s);
-  expect_weights(GetParam(), laid.args, {{0, 1}, {0, 4}, {0, 1}, 100, FOVEA_F16}, "past the end");
+  Wish wish;
+  wish.sequences = {0, 1};
+  wish.rows = {0, 4};
+  wish.heads = {0, 1};
+  wish.keys = 100;
+  wish.dtype = FOVEA_F16;
+  wish.mass = wish.statistics = true;
+  expect_answer(GetParam(), laid.args, wish, "past the end");
 }
 
 TEST_P(WeightsCall, SumsToOneWithoutASinkAndToLessWithOne) {
   Case laid(base().s);
   Case sunk(base().sinks().s);
-  const Selection pick = {{1}, {4}, {1}, 70, FOVEA_F32};
+  Wish pick;
+  pick.sequences = {1};
+  pick.rows = {4};
+  pick.heads = {1};
+  pick.keys = 70;
   double one = 0, less = 0;
-  for (double w : weights_of(GetParam(), laid.args, pick).values) one += w;
-  for (double w : weights_of(GetParam(), sunk.args, pick).values) less += w;
+  for (double w : weigh(GetParam(), laid.args, pick).weights) one += w;
+  for (double w : weigh(GetParam(), sunk.args, pick).weights) less += w;
   EXPECT_NEAR(one, 1.0, 70 * 0x1p-24 + 16 * 0x1p-24 * 5);  // roundings and logits of size < 4
   EXPECT_LT(less, 0.999);
 }
 
 TEST_P(WeightsCall, GivesTheSameBitsTwice) {
   Case laid(base().type(FOVEA_BF16).s);
-  const Selection pick = {{0, 1}, {0, 1, 2}, {0, 1}, 70, FOVEA_BF16};
-  EXPECT_EQ(weights_of(GetParam(), laid.args, pick).values,
-            weights_of(GetParam(), laid.args, pick).values);
+  Wish pick;
+  pick.sequences = {0, 1};
+  pick.rows = {0, 1, 2};
+  pick.heads = {0, 1};
+  pick.keys = 70;
+  pick.dtype = FOVEA_BF16;
+  pick.mass = pick.statistics = true;
+  EXPECT_EQ(weigh(GetParam(), laid.args, pick), weigh(GetParam(), laid.args, pick));
 }
 
-TEST_P(WeightsCall, GivesZerosWhereThereAreNoRowsOrHeads) {
+TEST_P(WeightsCall, WritesItsOutputsWhereThereAreNoRowsHeadsOrKeys) {
+  Wish wish;
+  wish.sequences = wish.rows = wish.heads = {0, 1};
+  wish.keys = 9;
+  wish.mass = wish.statistics = true;
   for (int64_t heads_kv : {0, 2}) {
     Case headless(base().heads(0, heads_kv).s);
-    expect_weights(GetParam(), headless.args, {{0, 1}, {0, 1}, {0, 1}, 9}, "no heads");
+    expect_answer(GetParam(), headless.args, wish, "no heads");
+    Wish by_kv_head = wish;
+    by_kv_head.heads = {};
+    by_kv_head.by_kv_head = true;
+    expect_answer(GetParam(), headless.args, by_kv_head, "no heads, mass by kv head");
   }
   Case rowless(base().len_q(0).s);
-  expect_weights(GetParam(), rowless.args, {{0, 1}, {0, 1}, {0, 1}, 9}, "no rows");
+  expect_answer(GetParam(), rowless.args, wish, "no rows");
   Case keyless(base().len_kv(0).s);
-  expect_weights(GetParam(), keyless.args, {{0, 1}, {0, 1}, {0, 1}, 9}, "no keys");
+  expect_answer(GetParam(), keyless.args, wish, "no keys");
+  for (uint32_t kind : {FOVEA_WEIGHTS_SCALED, FOVEA_WEIGHTS_LOGITS}) {
+    wish.kind = kind;
+    expect_answer(GetParam(), keyless.args, wish, "no keys, logits");
+  }
 }
 
 TEST_P(WeightsCall, AcceptsEmptySelections) {
   Case laid(base().s);
-  for (const Selection &pick : {Selection{{}, {0}, {0}, 70}, Selection{{0}, {}, {0}, 70},
-                                Selection{{0}, {0}, {}, 70}, Selection{{0}, {0}, {0}, 0}}) {
-    EXPECT_EQ(weights_of(GetParam(), laid.args, pick).status, FOVEA_OK);
+  for (int empty = 0; empty < 4; ++empty) {
+    Wish wish;
+    wish.sequences = empty == 0 ? Ints{} : Ints{0};
+    wish.rows = empty == 1 ? Ints{} : Ints{0};
+    wish.heads = empty == 2 ? Ints{} : Ints{0};
+    wish.keys = empty == 3 ? 0 : 70;
+    wish.mass = wish.statistics = true;
+    expect_answer(GetParam(), laid.args, wish, "empty");
+  }
+}
+
+TEST_P(WeightsCall, TakesTheLastRowsOfEachSequence) {
+  const Attention a = base().len_q(9).rows({9, 2, 0}).batch(3);
+  Case laid(a.s);
+  Wish wish;
+  wish.sequences = {2, 1, 0};
+  wish.rows = {0, 0, 0, 0};
+  wish.heads = {0, 1};
+  wish.keys = 70;
+  wish.mass = wish.statistics = wish.last_rows = true;
+  expect_answer(GetParam(), laid.args, wish, "last rows " + a.text());
+  wish.dtype = FOVEA_NONE;
+  wish.statistics = false;
+  expect_answer(GetParam(), laid.args, wish, "mass of the last rows " + a.text());
+}
+
+// Every output has the bits that it has alone, and a chosen row those that it has among others.
+TEST_P(WeightsCall, GivesEachOutputAsIfItWereAlone) {
+  Case laid(base().heads(6, 2).sinks().alibi().softcap(3).s);
+  Wish wish;
+  wish.sequences = {1, 0};
+  wish.rows = {4, 0, 3};
+  wish.heads = {5, 4, 0, 1, 2};
+  wish.keys = 70;
+  for (uint32_t kind :
+       {FOVEA_WEIGHTS_PROBABILITIES, FOVEA_WEIGHTS_SOFTCAPPED, FOVEA_WEIGHTS_LOGITS}) {
+    Wish all = wish, weights = wish, mass = wish, statistics = wish;
+    all.kind = weights.kind = kind;
+    all.mass = all.statistics = mass.mass = statistics.statistics = true;
+    mass.dtype = statistics.dtype = FOVEA_NONE;
+    const Answer whole = weigh(GetParam(), laid.args, all);
+    EXPECT_EQ(whole.weights, weigh(GetParam(), laid.args, weights).weights);
+    EXPECT_EQ(whole.mass, weigh(GetParam(), laid.args, mass).mass);
+    const Answer described = weigh(GetParam(), laid.args, statistics);
+    EXPECT_EQ(whole.statistics, described.statistics);
+    EXPECT_EQ(whole.largest, described.largest);
   }
 }
 

@@ -191,5 +191,241 @@ TEST(WeightsSelection, IsAlignedOrAbsent) {
   EXPECT_THAT(heads.Check(), Refuses("heads", "4 bytes"));
 }
 
+// ---- The outputs besides weights -----------------------------------------------------------------
+
+// All outputs: 2 sequences, 3 rows, 4 heads, 7 keys.
+struct Outputs : Case {
+  Outputs() {
+    args.mass = view(44, FOVEA_F32, 2, 1, 4, 7);
+    args.statistics = view(45, FOVEA_F32, 2, 3, 4, 4);
+    args.largest_keys = at<int32_t>(region(46));
+  }
+};
+
+// Mass alone, whose rows nothing counts.
+struct Alone : Case {
+  Alone() {
+    args.weights = fovea_tensor{};
+    args.mass = view(44, FOVEA_F32, 2, 1, 4, 7);
+    args.rows = nullptr;
+  }
+};
+
+TEST(WeightsOutputs, MayBeAnyButNotNone) {
+  EXPECT_THAT(Outputs().Check(), Passes());
+  Outputs none;
+  none.args.weights.dtype = none.args.mass.dtype = none.args.statistics.dtype = FOVEA_NONE;
+  EXPECT_THAT(none.Check(), Refuses("weights.dtype", "mass and statistics"));
+  Outputs only_weights, only_mass, only_statistics;
+  only_weights.args.mass = only_weights.args.statistics = fovea_tensor{};
+  only_weights.args.largest_keys = nullptr;
+  EXPECT_THAT(only_weights.Check(), Passes());
+  only_mass.args.weights = only_mass.args.statistics = fovea_tensor{};
+  only_mass.args.largest_keys = nullptr;
+  only_mass.args.row_count = 3;
+  EXPECT_THAT(only_mass.Check(), Passes());
+  only_statistics.args.weights = only_statistics.args.mass = fovea_tensor{};
+  Weights checked = only_statistics.Check();
+  ASSERT_THAT(checked, Passes());
+  EXPECT_EQ(checked.problem.entries, 2);
+  EXPECT_EQ(checked.problem.row_count, 3);
+  EXPECT_EQ(checked.problem.head_count, 4);
+}
+
+TEST(WeightsOutputs, AreOfF32ExceptWeights) {
+  for (uint32_t dtype = 2; dtype <= 9; ++dtype) {
+    Outputs mass, statistics;
+    mass.args.mass.dtype = statistics.args.statistics.dtype = dtype;
+    EXPECT_THAT(mass.Check(), Refuses("mass.dtype"));
+    EXPECT_THAT(statistics.Check(), Refuses("statistics.dtype"));
+  }
+}
+
+TEST(WeightsOutputs, KeepTheRulesOfAnOutput) {
+  Outputs mass_last, mass_self, statistics_last, statistics_self, keys;
+  mass_last.args.mass.stride[3] = 2;
+  EXPECT_THAT(mass_last.Check(), Refuses("mass.stride[3]"));
+  mass_self.args.mass.stride[2] = 6;
+  EXPECT_THAT(mass_self.Check(), Refuses("mass.stride[2]"));
+  statistics_last.args.statistics.stride[3] = 0;
+  EXPECT_THAT(statistics_last.Check(), Refuses("statistics.stride[3]"));
+  statistics_self.args.statistics.stride[1] = 15;
+  EXPECT_THAT(statistics_self.Check(), Refuses("statistics.stride[1]"));
+  keys.args.largest_keys = at<int32_t>(region(46) + 2);
+  EXPECT_THAT(keys.Check(), Refuses("largest_keys", "4 bytes"));
+}
+
+TEST(WeightsOutputs, AgreeInTheirExtents) {
+  const auto refuses = [](fovea_tensor fovea_weights_args::*tensor, int i, int64_t change,
+                          const char *field) {
+    Outputs test;
+    fovea_tensor &t = test.args.*tensor;
+    int64_t n[] = {t.shape[0], t.shape[1], t.shape[2], t.shape[3]};
+    n[i] += change;
+    t = fovea_contiguous(t.data, FOVEA_F32, n[0], n[1], n[2], n[3]);
+    EXPECT_THAT(test.Check(), Refuses(field)) << change;
+  };
+  for (int64_t change : {-1, 1}) {
+    refuses(&fovea_weights_args::mass, 0, change, "mass.shape[0] (sequences)");
+    refuses(&fovea_weights_args::mass, 1, change, "mass.shape[1]");
+    refuses(&fovea_weights_args::mass, 2, change, "mass.shape[2] (heads)");
+    refuses(&fovea_weights_args::mass, 3, change, "mass.shape[3] (keys)");
+    refuses(&fovea_weights_args::statistics, 0, change, "statistics.shape[0] (sequences)");
+    refuses(&fovea_weights_args::statistics, 1, change, "statistics.shape[1] (rows)");
+    refuses(&fovea_weights_args::statistics, 2, change, "statistics.shape[2] (heads)");
+    refuses(&fovea_weights_args::statistics, 3, change, "statistics.shape[3]");
+  }
+}
+
+TEST(WeightsOutputs, OverlapNothing) {
+  const auto meets = [](auto set, const char *first, const char *second) {
+    Outputs test;
+    set(test);
+    EXPECT_THAT(test.Check(), Refuses(first, std::string("overlaps ") + second));
+  };
+  meets([](Case &c) { c.args.mass.data = at(region(0)); }, "mass", "q");
+  meets([](Case &c) { c.args.mass.data = at(region(43)); }, "mass", "heads");
+  meets([](Case &c) { c.args.mass.data = at(region(40)); }, "mass", "weights");
+  meets([](Case &c) { c.args.mass.data = at(region(46)); }, "mass", "largest_keys");
+  meets([](Case &c) { c.args.statistics.data = at(region(1)); }, "statistics", "k");
+  meets([](Case &c) { c.args.statistics.data = at(region(44)); }, "statistics", "mass");
+  meets([](Case &c) { c.args.statistics.data = at(region(40)); }, "statistics", "weights");
+  meets([](Case &c) { c.args.largest_keys = at<int32_t>(region(42)); }, "largest_keys", "rows");
+  meets([](Case &c) { c.args.largest_keys = at<int32_t>(region(40)); }, "weights", "largest_keys");
+  // The array has 2 * 3 * 4 numbers.
+  Outputs test;
+  test.args.largest_keys = at<int32_t>(region(44) - 96);
+  EXPECT_THAT(test.Check(), Passes());
+  test.args.largest_keys += 1;
+  EXPECT_THAT(test.Check(), Refuses("mass", "overlaps largest_keys"));
+}
+
+TEST(WeightsOutputs, AreEmptyOnlyIfAllAre) {
+  Outputs keyless, rowless;
+  keyless.args.weights.shape[3] = keyless.args.mass.shape[3] = 0;
+  ASSERT_THAT(keyless.Check(), Passes());
+  EXPECT_FALSE(keyless.Check().problem.attention.empty) << "statistics are to be written";
+  rowless.args.weights.shape[1] = rowless.args.statistics.shape[1] = 0;
+  ASSERT_THAT(rowless.Check(), Passes());
+  EXPECT_FALSE(rowless.Check().problem.attention.empty) << "mass is to be written";
+  rowless.args.mass.shape[0] = rowless.args.weights.shape[0] = 0;
+  rowless.args.statistics.shape[0] = 0;
+  ASSERT_THAT(rowless.Check(), Passes());
+  EXPECT_TRUE(rowless.Check().problem.attention.empty);
+}
+
+TEST(WeightsKind, IsOneOfFour) {
+  for (uint32_t kind = 0; kind < 6; ++kind) {
+    Case test;
+    test.args.kind = kind;
+    if (kind <= FOVEA_WEIGHTS_LOGITS) {
+      Weights checked = test.Check();
+      EXPECT_THAT(checked, Passes());
+      EXPECT_EQ(checked.problem.kind, kind);
+    } else {
+      EXPECT_THAT(test.Check(), Refuses("kind", "FOVEA_WEIGHTS_LOGITS"));
+    }
+  }
+  Alone without;
+  without.args.kind = FOVEA_WEIGHTS_SCALED;
+  EXPECT_THAT(without.Check(), Refuses("kind", "without weights"));
+}
+
+TEST(WeightsMass, HasItsFlagsOnlyIfItIsThere) {
+  Outputs both;
+  both.args.heads = nullptr;
+  both.args.mass = view(44, FOVEA_F32, 2, 1, 2, 7);
+  both.args.mass_by_kv_head = both.args.mass_accumulate = 1;
+  Weights checked = both.Check();
+  ASSERT_THAT(checked, Passes());
+  EXPECT_TRUE(checked.problem.mass_by_kv_head);
+  EXPECT_TRUE(checked.problem.mass_accumulate);
+  EXPECT_EQ(checked.problem.head_count, 4);
+  Case by, accumulate;
+  by.args.mass_by_kv_head = 1;
+  EXPECT_THAT(by.Check(), Refuses("mass_by_kv_head", "without mass"));
+  accumulate.args.mass_accumulate = 1;
+  EXPECT_THAT(accumulate.Check(), Refuses("mass_accumulate", "without mass"));
+  both.args.mass_by_kv_head = 2;
+  EXPECT_THAT(both.Check(), Refuses("mass_by_kv_head", "0, 1"));
+  both.args.mass_by_kv_head = 1;
+  both.args.mass_accumulate = 2;
+  EXPECT_THAT(both.Check(), Refuses("mass_accumulate", "0, 1"));
+}
+
+TEST(WeightsMass, ByKvHeadHasAllHeads) {
+  Outputs test;
+  test.args.mass_by_kv_head = 1;
+  EXPECT_THAT(test.Check(), Refuses("heads", "with mass_by_kv_head"));
+  test.args.heads = nullptr;
+  EXPECT_THAT(test.Check(), Refuses("mass.shape[2]", "with mass_by_kv_head"));
+  test.args.mass = view(44, FOVEA_F32, 2, 1, 2, 7);
+  EXPECT_THAT(test.Check(), Passes());
+  test.args.weights = view(40, FOVEA_F32, 2, 3, 3, 7);
+  EXPECT_THAT(test.Check(), Refuses("weights.shape[2]", "with mass_by_kv_head"));
+  test.args.weights = fovea_tensor{};
+  test.args.statistics = view(45, FOVEA_F32, 2, 3, 3, 4);
+  EXPECT_THAT(test.Check(), Refuses("statistics.shape[2]"));
+}
+
+TEST(WeightsRows, AreCountedByTheirOutputs) {
+  Outputs test;
+  for (int64_t count : {2, 4, 1}) {
+    test.args.row_count = count;
+    EXPECT_THAT(test.Check(), Refuses("row_count", "weights.shape[1]"));
+    test.args.weights = fovea_tensor{};
+    EXPECT_THAT(test.Check(), Refuses("row_count", "statistics.shape[1]"));
+    test = Outputs();
+  }
+  for (int64_t count : {0, 3}) {
+    test.args.row_count = count;
+    EXPECT_THAT(test.Check(), Passes());
+  }
+  for (int64_t count : {int64_t{-1}, int64_t{INT32_MAX} + 1}) {
+    test.args.row_count = count;
+    EXPECT_THAT(test.Check(), Refuses("row_count"));
+  }
+}
+
+TEST(WeightsRows, OfMassAloneAreAllUnlessCounted) {
+  Alone test;
+  ASSERT_THAT(test.Check(), Passes());
+  EXPECT_EQ(test.Check().problem.row_count, -1);
+  test.args.row_count = 5;
+  ASSERT_THAT(test.Check(), Passes());
+  EXPECT_EQ(test.Check().problem.row_count, 5);
+  test.args.rows = at<int32_t>(region(44) - 5 * 4);
+  EXPECT_THAT(test.Check(), Passes());
+  test.args.rows += 1;
+  EXPECT_THAT(test.Check(), Refuses("mass", "overlaps rows"));
+  test.args.row_count = 0;
+  EXPECT_THAT(test.Check(), Refuses("row_count", "with rows"));
+  test.args.rows = nullptr;
+  test.args.last_rows = 1;
+  EXPECT_THAT(test.Check(), Refuses("row_count", "with last_rows"));
+  test.args.row_count = 2;
+  Weights checked = test.Check();
+  ASSERT_THAT(checked, Passes());
+  EXPECT_TRUE(checked.problem.last_rows);
+}
+
+TEST(WeightsRows, AreEitherListedOrTheLast) {
+  Case test;
+  test.args.last_rows = 1;
+  EXPECT_THAT(test.Check(), Refuses("rows", "with last_rows"));
+  test.args.rows = nullptr;
+  EXPECT_THAT(test.Check(), Passes());
+  test.args.last_rows = 2;
+  EXPECT_THAT(test.Check(), Refuses("last_rows", "0, 1"));
+}
+
+TEST(WeightsStatistics, HaveTheLargestKeysOnlyIfTheyAreThere) {
+  Outputs test;
+  test.args.statistics = fovea_tensor{};
+  EXPECT_THAT(test.Check(), Refuses("largest_keys", "without statistics"));
+  test.args.largest_keys = nullptr;
+  EXPECT_THAT(test.Check(), Passes());
+}
+
 }  // namespace
 }  // namespace fovea_test

@@ -316,4 +316,76 @@ std::vector<double> weigh(const Geometry &geometry, int64_t sequence, int64_t i,
   return all;
 }
 
+namespace {
+
+// Entropy, largest and first weight by their definitions.
+void describe(const std::vector<double> &weights, int64_t first_key, Looked *looked) {
+  for (size_t j = 0; j < weights.size(); ++j) {
+    if (weights[j] > 0.0) looked->entropy -= weights[j] * std::log(weights[j]);
+    looked->largest = std::max(looked->largest, weights[j]);
+    if (static_cast<int64_t>(j) == first_key) looked->first = weights[j];
+  }
+}
+
+// scale * q.k of a key that may be hidden. False: there is no such key.
+bool dot_of(const Geometry &geometry, const Sequence &s, const std::vector<double> &q, int64_t h,
+            int64_t j, double *value, double *size) {
+  const fovea_attention_args &args = geometry.args();
+  int64_t batch = 0;
+  int64_t slot = 0;
+  if (j < s.first_key || j >= s.len_kv || !geometry.locate(s, j, false, &batch, &slot))
+    return false;
+  std::vector<double> k(q.size());
+  bool finite = true;
+  decode_row(args.k, args.k_scale, batch, slot, h / geometry.group(), k.data(), &finite);
+  const double root = round_to(FOVEA_F32, 1.0 / std::sqrt(static_cast<double>(q.size())));
+  const double scale = args.logits.scale == 0.0f ? root : static_cast<double>(args.logits.scale);
+  *value = *size = 0.0;
+  for (size_t d = 0; d < q.size(); ++d) {
+    *value += scale * q[d] * k[d];
+    *size += std::fabs(scale * q[d] * k[d]);
+  }
+  return true;
+}
+
+}  // namespace
+
+Looked look(const Geometry &geometry, int64_t sequence, int64_t i, int64_t h, int64_t keys,
+            Row *row) {
+  const fovea_attention_args &args = geometry.args();
+  const Sequence &s = geometry.sequences()[static_cast<size_t>(sequence)];
+  const double cap = static_cast<double>(args.logits.softcap);
+  const int64_t reach = std::max(keys, s.len_kv);
+  std::vector<double> q(static_cast<size_t>(args.q.shape[3]));
+  bool finite = true;
+  Looked looked;
+  looked.weights = weigh(geometry, sequence, i, h, reach, row);
+  describe(looked.weights, s.first_key, &looked);
+  decode_row(args.q, args.q_scale, s.q_batch, s.q_begin + i, h, q.data(), &finite);
+  for (int64_t j = 0; j < reach; ++j) {
+    double scaled = -kInfinity;
+    double softcapped = -kInfinity;
+    double logit = -kInfinity;
+    double size = 0.0;
+    if (dot_of(geometry, s, q, h, j, &scaled, &size)) {
+      softcapped = cap > 0.0 ? cap * std::tanh(scaled / cap) : scaled;
+      const double alibi =
+          geometry.slope_at(s, h) *
+          std::fabs(static_cast<double>(geometry.row_position(s, i) - geometry.key_position(s, j)));
+      if (geometry.visible(s, i, h, j)) {
+        const double bias = geometry.bias_at(s, i, h, j);
+        logit = softcapped - alibi + bias;
+        size += std::fabs(alibi) + std::fabs(bias);
+      }
+    }
+    looked.all.push_back(logit);
+    if (j >= keys) continue;
+    looked.scaled.push_back(scaled);
+    looked.softcapped.push_back(softcapped);
+    looked.logits.push_back(logit);
+    looked.size.push_back(size);
+  }
+  return looked;
+}
+
 }  // namespace fovea_test

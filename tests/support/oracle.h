@@ -90,6 +90,18 @@ Truth attend(const fovea_attention_args &args);
 std::vector<double> weigh(const Geometry &geometry, int64_t sequence, int64_t i, int64_t h,
                           int64_t keys, Row *truth);
 
+// What there is to say of a row: logits [keys], -inf where there is no key; of all keys the rest.
+struct Looked {
+  std::vector<double> weights;             // [len_kv] or longer, as weigh gives them
+  std::vector<double> scaled, softcapped;  // whatever masks say
+  std::vector<double> logits;              // -inf where the row does not see the key
+  std::vector<double> size;                // the magnitudes that were added up to a logit
+  double entropy = 0, largest = 0, first = 0;
+  std::vector<double> all;  // the logits of all keys, [len_kv]
+};
+Looked look(const Geometry &geometry, int64_t sequence, int64_t i, int64_t h, int64_t keys,
+            Row *truth);
+
 // An element of a strided tensor as a double; a dimension of extent 1 repeats.
 double element(const fovea_tensor &t, int64_t a, int64_t b, int64_t c, int64_t d);
 const void *address(const fovea_tensor &t, int64_t a, int64_t b, int64_t c, int64_t d);
