@@ -23,6 +23,7 @@ typedef struct map_options {
   const char *output;
   int64_t batch, head;
   bool one_head, all_heads; /* as given on the command line */
+  bool mass;                /* of keys, instead of weights */
   fv_heatmap_scale scale;
 } map_options;
 
@@ -30,7 +31,8 @@ typedef struct map_options {
 typedef struct map_data {
   int64_t rows, keys, heads, first_head;
   fv_heatmap_grid grid;
-  char **row_labels, **key_labels;
+  char **row_labels, **key_labels; /* tokens; with --mass heads have labels of their own: */
+  const char **head_labels;
   fv_heatmap_panel *panels;
   char (*titles)[32];
 } map_data;
@@ -75,10 +77,6 @@ static int compute_head(fv_weight_bands *bands, map_data *map, int64_t h) {
 
 static int compute_weights(fovea_handle *handle, const fv_input *input, int64_t batch,
                            map_data *map) {
-  if (map->heads < 1 || map->rows < 1 || map->keys < 1) {
-    return fv_cli_fail(FV_EXIT_INPUT, "%s: batch row %lld has nothing to draw", input->label,
-                       (long long)batch);
-  }
   if (!fv_heatmap_grid_make(&map->grid, (size_t)map->heads, (size_t)map->rows, (size_t)map->keys)) {
     return fv_cli_out_of_memory();
   }
@@ -87,6 +85,47 @@ static int compute_weights(fovea_handle *handle, const fv_input *input, int64_t 
   for (int64_t h = 0; !code && h < map->heads; ++h) code = compute_head(&bands, map, h);
   fv_weight_bands_close(&bands);
   return code;
+}
+
+/* ---- Mass ---- */
+
+/* One row per head of the drawing. */
+static int add_up(fovea_handle *handle, const fv_input *input, int64_t batch, map_data *map,
+                  int32_t *heads, float *mass) {
+  int32_t sequence = (int32_t)batch;
+  fovea_weights_args args = {.struct_size = sizeof args, .attention = &input->args};
+  for (int64_t h = 0; h < map->heads; ++h) heads[h] = (int32_t)(map->first_head + h);
+  args.sequences = &sequence;
+  args.heads = heads;
+  args.row_count = map->rows;
+  args.mass = fovea_contiguous(mass, FOVEA_F32, 1, 1, map->heads, map->keys);
+  fovea_status status = fovea_attention_weights(handle, &args, NULL);
+  if (status != FOVEA_OK) return fv_cli_fail_call(input->label, status);
+  for (int64_t h = 0; h < map->heads; ++h)
+    fv_heatmap_grid_add(&map->grid, 0, (size_t)h, mass + h * map->keys);
+  return FV_EXIT_OK;
+}
+
+static int compute_mass(fovea_handle *handle, const fv_input *input, int64_t batch, map_data *map) {
+  size_t heads = (size_t)map->heads, keys = (size_t)map->keys;
+  if (!fv_heatmap_grid_make(&map->grid, 1, heads, keys)) return fv_cli_out_of_memory();
+  int32_t *numbers = malloc(heads * sizeof *numbers);
+  float *mass = malloc(heads * keys * sizeof *mass);
+  int code =
+      numbers && mass ? add_up(handle, input, batch, map, numbers, mass) : fv_cli_out_of_memory();
+  free(numbers);
+  free(mass);
+  return code;
+}
+
+static int compute(const map_options *options, fovea_handle *handle, const fv_input *input,
+                   map_data *map) {
+  if (map->heads < 1 || map->rows < 1 || map->keys < 1) {
+    return fv_cli_fail(FV_EXIT_INPUT, "%s: batch row %lld has nothing to draw", input->label,
+                       (long long)options->batch);
+  }
+  return options->mass ? compute_mass(handle, input, options->batch, map)
+                       : compute_weights(handle, input, options->batch, map);
 }
 
 /* ---- Drawing ---- */
@@ -100,6 +139,20 @@ static int make_panels(map_data *map) {
     snprintf(map->titles[h], sizeof map->titles[h], "head %lld", (long long)(map->first_head + h));
     map->panels[h].weights = map->grid.cells + (size_t)h * cells;
     map->panels[h].title = map->titles[h];
+  }
+  return FV_EXIT_OK;
+}
+
+/* One panel, whose rows are heads. */
+static int make_strips(map_data *map) {
+  map->panels = calloc(1, sizeof *map->panels);
+  map->titles = calloc((size_t)map->heads, sizeof *map->titles);
+  map->head_labels = calloc((size_t)map->heads, sizeof *map->head_labels);
+  if (!map->panels || !map->titles || !map->head_labels) return fv_cli_out_of_memory();
+  map->panels[0].weights = map->grid.cells;
+  for (int64_t h = 0; h < map->heads; ++h) {
+    snprintf(map->titles[h], sizeof map->titles[h], "%lld", (long long)(map->first_head + h));
+    map->head_labels[h] = map->titles[h];
   }
   return FV_EXIT_OK;
 }
@@ -144,9 +197,12 @@ static int draw(const map_options *options, const fv_heatmap *heatmap) {
 
 static int draw_map(const map_options *options, const fv_input *input, map_data *map) {
   fv_map_title title;
-  fv_map_title_write(&title, input, options->batch, map->first_head, map->heads);
+  char quantity[80];
+  snprintf(quantity, sizeof quantity, "mass: the weights of %lld quer%s, added up",
+           (long long)map->rows, map->rows == 1 ? "y" : "ies");
+  fv_map_title_write(&title, input, options->batch, map->first_head, map->heads, options->mass);
   fv_heatmap heatmap = {.panels = map->panels,
-                        .panel_count = (size_t)map->heads,
+                        .panel_count = options->mass ? 1 : (size_t)map->heads,
                         .rows = map->grid.cell_rows,
                         .cols = map->grid.cell_cols,
                         .rows_per_cell = map->grid.rows_per_cell,
@@ -156,6 +212,11 @@ static int draw_map(const map_options *options, const fv_input *input, map_data 
                         .title = title.title,
                         .subtitle = title.subtitle,
                         .scale = options->scale};
+  if (options->mass) {
+    heatmap.row_labels = map->head_labels;
+    heatmap.row_axis = "head";
+    heatmap.quantity = quantity;
+  }
   return draw(options, &heatmap);
 }
 
@@ -203,6 +264,15 @@ static const fv_flag own_flags[] = {
      .store = fv_flag_true,
      .offset = AT(all_heads),
      .help = "All heads, side by side"},
+    {.name = "mass",
+     .store = fv_flag_true,
+     .offset = AT(mass),
+     .help = "The mass of each key, which is the sum of its weights over all queries: a strip per "
+             "head, all heads unless --head says one",
+     .manual =
+         "Caches evict keys by their mass, and attention sinks stand out in it. A batch row's "
+         "padding is no query. The colours go up to the largest mass drawn; `--colors root` "
+         "shows faint keys beside a sink."},
     {.name = "colors",
      .takes = "head|shared|root",
      .store = store_colors,
@@ -237,6 +307,7 @@ static const char help[] =
     "  fovea map examples/data/street-layer3.safetensors --head 5\n"
     "  fovea map street.safetensors --all-heads --output heads.png\n"
     "  fovea map street.safetensors --causal bottom-right --output causal.svg\n"
+    "  fovea map street.safetensors --mass --output mass.svg\n"
     "\n"
     "Labels are the tokens in the file's metadata, if it has any: tokens for the keys, and for the "
     "queries too where there are as many; query_tokens for the queries. Keys that its "
@@ -271,8 +342,9 @@ static int choose_part(const map_options *options, const fv_input *input, map_da
   bool others = fv_tensor_file_metadata(input->files[0], "query_tokens");
   bool self = !others && q->shape[1] == input->args.k.shape[1];
   map->rows = self ? map->keys : q->shape[1];
+  bool all = options->all_heads || (options->mass && !options->one_head);
   map->first_head = options->head;
-  map->heads = options->all_heads ? q->shape[2] : q->shape[2] < 1 ? 0 : 1;
+  map->heads = all ? q->shape[2] : q->shape[2] < 1 ? 0 : 1;
   return FV_EXIT_OK;
 }
 
@@ -298,6 +370,7 @@ static void free_map(const fv_input *input, map_data *map) {
   fv_tokens_free(map->key_labels, input->args.k.shape[1]);
   free(map->panels);
   free(map->titles);
+  free(map->head_labels);
   free(map->grid.cells);
 }
 
@@ -310,9 +383,9 @@ static int map(const map_options *options, const fv_input *input) {
   if (!code) code = fv_input_device(&options->input, &handle);
   if (code) return code;
   code = read_labels(options, input, &data);
-  if (!code) code = compute_weights(handle, input, options->batch, &data);
+  if (!code) code = compute(options, handle, input, &data);
   fovea_destroy(handle);
-  if (!code) code = make_panels(&data);
+  if (!code) code = options->mass ? make_strips(&data) : make_panels(&data);
   if (!code) code = draw_map(options, input, &data);
   free_map(input, &data);
   return code;

@@ -25,7 +25,8 @@ static void append(text *to, const char *format, ...) {
   if (to->used >= to->room) to->used = to->room - 1;
 }
 
-static void write_title(text *to, const fv_input *input, int64_t first_head, int64_t heads) {
+static void write_title(text *to, const fv_input *input, int64_t first_head, int64_t heads,
+                        bool mass) {
   const char *slash = strrchr(input->label, '/');
   const char *layer = fv_tensor_file_metadata(input->files[0], "layer");
   append(to, "%.*s", NAME_BYTES_MAX, slash ? slash + 1 : input->label);
@@ -34,6 +35,7 @@ static void write_title(text *to, const fv_input *input, int64_t first_head, int
   if (heads > 1) {
     append(to, ", heads %lld to %lld", (long long)first_head, (long long)(first_head + heads - 1));
   }
+  if (mass) append(to, ", mass of keys");
 }
 
 static void append_mask(text *to, const fv_input *input, int64_t batch) {
@@ -65,9 +67,9 @@ static void write_subtitle(text *to, const fv_input *input, int64_t batch) {
 }
 
 void fv_map_title_write(fv_map_title *title, const fv_input *input, int64_t batch,
-                        int64_t first_head, int64_t heads) {
+                        int64_t first_head, int64_t heads, bool mass) {
   text first = {title->title, sizeof title->title, 0};
   text second = {title->subtitle, sizeof title->subtitle, 0};
-  write_title(&first, input, first_head, heads);
+  write_title(&first, input, first_head, heads, mass);
   write_subtitle(&second, input, batch);
 }

@@ -10,6 +10,6 @@ typedef struct fv_map_title {
 } fv_map_title;
 
 void fv_map_title_write(fv_map_title *title, const fv_input *input, int64_t batch,
-                        int64_t first_head, int64_t heads);
+                        int64_t first_head, int64_t heads, bool mass);
 
 #endif /* FOVEA_CLI_COMMAND_MAP_TITLE_H */

@@ -59,6 +59,7 @@ typedef struct fv_heatmap {
   const char *subtitle;          /* may be NULL */
   const char *row_axis;          /* NULL: "query" */
   const char *col_axis;          /* NULL: "key" */
+  const char *quantity;          /* NULL: "attention weight" */
   fv_heatmap_scale scale;
 } fv_heatmap;
 

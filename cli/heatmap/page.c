@@ -185,13 +185,14 @@ static double place_panels(fv_heatmap_page *page, const fv_heatmap *map,
   return lean;
 }
 
-static const char *scale_caption(const fv_heatmap *map) {
-  bool root = map->scale == FV_HEATMAP_SCALE_ROOT;
-  if (!fv_heatmap_cells_apart(map)) {
-    return root ? "attention weight, root scale" : "attention weight";
-  }
-  return root ? "share of the head's largest weight (in brackets), root scale"
-              : "share of the head's largest weight (in brackets)";
+enum { CAPTION_BYTES = 160 };
+
+static const char *scale_caption(const fv_heatmap *map, char *text) {
+  const char *quantity = map->quantity ? map->quantity : "attention weight";
+  if (fv_heatmap_cells_apart(map)) quantity = "share of the head's largest weight (in brackets)";
+  snprintf(text, CAPTION_BYTES, "%s%s", quantity,
+           map->scale == FV_HEATMAP_SCALE_ROOT ? ", root scale" : "");
+  return text;
 }
 
 /* One line under the scale: a swatch for each kind that is no weight, and the reduction, so that
@@ -239,7 +240,8 @@ void fv_heatmap_page_layout(fv_heatmap_page *page, const fv_heatmap *map,
   double maps_width = page->pitch_x * (double)page->panels_across - panel_gap;
   double maps_end = page->map_y + page->pitch_y * (double)page->panels_down;
   page->bar = (fv_heatmap_box){page->map_x, maps_end + 2, bar_width, bar_height};
-  double caption = canvas->measure(canvas->state, scale_caption(map), small_size, false);
+  char text[CAPTION_BYTES];
+  double caption = canvas->measure(canvas->state, scale_caption(map, text), small_size, false);
   double right = page->map_x + fmax(maps_width + lean, page->bar.width + 4 * label_gap + caption);
   right = fmax(right, margin + canvas->measure(canvas->state, page->title, title_size, true));
   right =
@@ -435,7 +437,8 @@ static void draw_scale(const fv_heatmap_page *page, const fv_heatmap *map,
     draw_tick(page, canvas, &at);
     reached = at.x + at.width / 2 + label_gap;
   }
-  draw_small(canvas, scale_caption(map), page->bar.x + page->bar.width + 4 * label_gap,
+  char text[CAPTION_BYTES];
+  draw_small(canvas, scale_caption(map, text), page->bar.x + page->bar.width + 4 * label_gap,
              page->bar.y + bar_height / 2, INK_FAINT);
 }
 

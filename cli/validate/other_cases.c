@@ -1,5 +1,5 @@
-/* other_cases.c - random cases of fovea_merge, fovea_attention_weights and fovea_kv_append,
- * against definitions written out here. */
+/* other_cases.c - random cases of fovea_merge and fovea_kv_append, against definitions written out
+ * here. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,9 +8,7 @@
 #include "cli/mirror/mirror.h"
 #include "cli/validate/case.h"
 #include "cli/validate/digest.h"
-#include "csrc/check/check.h"
 #include "csrc/host/element.h"
-#include "csrc/reference/reference.h"
 
 static const double u32 = 0x1p-24;
 
@@ -121,92 +119,6 @@ void fv_run_merge_case(fovea_handle *handle, fv_random *random, fv_case_result *
     fv_case_fail_call(result, "fovea_merge", status);
   }
   free(m);
-}
-
-/* ---- Weights ---- */
-
-/* sum_j w[j] v[j] must be the reference's out, which was computed without storing weights. Each
- * weight is rounded to f32 once: the error is u32 A, and double arithmetic gets as much again. The
- * weight of a hidden key must be 0: its v is NaN. */
-static void judge_weights(const fv_problem *p, const fv_sequence *s, int64_t row, int64_t head,
-                          const float *weights, fv_verdict *verdict) {
-  static _Thread_local fv_reference_row expected;
-  uint32_t errors = 0;
-  double sum[FV_DIM_V_MAX] = {0};
-  fv_reference_attend(p, s, row, head, 0, &expected, &errors);
-  for (int64_t key = 0; key < s->mask.len; ++key) {
-    fv_place place;
-    if (weights[key] == 0) continue;
-    if (!fv_key_place(p, s, &p->args.v, p->args.sequences.pages.v_ids, key, &place)) {
-      verdict->worst[FV_C5] = INFINITY; /* a weight of a key that does not exist */
-      continue;
-    }
-    int64_t offset = fv_row_offset(&p->args.v, place.outer, place.inner, head / p->group);
-    for (int64_t d = 0; d < p->dim_v; ++d) {
-      double scale =
-          fv_scale_at(&p->args.v_scale, place.outer, place.inner, head / p->group, d, p->dim_v);
-      sum[d] += weights[key] * (fv_load(p->args.v.dtype, p->args.v.data, offset + d) * scale);
-    }
-  }
-  for (int64_t d = 0; d < p->dim_v; ++d) {
-    double bound = 2 * u32 * expected.magnitude[d] + 0x1p-149 * expected.spread[d];
-    const fv_bad_element at = {.criterion = FV_C5,
-                               .tensor = "weights",
-                               .index = {s->index, row, head, d},
-                               .got = sum[d],
-                               .expected = expected.out[d]};
-    fv_verdict_note(verdict, &at, fabs(sum[d] - expected.out[d]), bound);
-  }
-  verdict->compared += p->dim_v;
-}
-
-static void find(const fv_problem *p, int64_t which, fv_sequence *s) {
-  fv_sequence_cursor cursor = {0};
-  while (fv_sequence_next(p, &cursor, s) && s->index != which) continue;
-}
-
-/* A few rows of the drawn case, all heads. */
-void fv_run_weights_case(fovea_handle *handle, fv_case *c, fv_case_result *result) {
-  enum { ROWS = 3 };
-  fv_problem p;
-  fv_sequence s;
-  fovea_status status = fv_check_attention_shape(&c->args, &p);
-  if (status != FOVEA_OK) {
-    fv_case_fail_call(result, "the check of the drawn case", status);
-    return;
-  }
-  int32_t rows[ROWS] = {0, (int32_t)(p.rows / 2), INT32_MAX}; /* the last is out of range */
-  int32_t sequence = (int32_t)(p.sequences - 1);
-  int64_t keys = p.kv_capacity;
-  float *weights = malloc((size_t)(ROWS * p.heads_q * keys + 1) * sizeof *weights);
-  if (!weights) {
-    result->out_of_memory = true;
-    return;
-  }
-  fovea_weights_args args = {.struct_size = sizeof args, .attention = &c->args};
-  args.weights = fovea_contiguous(weights, FOVEA_F32, 1, ROWS, p.heads_q, keys);
-  args.sequences = &sequence;
-  args.rows = rows;
-  status = fovea_attention_weights(handle, &args, NULL);
-  if (status != FOVEA_OK) fv_case_fail_call(result, "fovea_attention_weights", status);
-  size_t bytes = (size_t)(ROWS * p.heads_q * keys) * sizeof *weights;
-  if (status == FOVEA_OK) result->digest = fv_digest_add(FV_DIGEST_START, weights, bytes);
-  find(&p, sequence, &s);
-  for (int r = 0; r < ROWS && !result->failed; ++r) {
-    for (int64_t head = 0; head < p.heads_q; ++head) {
-      const float *row = weights + (r * p.heads_q + head) * keys;
-      if (rows[r] < s.len_q) {
-        judge_weights(&p, &s, rows[r], head, row, &result->verdict);
-      } else {
-        for (int64_t key = 0; key < keys; ++key) {
-          if (row[key] != 0) fv_case_fail(result, "a weight of a row out of range is not 0");
-        }
-        result->verdict.compared += keys;
-      }
-    }
-  }
-  free(weights);
-  if (!fv_verdict_passes(&result->verdict)) fv_case_fail(result, "an error is above its bound");
 }
 
 /* ---- Append ---- */

@@ -38,7 +38,7 @@ HEADER_PROGRAMS = {"tests/shape_test.cc": "tests/shape_test",
 HOST_PROGRAMS = ["tests/plan_test", CUDA + "cuda_test"]
 # If those notice nothing: the calls on the CPU.
 LAST_PROGRAMS = ["tests/append_test", "tests/merge_test"] + [
-    f"tests/attention/{name}_test" for name in ("weights", "allocation")]
+    f"tests/attention/{name}_test" for name in ("weights", "mass", "allocation")]
 DEVICE_PROGRAMS = [CUDA + name for name in ("bug_trial", "append_trial", "kernel_test",
                                             "cache_kernel_test")]
 PROGRAMS = list(HEADER_PROGRAMS.values()) + HOST_PROGRAMS + LAST_PROGRAMS + DEVICE_PROGRAMS

@@ -180,6 +180,30 @@ TEST_P(Allocation, CallsAskForNoMemory) {
   }
 }
 
+TEST_P(Allocation, CallsOfWeightsAskForNoMemory) {
+  for (const Feature &feature : features()) {
+    Case laid(base_of(feature, GetParam()).s);
+    fovea_handle *handle = handle_of(GetParam());
+    laid.run(handle);  // threads have started by now
+    const int64_t heads = laid.args.q.shape[2];
+    std::vector<float> room(static_cast<size_t>(kSequences * kRows * heads * kKeys));
+    std::vector<float> mass(static_cast<size_t>(kSequences * heads * kKeys));
+    std::vector<float> statistics(static_cast<size_t>(kSequences * kRows * heads * 4));
+    fovea_weights_args args{};
+    args.struct_size = sizeof args;
+    args.attention = &laid.args;
+    args.weights = fovea_contiguous(room.data(), FOVEA_F32, kSequences, kRows, heads, kKeys);
+    args.mass = fovea_contiguous(mass.data(), FOVEA_F32, kSequences, 1, heads, kKeys);
+    args.statistics = fovea_contiguous(statistics.data(), FOVEA_F32, kSequences, kRows, heads, 4);
+    Armed armed(0);
+    const fovea_status status = fovea_attention_weights(handle, &args, nullptr);
+    const int requests = t_requests;
+    armed.disarm();
+    ASSERT_EQ(status, FOVEA_OK) << feature.name;
+    EXPECT_EQ(requests, 0) << feature.name;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Devices, Allocation, testing::ValuesIn(devices()),
                          device_name<testing::TestParamInfo<Device>>);
 

@@ -124,6 +124,9 @@ TEST_P(Support, OfWeightsCoversEveryFeature) {
     args.struct_size = sizeof args;
     args.attention = &problem.args;
     args.weights = fovea_contiguous(room.data(), FOVEA_F32, 3, 6, 4, 75);
+    std::vector<float> mass(3 * 4 * 75), statistics(3 * 6 * 4 * 4);
+    args.mass = fovea_contiguous(mass.data(), FOVEA_F32, 3, 1, 4, 75);
+    args.statistics = fovea_contiguous(statistics.data(), FOVEA_F32, 3, 6, 4, 4);
     expect_yes([&](fovea_handle *on, fovea_support *support) {
       return fovea_attention_weights_support(on, &args, support);
     });
@@ -132,7 +135,10 @@ TEST_P(Support, OfWeightsCoversEveryFeature) {
 }
 
 TEST_P(Support, OfWeightsReadsNoArray) {
-  const FarWeights far;
+  FarWeights far;
+  far.args.mass = view(FOVEA_F32, 1, 1, 3, 7);
+  far.args.statistics = view(FOVEA_F32, 1, 2, 3, 4);
+  far.args.largest_keys = const_cast<int32_t *>(nowhere<int32_t>());
   expect_yes([&](fovea_handle *on, fovea_support *s) { return far.ask(on, s); });
 }
 
@@ -148,6 +154,10 @@ TEST_P(Support, OfWeightsRefusesBadArgumentsInWords) {
       {"weights.dtype", [](FarWeights &far) { far.args.weights.dtype = FOVEA_I8; }},
       {"weights.shape[3]", [](FarWeights &far) { far.args.weights.shape[3] = -1; }},
       {"weights.stride[3]", [](FarWeights &far) { far.args.weights.stride[3] = 2; }},
+      {"kind", [](FarWeights &far) { far.args.kind = 4; }},
+      {"mass.dtype", [](FarWeights &far) { far.args.mass = view(FOVEA_F16, 1, 1, 3, 7); }},
+      {"statistics.shape[3]",
+       [](FarWeights &far) { far.args.statistics = view(FOVEA_F32, 1, 2, 3, 3); }},
   };
   for (const auto &one : changes) {
     FarWeights far;

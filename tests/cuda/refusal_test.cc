@@ -218,6 +218,12 @@ TEST(CudaSupport, RefusesTheOtherFunctions) {
     EXPECT_NE(std::string(support.reason).find("fovea_attention_weights; the CPU does"),
               std::string::npos)
         << support.reason;
+    std::vector<float> sums(2 * 6 * 200);
+    fovea_weights_args mass = weights;
+    mass.weights = fovea_tensor{};
+    mass.mass = fovea_contiguous(sums.data(), FOVEA_F32, 2, 1, 6, 200);
+    EXPECT_EQ(fovea_attention_weights(handle, &mass, nullptr), FOVEA_UNSUPPORTED);
+    EXPECT_NE(std::string(fovea_error_detail()).find("fovea_attention_weights"), std::string::npos);
     fovea_weights_args none = weights;
     none.weights.shape[3] = 0;
     EXPECT_EQ(fovea_attention_weights(handle, &none, nullptr), FOVEA_OK) << "nothing to do";

@@ -300,6 +300,36 @@ static void try_attention(const void *args) {
   DEMAND(memcmp(&problem.args, &again.args, sizeof again.args) == 0);
 }
 
+/* Outputs lie apart from inputs and from each other, and have the extents of the selection. */
+static void demand_weights(const fv_weights_problem *w) {
+  const fovea_attention_args *args = &w->attention.args;
+  const fovea_tensor *inputs[] = {&args->q, &args->k, &args->visibility.mask, &args->logits.bias};
+  const fovea_tensor *outputs[] = {&w->weights, &w->mass, &w->statistics};
+  const wide rows = w->row_count < 0 ? 0 : w->row_count;
+  const wide keys = w->largest_keys ? (wide)w->entries * rows * w->head_count * 4 : 0;
+  DEMAND(w->weights.dtype || w->mass.dtype || w->statistics.dtype);
+  DEMAND(w->weights.dtype || w->kind == 0);
+  DEMAND(w->row_count >= 0 || (!w->rows && !w->last_rows));
+  DEMAND(!w->last_rows || !w->rows);
+  for (int i = 0; i < 3; ++i) {
+    const fovea_tensor *out = outputs[i];
+    if (out->dtype == FOVEA_NONE) continue;
+    demand_sane(out, 1);
+    demand_apart_from_itself(out);
+    DEMAND(out->shape[0] == w->entries);
+    DEMAND(out->shape[1] == (out == &w->mass ? 1 : w->row_count));
+    DEMAND(out->shape[2] ==
+           (out == &w->mass && w->mass_by_kv_head ? w->attention.heads_kv : w->head_count));
+    for (int j = 0; j < 4; ++j)
+      demand_spans_apart(out->data, span_of(out), inputs[j]->data, span_of(inputs[j]));
+    for (int j = 0; j < i; ++j)
+      demand_spans_apart(out->data, span_of(out), outputs[j]->data, span_of(outputs[j]));
+    demand_spans_apart(out->data, span_of(out), w->largest_keys, keys);
+    demand_spans_apart(out->data, span_of(out), w->rows, w->rows ? rows * 4 : 0);
+    demand_spans_apart(out->data, span_of(out), w->heads, w->heads ? (wide)w->head_count * 4 : 0);
+  }
+}
+
 static void try_weights(const void *bytes, const fovea_attention_args *attention, uint8_t choice) {
   fv_weights_problem problem, shape;
   fovea_weights_args args;
@@ -313,14 +343,7 @@ static void try_weights(const void *bytes, const fovea_attention_args *attention
     return;
   }
   demand_problem(&problem.attention, 0, 1);
-  demand_sane(&problem.weights, 1);
-  demand_apart_from_itself(&problem.weights);
-  const fovea_tensor *inputs[] = {&problem.attention.args.q, &problem.attention.args.k,
-                                  &problem.attention.args.visibility.mask,
-                                  &problem.attention.args.logits.bias};
-  for (int i = 0; i < 4; ++i)
-    demand_spans_apart(problem.weights.data, span_of(&problem.weights), inputs[i]->data,
-                       span_of(inputs[i]));
+  demand_weights(&problem);
 }
 
 typedef struct merge_bytes {
@@ -416,6 +439,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   const fovea_attention_args attention = attention_case(choice);
   fovea_weights_args weights = {.struct_size = sizeof weights};
   weights.weights = view(40, FOVEA_F32, 2, 3, 4, 7);
+  if (choice & 8) {
+    weights.mass = view(41, FOVEA_F32, 2, 1, 4, 7);
+    weights.statistics = view(42, FOVEA_F32, 2, 3, 4, 4);
+    weights.largest_keys = (int32_t *)at(43);
+    weights.rows = weights.heads = (const int32_t *)at(44);
+  }
+  if (choice & 16) {
+    weights.weights = weights.statistics = (fovea_tensor){.dtype = FOVEA_NONE};
+    weights.largest_keys = NULL;
+    weights.mass = view(41, FOVEA_F32, 2, 1, 2, 7);
+    weights.mass_by_kv_head = weights.last_rows = 1;
+    weights.rows = weights.heads = NULL;
+    weights.row_count = 3;
+  }
   merge_bytes merge = {.args = {.struct_size = sizeof(fovea_merge_args)}};
   merge.args.count = 3;
   merge.args.outs = merge.outs;
