@@ -68,7 +68,7 @@ static int compute_head(fv_weight_bands *bands, map_data *map, int64_t h) {
     if (code) return code;
     for (int64_t r = 0; r < count; ++r) {
       fv_heatmap_grid_add(&map->grid, (size_t)h, (size_t)(begin + r),
-                          bands->weights + r * bands->pitch);
+                          bands->weights + r * bands->keys);
     }
     show_progress(map, h * map->rows + begin + count);
   }

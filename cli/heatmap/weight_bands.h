@@ -11,20 +11,13 @@ typedef struct fv_weight_bands {
   const fv_input *input;
   int64_t batch, rows, keys;
   int64_t band_rows; /* rows of the largest band */
-  float *weights;    /* [band_rows][pitch], the current band */
-  int64_t pitch;
+  float *weights;    /* [band_rows][keys], the current band */
 
   /* The other fields are private to weight_bands.c. */
-  bool by_attention;
   fv_problem problem;
   fv_sequence sequence;
   uint8_t *live, *visible; /* [keys]; live is all ones */
   int32_t *numbers;        /* [band_rows]: numbers of the band's rows */
-  float *units;            /* unit vectors, the values */
-  float *lse;              /* [blocks][band_rows] */
-  double *shares;          /* [blocks] */
-  void *workspace;
-  size_t workspace_bytes;
 } fv_weight_bands;
 
 /* Prepares for the first `rows` rows and `keys` keys of a batch row, both at least 1. Returns an

@@ -114,6 +114,56 @@ TEST(Map, AllHeadsHaveAPanelEach) {
   }
 }
 
+// ---- Mass ----
+
+TEST(Map, DrawsTheMassOfKeysAsAStripPerHead) {
+  // Each row of both heads gives all its weight to its own key.
+  EXPECT_EQ(map_cells(diagonal_file(), {"--mass"}), "|@@@@@@@@|\n|@@@@@@@@|\n");
+  EXPECT_EQ(map_cells(diagonal_file(), {"--mass", "--head", "1"}), "|@@@@@@@@|\n");
+  EXPECT_EQ(map_cells(diagonal_file(), {"--mass", "--all-heads"}), "|@@@@@@@@|\n|@@@@@@@@|\n");
+}
+
+TEST(Map, MassCountsTheRowsThatSeeAKey) {
+  // Equal weights under a causal mask: key j gets 1/(j+1) + ... + 1/4 of the four rows.
+  auto zero = [](int64_t) { return 0.0; };
+  MadeFile file;
+  for (const char *name : {"q", "k", "v"}) {
+    file.tensor(name, FV_FILE_DTYPE_F32, {1, 1, 4, 8}, zero);
+  }
+  for (const char *device : {"cpu", "reference"}) {
+    Directory directory;
+    Ran ran =
+        fovea({"map", file.write(directory), "--mass", "--causal", "top-left", "--device", device});
+    ASSERT_EQ(ran.code, 0) << ran.err;
+    EXPECT_EQ(cells(ran.out), "|@@++--::|\n") << ran.out;  // of 2.08: 1, 0.52, 0.28, 0.12
+    EXPECT_NE(ran.out.find("| 2.08"), std::string::npos) << ran.out;
+    EXPECT_NE(ran.out.find("mass of keys"), std::string::npos) << ran.out;
+  }
+}
+
+TEST(Map, MassLeavesPaddingAtTheEndOut) {
+  MadeFile file = diagonal_file(2);
+  file.tensor("attention_mask", FV_FILE_DTYPE_I32, {2, 4}, {1, 1, 1, 1, 1, 1, 0, 0});
+  EXPECT_EQ(map_cells(file, {"--batch", "1", "--mass", "--head", "0"}), "|@@@@|\n");
+}
+
+TEST(Map, MassSaysInItsPictureWhatItIs) {
+  Directory directory;
+  MadeFile file = diagonal_file();
+  file.metadata("tokens", "[[\"one\", \"two\", \"three\", \"four\"]]");
+  for (const char *name : {"o.svg", "o.png", "o.pdf"}) {
+    Ran ran = fovea(
+        {"map", file.write(directory), "--mass", "--head", "1", "--output", directory.file(name)});
+    ASSERT_EQ(ran.code, 0) << ran.err;
+  }
+  std::string svg = read_file(directory.file("o.svg"));
+  for (const char *text :
+       {">four<", ">1<", "mass: the weights of 4 queries, added up", ", head 1, mass of keys"}) {
+    EXPECT_NE(svg.find(text), std::string::npos) << text;
+  }
+  EXPECT_EQ(svg.find("attention weight"), std::string::npos);
+}
+
 // ---- Titles and labels ----
 
 std::string svg_of(const MadeFile &file, std::vector<std::string> flags = {}) {
