@@ -35,8 +35,8 @@ typedef struct fv_attend_worker {
   fv_key_source source;
   float *scratch; /* laid out as job->layout says */
   uint32_t errors;
-  fv_key_tile *keys;    /* the current tile */
-  fv_key_tile tiles[2]; /* the current tile, and the next one of a stream */
+  fv_key_tile *keys;  /* the current tile */
+  fv_key_tile *tiles; /* room for it, and for the next one of a stream */
 } fv_attend_worker;
 
 /* Fills in the fields of a job that follow from the problem alone: all before `split` except plan

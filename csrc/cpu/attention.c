@@ -107,8 +107,10 @@ static void merge(fv_attend_worker *worker, const work_tiles *w, int64_t number,
 static void take_work_tiles(fv_attend_job *job, int64_t index, handle_work_tile handle) {
   fv_sequence_cursor cursor = {0};
   fv_sequence sequence;
+  fv_key_tile tiles[2];
   fv_attend_worker worker;
   worker.job = job;
+  worker.tiles = tiles;
   worker.source = (fv_key_source){job->problem, &sequence, 0};
   worker.scratch = (float *)((char *)job->problem->args.workspace +
                              (size_t)index * job->plan->cpu.scratch_bytes);

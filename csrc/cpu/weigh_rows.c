@@ -7,7 +7,7 @@
  *
  * Keys are read in place (stream_scores): nothing is packed, so the scratch of a worker fits on its
  * stack, and calls need no workspace. A tile of keys stays in the second-level cache while all rows
- * of the unit go over it. Widening a block's queries anew for each tile costs less than a hundredth
+ * of the unit go over it. 8-bit keys are widened once for all of them, in tiles of 32 keys. Widening a block's queries anew for each tile costs less than a hundredth
  * of the products.
  *
  * A score has the same bits in both passes and in any block, so no weight exceeds 1. Mass is summed
@@ -23,8 +23,7 @@
 enum {
   BLOCK_ROWS = 8, /* of 256 dims or fewer, else half as many: 9 KiB of queries */
   BLOCK_DIM = 256,
-  QUERY_FLOATS = FV_DIM_MAX * BLOCK_ROWS / 2,
-  WIDENED_FLOATS = QUERY_FLOATS /* of keys, a few at a time */
+  QUERY_FLOATS = FV_DIM_MAX * BLOCK_ROWS / 2
 };
 
 /* A worker's scratch, 56 KiB. */
@@ -32,6 +31,7 @@ typedef struct block {
   const fv_weigh_job *job;
   const fv_weigh_unit *unit;
   fv_attend_worker worker;
+  fv_key_tile tile;
   int64_t first;                /* of the unit's rows */
   int32_t rows;                 /* in this block */
   int64_t position[BLOCK_ROWS]; /* of the sequence's rows; -1: out of range */
@@ -45,7 +45,7 @@ typedef struct block {
   fv_row_state states[BLOCK_ROWS];
   float q[QUERY_FLOATS];                      /* [rows][dim] */
   float scores[BLOCK_ROWS * FV_SCORE_STRIDE]; /* [rows][keys of the tile] */
-  float widened[WIDENED_FLOATS];              /* [keys][dim] */
+  float widened[FV_WIDENED_FLOATS];           /* [keys][dim] */
 } block;
 
 static int32_t block_rows(const fv_weigh_job *job) {
@@ -123,6 +123,10 @@ static bool find_tile(block *b, int64_t begin, const fv_seen_keys *seen, fv_rang
   tile->from = (int32_t)(fv_max(keys.begin - begin, 0) / width * width);
   tile->to = (int32_t)fv_min(fv_ceil_div(keys.end - begin, width) * width, job->tile_kv);
   fv_key_tile_find(&b->worker.source, seen, tile, &b->worker.errors);
+  if (job->widens_tiles) {
+    fv_key_tile_widen_k(&b->worker.source, job->attend.kernels, tile,
+                        (fv_tile_range){tile->from, tile->to}, b->widened);
+  }
   return true;
 }
 
@@ -133,10 +137,10 @@ static bool find_seen_tile(block *b, int64_t begin) {
          find_tile(b, begin, &u->seen, fv_hull_of_seen(&u->seen));
 }
 
-/* 8-bit keys are widened a few at a time. */
+/* 8-bit keys are widened a few at a time, where a tile of them has no place. */
 static void score_widened(block *b, const fv_tile_kernels *kernels, int32_t dim) {
   fv_key_tile *tile = b->worker.keys;
-  int32_t most = WIDENED_FLOATS / dim / 4 * 4;
+  int32_t most = FV_WIDENED_FLOATS / dim / 4 * 4;
   for (int32_t j = tile->from; j < tile->to; j += most) {
     fv_tile_range keys = {j, (int32_t)fv_min(j + most, tile->to)};
     fv_key_tile_widen_k(&b->worker.source, kernels, tile, keys, b->widened);
@@ -150,11 +154,12 @@ static void score(block *b) {
   const fv_tile_kernels *kernels = b->job->attend.kernels;
   const fv_problem *p = b->job->attend.problem;
   const fv_key_tile *tile = b->worker.keys;
-  if (!fv_is_wide_dtype(p->args.k.dtype)) {
+  uint32_t dtype = b->job->widens_tiles ? FOVEA_F32 : p->args.k.dtype;
+  if (!fv_is_wide_dtype(dtype)) {
     score_widened(b, kernels, p->dim);
     return;
   }
-  fv_key_rows rows = {tile->k + tile->from, NULL, p->args.k.dtype, tile->to - tile->from};
+  fv_key_rows rows = {tile->k + tile->from, NULL, dtype, tile->to - tile->from};
   kernels->stream_scores(b->scores + tile->from, b->q, b->rows, p->dim, rows);
 }
 
@@ -198,7 +203,8 @@ static void start_block(block *b, const fv_weigh_job *job, const fv_weigh_unit *
   b->unit = unit;
   b->worker.job = &job->attend;
   b->worker.source = (fv_key_source){job->attend.problem, &unit->sequence, unit->kv_head};
-  b->worker.keys = &b->worker.tiles[0];
+  b->worker.keys = &b->tile;
+  b->worker.tiles = NULL;
   b->worker.scratch = NULL;
   b->worker.errors = 0;
 }
@@ -366,9 +372,10 @@ static void store_tile(block *b, int64_t begin, int64_t end, bool scored, float 
 
 /* ---- The second pass: logits ---- */
 
-/* The rows see every key that exists. */
+/* Rows in range see every key that exists. */
 static fv_seen_keys every_key(const fv_weigh_unit *u) {
   fv_seen_keys seen = u->seen;
+  if (fv_is_empty(seen.rows)) return seen; /* none is, and there may be no kv head */
   seen.prefix = seen.span = (fv_range){0, 0};
   seen.window = (fv_range){u->sequence.mask.first, u->sequence.mask.len};
   return seen;

@@ -186,7 +186,10 @@ void fv_cpu_weights(const fv_weights_problem *problem, fv_isa isa, fv_parallel p
   weigh_round r;
   fv_attend_start(p, isa, &r.job.attend);
   r.job.weights = problem;
-  r.job.tile_kv = fv_class_tile(fv_dim_class(p->dim, p->dim));
+  r.job.widens_tiles =
+      !fv_is_wide_dtype(p->args.k.dtype) && p->dim * FV_WIDENED_TILE <= FV_WIDENED_FLOATS;
+  r.job.tile_kv =
+      r.job.widens_tiles ? FV_WIDENED_TILE : fv_class_tile(fv_dim_class(p->dim, p->dim));
   r.job.softmax = problem->mass.dtype || problem->statistics.dtype ||
                   problem->kind == FOVEA_WEIGHTS_PROBABILITIES;
   r.keys = keys_of(problem);

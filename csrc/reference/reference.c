@@ -346,7 +346,7 @@ static void weights_task(void *context, int64_t index) {
   for (int64_t head = 0; head < w->head_count; ++head) {
     chosen_row row;
     choose_row(w, index / w->row_count, index % w->row_count, head, &row);
-    sum_row(&row);
+    if (w->statistics.dtype || w->kind == FOVEA_WEIGHTS_PROBABILITIES) sum_row(&row);
     write_row(&row, index / w->row_count, index % w->row_count, head);
     if (row.exists) fv_report_errors(&w->attention, row.sequence.index, row.errors);
   }

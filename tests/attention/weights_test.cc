@@ -230,6 +230,72 @@ TEST_P(WeightsCall, GivesEachOutputAsIfItWereAlone) {
   }
 }
 
+// ---- Hostile data -------------------------------------------------------------------------------
+
+// Every row and head of three sequences, all outputs, and the bits that the call reports.
+std::vector<uint32_t> bits_of(const Device &device, fovea_attention_args args, uint32_t kind,
+                              const std::string &text) {
+  std::vector<uint32_t> errors(3, 0);
+  args.errors = errors.data();
+  Wish wish;
+  wish.sequences = {2, 0, 1};
+  wish.rows = up_to(args.q.shape[1]);
+  wish.heads = {0, 1};
+  wish.keys = 75;
+  wish.kind = kind;
+  wish.mass = wish.statistics = kind == FOVEA_WEIGHTS_PROBABILITIES;
+  expect_answer(device, args, wish, text);
+  return errors;
+}
+
+const uint32_t kKinds[] = {FOVEA_WEIGHTS_PROBABILITIES, FOVEA_WEIGHTS_SCALED,
+                           FOVEA_WEIGHTS_SOFTCAPPED, FOVEA_WEIGHTS_LOGITS};
+
+TEST_P(WeightsCall, ReportsLengthsOutOfRange) {
+  for (uint32_t kind : kKinds) {
+    Case laid(base().batch(3).lengths({-1, 70, 71}).s);
+    EXPECT_EQ(bits_of(GetParam(), laid.args, kind, "bad lengths"),
+              (std::vector<uint32_t>{FOVEA_BAD_LENGTH, 0, FOVEA_BAD_LENGTH}));
+  }
+}
+
+TEST_P(WeightsCall, HidesAndReportsKeysOnBadPages) {
+  for (uint32_t kind : kKinds) {
+    for (size_t slot : {size_t{0}, size_t{1}, size_t{4}}) {
+      Case laid(base().batch(3).lengths({70, 17, 48}).paged(16).s);
+      const fovea_pages &pages = laid.args.sequences.pages;
+      std::vector<int32_t> ids(pages.ids, pages.ids + 2 * pages.row_stride + pages.count);
+      ids[slot] = slot == 1 ? -1 : std::numeric_limits<int32_t>::max();
+      laid.args.sequences.pages.ids = ids.data();
+      EXPECT_EQ(bits_of(GetParam(), laid.args, kind, "bad page"),
+                (std::vector<uint32_t>{FOVEA_BAD_PAGE, 0, 0}));
+    }
+  }
+}
+
+TEST_P(WeightsCall, ReportsMasksThatDoNotReach) {
+  Case laid(base().batch(3).lengths({70, 70, 70}).mask(0.3).s);
+  laid.args.visibility.mask.shape[3] = 60;
+  EXPECT_EQ(bits_of(GetParam(), laid.args, FOVEA_WEIGHTS_LOGITS, "short mask"),
+            (std::vector<uint32_t>(3, FOVEA_BAD_MASK)));
+  EXPECT_EQ(bits_of(GetParam(), laid.args, FOVEA_WEIGHTS_SCALED, "masks are not looked at"),
+            (std::vector<uint32_t>(3, 0)));
+}
+
+TEST_P(WeightsCall, ClampsOffsetsThatDecreaseOrExceed) {
+  const int32_t low = std::numeric_limits<int32_t>::min();
+  const int32_t high = std::numeric_limits<int32_t>::max();
+  const std::vector<std::vector<int32_t>> lists = {
+      {0, 4, 2, 9}, {-1, 4, 8, 9}, {0, high, 1, 2}, {5, 4, 3, 2}, {0, low, high, 0}};
+  for (const std::vector<int32_t> &list : lists) {
+    Case laid(base().clean().contiguous().rows({3, 3, 3}).keys({3, 3, 3}).s);
+    laid.args.sequences.q_offsets = list.data();
+    laid.args.sequences.kv_offsets = list.data();
+    for (uint32_t bits : bits_of(GetParam(), laid.args, 0, "bad offsets"))
+      EXPECT_EQ(bits & ~uint32_t{FOVEA_BAD_OFFSET}, 0u);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Devices, WeightsCall, testing::ValuesIn(devices()),
                          device_name<testing::TestParamInfo<Device>>);
 

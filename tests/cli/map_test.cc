@@ -135,7 +135,7 @@ TEST(Map, MassCountsTheRowsThatSeeAKey) {
     Ran ran =
         fovea({"map", file.write(directory), "--mass", "--causal", "top-left", "--device", device});
     ASSERT_EQ(ran.code, 0) << ran.err;
-    EXPECT_EQ(cells(ran.out), "|@@++--::|\n") << ran.out;  // of 2.08: 1, 0.52, 0.28, 0.12
+    EXPECT_EQ(cells(ran.out), "|@@++--..|\n") << ran.out;  // of 2.08: 1, 0.52, 0.28, 0.12
     EXPECT_NE(ran.out.find("| 2.08"), std::string::npos) << ran.out;
     EXPECT_NE(ran.out.find("mass of keys"), std::string::npos) << ran.out;
   }
