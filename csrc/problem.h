@@ -17,7 +17,7 @@
 
 /* The header's limits. */
 enum {
-  FV_DIM_STEP = 8, /* 16 bytes of a 16-bit type: one vector load */
+  FV_DIM_STEP = 8, /* fast kernels take dims in such steps: 16 bytes of a 16-bit type, one load */
   FV_DIM_MAX = 576,
   FV_DIM_V_MAX = 512,
   FV_THREADS_MAX = 4096 /* twice the processors of the largest machines with one memory */

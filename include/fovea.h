@@ -19,7 +19,8 @@
  *     t[j]   = scale * sum_d q[s,i,h,d] * k[s,j,g,d]                      scaled
  *     t[j]   = softcap * tanh(t[j] / softcap)                             if softcap > 0
  *     t[j]   = t[j] - alibi_slope[s,h] * |P(i) - K(j)|                    if ALiBi slopes are given
- *     t[j]   = t[j] + bias[s,i,h,j]                                       if a bias is given
+ *     t[j]   = t[j] + distance_table[h, K(j) - P(i)]                      if a table is given
+ *     t[j]   = t[j] + bias_scale[h] * bias[s,i,h,j]                       if a bias is given
  *     lse    = log( sum_{j visible} exp(t[j])  +  exp(sink[h]) )          the sink if one is given
  *     w[j]   = exp(t[j] - lse) for visible j, else 0
  *     out[s,i,h,:] = sum_j w[j] * v[s,j,g,:]
@@ -275,7 +276,8 @@ typedef struct fovea_sequences {
   const int32_t *kv_lengths; /* [count]: keys in use */
   const int32_t *kv_first;   /* [count]: keys before this one are gone; not for append */
   fovea_pages pages;
-  uint64_t reserved[8];
+  const int32_t *q_lengths; /* [count]: rows in use; NULL: all that the sequence owns */
+  uint64_t reserved[7];
 } fovea_sequences;
 
 typedef enum fovea_alignment {
@@ -335,6 +337,17 @@ typedef struct fovea_visibility {
   uint64_t reserved[7];
 } fovea_visibility;
 
+/* What is added to the logit of a key by its distance K(j) - P(i) from the row: for head h
+ * table[h * head_stride + e], e = K(j) - P(i) - first clamped to [0, count - 1]. So both ends of
+ * the table reach on for ever. An entry of -inf hides the key. */
+typedef struct fovea_distances {
+  const float *table;  /* [heads_q or 1, count]; NULL: none */
+  int64_t head_stride; /* elements from one head's entries to the next; 0: shared by all heads */
+  int32_t first;       /* the distance of entry 0: -5 is a key 5 positions before the row */
+  int32_t count;       /* of entries per head, >= 1; 0 without a table */
+  uint64_t reserved[1];
+} fovea_distances;
+
 /* What becomes of a dot product. */
 typedef struct fovea_logits {
   float scale;               /* 0: 1 / sqrt(dim), rounded to f32 */
@@ -343,8 +356,10 @@ typedef struct fovea_logits {
   int64_t alibi_stride;      /* elements from one sequence's slopes to the next; 0: shared, or
                               * without slopes */
   fovea_tensor bias;
-  const float *sinks; /* [heads_q] */
-  uint64_t reserved[12];
+  const float *sinks;      /* [heads_q] */
+  const float *bias_scale; /* [heads_q]: multiplies the bias; NULL: 1 */
+  fovea_distances distances;
+  uint64_t reserved[7];
 } fovea_logits;
 
 /* Bits that a call adds (by OR) to errors[s] when it meets bad data in device memory. */
@@ -405,10 +420,10 @@ typedef struct fovea_attention_args {
  *
  *   Fields of rooms are named without their room: kv_lengths is args->sequences.kv_lengths.
  *
- * Shapes      dim is a multiple of 8 from 8 to 576, dim_v one from 8 to 512. heads_q is a multiple
- *             of heads_kv. Any other extent of q, and len_kv, may be 0. scale and softcap are not
- *             negative. Another dim is padded with zeros in q and k, and then scale is given as
- *             1 / sqrt(the dim before padding): the default would count the zeros.
+ * Shapes      dim is from 1 to 576, dim_v from 1 to 512; multiples of 8 are fastest, and a GPU may
+ *             take no others. heads_q is a multiple of heads_kv. Any other extent of q, and len_kv,
+ *             may be 0. scale and softcap are not negative. If dim is padded with zeros in q and k,
+ *             scale is given as 1 / sqrt(the dim before padding): the default counts the zeros.
  * Scales      Only for 8-bit tensors. The value of an element is data * scale; out is stored as
  *             value / out_scale. Extents 0 to 2 of a scale equal its tensor's, or are 1 and then
  *             broadcast; extent 3 divides the tensor's dim: element d takes block
@@ -424,7 +439,8 @@ typedef struct fovea_attention_args {
  *             never used.
  * Lengths     len_kv of sequence s = kv_lengths[s] clamped to [0, capacity], where capacity is
  *             what the tensor, the offsets or the page table hold for s; without kv_lengths it is
- *             that capacity.
+ *             that capacity. len_q of it = q_lengths[s] clamped likewise to the rows that it owns;
+ *             rows past it are padding: neither read nor written, in q, out and lse.
  * Positions   Row i stands at P(i) = p + i and key j at K(j) = positions.kv[s] + j * kv_stride. p
  *             is positions.q[s] if given; else with TOP_LEFT 0; else K(len_kv - 1) + 1 - len_q.
  * Visible     Row i sees key j if all of these hold:
@@ -432,7 +448,8 @@ typedef struct fovea_attention_args {
  *             - K(j) < prefix_lengths[s], or all of: K(j) <= P(i) if causal, K(j) >= P(i) -
  *               window_left.count and K(j) <= P(i) + window_right.count if limited; or spans[i][0]
  *               <= K(j) < spans[i][1], and with FOVEA_SPAN_WITHIN the window's two;
- *             - mask[s,i,h,j] != 0, the tree's bit is set, bias[s,i,h,j] is not -inf.
+ *             - mask[s,i,h,j] != 0, the tree's bit is set, bias[s,i,h,j] is not -inf, nor is the
+ *               distance's entry. A bias of -inf hides whatever bias_scale[h] is.
  * Mask, bias  Extents 0 and 2 equal sequences and heads_q; 1 and 3 reach at least the number of
  *             rows and keys (which the device checks where only it knows them); any extent may be
  *             1 and then broadcasts. stride[3] is 0 or 1. A padding mask [batch, len_kv] is the
@@ -662,7 +679,8 @@ typedef struct fovea_kv_append_args {
  *   x_scale   f32 f16                    as in fovea_attention, of the cache
  *
  * Where       Token t of sequence s goes to index n = kv_lengths[s] + t of its sequence: row s of
- *             the cache, or slot n % page_len of page id(s, n / page_len). Or, with slots, to
+ *             the cache, or slot n % page_len of page id(s, n / page_len). With q_lengths those
+ *             of t >= q_lengths[s] are padding, and go nowhere. Or, with slots, to
  *             flat slot f = slots[token]: [f / shape[1], f % shape[1]] of the cache; negative:
  *             skip. token counts rows of k_new: s * len_new + t, or the packed row.
  * RoPE        With rope.cos, sin and k_new must be there, and with slots positions too; without it

@@ -17,6 +17,17 @@ static const double judge_budget = 8e6;
 
 /* ---- Shapes ---- */
 
+/* At least one of the two is no multiple of 8. */
+static void draw_odd_dims(fv_sketch *s) {
+  if (fv_case_has(s->c, FV_FEATURE_DIM_LARGE)) {
+    s->dim = 576 - fv_random_between(s->random, 1, 7);
+    return;
+  }
+  s->dim = fv_random_between(s->random, 0, 10) * 8 + fv_random_between(s->random, 1, 7);
+  if (fv_random_percent(s->random, 75)) s->dim_v = s->dim;
+  if (fv_random_percent(s->random, 25)) s->dim_v = fv_random_between(s->random, 1, 90);
+}
+
 static void draw_dims(fv_sketch *s) {
   static const int64_t dims[] = {8, 16, 24, 32, 32, 40, 64, 64, 64, 80, 96, 128, 128, 192, 256};
   enum { COUNT = sizeof dims / sizeof dims[0] };
@@ -27,6 +38,7 @@ static void draw_dims(fv_sketch *s) {
     s->dim_v = 512;
     s->dim = fv_random_percent(s->random, 50) ? 512 : 576;
   }
+  if (fv_sketch_wish(s, FV_FEATURE_DIM_ANY, 12)) draw_odd_dims(s);
   if (s->dim != s->dim_v) fv_sketch_add(s, FV_FEATURE_DIM_V);
 }
 
@@ -107,6 +119,18 @@ static int32_t *draw_offsets(fv_sketch *s, const int64_t *lengths, int64_t *tota
   return offsets;
 }
 
+static void draw_query_lengths(fv_sketch *s) {
+  if (!fv_sketch_wish(s, FV_FEATURE_Q_LENGTHS, 15)) return;
+  int32_t *lengths = fv_sketch_i32(s, s->sequences);
+  for (int64_t i = 0; lengths && i < s->sequences; ++i) {
+    lengths[i] = (int32_t)fv_random_between(s->random, 0, s->len_q[i]);
+    if (s->bad && fv_random_percent(s->random, 30)) {
+      lengths[i] = fv_random_percent(s->random, 50) ? -3 : INT_MAX;
+    }
+  }
+  s->c->args.sequences.q_lengths = lengths;
+}
+
 static void draw_queries(fv_sketch *s) {
   fovea_attention_args *a = &s->c->args;
   int64_t batch = s->sequences, rows = s->len_q[0];
@@ -122,6 +146,7 @@ static void draw_queries(fv_sketch *s) {
   const int64_t of_lse[4] = {batch, rows, s->heads_q, 1};
   fv_sketch_tensor(s, &a->q, q_dtype, of_q, FV_SKETCH_NOTHING);
   fv_sketch_tensor(s, &a->out, out_dtype, of_out, FV_SKETCH_CANARY);
+  draw_query_lengths(s);
   if (!fv_sketch_wish(s, FV_FEATURE_NO_LSE, 10)) {
     fv_sketch_tensor(s, &a->lse, FOVEA_F32, of_lse, FV_SKETCH_CANARY);
   }
@@ -293,6 +318,7 @@ static void draw_scale(fv_sketch *s, const fovea_tensor *of, fovea_tensor *scale
   if (fv_dtype_bytes(of->dtype) != 1 || !fv_sketch_wish(s, feature, 60)) return;
   static const int64_t divisors[] = {1, 1, 2, 4, 8};
   int64_t dim = of->shape[3], blocks = divisors[fv_random_between(s->random, 0, 4)];
+  if (dim % blocks) blocks = 1;
   if (fv_random_percent(s->random, 20)) blocks = dim;
   int64_t shape[4] = {0, 0, 0, blocks};
   for (int d = 0; d < 3; ++d) shape[d] = fv_random_percent(s->random, 50) ? of->shape[d] : 1;

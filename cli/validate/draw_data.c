@@ -39,8 +39,8 @@ static bool any_row_sees(const fv_problem *p, const fv_sequence *q, int64_t kv_h
     for (int64_t h = kv_head * p->group; h < (kv_head + 1) * p->group; ++h) {
       fv_row_mask mask = fv_row_mask_for(p, q, row, h);
       uint32_t errors = 0;
-      float bias;
-      if (fv_sees_position(&mask, key) && fv_sees_key(&mask, key, &bias, &errors)) return true;
+      fv_added added;
+      if (fv_sees_position(&mask, key) && fv_sees_key(&mask, key, &added, &errors)) return true;
     }
   }
   return false;

@@ -102,6 +102,24 @@ static void draw_bias(fv_sketch *s) {
         fv_random_percent(s->random, 10) ? -INFINITY : fv_random_uniform(s->random, -2, 2);
     fv_store_f32(bias->dtype, bias->data, i, value);
   }
+  if (fv_sketch_wish(s, FV_FEATURE_BIAS_SCALE, 50))
+    s->c->args.logits.bias_scale = fv_sketch_floats(s, s->heads_q, -2, 2);
+}
+
+/* An entry in twenty hides its keys. */
+static void draw_distances(fv_sketch *s) {
+  fovea_distances *d = &s->c->args.logits.distances;
+  if (!fv_sketch_wish(s, FV_FEATURE_DISTANCES, 15)) return;
+  bool shared = fv_random_percent(s->random, 40);
+  d->count = (int32_t)fv_random_between(s->random, 1, s->longest_room + 10);
+  d->first = (int32_t)fv_random_between(s->random, -s->longest_room - 5, 5);
+  d->head_stride = shared ? 0 : d->count + fv_random_between(s->random, 0, 2);
+  int64_t entries = shared ? d->count : d->head_stride * s->heads_q;
+  float *table = fv_sketch_floats(s, entries, -2, 2);
+  for (int64_t i = 0; table && i < entries; ++i) {
+    if (fv_random_percent(s->random, 5)) table[i] = -INFINITY;
+  }
+  d->table = table;
 }
 
 static void draw_tree(fv_sketch *s) {
@@ -149,5 +167,6 @@ void fv_sketch_draw_rules(fv_sketch *s) {
   draw_mask(s);
   draw_tree(s);
   draw_bias(s);
+  draw_distances(s);
   draw_logits(s);
 }

@@ -80,12 +80,28 @@ static fovea_status check_visibility(const fovea_attention_args *args) {
   return FOVEA_OK;
 }
 
+static fovea_status check_distances(const fovea_attention_args *args) {
+  FV_REQUIRE(args->logits.distances.head_stride, >=, 0, "");
+  FV_REQUIRE_ZEROS("logits.distances", &args->logits.distances, reserved);
+  if (args->logits.distances.table != NULL) {
+    FV_REQUIRE(args->logits.distances.count, >=, 1, "it counts the entries of a head");
+    return FOVEA_OK;
+  }
+  FV_REQUIRE(args->logits.distances.head_stride, ==, 0, "without distances.table");
+  FV_REQUIRE(args->logits.distances.first, ==, 0, "without distances.table");
+  FV_REQUIRE(args->logits.distances.count, ==, 0, "without distances.table");
+  return FOVEA_OK;
+}
+
 static fovea_status check_logits(const fovea_attention_args *args) {
   FV_REQUIRE_FACTOR(args->logits.scale);
   FV_REQUIRE_FACTOR(args->logits.softcap);
   FV_REQUIRE(args->logits.alibi_stride, >=, 0, "");
   if (args->logits.alibi_slopes == NULL)
     FV_REQUIRE(args->logits.alibi_stride, ==, 0, "without alibi_slopes there is no ALiBi");
+  if (args->logits.bias.dtype == FOVEA_NONE)
+    FV_REQUIRE_ABSENT(args->logits.bias_scale, "without logits.bias");
+  FV_TRY(check_distances(args));
   FV_REQUIRE_ZEROS("logits", &args->logits, reserved);
   return FOVEA_OK;
 }
@@ -135,22 +151,17 @@ static fovea_status check_outputs(const fovea_attention_args *args) {
   return FOVEA_OK;
 }
 
-/* Zeros add nothing to a dot product, but the default scale counts them in dim. */
-#define PAD_Q_AND_K "pad q and k with zeros, and give scale = 1/sqrt(the dim before padding)"
-
 static fovea_status check_shapes(const fovea_attention_args *args, purpose use) {
-  FV_REQUIRE(args->q.shape[3], >=, FV_DIM_STEP, PAD_Q_AND_K);
+  FV_REQUIRE(args->q.shape[3], >=, 1, "");
   FV_REQUIRE(args->q.shape[3], <=, FV_DIM_MAX, "");
-  FV_REQUIRE_MULTIPLE(args->q.shape[3], FV_DIM_STEP, PAD_Q_AND_K);
   FV_REQUIRE(args->k.shape[3], ==, args->q.shape[3], "");
   FV_REQUIRE_MULTIPLE(args->q.shape[2], args->k.shape[2], "");
   if (is_weights(use)) return FOVEA_OK;
   FV_REQUIRE(args->v.shape[0], ==, args->k.shape[0], "");
   FV_REQUIRE(args->v.shape[1], ==, args->k.shape[1], "");
   FV_REQUIRE(args->v.shape[2], ==, args->k.shape[2], "");
-  FV_REQUIRE(args->v.shape[3], >=, FV_DIM_STEP, "pad v with zeros");
+  FV_REQUIRE(args->v.shape[3], >=, 1, "");
   FV_REQUIRE(args->v.shape[3], <=, FV_DIM_V_MAX, "");
-  FV_REQUIRE_MULTIPLE(args->v.shape[3], FV_DIM_STEP, "pad v with zeros");
   return check_outputs(args);
 }
 

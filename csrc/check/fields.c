@@ -30,6 +30,7 @@ static const fv_array_field attention_arrays[] = {
     {FIELD(sequences.q_offsets), "packed-q", FV_PER_OFFSET, 4, false},
     {FIELD(sequences.kv_offsets), "packed-kv", FV_PER_OFFSET, 4, false},
     {FIELD(sequences.kv_lengths), "lengths", FV_PER_SEQUENCE, 4, false},
+    {FIELD(sequences.q_lengths), "q-lengths", FV_PER_SEQUENCE, 4, false},
     {FIELD(sequences.pages.ids), "paged", FV_PER_PAGE_ID, 4, false},
     {FIELD(sequences.pages.v_ids), NULL, FV_PER_PAGE_ID, 4, false},
     {FIELD(sequences.pages.offsets), "page-offsets", FV_PER_OFFSET, 4, false},
@@ -42,6 +43,8 @@ static const fv_array_field attention_arrays[] = {
     {FIELD(visibility.tree.lengths), NULL, FV_PER_SEQUENCE, 4, false},
     {FIELD(visibility.tree.starts), NULL, FV_PER_SEQUENCE, 4, false},
     {FIELD(logits.alibi_slopes), "alibi", FV_PER_HEAD_OF_EACH, 4, false},
+    {FIELD(logits.distances.table), "distances", FV_PER_DISTANCE, 4, false},
+    {FIELD(logits.bias_scale), "bias-scale", FV_PER_HEAD, 4, false},
     {FIELD(logits.sinks), "sinks", FV_PER_HEAD, 4, false},
     {FIELD(errors), NULL, FV_PER_SEQUENCE, 4, true},
 };
@@ -61,6 +64,9 @@ fv_wide fv_attention_elements(const fv_problem *problem, const fv_array_field *a
       return (fv_wide)2 * args->q.shape[1] * (problem->q_packed ? 1 : sequences);
     case FV_PER_HEAD:
       return heads;
+    case FV_PER_DISTANCE:
+      return fv_view_row_elements(heads, args->logits.distances.head_stride,
+                                  args->logits.distances.count);
     case FV_PER_HEAD_OF_EACH:
       return fv_view_row_elements(sequences, args->logits.alibi_stride, heads);
     case FV_PER_PAGE_ID:
@@ -88,6 +94,7 @@ static const fv_tensor_field append_tensors[] = {
 static const fv_array_field append_arrays[] = {
     {FIELD(sequences.q_offsets), FV_PER_OFFSET, 4, false},
     {FIELD(sequences.kv_lengths), FV_PER_SEQUENCE, 4, false},
+    {FIELD(sequences.q_lengths), FV_PER_SEQUENCE, 4, false},
     {FIELD(sequences.pages.ids), FV_PER_PAGE_ID, 4, false},
     {FIELD(sequences.pages.v_ids), FV_PER_PAGE_ID, 4, false},
     {FIELD(sequences.pages.offsets), FV_PER_OFFSET, 4, false},

@@ -35,7 +35,7 @@ typedef struct fv_span {
 } fv_span;
 
 /* The memory that a call reads, for the overlap rule. */
-enum { FV_SPANS_MAX = 32 };
+enum { FV_SPANS_MAX = 64 };
 typedef struct fv_spans {
   int count;
   fv_span list[FV_SPANS_MAX];

@@ -63,7 +63,7 @@ static void start_head(stream *s, int32_t head) {
     int64_t position = position_of(s, r), q_head = head_of(s, head, r);
     fv_place place = {sequence->q_batch, sequence->q_begin + position};
     fv_widen_row(s->job->kernels, &a->q, &a->q_scale, place, q_head, s->problem->dim,
-                 s->q + (int64_t)row * s->problem->dim);
+                 s->q + (int64_t)row * s->job->dim);
     if (s->masked) {
       s->masks[row] = fv_row_mask_for(s->problem, sequence, position, q_head);
     }
@@ -140,13 +140,13 @@ static void weigh_keys(stream *s, int32_t head, double *rescale) {
                    rescale);
 }
 
-/* The tile's rows of k or v, which are no longer of 8 bits. `ahead` is NULL, or has the addresses
+/* The tile's rows of k or v, of a type that kernels read. `ahead` is NULL, or has the addresses
  * of the next tile. */
 static fv_key_rows rows_of(const fv_key_tile *tile, const void *const *rows,
                            const void *const *ahead, uint32_t dtype) {
   return (fv_key_rows){.rows = rows + tile->from,
                        .ahead = ahead ? ahead + tile->from : NULL,
-                       .dtype = fv_is_wide_dtype(dtype) ? dtype : FOVEA_F32,
+                       .dtype = dtype,
                        .keys = tile->to - tile->from};
 }
 
@@ -157,22 +157,24 @@ static void attend_tile(stream *s, int32_t head, const fv_key_tile *next) {
   fv_attend_worker *w = s->worker;
   fv_key_tile *tile = w->keys;
   int32_t from = tile->from, to = tile->to, first = head * s->rows;
-  int32_t dim = s->problem->dim, dim_v = s->problem->dim_v;
+  int32_t dim = s->job->dim, dim_v = s->job->dim_v;
   bool ahead = next && next->from <= from && next->to >= to;
   double rescale[FV_STREAM_ROWS];
   fv_sums sums = {s->out + (int64_t)first * s->columns, s->columns, rescale};
   if (s->job->element_masks) fv_hide_unseen(w, s->masks + first, s->rows);
-  if (!fv_is_wide_dtype(a->k.dtype)) {
+  if (!s->job->k_in_place) {
     fv_key_tile_widen_k(&w->source, kernels, tile, (fv_tile_range){from, to}, s->k);
   }
-  kernels->stream_scores(s->scores + from, s->q + (int64_t)first * dim, s->rows, dim,
-                         rows_of(tile, tile->k, ahead ? next->k : NULL, a->k.dtype));
+  kernels->stream_scores(
+      s->scores + from, s->q + (int64_t)first * dim, s->rows, dim,
+      rows_of(tile, tile->k, ahead ? next->k : NULL, s->job->k_in_place ? a->k.dtype : FOVEA_F32));
   weigh_keys(s, head, rescale);
-  if (!fv_is_wide_dtype(a->v.dtype)) {
+  if (!s->job->v_in_place) {
     fv_key_tile_widen_v(&w->source, kernels, tile, (fv_tile_range){from, to}, s->v);
   }
-  kernels->stream_values(sums, s->scores + from, s->rows, dim_v,
-                         rows_of(tile, tile->v, ahead ? next->v : NULL, a->v.dtype));
+  kernels->stream_values(
+      sums, s->scores + from, s->rows, dim_v,
+      rows_of(tile, tile->v, ahead ? next->v : NULL, s->job->v_in_place ? a->v.dtype : FOVEA_F32));
 }
 
 /* The first tile from `key` on that holds a key that a row sees; `end` or more if there is none. */

@@ -171,8 +171,14 @@ static void start_job(const fv_problem *problem, const fv_plan *plan, fv_attend_
   job->plan = plan;
   job->kernels = kernels_for(((const fv_cpu_row *)plan->kernel)->isa);
   job->layout = fv_tile_layout_for(plan->tile_q, plan->tile_kv, problem->dim, problem->dim_v);
-  job->scores_are_logits = a->logits.softcap > 0 || a->logits.alibi_slopes || a->logits.bias.dtype;
-  job->element_masks = a->visibility.mask.dtype || a->logits.bias.dtype || a->visibility.tree.bits;
+  job->dim = fv_stepped_dim(problem->dim);
+  job->dim_v = fv_stepped_dim(problem->dim_v);
+  job->k_in_place = fv_is_in_place(&a->k);
+  job->v_in_place = fv_is_in_place(&a->v);
+  job->scores_are_logits = a->logits.softcap > 0 || a->logits.alibi_slopes ||
+                           a->logits.distances.table || a->logits.bias.dtype;
+  job->element_masks = a->visibility.mask.dtype || a->logits.bias.dtype ||
+                       a->logits.distances.table || a->visibility.tree.bits;
   job->row_masks = job->element_masks || a->logits.alibi_slopes || a->visibility.prefix_lengths;
   job->score_factor = job->scores_are_logits ? log2_e : problem->scale * log2_e;
   job->partial_doubles = plan->cpu.partial_bytes / sizeof(double);

@@ -90,6 +90,9 @@ fovea_status fv_choose_cuda_append(const fv_append_problem *problem, int32_t *ro
     return fv_fail(FOVEA_UNSUPPORTED, "no CUDA kernel appends to an 8-bit %s; the CPU does",
                    fv_dtype_is_8bit(a->k_cache.dtype) ? "k_cache" : "v_cache");
   }
+  if (a->sequences.q_lengths) {
+    return fv_fail(FOVEA_UNSUPPORTED, "no CUDA kernel appends with q_lengths; the CPU does");
+  }
   *row = FV_CUDA_APPEND_FIRST;
   return FOVEA_OK;
 }

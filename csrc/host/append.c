@@ -53,6 +53,7 @@ typedef struct work {
 typedef struct sequence {
   int64_t index;
   fv_range rows;         /* of the new tensors */
+  int64_t tokens;        /* as many of these rows are in use */
   fv_page_ids pages;     /* of the page tables, if the cache is paged */
   int64_t pages_reached; /* the largest of their offsets so far */
   int32_t length;        /* tokens already in the cache */
@@ -234,6 +235,9 @@ static void next_sequence(const work *work, int64_t index, sequence *sequence) {
   } else {
     sequence->rows = (fv_range){0, problem->rows};
   }
+  int32_t owned = (int32_t)(sequence->rows.end - sequence->rows.begin);
+  sequence->tokens =
+      fv_clamped_length(problem->args.sequences.q_lengths, index, owned, owned, &sequence->errors);
   /* With slots there are no lengths, and nothing needs them: RoPE must then have positions. */
   sequence->length =
       problem->args.sequences.kv_lengths ? problem->args.sequences.kv_lengths[index] : 0;
@@ -250,9 +254,9 @@ static void next_sequence(const work *work, int64_t index, sequence *sequence) {
 
 static void append_sequence(const work *work, sequence *sequence, int64_t task) {
   token token;
-  int64_t tokens = sequence->rows.end - sequence->rows.begin;
-  if (!fv_takes_tokens(tokens, sequence->length, &sequence->errors)) return;
-  for (int64_t row = sequence->rows.begin; row < sequence->rows.end; ++row) {
+  int64_t end = sequence->rows.begin + sequence->tokens;
+  if (!fv_takes_tokens(sequence->tokens, sequence->length, &sequence->errors)) return;
+  for (int64_t row = sequence->rows.begin; row < end; ++row) {
     if (find_token(work, sequence, row, &token, &sequence->errors)) {
       write_token(work, &token, task);
     }

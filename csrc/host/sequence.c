@@ -27,7 +27,8 @@ static void place_queries(const fv_problem *p, fv_sequence_cursor *cursor, fv_se
   }
   s->q_batch = fv_batch_row(p->q_packed, s->index);
   s->q_begin = rows.begin;
-  s->len_q = rows.end - rows.begin;
+  int32_t owned = (int32_t)(rows.end - rows.begin);
+  s->len_q = fv_clamped_length(p->args.sequences.q_lengths, s->index, owned, owned, &s->errors);
 }
 
 static fv_page_ids find_page_ids(const fv_problem *p, fv_sequence_cursor *cursor, fv_sequence *s) {

@@ -48,7 +48,7 @@ static bool logit(const row_context *row, int64_t key, key_logit *result) {
   const fv_problem *p = row->problem;
   const fovea_attention_args *a = &p->args;
   fv_place place, v_place;
-  float bias;
+  fv_added added;
   if (!fv_sees_position(&row->mask, key)) return false;
   if (!fv_key_place(p, row->sequence, &a->k, a->sequences.pages.ids, key, &place) ||
       (a->v.dtype &&
@@ -56,7 +56,7 @@ static bool logit(const row_context *row, int64_t key, key_logit *result) {
     *row->errors |= FOVEA_BAD_PAGE;
     return false;
   }
-  if (!fv_sees_key(&row->mask, key, &bias, row->errors)) return false;
+  if (!fv_sees_key(&row->mask, key, &added, row->errors)) return false;
 
   double k[FV_DIM_MAX], dot = 0, dot_size = 0;
   load_row(&a->k, &a->k_scale, place, row->kv_head, p->dim, k);
@@ -68,8 +68,8 @@ static bool logit(const row_context *row, int64_t key, key_logit *result) {
   result->dot = fabs(t);
   if (a->logits.softcap > 0) t = a->logits.softcap * tanh(t / a->logits.softcap);
   double alibi = (double)row->mask.slope * (double)fv_distance(&row->mask, key);
-  result->value = t - alibi + bias;
-  result->size = p->scale * dot_size + fabs(alibi) + fabs((double)bias);
+  result->value = t - alibi + added.value;
+  result->size = p->scale * dot_size + fabs(alibi) + added.size;
   return true;
 }
 

@@ -98,6 +98,14 @@ inline std::vector<Feature> features() {
                return Span{30 + tag, row % 5 == 0 ? 0 : 41 + row};
              });
        }},
+      {"q_lengths",
+       [](Attention &a) {
+         a.causal().q_lengths({0, kRows, 4});
+       }},
+      {"q_lengths_packed",
+       [](Attention &a) {
+         a.rows({3, kRows, 5}).q_lengths({3, 1, 2}).causal().spans();
+       }},
       {"lengths",
        [](Attention &a) {
          a.lengths({0, 1, 74});
@@ -178,6 +186,13 @@ inline std::vector<Feature> features() {
        [](Attention &a) {
          a.rows({3, 6, 1}).paged(16).lengths({75, 16, 31}).tree();
        }},
+      {"bias_scale", [](Attention &a) { a.bias(FOVEA_F16, 0.3).bias_scale(); }},
+      {"distances", [](Attention &a) { a.distances(-30, 40); }},
+      {"distances_shared_causal", [](Attention &a) { a.causal().distances(-9, 10, true); }},
+      {"distances_with_everything_added",
+       [](Attention &a) {
+         a.softcap(2).alibi().distances(-80, 75).bias().bias_scale().kv_position({1, 0, 3}, 2);
+       }},
       {"alibi", [](Attention &a) { a.alibi(); }},
       {"alibi_per_sequence_causal", [](Attention &a) { a.alibi(false).causal(); }},
       {"sinks", [](Attention &a) { a.sinks(); }},
@@ -191,6 +206,14 @@ inline std::vector<Feature> features() {
       {"one_head_each", [](Attention &a) { a.heads(1, 1); }},
       {"many_query_heads", [](Attention &a) { a.heads(14, 2); }},
       {"every_head_its_own", [](Attention &a) { a.heads(5, 5); }},
+      {"dim_1", [](Attention &a) { a.dim(1); }},
+      {"dim_7_dim_v_9", [](Attention &a) { a.dim(7).dim_v(9).type(FOVEA_F16); }},
+      {"dim_33_dim_v_1_i8",
+       [](Attention &a) {
+         a.dim(33).dim_v(1).types(FOVEA_BF16, FOVEA_I8, FOVEA_E4M3, FOVEA_BF16);
+         a.scales("k", "bsh", 3, 1.0 / 30);
+       }},
+      {"dim_573_dim_v_511", [](Attention &a) { a.dim(573).dim_v(511).type(FOVEA_BF16); }},
       {"dim_8", [](Attention &a) { a.dim(8); }},
       {"dim_24_dim_v_40", [](Attention &a) { a.dim(24).dim_v(40); }},
       {"dim_192_dim_v_128", [](Attention &a) { a.dim(192).dim_v(128).type(FOVEA_BF16); }},

@@ -104,6 +104,7 @@ TEST(AttentionOptions, AreRefusedWithoutTheArrayThatTheySpeakOf) {
   Args args = attention();
   for (int64_t value : {int64_t{0}, int64_t{1}, int64_t{4}, int64_t{1} << 30}) {
     args.logits.alibi_stride = args.visibility.tree.words = value;
+    args.logits.distances.head_stride = value;
     EXPECT_THAT(Attention(args), Passes()) << value;
   }
   args.logits.alibi_slopes = nullptr;
@@ -118,6 +119,46 @@ TEST(AttentionOptions, AreRefusedWithoutTheArrayThatTheySpeakOf) {
   args.visibility.span_rule = FOVEA_SPAN_WITHIN;
   args.visibility.spans = nullptr;
   EXPECT_THAT(Attention(args), Refuses("visibility.span_rule", "without visibility.spans"));
+  args.visibility.span_rule = 0;
+  EXPECT_THAT(Attention(args), Passes());
+  args.logits.bias.dtype = FOVEA_NONE;
+  EXPECT_THAT(Attention(args), Refuses("logits.bias_scale", "without logits.bias"));
+}
+
+TEST(AttentionDistances, HaveEntriesFromAnyDistanceOn) {
+  for (int64_t count : {int64_t{1}, int64_t{2}, kI32Most}) {
+    Args args = attention();
+    args.logits.distances.count = static_cast<int32_t>(count);
+    for (int64_t first : {int64_t{0}, -count, kI32Least, kI32Most}) {
+      args.logits.distances.first = static_cast<int32_t>(first);
+      EXPECT_THAT(Attention(args), Passes()) << count << " from " << first;
+    }
+  }
+  for (int64_t count : {int64_t{0}, int64_t{-1}, kI32Least}) {
+    Args args = attention();
+    args.logits.distances.count = static_cast<int32_t>(count);
+    EXPECT_THAT(Attention(args), Refuses("logits.distances.count", "entries of a head")) << count;
+  }
+  for (int64_t stride : {int64_t{-1}, kLeast}) {
+    Args args = attention();
+    args.logits.distances.head_stride = stride;
+    EXPECT_THAT(Attention(args), Refuses("logits.distances.head_stride")) << stride;
+  }
+}
+
+TEST(AttentionDistances, AreNothingWithoutATable) {
+  Args args = plain_attention();
+  args.logits.distances.first = -1;
+  EXPECT_THAT(Attention(args), Refuses("logits.distances.first", "without distances.table"));
+  args.logits.distances.first = 0;
+  args.logits.distances.count = 1;
+  EXPECT_THAT(Attention(args), Refuses("logits.distances.count", "without distances.table"));
+  args.logits.distances.count = 0;
+  args.logits.distances.head_stride = 1;
+  EXPECT_THAT(Attention(args), Refuses("logits.distances.head_stride", "without distances.table"));
+  args.logits.distances.head_stride = 0;
+  args.logits.distances.reserved[0] = 1;
+  EXPECT_THAT(Attention(args), Refuses("logits.distances.reserved[0]"));
 }
 
 TEST(AttentionFactor, IsFiniteAndNotNegative) {
@@ -136,7 +177,7 @@ TEST(AttentionFactor, IsFiniteAndNotNegative) {
 }
 
 TEST(AttentionScale, DefaultsToOneOverTheRootOfDim) {
-  for (int64_t dim : {8, 16, 24, 64, 576}) {
+  for (int64_t dim : {1, 3, 8, 16, 24, 64, 575, 576}) {
     Args args = plain_attention();
     args.q = view(0, FOVEA_F32, 2, 5, 4, dim);
     args.k = view(1, FOVEA_F32, 2, 7, 2, dim);
@@ -184,6 +225,7 @@ TEST_P(AttentionTensor, HasADtypeOfTheTable) {
     Args args = attention();
     // Scales would add the rule that they are for 8-bit tensors only.
     args.q_scale.dtype = args.k_scale.dtype = args.v_scale.dtype = args.out_scale.dtype = 0;
+    if (dtype == FOVEA_NONE) args.logits.bias_scale = nullptr;  // it may not stand without a bias
     Of(args).dtype = dtype;
     if (GetParam().last_strides < 0 && dtype != 0) {
       args = attention();
@@ -204,6 +246,7 @@ TEST_P(AttentionTensor, HasADtypeOfTheTable) {
 TEST_P(AttentionTensor, IsZeroInTheProblemWhenAbsent) {
   if (!GetParam().optional) return;
   Args args = attention();
+  args.logits.bias_scale = nullptr;  // as it must be
   Of(args).dtype = FOVEA_NONE;
   Of(args).shape[1] = -1;
   Of(args).stride[2] = -1;
@@ -475,7 +518,7 @@ TEST(AttentionDim, IsAMultipleOf8From8To576) {
     Args args = plain_attention();
     args.q = view(0, FOVEA_F32, 2, 5, 4, dim);
     args.k = view(1, FOVEA_F32, 2, 7, 2, dim);
-    if (dim >= 8 && dim <= 576 && dim % 8 == 0)
+    if (dim >= 1 && dim <= 576)
       EXPECT_THAT(Attention(args), Passes()) << dim;
     else
       EXPECT_THAT(Attention(args), Refuses("q.shape[3] (dim)")) << dim;
@@ -487,7 +530,7 @@ TEST(AttentionDimV, IsAMultipleOf8From8To512) {
     Args args = plain_attention();
     args.v = view(2, FOVEA_F32, 2, 7, 2, dim_v);
     args.out = view(3, FOVEA_F32, 2, 5, 4, dim_v);
-    if (dim_v >= 8 && dim_v <= 512 && dim_v % 8 == 0) {
+    if (dim_v >= 1 && dim_v <= 512) {
       EXPECT_THAT(Attention(args), Passes()) << dim_v;
       EXPECT_EQ(Attention(args).problem.dim_v, dim_v);
     } else {

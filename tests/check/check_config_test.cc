@@ -318,16 +318,12 @@ TEST(ElementBytes, AreThoseOfTheFormats) {
 
 TEST(RuleText, SaysFieldValueRuleAndRemedy) {
   fovea_attention_args args = plain_attention();
-  args.q.shape[3] = 60;
-  EXPECT_EQ(
-      Attention(args).detail,
-      "q.shape[3] (dim) is 60, must be a multiple of 8; pad q and k with zeros, and give scale "
-      "= 1/sqrt(the dim before padding)");
-  args = plain_attention();
-  args.q.shape[3] = 4;
+  args.q.shape[2] = 3;
   EXPECT_EQ(Attention(args).detail,
-            "q.shape[3] (dim) is 4, must be at least 8; pad q and k with zeros, and give scale = "
-            "1/sqrt(the dim before padding)");
+            "q.shape[2] (heads_q) is 3, must be a multiple of k.shape[2] (heads_kv), which is 2");
+  args = plain_attention();
+  args.q.shape[3] = 577;
+  EXPECT_EQ(Attention(args).detail, "q.shape[3] (dim) is 577, must be at most 576");
   args = plain_attention();
   args.k.shape[3] = 24;
   EXPECT_EQ(Attention(args).detail,

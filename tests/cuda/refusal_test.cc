@@ -149,6 +149,13 @@ TEST(CudaSupport, NamesEveryFeatureThatTheKernelsLeaveOut) {
          [](fovea_attention_args &a) {
            a.logits.bias = fovea_contiguous(words, FOVEA_F32, 1, 1, 1, 200);
          }},
+        {"biases by distance",
+         [](fovea_attention_args &a) {
+           a.logits.distances = {floats, 0, 0, 1, {}};
+         }},
+        {"q_lengths", [](fovea_attention_args &a) { a.sequences.q_lengths = ints; }},
+        {"no multiple of 8", [](fovea_attention_args &a) { a.q.shape[3] = a.k.shape[3] = 63; }},
+        {"no multiple of 8", [](fovea_attention_args &a) { a.v.shape[3] = a.out.shape[3] = 9; }},
         {"ALiBi", [](fovea_attention_args &a) { a.logits.alibi_slopes = floats; }},
         {"dim 264", [](fovea_attention_args &a) { a.q.shape[3] = a.k.shape[3] = 264; }},
     };

@@ -56,6 +56,9 @@ static fovea_attention_args dense_attention(void) {
   args.logits.bias = view(10, FOVEA_F32, 1, 5, 4, 7);
   args.logits.alibi_slopes = (const float *)at(11);
   args.logits.sinks = (const float *)at(12);
+  args.logits.bias_scale = (const float *)at(14);
+  args.logits.distances = (fovea_distances){(const float *)at(15), 9, -4, 9, {0}};
+  args.sequences.q_lengths = (const int32_t *)at(16);
   args.workspace = at(13);
   args.workspace_bytes = 512;
   return args;
@@ -174,7 +177,9 @@ static void demand_problem(const fv_problem *problem, int has_v, int addresses) 
   demand_apart_from_itself(&args->lse);
   DEMAND(is_empty(&args->q) || args->q.stride[3] == 1);
   DEMAND(is_empty(&args->k) || args->k.stride[3] == 1);
-  DEMAND(problem->dim >= 8 && problem->dim <= 576 && problem->dim % 8 == 0);
+  DEMAND(problem->dim >= 1 && problem->dim <= 576);
+  DEMAND(!has_v || (problem->dim_v >= 1 && problem->dim_v <= 512));
+  DEMAND(!args->logits.distances.table || args->logits.distances.count >= 1);
   DEMAND(problem->dim == args->q.shape[3] && problem->dim == args->k.shape[3]);
   DEMAND(!has_v || (problem->dim_v == args->v.shape[3] && problem->dim_v == args->out.shape[3]));
   DEMAND(problem->heads_q == 0 || problem->group * problem->heads_kv == problem->heads_q);

@@ -109,6 +109,10 @@ Attention &Attention::lengths(const Ints &n) {
   s.lengths = n;
   return note(join(".lengths(", text_of(n), ")"));
 }
+Attention &Attention::q_lengths(const Ints &n) {
+  s.q_lengths = n;
+  return note(join(".q_lengths(", text_of(n), ")"));
+}
 Attention &Attention::paged(int64_t page_len, bool csr, bool v_table) {
   s.page_len = page_len;
   s.csr = csr;
@@ -189,6 +193,16 @@ Attention &Attention::alibi(bool shared) {
   s.alibi_shared = shared;
   return note(join(".alibi(", shared, ")"));
 }
+Attention &Attention::distances(int64_t first, int64_t count, bool shared) {
+  s.first_distance = first;
+  s.distances = count;
+  s.distances_shared = shared;
+  return note(join(".distances(", first, ", ", count, ", ", shared, ")"));
+}
+Attention &Attention::bias_scale() {
+  s.bias_scale = true;
+  return note(".bias_scale()");
+}
 Attention &Attention::sinks() {
   s.sinks = true;
   return note(".sinks()");
@@ -249,8 +263,8 @@ Attention &Attention::row_shift(int64_t n) {
 Attention &Attention::pick(const Ints &sequences) {
   Ints tags;
   for (int64_t n : sequences) tags.push_back(s.tags.empty() ? n : s.tags[static_cast<size_t>(n)]);
-  for (Ints *list :
-       {&s.rows, &s.keys, &s.lengths, &s.q_position, &s.kv_first, &s.kv_position, &s.prefix}) {
+  for (Ints *list : {&s.rows, &s.q_lengths, &s.keys, &s.lengths, &s.q_position, &s.kv_first,
+                     &s.kv_position, &s.prefix}) {
     if (list->empty()) continue;
     Ints picked;
     for (int64_t n : sequences) picked.push_back((*list)[static_cast<size_t>(n)]);
@@ -270,6 +284,8 @@ Attention &Attention::fill(const char *which, Fill f) {
   if (name == "mask") s.mask_fill = f;
   if (name == "slope") s.slope_fill = f;
   if (name == "tree") s.tree_fill = f;
+  if (name == "distance") s.distance_fill = f;
+  if (name == "bias_scale") s.bias_scale_fill = f;
   return note(join(".fill(\"", which, "\", <the test's>)"));
 }
 

@@ -63,9 +63,10 @@ struct Settings {
   uint64_t layout_seed = 0;  // 0: follows seed
   uint32_t q_type = FOVEA_F32, k_type = FOVEA_F32, v_type = FOVEA_F32, out_type = FOVEA_F32;
   int64_t batch = 1, len_q = 4, len_kv = 16, heads_q = 2, heads_kv = 1, dim = 16, dim_v = 16;
-  Ints rows;     // packed q: the rows of each sequence
-  Ints keys;     // packed kv: the capacity of each sequence
-  Ints lengths;  // kv_lengths, as given (may be out of range)
+  Ints rows;       // packed q: the rows of each sequence
+  Ints q_lengths;  // as given (may be out of range)
+  Ints keys;       // packed kv: the capacity of each sequence
+  Ints lengths;    // kv_lengths, as given (may be out of range)
   int64_t page_len = 0;
   bool csr = false, v_table = false, v_in_k = false, contiguous = false;
   char askew = 0;            // tensor of "qkvo" that is not aligned to 16 bytes; 0: none
@@ -79,6 +80,8 @@ struct Settings {
   int64_t tree = -1;  // columns; -1: no tree; 0: lengths NULL (the sequence's rows)
   bool alibi = false, alibi_shared = true, sinks = false, lse = true, clean = false;
   double scale = 0, softcap = 0;
+  int64_t distances = 0, first_distance = 0;  // entries of a head; 0: no table
+  bool distances_shared = false, bias_scale = false;
   ScaleForm q_scale, k_scale, v_scale, out_scale;
   uint32_t reproducible = 0;
   int32_t sm_count = 0;
@@ -86,6 +89,7 @@ struct Settings {
   int64_t row_shift = 0;  // row i has the contents (q, mask, ..., spans) of row i + row_shift
   SpanFill span_fill;
   Fill q_fill, k_fill, v_fill, sink_fill, bias_fill, mask_fill, slope_fill, tree_fill;
+  Fill distance_fill, bias_scale_fill;
 };
 
 // What a call wrote, in the order of Truth::rows: sequence, head, row.
@@ -165,6 +169,7 @@ class Attention {
   Attention &rows(const Ints &packed);
   Attention &keys(const Ints &packed);
   Attention &lengths(const Ints &n);
+  Attention &q_lengths(const Ints &n);
   Attention &paged(int64_t page_len, bool csr = false, bool v_table = false);
   Attention &v_in_k();
   Attention &contiguous();
@@ -184,6 +189,8 @@ class Attention {
   Attention &bias(uint32_t dtype = FOVEA_F32, double hidden = 0.0, const char *full = "srhk");
   Attention &tree(int64_t columns = 0);
   Attention &alibi(bool shared = true);
+  Attention &distances(int64_t first, int64_t count, bool shared = false);
+  Attention &bias_scale();
   Attention &sinks();
   Attention &scale(double x);
   Attention &softcap(double x);
@@ -196,8 +203,9 @@ class Attention {
   Attention &clean();  // no poison: zeros instead
   Attention &tags(const Ints &n);
   Attention &row_shift(int64_t n);
-  Attention &pick(const Ints &sequences);      // keeps these sequences and their settings
-  Attention &fill(const char *which, Fill f);  // "q" "k" "v" "sink" "bias" "mask" "slope" "tree"
+  Attention &pick(const Ints &sequences);  // keeps these sequences and their settings
+  // "q" "k" "v" "sink" "bias" "mask" "slope" "tree" "distance" "bias_scale"
+  Attention &fill(const char *which, Fill f);
 
   Outcome run() const;  // one call; fails the test unless it succeeds
   Truth truth() const;

@@ -13,7 +13,20 @@
 namespace fovea_test {
 namespace {
 
-enum Stream : uint64_t { kQ = 1, kK, kV, kSink, kBias, kMask, kSlope, kTree, kScale, kSpan };
+enum Stream : uint64_t {
+  kQ = 1,
+  kK,
+  kV,
+  kSink,
+  kBias,
+  kMask,
+  kSlope,
+  kTree,
+  kScale,
+  kSpan,
+  kDistance,
+  kBiasScale
+};
 
 int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;
@@ -144,12 +157,15 @@ void Case::lay_out_rows() {
     shape[1] = offsets.back() + (s.contiguous ? 0 : choices_.below(3));
   }
   args.sequences.q_offsets = keep_ints(offsets);
+  args.sequences.q_lengths = keep_ints(s.q_lengths);
   args.q = lay_out(s.q_type, shape, 'q');
   const Fill fill = given_or(s.q_fill, default_fill(s.seed, kQ, s.q_type, s.q_scale.present));
   for (int64_t n = 0; n < sequences_; ++n) {
     const bool packed = !offsets.empty();
     const int64_t begin = packed ? offsets[static_cast<size_t>(n)] : 0;
-    const int64_t len = packed ? s.rows[static_cast<size_t>(n)] : s.len_q;
+    int64_t len = packed ? s.rows[static_cast<size_t>(n)] : s.len_q;
+    if (!s.q_lengths.empty())
+      len = std::clamp<int64_t>(s.q_lengths[static_cast<size_t>(n)], 0, len);
     for (int64_t i = 0; i < len; ++i) {
       for (int64_t h = 0; h < s.heads_q; ++h) {
         for (int64_t d = 0; d < s.dim; ++d) {
@@ -418,7 +434,42 @@ class Filler {
       for (int64_t h = 0; h < s_.heads_q; ++h) sinks[h] = static_cast<float>(fill({0, 0, h, 0}));
       args_.logits.sinks = sinks;
     }
-    if (!s_.alibi) return;
+    if (s_.bias_scale) {
+      float *factors = floats(s_.heads_q);
+      const Fill fill =
+          given_or(s_.bias_scale_fill, default_fill(s_.seed, kBiasScale, FOVEA_F32, false));
+      for (int64_t h = 0; h < s_.heads_q; ++h) factors[h] = static_cast<float>(fill({0, 0, h, 0}));
+      args_.logits.bias_scale = factors;
+    }
+    distances();
+    if (s_.alibi) slopes();
+  }
+
+  // One entry in nine hides its keys. Between the heads' entries lies poison.
+  void distances() {
+    if (s_.distances == 0) return;
+    const int64_t heads = s_.distances_shared ? 1 : s_.heads_q;
+    const int64_t stride = s_.distances_shared ? 0 : s_.distances + case_.choices_.below(3);
+    const int64_t elements = stride * (heads - 1) + s_.distances;
+    float *table = floats(std::max<int64_t>(elements, 1));
+    for (int64_t n = 0; n < elements; ++n) table[n] = std::numeric_limits<float>::quiet_NaN();
+    const Fill fill = given_or(s_.distance_fill, [this](const At &at) {
+      const uint64_t bits =
+          mix(s_.seed, kDistance, static_cast<uint64_t>(at.h), static_cast<uint64_t>(at.d));
+      return bits % 9 == 0 ? -std::numeric_limits<double>::infinity() : 2.0 * normal(mix(bits));
+    });
+    for (int64_t h = 0; h < heads; ++h) {
+      for (int64_t n = 0; n < s_.distances; ++n) {
+        table[h * stride + n] = static_cast<float>(fill({0, 0, h, n}));
+      }
+    }
+    args_.logits.distances.table = table;
+    args_.logits.distances.head_stride = stride;
+    args_.logits.distances.first = static_cast<int32_t>(s_.first_distance);
+    args_.logits.distances.count = static_cast<int32_t>(s_.distances);
+  }
+
+  void slopes() {
     const int64_t stride = s_.alibi_shared ? 0 : s_.heads_q + case_.choices_.below(3);
     const int64_t count = s_.alibi_shared ? 1 : case_.sequences_;
     float *slopes = floats(stride * (count - 1) + s_.heads_q);

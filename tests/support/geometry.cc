@@ -45,11 +45,15 @@ void find_rows(const fovea_attention_args &args, const Bounds &bounds, Sequence 
   if (args.sequences.q_offsets == nullptr) {
     s->q_batch = s->index;
     s->len_q = args.q.shape[1];
-    return;
+  } else {
+    s->q_begin = bounds.q.begin(s->index);
+    s->len_q = bounds.q.end(s->index) - s->q_begin;
+    s->errors |= bounds.q.bits(s->index);
   }
-  s->q_begin = bounds.q.begin(s->index);
-  s->len_q = bounds.q.end(s->index) - s->q_begin;
-  s->errors |= bounds.q.bits(s->index);
+  if (args.sequences.q_lengths == nullptr) return;
+  const int64_t wanted = args.sequences.q_lengths[s->index];
+  s->len_q = std::clamp<int64_t>(wanted, 0, s->len_q);
+  if (s->len_q != wanted) s->errors |= FOVEA_BAD_LENGTH;
 }
 
 void find_room(const fovea_attention_args &args, const Bounds &bounds, Sequence *s) {
@@ -199,7 +203,7 @@ bool Geometry::visible_by_mask(const Sequence &s, int64_t i, int64_t h, int64_t 
     const double minus_infinity = -std::numeric_limits<double>::infinity();
     seen = seen && inside && element(args_.logits.bias, s.index, i, h, j) != minus_infinity;
   }
-  return seen;
+  return seen && distance_at(s, i, h, j) != -std::numeric_limits<double>::infinity();
 }
 
 bool Geometry::locate(const Sequence &s, int64_t j, bool of_v, int64_t *batch,
@@ -231,7 +235,18 @@ bool Geometry::visible(const Sequence &s, int64_t i, int64_t h, int64_t j) const
 }
 
 double Geometry::bias_at(const Sequence &s, int64_t i, int64_t h, int64_t j) const {
-  return present(args_.logits.bias) ? element(args_.logits.bias, s.index, i, h, j) : 0.0;
+  if (!present(args_.logits.bias)) return 0.0;
+  const float *scale = args_.logits.bias_scale;
+  const double bias = element(args_.logits.bias, s.index, i, h, j);
+  return scale == nullptr ? bias : static_cast<double>(scale[h]) * bias;
+}
+
+double Geometry::distance_at(const Sequence &s, int64_t i, int64_t h, int64_t j) const {
+  const fovea_distances &distances = args_.logits.distances;
+  if (distances.table == nullptr) return 0.0;
+  const int64_t distance = key_position(s, j) - row_position(s, i);
+  const int64_t entry = std::clamp<int64_t>(distance - distances.first, 0, distances.count - 1);
+  return static_cast<double>(distances.table[h * distances.head_stride + entry]);
 }
 
 double Geometry::slope_at(const Sequence &s, int64_t h) const {

@@ -107,8 +107,11 @@ std::vector<Logit> logits_of(const Geometry &geometry, const Sequence &s, int64_
         std::fabs(static_cast<double>(geometry.row_position(s, i) - geometry.key_position(s, j)));
     const double bias = geometry.bias_at(s, i, h, j);
     if (args.logits.alibi_slopes != nullptr) t -= slope * distance;
+    const double by_distance = geometry.distance_at(s, i, h, j);
+    t += by_distance;
     t += bias;
-    logits.push_back({j, t, size + std::fabs(slope * distance) + std::fabs(bias), dot});
+    size += std::fabs(slope * distance) + std::fabs(by_distance) + std::fabs(bias);
+    logits.push_back({j, t, size, dot});
   }
   return logits;
 }

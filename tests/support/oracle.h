@@ -37,14 +37,16 @@ class Geometry {
 
   // kv_first <= j < len_kv and the rules of causal, windows, prefix and spans.
   bool visible_by_position(const Sequence &s, int64_t i, int64_t j) const;
-  // Mask, tree and bias; *bad is set when one of them does not reach (i, j).
+  // Mask, tree, bias and distance; *bad is set when one of them does not reach (i, j).
   bool visible_by_mask(const Sequence &s, int64_t i, int64_t h, int64_t j, bool *bad) const;
   // Where key j of k (or v) lies. False: its page id is outside the cache.
   bool locate(const Sequence &s, int64_t j, bool of_v, int64_t *batch, int64_t *slot) const;
   bool key_exists(const Sequence &s, int64_t j) const;
   bool visible(const Sequence &s, int64_t i, int64_t h, int64_t j) const;
-  double bias_at(const Sequence &s, int64_t i, int64_t h, int64_t j) const;  // 0 without bias
-  double slope_at(const Sequence &s, int64_t h) const;                       // 0 without ALiBi
+  // What is added to a logit: the bias times its scale, and the distance's entry. 0 without.
+  double bias_at(const Sequence &s, int64_t i, int64_t h, int64_t j) const;
+  double distance_at(const Sequence &s, int64_t i, int64_t h, int64_t j) const;
+  double slope_at(const Sequence &s, int64_t h) const;  // 0 without ALiBi
   int64_t row_position(const Sequence &s, int64_t i) const { return s.row0 + i; }
   int64_t key_position(const Sequence &s, int64_t j) const { return s.key0 + j * s.key_step; }
 
