@@ -46,6 +46,12 @@ typedef struct fv_problem {
   bool empty;                 /* an extent of out (or weights) is 0: nothing to compute */
 } fv_problem;
 
+/* The vector of a query head's additive score; NULL: the score is the dot product. */
+static inline const float *fv_additive_vector(const fv_problem *problem, int64_t head) {
+  const fovea_additive *additive = &problem->args.logits.additive;
+  return additive->vector ? additive->vector + head * additive->head_stride : NULL;
+}
+
 /* Weights: the attention problem without v, out and lse, and the selection. */
 typedef struct fv_weights_problem {
   fv_problem attention;

@@ -16,7 +16,8 @@
  *
  *   For every sequence s, query row i and query head h, with g = h / (heads_q / heads_kv):
  *
- *     t[j]   = scale * sum_d q[s,i,h,d] * k[s,j,g,d]                      scaled
+ *     t[j]   = scale * sum_d q[s,i,h,d] * k[s,j,g,d]                      scaled; or additive:
+ *     t[j]   = scale * sum_d vector[h,d] * tanh(q[s,i,h,d] + k[s,j,g,d])  if a vector is given
  *     t[j]   = softcap * tanh(t[j] / softcap)                             if softcap > 0
  *     t[j]   = t[j] - alibi_slope[s,h] * |P(i) - K(j)|                    if ALiBi slopes are given
  *     t[j]   = t[j] + distance_table[h, K(j) - P(i)]                      if a table is given
@@ -348,9 +349,18 @@ typedef struct fovea_distances {
   uint64_t reserved[1];
 } fovea_distances;
 
-/* What becomes of a dot product. */
+/* The additive score (Bahdanau, Cho and Bengio 2015) in place of the dot product. q and k are the
+ * states after their projections, W q + b and U k; the projection of keys is made once. tanh is off
+ * by at most 7 units of 2^-24, relative. */
+typedef struct fovea_additive {
+  const float *vector; /* [heads_q or 1, dim]; NULL: the score is the dot product */
+  int64_t head_stride; /* elements from one head's vector to the next; 0: shared by all heads */
+  uint64_t reserved[1];
+} fovea_additive;
+
+/* What becomes of a score. */
 typedef struct fovea_logits {
-  float scale;               /* 0: 1 / sqrt(dim), rounded to f32 */
+  float scale;               /* 0: 1 / sqrt(dim), rounded to f32; of additive scores: 1 */
   float softcap;             /* 0: none */
   const float *alibi_slopes; /* [heads_q], or one such row per sequence */
   int64_t alibi_stride;      /* elements from one sequence's slopes to the next; 0: shared, or
@@ -359,7 +369,8 @@ typedef struct fovea_logits {
   const float *sinks;      /* [heads_q] */
   const float *bias_scale; /* [heads_q]: multiplies the bias; NULL: 1 */
   fovea_distances distances;
-  uint64_t reserved[7];
+  fovea_additive additive;
+  uint64_t reserved[4];
 } fovea_logits;
 
 /* Bits that a call adds (by OR) to errors[s] when it meets bad data in device memory. */

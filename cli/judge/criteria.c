@@ -297,7 +297,8 @@ static void judge_row(judge *j, const fv_sequence *s, int64_t i, int64_t head, u
   const int64_t dim = j->problem->dim;
   double dots = sum_error(dim, j->strict ? 9 : dim) * j->row.dot;
   j->sums = u32 * fmax(8, sum_error(j->row.visible, 8));
-  j->f32 = j->sums + u32 * fmax(8 * j->row.logit, dots);
+  double tanhs = j->problem->args.logits.additive.vector ? 8 * j->row.logit : 0;
+  j->f32 = j->sums + u32 * (fmax(8 * j->row.logit, dots) + tanhs);
   judge_out(j, s, i, head);
   judge_lse(j, s, i, head);
 }

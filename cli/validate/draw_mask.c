@@ -158,6 +158,12 @@ static void draw_logits(fv_sketch *s) {
   }
   if (fv_sketch_wish(s, FV_FEATURE_SOFTCAP, 20))
     a->logits.softcap = fv_random_uniform(s->random, 0.5f, 30);
+  if (fv_sketch_wish(s, FV_FEATURE_ADDITIVE, 12)) {
+    bool shared = fv_random_percent(s->random, 50);
+    a->logits.additive.head_stride = shared ? 0 : s->dim + fv_random_between(s->random, 0, 2);
+    int64_t elements = shared ? s->dim : a->logits.additive.head_stride * s->heads_q;
+    a->logits.additive.vector = fv_sketch_floats(s, elements, -1, 1);
+  }
   if (fv_sketch_wish(s, FV_FEATURE_SCALE, 30))
     a->logits.scale = fv_random_uniform(s->random, 0.01f, 0.5f);
 }

@@ -102,6 +102,10 @@ static fovea_status check_logits(const fovea_attention_args *args) {
   if (args->logits.bias.dtype == FOVEA_NONE)
     FV_REQUIRE_ABSENT(args->logits.bias_scale, "without logits.bias");
   FV_TRY(check_distances(args));
+  FV_REQUIRE(args->logits.additive.head_stride, >=, 0, "");
+  if (args->logits.additive.vector == NULL)
+    FV_REQUIRE(args->logits.additive.head_stride, ==, 0, "without additive.vector");
+  FV_REQUIRE_ZEROS("logits.additive", &args->logits.additive, reserved);
   FV_REQUIRE_ZEROS("logits", &args->logits, reserved);
   return FOVEA_OK;
 }
@@ -290,8 +294,9 @@ static void resolve(fv_problem *problem, purpose use) {
   problem->dim = (int32_t)q->shape[3];
   problem->dim_v = is_weights(use) ? problem->dim : (int32_t)args->v.shape[3];
   problem->kv_capacity = kv_capacity(problem);
-  problem->scale =
-      args->logits.scale == 0.0f ? (float)(1.0 / sqrt((double)problem->dim)) : args->logits.scale;
+  problem->scale = args->logits.scale != 0.0f     ? args->logits.scale
+                   : args->logits.additive.vector ? 1.0f
+                                                  : (float)(1.0 / sqrt((double)problem->dim));
   problem->window_left = window_limit(&args->visibility.window_left);
   /* From here on causal is a window with a right side of 0. */
   problem->window_right =

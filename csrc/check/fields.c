@@ -44,6 +44,7 @@ static const fv_array_field attention_arrays[] = {
     {FIELD(visibility.tree.starts), NULL, FV_PER_SEQUENCE, 4, false},
     {FIELD(logits.alibi_slopes), "alibi", FV_PER_HEAD_OF_EACH, 4, false},
     {FIELD(logits.distances.table), "distances", FV_PER_DISTANCE, 4, false},
+    {FIELD(logits.additive.vector), "additive", FV_PER_DIM, 4, false},
     {FIELD(logits.bias_scale), "bias-scale", FV_PER_HEAD, 4, false},
     {FIELD(logits.sinks), "sinks", FV_PER_HEAD, 4, false},
     {FIELD(errors), NULL, FV_PER_SEQUENCE, 4, true},
@@ -67,6 +68,8 @@ fv_wide fv_attention_elements(const fv_problem *problem, const fv_array_field *a
     case FV_PER_DISTANCE:
       return fv_view_row_elements(heads, args->logits.distances.head_stride,
                                   args->logits.distances.count);
+    case FV_PER_DIM:
+      return fv_view_row_elements(heads, args->logits.additive.head_stride, args->q.shape[3]);
     case FV_PER_HEAD_OF_EACH:
       return fv_view_row_elements(sequences, args->logits.alibi_stride, heads);
     case FV_PER_PAGE_ID:

@@ -24,6 +24,7 @@ typedef enum fv_array_extent {
   FV_PER_HEAD,    /* of q */
   FV_PER_HEAD_OF_EACH,
   FV_PER_DISTANCE, /* of each head */
+  FV_PER_DIM,      /* of each head */
   FV_PER_PAGE_ID,
   FV_PER_TREE_WORD,
   FV_PER_ROPE_ELEMENT

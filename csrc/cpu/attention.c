@@ -175,6 +175,7 @@ static void start_job(const fv_problem *problem, const fv_plan *plan, fv_attend_
   job->dim_v = fv_stepped_dim(problem->dim_v);
   job->k_in_place = fv_is_in_place(&a->k);
   job->v_in_place = fv_is_in_place(&a->v);
+  job->additive = a->logits.additive.vector != NULL;
   job->scores_are_logits = a->logits.softcap > 0 || a->logits.alibi_slopes ||
                            a->logits.distances.table || a->logits.bias.dtype;
   job->element_masks = a->visibility.mask.dtype || a->logits.bias.dtype ||

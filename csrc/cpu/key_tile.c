@@ -145,3 +145,16 @@ void fv_key_tile_widen_v(const fv_key_source *source, const fv_tile_kernels *ker
                          fv_key_tile *tile, fv_tile_range keys, float *to) {
   widen_rows(source, kernels, cached_v(source->problem, tile), tile->begin, keys, to);
 }
+
+void fv_key_tile_pack_k(const fv_key_source *source, const fv_tile_kernels *kernels,
+                        fv_key_tile *tile, float *k, float *widened) {
+  const fovea_tensor *x = &source->problem->args.k;
+  bool in_place = fv_is_in_place(x);
+  int32_t dim = fv_stepped_dim(source->problem->dim), width = kernels->panel_columns;
+  for (int32_t j = tile->from; j < tile->to; j += width) {
+    if (!in_place) {
+      fv_key_tile_widen_k(source, kernels, tile, (fv_tile_range){j, j + width}, widened);
+    }
+    kernels->pack_keys(k + (int64_t)j * dim, tile->k + j, in_place ? x->dtype : FOVEA_F32, dim);
+  }
+}

@@ -85,6 +85,11 @@ void fv_key_tile_widen_k(const fv_key_source *source, const fv_tile_kernels *ker
 void fv_key_tile_widen_v(const fv_key_source *source, const fv_tile_kernels *kernels,
                          fv_key_tile *tile, fv_tile_range keys, float *to);
 
+/* Packs the keys for products: k [panels of keys][dim in whole steps][panel_columns]. `widened` has
+ * room for the rows of a panel; the tile's addresses may point there afterwards. */
+void fv_key_tile_pack_k(const fv_key_source *source, const fv_tile_kernels *kernels,
+                        fv_key_tile *tile, float *k, float *widened);
+
 /* row[d] = element d of x's row at [place, head], times its scale; zeros up to a whole step. */
 void fv_widen_row(const fv_tile_kernels *kernels, const fovea_tensor *x, const fovea_tensor *scale,
                   fv_place place, int64_t head, int32_t dim, float *row);

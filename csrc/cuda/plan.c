@@ -77,6 +77,7 @@ static const char *find_missing(const fv_problem *p) {
       {a->logits.bias.dtype != FOVEA_NONE, "a bias"},
       {a->logits.alibi_slopes != NULL, "ALiBi"},
       {a->logits.distances.table != NULL, "biases by distance"},
+      {a->logits.additive.vector != NULL, "additive scores"},
   };
   for (size_t i = 0; i < sizeof features / sizeof features[0]; ++i) {
     if (features[i].present) return features[i].name;

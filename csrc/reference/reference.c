@@ -18,6 +18,7 @@ typedef struct row_context {
   fv_row_mask mask;
   int64_t kv_head;
   double q[FV_DIM_MAX];
+  const float *vector; /* of the additive score; NULL: dot products */
   uint32_t *errors;
 } row_context;
 
@@ -40,8 +41,28 @@ static void load_row(const fovea_tensor *t, const fovea_tensor *scale, fv_place 
 typedef struct key_logit {
   double value; /* t[j] */
   double size;  /* the sum of the magnitudes of all its terms */
-  double dot;   /* |scale * q.k| */
+  double dot;   /* |scale * q.k|, or the magnitude of the additive score */
 } key_logit;
+
+/* Adds up the score of a key, before the scale, and the magnitudes of its terms. tanh(x) is at most
+ * x, so q + k may be off by as much as q and k are. */
+static double add_score(const row_context *row, const double *k, double *size) {
+  const int64_t dim = row->problem->dim;
+  double sum = 0;
+  *size = 0;
+  if (!row->vector) {
+    for (int64_t d = 0; d < dim; ++d) {
+      sum += row->q[d] * k[d];
+      *size += fabs(row->q[d] * k[d]);
+    }
+    return sum;
+  }
+  for (int64_t d = 0; d < dim; ++d) {
+    sum += (double)row->vector[d] * tanh(row->q[d] + k[d]);
+    *size += fabs((double)row->vector[d]) * fmin(1, fabs(row->q[d]) + fabs(k[d]));
+  }
+  return sum;
+}
 
 /* Computes the logit of a key. False: the row does not see the key. */
 static bool logit(const row_context *row, int64_t key, key_logit *result) {
@@ -58,18 +79,14 @@ static bool logit(const row_context *row, int64_t key, key_logit *result) {
   }
   if (!fv_sees_key(&row->mask, key, &added, row->errors)) return false;
 
-  double k[FV_DIM_MAX], dot = 0, dot_size = 0;
+  double k[FV_DIM_MAX], size;
   load_row(&a->k, &a->k_scale, place, row->kv_head, p->dim, k);
-  for (int64_t d = 0; d < p->dim; ++d) {
-    dot += row->q[d] * k[d];
-    dot_size += fabs(row->q[d] * k[d]);
-  }
-  double t = p->scale * dot;
+  double t = p->scale * add_score(row, k, &size);
   result->dot = fabs(t);
   if (a->logits.softcap > 0) t = a->logits.softcap * tanh(t / a->logits.softcap);
   double alibi = (double)row->mask.slope * (double)fv_distance(&row->mask, key);
   result->value = t - alibi + added.value;
-  result->size = p->scale * dot_size + fabs(alibi) + added.size;
+  result->size = p->scale * size + fabs(alibi) + added.size;
   return true;
 }
 
@@ -135,6 +152,7 @@ static void start_row(const fv_problem *problem, const fv_sequence *sequence, in
   context->sequence = sequence;
   context->mask = fv_row_mask_for(problem, sequence, row, head);
   context->kv_head = head / problem->group;
+  context->vector = fv_additive_vector(problem, head);
   context->errors = errors;
   load_row(&problem->args.q, &problem->args.q_scale, place, head, problem->dim, context->q);
 }

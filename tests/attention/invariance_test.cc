@@ -243,6 +243,26 @@ TEST_P(Relation, DistancesAreWhatAlibiBiasesAndWindowsAre) {
             "");
 }
 
+TEST_P(Relation, AdditiveScoresAreOddAndLinearInTheirVector) {
+  const auto filled = [this](double sign, double factor, double scale) {
+    Attention a = base().additive().scale(scale);
+    const auto number = [=](const At &at, int salt) {
+      return sign * (double((11 * at.i + 5 * at.h + 3 * at.d + salt) % 23) - 11) / 8;
+    };
+    a.fill("q", [=](const At &at) { return number(at, 1); });
+    a.fill("k", [=](const At &at) { return number(at, 7); });
+    a.fill("vector", [=](const At &at) { return factor * number(at, 4) * sign; });
+    return a;
+  };
+  const Outcome plain = filled(1, 1, 1).run();
+  EXPECT_EQ(difference(plain, filled(-1, -1, 1).run()), "");
+  EXPECT_EQ(difference(plain, filled(1, 4, 0.25).run()), "");
+  EXPECT_NE(difference(plain, filled(1, 2, 1).run()), "");
+  const Fill zero = [](const At &) { return 0; };
+  EXPECT_EQ(difference(base().additive().fill("vector", zero).run(), base().fill("q", zero).run()),
+            "");
+}
+
 // Padding with zeros changes no sum; the scale is that of the true dim.
 TEST_P(Relation, AnyDimIsThatDimFilledUpWithZeros) {
   for (int64_t dim : {1, 5, 12, 63}) {

@@ -93,6 +93,7 @@ fovea_attention_args far_attention() {
   args.visibility.prefix_lengths = args.visibility.spans = nowhere<int32_t>();
   args.sequences.q_lengths = nowhere<int32_t>();
   args.logits.bias_scale = nowhere<float>();
+  args.logits.additive.vector = nowhere<float>();
   args.logits.distances = {nowhere<float>(), 100, -50, 100, {}};
   args.sequences.kv_lengths = args.sequences.kv_first = nowhere<int32_t>();
   args.positions.q = args.positions.kv = nowhere<int32_t>();

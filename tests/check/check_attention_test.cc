@@ -161,6 +161,19 @@ TEST(AttentionDistances, AreNothingWithoutATable) {
   EXPECT_THAT(Attention(args), Refuses("logits.distances.reserved[0]"));
 }
 
+TEST(AttentionAdditive, NeedsItsVector) {
+  Args args = attention();
+  EXPECT_EQ(Attention(args).problem.scale, 1.0f) << "the default";
+  args.logits.additive.head_stride = -1;
+  EXPECT_THAT(Attention(args), Refuses("logits.additive.head_stride"));
+  args = plain_attention();
+  args.logits.additive.head_stride = 1;
+  EXPECT_THAT(Attention(args), Refuses("logits.additive.head_stride", "without additive.vector"));
+  args.logits.additive.head_stride = 0;
+  args.logits.additive.reserved[0] = 1;
+  EXPECT_THAT(Attention(args), Refuses("logits.additive.reserved[0]"));
+}
+
 TEST(AttentionFactor, IsFiniteAndNotNegative) {
   const float infinity = std::numeric_limits<float>::infinity();
   for (float fovea_logits::*field : {&fovea_logits::scale, &fovea_logits::softcap}) {

@@ -154,6 +154,7 @@ const std::vector<Memory> kMemory = {
     {PLACE(visibility.spans), 2 * 2 * 5 * 4, false},
     {PLACE(sequences.q_lengths), 2 * 4, false},
     {PLACE(logits.bias_scale), 4 * 4, false},
+    {PLACE(logits.additive.vector), (3 * 17 + 16) * 4, false},
     {PLACE(logits.distances.table), (3 * 6 + 5) * 4, false},
     {PLACE(visibility.tree.bits), 10 * 4, false},
     {PLACE(visibility.tree.lengths), 2 * 4, false},

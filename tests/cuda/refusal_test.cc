@@ -153,6 +153,10 @@ TEST(CudaSupport, NamesEveryFeatureThatTheKernelsLeaveOut) {
          [](fovea_attention_args &a) {
            a.logits.distances = {floats, 0, 0, 1, {}};
          }},
+        {"additive",
+         [](fovea_attention_args &a) {
+           a.logits.additive = {floats, 0, {}};
+         }},
         {"q_lengths", [](fovea_attention_args &a) { a.sequences.q_lengths = ints; }},
         {"no multiple of 8", [](fovea_attention_args &a) { a.q.shape[3] = a.k.shape[3] = 63; }},
         {"no multiple of 8", [](fovea_attention_args &a) { a.v.shape[3] = a.out.shape[3] = 9; }},

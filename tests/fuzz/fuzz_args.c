@@ -59,6 +59,7 @@ static fovea_attention_args dense_attention(void) {
   args.logits.bias_scale = (const float *)at(14);
   args.logits.distances = (fovea_distances){(const float *)at(15), 9, -4, 9, {0}};
   args.sequences.q_lengths = (const int32_t *)at(16);
+  args.logits.additive = (fovea_additive){(const float *)at(17), 16, {0}};
   args.workspace = at(13);
   args.workspace_bytes = 512;
   return args;

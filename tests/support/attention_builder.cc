@@ -203,6 +203,11 @@ Attention &Attention::bias_scale() {
   s.bias_scale = true;
   return note(".bias_scale()");
 }
+Attention &Attention::additive(bool shared) {
+  s.additive = true;
+  s.additive_shared = shared;
+  return note(join(".additive(", shared, ")"));
+}
 Attention &Attention::sinks() {
   s.sinks = true;
   return note(".sinks()");
@@ -286,6 +291,7 @@ Attention &Attention::fill(const char *which, Fill f) {
   if (name == "tree") s.tree_fill = f;
   if (name == "distance") s.distance_fill = f;
   if (name == "bias_scale") s.bias_scale_fill = f;
+  if (name == "vector") s.vector_fill = f;
   return note(join(".fill(\"", which, "\", <the test's>)"));
 }
 

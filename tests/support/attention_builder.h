@@ -81,7 +81,7 @@ struct Settings {
   bool alibi = false, alibi_shared = true, sinks = false, lse = true, clean = false;
   double scale = 0, softcap = 0;
   int64_t distances = 0, first_distance = 0;  // entries of a head; 0: no table
-  bool distances_shared = false, bias_scale = false;
+  bool distances_shared = false, bias_scale = false, additive = false, additive_shared = false;
   ScaleForm q_scale, k_scale, v_scale, out_scale;
   uint32_t reproducible = 0;
   int32_t sm_count = 0;
@@ -89,7 +89,7 @@ struct Settings {
   int64_t row_shift = 0;  // row i has the contents (q, mask, ..., spans) of row i + row_shift
   SpanFill span_fill;
   Fill q_fill, k_fill, v_fill, sink_fill, bias_fill, mask_fill, slope_fill, tree_fill;
-  Fill distance_fill, bias_scale_fill;
+  Fill distance_fill, bias_scale_fill, vector_fill;
 };
 
 // What a call wrote, in the order of Truth::rows: sequence, head, row.
@@ -191,6 +191,7 @@ class Attention {
   Attention &alibi(bool shared = true);
   Attention &distances(int64_t first, int64_t count, bool shared = false);
   Attention &bias_scale();
+  Attention &additive(bool shared = false);
   Attention &sinks();
   Attention &scale(double x);
   Attention &softcap(double x);
@@ -204,7 +205,7 @@ class Attention {
   Attention &tags(const Ints &n);
   Attention &row_shift(int64_t n);
   Attention &pick(const Ints &sequences);  // keeps these sequences and their settings
-  // "q" "k" "v" "sink" "bias" "mask" "slope" "tree" "distance" "bias_scale"
+  // "q" "k" "v" "sink" "bias" "mask" "slope" "tree" "distance" "bias_scale" "vector"
   Attention &fill(const char *which, Fill f);
 
   Outcome run() const;  // one call; fails the test unless it succeeds

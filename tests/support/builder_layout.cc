@@ -25,7 +25,8 @@ enum Stream : uint64_t {
   kScale,
   kSpan,
   kDistance,
-  kBiasScale
+  kBiasScale,
+  kVector
 };
 
 int64_t ceil_div(int64_t a, int64_t b) {
@@ -442,7 +443,26 @@ class Filler {
       args_.logits.bias_scale = factors;
     }
     distances();
+    vectors();
     if (s_.alibi) slopes();
+  }
+
+  // Between the heads' vectors lies poison.
+  void vectors() {
+    if (!s_.additive) return;
+    const int64_t heads = s_.additive_shared ? 1 : s_.heads_q;
+    const int64_t stride = s_.additive_shared ? 0 : s_.dim + case_.choices_.below(3);
+    const int64_t elements = stride * (heads - 1) + s_.dim;
+    float *vector = floats(std::max<int64_t>(elements, 1));
+    for (int64_t n = 0; n < elements; ++n) vector[n] = std::numeric_limits<float>::quiet_NaN();
+    const Fill fill = given_or(s_.vector_fill, default_fill(s_.seed, kVector, FOVEA_F32, false));
+    for (int64_t h = 0; h < heads; ++h) {
+      for (int64_t d = 0; d < s_.dim; ++d) {
+        vector[h * stride + d] = static_cast<float>(fill({0, 0, h, d}));
+      }
+    }
+    args_.logits.additive.vector = vector;
+    args_.logits.additive.head_stride = stride;
   }
 
   // One entry in nine hides its keys. Between the heads' entries lies poison.

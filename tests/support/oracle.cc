@@ -85,7 +85,10 @@ std::vector<Logit> logits_of(const Geometry &geometry, const Sequence &s, int64_
   const fovea_attention_args &args = geometry.args();
   const int64_t dim = args.q.shape[3];
   // The default is a value that the field can hold, so it is the float nearest to 1 / sqrt(dim).
-  const double root = round_to(FOVEA_F32, 1.0 / std::sqrt(static_cast<double>(dim)));
+  const fovea_additive &additive = args.logits.additive;
+  const double root = additive.vector != nullptr
+                          ? 1.0
+                          : round_to(FOVEA_F32, 1.0 / std::sqrt(static_cast<double>(dim)));
   const double scale = args.logits.scale == 0.0f ? root : static_cast<double>(args.logits.scale);
   const double softcap = static_cast<double>(args.logits.softcap);
   const double slope = geometry.slope_at(s, h);
@@ -96,8 +99,15 @@ std::vector<Logit> logits_of(const Geometry &geometry, const Sequence &s, int64_
     double sum = 0.0;
     double size = 0.0;
     for (int64_t d = 0; d < dim; ++d) {
-      sum += q[d] * k[d];
-      size += std::fabs(q[d] * k[d]);
+      double term = q[d] * k[d];
+      double most = std::fabs(term);
+      if (additive.vector != nullptr) {
+        const double factor = static_cast<double>(additive.vector[h * additive.head_stride + d]);
+        term = factor * std::tanh(q[d] + k[d]);
+        most = std::fabs(factor) * std::min(1.0, std::fabs(q[d]) + std::fabs(k[d]));
+      }
+      sum += term;
+      size += most;
     }
     double t = scale * sum;
     const double dot = std::fabs(t);
@@ -153,6 +163,7 @@ std::vector<double> soften(const Geometry &geometry, const std::vector<Logit> &l
   for (double &weight : weights) weight /= row->lhat;
   row->lse = row->max + std::log(row->lhat);
   row->keys = static_cast<int64_t>(logits.size());
+  row->additive = geometry.args().logits.additive.vector != nullptr;
   measure_row(logits, row);
   return weights;
 }

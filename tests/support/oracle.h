@@ -64,11 +64,12 @@ struct Row {
   bool empty = true;           // sees no key, or only logits of -inf
   bool exempt = false;         // NaN or infinity in its kv head, or logits beyond f32: no promise
   double lse = 0;
-  double max = 0;    // of the logits
-  double lhat = 0;   // sum exp(t - max), the sink included
-  double size = 0;   // S: the largest sum of magnitudes that went into a logit which can matter
-  double dot = 0;    // M: the largest |scale * q.k| of a key which can matter
-  int64_t keys = 0;  // visible
+  double max = 0;   // of the logits
+  double lhat = 0;  // sum exp(t - max), the sink included
+  double size = 0;  // S: the largest sum of magnitudes that went into a logit which can matter
+  double dot = 0;   // M: the largest |scale * q.k| of a key which can matter
+  bool additive = false;  // the score is not a dot product
+  int64_t keys = 0;       // visible
 };
 
 // Flat arrays hold [row of `rows`][dim_v].
