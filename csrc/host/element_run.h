@@ -67,7 +67,7 @@ typedef struct fv_narrow_format {
 
 /* The code of x. A carry out of the mantissa moves to the next exponent by itself; below the normal
  * numbers, adding `step` rounds to the right bit. */
-static inline uint32_t fv_narrow(float x, fv_narrow_format f) {
+static inline uint32_t fv_code_of(float x, fv_narrow_format f) {
   const uint32_t bits = fv_bits_from_f32(x), magnitude = bits & UINT32_C(0x7fffffff);
   const uint32_t rounding = (1u << (f.drop - 1)) - 1 + (magnitude >> f.drop & 1);
   const float sum = fv_f32_from_bits(magnitude) + f.step;
@@ -90,9 +90,9 @@ static inline uint32_t fv_narrow_i8(float x) {
 static inline void fv_store_run_8bit(uint8_t *codes, uint32_t dtype, int64_t count,
                                      const float *x) {
   if (dtype == FOVEA_E4M3) {
-    for (int64_t i = 0; i < count; ++i) codes[i] = (uint8_t)fv_narrow(x[i], FV_NARROW_E4M3);
+    for (int64_t i = 0; i < count; ++i) codes[i] = (uint8_t)fv_code_of(x[i], FV_NARROW_E4M3);
   } else if (dtype == FOVEA_E5M2) {
-    for (int64_t i = 0; i < count; ++i) codes[i] = (uint8_t)fv_narrow(x[i], FV_NARROW_E5M2);
+    for (int64_t i = 0; i < count; ++i) codes[i] = (uint8_t)fv_code_of(x[i], FV_NARROW_E5M2);
   } else {
     for (int64_t i = 0; i < count; ++i) codes[i] = (uint8_t)fv_narrow_i8(x[i]);
   }
@@ -106,10 +106,10 @@ static inline void fv_store_run(void *data, uint32_t dtype, int64_t first, int64
     for (int64_t i = 0; i < count; ++i) to[i] = fv_f32_canonical(x[i]);
   } else if (dtype == FOVEA_F16) {
     uint16_t *codes = (uint16_t *)data + first;
-    for (int64_t i = 0; i < count; ++i) codes[i] = (uint16_t)fv_narrow(x[i], FV_NARROW_F16);
+    for (int64_t i = 0; i < count; ++i) codes[i] = (uint16_t)fv_code_of(x[i], FV_NARROW_F16);
   } else if (dtype == FOVEA_BF16) {
     uint16_t *codes = (uint16_t *)data + first;
-    for (int64_t i = 0; i < count; ++i) codes[i] = (uint16_t)fv_narrow(x[i], FV_NARROW_BF16);
+    for (int64_t i = 0; i < count; ++i) codes[i] = (uint16_t)fv_code_of(x[i], FV_NARROW_BF16);
   } else {
     fv_store_run_8bit((uint8_t *)data + first, dtype, count, x);
   }
