@@ -283,6 +283,11 @@ Case with_queries(Case c, uint64_t seed) {
   add_norm(&draw, a.q, &a.q_norm, &c.q_gain);
   add_norm(&draw, a.k_new, &a.k_norm, &c.k_gain);
   add_norm(&draw, a.v_new, &a.v_norm, &c.v_gain);
+  const int64_t sequences = c.new_offsets.empty() ? like.shape[0] : a.sequences.count;
+  for (int64_t s = 0; s < sequences && seed % 4 == 0; ++s) {
+    c.q_lengths.push_back(static_cast<int32_t>(
+        draw.chance(8) ? draw.of<int64_t>({-1, INT_MIN, INT_MAX}) : draw.upto(like.shape[1])));
+  }
   c.q_offset = 64;
   c.q = fill_finite(&draw, a.q);
   c.q.insert(c.q.begin(), 64, kCanary);

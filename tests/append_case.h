@@ -50,7 +50,7 @@ struct Case {
   size_t new_offset = 0;              // of the new tensors in k_new and v_new
   size_t q_offset = 0;                // of q in its memory, and of q_out in its own
   bool in_place = false;              // q_out is q
-  std::vector<int32_t> new_offsets, kv_lengths, ids, v_ids, page_offsets, positions;
+  std::vector<int32_t> new_offsets, q_lengths, kv_lengths, ids, v_ids, page_offsets, positions;
   std::vector<int64_t> slots;
   std::vector<float> cos, sin, q_gain, k_gain, v_gain;
   std::vector<uint32_t> errors;
@@ -71,6 +71,7 @@ struct Case {
     a.k_norm.gain = pointer(k_gain);
     a.v_norm.gain = pointer(v_gain);
     a.sequences.q_offsets = pointer(new_offsets);
+    a.sequences.q_lengths = pointer(q_lengths);
     a.sequences.kv_lengths = pointer(kv_lengths);
     a.sequences.pages.ids = pointer(ids);
     a.sequences.pages.v_ids = pointer(v_ids);

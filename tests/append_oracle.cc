@@ -246,6 +246,11 @@ void append_by_definition(const fovea_kv_append_args &a) {
         offsets_are_bad(a.sequences.pages.offsets, s, a.sequences.pages.count)) {
       errors |= FOVEA_BAD_OFFSET;
     }
+    if (a.sequences.q_lengths) {
+      const int64_t used = std::clamp<int64_t>(a.sequences.q_lengths[s], 0, end - begin);
+      if (used != a.sequences.q_lengths[s]) errors |= FOVEA_BAD_LENGTH;
+      end = begin + used;
+    }
     for (int64_t row = begin; row < end; ++row) {
       const Token at = {a.sequences.q_offsets ? 0 : s, row, 0, 0};
       const int64_t token = a.sequences.q_offsets ? row : s * any.shape[1] + row;

@@ -303,6 +303,15 @@ TEST(AppendQuery, ThatNoSequenceOwnsStays) {
   EXPECT_EQ(prepared(c), (Floats{canary, canary, 2, 2, 3, 3, canary, canary}));
 }
 
+TEST(AppendQuery, PastTheLengthOfItsSequenceStays) {
+  Case c = slotted();
+  c.q_lengths = {1, 0};
+  append(c.args());
+  const float canary = floats(std::vector<uint8_t>(4, kCanary))[0];
+  EXPECT_EQ(floats(c.q_out), (Floats{1, 1, canary, canary, canary, canary, canary, canary}));
+  EXPECT_EQ(floats(c.cache), (Floats{1, 1, 0, 0, 0, 0, 0, 0}));
+}
+
 // ---- Memory ----------------------------------------------------------------------------------
 
 // One matrix product makes q, k and v of a token side by side; q is turned where it lies.
