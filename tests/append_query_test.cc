@@ -392,7 +392,7 @@ TEST(AppendQuery, IsTheSameWhateverTheNumberOfThreads) {
 struct Rows {
   std::vector<uint8_t> *memory;
   std::vector<int> writers;
-  int64_t tasks = 0;
+  int64_t tasks = 0, busy = 0;  // busy: tasks that wrote anything
 };
 
 void watch_tasks(void *user, int64_t count, fovea_task task, void *context) {
@@ -400,9 +400,13 @@ void watch_tasks(void *user, int64_t count, fovea_task task, void *context) {
   for (int64_t i = 0; i < count; ++i) {
     std::fill(rows->memory->begin(), rows->memory->end(), kCanary);
     task(context, i);
+    bool wrote = false;
     for (size_t n = 0; n < rows->memory->size(); ++n) {
-      rows->writers[n] += (*rows->memory)[n] != kCanary;
+      const bool written = (*rows->memory)[n] != kCanary;
+      rows->writers[n] += written;
+      wrote = wrote || written;
     }
+    rows->busy += wrote;
   }
   rows->tasks = count;
 }
@@ -423,6 +427,7 @@ TEST(AppendQuery, IsWorkForAllThreads) {
   EXPECT_EQ(fovea_kv_append(handle, &args, nullptr), FOVEA_OK) << fovea_error_detail();
   fovea_destroy(handle);
   EXPECT_EQ(rows.tasks, 7);
+  EXPECT_EQ(rows.busy, 7);
   EXPECT_EQ(std::count(rows.writers.begin(), rows.writers.end(), 1),
             static_cast<int64_t>(rows.writers.size()));
 }
