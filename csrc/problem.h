@@ -69,7 +69,8 @@ typedef struct fv_append_problem {
   fovea_kv_append_args args; /* normalised copy: broadcast strides are 0 */
   int64_t sequences;
   int64_t rows; /* extent 1 of the new tensors: rows of a sequence; if packed, of all sequences */
-  int32_t heads_kv;
+  int32_t heads_kv; /* 0 without k and v */
+  int32_t heads_q;  /* 0 without q */
   bool packed;
   bool paged;
   bool empty;

@@ -10,7 +10,7 @@
  *   Attention         the main call, what it supports, its workspace, its plan
  *   Weights           the probabilities themselves, for chosen rows
  *   Merge             partial results over disjoint keys become one
- *   Append            new tokens into a key/value cache, with RoPE and quantisation
+ *   Append            new tokens into a key/value cache, with norms, RoPE and quantisation
  *
  * Introduction
  *
@@ -651,7 +651,7 @@ typedef enum fovea_rope_style {
   FOVEA_ROPE_INTERLEAVED = 1 /* pairs (2i, 2i + 1): GPT-J */
 } fovea_rope_style;
 
-/* RoPE of new keys: a room. */
+/* RoPE of new keys and queries: a room. */
 typedef struct fovea_rope {
   const float *cos;         /* [rows, rotary_dim / 2]; NULL: no RoPE */
   const float *sin;         /* as cos */
@@ -663,11 +663,26 @@ typedef struct fovea_rope {
   uint64_t reserved[2];
 } fovea_rope;
 
+typedef enum fovea_norm_scope {
+  FOVEA_NORM_HEAD = 0, /* each head by itself: Qwen3, Gemma */
+  FOVEA_NORM_TOKEN = 1 /* all heads of a token together: OLMo2 */
+} fovea_norm_scope;
+
+/* RMS norm of new queries, keys or values: a room. */
+typedef struct fovea_norm {
+  const float *gain;    /* [heads, dim]; NULL: no norm, and all of the room is 0 */
+  int64_t stride;       /* elements from one head's gains to the next; 0: shared by all heads */
+  float eps;            /* above 0 */
+  uint32_t unit_offset; /* 1: factors are 1 + gain, as Gemma stores them; 0: gain */
+  uint32_t scope;       /* fovea_norm_scope */
+  uint32_t reserved[5];
+} fovea_norm;
+
 typedef struct fovea_kv_append_args {
   size_t struct_size;
   uint32_t flags; /* FOVEA_ALLOW_... */
   uint32_t reserved;
-  fovea_tensor k_new, v_new; /* either pair may be absent */
+  fovea_tensor k_new, v_new; /* each pair may be absent: of k, of v, of q */
   fovea_tensor k_cache, v_cache;
   fovea_tensor k_scale, v_scale; /* of the caches */
 
@@ -678,37 +693,57 @@ typedef struct fovea_kv_append_args {
   uint32_t *errors; /* [sequences] */
   char *detail;
   size_t detail_bytes;
+
+  fovea_tensor q, q_out; /* the queries of the new tokens, and where they go: no cache */
+  fovea_tensor q_scale;  /* of q_out */
+  fovea_norm q_norm, k_norm, v_norm;
 } fovea_kv_append_args;
 
-/* Writes new tokens into a key/value cache: RoPE on the keys, conversion, scatter.
+/* Writes new tokens into a key/value cache, and prepares their queries: norms, RoPE, conversion,
+ * scatter.
  *
  *   args      type                       shape                                     notes
  *   k_new     f32 f16 bf16               [batch, len_new, heads_kv, dim]
  *   v_new     f32 f16 bf16               [batch, len_new, heads_kv, dim_v]
  *   k_cache   f32 f16 bf16 e4m3 e5m2 i8  [batch or pages, len or page_len, heads_kv, dim]
  *   v_cache   as k_cache                 [as k_cache, as k_cache, heads_kv, dim_v]
- *   x_scale   f32 f16                    as in fovea_attention, of the cache
+ *   q         f32 f16 bf16               [batch, len_new, heads_q, dim]            any heads_q
+ *   q_out     f32 f16 bf16 e4m3          [batch, len_new, heads_q, dim]
+ *   x_scale   f32 f16                    as in fovea_attention, of the cache or q_out
  *
  * Where       Token t of sequence s goes to index n = kv_lengths[s] + t of its sequence: row s of
  *             the cache, or slot n % page_len of page id(s, n / page_len). With q_lengths those
  *             of t >= q_lengths[s] are padding, and go nowhere. Or, with slots, to
  *             flat slot f = slots[token]: [f / shape[1], f % shape[1]] of the cache; negative:
  *             skip. token counts rows of k_new: s * len_new + t, or the packed row.
- * RoPE        With rope.cos, sin and k_new must be there, and with slots positions too; without it
- *             rope.sin, rows, positions and rotary_dim are 0. For pair
- *             (x, y) of a key and the table's (c, s) at the token's position, in f32,
- *             every operation rounded by itself (no fused multiply-add):
+ * Queries     q_out is what fovea_attention takes as q. It depends on no place in the cache: every
+ *             row of it that a sequence uses is written. The rows of two kinds of token are zeros:
+ *             those with a negative slot, and with RoPE those whose position is outside the table
+ *             or unknown, since kv_lengths[s] is negative. Without k_new and v_new there are no
+ *             slots and no pages, and kv_lengths are there at least for RoPE without positions.
+ * Norm        With x_norm.gain, x must be there, and element d of its head h becomes
+ *             (x[h,d] * r) * g[h,d], where r = 1 / sqrt(sum / count + eps) and g is gain or
+ *             1 + gain. sum is over the squares of the head, count is dim. With FOVEA_NORM_TOKEN
+ *             sum is those of heads 0, 1, ... added in this order, count is heads * dim.
+ *             The order in a head: part j of 32, from 0, adds the squares of elements j, j + 32,
+ *             ...; then, for n = 16, 8, 4, 2, 1, part j adds part j + n for all j < n; part 0 is
+ *             the sum.
+ * RoPE        With rope.cos, sin and k_new or q must be there, and with slots positions too;
+ *             without it rope.sin, rows, positions and rotary_dim are 0. For pair
+ *             (x, y) of a key or query and the table's (c, s) at the token's position:
  *             x' = x*c - y*s       y' = y*c + x*s
- * Stored      The value, converted to f32 exactly; rotated; if the cache has a scale, divided by
- *             it (f32); rounded to the cache's type, nearest even. f16 and bf16 overflow to
- *             infinity, e4m3, e5m2 and i8 saturate (i8 to [-128, 127]). NaN becomes 0x7fffffff
+ * Stored      The value, converted to f32 exactly; normed; rotated; if there is a scale, divided
+ *             by it; rounded to the type of the cache or q_out, nearest even. f16 and bf16 overflow
+ *             to infinity, e4m3, e5m2 and i8 saturate (i8 to [-128, 127]). NaN becomes 0x7fffffff
  *             in f32, 0x7fff in f16 and bf16, 0x7f in e4m3 and e5m2, 0 in i8. -0 stays. A value
- *             of the cache's own type that is neither rotated nor scaled is copied bit by bit.
- * Exact       Every device stores the same bits.
+ *             that keeps its type and is not normed, rotated or scaled is copied bit by bit.
+ * Exact       Every device stores the same bits. All arithmetic is in f32, every operation rounded
+ *             by itself: no fused multiply-add, no estimate of a root or quotient.
  * Bad data    Negative lengths, pages or slots outside the cache, positions outside the table:
  *             the token is skipped, in k and v, and errors[s] gets a bit. Two tokens in one
  *             place: one of them wins.
- * Overlap     A cache overlaps no input and not the other cache, unless they interleave by strides.
+ * Overlap     A cache overlaps no input, not the other cache and not q_out, unless they interleave
+ *             by strides. q_out likewise; or it is q (same data, strides and dtype).
  * Stream      As fovea_attention; needs no workspace.
  * Returns     FOVEA_OK, also when there is nothing to do. Otherwise:
  *   FOVEA_BAD_ARGUMENT   a rule above is broken; the detail names the field

@@ -92,6 +92,9 @@ static const fv_tensor_field append_tensors[] = {
     {FIELD(v_cache), false, {FV_DTYPES_CACHE, true, true, FV_LAST_UNIT}},
     {FIELD(k_scale), false, {FV_DTYPES_SCALE, true, false, FV_LAST_ANY}},
     {FIELD(v_scale), false, {FV_DTYPES_SCALE, true, false, FV_LAST_ANY}},
+    {FIELD(q), false, {FV_DTYPES_PLAIN, true, false, FV_LAST_UNIT}},
+    {FIELD(q_out), false, {FV_DTYPES_QUERY, true, true, FV_LAST_UNIT}},
+    {FIELD(q_scale), false, {FV_DTYPES_SCALE, true, false, FV_LAST_ANY}},
 };
 
 static const fv_array_field append_arrays[] = {
@@ -106,6 +109,9 @@ static const fv_array_field append_arrays[] = {
     {FIELD(rope.cos), FV_PER_ROPE_ELEMENT, 4, false},
     {FIELD(rope.sin), FV_PER_ROPE_ELEMENT, 4, false},
     {FIELD(errors), FV_PER_SEQUENCE, 4, true},
+    {FIELD(q_norm.gain), FV_PER_Q_GAIN, 4, false},
+    {FIELD(k_norm.gain), FV_PER_K_GAIN, 4, false},
+    {FIELD(v_norm.gain), FV_PER_V_GAIN, 4, false},
 };
 
 #undef FIELD
@@ -113,15 +119,27 @@ static const fv_array_field append_arrays[] = {
 const fv_fields fv_append_fields = {append_tensors, append_arrays, COUNT(append_tensors),
                                     COUNT(append_arrays)};
 
+/* The gains of a norm of the heads of `tensor`. */
+static fv_wide count_gains(const fovea_norm *norm, const fovea_tensor *tensor) {
+  return fv_view_row_elements(tensor->shape[2], norm->stride, tensor->shape[3]);
+}
+
 fv_wide fv_append_elements(const fv_append_problem *problem, const fv_array_field *array) {
-  const fovea_rope *rope = &problem->args.rope;
+  const fovea_kv_append_args *args = &problem->args;
+  const fovea_rope *rope = &args->rope;
   switch (array->extent) {
     case FV_PER_OFFSET:
       return problem->sequences + 1;
     case FV_PER_TOKEN:
       return (fv_wide)problem->rows * (problem->packed ? 1 : problem->sequences);
     case FV_PER_PAGE_ID:
-      return fv_view_page_ids(&problem->args.sequences.pages, problem->sequences);
+      return fv_view_page_ids(&args->sequences.pages, problem->sequences);
+    case FV_PER_Q_GAIN:
+      return count_gains(&args->q_norm, &args->q);
+    case FV_PER_K_GAIN:
+      return count_gains(&args->k_norm, &args->k_new);
+    case FV_PER_V_GAIN:
+      return count_gains(&args->v_norm, &args->v_new);
     case FV_PER_ROPE_ELEMENT:
       return fv_view_row_elements(rope->rows, rope->stride, rope->rotary_dim / 2);
     default:

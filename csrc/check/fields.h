@@ -27,7 +27,10 @@ typedef enum fv_array_extent {
   FV_PER_DIM,      /* of each head */
   FV_PER_PAGE_ID,
   FV_PER_TREE_WORD,
-  FV_PER_ROPE_ELEMENT
+  FV_PER_ROPE_ELEMENT,
+  FV_PER_Q_GAIN, /* of an append's norms */
+  FV_PER_K_GAIN,
+  FV_PER_V_GAIN
 } fv_array_extent;
 
 typedef struct fv_array_field {

@@ -167,7 +167,7 @@ TEST(AppendPairs, AreGivenOrAbsentAsAWhole) {
   EXPECT_THAT(Append(no_values), Passes());
   Args none = no_values;
   none.k_new.dtype = none.k_cache.dtype = none.k_scale.dtype = FOVEA_NONE;
-  EXPECT_THAT(Append(none), Refuses("k_new.dtype", "v_new.dtype"));
+  EXPECT_THAT(Append(none), Refuses("k_new.dtype,", "v_new.dtype and q.dtype are none"));
 
   Args args = append();
   args.k_new.dtype = FOVEA_NONE;

@@ -112,6 +112,17 @@ static fovea_kv_append_args append_case(int kind) {
   } else if (kind == 2) {
     args.sequences.pages.ids = (const int32_t *)at(9);
     args.sequences.pages.count = args.sequences.pages.row_stride = 4;
+  } else if (kind >= 3) {
+    args.q = view(10, FOVEA_BF16, 2, 3, 8, 16);
+    args.q_out = view(11, FOVEA_E4M3, 2, 3, 8, 16);
+    args.q_scale = view(12, FOVEA_F16, 2, 1, 8, 4);
+    args.q_norm = (fovea_norm){(const float *)at(13), 16, 1e-6f, 0, FOVEA_NORM_TOKEN, {0}};
+    args.k_norm = (fovea_norm){(const float *)at(14), 0, 1e-6f, 1, FOVEA_NORM_HEAD, {0}};
+  }
+  if (kind == 4) {
+    const fovea_tensor none = {0};
+    args.k_new = args.v_new = args.k_cache = args.v_cache = args.k_scale = none;
+    memset(&args.k_norm, 0, sizeof args.k_norm);
   }
   return args;
 }
@@ -358,6 +369,11 @@ static void try_merge(const void *bytes) {
     for (int i = 0; i < 4; ++i) DEMAND(all.outs[n].shape[i] == problem.args.out.shape[i]);
 }
 
+static void demand_norm(const fovea_norm *norm, const fovea_tensor *of) {
+  DEMAND(norm->scope <= 1 && norm->unit_offset <= 1 && norm->stride >= 0);
+  DEMAND(norm->gain ? of->dtype != FOVEA_NONE && norm->eps > 0 : norm->eps == 0);
+}
+
 static void try_append(const void *args) {
   fv_append_problem problem, shape, again;
   demand_support(append_support, args, fv_check_append_shape(args, &shape));
@@ -368,21 +384,32 @@ static void try_append(const void *args) {
   }
   const fovea_kv_append_args *copy = &problem.args;
   const fovea_tensor *views[] = {&copy->k_new,   &copy->v_new,   &copy->k_cache,
-                                 &copy->v_cache, &copy->k_scale, &copy->v_scale};
-  for (int i = 0; i < 6; ++i) demand_sane(views[i], 1);
+                                 &copy->v_cache, &copy->k_scale, &copy->v_scale,
+                                 &copy->q,       &copy->q_out,   &copy->q_scale};
+  for (int i = 0; i < 9; ++i) demand_sane(views[i], 1);
   demand_apart_from_itself(&copy->k_cache);
   demand_apart_from_itself(&copy->v_cache);
+  demand_apart_from_itself(&copy->q_out);
+  demand_norm(&copy->q_norm, &copy->q);
+  demand_norm(&copy->k_norm, &copy->k_new);
+  demand_norm(&copy->v_norm, &copy->v_new);
+  for (int i = 0; i < 4; ++i) DEMAND(copy->q.shape[i] == copy->q_out.shape[i]);
+  DEMAND(fv_check_append(copy, &again) == FOVEA_OK);
+  DEMAND(memcmp(copy, &again.args, sizeof again.args) == 0);
+  DEMAND(!copy->rope.cos || (copy->rope.sin && copy->rope.rotary_dim % 2 == 0));
+  DEMAND(!copy->rope.cos || copy->rope.positions || copy->sequences.kv_lengths);
+  DEMAND(!copy->rope.cos || !copy->q.dtype || copy->rope.rotary_dim <= copy->q.shape[3]);
   const fovea_tensor *cache = copy->k_cache.dtype ? &copy->k_cache : &copy->v_cache;
-  DEMAND(cache->dtype != FOVEA_NONE);
   const int32_t *ids = copy->sequences.pages.ids;
+  if (cache->dtype == FOVEA_NONE) {
+    DEMAND(copy->q.dtype && !copy->slots && !ids);
+    return;
+  }
   DEMAND((copy->slots == NULL) == (copy->sequences.kv_lengths != NULL));
   DEMAND((!copy->slots && !ids) || cache->shape[1] > 0);
   DEMAND(copy->slots || ids || cache->shape[0] == problem.sequences);
-  DEMAND(!copy->rope.cos || (copy->rope.sin && copy->rope.rotary_dim % 2 == 0));
-  DEMAND(!copy->rope.cos || copy->rope.rotary_dim <= copy->k_new.shape[3]);
+  DEMAND(!copy->rope.cos || !copy->k_new.dtype || copy->rope.rotary_dim <= copy->k_new.shape[3]);
   DEMAND(problem.heads_kv == cache->shape[2]);
-  DEMAND(fv_check_append(copy, &again) == FOVEA_OK);
-  DEMAND(memcmp(copy, &again.args, sizeof again.args) == 0);
 }
 
 static void try_config(const void *bytes, int is_limits) {
@@ -432,7 +459,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     merge.outs[n] = view(2 * n, FOVEA_F16, 2, 3, 4, 7);
     merge.lses[n] = view(2 * n + 1, FOVEA_F32, 2, 3, 4, 1);
   }
-  const fovea_kv_append_args append = append_case(choice % 3);
+  const fovea_kv_append_args append = append_case(choice % 5);
   const fovea_limits limits = {sizeof limits, 0, 0, 0, 0, 0, 0, 8, 1, 4, 100, 1000, 0, {0, 0, 0}};
   const fovea_options options = {sizeof options, 1, 0, 0, 0, NULL, NULL, NULL, NULL};
   const void *const cases[] = {&attention, &weights, &merge, &append, &limits, &options};
