@@ -36,6 +36,7 @@ typedef struct fv_problem {
   bool q_packed;
   bool kv_packed;
   bool paged;
+  bool heads_differ;    /* kv heads have pages or lengths of their own */
   int64_t kv_capacity;  /* upper bound on a sequence's keys, from what the host knows */
   float scale;          /* never 0 */
   int64_t window_left;  /* -1: unlimited */

@@ -256,16 +256,21 @@ FOVEA_API const char *fovea_kernel_name(int32_t index);
  *   dense   offsets NULL:  id(s, p) = ids[s * row_stride + p],   p < count <= row_stride
  *   CSR     offsets i32 [sequences + 1]:  id(s, p) = ids[offsets[s] + p],  p < offsets[s+1] -
  *           offsets[s]; count is the number of ids
+ *   heads   dense, with head_stride > 0: each kv head g has pages of its own, at
+ *           id(s, g, p) = ids[s * row_stride + g * head_stride + p],  count <= head_stride too
  *
  * count is at least 1 unless there are no sequences or no pages. Without ids all is 0. v_ids is v's
- * own table of the same form; NULL: k's. Any page_len >= 1 will do. */
+ * own table of the same form; NULL: k's. Any page_len >= 1 will do. Not for append: head_stride and
+ * head_lengths, since a token's place is the same for all heads. */
 typedef struct fovea_pages {
   const int32_t *ids; /* NULL: the cache is not paged */
   const int32_t *v_ids;
   const int32_t *offsets;
   int64_t row_stride;
   int64_t count;
-  uint64_t reserved[3];
+  int64_t head_stride;         /* ids from one kv head's table to the next; 0: all share one */
+  const int32_t *head_lengths; /* [sequences, heads_kv]: keys in use, in place of kv_lengths */
+  uint64_t reserved[1];
 } fovea_pages;
 
 /* Which rows and which keys belong to which sequence. Attention and append share it: there q is
@@ -292,7 +297,9 @@ typedef struct fovea_positions {
   int32_t kv_stride;  /* positions from key to key, >= 1; 0: 1 */
   const int32_t *q;   /* [sequences]: position of row 0; overrides alignment */
   const int32_t *kv;  /* [sequences]: position of key 0; NULL: 0 */
-  uint64_t reserved[4];
+  uint32_t selected;  /* 0 or 1: the keys are a selection, without positions */
+  uint32_t reserved32;
+  uint64_t reserved[3];
 } fovea_positions;
 
 /* A side of the window. kind 0: unlimited, and count is 0. kind 1: at most `count` positions away,
@@ -445,15 +452,27 @@ typedef struct fovea_attention_args {
  *             owns are not written. With kv_offsets, k and v are packed alike. Without them batch
  *             row s is sequence s. q and k may differ in this. Offsets are read through a running
  *             maximum, clamped to [0, total]: no two sequences ever own the same row.
- * Paged       With pages.ids ("fovea_pages"); needs kv_lengths, excludes kv_offsets. Ids at or
- *             past ceil(len / page_len), and ids all of whose keys are hidden by position, are
- *             never used.
+ * Paged       With pages.ids ("fovea_pages"); needs kv_lengths or pages.head_lengths, not both;
+ *             excludes kv_offsets. Ids at or past ceil(len / page_len), and ids all of whose keys
+ *             are hidden by position, are never used.
  * Lengths     len_kv of sequence s = kv_lengths[s] clamped to [0, capacity], where capacity is
  *             what the tensor, the offsets or the page table hold for s; without kv_lengths it is
- *             that capacity. len_q of it = q_lengths[s] clamped likewise to the rows that it owns;
- *             rows past it are padding: neither read nor written, in q, out and lse.
+ *             that capacity. With pages.head_lengths each kv head g has its own len_kv, clamped
+ *             alike: pages.head_lengths[s * heads_kv + g]. len_q of s = q_lengths[s] clamped
+ *             likewise to the rows that it owns; rows past it are padding: neither read nor
+ *             written, in q, out and lse.
+ * Heads       Where kv heads have pages or lengths of their own, the query heads of each get what a
+ *             call with that table and these lengths gives them, in positions too. A bad page id
+ *             hides keys of its own head only.
  * Positions   Row i stands at P(i) = p + i and key j at K(j) = positions.kv[s] + j * kv_stride. p
  *             is positions.q[s] if given; else with TOP_LEFT 0; else K(len_kv - 1) + 1 - len_q.
+ * Selected    With positions.selected the keys are a selection from a cache, in any order, that
+ *             the page table lists: pages of one key select tokens, pages.head_stride selects for
+ *             each kv head, and a sequence for each row selects for each row. Key j is the j-th of
+ *             the selection, for mask and bias too; one that is listed twice counts twice. No key
+ *             has a position. So windows, prefix_lengths, spans, the tree, ALiBi, distances,
+ *             kv_first and all else in positions are absent. causal hides nothing, and needs
+ *             q.shape[1] <= 1, or with q_offsets as many rows as sequences.
  * Visible     Row i sees key j if all of these hold:
  *             - kv_first[s] <= j < len_kv, and the page ids of j, k's and v's, lie in the cache;
  *             - K(j) < prefix_lengths[s], or all of: K(j) <= P(i) if causal, K(j) >= P(i) -

@@ -327,7 +327,7 @@ void fv_judge_attention(const fv_problem *problem, const fv_judge_options *optio
   fv_sequence_cursor cursor = {0};
   fv_sequence sequence;
   while (fv_sequence_next(problem, &cursor, &sequence)) {
-    uint32_t bits = sequence.errors;
+    uint32_t bits = fv_sequence_errors(problem, &sequence);
     int64_t step = 1;
     if (options->rows_at_most) step = fv_max(1, fv_ceil_div(sequence.len_q, options->rows_at_most));
     for (int64_t i = options->first_row % step; i < sequence.len_q; i += step) {

@@ -49,6 +49,8 @@ static fovea_status check_fields(const fovea_kv_append_args *args) {
   FV_TRY(fv_check_sequences(&args->sequences));
   FV_REQUIRE_ABSENT(args->sequences.kv_offsets, "in an append: a cache is not packed");
   FV_REQUIRE_ABSENT(args->sequences.kv_first, "in an append");
+  FV_REQUIRE(args->sequences.pages.head_stride, ==, 0, "in an append all kv heads share ids");
+  FV_REQUIRE_ABSENT(args->sequences.pages.head_lengths, "in an append");
   FV_REQUIRE(args->rope.rows, >=, 0, "");
   FV_REQUIRE(args->rope.stride, >=, 0, "");
   FV_REQUIRE(args->rope.rotary_dim, >=, 0, "");
@@ -162,7 +164,7 @@ static fovea_status check_destination(const fovea_kv_append_args *args,
   const int64_t sequences = problem->sequences;
   problem->paged = args->sequences.pages.ids != NULL;
   if (!has_k && !is_given(&args->v_cache)) return check_no_destination(args, sequences);
-  FV_TRY(fv_view_check_pages(&args->sequences, sequences, cache));
+  FV_TRY(fv_view_check_pages(&args->sequences, sequences, 1, cache));
   if (args->slots != NULL) {
     FV_REQUIRE_ABSENT(args->sequences.kv_lengths, "with slots");
     FV_REQUIRE_ABSENT(args->sequences.pages.ids, "with slots");

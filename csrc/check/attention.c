@@ -54,6 +54,8 @@ static fovea_status check_window(const char *name, const fovea_window *window) {
 static fovea_status check_positions(const fovea_attention_args *args) {
   FV_REQUIRE_ONE_OF(args->positions.alignment, FOVEA_ALIGN_BOTTOM_RIGHT, FOVEA_ALIGN_TOP_LEFT);
   FV_REQUIRE(args->positions.kv_stride, >=, 0, "");
+  FV_REQUIRE_ONE_OF(args->positions.selected, 0, 1);
+  FV_REQUIRE(args->positions.reserved32, ==, 0, "");
   FV_REQUIRE_ZEROS("positions", &args->positions, reserved);
   return FOVEA_OK;
 }
@@ -199,11 +201,37 @@ static fovea_status check_sequences(const fovea_attention_args *args, fv_problem
 }
 
 static fovea_status check_pages(const fovea_attention_args *args, const fv_problem *problem) {
-  FV_TRY(fv_view_check_pages(&args->sequences, problem->sequences, &args->k));
+  FV_TRY(fv_view_check_pages(&args->sequences, problem->sequences, args->k.shape[2], &args->k));
   if (!problem->paged) return FOVEA_OK;
-  FV_REQUIRE_GIVEN(args->sequences.kv_lengths, "with pages.ids");
+  if (args->sequences.pages.head_lengths != NULL)
+    FV_REQUIRE_ABSENT(args->sequences.kv_lengths, "with pages.head_lengths");
+  else
+    FV_REQUIRE_GIVEN(args->sequences.kv_lengths, "with pages.ids, or else pages.head_lengths");
   FV_REQUIRE_ABSENT(args->sequences.kv_offsets, "with pages.ids");
   FV_REQUIRE(args->k.shape[1], >=, 1, "with pages.ids it is the length of a page");
+  return FOVEA_OK;
+}
+
+/* Selected keys have no positions, and so nothing that is said by position. */
+static fovea_status check_selection(const fovea_attention_args *args, const fv_problem *problem) {
+  static const char why[] = "with positions.selected: those keys have no positions";
+  const int64_t rows = args->q.shape[1];
+  if (!args->positions.selected) return FOVEA_OK;
+  FV_REQUIRE(args->positions.alignment, ==, FOVEA_ALIGN_BOTTOM_RIGHT, why);
+  FV_REQUIRE(args->positions.kv_stride, ==, 0, why);
+  FV_REQUIRE_ABSENT(args->positions.q, why);
+  FV_REQUIRE_ABSENT(args->positions.kv, why);
+  FV_REQUIRE_ABSENT(args->sequences.kv_first, why);
+  FV_REQUIRE(args->visibility.window_left.kind, ==, FOVEA_WINDOW_UNLIMITED, why);
+  FV_REQUIRE(args->visibility.window_right.kind, ==, FOVEA_WINDOW_UNLIMITED, why);
+  FV_REQUIRE_ABSENT(args->visibility.prefix_lengths, why);
+  FV_REQUIRE_ABSENT(args->visibility.spans, why);
+  FV_REQUIRE_ABSENT(args->visibility.tree.bits, why);
+  FV_REQUIRE_ABSENT(args->logits.alibi_slopes, why);
+  FV_REQUIRE_ABSENT(args->logits.distances.table, why);
+  if (rows > 1 && !(problem->q_packed && rows == problem->sequences))
+    FV_REQUIRE(args->visibility.causal, ==, 0,
+               "with positions.selected, unless each sequence has one row");
   return FOVEA_OK;
 }
 
@@ -221,7 +249,8 @@ static fovea_status check_grid(const char *name, const fovea_tensor *grid,
     FV_REQUIRE_AT(owner, grid, shape, 1, >=, args->q.shape[1], "or be 1, which broadcasts");
   if (grid->shape[2] != 1)
     FV_REQUIRE_AT(owner, grid, shape, 2, ==, args->q.shape[2], "or 1, which broadcasts");
-  if (grid->shape[3] != 1 && !problem->kv_packed && args->sequences.kv_lengths == NULL)
+  if (grid->shape[3] != 1 && !problem->kv_packed && !problem->paged &&
+      args->sequences.kv_lengths == NULL)
     FV_REQUIRE_AT(owner, grid, shape, 3, >=, args->k.shape[1], "or be 1, which broadcasts");
   return FOVEA_OK;
 }
@@ -297,6 +326,9 @@ static void resolve(fv_problem *problem, purpose use) {
   problem->scale = args->logits.scale != 0.0f     ? args->logits.scale
                    : args->logits.additive.vector ? 1.0f
                                                   : (float)(1.0 / sqrt((double)problem->dim));
+  problem->heads_differ =
+      args->sequences.pages.head_stride > 0 || args->sequences.pages.head_lengths != NULL;
+  if (args->positions.selected) args->visibility.causal = 0; /* all keys come before the row */
   problem->window_left = window_limit(&args->visibility.window_left);
   /* From here on causal is a window with a right side of 0. */
   problem->window_right =
@@ -326,6 +358,7 @@ static fovea_status check_attention(const fovea_attention_args *given, fv_proble
   FV_TRY(check_scales(args));
   FV_TRY(check_sequences(args, problem));
   FV_TRY(check_pages(args, problem));
+  FV_TRY(check_selection(args, problem));
   FV_TRY(check_grid("visibility.mask", &args->visibility.mask, problem));
   FV_TRY(check_grid("logits.bias", &args->logits.bias, problem));
   FV_TRY(check_arrays(problem, has_addresses(use), inputs));

@@ -34,6 +34,7 @@ static const fv_array_field attention_arrays[] = {
     {FIELD(sequences.pages.ids), "paged", FV_PER_PAGE_ID, 4, false},
     {FIELD(sequences.pages.v_ids), NULL, FV_PER_PAGE_ID, 4, false},
     {FIELD(sequences.pages.offsets), "page-offsets", FV_PER_OFFSET, 4, false},
+    {FIELD(sequences.pages.head_lengths), "head-lengths", FV_PER_KV_HEAD_OF_EACH, 4, false},
     {FIELD(positions.q), "q-position", FV_PER_SEQUENCE, 4, false},
     {FIELD(sequences.kv_first), "kv-first", FV_PER_SEQUENCE, 4, false},
     {FIELD(positions.kv), "kv-position", FV_PER_SEQUENCE, 4, false},
@@ -73,7 +74,9 @@ fv_wide fv_attention_elements(const fv_problem *problem, const fv_array_field *a
     case FV_PER_HEAD_OF_EACH:
       return fv_view_row_elements(sequences, args->logits.alibi_stride, heads);
     case FV_PER_PAGE_ID:
-      return fv_view_page_ids(&args->sequences.pages, sequences);
+      return fv_view_page_ids(&args->sequences.pages, sequences, args->k.shape[2]);
+    case FV_PER_KV_HEAD_OF_EACH:
+      return (fv_wide)sequences * args->k.shape[2];
     case FV_PER_TREE_WORD:
       return args->visibility.tree.words;
     default:
@@ -133,7 +136,7 @@ fv_wide fv_append_elements(const fv_append_problem *problem, const fv_array_fiel
     case FV_PER_TOKEN:
       return (fv_wide)problem->rows * (problem->packed ? 1 : problem->sequences);
     case FV_PER_PAGE_ID:
-      return fv_view_page_ids(&args->sequences.pages, problem->sequences);
+      return fv_view_page_ids(&args->sequences.pages, problem->sequences, 1);
     case FV_PER_Q_GAIN:
       return count_gains(&args->q_norm, &args->q);
     case FV_PER_K_GAIN:

@@ -70,6 +70,8 @@ static const char *find_missing(const fv_problem *p) {
       {has_scales(a), "scales"},
       {p->dim % FV_DIM_STEP || p->dim_v % FV_DIM_STEP, "a dim that is no multiple of 8"},
       {a->sequences.q_lengths != NULL, "q_lengths"},
+      {a->sequences.pages.head_stride != 0, "page tables per kv head (pages.head_stride)"},
+      {a->sequences.pages.head_lengths != NULL, "pages.head_lengths"},
       {a->visibility.prefix_lengths != NULL, "prefix_lengths"},
       {a->visibility.spans != NULL, "spans"},
       {has_mask_of_rows(a), "masks that differ between rows or heads"},

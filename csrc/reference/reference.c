@@ -14,7 +14,8 @@
 /* What stays the same along a row. */
 typedef struct row_context {
   const fv_problem *problem;
-  const fv_sequence *sequence;
+  const fv_sequence *sequence; /* as the kv head has it */
+  fv_sequence own;
   fv_row_mask mask;
   int64_t kv_head;
   double q[FV_DIM_MAX];
@@ -149,11 +150,12 @@ static void start_row(const fv_problem *problem, const fv_sequence *sequence, in
                       int64_t head, uint32_t *errors, row_context *context) {
   fv_place place = {sequence->q_batch, sequence->q_begin + row};
   context->problem = problem;
-  context->sequence = sequence;
-  context->mask = fv_row_mask_for(problem, sequence, row, head);
   context->kv_head = head / problem->group;
+  context->sequence = fv_sequence_of_head(problem, sequence, context->kv_head, &context->own);
+  context->mask = fv_row_mask_for(problem, context->sequence, row, head);
   context->vector = fv_additive_vector(problem, head);
   context->errors = errors;
+  *errors |= context->sequence->errors;
   load_row(&problem->args.q, &problem->args.q_scale, place, head, problem->dim, context->q);
 }
 
@@ -229,7 +231,7 @@ static void attention_task(void *context, int64_t worker) {
   fv_sequence sequence;
   int64_t number = 0;
   while (fv_sequence_next(p, &cursor, &sequence)) {
-    uint32_t errors = sequence.errors;
+    uint32_t errors = fv_sequence_errors(p, &sequence);
     for (int64_t row = 0; row < sequence.len_q; ++row) {
       if (number++ % job->workers != worker) continue;
       for (int64_t head = 0; head < p->heads_q; ++head) {

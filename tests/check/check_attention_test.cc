@@ -58,6 +58,8 @@ INSTANTIATE_TEST_SUITE_P(
         // A number of pages without page ids means that the caller forgot the ids.
         {SET(sequences.pages.row_stride), {0}, {1, -1, kLeast, kMost}},
         {SET(sequences.pages.count), {0}, {1, -1, kLeast, kExtents - 1, kExtents, kMost}},
+        {SET(sequences.pages.head_stride), {0}, {1, -1, kLeast, kMost}},
+        {SET(sequences.pages.reserved[0]), {0}, {1, kMost}},
         {SET(visibility.causal), {0, 1}, {2, kU32Most}},
         {SET(visibility.span_rule), {0}, {2, 3, kU32Most}},
         {SET(positions.alignment), {0, 1}, {2, 3, kU32Most}},
@@ -67,6 +69,9 @@ INSTANTIATE_TEST_SUITE_P(
         {SET(visibility.window_left.count), {0}, {1, -1, kI32Least, kI32Most}},
         {SET(visibility.window_right.count), {0}, {1, -1, kI32Least, kI32Most}},
         {SET(positions.kv_stride), {0, 1, 2, kI32Most}, {-1, kI32Least}},
+        {SET(positions.selected), {0}, {2, kU32Most}},
+        {SET(positions.reserved32), {0}, {1, kU32Most}},
+        {SET(positions.reserved[0]), {0}, {1, kMost}},
         {SET(reserved), {0}, {1, 2, kU32Most}},
         {SET(logits.alibi_stride), {0}, {-1, kLeast}},
         {SET(visibility.tree.words), {0}, {-1, kLeast}},
@@ -641,6 +646,64 @@ TEST(AttentionScales, OfATensorWithoutRowsMayHaveNoRowsOrOne) {
   EXPECT_THAT(Attention(args), Passes());
   args.v_scale.shape[1] = 7;
   EXPECT_THAT(Attention(args), Refuses("v_scale.shape[1]"));
+}
+
+// ---- Selected keys ---------------------------------------------------------------------------
+
+// Nothing is said by position of keys that have none.
+TEST(AttentionSelection, RefusesWhatIsSaidByPosition) {
+  Args selected = plain_attention();
+  selected.positions.selected = 1;
+  selected.visibility.mask = view(9, FOVEA_U8, 2, 5, 4, 7);
+  selected.logits.bias = view(10, FOVEA_F32, 2, 5, 4, 7);
+  selected.logits.sinks = at<float>(region(20));
+  selected.sequences.kv_lengths = at<int32_t>(region(11));
+  EXPECT_THAT(Attention(selected), Passes());
+  const auto expect = [&](const char *name, void (*change)(Args &)) {
+    Args args = selected;
+    change(args);
+    EXPECT_THAT(Attention(args), Refuses(name, "with positions.selected"));
+    EXPECT_THAT(Shape(args), Refuses(name, "with positions.selected"));
+    args.positions.selected = 0;
+    EXPECT_THAT(Attention(args), Passes()) << name;
+  };
+  expect("positions.alignment", [](Args &a) { a.positions.alignment = FOVEA_ALIGN_TOP_LEFT; });
+  expect("positions.kv_stride", [](Args &a) { a.positions.kv_stride = 1; });
+  expect("positions.q", [](Args &a) { a.positions.q = at<int32_t>(region(12)); });
+  expect("positions.kv", [](Args &a) { a.positions.kv = at<int32_t>(region(14)); });
+  expect("sequences.kv_first", [](Args &a) { a.sequences.kv_first = at<int32_t>(region(13)); });
+  expect("visibility.window_left.kind", [](Args &a) { a.visibility.window_left.kind = 1; });
+  expect("visibility.window_right.kind", [](Args &a) { a.visibility.window_right.kind = 1; });
+  expect("visibility.prefix_lengths",
+         [](Args &a) { a.visibility.prefix_lengths = at<int32_t>(region(15)); });
+  expect("visibility.spans", [](Args &a) { a.visibility.spans = at<int32_t>(region(25)); });
+  expect("visibility.tree.bits",
+         [](Args &a) { a.visibility.tree.bits = at<uint32_t>(region(16)); });
+  expect("logits.alibi_slopes", [](Args &a) { a.logits.alibi_slopes = at<float>(region(19)); });
+  expect("logits.distances.table", [](Args &a) {
+    a.logits.distances = {at<float>(region(27)), 6, -3, 5, {}};
+  });
+  expect("visibility.causal", [](Args &a) { a.visibility.causal = 1; });
+}
+
+TEST(AttentionSelection, LetsOneRowPerSequenceBeCausal) {
+  Args args = plain_attention();
+  args.positions.selected = args.visibility.causal = 1;
+  EXPECT_THAT(Attention(args), Refuses("visibility.causal", "one row"));
+  for (int64_t rows : {0, 1}) {
+    args.q.shape[1] = args.out.shape[1] = rows;
+    Attention checked(args);
+    EXPECT_THAT(checked, Passes());
+    EXPECT_EQ(checked.problem.window_right, -1) << "all keys come before the row";
+  }
+  Args packed = packed_and_paged();
+  packed.positions.selected = packed.visibility.causal = 1;
+  EXPECT_THAT(Attention(packed), Refuses("visibility.causal", "one row"));
+  packed.sequences.count = 11;
+  EXPECT_THAT(Attention(packed), Passes());
+  EXPECT_EQ(Attention(packed).problem.window_right, -1);
+  packed.sequences.count = 12;
+  EXPECT_THAT(Attention(packed), Refuses("visibility.causal", "one row"));
 }
 
 // ---- Order, support --------------------------------------------------------------------------

@@ -392,7 +392,9 @@ TEST(RuleText, SaysFieldValueRuleAndRemedy) {
             "all ids");
   args = packed_and_paged();
   args.sequences.kv_lengths = nullptr;
-  EXPECT_EQ(Attention(args).detail, "sequences.kv_lengths is NULL, must be given with pages.ids");
+  EXPECT_EQ(
+      Attention(args).detail,
+      "sequences.kv_lengths is NULL, must be given with pages.ids, or else pages.head_lengths");
   args = packed_and_paged();
   args.sequences.kv_offsets = at<int32_t>(region(30));
   EXPECT_EQ(Attention(args).detail, "sequences.kv_offsets is given, must be NULL with pages.ids");

@@ -82,9 +82,23 @@ static fovea_attention_args paged_attention(void) {
   return args;
 }
 
-/* A dense or a paged case, or one without rows, which has nothing to compute. */
+/* Keys that each kv head selects for each row. */
+static fovea_attention_args selected_attention(void) {
+  fovea_attention_args args = paged_attention();
+  args.visibility.tree = (fovea_tree){0};
+  args.visibility.causal = 1;
+  args.sequences.count = 11;
+  args.sequences.kv_lengths = NULL;
+  args.sequences.pages.head_lengths = (const int32_t *)at(5);
+  args.sequences.pages.head_stride = 11 * 5;
+  args.positions.selected = 1;
+  return args;
+}
+
+/* A dense, a paged or a selected case, or one without rows, which has nothing to compute. */
 static fovea_attention_args attention_case(uint8_t choice) {
   fovea_attention_args args = choice & 2 ? paged_attention() : dense_attention();
+  if (choice & 8) args = selected_attention();
   if (choice & 4) {
     args.q.shape[1] = args.out.shape[1] = args.lse.shape[1] = 0;
     args.q_scale.shape[1] = args.logits.bias.shape[1] = 1;
@@ -200,8 +214,12 @@ static void demand_problem(const fv_problem *problem, int has_v, int addresses) 
   DEMAND(problem->sequences == args->q.shape[0] || problem->q_packed);
   DEMAND(!problem->q_packed || args->q.shape[0] == 1);
   DEMAND(problem->paged || args->k.shape[0] == (problem->kv_packed ? 1 : problem->sequences));
-  DEMAND(!problem->paged ||
-         (args->sequences.kv_lengths && !args->sequences.kv_offsets && args->k.shape[1] > 0));
+  DEMAND(!problem->paged || (!args->sequences.kv_offsets && args->k.shape[1] > 0));
+  const bool by_head = args->sequences.pages.head_lengths != NULL;
+  DEMAND(!problem->paged || by_head == (args->sequences.kv_lengths == NULL));
+  DEMAND(problem->paged || !problem->heads_differ);
+  DEMAND(problem->heads_differ == (by_head || args->sequences.pages.head_stride > 0));
+  DEMAND(!args->positions.selected || (problem->window_left == -1 && problem->window_right == -1));
   DEMAND(problem->kv_capacity >= 0 && problem->kv_capacity <= INT32_MAX);
   DEMAND(problem->scale > 0 && problem->scale <= FLT_MAX);
   DEMAND(args->logits.softcap >= 0 && args->logits.softcap <= FLT_MAX);
