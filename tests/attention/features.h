@@ -172,6 +172,44 @@ inline std::vector<Feature> features() {
          a.types(FOVEA_F16, FOVEA_I8, FOVEA_I8, FOVEA_F16).paged(16, true).lengths({75, 1, 48});
          a.scales("kv", "bh", 2, 1.0 / 30);
        }},
+      {"pages_per_head",
+       [](Attention &a) {
+         a.paged(7).head_pages().lengths({75, 7, 8}).causal();
+       }},
+      {"pages_per_head_before_sequences",
+       [](Attention &a) {
+         a.paged(16, false, true).head_pages('h').lengths({75, 16, 31}).window(10, 0);
+       }},
+      {"pages_per_head_scales",
+       [](Attention &a) {
+         a.types(FOVEA_F16, FOVEA_E4M3, FOVEA_I8, FOVEA_F16).paged(16).head_pages();
+         a.lengths({75, 33, 48}).scales("k", "bsh").scales("v", "bh", 2, 1.0 / 30);
+       }},
+      {"lengths_per_head",
+       [](Attention &a) {
+         a.paged(16).head_lengths({75, 3, 0, 40, 64, 65}).causal().prefix({2, 0, 50});
+       }},
+      {"lengths_per_head_csr_packed",
+       [](Attention &a) {
+         a.rows({1, 0, 6}).paged(8, true).head_lengths({1, 75, 7, 8, 70, 30}).tree().alibi();
+       }},
+      {"pages_and_lengths_per_head",
+       [](Attention &a) {
+         a.rows({1, 5, 2}).paged(5, false, true).head_pages('h').causal().spans().mask(0.1);
+         a.head_lengths({75, 66, 0, 31, 9, 2}).kv_first({1, 3, 3}).kv_position({4, 0, 9}, 2);
+       }},
+      {"selected",
+       [](Attention &a) {
+         a.paged(1).head_pages().head_lengths({75, 60, 1, 0, 20, 65}).selected();
+       }},
+      {"selected_for_each_row",
+       [](Attention &a) {
+         a.rows({1, 1, 1}).paged(4).head_pages('h').lengths({75, 64, 3}).selected().causal();
+       }},
+      {"selected_mask_bias_sinks",
+       [](Attention &a) {
+         a.lengths({75, 64, 3}).selected().mask().bias(FOVEA_F16, 0.1).sinks().softcap(3);
+       }},
       {"mask", [](Attention &a) { a.mask(); }},
       {"mask_padding", [](Attention &a) { a.mask(0.5, "sk"); }},
       {"mask_rows_only", [](Attention &a) { a.mask(0.5, "sr"); }},

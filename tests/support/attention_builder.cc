@@ -107,6 +107,7 @@ Attention &Attention::keys(const Ints &packed) {
 }
 Attention &Attention::lengths(const Ints &n) {
   s.lengths = n;
+  s.head_lengths.clear();
   return note(join(".lengths(", text_of(n), ")"));
 }
 Attention &Attention::q_lengths(const Ints &n) {
@@ -118,6 +119,19 @@ Attention &Attention::paged(int64_t page_len, bool csr, bool v_table) {
   s.csr = csr;
   s.v_table = v_table;
   return note(join(".paged(", page_len, ", ", csr, ", ", v_table, ")"));
+}
+Attention &Attention::head_pages(char outer) {
+  s.head_pages = outer;
+  return note(join(".head_pages('", outer, "')"));
+}
+Attention &Attention::head_lengths(const Ints &n) {
+  s.head_lengths = n;
+  s.lengths.clear();
+  return note(join(".head_lengths(", text_of(n), ")"));
+}
+Attention &Attention::selected() {
+  s.selected = true;
+  return note(".selected()");
 }
 Attention &Attention::v_in_k() {
   s.v_in_k = true;
@@ -275,6 +289,13 @@ Attention &Attention::pick(const Ints &sequences) {
     for (int64_t n : sequences) picked.push_back((*list)[static_cast<size_t>(n)]);
     *list = picked;
   }
+  Ints head_lengths;
+  for (int64_t n : sequences) {
+    for (int64_t g = 0; g < s.heads_kv && !s.head_lengths.empty(); ++g) {
+      head_lengths.push_back(s.head_lengths[static_cast<size_t>(n * s.heads_kv + g)]);
+    }
+  }
+  s.head_lengths = head_lengths;
   s.tags = tags;
   s.batch = static_cast<int64_t>(sequences.size());
   return note(join(".pick(", text_of(sequences), ")"));

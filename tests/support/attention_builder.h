@@ -69,6 +69,9 @@ struct Settings {
   Ints lengths;    // kv_lengths, as given (may be out of range)
   int64_t page_len = 0;
   bool csr = false, v_table = false, v_in_k = false, contiguous = false;
+  char head_pages = 0;  // which stride of the table is larger: 's'equences', 'h'eads'; 0: shared
+  Ints head_lengths;    // [sequences][heads_kv]; pages.head_lengths in place of kv_lengths
+  bool selected = false;
   char askew = 0;            // tensor of "qkvo" that is not aligned to 16 bytes; 0: none
   int askew_dimension = -1;  // because of this stride; -1: because of its base
   uint32_t causal = 0, alignment = 0;
@@ -140,11 +143,13 @@ class Case {
   void lay_out_scales();
   void make_tables();
   Ints key_rooms() const;
-  bool is_seen(int64_t s, int64_t j) const;
+  int64_t table_slots() const;
+  bool is_seen(int64_t s, int64_t g, int64_t j) const;
 
   Choices choices_;
   int64_t sequences_ = 0;
-  std::vector<std::vector<char>> seen_;  // per sequence and key: does any row see it
+  // Per [sequence][kv head] and key: does any row see it? Any head's row where they share pages.
+  std::vector<std::vector<char>> seen_;
   std::vector<Block> inputs_;
   Block out_, lse_, workspace_;
   std::vector<uint32_t> errors_;
@@ -171,6 +176,9 @@ class Attention {
   Attention &lengths(const Ints &n);
   Attention &q_lengths(const Ints &n);
   Attention &paged(int64_t page_len, bool csr = false, bool v_table = false);
+  Attention &head_pages(char outer = 's');  // a table per kv head; outer: 's' or 'h'
+  Attention &head_lengths(const Ints &n);   // of each sequence and kv head
+  Attention &selected();
   Attention &v_in_k();
   Attention &contiguous();
   // Every base and stride is a multiple of 16 bytes, except for one in one tensor of "qkvo": the

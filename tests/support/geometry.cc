@@ -77,10 +77,12 @@ void find_room(const fovea_attention_args &args, const Bounds &bounds, Sequence 
   }
 }
 
-void find_keys(const fovea_attention_args &args, Sequence *s) {
+void find_keys(const fovea_attention_args &args, int64_t kv_head, Sequence *s) {
+  const int32_t *of_heads = args.sequences.pages.head_lengths;
   s->len_kv = s->room;
-  if (args.sequences.kv_lengths != nullptr) {
-    const int64_t wanted = args.sequences.kv_lengths[s->index];
+  if (args.sequences.kv_lengths != nullptr || of_heads != nullptr) {
+    const int64_t wanted = of_heads != nullptr ? of_heads[s->index * args.k.shape[2] + kv_head]
+                                               : args.sequences.kv_lengths[s->index];
     s->len_kv = std::clamp<int64_t>(wanted, 0, s->room);
     if (s->len_kv != wanted) s->errors |= FOVEA_BAD_LENGTH;
   }
@@ -157,14 +159,24 @@ Geometry::Geometry(const fovea_attention_args &args) : args_(args) {
     s.index = n;
     find_rows(args, bounds, &s);
     find_room(args, bounds, &s);
-    find_keys(args, &s);
-    find_positions(args, &s);
-    sequences_.push_back(s);
+    Sequence whole = s;
+    for (int64_t g = 0; g < heads_kv(); ++g) {
+      Sequence own = s;
+      own.page_begin += g * args.sequences.pages.head_stride;
+      find_keys(args, g, &own);
+      find_positions(args, &own);
+      heads_.push_back(own);
+      const uint32_t errors = whole.errors | own.errors;
+      if (g == 0 || own.len_kv > whole.len_kv) whole = own;
+      whole.errors = errors;
+    }
+    sequences_.push_back(whole);
   }
 }
 
 bool Geometry::visible_by_position(const Sequence &s, int64_t i, int64_t j) const {
   if (j < s.first_key || j >= s.len_kv) return false;
+  if (args_.positions.selected != 0) return true;
   const int64_t row = row_position(s, i);
   const int64_t key = key_position(s, j);
   if (args_.visibility.prefix_lengths != nullptr && key < args_.visibility.prefix_lengths[s.index])
@@ -229,7 +241,8 @@ bool Geometry::key_exists(const Sequence &s, int64_t j) const {
   return !present(args_.v) || locate(s, j, true, &batch, &slot);
 }
 
-bool Geometry::visible(const Sequence &s, int64_t i, int64_t h, int64_t j) const {
+bool Geometry::visible(const Sequence &sequence, int64_t i, int64_t h, int64_t j) const {
+  const Sequence &s = of_head(sequence, h / group());
   bool bad = false;
   return visible_by_position(s, i, j) && key_exists(s, j) && visible_by_mask(s, i, h, j, &bad);
 }

@@ -55,6 +55,7 @@ void decode_row(const fovea_tensor &t, const fovea_tensor &scale, int64_t batch,
   }
 }
 
+// s: as kv head g has it.
 Cache decode_cache(const Geometry &geometry, const Sequence &s, int64_t g) {
   const fovea_attention_args &args = geometry.args();
   const size_t keys = static_cast<size_t>(s.len_kv);
@@ -262,14 +263,15 @@ void expect_errors(const Geometry &geometry, const Sequence &s, Truth *truth) {
   const bool can_fail = args.sequences.pages.ids != nullptr ||
                         args.visibility.tree.bits != nullptr || present(args.visibility.mask) ||
                         present(args.logits.bias);
-  for (int64_t i = 0; can_fail && i < s.len_q; ++i) {
-    for (int64_t j = s.first_key; j < s.len_kv; ++j) {
-      if (!geometry.visible_by_position(s, i, j)) continue;
-      const bool exists = geometry.key_exists(s, j);
-      if (!exists) allowed |= FOVEA_BAD_PAGE;
-      for (int64_t h = 0; h < geometry.heads_q(); ++h) {
+  for (int64_t h = 0; can_fail && h < geometry.heads_q(); ++h) {
+    const Sequence &own = geometry.of_head(s, h / geometry.group());
+    for (int64_t i = 0; i < own.len_q; ++i) {
+      for (int64_t j = own.first_key; j < own.len_kv; ++j) {
+        if (!geometry.visible_by_position(own, i, j)) continue;
+        const bool exists = geometry.key_exists(own, j);
         bool bad = false;
-        const bool shown = geometry.visible_by_mask(s, i, h, j, &bad);
+        const bool shown = geometry.visible_by_mask(own, i, h, j, &bad);
+        if (!exists) allowed |= FOVEA_BAD_PAGE;
         if (bad) allowed |= FOVEA_BAD_MASK;
         if (bad && exists) required |= FOVEA_BAD_MASK;
         if (!exists && shown) required |= FOVEA_BAD_PAGE;
@@ -289,7 +291,8 @@ Truth attend(const fovea_attention_args &args) {
   truth.dim_v = args.v.shape[3];
   for (const Sequence &s : geometry.sequences()) {
     for (int64_t g = 0; g < geometry.heads_kv(); ++g) {
-      const Cache cache = decode_cache(geometry, s, g);
+      const Sequence &own = geometry.of_head(s, g);
+      const Cache cache = decode_cache(geometry, own, g);
       for (int64_t h = g * geometry.group(); h < (g + 1) * geometry.group(); ++h) {
         for (int64_t i = 0; i < s.len_q; ++i) {
           Row row;
@@ -298,7 +301,7 @@ Truth attend(const fovea_attention_args &args) {
           row.h = h;
           row.batch = s.q_batch;
           row.row = s.q_begin + i;
-          attend_row(geometry, s, cache, row, &truth);
+          attend_row(geometry, own, cache, row, &truth);
         }
       }
     }
@@ -311,9 +314,11 @@ Truth attend(const fovea_attention_args &args) {
 
 std::vector<double> weigh(const Geometry &geometry, int64_t sequence, int64_t i, int64_t h,
                           int64_t keys, Row *row) {
-  const Sequence &s = geometry.sequences()[static_cast<size_t>(sequence)];
+  const int64_t kv_head = h / geometry.group();
+  const Sequence &s =
+      geometry.of_head(geometry.sequences()[static_cast<size_t>(sequence)], kv_head);
   fovea_attention_args args = geometry.args();
-  const Cache cache = decode_cache(geometry, s, h / geometry.group());
+  const Cache cache = decode_cache(geometry, s, kv_head);
   std::vector<double> q(static_cast<size_t>(args.q.shape[3]));
   bool finite = true;
   decode_row(args.q, args.q_scale, s.q_batch, s.q_begin + i, h, q.data(), &finite);

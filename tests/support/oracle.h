@@ -25,12 +25,21 @@ struct Sequence {
 };
 
 // The geometry of a call: where its rows and keys lie, and which keys a row sees.
+//
+// Where kv heads have pages or lengths of their own, a sequence's keys are those of one kv head:
+// of_head. The sequence itself then has the length of the longest head and the errors of all.
 class Geometry {
  public:
   explicit Geometry(const fovea_attention_args &args);
 
   const fovea_attention_args &args() const { return args_; }
   const std::vector<Sequence> &sequences() const { return sequences_; }
+  const Sequence &of_head(const Sequence &s, int64_t kv_head) const {
+    return heads_[static_cast<size_t>(s.index * heads_kv() + kv_head)];
+  }
+  bool heads_differ() const {
+    return args_.sequences.pages.head_stride != 0 || args_.sequences.pages.head_lengths != nullptr;
+  }
   int64_t heads_q() const { return args_.q.shape[2]; }
   int64_t heads_kv() const { return args_.k.shape[2]; }
   int64_t group() const { return heads_kv() > 0 ? heads_q() / heads_kv() : 1; }
@@ -42,6 +51,7 @@ class Geometry {
   // Where key j of k (or v) lies. False: its page id is outside the cache.
   bool locate(const Sequence &s, int64_t j, bool of_v, int64_t *batch, int64_t *slot) const;
   bool key_exists(const Sequence &s, int64_t j) const;
+  // All of these, for the kv head of query head h.
   bool visible(const Sequence &s, int64_t i, int64_t h, int64_t j) const;
   // What is added to a logit: the bias times its scale, and the distance's entry. 0 without.
   double bias_at(const Sequence &s, int64_t i, int64_t h, int64_t j) const;
@@ -55,6 +65,7 @@ class Geometry {
 
   fovea_attention_args args_;
   std::vector<Sequence> sequences_;
+  std::vector<Sequence> heads_;  // [sequences][heads_kv]
 };
 
 // One query row of one head, and where its result lies.
