@@ -33,9 +33,22 @@ static void draw_spans(fv_sketch *s) {
   v->span_rule = (uint32_t)fv_random_between(s->random, 0, 1);
 }
 
+/* Selected keys have no positions. Rows that stand after all of them may be causal: those are rare,
+ * and so most are. */
+static bool draw_selection(fv_sketch *s) {
+  fovea_attention_args *a = &s->c->args;
+  if (!fv_sketch_wish(s, FV_FEATURE_SELECTED, 18)) return false;
+  a->positions.selected = 1;
+  bool one_row_each =
+      a->q.shape[1] == 1 || (a->sequences.q_offsets && a->q.shape[1] == s->sequences);
+  if (one_row_each && fv_sketch_wish(s, FV_FEATURE_CAUSAL, 90)) a->visibility.causal = 1;
+  return true;
+}
+
 static void draw_positions(fv_sketch *s) {
   fovea_attention_args *a = &s->c->args;
   int64_t longest = s->longest_room;
+  if (draw_selection(s)) return;
   if (fv_sketch_wish(s, FV_FEATURE_CAUSAL, 40)) a->visibility.causal = 1;
   if (fv_sketch_wish(s, FV_FEATURE_TOP_LEFT, 25)) a->positions.alignment = FOVEA_ALIGN_TOP_LEFT;
   if (fv_sketch_wish(s, FV_FEATURE_Q_POSITION, 20))
@@ -109,7 +122,7 @@ static void draw_bias(fv_sketch *s) {
 /* An entry in twenty hides its keys. */
 static void draw_distances(fv_sketch *s) {
   fovea_distances *d = &s->c->args.logits.distances;
-  if (!fv_sketch_wish(s, FV_FEATURE_DISTANCES, 15)) return;
+  if (s->c->args.positions.selected || !fv_sketch_wish(s, FV_FEATURE_DISTANCES, 15)) return;
   bool shared = fv_random_percent(s->random, 40);
   d->count = (int32_t)fv_random_between(s->random, 1, s->longest_room + 10);
   d->first = (int32_t)fv_random_between(s->random, -s->longest_room - 5, 5);
@@ -124,7 +137,7 @@ static void draw_distances(fv_sketch *s) {
 
 static void draw_tree(fv_sketch *s) {
   fovea_tree *tree = &s->c->args.visibility.tree;
-  if (!fv_sketch_wish(s, FV_FEATURE_TREE, 20)) return;
+  if (s->c->args.positions.selected || !fv_sketch_wish(s, FV_FEATURE_TREE, 20)) return;
   bool own_lengths = fv_random_percent(s->random, 70);
   bool own_starts = fv_random_percent(s->random, 70);
   int64_t row_words = (s->longest_room + 31) / 32 + (s->longest_q + 31) / 32;
@@ -145,7 +158,7 @@ static void draw_tree(fv_sketch *s) {
 
 static void draw_logits(fv_sketch *s) {
   fovea_attention_args *a = &s->c->args;
-  if (fv_sketch_wish(s, FV_FEATURE_ALIBI, 20)) {
+  if (!a->positions.selected && fv_sketch_wish(s, FV_FEATURE_ALIBI, 20)) {
     bool own = fv_random_percent(s->random, 50);
     a->logits.alibi_slopes = fv_sketch_floats(s, s->heads_q * (own ? s->sequences : 1), 0, 0.3f);
     a->logits.alibi_stride = own ? s->heads_q : 0;

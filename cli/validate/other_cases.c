@@ -134,10 +134,12 @@ static void judge_weights(const fv_problem *p, const fv_sequence *s, int64_t row
   uint32_t errors = 0;
   double sum[FV_DIM_V_MAX] = {0};
   fv_reference_attend(p, s, row, head, 0, &expected, &errors);
-  for (int64_t key = 0; key < s->mask.len; ++key) {
+  fv_sequence own;
+  const fv_sequence *source = fv_sequence_of_head(p, s, head / p->group, &own);
+  for (int64_t key = 0; key < source->mask.len; ++key) {
     fv_place place;
     if (weights[key] == 0) continue;
-    if (!fv_key_place(p, s, &p->args.v, p->args.sequences.pages.v_ids, key, &place)) {
+    if (!fv_key_place(p, source, &p->args.v, p->args.sequences.pages.v_ids, key, &place)) {
       verdict->worst[FV_C5] = INFINITY; /* a weight of a key that does not exist */
       continue;
     }

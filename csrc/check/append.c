@@ -152,7 +152,7 @@ static fovea_status check_sequences(const fovea_kv_append_args *args, fv_append_
 static fovea_status check_no_destination(const fovea_kv_append_args *args, int64_t sequences) {
   FV_REQUIRE_ABSENT(args->slots, "without k_new and v_new");
   FV_REQUIRE_ABSENT(args->sequences.pages.ids, "without k_new and v_new");
-  return fv_view_check_pages(&args->sequences, sequences, &args->k_cache);
+  return fv_view_check_pages(&args->sequences, sequences, 1, &args->k_cache);
 }
 
 /* Tokens go to slots, to pages, or to the rows of the cache. */
