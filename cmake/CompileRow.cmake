@@ -1,10 +1,32 @@
 # Compiles one row of a kernel table (see FoveaCuda.cmake) and judges ptxas's messages about it.
 #
-#   cmake -DNVCC= -DTARGETS= -DROW= -DSHARED= -DSOURCE= -DIMAGE= -DROOT= -P CompileRow.cmake
+#   cmake -DNVCC= -DTARGETS= -DROW= -DSHARED= -DSOURCE= -DIMAGE= -DROOT= -DREADY= -P CompileRow.cmake
+#
+# If the file READY is newer than all that the row is made from, it is copied instead.
 #
 # Prints a line per row: bytes, seconds, registers and shared memory. A spill, a stack frame or a
 # warning C75xx (a matrix instruction that ptxas had to serialise) is an error, because all three are slow
 # and no result shows them.
+if(EXISTS ${READY} AND EXISTS ${READY}.d)
+  file(READ ${READY}.d made_from)
+  string(REGEX REPLACE "^[^:]*:" "" made_from "${made_from}")
+  string(REPLACE "\\\n" " " made_from "${made_from}")
+  separate_arguments(made_from UNIX_COMMAND "${made_from}")
+  set(is_new ON)
+  foreach(file IN LISTS made_from ITEMS ${ROOT}/cmake/CompileRow.cmake ${ROOT}/cmake/FoveaCuda.cmake)
+    if(NOT EXISTS ${file} OR ${file} IS_NEWER_THAN ${READY})
+      set(is_new OFF)
+    endif()
+  endforeach()
+  if(is_new)
+    file(COPY_FILE ${READY} ${IMAGE})
+    list(JOIN made_from " " made_from)
+    file(WRITE ${IMAGE}.d "${IMAGE}: ${made_from}\n")
+    message(STATUS "${ROW}: copied from ${READY}")
+    return()
+  endif()
+endif()
+
 set(more)
 if(NOT SHARED STREQUAL "")
   set(more -DFV_ROW_SHARED_BYTES=${SHARED})

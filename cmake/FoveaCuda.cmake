@@ -8,6 +8,8 @@
 # Only headers and the compiler are used: the driver is opened at run time, the runtime never.
 set(FOVEA_CUDA AUTO CACHE STRING "CUDA kernels: AUTO (if there is an nvcc), ON or OFF")
 set_property(CACHE FOVEA_CUDA PROPERTY STRINGS AUTO ON OFF)
+# No compiler of the host and no sanitizer changes a kernel.
+set(FOVEA_IMAGES "" CACHE PATH "The images of another build of this tree: taken from there while they are new")
 set(FOVEA_HAS_CUDA OFF)
 
 # FOVEA_NVCC comes first if it is set, then the compiler that scripts/setup installs, then the machine's.
@@ -92,7 +94,7 @@ function(fovea_compile_rows table source)
     set(image ${PROJECT_BINARY_DIR}/images/${row}.fatbin)
     add_custom_command(OUTPUT ${image}
       COMMAND ${CMAKE_COMMAND} -DNVCC=${FOVEA_NVCC} "-DTARGETS=${FOVEA_SM80_TARGETS}" -DROW=${row}
-              -DSHARED=${shared}
+              -DSHARED=${shared} -DREADY=${FOVEA_IMAGES}/${row}.fatbin
               -DSOURCE=${PROJECT_SOURCE_DIR}/kernels/${source}.cu -DIMAGE=${image}
               -DROOT=${PROJECT_SOURCE_DIR}
               -P ${PROJECT_SOURCE_DIR}/cmake/CompileRow.cmake

@@ -58,6 +58,8 @@ static void print_features(printer *p, const fv_problem *problem) {
     print(p, " window-right=%" PRId64, problem->window_right);
   }
   if (a->positions.alignment == FOVEA_ALIGN_TOP_LEFT && !a->positions.q) print(p, " top-left");
+  if (a->sequences.pages.head_stride) print(p, " head-pages");
+  if (a->positions.selected) print(p, " selected");
   if (problem->kv_position_stride != 1) print(p, " kv-stride=%d", problem->kv_position_stride);
   if (a->logits.softcap > 0) print(p, " softcap=%g", (double)a->logits.softcap);
   print(p, "%s\n", p->length == start ? " none" : "");

@@ -17,7 +17,7 @@
 
 /* The header's limits. */
 enum {
-  FV_DIM_STEP = 8, /* 16 bytes of a 16-bit type: one vector load */
+  FV_DIM_STEP = 8, /* fast kernels take dims in such steps: 16 bytes of a 16-bit type, one load */
   FV_DIM_MAX = 576,
   FV_DIM_V_MAX = 512,
   FV_THREADS_MAX = 4096 /* twice the processors of the largest machines with one memory */
@@ -36,6 +36,7 @@ typedef struct fv_problem {
   bool q_packed;
   bool kv_packed;
   bool paged;
+  bool heads_differ;    /* kv heads have pages or lengths of their own */
   int64_t kv_capacity;  /* upper bound on a sequence's keys, from what the host knows */
   float scale;          /* never 0 */
   int64_t window_left;  /* -1: unlimited */
@@ -45,6 +46,12 @@ typedef struct fv_problem {
   int32_t kv_position_stride; /* >= 1 */
   bool empty;                 /* an extent of out (or weights) is 0: nothing to compute */
 } fv_problem;
+
+/* The vector of a query head's additive score; NULL: the score is the dot product. */
+static inline const float *fv_additive_vector(const fv_problem *problem, int64_t head) {
+  const fovea_additive *additive = &problem->args.logits.additive;
+  return additive->vector ? additive->vector + head * additive->head_stride : NULL;
+}
 
 /* Weights: the attention problem without v, out and lse, the selection, and the outputs; absent
  * ones have dtype NONE. */
@@ -72,7 +79,8 @@ typedef struct fv_append_problem {
   fovea_kv_append_args args; /* normalised copy: broadcast strides are 0 */
   int64_t sequences;
   int64_t rows; /* extent 1 of the new tensors: rows of a sequence; if packed, of all sequences */
-  int32_t heads_kv;
+  int32_t heads_kv; /* 0 without k and v */
+  int32_t heads_q;  /* 0 without q */
   bool packed;
   bool paged;
   bool empty;

@@ -84,7 +84,7 @@ static void fill(float row[DIM], char which, int request, int32_t position, int 
   for (int d = 0; d < DIM; ++d) row[d] = element(which, request, position, head, d);
 }
 
-/* RoPE in the half-split style. Queries are rotated here; keys by fovea_kv_append. */
+/* RoPE in the half-split style, for the check: fovea_kv_append rotates queries and keys. */
 static void rotate(const server *s, float row[DIM], int32_t position) {
   for (int d = 0; d < DIM / 2; ++d) {
     float x = row[d], y = row[d + DIM / 2];
@@ -140,10 +140,7 @@ static void fill_batch(server *s) {
     s->offsets[i] = row;
     for (int32_t position = begin; position < end; ++position, ++row) {
       stop_unless(row < ROWS, "more new tokens than ROWS");
-      for (int h = 0; h < HEADS_Q; ++h) {
-        fill(s->q[row][h], 'q', request, position, h);
-        rotate(s, s->q[row][h], position);
-      }
+      for (int h = 0; h < HEADS_Q; ++h) fill(s->q[row][h], 'q', request, position, h);
       for (int h = 0; h < HEADS_KV; ++h) {
         fill(s->k_new[row][h], 'k', request, position, h);
         fill(s->v_new[row][h], 'v', request, position, h);
@@ -164,6 +161,8 @@ static void append(server *s) {
   fovea_kv_append_args args = {.struct_size = sizeof args, .sequences.count = s->count};
   args.k_new = fovea_contiguous(s->k_new, FOVEA_F32, 1, rows, HEADS_KV, DIM);
   args.v_new = fovea_contiguous(s->v_new, FOVEA_F32, 1, rows, HEADS_KV, DIM);
+  args.q = fovea_contiguous(s->q, FOVEA_F32, 1, rows, HEADS_Q, DIM);
+  args.q_out = args.q; /* in place */
   args.k_cache = fovea_contiguous(s->k_cache, FOVEA_BF16, PAGES, PAGE_LEN, HEADS_KV, DIM);
   args.v_cache = fovea_contiguous(s->v_cache, FOVEA_BF16, PAGES, PAGE_LEN, HEADS_KV, DIM);
   args.sequences.q_offsets = s->offsets;
@@ -226,9 +225,12 @@ static double logit(const server *s, const float q[DIM], int request, int32_t ke
  * 2^-24, S the largest sum of magnitudes behind a logit, and no value is larger than 1. */
 static double row_error(const server *s, int32_t row, int request, int32_t position, int head) {
   double out[DIM] = {0}, sum = 0, largest = 0, worst = 0;
+  float q[DIM];
+  fill(q, 'q', request, position, head);
+  rotate(s, q, position);
   int kv_head = head / (HEADS_Q / HEADS_KV);
   for (int32_t key = 0; key <= position; ++key) {
-    double size, weight = exp(logit(s, s->q[row][head], request, key, kv_head, &size));
+    double size, weight = exp(logit(s, q, request, key, kv_head, &size));
     if (size > largest) largest = size;
     sum += weight;
     for (int d = 0; d < DIM; ++d) {

@@ -10,16 +10,18 @@
  *   Attention         the main call, what it supports, its workspace, its plan
  *   Weights           the probabilities or logits themselves, for chosen rows; their sums per key
  *   Merge             partial results over disjoint keys become one
- *   Append            new tokens into a key/value cache, with RoPE and quantisation
+ *   Append            new tokens into a key/value cache, with norms, RoPE and quantisation
  *
  * Introduction
  *
  *   For every sequence s, query row i and query head h, with g = h / (heads_q / heads_kv):
  *
- *     t[j]   = scale * sum_d q[s,i,h,d] * k[s,j,g,d]                      scaled
+ *     t[j]   = scale * sum_d q[s,i,h,d] * k[s,j,g,d]                      scaled; or additive:
+ *     t[j]   = scale * sum_d vector[h,d] * tanh(q[s,i,h,d] + k[s,j,g,d])  if a vector is given
  *     t[j]   = softcap * tanh(t[j] / softcap)                             if softcap > 0
  *     t[j]   = t[j] - alibi_slope[s,h] * |P(i) - K(j)|                    if ALiBi slopes are given
- *     t[j]   = t[j] + bias[s,i,h,j]                                       if a bias is given
+ *     t[j]   = t[j] + distance_table[h, K(j) - P(i)]                      if a table is given
+ *     t[j]   = t[j] + bias_scale[h] * bias[s,i,h,j]                       if a bias is given
  *     lse    = log( sum_{j visible} exp(t[j])  +  exp(sink[h]) )          the sink if one is given
  *     w[j]   = exp(t[j] - lse) for visible j, else 0
  *     out[s,i,h,:] = sum_j w[j] * v[s,j,g,:]
@@ -254,16 +256,21 @@ FOVEA_API const char *fovea_kernel_name(int32_t index);
  *   dense   offsets NULL:  id(s, p) = ids[s * row_stride + p],   p < count <= row_stride
  *   CSR     offsets i32 [sequences + 1]:  id(s, p) = ids[offsets[s] + p],  p < offsets[s+1] -
  *           offsets[s]; count is the number of ids
+ *   heads   dense, with head_stride > 0: each kv head g has pages of its own, at
+ *           id(s, g, p) = ids[s * row_stride + g * head_stride + p],  count <= head_stride too
  *
  * count is at least 1 unless there are no sequences or no pages. Without ids all is 0. v_ids is v's
- * own table of the same form; NULL: k's. Any page_len >= 1 will do. */
+ * own table of the same form; NULL: k's. Any page_len >= 1 will do. Not for append: head_stride and
+ * head_lengths, since a token's place is the same for all heads. */
 typedef struct fovea_pages {
   const int32_t *ids; /* NULL: the cache is not paged */
   const int32_t *v_ids;
   const int32_t *offsets;
   int64_t row_stride;
   int64_t count;
-  uint64_t reserved[3];
+  int64_t head_stride;         /* ids from one kv head's table to the next; 0: all share one */
+  const int32_t *head_lengths; /* [sequences, heads_kv]: keys in use, in place of kv_lengths */
+  uint64_t reserved[1];
 } fovea_pages;
 
 /* Which rows and which keys belong to which sequence. Attention and append share it: there q is
@@ -275,7 +282,8 @@ typedef struct fovea_sequences {
   const int32_t *kv_lengths; /* [count]: keys in use */
   const int32_t *kv_first;   /* [count]: keys before this one are gone; not for append */
   fovea_pages pages;
-  uint64_t reserved[8];
+  const int32_t *q_lengths; /* [count]: rows in use; NULL: all that the sequence owns */
+  uint64_t reserved[7];
 } fovea_sequences;
 
 typedef enum fovea_alignment {
@@ -289,7 +297,9 @@ typedef struct fovea_positions {
   int32_t kv_stride;  /* positions from key to key, >= 1; 0: 1 */
   const int32_t *q;   /* [sequences]: position of row 0; overrides alignment */
   const int32_t *kv;  /* [sequences]: position of key 0; NULL: 0 */
-  uint64_t reserved[4];
+  uint32_t selected;  /* 0 or 1: the keys are a selection, without positions */
+  uint32_t reserved32;
+  uint64_t reserved[3];
 } fovea_positions;
 
 /* A side of the window. kind 0: unlimited, and count is 0. kind 1: at most `count` positions away,
@@ -335,16 +345,39 @@ typedef struct fovea_visibility {
   uint64_t reserved[7];
 } fovea_visibility;
 
-/* What becomes of a dot product. */
+/* What is added to the logit of a key by its distance K(j) - P(i) from the row: for head h
+ * table[h * head_stride + e], e = K(j) - P(i) - first clamped to [0, count - 1]. So both ends of
+ * the table reach on for ever. An entry of -inf hides the key. */
+typedef struct fovea_distances {
+  const float *table;  /* [heads_q or 1, count]; NULL: none */
+  int64_t head_stride; /* elements from one head's entries to the next; 0: shared by all heads */
+  int32_t first;       /* the distance of entry 0: -5 is a key 5 positions before the row */
+  int32_t count;       /* of entries per head, >= 1; 0 without a table */
+  uint64_t reserved[1];
+} fovea_distances;
+
+/* The additive score (Bahdanau, Cho and Bengio 2015) in place of the dot product. q and k are the
+ * states after their projections, W q + b and U k; the projection of keys is made once. tanh is off
+ * by at most 7 units of 2^-24, relative. */
+typedef struct fovea_additive {
+  const float *vector; /* [heads_q or 1, dim]; NULL: the score is the dot product */
+  int64_t head_stride; /* elements from one head's vector to the next; 0: shared by all heads */
+  uint64_t reserved[1];
+} fovea_additive;
+
+/* What becomes of a score. */
 typedef struct fovea_logits {
-  float scale;               /* 0: 1 / sqrt(dim), rounded to f32 */
+  float scale;               /* 0: 1 / sqrt(dim), rounded to f32; of additive scores: 1 */
   float softcap;             /* 0: none */
   const float *alibi_slopes; /* [heads_q], or one such row per sequence */
   int64_t alibi_stride;      /* elements from one sequence's slopes to the next; 0: shared, or
                               * without slopes */
   fovea_tensor bias;
-  const float *sinks; /* [heads_q] */
-  uint64_t reserved[12];
+  const float *sinks;      /* [heads_q] */
+  const float *bias_scale; /* [heads_q]: multiplies the bias; NULL: 1 */
+  fovea_distances distances;
+  fovea_additive additive;
+  uint64_t reserved[4];
 } fovea_logits;
 
 /* Bits that a call adds (by OR) to errors[s] when it meets bad data in device memory. */
@@ -405,10 +438,10 @@ typedef struct fovea_attention_args {
  *
  *   Fields of rooms are named without their room: kv_lengths is args->sequences.kv_lengths.
  *
- * Shapes      dim is a multiple of 8 from 8 to 576, dim_v one from 8 to 512. heads_q is a multiple
- *             of heads_kv. Any other extent of q, and len_kv, may be 0. scale and softcap are not
- *             negative. Another dim is padded with zeros in q and k, and then scale is given as
- *             1 / sqrt(the dim before padding): the default would count the zeros.
+ * Shapes      dim is from 1 to 576, dim_v from 1 to 512; multiples of 8 are fastest, and a GPU may
+ *             take no others. heads_q is a multiple of heads_kv. Any other extent of q, and len_kv,
+ *             may be 0. scale and softcap are not negative. If dim is padded with zeros in q and k,
+ *             scale is given as 1 / sqrt(the dim before padding): the default counts the zeros.
  * Scales      Only for 8-bit tensors. The value of an element is data * scale; out is stored as
  *             value / out_scale. Extents 0 to 2 of a scale equal its tensor's, or are 1 and then
  *             broadcast; extent 3 divides the tensor's dim: element d takes block
@@ -419,20 +452,34 @@ typedef struct fovea_attention_args {
  *             owns are not written. With kv_offsets, k and v are packed alike. Without them batch
  *             row s is sequence s. q and k may differ in this. Offsets are read through a running
  *             maximum, clamped to [0, total]: no two sequences ever own the same row.
- * Paged       With pages.ids ("fovea_pages"); needs kv_lengths, excludes kv_offsets. Ids at or
- *             past ceil(len / page_len), and ids all of whose keys are hidden by position, are
- *             never used.
+ * Paged       With pages.ids ("fovea_pages"); needs kv_lengths or pages.head_lengths, not both;
+ *             excludes kv_offsets. Ids at or past ceil(len / page_len), and ids all of whose keys
+ *             are hidden by position, are never used.
  * Lengths     len_kv of sequence s = kv_lengths[s] clamped to [0, capacity], where capacity is
  *             what the tensor, the offsets or the page table hold for s; without kv_lengths it is
- *             that capacity.
+ *             that capacity. With pages.head_lengths each kv head g has its own len_kv, clamped
+ *             alike: pages.head_lengths[s * heads_kv + g]. len_q of s = q_lengths[s] clamped
+ *             likewise to the rows that it owns; rows past it are padding: neither read nor
+ *             written, in q, out and lse.
+ * Heads       Where kv heads have pages or lengths of their own, the query heads of each get what a
+ *             call with that table and these lengths gives them, in positions too. A bad page id
+ *             hides keys of its own head only.
  * Positions   Row i stands at P(i) = p + i and key j at K(j) = positions.kv[s] + j * kv_stride. p
  *             is positions.q[s] if given; else with TOP_LEFT 0; else K(len_kv - 1) + 1 - len_q.
+ * Selected    With positions.selected the keys are a selection from a cache, in any order, that
+ *             the page table lists: pages of one key select tokens, pages.head_stride selects for
+ *             each kv head, and a sequence for each row selects for each row. Key j is the j-th of
+ *             the selection, for mask and bias too; one that is listed twice counts twice. No key
+ *             has a position. So windows, prefix_lengths, spans, the tree, ALiBi, distances,
+ *             kv_first and all else in positions are absent. causal hides nothing, and needs
+ *             q.shape[1] <= 1, or with q_offsets as many rows as sequences.
  * Visible     Row i sees key j if all of these hold:
  *             - kv_first[s] <= j < len_kv, and the page ids of j, k's and v's, lie in the cache;
  *             - K(j) < prefix_lengths[s], or all of: K(j) <= P(i) if causal, K(j) >= P(i) -
  *               window_left.count and K(j) <= P(i) + window_right.count if limited; or spans[i][0]
  *               <= K(j) < spans[i][1], and with FOVEA_SPAN_WITHIN the window's two;
- *             - mask[s,i,h,j] != 0, the tree's bit is set, bias[s,i,h,j] is not -inf.
+ *             - mask[s,i,h,j] != 0, the tree's bit is set, bias[s,i,h,j] is not -inf, nor is the
+ *               distance's entry. A bias of -inf hides whatever bias_scale[h] is.
  * Mask, bias  Extents 0 and 2 equal sequences and heads_q; 1 and 3 reach at least the number of
  *             rows and keys (which the device checks where only it knows them); any extent may be
  *             1 and then broadcasts. stride[3] is 0 or 1. A padding mask [batch, len_kv] is the
@@ -544,9 +591,9 @@ FOVEA_API fovea_status fovea_prepare(fovea_handle *handle, const fovea_limits *l
 /* What `weights` receives. The logits are the t[j] of the introduction, after its lines in turn. */
 typedef enum fovea_weights_kind {
   FOVEA_WEIGHTS_PROBABILITIES = 0, /* w[j]; 0 where j is not visible */
-  FOVEA_WEIGHTS_SCALED = 1,        /* scale * q.k, of hidden keys too */
+  FOVEA_WEIGHTS_SCALED = 1,        /* the scaled score, of hidden keys too */
   FOVEA_WEIGHTS_SOFTCAPPED = 2,    /* after softcap, of hidden keys too */
-  FOVEA_WEIGHTS_LOGITS = 3         /* after ALiBi and bias; -inf where j is not visible */
+  FOVEA_WEIGHTS_LOGITS = 3         /* the last t[j]; -inf where j is not visible */
 } fovea_weights_kind;
 
 typedef struct fovea_weights_args {
@@ -665,7 +712,7 @@ typedef enum fovea_rope_style {
   FOVEA_ROPE_INTERLEAVED = 1 /* pairs (2i, 2i + 1): GPT-J */
 } fovea_rope_style;
 
-/* RoPE of new keys: a room. */
+/* RoPE of new keys and queries: a room. */
 typedef struct fovea_rope {
   const float *cos;         /* [rows, rotary_dim / 2]; NULL: no RoPE */
   const float *sin;         /* as cos */
@@ -677,11 +724,26 @@ typedef struct fovea_rope {
   uint64_t reserved[2];
 } fovea_rope;
 
+typedef enum fovea_norm_scope {
+  FOVEA_NORM_HEAD = 0, /* each head by itself: Qwen3, Gemma */
+  FOVEA_NORM_TOKEN = 1 /* all heads of a token together: OLMo2 */
+} fovea_norm_scope;
+
+/* RMS norm of new queries, keys or values: a room. */
+typedef struct fovea_norm {
+  const float *gain;    /* [heads, dim]; NULL: no norm, and all of the room is 0 */
+  int64_t stride;       /* elements from one head's gains to the next; 0: shared by all heads */
+  float eps;            /* above 0 */
+  uint32_t unit_offset; /* 1: factors are 1 + gain, as Gemma stores them; 0: gain */
+  uint32_t scope;       /* fovea_norm_scope */
+  uint32_t reserved[5];
+} fovea_norm;
+
 typedef struct fovea_kv_append_args {
   size_t struct_size;
   uint32_t flags; /* FOVEA_ALLOW_... */
   uint32_t reserved;
-  fovea_tensor k_new, v_new; /* either pair may be absent */
+  fovea_tensor k_new, v_new; /* each pair may be absent: of k, of v, of q */
   fovea_tensor k_cache, v_cache;
   fovea_tensor k_scale, v_scale; /* of the caches */
 
@@ -692,36 +754,57 @@ typedef struct fovea_kv_append_args {
   uint32_t *errors; /* [sequences] */
   char *detail;
   size_t detail_bytes;
+
+  fovea_tensor q, q_out; /* the queries of the new tokens, and where they go: no cache */
+  fovea_tensor q_scale;  /* of q_out */
+  fovea_norm q_norm, k_norm, v_norm;
 } fovea_kv_append_args;
 
-/* Writes new tokens into a key/value cache: RoPE on the keys, conversion, scatter.
+/* Writes new tokens into a key/value cache, and prepares their queries: norms, RoPE, conversion,
+ * scatter.
  *
  *   args      type                       shape                                     notes
  *   k_new     f32 f16 bf16               [batch, len_new, heads_kv, dim]
  *   v_new     f32 f16 bf16               [batch, len_new, heads_kv, dim_v]
  *   k_cache   f32 f16 bf16 e4m3 e5m2 i8  [batch or pages, len or page_len, heads_kv, dim]
  *   v_cache   as k_cache                 [as k_cache, as k_cache, heads_kv, dim_v]
- *   x_scale   f32 f16                    as in fovea_attention, of the cache
+ *   q         f32 f16 bf16               [batch, len_new, heads_q, dim]            any heads_q
+ *   q_out     f32 f16 bf16 e4m3          [batch, len_new, heads_q, dim]
+ *   x_scale   f32 f16                    as in fovea_attention, of the cache or q_out
  *
  * Where       Token t of sequence s goes to index n = kv_lengths[s] + t of its sequence: row s of
- *             the cache, or slot n % page_len of page id(s, n / page_len). Or, with slots, to
+ *             the cache, or slot n % page_len of page id(s, n / page_len). With q_lengths those
+ *             of t >= q_lengths[s] are padding, and go nowhere. Or, with slots, to
  *             flat slot f = slots[token]: [f / shape[1], f % shape[1]] of the cache; negative:
  *             skip. token counts rows of k_new: s * len_new + t, or the packed row.
- * RoPE        With rope.cos, sin and k_new must be there, and with slots positions too; without it
- *             rope.sin, rows, positions and rotary_dim are 0. For pair
- *             (x, y) of a key and the table's (c, s) at the token's position, in f32,
- *             every operation rounded by itself (no fused multiply-add):
+ * Queries     q_out is what fovea_attention takes as q. It depends on no place in the cache: every
+ *             row of it that a sequence uses is written. The rows of two kinds of token are zeros:
+ *             those with a negative slot, and with RoPE those whose position is outside the table
+ *             or unknown, since kv_lengths[s] is negative. Without k_new and v_new there are no
+ *             slots and no pages, and kv_lengths are there at least for RoPE without positions.
+ * Norm        With x_norm.gain, x must be there, and element d of its head h becomes
+ *             (x[h,d] * r) * g[h,d], where r = 1 / sqrt(sum / count + eps) and g is gain or
+ *             1 + gain. sum is over the squares of the head, count is dim. With FOVEA_NORM_TOKEN
+ *             sum is those of heads 0, 1, ... added in this order, count is heads * dim.
+ *             The order in a head: part j of 32, from 0, adds the squares of elements j, j + 32,
+ *             ...; then, for n = 16, 8, 4, 2, 1, part j adds part j + n for all j < n; part 0 is
+ *             the sum.
+ * RoPE        With rope.cos, sin and k_new or q must be there, and with slots positions too;
+ *             without it rope.sin, rows, positions and rotary_dim are 0. For pair
+ *             (x, y) of a key or query and the table's (c, s) at the token's position:
  *             x' = x*c - y*s       y' = y*c + x*s
- * Stored      The value, converted to f32 exactly; rotated; if the cache has a scale, divided by
- *             it (f32); rounded to the cache's type, nearest even. f16 and bf16 overflow to
- *             infinity, e4m3, e5m2 and i8 saturate (i8 to [-128, 127]). NaN becomes 0x7fffffff
+ * Stored      The value, converted to f32 exactly; normed; rotated; if there is a scale, divided
+ *             by it; rounded to the type of the cache or q_out, nearest even. f16 and bf16 overflow
+ *             to infinity, e4m3, e5m2 and i8 saturate (i8 to [-128, 127]). NaN becomes 0x7fffffff
  *             in f32, 0x7fff in f16 and bf16, 0x7f in e4m3 and e5m2, 0 in i8. -0 stays. A value
- *             of the cache's own type that is neither rotated nor scaled is copied bit by bit.
- * Exact       Every device stores the same bits.
+ *             that keeps its type and is not normed, rotated or scaled is copied bit by bit.
+ * Exact       Every device stores the same bits. All arithmetic is in f32, every operation rounded
+ *             by itself: no fused multiply-add, no estimate of a root or quotient.
  * Bad data    Negative lengths, pages or slots outside the cache, positions outside the table:
  *             the token is skipped, in k and v, and errors[s] gets a bit. Two tokens in one
  *             place: one of them wins.
- * Overlap     A cache overlaps no input and not the other cache, unless they interleave by strides.
+ * Overlap     A cache overlaps no input, not the other cache and not q_out, unless they interleave
+ *             by strides. q_out likewise; or it is q (same data, strides and dtype).
  * Stream      As fovea_attention; needs no workspace.
  * Returns     FOVEA_OK, also when there is nothing to do. Otherwise:
  *   FOVEA_BAD_ARGUMENT   a rule above is broken; the detail names the field

@@ -44,6 +44,8 @@ void expect_as_defined(const Case &original, int threads, fovea_device device,
         << what << ": byte " << i << " of the cache buffer, k at " << original.k_offset << ", v at "
         << original.v_offset;
   }
+  EXPECT_EQ(expected.q, actual.q) << what;
+  EXPECT_EQ(expected.q_out, actual.q_out) << what;
   // Inputs must not change.
   EXPECT_EQ(original.k_new, actual.k_new) << what;
   EXPECT_EQ(original.v_new, actual.v_new) << what;
@@ -97,12 +99,12 @@ void add_scale(Draw *draw, const fovea_tensor &cache, fovea_tensor *scale,
   *memory = draw->fill(*scale);
 }
 
-void add_rope(Draw *draw, int64_t tokens, Case *c) {
+void add_rope(Draw *draw, int64_t tokens, int64_t dim, Case *c) {
   fovea_rope *rope = &c->fixed.rope;
   if (draw->chance(3)) return;
   rope->rows = draw->between(1, 40);
-  rope->rotary_dim = static_cast<int32_t>(2 * draw->between(1, c->fixed.k_new.shape[3] / 2));
-  if (draw->chance(2)) rope->rotary_dim = static_cast<int32_t>(c->fixed.k_new.shape[3]);
+  rope->rotary_dim = static_cast<int32_t>(2 * draw->between(1, dim / 2));
+  if (draw->chance(2)) rope->rotary_dim = static_cast<int32_t>(dim);
   rope->stride = rope->rotary_dim / 2 + draw->upto(3);
   rope->style = static_cast<uint32_t>(draw->upto(1));
   const auto size = static_cast<size_t>((rope->rows - 1) * rope->stride + rope->rotary_dim / 2);
@@ -204,7 +206,7 @@ Case random_case(uint64_t seed, uint32_t last) {
                                               : (rows * s + draw.upto(1)) / sequences));
     }
   }
-  add_rope(&draw, tokens, &c);
+  add_rope(&draw, tokens, dim, &c);
   c.k_new = draw.fill(a.k_new);
   c.v_new = draw.fill(a.v_new);
   if (draw.chance(6)) a.v_new = a.v_cache = a.v_scale = fovea_tensor{};
@@ -214,6 +216,85 @@ Case random_case(uint64_t seed, uint32_t last) {
     c.sin.clear();
   }
   if (!draw.chance(8)) c.errors.assign(static_cast<size_t>(sequences), 0x80000000u);
+  return c;
+}
+
+namespace {
+
+void add_norm(Draw *draw, const fovea_tensor &of, fovea_norm *norm, std::vector<float> *gain) {
+  if (!of.dtype || draw->chance(3)) return;
+  norm->stride = draw->chance(2) ? 0 : draw->between(1, of.shape[3] + 3);
+  norm->eps = draw->chance(4) ? std::ldexp(1.0f, (int)draw->between(-149, 127)) : 1e-6f;
+  norm->unit_offset = static_cast<uint32_t>(draw->upto(1));
+  norm->scope = static_cast<uint32_t>(draw->upto(1));
+  const int64_t size = (of.shape[2] - 1) * norm->stride + of.shape[3];
+  for (int64_t i = 0; i < size; ++i) gain->push_back(draw->number());
+}
+
+// Ordinary numbers, so that a norm is one too; rarely any bits.
+std::vector<uint8_t> fill_finite(Draw *draw, const fovea_tensor &t) {
+  std::vector<uint8_t> memory(static_cast<size_t>(span_of(t)) * size_of(t.dtype));
+  for (size_t i = 0; i < memory.size(); i += size_of(t.dtype)) {
+    const double value = static_cast<double>(draw->between(-4096, 4096)) / 997;
+    store_bits(t.dtype, &memory[i],
+               draw->chance(200) ? draw->bits(t.dtype) : encode(t.dtype, value));
+  }
+  return memory;
+}
+
+// Queries alone go to no cache.
+void drop_cache(Draw *draw, Case *c) {
+  fovea_kv_append_args &a = c->fixed;
+  a.k_new = a.k_cache = a.k_scale = a.v_new = a.v_cache = a.v_scale = fovea_tensor{};
+  c->slots.clear();
+  c->ids.clear();
+  c->v_ids.clear();
+  c->page_offsets.clear();
+  if ((c->cos.empty() || !c->positions.empty()) && draw->chance(2)) c->kv_lengths.clear();
+}
+
+}  // namespace
+
+Case with_queries(Case c, uint64_t seed) {
+  Draw draw(~seed);
+  fovea_kv_append_args &a = c.fixed;
+  const bool has_k = a.k_new.dtype != 0;
+  const fovea_tensor like = has_k ? a.k_new : a.v_new;
+  const int64_t dim = has_k ? like.shape[3] : 4 * draw.between(1, 20);
+  const int64_t heads = draw.between(1, 5);
+  a.q = view(draw.of<uint32_t>({FOVEA_F32, FOVEA_F16, FOVEA_BF16}), like.shape[0], like.shape[1],
+             heads, dim);
+  a.q_out =
+      view((uint32_t)draw.between(FOVEA_F32, FOVEA_E4M3), like.shape[0], like.shape[1], heads, dim);
+  draw.layout(&a.q, dim + draw.upto(2));
+  draw.layout(&a.q_out, dim + draw.upto(2));
+  c.in_place = draw.chance(3);
+  if (c.in_place) {
+    a.q_out = a.q;
+  } else if (draw.chance(8)) {
+    a.q.stride[2] = 0;  // one head for all
+  }
+  add_scale(&draw, a.q_out, &a.q_scale, &c.q_scale);
+  if (!has_k) {
+    c.positions.clear();
+    add_rope(&draw, like.shape[0] * like.shape[1], dim, &c);
+  }
+  if (draw.chance(4)) drop_cache(&draw, &c);
+  add_norm(&draw, a.q, &a.q_norm, &c.q_gain);
+  add_norm(&draw, a.k_new, &a.k_norm, &c.k_gain);
+  add_norm(&draw, a.v_new, &a.v_norm, &c.v_gain);
+  const int64_t sequences = c.new_offsets.empty() ? like.shape[0] : a.sequences.count;
+  for (int64_t s = 0; s < sequences && seed % 4 == 0; ++s) {
+    c.q_lengths.push_back(static_cast<int32_t>(
+        draw.chance(8) ? draw.of<int64_t>({-1, INT_MIN, INT_MAX}) : draw.upto(like.shape[1])));
+  }
+  c.q_offset = 64;
+  c.q = fill_finite(&draw, a.q);
+  c.q.insert(c.q.begin(), 64, kCanary);
+  c.q.insert(c.q.end(), 64, kCanary);
+  c.q_out.assign(128 + static_cast<size_t>(span_of(a.q_out)) * size_of(a.q_out.dtype), kCanary);
+  if (a.k_new.dtype && !c.k_gain.empty()) c.k_new = fill_finite(&draw, a.k_new);
+  if (a.v_new.dtype && !c.v_gain.empty()) c.v_new = fill_finite(&draw, a.v_new);
   return c;
 }
 

@@ -45,12 +45,14 @@ fovea_tensor view(uint32_t dtype, int64_t a, int64_t b, int64_t c, int64_t d);
 // A copy of a case has its own memory. args() returns pointers into it, as it lies at that time.
 struct Case {
   fovea_kv_append_args fixed = {};  // everything but pointers
-  std::vector<uint8_t> k_new, v_new, cache, k_scale, v_scale;
+  std::vector<uint8_t> k_new, v_new, cache, k_scale, v_scale, q, q_out, q_scale;
   size_t k_offset = 0, v_offset = 0;  // of the caches in `cache`, in bytes
   size_t new_offset = 0;              // of the new tensors in k_new and v_new
-  std::vector<int32_t> new_offsets, kv_lengths, ids, v_ids, page_offsets, positions;
+  size_t q_offset = 0;                // of q in its memory, and of q_out in its own
+  bool in_place = false;              // q_out is q
+  std::vector<int32_t> new_offsets, q_lengths, kv_lengths, ids, v_ids, page_offsets, positions;
   std::vector<int64_t> slots;
-  std::vector<float> cos, sin;
+  std::vector<float> cos, sin, q_gain, k_gain, v_gain;
   std::vector<uint32_t> errors;
 
   fovea_kv_append_args args() {
@@ -62,7 +64,14 @@ struct Case {
     a.v_cache.data = cache.data() + v_offset;
     a.k_scale.data = k_scale.data();
     a.v_scale.data = v_scale.data();
+    a.q.data = q.data() + q_offset;
+    a.q_out.data = (in_place ? q : q_out).data() + q_offset;
+    a.q_scale.data = q_scale.data();
+    a.q_norm.gain = pointer(q_gain);
+    a.k_norm.gain = pointer(k_gain);
+    a.v_norm.gain = pointer(v_gain);
     a.sequences.q_offsets = pointer(new_offsets);
+    a.sequences.q_lengths = pointer(q_lengths);
     a.sequences.kv_lengths = pointer(kv_lengths);
     a.sequences.pages.ids = pointer(ids);
     a.sequences.pages.v_ids = pointer(v_ids);
@@ -141,6 +150,9 @@ void place_caches(Draw *draw, Case *c);
 
 // Draws any layout, types and tables, good or bad. The types of the caches go up to `last`.
 Case random_case(uint64_t seed, uint32_t last = FOVEA_I8);
+
+// Gives a case queries and norms, and takes keys and values from some.
+Case with_queries(Case c, uint64_t seed);
 
 // One token of one head goes into a cache of exactly that size.
 Case one_token(uint32_t from, uint32_t to, const Bits &bits);

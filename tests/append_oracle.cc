@@ -36,6 +36,7 @@ namespace {
 
 struct Side {
   const fovea_tensor *from, *to, *scale;
+  const fovea_norm *norm;
   const int32_t *ids;
   bool rotated;
 };
@@ -44,10 +45,10 @@ std::vector<Side> sides_of(const fovea_kv_append_args &a) {
   std::vector<Side> sides;
   const int32_t *v_ids = a.sequences.pages.v_ids ? a.sequences.pages.v_ids : a.sequences.pages.ids;
   if (a.k_new.dtype) {
-    sides.push_back(
-        {&a.k_new, &a.k_cache, &a.k_scale, a.sequences.pages.ids, a.rope.cos != nullptr});
+    sides.push_back({&a.k_new, &a.k_cache, &a.k_scale, &a.k_norm, a.sequences.pages.ids,
+                     a.rope.cos != nullptr});
   }
-  if (a.v_new.dtype) sides.push_back({&a.v_new, &a.v_cache, &a.v_scale, v_ids, false});
+  if (a.v_new.dtype) sides.push_back({&a.v_new, &a.v_cache, &a.v_scale, &a.v_norm, v_ids, false});
   return sides;
 }
 
@@ -57,20 +58,59 @@ float value_of(const fovea_tensor &t, int64_t i, int64_t j, int64_t h, int64_t d
 
 struct Token {
   int64_t batch, row, position;
+  float root;  // of the norm of the head at hand
 };
 struct Place {
   int64_t outer, inner;
 };
 
-// x*c - y*s or y*c + x*s for element d of a key.
-float rotated(const fovea_rope &rope, const fovea_tensor &from, const Token &t, int64_t h,
-              int64_t d) {
+// The squares of a head: 32 parts, then their halves onto each other.
+float squares(const fovea_tensor &from, const Token &t, int64_t h) {
+  volatile float parts[32] = {};
+  for (int64_t d = 0; d < from.shape[3]; ++d) {
+    const float x = value_of(from, t.batch, t.row, h, d);
+    volatile float square = x * x;
+    parts[d % 32] = parts[d % 32] + square;
+  }
+  for (int n : {16, 8, 4, 2, 1}) {
+    for (int j = 0; j < n; ++j) parts[j] = parts[j] + parts[j + n];
+  }
+  return parts[0];
+}
+
+// 1 / sqrt(sum / count + eps).
+float root_for(const fovea_norm &norm, const fovea_tensor &from, const Token &t, int64_t h) {
+  int64_t count = from.shape[3];
+  volatile float sum = squares(from, t, norm.scope == FOVEA_NORM_TOKEN ? 0 : h);
+  if (norm.scope == FOVEA_NORM_TOKEN) {
+    for (int64_t other = 1; other < from.shape[2]; ++other) sum = sum + squares(from, t, other);
+    count *= from.shape[2];
+  }
+  volatile float mean = sum / static_cast<float>(count);
+  volatile float more = mean + norm.eps;
+  volatile float root = std::sqrt(static_cast<float>(more));
+  return 1 / root;
+}
+
+// Element d of a head after the norm.
+float normed(const Side &side, const Token &t, int64_t h, int64_t d) {
+  const fovea_norm &norm = *side.norm;
+  volatile float x = value_of(*side.from, t.batch, t.row, h, d);
+  if (!norm.gain) return x;
+  volatile float gain = norm.gain[h * norm.stride + d];
+  if (norm.unit_offset) gain = 1 + gain;
+  x = x * t.root;
+  return x * gain;
+}
+
+// x*c - y*s or y*c + x*s for element d of a key or query.
+float rotated(const fovea_rope &rope, const Side &side, const Token &t, int64_t h, int64_t d) {
   const int64_t half = rope.rotary_dim / 2;
   const bool interleaved = rope.style == FOVEA_ROPE_INTERLEAVED;
   const int64_t pair = interleaved ? d / 2 : d % half;
   const bool second = interleaved ? d % 2 == 1 : d >= half;
-  const float x = value_of(from, t.batch, t.row, h, interleaved ? 2 * pair : pair);
-  const float y = value_of(from, t.batch, t.row, h, interleaved ? 2 * pair + 1 : half + pair);
+  const float x = normed(side, t, h, interleaved ? 2 * pair : pair);
+  const float y = normed(side, t, h, interleaved ? 2 * pair + 1 : half + pair);
   const float c = rope.cos[t.position * rope.stride + pair];
   const float s = rope.sin[t.position * rope.stride + pair];
   volatile float one = second ? y * c : x * c;
@@ -84,13 +124,12 @@ void write_element(const fovea_kv_append_args &a, const Side &side, const Token 
   char *to = address(*side.to, place.outer, place.inner, h, d);
   const bool turn = side.rotated && d < a.rope.rotary_dim;
   const bool scaled = side.scale->dtype != FOVEA_NONE;
-  if (!turn && !scaled && side.from->dtype == side.to->dtype) {
+  if (!turn && !scaled && !side.norm->gain && side.from->dtype == side.to->dtype) {
     store_bits(side.to->dtype, to,
                load_bits(side.from->dtype, address(*side.from, t.batch, t.row, h, d)));
     return;
   }
-  volatile float x =
-      turn ? rotated(a.rope, *side.from, t, h, d) : value_of(*side.from, t.batch, t.row, h, d);
+  volatile float x = turn ? rotated(a.rope, side, t, h, d) : normed(side, t, h, d);
   if (scaled) {
     const int64_t block = d / (side.to->shape[3] / side.scale->shape[3]);
     x = x / value_of(*side.scale, place.outer, place.inner, h, block);
@@ -131,32 +170,49 @@ bool find(const fovea_kv_append_args &a, const Side &side, int64_t s, int64_t n,
   return *place = {id, n % inners}, true;
 }
 
-void append_token(const fovea_kv_append_args &a, int64_t s, int64_t t, Token at, int64_t token,
-                  uint32_t *errors) {
-  const std::vector<Side> sides = sides_of(a);
-  const int64_t length = a.slots ? 0 : a.sequences.kv_lengths[s];
-  Place places[2] = {};
-  bool good = true;
-  if (length < 0) {
-    *errors |= FOVEA_BAD_LENGTH;
-    return;
+void write_token(const fovea_kv_append_args &a, const Side &side, Token at, Place place) {
+  for (int64_t h = 0; h < side.to->shape[2]; ++h) {
+    if (side.norm->gain) at.root = root_for(*side.norm, *side.from, at, h);
+    for (int64_t d = 0; d < side.to->shape[3]; ++d) write_element(a, side, at, place, h, d);
   }
-  for (size_t i = 0; i < sides.size(); ++i) {
+}
+
+// q may lie where q_out does: `whole` has a copy of it.
+void prepare_query(const fovea_kv_append_args &a, const fovea_tensor &whole, const Token &at,
+                   bool zeros) {
+  const Side side = {&whole, &a.q_out, &a.q_scale, &a.q_norm, nullptr, a.rope.cos != nullptr};
+  if (!zeros) return write_token(a, side, at, {at.batch, at.row});
+  for (int64_t h = 0; h < a.q_out.shape[2]; ++h) {
+    for (int64_t d = 0; d < a.q_out.shape[3]; ++d) {
+      store_bits(a.q_out.dtype, address(a.q_out, at.batch, at.row, h, d), 0);
+    }
+  }
+}
+
+void append_token(const fovea_kv_append_args &a, const fovea_tensor &q, int64_t s, int64_t t,
+                  Token at, int64_t token, uint32_t *errors) {
+  const std::vector<Side> sides = sides_of(a);
+  const int64_t length = a.sequences.kv_lengths ? a.sequences.kv_lengths[s] : 0;
+  const bool padding = a.slots && a.slots[token] < 0;
+  Place places[2] = {};
+  bool good = length >= 0, positioned = true;
+  if (length < 0) *errors |= FOVEA_BAD_LENGTH;
+  for (size_t i = 0; i < sides.size() && length >= 0; ++i) {
     good &= find(a, sides[i], s, length + t, token, &places[i], errors);
   }
+  if (!q.dtype && (length < 0 || padding)) return;
   at.position = a.rope.positions ? a.rope.positions[token] : length + t;
-  if (a.slots && a.slots[token] < 0) return;
-  if (a.rope.cos && (at.position < 0 || at.position >= a.rope.rows)) {
-    *errors |= FOVEA_BAD_POSITION;
-    good = false;
-  }
-  if (!good) return;
-  for (size_t i = 0; i < sides.size(); ++i) {
-    for (int64_t h = 0; h < sides[i].to->shape[2]; ++h) {
-      for (int64_t d = 0; d < sides[i].to->shape[3]; ++d) {
-        write_element(a, sides[i], at, places[i], h, d);
-      }
+  if (a.rope.cos && !padding) {
+    positioned = at.position >= 0 && at.position < a.rope.rows;
+    if (!a.rope.positions && length < 0) {
+      positioned = false;
+    } else if (!positioned) {
+      *errors |= FOVEA_BAD_POSITION;
     }
+  }
+  if (q.dtype) prepare_query(a, q, at, padding || !positioned);
+  for (size_t i = 0; i < sides.size() && good && positioned; ++i) {
+    write_token(a, sides[i], at, places[i]);
   }
 }
 
@@ -168,7 +224,14 @@ bool offsets_are_bad(const int32_t *offsets, int64_t s, int64_t total) {
 }  // namespace
 
 void append_by_definition(const fovea_kv_append_args &a) {
-  const fovea_tensor &any = a.k_new.dtype ? a.k_new : a.v_new;
+  const fovea_tensor &any = a.k_new.dtype ? a.k_new : a.v_new.dtype ? a.v_new : a.q;
+  fovea_tensor q = a.q;
+  std::vector<char> copy;
+  if (q.dtype && q.data) {
+    const char *data = static_cast<const char *>(q.data);
+    copy.assign(data, data + span_of(q) * static_cast<int64_t>(size_of(q.dtype)));
+    q.data = copy.data();
+  }
   if (any.shape[1] == 0) return;  // nothing to do, so nothing is looked at
   const int64_t sequences = a.sequences.q_offsets ? a.sequences.count : any.shape[0];
   for (int64_t s = 0; s < sequences; ++s) {
@@ -183,10 +246,15 @@ void append_by_definition(const fovea_kv_append_args &a) {
         offsets_are_bad(a.sequences.pages.offsets, s, a.sequences.pages.count)) {
       errors |= FOVEA_BAD_OFFSET;
     }
+    if (a.sequences.q_lengths) {
+      const int64_t used = std::clamp<int64_t>(a.sequences.q_lengths[s], 0, end - begin);
+      if (used != a.sequences.q_lengths[s]) errors |= FOVEA_BAD_LENGTH;
+      end = begin + used;
+    }
     for (int64_t row = begin; row < end; ++row) {
-      const Token at = {a.sequences.q_offsets ? 0 : s, row, 0};
+      const Token at = {a.sequences.q_offsets ? 0 : s, row, 0, 0};
       const int64_t token = a.sequences.q_offsets ? row : s * any.shape[1] + row;
-      append_token(a, s, row - begin, at, token, &errors);
+      append_token(a, q, s, row - begin, at, token, &errors);
     }
     if (a.errors) a.errors[s] |= errors;
   }

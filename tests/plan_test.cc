@@ -63,7 +63,7 @@ std::vector<Request> Requests() {
   fovea_attention_args decode = Base(FOVEA_F16, 8, 1, 16, 32, 8, 128, 128);
   decode.k.shape[0] = decode.v.shape[0] = 4096;
   decode.sequences.kv_lengths = Array<int32_t>(6);
-  decode.sequences.pages = {Array<int32_t>(7), nullptr, nullptr, 64, 64, {}};
+  decode.sequences.pages = {Array<int32_t>(7), nullptr, nullptr, 64, 64, 0, nullptr, {}};
   list.push_back({"paged decode", decode});
   fovea_attention_args packed = Base(FOVEA_BF16, 1, 3000, 5000, 16, 2, 80, 80);
   packed.sequences.count = 7;

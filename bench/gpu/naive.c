@@ -252,4 +252,4 @@ static bool run_naive(void *opaque) {
 }
 
 const fv_bench_pipeline fv_bench_naive_cuda = {"cuda",    "naive",     naive_scratch, open_naive,
-                                               run_naive, close_naive, true};
+                                               run_naive, close_naive, true,          NULL};

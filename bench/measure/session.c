@@ -130,6 +130,7 @@ static bool enter_pipelines(trial *at) {
   const fv_bench_place *place = at->session->machine->place;
   const fv_bench_pipeline *pipeline;
   for (int i = 0; (pipeline = place ? place->pipelines[i] : fv_bench_pipeline_at(i)); ++i) {
+    if (pipeline->covers && !pipeline->covers(&at->tensors.problem)) continue;
     if (!is_too_large(at, pipeline) && !enter(at, pipeline)) return false;
   }
   return true;

@@ -207,4 +207,4 @@ static bool run_naive(void *opaque) {
 }
 
 const fv_bench_pipeline fv_bench_naive_cpu = {"cpu",     "naive",     naive_scratch, open_naive,
-                                              run_naive, close_naive, false};
+                                              run_naive, close_naive, false,         NULL};

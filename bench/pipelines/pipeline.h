@@ -57,9 +57,16 @@ typedef struct fv_bench_pipeline {
   bool (*run)(void *state);
   void (*close)(void *state);
   bool narrow_scores; /* scores and weights lie in memory in the tensors' dtype */
+  bool (*covers)(const fv_bench_problem *problem); /* NULL: it takes part in every problem */
 } fv_bench_pipeline;
 
 extern const fv_bench_pipeline fv_bench_fovea_cpu;
+/* fovea's too, by features that leave the result as it is. They show what the features cost:
+ *   selected   paged decode through a page table of each kv head, which lists the pages in another
+ *              order: keys without positions
+ *   spans      causal prefill, in which a row sees those of its image that come before it */
+extern const fv_bench_pipeline fv_bench_selected_cpu;
+extern const fv_bench_pipeline fv_bench_spans_cpu;
 extern const fv_bench_pipeline fv_bench_naive_cpu;
 
 /* By index from 0; NULL past the last. The others are judged by the first. */

@@ -119,7 +119,7 @@ static void call(const run *r, fovea_handle *const *handles, int64_t index, fv_c
       fv_run_weights_case(one, c, &random, result);
       break;
     case FV_CASE_APPEND:
-      fv_run_append_case(one, r->limited ? FOVEA_BF16 : FOVEA_I8, &random, result);
+      fv_run_append_case(one, r->limited, &random, result);
       break;
     default:
       fv_run_attention_case(handles, c, &random, result);

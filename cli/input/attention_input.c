@@ -169,31 +169,15 @@ static int check_equal_extents(const fv_input *input) {
   return FV_EXIT_OK;
 }
 
-/* The remedy for a dim that zeros can fill up. Zeros change the default of the scale. */
-static void write_dim_remedy(const fv_input *input, int which, long long dim, char *text,
-                             size_t capacity) {
-  int written = snprintf(text, capacity, "; pad %s with zeros", which == V ? "v" : "q and k");
-  if (which == V || input->args.logits.scale != 0.0f || written < 0) return;
-  snprintf(text + written, capacity - (size_t)written,
-           " and give --scale %.9g, which is 1/sqrt(%lld)", 1.0 / sqrt((double)dim), dim);
-}
-
-static int refuse_dim(const fv_input *input, int which, long long dim, int last) {
-  char remedy[128] = "";
-  if (dim > 0 && dim < last) write_dim_remedy(input, which, dim, remedy, sizeof remedy);
-  return fv_cli_fail(
-      FV_EXIT_INPUT, "%s: tensor %s has dim %lld, must be a multiple of %d from %d to %d%s",
-      path_of(input, which), tensor_names[which], dim, FV_DIM_STEP, FV_DIM_STEP, last, remedy);
-}
-
 static int check_extents(const fv_input *input) {
   static const int last[] = {FV_DIM_MAX, FV_DIM_MAX, FV_DIM_V_MAX};
   int code = check_equal_extents(input);
   if (code) return code;
   for (int i = Q; i <= V; ++i) {
     long long dim = view_at(input, i)->shape[3];
-    if (dim >= FV_DIM_STEP && dim <= last[i] && dim % FV_DIM_STEP == 0) continue;
-    return refuse_dim(input, i, dim, last[i]);
+    if (dim >= 1 && dim <= last[i]) continue;
+    return fv_cli_fail(FV_EXIT_INPUT, "%s: tensor %s has dim %lld, must be from 1 to %d",
+                       path_of(input, i), tensor_names[i], dim, last[i]);
   }
   long long heads_q = input->args.q.shape[2], heads_kv = input->args.k.shape[2];
   if (heads_kv ? heads_q % heads_kv == 0 : heads_q == 0) return FV_EXIT_OK;

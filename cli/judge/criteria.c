@@ -297,7 +297,8 @@ static void judge_row(judge *j, const fv_sequence *s, int64_t i, int64_t head, u
   const int64_t dim = j->problem->dim;
   double dots = sum_error(dim, j->strict ? 9 : dim) * j->row.dot;
   j->sums = u32 * fmax(8, sum_error(j->row.visible, 8));
-  j->f32 = j->sums + u32 * fmax(8 * j->row.logit, dots);
+  double tanhs = j->problem->args.logits.additive.vector ? 8 * j->row.logit : 0;
+  j->f32 = j->sums + u32 * (fmax(8 * j->row.logit, dots) + tanhs);
   judge_out(j, s, i, head);
   judge_lse(j, s, i, head);
 }
@@ -326,7 +327,7 @@ void fv_judge_attention(const fv_problem *problem, const fv_judge_options *optio
   fv_sequence_cursor cursor = {0};
   fv_sequence sequence;
   while (fv_sequence_next(problem, &cursor, &sequence)) {
-    uint32_t bits = sequence.errors;
+    uint32_t bits = fv_sequence_errors(problem, &sequence);
     int64_t step = 1;
     if (options->rows_at_most) step = fv_max(1, fv_ceil_div(sequence.len_q, options->rows_at_most));
     for (int64_t i = options->first_row % step; i < sequence.len_q; i += step) {

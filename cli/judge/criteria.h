@@ -49,6 +49,10 @@
  * adds 8 or 16 products at a time and cuts off where this chain rounds. Fasi et al. (PeerJ CS 2021)
  * find some 28 units at 128 dims on an A100, and half that on Hopper; D is 35 there.
  *
+ * An additive score has terms v tanh(q + k), and S has |v| min(1, |q| + |k|) for each: a rounding
+ * of q + k does no more. tanh is off by 7 u32 and q + k by 1, all perhaps in one direction. So L is
+ * larger by 8 S.
+ *
  * In N, sum(n, 8) is an alternative to 8, which bounds the errors of weights. Equal terms have
  * equal weights, whose errors cancel in out. In L, D M is an alternative to 8 S, which bounds the
  * errors of dots of mixed signs.

@@ -59,7 +59,8 @@ static fovea_status add_caches(fv_mirror *m, fovea_kv_append_args *a) {
     FV_TRY(fv_mirror_join(m, &a->k_cache, &a->v_cache));
   }
   FV_TRY(fv_mirror_add_tensor(m, &a->k_cache, true));
-  return fv_mirror_add_tensor(m, &a->v_cache, true);
+  FV_TRY(fv_mirror_add_tensor(m, &a->v_cache, true));
+  return fv_mirror_add_tensor(m, &a->q_out, true); /* before q, which may lie there */
 }
 
 static fovea_status add_append_fields(fv_mirror *m, const fv_append_problem *p,

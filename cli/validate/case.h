@@ -38,12 +38,12 @@ enum { FV_CASE_HANDLES = 4 };
 void fv_run_attention_case(fovea_handle *const handles[FV_CASE_HANDLES], fv_case *c,
                            fv_random *random, fv_case_result *result);
 
-/* Merges of partials, weights, and appends to caches, of types up to last_type. These are small
- * cases of their own. */
+/* Merges of partials, weights, and appends to caches; limited: only what CUDA has of these. All are
+ * small cases of their own. */
 void fv_run_merge_case(fovea_handle *handle, fv_random *random, fv_case_result *result);
 void fv_run_weights_case(fovea_handle *handle, fv_case *c, fv_random *random,
                          fv_case_result *result);
-void fv_run_append_case(fovea_handle *handle, uint32_t last_type, fv_random *random,
+void fv_run_append_case(fovea_handle *handle, bool limited, fv_random *random,
                         fv_case_result *result);
 
 #endif /* FOVEA_CLI_VALIDATE_CASE_H */

@@ -47,6 +47,21 @@ static const struct {
     {FV_FEATURE_OUT_SCALE, FV_FEATURE_OUT_F16, "scales belong to 8-bit tensors"},
     {FV_FEATURE_OUT_SCALE, FV_FEATURE_OUT_BF16, "scales belong to 8-bit tensors"},
     {FV_FEATURE_V_TABLE, FV_FEATURE_KV_PACKED, "v's own table needs a paged cache"},
+    {FV_FEATURE_HEAD_PAGES, FV_FEATURE_KV_PACKED, "page tables of kv heads are dense"},
+    {FV_FEATURE_HEAD_PAGES, FV_FEATURE_PAGED_CSR, "page tables of kv heads are dense"},
+    {FV_FEATURE_HEAD_LENGTHS, FV_FEATURE_KV_PACKED, "pages.head_lengths needs a paged cache"},
+    {FV_FEATURE_HEAD_LENGTHS, FV_FEATURE_KV_LENGTHS, "pages.head_lengths replaces kv_lengths"},
+    {FV_FEATURE_SELECTED, FV_FEATURE_TOP_LEFT, "selected keys have no positions"},
+    {FV_FEATURE_SELECTED, FV_FEATURE_Q_POSITION, "selected keys have no positions"},
+    {FV_FEATURE_SELECTED, FV_FEATURE_WINDOW_LEFT, "selected keys have no positions"},
+    {FV_FEATURE_SELECTED, FV_FEATURE_WINDOW_RIGHT, "selected keys have no positions"},
+    {FV_FEATURE_SELECTED, FV_FEATURE_PREFIX, "selected keys have no positions"},
+    {FV_FEATURE_SELECTED, FV_FEATURE_KV_FIRST, "selected keys have no positions"},
+    {FV_FEATURE_SELECTED, FV_FEATURE_SPANS, "selected keys have no positions"},
+    {FV_FEATURE_SELECTED, FV_FEATURE_KV_POSITION, "selected keys have no positions"},
+    {FV_FEATURE_SELECTED, FV_FEATURE_TREE, "selected keys have no positions"},
+    {FV_FEATURE_SELECTED, FV_FEATURE_ALIBI, "selected keys have no positions"},
+    {FV_FEATURE_SELECTED, FV_FEATURE_DISTANCES, "selected keys have no positions"},
 };
 
 enum {

@@ -25,7 +25,9 @@ extern "C" {
   X(EMPTY, "empty_sequence") X(BAD_DATA, "bad_data") X(CAUSAL, "causal")                      \
   X(TOP_LEFT, "top_left") X(Q_POSITION, "q_position") X(WINDOW_LEFT, "window_left")           \
   X(WINDOW_RIGHT, "window_right") X(PREFIX, "prefix") X(KV_FIRST, "kv_first")                 \
-  X(SPANS, "spans")                                                                           \
+  X(SPANS, "spans") X(DIM_ANY, "dim%8!=0") X(Q_LENGTHS, "q_lengths")                          \
+  X(DISTANCES, "distances") X(BIAS_SCALE, "bias_scale") X(ADDITIVE, "additive")               \
+  X(HEAD_PAGES, "head_pages") X(HEAD_LENGTHS, "head_lengths") X(SELECTED, "selected")         \
   X(KV_POSITION, "kv_position") X(MASK, "mask") X(MASK_ROWS, "mask_rows") X(TREE, "tree")     \
   X(BIAS_F32, "bias=f32") X(BIAS_F16, "bias=f16") X(BIAS_BF16, "bias=bf16") X(ALIBI, "alibi") \
   X(SINKS, "sinks") X(SOFTCAP, "softcap") X(SCALE, "scale") X(NO_LSE, "no_lse")               \

@@ -17,6 +17,17 @@ static const double judge_budget = 8e6;
 
 /* ---- Shapes ---- */
 
+/* At least one of the two is no multiple of 8. */
+static void draw_odd_dims(fv_sketch *s) {
+  if (fv_case_has(s->c, FV_FEATURE_DIM_LARGE)) {
+    s->dim = 576 - fv_random_between(s->random, 1, 7);
+    return;
+  }
+  s->dim = fv_random_between(s->random, 0, 10) * 8 + fv_random_between(s->random, 1, 7);
+  if (fv_random_percent(s->random, 75)) s->dim_v = s->dim;
+  if (fv_random_percent(s->random, 25)) s->dim_v = fv_random_between(s->random, 1, 90);
+}
+
 static void draw_dims(fv_sketch *s) {
   static const int64_t dims[] = {8, 16, 24, 32, 32, 40, 64, 64, 64, 80, 96, 128, 128, 192, 256};
   enum { COUNT = sizeof dims / sizeof dims[0] };
@@ -27,6 +38,7 @@ static void draw_dims(fv_sketch *s) {
     s->dim_v = 512;
     s->dim = fv_random_percent(s->random, 50) ? 512 : 576;
   }
+  if (fv_sketch_wish(s, FV_FEATURE_DIM_ANY, 12)) draw_odd_dims(s);
   if (s->dim != s->dim_v) fv_sketch_add(s, FV_FEATURE_DIM_V);
 }
 
@@ -34,7 +46,7 @@ static void draw_heads(fv_sketch *s) {
   static const int64_t groups[] = {2, 3, 4, 5, 7, 8};
   int64_t group =
       fv_sketch_wish(s, FV_FEATURE_GQA, 45) ? groups[fv_random_between(s->random, 0, 5)] : 1;
-  s->heads_kv = fv_random_between(s->random, 1, 3);
+  s->heads_kv = fv_random_between(s->random, 1, FV_SKETCH_HEADS);
   s->heads_q = s->heads_kv * group;
 }
 
@@ -107,6 +119,18 @@ static int32_t *draw_offsets(fv_sketch *s, const int64_t *lengths, int64_t *tota
   return offsets;
 }
 
+static void draw_query_lengths(fv_sketch *s) {
+  if (!fv_sketch_wish(s, FV_FEATURE_Q_LENGTHS, 15)) return;
+  int32_t *lengths = fv_sketch_i32(s, s->sequences);
+  for (int64_t i = 0; lengths && i < s->sequences; ++i) {
+    lengths[i] = (int32_t)fv_random_between(s->random, 0, s->len_q[i]);
+    if (s->bad && fv_random_percent(s->random, 30)) {
+      lengths[i] = fv_random_percent(s->random, 50) ? -3 : INT_MAX;
+    }
+  }
+  s->c->args.sequences.q_lengths = lengths;
+}
+
 static void draw_queries(fv_sketch *s) {
   fovea_attention_args *a = &s->c->args;
   int64_t batch = s->sequences, rows = s->len_q[0];
@@ -122,6 +146,7 @@ static void draw_queries(fv_sketch *s) {
   const int64_t of_lse[4] = {batch, rows, s->heads_q, 1};
   fv_sketch_tensor(s, &a->q, q_dtype, of_q, FV_SKETCH_NOTHING);
   fv_sketch_tensor(s, &a->out, out_dtype, of_out, FV_SKETCH_CANARY);
+  draw_query_lengths(s);
   if (!fv_sketch_wish(s, FV_FEATURE_NO_LSE, 10)) {
     fv_sketch_tensor(s, &a->lse, FOVEA_F32, of_lse, FV_SKETCH_CANARY);
   }
@@ -176,33 +201,80 @@ static int32_t absurd_id(fv_sketch *s) {
   return ids[fv_random_between(s->random, 0, 3)];
 }
 
-/* Fills one table with ids from a random order of the pages. Entries past the keys get absurd ids.
- */
-static int32_t *draw_table(fv_sketch *s, int64_t slots, int64_t row_stride, const int32_t *offsets,
-                           int64_t pages) {
+/* How many page tables a sequence has: one for all kv heads, or one for each. */
+static int64_t tables_of(const fv_sketch *s) {
+  return s->c->args.sequences.pages.head_stride ? s->heads_kv : 1;
+}
+
+/* The ids in use of a sequence's table g. */
+static fv_page_ids ids_in_use(const fv_sketch *s, int64_t sequence, int64_t g) {
+  const fovea_pages *pages = &s->c->args.sequences.pages;
+  int64_t begin = pages->offsets ? pages->offsets[sequence] : sequence * pages->row_stride;
+  int64_t keys = tables_of(s) > 1 ? s->head_keys[sequence][g] : s->len_kv[sequence];
+  return (fv_page_ids){begin + g * pages->head_stride, (keys + s->page_len - 1) / s->page_len};
+}
+
+/* Fills one array with ids from a random order of the cache's pages. Entries past the keys get
+ * absurd ids. */
+static int32_t *draw_table(fv_sketch *s, int64_t slots, int64_t in_cache) {
   int32_t *table = fv_sketch_i32(s, slots);
-  int32_t *order = draw_permutation(s, pages);
+  int32_t *order = draw_permutation(s, in_cache);
   if (!table || !order) return NULL;
   for (int64_t i = 0; i < slots; ++i) table[i] = absurd_id(s);
   int64_t taken = 0;
   for (int64_t i = 0; i < s->sequences; ++i) {
-    int64_t begin = offsets ? offsets[i] : i * row_stride;
-    int64_t used = (s->len_kv[i] + s->page_len - 1) / s->page_len;
-    for (int64_t p = 0; p < used; ++p) table[begin + p] = order[taken++];
+    for (int64_t g = 0; g < tables_of(s); ++g) {
+      fv_page_ids used = ids_in_use(s, i, g);
+      for (int64_t p = 0; p < used.count; ++p) table[used.begin + p] = order[taken++];
+    }
   }
   return table;
 }
 
 /* Breaks some of the used ids. */
-static void spoil_table(fv_sketch *s, int32_t *table, int64_t row_stride, const int32_t *offsets) {
+static void spoil_table(fv_sketch *s, int32_t *table) {
   if (!table) return;
   for (int64_t i = 0; i < s->sequences; ++i) {
-    int64_t used = (s->len_kv[i] + s->page_len - 1) / s->page_len;
-    int64_t begin = offsets ? offsets[i] : i * row_stride;
-    if (used && fv_random_percent(s->random, 40)) {
-      table[begin + fv_random_between(s->random, 0, used - 1)] = absurd_id(s);
+    for (int64_t g = 0; g < tables_of(s); ++g) {
+      fv_page_ids used = ids_in_use(s, i, g);
+      if (used.count && fv_random_percent(s->random, 40)) {
+        table[used.begin + fv_random_between(s->random, 0, used.count - 1)] = absurd_id(s);
+      }
     }
   }
+}
+
+/* Keys in use of each kv head: all of the sequence's, or fewer, or none. */
+static void draw_head_lengths(fv_sketch *s) {
+  fovea_pages *pages = &s->c->args.sequences.pages;
+  int64_t count = s->sequences * s->heads_kv;
+  int32_t *lengths =
+      fv_sketch_wish(s, FV_FEATURE_HEAD_LENGTHS, 45) ? fv_sketch_i32(s, count) : NULL;
+  for (int64_t i = 0; i < s->sequences; ++i) {
+    for (int64_t g = 0; g < s->heads_kv; ++g) {
+      int64_t keys = s->len_kv[i];
+      if (lengths && fv_random_percent(s->random, 70)) keys = fv_random_between(s->random, 0, keys);
+      s->head_keys[i][g] = keys;
+      if (!lengths) continue;
+      lengths[i * s->heads_kv + g] = (int32_t)keys;
+      if (s->bad && fv_random_percent(s->random, 20)) {
+        lengths[i * s->heads_kv + g] = fv_random_percent(s->random, 50) ? -3 : INT_MAX;
+      }
+    }
+  }
+  pages->head_lengths = lengths;
+}
+
+/* A table for each kv head, in either order of the strides. Returns how many ids all have. */
+static int64_t draw_dense_strides(fv_sketch *s, int64_t widest) {
+  fovea_pages *pages = &s->c->args.sequences.pages;
+  int64_t row = widest + fv_random_between(s->random, 0, 2);
+  bool of_heads = fv_sketch_wish(s, FV_FEATURE_HEAD_PAGES, 60);
+  bool heads_inside = fv_random_percent(s->random, 50);
+  pages->count = widest;
+  pages->row_stride = of_heads && heads_inside ? row * s->heads_kv : row;
+  if (of_heads) pages->head_stride = heads_inside ? row : row * s->sequences;
+  return row * s->sequences * (of_heads ? s->heads_kv : 1);
 }
 
 static void draw_pages(fv_sketch *s, bool csr) {
@@ -217,21 +289,15 @@ static void draw_pages(fv_sketch *s, bool csr) {
     widest = slots[i] > widest ? slots[i] : widest;
   }
   if (!widest) slots[0] = widest = 1; /* a table has at least one id */
-  int64_t in_cache = total + fv_random_between(s->random, 1, 3);
-  if (csr) {
-    pages->offsets = draw_offsets(s, slots, &pages->count);
-  } else {
-    pages->count = widest;
-    pages->row_stride = widest + fv_random_between(s->random, 0, 2);
-  }
-  int64_t all = csr ? pages->count : pages->row_stride * s->sequences;
+  if (csr) pages->offsets = draw_offsets(s, slots, &pages->count);
+  int64_t all = csr ? pages->count : draw_dense_strides(s, widest);
+  int64_t in_cache = total * tables_of(s) + fv_random_between(s->random, 1, 3);
+  draw_head_lengths(s);
   for (int64_t i = 0; i < s->sequences; ++i) s->room[i] = (csr ? slots[i] : widest) * s->page_len;
-  int32_t *ids = draw_table(s, all, pages->row_stride, pages->offsets, in_cache);
-  if (s->bad) spoil_table(s, ids, pages->row_stride, pages->offsets);
+  int32_t *ids = draw_table(s, all, in_cache);
+  if (s->bad) spoil_table(s, ids);
   pages->ids = ids;
-  if (fv_sketch_wish(s, FV_FEATURE_V_TABLE, 40)) {
-    pages->v_ids = draw_table(s, all, pages->row_stride, pages->offsets, in_cache);
-  }
+  if (fv_sketch_wish(s, FV_FEATURE_V_TABLE, 40)) pages->v_ids = draw_table(s, all, in_cache);
   draw_caches(s, in_cache, s->page_len);
 }
 
@@ -270,6 +336,7 @@ static void draw_keys_and_values(fv_sketch *s) {
   } else {
     draw_contiguous(s);
   }
+  if (s->c->args.sequences.pages.head_lengths) return;
   bool paged = s->c->args.sequences.pages.ids != NULL;
   if (!paged && (!fv_random_percent(s->random, 60) || !fv_sketch_may(s, FV_FEATURE_KV_LENGTHS))) {
     for (int64_t i = 0; i < s->sequences; ++i) s->len_kv[i] = s->room[i];
@@ -293,6 +360,7 @@ static void draw_scale(fv_sketch *s, const fovea_tensor *of, fovea_tensor *scale
   if (fv_dtype_bytes(of->dtype) != 1 || !fv_sketch_wish(s, feature, 60)) return;
   static const int64_t divisors[] = {1, 1, 2, 4, 8};
   int64_t dim = of->shape[3], blocks = divisors[fv_random_between(s->random, 0, 4)];
+  if (dim % blocks) blocks = 1;
   if (fv_random_percent(s->random, 20)) blocks = dim;
   int64_t shape[4] = {0, 0, 0, blocks};
   for (int d = 0; d < 3; ++d) shape[d] = fv_random_percent(s->random, 50) ? of->shape[d] : 1;

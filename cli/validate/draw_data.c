@@ -39,38 +39,49 @@ static bool any_row_sees(const fv_problem *p, const fv_sequence *q, int64_t kv_h
     for (int64_t h = kv_head * p->group; h < (kv_head + 1) * p->group; ++h) {
       fv_row_mask mask = fv_row_mask_for(p, q, row, h);
       uint32_t errors = 0;
-      float bias;
-      if (fv_sees_position(&mask, key) && fv_sees_key(&mask, key, &bias, &errors)) return true;
+      fv_added added;
+      if (fv_sees_position(&mask, key) && fv_sees_key(&mask, key, &added, &errors)) return true;
     }
   }
   return false;
 }
 
-static void fill_sequence(fv_sketch *s, const fv_problem *p, const fv_sequence *q) {
+/* Fills in the rows of a sequence, as the kv head of query head h has it. */
+static void fill_queries(fv_sketch *s, const fv_problem *p, const fv_sequence *q, int64_t h) {
   fv_case *c = s->c;
   const fovea_attention_args *a = &p->args;
   for (int64_t row = 0; row < q->len_q; ++row) {
-    for (int64_t h = 0; h < p->heads_q; ++h) {
-      fv_sketch_row query = {s, p, q, row, h};
-      fv_place place = {q->q_batch, q->q_begin + row};
-      fill_row(&query, &a->q, place, fv_sketch_query);
-      own_row(&a->out, &c->out, q->q_batch, q->q_begin + row, h);
-      if (a->lse.dtype) own_row(&a->lse, &c->lse, q->q_batch, q->q_begin + row, h);
-    }
+    fv_sketch_row query = {s, p, q, row, h};
+    fv_place place = {q->q_batch, q->q_begin + row};
+    fill_row(&query, &a->q, place, fv_sketch_query);
+    own_row(&a->out, &c->out, q->q_batch, q->q_begin + row, h);
+    if (a->lse.dtype) own_row(&a->lse, &c->lse, q->q_batch, q->q_begin + row, h);
   }
+}
+
+/* Fills in the keys and values of kv head g. */
+static void fill_keys(fv_sketch *s, const fv_problem *p, const fv_sequence *q, int64_t g) {
+  const fovea_attention_args *a = &p->args;
   if (q->len_q < 1) return;
   fv_range keys = fv_hull(fv_rows_keys(&q->mask, 0, q->len_q), fv_rows_span(p, q, 0, q->len_q));
   for (int64_t key = q->mask.first; key < q->mask.len; ++key) {
+    fv_sketch_row seen = {s, p, q, key, g};
     fv_place k_place, v_place;
     if (key < keys.begin || key >= keys.end) continue; /* its page id may be absurd */
     if (!fv_key_place(p, q, &a->k, a->sequences.pages.ids, key, &k_place)) continue;
     if (!fv_key_place(p, q, &a->v, a->sequences.pages.v_ids, key, &v_place)) continue;
-    for (int64_t g = 0; g < p->heads_kv; ++g) {
-      if (!any_row_sees(p, q, g, key)) continue;
-      fv_sketch_row seen = {s, p, q, key, g};
-      fill_row(&seen, &a->k, k_place, fv_sketch_key);
-      fill_row(&seen, &a->v, v_place, fv_sketch_value);
-    }
+    if (!any_row_sees(p, q, g, key)) continue;
+    fill_row(&seen, &a->k, k_place, fv_sketch_key);
+    fill_row(&seen, &a->v, v_place, fv_sketch_value);
+  }
+}
+
+static void fill_sequence(fv_sketch *s, const fv_problem *p, const fv_sequence *sequence) {
+  fv_sequence own;
+  for (int64_t g = 0; g < p->heads_kv; ++g) {
+    const fv_sequence *q = fv_sequence_of_head(p, sequence, g, &own);
+    for (int64_t h = g * p->group; h < (g + 1) * p->group; ++h) fill_queries(s, p, q, h);
+    fill_keys(s, p, q, g);
   }
 }
 

@@ -33,9 +33,22 @@ static void draw_spans(fv_sketch *s) {
   v->span_rule = (uint32_t)fv_random_between(s->random, 0, 1);
 }
 
+/* Selected keys have no positions. Rows that stand after all of them may be causal: those are rare,
+ * and so most are. */
+static bool draw_selection(fv_sketch *s) {
+  fovea_attention_args *a = &s->c->args;
+  if (!fv_sketch_wish(s, FV_FEATURE_SELECTED, 18)) return false;
+  a->positions.selected = 1;
+  bool one_row_each =
+      a->q.shape[1] == 1 || (a->sequences.q_offsets && a->q.shape[1] == s->sequences);
+  if (one_row_each && fv_sketch_wish(s, FV_FEATURE_CAUSAL, 90)) a->visibility.causal = 1;
+  return true;
+}
+
 static void draw_positions(fv_sketch *s) {
   fovea_attention_args *a = &s->c->args;
   int64_t longest = s->longest_room;
+  if (draw_selection(s)) return;
   if (fv_sketch_wish(s, FV_FEATURE_CAUSAL, 40)) a->visibility.causal = 1;
   if (fv_sketch_wish(s, FV_FEATURE_TOP_LEFT, 25)) a->positions.alignment = FOVEA_ALIGN_TOP_LEFT;
   if (fv_sketch_wish(s, FV_FEATURE_Q_POSITION, 20))
@@ -102,11 +115,29 @@ static void draw_bias(fv_sketch *s) {
         fv_random_percent(s->random, 10) ? -INFINITY : fv_random_uniform(s->random, -2, 2);
     fv_store_f32(bias->dtype, bias->data, i, value);
   }
+  if (fv_sketch_wish(s, FV_FEATURE_BIAS_SCALE, 50))
+    s->c->args.logits.bias_scale = fv_sketch_floats(s, s->heads_q, -2, 2);
+}
+
+/* An entry in twenty hides its keys. */
+static void draw_distances(fv_sketch *s) {
+  fovea_distances *d = &s->c->args.logits.distances;
+  if (s->c->args.positions.selected || !fv_sketch_wish(s, FV_FEATURE_DISTANCES, 15)) return;
+  bool shared = fv_random_percent(s->random, 40);
+  d->count = (int32_t)fv_random_between(s->random, 1, s->longest_room + 10);
+  d->first = (int32_t)fv_random_between(s->random, -s->longest_room - 5, 5);
+  d->head_stride = shared ? 0 : d->count + fv_random_between(s->random, 0, 2);
+  int64_t entries = shared ? d->count : d->head_stride * s->heads_q;
+  float *table = fv_sketch_floats(s, entries, -2, 2);
+  for (int64_t i = 0; table && i < entries; ++i) {
+    if (fv_random_percent(s->random, 5)) table[i] = -INFINITY;
+  }
+  d->table = table;
 }
 
 static void draw_tree(fv_sketch *s) {
   fovea_tree *tree = &s->c->args.visibility.tree;
-  if (!fv_sketch_wish(s, FV_FEATURE_TREE, 20)) return;
+  if (s->c->args.positions.selected || !fv_sketch_wish(s, FV_FEATURE_TREE, 20)) return;
   bool own_lengths = fv_random_percent(s->random, 70);
   bool own_starts = fv_random_percent(s->random, 70);
   int64_t row_words = (s->longest_room + 31) / 32 + (s->longest_q + 31) / 32;
@@ -127,7 +158,7 @@ static void draw_tree(fv_sketch *s) {
 
 static void draw_logits(fv_sketch *s) {
   fovea_attention_args *a = &s->c->args;
-  if (fv_sketch_wish(s, FV_FEATURE_ALIBI, 20)) {
+  if (!a->positions.selected && fv_sketch_wish(s, FV_FEATURE_ALIBI, 20)) {
     bool own = fv_random_percent(s->random, 50);
     a->logits.alibi_slopes = fv_sketch_floats(s, s->heads_q * (own ? s->sequences : 1), 0, 0.3f);
     a->logits.alibi_stride = own ? s->heads_q : 0;
@@ -140,6 +171,12 @@ static void draw_logits(fv_sketch *s) {
   }
   if (fv_sketch_wish(s, FV_FEATURE_SOFTCAP, 20))
     a->logits.softcap = fv_random_uniform(s->random, 0.5f, 30);
+  if (fv_sketch_wish(s, FV_FEATURE_ADDITIVE, 12)) {
+    bool shared = fv_random_percent(s->random, 50);
+    a->logits.additive.head_stride = shared ? 0 : s->dim + fv_random_between(s->random, 0, 2);
+    int64_t elements = shared ? s->dim : a->logits.additive.head_stride * s->heads_q;
+    a->logits.additive.vector = fv_sketch_floats(s, elements, -1, 1);
+  }
   if (fv_sketch_wish(s, FV_FEATURE_SCALE, 30))
     a->logits.scale = fv_random_uniform(s->random, 0.01f, 0.5f);
 }
@@ -149,5 +186,6 @@ void fv_sketch_draw_rules(fv_sketch *s) {
   draw_mask(s);
   draw_tree(s);
   draw_bias(s);
+  draw_distances(s);
   draw_logits(s);
 }

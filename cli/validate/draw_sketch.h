@@ -10,13 +10,19 @@
 extern "C" {
 #endif
 
-enum { FV_SKETCH_CANARY = 0xc5, FV_SKETCH_NOTHING = 0xff, FV_SKETCH_SEQUENCES = 5 };
+enum {
+  FV_SKETCH_CANARY = 0xc5,
+  FV_SKETCH_NOTHING = 0xff,
+  FV_SKETCH_SEQUENCES = 5,
+  FV_SKETCH_HEADS = 3
+};
 
 typedef struct fv_sketch {
   fv_case *c;
   fv_random *random;
   int64_t sequences, heads_q, heads_kv, dim, dim_v;
   int64_t len_q[FV_SKETCH_SEQUENCES], len_kv[FV_SKETCH_SEQUENCES], room[FV_SKETCH_SEQUENCES];
+  int64_t head_keys[FV_SKETCH_SEQUENCES][FV_SKETCH_HEADS]; /* of kv heads, if paged */
   int64_t longest_q, longest_room;
   int64_t page_len;
   bool bad;

@@ -24,7 +24,9 @@ static bool meets(fovea_handle *handle, fv_feature_set allowed, fv_feature_set w
 
 /* Features that must be allowed beside a feature that is never drawn alone. */
 static fv_feature_set company_of(int feature) {
-  if (feature == FV_FEATURE_V_TABLE) return fv_feature_bit(FV_FEATURE_PAGED_DENSE);
+  bool needs_pages = feature == FV_FEATURE_V_TABLE || feature == FV_FEATURE_HEAD_PAGES ||
+                     feature == FV_FEATURE_HEAD_LENGTHS;
+  if (needs_pages) return fv_feature_bit(FV_FEATURE_PAGED_DENSE);
   return feature == FV_FEATURE_LOGITS_SINK ? fv_feature_bit(FV_FEATURE_SINKS) : 0;
 }
 

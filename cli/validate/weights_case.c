@@ -134,7 +134,8 @@ static fovea_status want(weights_case *c) {
 typedef struct judged_row {
   weights_case *c;
   fv_verdict *verdict;
-  fv_sequence sequence;
+  fv_sequence whole, own;
+  const fv_sequence *sequence;      /* as the kv head has it */
   int64_t entry, index, head_index; /* of the selection */
   int64_t row, head;                /* -1: out of range */
   fv_reference_row magnitudes;
@@ -166,9 +167,10 @@ static bool bound_row(judged_row *r) {
   memset(m, 0, sizeof *m);
   m->finite = true;
   if (r->row >= 0) {
-    fv_reference_attend(p, &r->sequence, r->row, r->head, 0, m, &errors);
+    fv_reference_attend(p, &r->whole, r->row, r->head, 0, m, &errors);
   }
   double of_logits = fmax(8 * m->logit, sum_error((double)p->dim, 9) * m->dot);
+  if (p->args.logits.additive.vector) of_logits += 8 * m->logit;
   double of_sums = fmax(8, sum_error((double)m->visible + 1, 8));
   r->logits = u32 * (of_logits + 8);
   r->relative = u32 * (2 * of_logits + of_sums + 8);
@@ -181,12 +183,13 @@ static float element(const fovea_tensor *t, const judged_row *r, int64_t column)
   return fv_load(t->dtype, t->data, offset);
 }
 
-/* |scale| sum |q k| of any key that exists; infinite if it does not, or if f32 cannot form it. */
+/* The magnitudes of the scaled score of a key, 0 if there is none; infinite if f32 cannot form it. */
 static double size_of_dot(const judged_row *r, int64_t key) {
   const fv_problem *p = &r->c->problem;
   const fovea_attention_args *a = &p->args;
-  const fv_sequence *s = &r->sequence;
+  const fv_sequence *s = r->sequence;
   int64_t inner = s->q_begin + r->row, kv_head = r->head / p->group;
+  const float *vector = r->row < 0 ? NULL : fv_additive_vector(p, r->head);
   fv_place k;
   double size = 0;
   if (r->row < 0 || key < s->mask.first || key >= s->mask.len ||
@@ -199,7 +202,7 @@ static double size_of_dot(const judged_row *r, int64_t key) {
     double y = (double)fv_load(a->k.dtype, a->k.data,
                                fv_row_offset(&a->k, k.outer, k.inner, kv_head) + d) *
                (double)fv_scale_at(&a->k_scale, k.outer, k.inner, kv_head, d, p->dim);
-    size += fabs(x * y);
+    size += vector ? fabs((double)vector[d]) * fmin(1, fabs(x) + fabs(y)) : fabs(x * y);
   }
   return size < 0x1p120 ? p->scale * size : INFINITY;
 }
@@ -230,15 +233,15 @@ static void judge_values(const judged_row *r) {
   const fv_problem *p = &r->c->problem;
   const fovea_tensor *t = &r->c->args.weights;
   double sum[FV_DIM_V_MAX] = {0};
-  if (t->dtype != FOVEA_F32 || r->c->args.kind || r->row < 0 || r->c->keys < r->sequence.mask.len)
+  if (t->dtype != FOVEA_F32 || r->c->args.kind || r->row < 0 || r->c->keys < r->sequence->mask.len)
     return;
-  for (int64_t key = 0; key < r->sequence.mask.len; ++key) {
+  for (int64_t key = 0; key < r->sequence->mask.len; ++key) {
     double weight = element(t, r, key);
     int64_t kv_head = r->head / p->group;
     fv_place v;
     if (weight == 0) continue;
     /* A bad page of v hides the key from attention alone. */
-    if (!fv_key_place(p, &r->sequence, &p->args.v, p->args.sequences.pages.v_ids, key, &v)) return;
+    if (!fv_key_place(p, r->sequence, &p->args.v, p->args.sequences.pages.v_ids, key, &v)) return;
     int64_t offset = fv_row_offset(&p->args.v, v.outer, v.inner, kv_head);
     for (int64_t d = 0; d < p->dim_v; ++d) {
       double scale = fv_scale_at(&p->args.v_scale, v.outer, v.inner, kv_head, d, p->dim_v);
@@ -297,7 +300,7 @@ static double judge_head(judged_row *r, int64_t rows) {
   const fv_weights_problem *w = &r->c->wanted;
   double most = 0;
   for (r->index = 0; r->index < rows; ++r->index) {
-    r->row = r->head < 0 ? -1 : fv_chosen_row(w, &r->sequence, r->index);
+    r->row = r->head < 0 ? -1 : fv_chosen_row(w, &r->whole, r->index);
     if (!bound_row(r)) {
       most = INFINITY;
       continue;
@@ -316,12 +319,16 @@ static void judge(weights_case *c, fv_verdict *verdict) {
   for (int64_t entry = 0; entry < ENTRIES; ++entry) {
     fv_sequence_cursor cursor = {0};
     r = (judged_row){.c = c, .verdict = verdict, .entry = entry};
-    fv_chosen_sequence(w, entry, &cursor, &r.sequence);
-    int64_t rows = fv_chosen_rows(w, &r.sequence);
+    fv_chosen_sequence(w, entry, &cursor, &r.whole);
+    int64_t rows = fv_chosen_rows(w, &r.whole);
     double most = 0, counted = 0;
     for (int64_t h = 0; h < w->head_count; ++h) {
       r.head_index = h;
       r.head = fv_chosen(w->heads, h, c->problem.heads_q);
+      bool exists = r.head >= 0 && r.whole.index >= 0;
+      r.sequence =
+          exists ? fv_sequence_of_head(&c->problem, &r.whole, r.head / c->problem.group, &r.own)
+                 : &r.whole;
       most = fmax(most, judge_head(&r, rows));
       counted += (double)rows;
       bool last = !w->mass_by_kv_head || (h + 1) % c->problem.group == 0;

@@ -54,6 +54,8 @@ static fovea_status check_window(const char *name, const fovea_window *window) {
 static fovea_status check_positions(const fovea_attention_args *args) {
   FV_REQUIRE_ONE_OF(args->positions.alignment, FOVEA_ALIGN_BOTTOM_RIGHT, FOVEA_ALIGN_TOP_LEFT);
   FV_REQUIRE(args->positions.kv_stride, >=, 0, "");
+  FV_REQUIRE_ONE_OF(args->positions.selected, 0, 1);
+  FV_REQUIRE(args->positions.reserved32, ==, 0, "");
   FV_REQUIRE_ZEROS("positions", &args->positions, reserved);
   return FOVEA_OK;
 }
@@ -80,12 +82,32 @@ static fovea_status check_visibility(const fovea_attention_args *args) {
   return FOVEA_OK;
 }
 
+static fovea_status check_distances(const fovea_attention_args *args) {
+  FV_REQUIRE(args->logits.distances.head_stride, >=, 0, "");
+  FV_REQUIRE_ZEROS("logits.distances", &args->logits.distances, reserved);
+  if (args->logits.distances.table != NULL) {
+    FV_REQUIRE(args->logits.distances.count, >=, 1, "it counts the entries of a head");
+    return FOVEA_OK;
+  }
+  FV_REQUIRE(args->logits.distances.head_stride, ==, 0, "without distances.table");
+  FV_REQUIRE(args->logits.distances.first, ==, 0, "without distances.table");
+  FV_REQUIRE(args->logits.distances.count, ==, 0, "without distances.table");
+  return FOVEA_OK;
+}
+
 static fovea_status check_logits(const fovea_attention_args *args) {
   FV_REQUIRE_FACTOR(args->logits.scale);
   FV_REQUIRE_FACTOR(args->logits.softcap);
   FV_REQUIRE(args->logits.alibi_stride, >=, 0, "");
   if (args->logits.alibi_slopes == NULL)
     FV_REQUIRE(args->logits.alibi_stride, ==, 0, "without alibi_slopes there is no ALiBi");
+  if (args->logits.bias.dtype == FOVEA_NONE)
+    FV_REQUIRE_ABSENT(args->logits.bias_scale, "without logits.bias");
+  FV_TRY(check_distances(args));
+  FV_REQUIRE(args->logits.additive.head_stride, >=, 0, "");
+  if (args->logits.additive.vector == NULL)
+    FV_REQUIRE(args->logits.additive.head_stride, ==, 0, "without additive.vector");
+  FV_REQUIRE_ZEROS("logits.additive", &args->logits.additive, reserved);
   FV_REQUIRE_ZEROS("logits", &args->logits, reserved);
   return FOVEA_OK;
 }
@@ -135,22 +157,17 @@ static fovea_status check_outputs(const fovea_attention_args *args) {
   return FOVEA_OK;
 }
 
-/* Zeros add nothing to a dot product, but the default scale counts them in dim. */
-#define PAD_Q_AND_K "pad q and k with zeros, and give scale = 1/sqrt(the dim before padding)"
-
 static fovea_status check_shapes(const fovea_attention_args *args, purpose use) {
-  FV_REQUIRE(args->q.shape[3], >=, FV_DIM_STEP, PAD_Q_AND_K);
+  FV_REQUIRE(args->q.shape[3], >=, 1, "");
   FV_REQUIRE(args->q.shape[3], <=, FV_DIM_MAX, "");
-  FV_REQUIRE_MULTIPLE(args->q.shape[3], FV_DIM_STEP, PAD_Q_AND_K);
   FV_REQUIRE(args->k.shape[3], ==, args->q.shape[3], "");
   FV_REQUIRE_MULTIPLE(args->q.shape[2], args->k.shape[2], "");
   if (is_weights(use)) return FOVEA_OK;
   FV_REQUIRE(args->v.shape[0], ==, args->k.shape[0], "");
   FV_REQUIRE(args->v.shape[1], ==, args->k.shape[1], "");
   FV_REQUIRE(args->v.shape[2], ==, args->k.shape[2], "");
-  FV_REQUIRE(args->v.shape[3], >=, FV_DIM_STEP, "pad v with zeros");
+  FV_REQUIRE(args->v.shape[3], >=, 1, "");
   FV_REQUIRE(args->v.shape[3], <=, FV_DIM_V_MAX, "");
-  FV_REQUIRE_MULTIPLE(args->v.shape[3], FV_DIM_STEP, "pad v with zeros");
   return check_outputs(args);
 }
 
@@ -184,11 +201,37 @@ static fovea_status check_sequences(const fovea_attention_args *args, fv_problem
 }
 
 static fovea_status check_pages(const fovea_attention_args *args, const fv_problem *problem) {
-  FV_TRY(fv_view_check_pages(&args->sequences, problem->sequences, &args->k));
+  FV_TRY(fv_view_check_pages(&args->sequences, problem->sequences, args->k.shape[2], &args->k));
   if (!problem->paged) return FOVEA_OK;
-  FV_REQUIRE_GIVEN(args->sequences.kv_lengths, "with pages.ids");
+  if (args->sequences.pages.head_lengths != NULL)
+    FV_REQUIRE_ABSENT(args->sequences.kv_lengths, "with pages.head_lengths");
+  else
+    FV_REQUIRE_GIVEN(args->sequences.kv_lengths, "with pages.ids, or else pages.head_lengths");
   FV_REQUIRE_ABSENT(args->sequences.kv_offsets, "with pages.ids");
   FV_REQUIRE(args->k.shape[1], >=, 1, "with pages.ids it is the length of a page");
+  return FOVEA_OK;
+}
+
+/* Selected keys have no positions, and so nothing that is said by position. */
+static fovea_status check_selection(const fovea_attention_args *args, const fv_problem *problem) {
+  static const char why[] = "with positions.selected: those keys have no positions";
+  const int64_t rows = args->q.shape[1];
+  if (!args->positions.selected) return FOVEA_OK;
+  FV_REQUIRE(args->positions.alignment, ==, FOVEA_ALIGN_BOTTOM_RIGHT, why);
+  FV_REQUIRE(args->positions.kv_stride, ==, 0, why);
+  FV_REQUIRE_ABSENT(args->positions.q, why);
+  FV_REQUIRE_ABSENT(args->positions.kv, why);
+  FV_REQUIRE_ABSENT(args->sequences.kv_first, why);
+  FV_REQUIRE(args->visibility.window_left.kind, ==, FOVEA_WINDOW_UNLIMITED, why);
+  FV_REQUIRE(args->visibility.window_right.kind, ==, FOVEA_WINDOW_UNLIMITED, why);
+  FV_REQUIRE_ABSENT(args->visibility.prefix_lengths, why);
+  FV_REQUIRE_ABSENT(args->visibility.spans, why);
+  FV_REQUIRE_ABSENT(args->visibility.tree.bits, why);
+  FV_REQUIRE_ABSENT(args->logits.alibi_slopes, why);
+  FV_REQUIRE_ABSENT(args->logits.distances.table, why);
+  if (rows > 1 && !(problem->q_packed && rows == problem->sequences))
+    FV_REQUIRE(args->visibility.causal, ==, 0,
+               "with positions.selected, unless each sequence has one row");
   return FOVEA_OK;
 }
 
@@ -206,7 +249,8 @@ static fovea_status check_grid(const char *name, const fovea_tensor *grid,
     FV_REQUIRE_AT(owner, grid, shape, 1, >=, args->q.shape[1], "or be 1, which broadcasts");
   if (grid->shape[2] != 1)
     FV_REQUIRE_AT(owner, grid, shape, 2, ==, args->q.shape[2], "or 1, which broadcasts");
-  if (grid->shape[3] != 1 && !problem->kv_packed && args->sequences.kv_lengths == NULL)
+  if (grid->shape[3] != 1 && !problem->kv_packed && !problem->paged &&
+      args->sequences.kv_lengths == NULL)
     FV_REQUIRE_AT(owner, grid, shape, 3, >=, args->k.shape[1], "or be 1, which broadcasts");
   return FOVEA_OK;
 }
@@ -279,8 +323,12 @@ static void resolve(fv_problem *problem, purpose use) {
   problem->dim = (int32_t)q->shape[3];
   problem->dim_v = is_weights(use) ? problem->dim : (int32_t)args->v.shape[3];
   problem->kv_capacity = kv_capacity(problem);
-  problem->scale =
-      args->logits.scale == 0.0f ? (float)(1.0 / sqrt((double)problem->dim)) : args->logits.scale;
+  problem->scale = args->logits.scale != 0.0f     ? args->logits.scale
+                   : args->logits.additive.vector ? 1.0f
+                                                  : (float)(1.0 / sqrt((double)problem->dim));
+  problem->heads_differ =
+      args->sequences.pages.head_stride > 0 || args->sequences.pages.head_lengths != NULL;
+  if (args->positions.selected) args->visibility.causal = 0; /* all keys come before the row */
   problem->window_left = window_limit(&args->visibility.window_left);
   /* From here on causal is a window with a right side of 0. */
   problem->window_right =
@@ -310,6 +358,7 @@ static fovea_status check_attention(const fovea_attention_args *given, fv_proble
   FV_TRY(check_scales(args));
   FV_TRY(check_sequences(args, problem));
   FV_TRY(check_pages(args, problem));
+  FV_TRY(check_selection(args, problem));
   FV_TRY(check_grid("visibility.mask", &args->visibility.mask, problem));
   FV_TRY(check_grid("logits.bias", &args->logits.bias, problem));
   FV_TRY(check_arrays(problem, has_addresses(use), inputs));

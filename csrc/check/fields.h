@@ -18,14 +18,20 @@ typedef struct fv_tensor_field {
 /* What decides the number of an array's elements. */
 typedef enum fv_array_extent {
   FV_PER_SEQUENCE,
-  FV_PER_OFFSET,  /* one more than sequences */
-  FV_PER_TOKEN,   /* of an append */
-  FV_TWO_PER_ROW, /* of all sequences */
-  FV_PER_HEAD,    /* of q */
-  FV_PER_HEAD_OF_EACH,
+  FV_PER_OFFSET,       /* one more than sequences */
+  FV_PER_TOKEN,        /* of an append */
+  FV_TWO_PER_ROW,      /* of all sequences */
+  FV_PER_HEAD,         /* of q */
+  FV_PER_HEAD_OF_EACH, /* sequence */
+  FV_PER_KV_HEAD_OF_EACH,
+  FV_PER_DISTANCE, /* of each head */
+  FV_PER_DIM,      /* of each head */
   FV_PER_PAGE_ID,
   FV_PER_TREE_WORD,
-  FV_PER_ROPE_ELEMENT
+  FV_PER_ROPE_ELEMENT,
+  FV_PER_Q_GAIN, /* of an append's norms */
+  FV_PER_K_GAIN,
+  FV_PER_V_GAIN
 } fv_array_extent;
 
 typedef struct fv_array_field {

@@ -37,6 +37,7 @@ static const struct {
     {"v_new", {"batch", "len_new", "heads_kv", "dim_v"}},
     {"k_cache", {"batch", "len", "heads_kv", "dim"}},
     {"v_cache", {"batch", "len", "heads_kv", "dim_v"}},
+    {"q_out", {"batch", "len_new", "heads_q", "dim"}},
 };
 
 static const char *dimension_word(const char *field) {

@@ -188,15 +188,18 @@ fovea_status fv_check_sequences(const fovea_sequences *sequences) {
   return FOVEA_OK;
 }
 
-fovea_status fv_view_check_pages(const fovea_sequences *sequences, int64_t count,
+fovea_status fv_view_check_pages(const fovea_sequences *sequences, int64_t count, int64_t heads,
                                  const fovea_tensor *cache) {
   FV_REQUIRE(sequences->pages.row_stride, >=, 0, "");
+  FV_REQUIRE(sequences->pages.head_stride, >=, 0, "");
   FV_REQUIRE(sequences->pages.count, >=, 0, "");
   FV_REQUIRE(sequences->pages.count, <=, INT32_MAX, "");
   if (sequences->pages.ids == NULL) {
     FV_REQUIRE_ABSENT(sequences->pages.v_ids, "without pages.ids");
     FV_REQUIRE_ABSENT(sequences->pages.offsets, "without pages.ids");
+    FV_REQUIRE_ABSENT(sequences->pages.head_lengths, "without pages.ids");
     FV_REQUIRE(sequences->pages.row_stride, ==, 0, "without pages.ids nothing is paged");
+    FV_REQUIRE(sequences->pages.head_stride, ==, 0, "without pages.ids nothing is paged");
     FV_REQUIRE(sequences->pages.count, ==, 0, "without pages.ids nothing is paged");
     return FOVEA_OK;
   }
@@ -206,12 +209,20 @@ fovea_status fv_view_check_pages(const fovea_sequences *sequences, int64_t count
   if (sequences->pages.offsets == NULL && count > 1)
     FV_REQUIRE(sequences->pages.row_stride, >=, sequences->pages.count,
                "each sequence has a row of ids");
+  if (sequences->pages.head_stride == 0) return FOVEA_OK;
+  if (sequences->pages.offsets != NULL)
+    FV_REQUIRE(sequences->pages.head_stride, ==, 0, "with pages.offsets all kv heads share ids");
+  if (heads > 1)
+    FV_REQUIRE(sequences->pages.head_stride, >=, sequences->pages.count,
+               "each kv head has a row of ids, or with 0 all share one");
   return FOVEA_OK;
 }
 
-fv_wide fv_view_page_ids(const fovea_pages *pages, int64_t sequences) {
+fv_wide fv_view_page_ids(const fovea_pages *pages, int64_t sequences, int64_t heads) {
   if (pages->offsets != NULL) return pages->count;
-  return fv_view_row_elements(sequences, pages->row_stride, pages->count);
+  const fv_wide shared = fv_view_row_elements(sequences, pages->row_stride, pages->count);
+  if (pages->head_stride == 0 || sequences == 0) return shared;
+  return heads == 0 ? 0 : shared + (fv_wide)(heads - 1) * pages->head_stride;
 }
 
 /* ---- Overlap ------------------------------------------------------------------------------- */

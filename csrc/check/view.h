@@ -35,7 +35,7 @@ typedef struct fv_span {
 } fv_span;
 
 /* The memory that a call reads, for the overlap rule. */
-enum { FV_SPANS_MAX = 32 };
+enum { FV_SPANS_MAX = 64 };
 typedef struct fv_spans {
   int count;
   fv_span list[FV_SPANS_MAX];
@@ -77,11 +77,11 @@ static inline fv_wide fv_view_row_elements(int64_t rows, int64_t stride, int64_t
 /* Checks the fields of the room `sequences` by themselves. */
 fovea_status fv_check_sequences(const fovea_sequences *sequences);
 
-/* Checks a page table of `count` sequences that refers to the pages of `cache`. fv_view_page_ids
- * says how many ids the table has. */
-fovea_status fv_view_check_pages(const fovea_sequences *sequences, int64_t count,
+/* Checks a page table of `count` sequences and `heads` kv heads that refers to the pages of
+ * `cache`. fv_view_page_ids says how many ids the table has. */
+fovea_status fv_view_check_pages(const fovea_sequences *sequences, int64_t count, int64_t heads,
                                  const fovea_tensor *cache);
-fv_wide fv_view_page_ids(const fovea_pages *pages, int64_t sequences);
+fv_wide fv_view_page_ids(const fovea_pages *pages, int64_t sequences, int64_t heads);
 
 /* The memory of a tensor that fv_view_check has passed. */
 fv_span fv_view_span(fv_name name, const fovea_tensor *view);

@@ -17,9 +17,13 @@ typedef struct fv_attend_job {
   const fv_plan *plan;
   const fv_tile_kernels *kernels;
   fv_tile_layout layout;
+  int32_t dim, dim_v; /* of the kernels: rows in whole steps, filled up with zeros */
+  bool k_in_place;    /* kernels read rows of k where they lie; others are widened first */
+  bool v_in_place;
   float score_factor;     /* base-2 logit per unit of score */
+  bool additive;          /* the score is no dot product: keys are packed in streams too */
   bool scores_are_logits; /* softmax gets natural logits in place of raw scores */
-  bool element_masks;     /* a mask, a tree or a bias treats keys one by one */
+  bool element_masks;     /* a mask, a tree, a bias or a distance treats keys one by one */
   bool row_masks;         /* every tile needs fv_row_mask: element_masks, ALiBi or a prefix. So do
                            * tiles of keys that lie in a row's span */
   bool split;             /* each chunk of a stream is a work tile of its own */

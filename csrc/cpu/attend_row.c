@@ -89,11 +89,13 @@ static void store_out(const fv_attend_job *job, fv_place place, int64_t head, co
     return;
   }
   float values[FV_DIM_V_MAX];
-  job->kernels->scale_sums(values, sums, factor, dim_v);
+  job->kernels->scale_sums(values, sums, factor, job->dim_v);
   if (job->problem->args.out_scale.dtype) divide_by_scales(job->problem, place, head, values);
   if (fv_is_wide_dtype(out->dtype)) {
-    char *to = (char *)out->data + offset * fv_dtype_bytes(out->dtype);
-    job->kernels->narrow(to, values, out->dtype, dim_v);
+    uint16_t *to = (uint16_t *)out->data + offset, narrowed[FV_DIM_V_MAX];
+    bool whole = dim_v % FV_DIM_STEP == 0; /* or the kernel would write past the row's end */
+    job->kernels->narrow(whole ? to : narrowed, values, out->dtype, job->dim_v);
+    if (!whole) memcpy(to, narrowed, (size_t)dim_v * sizeof *to);
     return;
   }
   for (int32_t d = 0; d < dim_v; ++d) fv_store_f32(out->dtype, out->data, offset + d, values[d]);

@@ -63,7 +63,7 @@ static void start_head(stream *s, int32_t head) {
     int64_t position = position_of(s, r), q_head = head_of(s, head, r);
     fv_place place = {sequence->q_batch, sequence->q_begin + position};
     fv_widen_row(s->job->kernels, &a->q, &a->q_scale, place, q_head, s->problem->dim,
-                 s->q + (int64_t)row * s->problem->dim);
+                 s->q + (int64_t)row * s->job->dim);
     if (s->masked) {
       s->masks[row] = fv_row_mask_for(s->problem, sequence, position, q_head);
     }
@@ -140,39 +140,70 @@ static void weigh_keys(stream *s, int32_t head, double *rescale) {
                    rescale);
 }
 
-/* The tile's rows of k or v, which are no longer of 8 bits. `ahead` is NULL, or has the addresses
+/* The tile's rows of k or v, of a type that kernels read. `ahead` is NULL, or has the addresses
  * of the next tile. */
 static fv_key_rows rows_of(const fv_key_tile *tile, const void *const *rows,
                            const void *const *ahead, uint32_t dtype) {
   return (fv_key_rows){.rows = rows + tile->from,
                        .ahead = ahead ? ahead + tile->from : NULL,
-                       .dtype = fv_is_wide_dtype(dtype) ? dtype : FOVEA_F32,
+                       .dtype = dtype,
                        .keys = tile->to - tile->from};
+}
+
+static void score_additive(stream *s, int32_t head) {
+  fv_attend_worker *w = s->worker;
+  const fv_tile_kernels *kernels = s->job->kernels;
+  const float *vectors[FV_STREAM_ROWS];
+  for (int32_t r = 0; r < s->rows; ++r) {
+    vectors[r] = fv_additive_vector(s->problem, head_of(s, head, r));
+  }
+  fv_key_tile_pack_k(&w->source, kernels, w->keys, s->k, w->scratch + s->job->layout.rows);
+  kernels->score_additive(s->scores, s->q + (int64_t)head * s->rows * s->job->dim, vectors, s->rows,
+                          s->problem->dim, s->k, (fv_tile_range){w->keys->from, w->keys->to});
+}
+
+/* Scores of dot products. `ahead` is NULL, or the tile that follows. */
+static void score_dots(stream *s, int32_t head, const fv_key_tile *ahead) {
+  const fv_attend_job *job = s->job;
+  fv_key_tile *tile = s->worker->keys;
+  const float *q = s->q + (int64_t)head * s->rows * job->dim;
+  uint32_t dtype = job->k_in_place ? s->problem->args.k.dtype : FOVEA_F32;
+  if (!job->k_in_place) {
+    fv_key_tile_widen_k(&s->worker->source, job->kernels, tile,
+                        (fv_tile_range){tile->from, tile->to}, s->k);
+  }
+  job->kernels->stream_scores(s->scores + tile->from, q, s->rows, job->dim,
+                              rows_of(tile, tile->k, ahead ? ahead->k : NULL, dtype));
+}
+
+/* Adds the weighted values of the tile to the head's sums. */
+static void add_values(stream *s, int32_t head, const double *rescale, const fv_key_tile *ahead) {
+  const fv_attend_job *job = s->job;
+  fv_key_tile *tile = s->worker->keys;
+  fv_sums sums = {s->out + (int64_t)head * s->rows * s->columns, s->columns, rescale};
+  uint32_t dtype = job->v_in_place ? s->problem->args.v.dtype : FOVEA_F32;
+  if (!job->v_in_place) {
+    fv_key_tile_widen_v(&s->worker->source, job->kernels, tile,
+                        (fv_tile_range){tile->from, tile->to}, s->v);
+  }
+  job->kernels->stream_values(sums, s->scores + tile->from, s->rows, job->dim_v,
+                              rows_of(tile, tile->v, ahead ? ahead->v : NULL, dtype));
 }
 
 /* `next` is the tile that follows, of this head or another, or NULL. */
 static void attend_tile(stream *s, int32_t head, const fv_key_tile *next) {
-  const fv_tile_kernels *kernels = s->job->kernels;
-  const fovea_attention_args *a = &s->problem->args;
-  fv_attend_worker *w = s->worker;
-  fv_key_tile *tile = w->keys;
-  int32_t from = tile->from, to = tile->to, first = head * s->rows;
-  int32_t dim = s->problem->dim, dim_v = s->problem->dim_v;
-  bool ahead = next && next->from <= from && next->to >= to;
+  const fv_key_tile *tile = s->worker->keys;
+  bool covers = next && next->from <= tile->from && next->to >= tile->to;
+  const fv_key_tile *ahead = covers ? next : NULL;
   double rescale[FV_STREAM_ROWS];
-  fv_sums sums = {s->out + (int64_t)first * s->columns, s->columns, rescale};
-  if (s->job->element_masks) fv_hide_unseen(w, s->masks + first, s->rows);
-  if (!fv_is_wide_dtype(a->k.dtype)) {
-    fv_key_tile_widen_k(&w->source, kernels, tile, (fv_tile_range){from, to}, s->k);
+  if (s->job->element_masks) fv_hide_unseen(s->worker, s->masks + head * s->rows, s->rows);
+  if (s->job->additive) {
+    score_additive(s, head);
+  } else {
+    score_dots(s, head, ahead);
   }
-  kernels->stream_scores(s->scores + from, s->q + (int64_t)first * dim, s->rows, dim,
-                         rows_of(tile, tile->k, ahead ? next->k : NULL, a->k.dtype));
   weigh_keys(s, head, rescale);
-  if (!fv_is_wide_dtype(a->v.dtype)) {
-    fv_key_tile_widen_v(&w->source, kernels, tile, (fv_tile_range){from, to}, s->v);
-  }
-  kernels->stream_values(sums, s->scores + from, s->rows, dim_v,
-                         rows_of(tile, tile->v, ahead ? next->v : NULL, a->v.dtype));
+  add_values(s, head, rescale, ahead);
 }
 
 /* The first tile from `key` on that holds a key that a row sees; `end` or more if there is none. */

@@ -63,10 +63,10 @@ static int32_t rows_of(const tile *t, int32_t panel) {
 static void widen_queries(tile *t) {
   const fovea_attention_args *a = &t->problem->args;
   const fv_sequence *s = t->worker->source.sequence;
-  int32_t dim = t->problem->dim, end = t->panels * t->job->kernels->panel_rows;
+  int32_t dim = t->job->dim, end = t->panels * t->job->kernels->panel_rows;
   for (int32_t r = 0; r < t->rows; ++r) {
     fv_place place = {s->q_batch, s->q_begin + position_of(t, r)};
-    fv_widen_row(t->job->kernels, &a->q, &a->q_scale, place, head_of(t, r), dim,
+    fv_widen_row(t->job->kernels, &a->q, &a->q_scale, place, head_of(t, r), t->problem->dim,
                  t->q + (int64_t)r * dim);
   }
   memset(t->q + (int64_t)t->rows * dim, 0, (size_t)(end - t->rows) * (size_t)dim * sizeof *t->q);
@@ -104,27 +104,12 @@ static void start_rows(tile *t) {
 
 /* ---- Keys and values ---- */
 
-static void pack_keys(tile *t) {
-  const fv_tile_kernels *kernels = t->job->kernels;
-  fv_key_tile *keys = t->worker->keys;
-  uint32_t dtype = t->problem->args.k.dtype;
-  bool in_place = fv_is_wide_dtype(dtype);
-  int32_t dim = t->problem->dim, width = kernels->panel_columns;
-  for (int32_t j = keys->from; j < keys->to; j += width) {
-    if (!in_place) {
-      fv_key_tile_widen_k(&t->worker->source, kernels, keys, (fv_tile_range){j, j + width},
-                          t->widened);
-    }
-    kernels->pack_keys(t->k + (int64_t)j * dim, keys->k + j, in_place ? dtype : FOVEA_F32, dim);
-  }
-}
-
 static void pack_values(tile *t) {
   const fv_tile_kernels *kernels = t->job->kernels;
   fv_key_tile *keys = t->worker->keys;
   uint32_t dtype = t->problem->args.v.dtype;
-  int32_t dim_v = t->problem->dim_v, tile_kv = t->job->plan->tile_kv;
-  if (fv_is_wide_dtype(dtype)) {
+  int32_t dim_v = t->job->dim_v, tile_kv = t->job->plan->tile_kv;
+  if (t->job->v_in_place) {
     kernels->pack_values(t->v, keys->v, dtype, tile_kv, keys->from, keys->to, dim_v);
     return;
   }
@@ -165,7 +150,7 @@ static void store_others(tile *t) {
 /* Scores of a panel that only positions mask: the kernel masks while it computes. */
 static void score_window(tile *t, int32_t panel, int32_t count, fv_tile_range keys, float *maxima) {
   const fv_position_mask *mask = &t->worker->source.sequence->mask;
-  int32_t dim = t->problem->dim, first = panel * t->job->kernels->panel_rows;
+  int32_t dim = t->job->dim, first = panel * t->job->kernels->panel_rows;
   int64_t begin = t->worker->keys->begin;
   fv_range all = t->keys[panel].all;
   fv_panel_window window = {.begin = (int32_t)fv_clamp(all.begin - begin, keys.begin, keys.end),
@@ -180,15 +165,34 @@ static void score_window(tile *t, int32_t panel, int32_t count, fv_tile_range ke
                          plain ? NULL : &window);
 }
 
+/* Additive scores of a panel. Rows past the tile's get zeros. */
+static void score_additive(tile *t, int32_t panel, int32_t count, fv_tile_range keys) {
+  const fv_tile_kernels *kernels = t->job->kernels;
+  int32_t first = panel * kernels->panel_rows;
+  const float *vectors[FV_PANEL_ROWS_MAX];
+  for (int32_t r = 0; r < count; ++r) {
+    vectors[r] = fv_additive_vector(t->problem, head_of(t, first + r));
+  }
+  kernels->score_additive(t->scores, t->q + (int64_t)first * t->job->dim, vectors, count,
+                          t->problem->dim, t->k, keys);
+  for (int32_t r = count; r < kernels->panel_rows; ++r) {
+    memset(t->scores + (int64_t)r * FV_SCORE_STRIDE + keys.begin, 0,
+           (size_t)(keys.end - keys.begin) * sizeof *t->scores);
+  }
+}
+
 static void score_panel(tile *t, int32_t panel, int32_t count, fv_tile_range keys, float *maxima) {
   const fv_tile_kernels *kernels = t->job->kernels;
-  int32_t dim = t->problem->dim, first = panel * kernels->panel_rows;
+  int32_t dim = t->job->dim, first = panel * kernels->panel_rows;
   bool masked = fv_needs_masks(t->worker, &t->seen);
-  if (!masked && !t->job->scores_are_logits && t->worker->keys->whole) {
+  if (t->job->additive) {
+    score_additive(t, panel, count, keys);
+  } else if (!masked && !t->job->scores_are_logits && t->worker->keys->whole) {
     score_window(t, panel, count, keys, maxima);
     return;
+  } else {
+    kernels->score(t->scores, maxima, t->q + (int64_t)first * dim, t->k, dim, keys, NULL);
   }
-  kernels->score(t->scores, maxima, t->q + (int64_t)first * dim, t->k, dim, keys, NULL);
   for (int32_t r = first; r < first + count; ++r) {
     float *scores = t->scores + (int64_t)(r - first) * FV_SCORE_STRIDE;
     fv_range seen = fv_window_keys(&t->worker->source.sequence->mask, position_of(t, r));
@@ -233,7 +237,7 @@ static void attend_key_tile(tile *t, int64_t begin, fv_range keys) {
   w->keys->to = (int32_t)fv_min(fv_ceil_div(keys.end - begin, width) * width, tile_kv);
   fv_key_tile_find(&w->source, &t->seen, w->keys, &w->errors);
   if (t->job->element_masks) fv_hide_unseen(w, t->masks, t->rows);
-  pack_keys(t);
+  fv_key_tile_pack_k(&w->source, t->job->kernels, w->keys, t->k, t->widened);
   pack_values(t);
   for (int32_t panel = 0; panel < t->panels; ++panel) attend_panel(t, panel);
 }

@@ -14,7 +14,8 @@
  * work of the call. So a row's bits are the same in any batch and with any number of threads.
  *
  * Workers take work tiles from a shared counter. Each walks the sequences itself: that costs less
- * than a table of work tiles and allocates nothing. */
+ * than a table of work tiles and allocates nothing. Where kv heads have pages or lengths of their
+ * own, each head of a sequence is a step of the walk. */
 #include "csrc/cpu/attention.h"
 
 #include "csrc/cpu/attend.h"
@@ -22,8 +23,34 @@
 
 static const float log2_e = 1.44269504f;
 
-/* The work tiles of one sequence. */
+/* Kv heads of a sequence for which its geometry is the same: all, or one if they differ. */
+typedef struct share {
+  const fv_sequence *sequence; /* as those heads have it */
+  int64_t first_head, heads;
+} share;
+
+/* Walks the shares in order. Zero-initialise. */
+typedef struct share_walk {
+  fv_sequence_cursor cursor;
+  fv_sequence sequence, own;
+  share now;
+} share_walk;
+
+static bool next_share(const fv_problem *p, share_walk *walk) {
+  int64_t head = walk->now.first_head + walk->now.heads; /* heads is 0 before the first */
+  if (!walk->now.heads || head >= p->heads_kv) {
+    if (!fv_sequence_next(p, &walk->cursor, &walk->sequence)) return false;
+    head = 0;
+  }
+  walk->now.sequence = fv_sequence_of_head(p, &walk->sequence, head, &walk->own);
+  walk->now.first_head = head;
+  walk->now.heads = p->heads_differ ? 1 : p->heads_kv;
+  return true;
+}
+
+/* The work tiles of a share. */
 typedef struct work_tiles {
+  share share;
   bool stream;
   int64_t rows;      /* (position, head of the group) pairs of a kv head */
   int32_t tile_q;    /* rows of each tile except the last */
@@ -43,18 +70,20 @@ static void cut_tiles(work_tiles *w) {
 
 /* Makes blocks of nearly equal size. */
 static void cut_heads(const fv_attend_job *job, work_tiles *w) {
-  int64_t heads_kv = job->problem->heads_kv, most = fv_min(FV_BLOCK_ROWS / w->rows, job->max_heads);
-  w->heads = fv_ceil_div(heads_kv, fv_ceil_div(heads_kv, most));
-  w->blocks = fv_ceil_div(heads_kv, w->heads);
+  int64_t heads = w->share.heads, most = fv_min(FV_BLOCK_ROWS / w->rows, job->max_heads);
+  w->heads = fv_ceil_div(heads, fv_ceil_div(heads, most));
+  w->blocks = fv_ceil_div(heads, w->heads);
 }
 
-static work_tiles work_tiles_of(const fv_attend_job *job, const fv_sequence *sequence) {
-  work_tiles w = {.rows = sequence->len_q * job->problem->group, .tile_q = job->plan->tile_q};
+static work_tiles work_tiles_of(const fv_attend_job *job, share share) {
+  work_tiles w = {.share = share,
+                  .rows = share.sequence->len_q * job->problem->group,
+                  .tile_q = job->plan->tile_q};
   w.stream = fv_is_stream(job, w.rows);
   w.heads = 1;
-  w.blocks = job->problem->heads_kv;
+  w.blocks = share.heads;
   if (w.rows > 0 && w.stream) {
-    w.per_block = job->split ? fv_chunk_count(sequence->mask.len) : 1;
+    w.per_block = job->split ? fv_chunk_count(share.sequence->mask.len) : 1;
     cut_heads(job, &w);
   } else if (w.rows > 0) {
     cut_tiles(&w);
@@ -63,32 +92,33 @@ static work_tiles work_tiles_of(const fv_attend_job *job, const fv_sequence *seq
   return w;
 }
 
-/* Handles work tile `number` of a sequence. `partial` is the number of the
- * sequence's first partial. */
+/* Handles work tile `number` of a share. `partial` is the number of the share's first partial. */
 typedef void (*handle_work_tile)(fv_attend_worker *worker, const work_tiles *w, int64_t number,
                                  int64_t partial);
 
-/* Sets the worker's kv head to the first of a stream's work tile. Returns how many it has. */
-static int32_t take_heads(fv_attend_worker *worker, const work_tiles *w, int64_t number) {
-  int64_t head = number / w->per_block * w->heads;
-  worker->source.kv_head = head;
-  return (int32_t)fv_min(w->heads, worker->job->problem->heads_kv - head);
+/* Sets the worker's kv head to the first of a stream's work tile. *skipped receives how many heads
+ * of the share come before it. Returns how many the work tile has. */
+static int32_t take_heads(fv_attend_worker *worker, const work_tiles *w, int64_t number,
+                          int64_t *skipped) {
+  *skipped = number / w->per_block * w->heads;
+  worker->source.kv_head = w->share.first_head + *skipped;
+  return (int32_t)fv_min(w->heads, w->share.heads - *skipped);
 }
 
 static void attend(fv_attend_worker *worker, const work_tiles *w, int64_t number, int64_t partial) {
   const fv_attend_job *job = worker->job;
-  int64_t heads_kv = job->problem->heads_kv;
   if (!w->stream) {
-    int64_t row_begin = (w->per_block - 1 - number / heads_kv) * w->tile_q;
-    worker->source.kv_head = number % heads_kv;
+    int64_t row_begin = (w->per_block - 1 - number / w->share.heads) * w->tile_q;
+    worker->source.kv_head = w->share.first_head + number % w->share.heads;
     fv_attend_tile(worker, row_begin, (int32_t)fv_min(w->tile_q, w->rows - row_begin));
     return;
   }
-  int32_t heads = take_heads(worker, w, number);
+  int64_t skipped;
+  int32_t heads = take_heads(worker, w, number, &skipped);
   if (job->split) {
-    int64_t head = worker->source.kv_head, chunk = number % w->per_block;
-    fv_attend_chunk(worker, heads, chunk,
-                    job->partials + (partial + head * w->per_block + chunk) * job->partial_doubles,
+    int64_t chunk = number % w->per_block;
+    int64_t place = partial + skipped * w->per_block + chunk;
+    fv_attend_chunk(worker, heads, chunk, job->partials + place * job->partial_doubles,
                     w->per_block);
   } else {
     fv_attend_stream(worker, heads);
@@ -98,34 +128,35 @@ static void attend(fv_attend_worker *worker, const work_tiles *w, int64_t number
 static void merge(fv_attend_worker *worker, const work_tiles *w, int64_t number, int64_t partial) {
   const fv_attend_job *job = worker->job;
   if (!w->stream || number % w->per_block) return;
-  int32_t heads = take_heads(worker, w, number);
-  int64_t first = partial + worker->source.kv_head * w->per_block;
+  int64_t skipped;
+  int32_t heads = take_heads(worker, w, number, &skipped);
+  int64_t first = partial + skipped * w->per_block;
   fv_merge_chunks(worker, heads, job->partials + first * job->partial_doubles);
 }
 
 /* Takes work tiles until none is left. */
 static void take_work_tiles(fv_attend_job *job, int64_t index, handle_work_tile handle) {
-  fv_sequence_cursor cursor = {0};
-  fv_sequence sequence;
+  share_walk walk = {0};
   fv_key_tile tiles[2];
   fv_attend_worker worker;
   worker.job = job;
   worker.tiles = tiles;
-  worker.source = (fv_key_source){job->problem, &sequence, 0};
+  worker.source.problem = job->problem;
   worker.scratch = (float *)((char *)job->problem->args.workspace +
                              (size_t)index * job->plan->cpu.scratch_bytes);
 
   int64_t mine = atomic_fetch_add(&job->next, 1);
-  int64_t begin = 0, partial = 0; /* the sequence's first work tile and partial */
-  while (fv_sequence_next(job->problem, &cursor, &sequence)) {
-    work_tiles w = work_tiles_of(job, &sequence);
+  int64_t begin = 0, partial = 0; /* the share's first work tile and partial */
+  while (next_share(job->problem, &walk)) {
+    work_tiles w = work_tiles_of(job, walk.now);
+    worker.source.sequence = walk.now.sequence;
     for (; mine < begin + w.count; mine = atomic_fetch_add(&job->next, 1)) {
       worker.errors = 0;
       handle(&worker, &w, mine - begin, partial);
-      fv_report_errors(job->problem, sequence.index, worker.errors);
+      fv_report_errors(job->problem, walk.sequence.index, worker.errors);
     }
     begin += w.count;
-    if (w.stream) partial += w.per_block * job->problem->heads_kv;
+    if (w.stream) partial += w.per_block * w.share.heads;
   }
 }
 
@@ -145,15 +176,14 @@ typedef struct survey {
 } survey;
 
 static survey count_work(const fv_attend_job *job) {
-  fv_sequence_cursor cursor = {0};
-  fv_sequence sequence;
+  share_walk walk = {0};
   survey total = {0};
-  while (fv_sequence_next(job->problem, &cursor, &sequence)) {
-    work_tiles w = work_tiles_of(job, &sequence);
+  while (next_share(job->problem, &walk)) {
+    work_tiles w = work_tiles_of(job, walk.now);
     /* Bad lengths and offsets are reported for all sequences, those without rows included. */
-    fv_report_errors(job->problem, sequence.index, sequence.errors);
+    fv_report_errors(job->problem, walk.sequence.index, walk.now.sequence->errors);
     total.work_tiles += w.count;
-    if (w.stream) total.streams += w.per_block * job->problem->heads_kv;
+    if (w.stream) total.streams += w.per_block * w.share.heads;
   }
   return total;
 }
@@ -171,8 +201,15 @@ void fv_attend_start(const fv_problem *problem, fv_isa isa, fv_attend_job *job) 
   const fovea_attention_args *a = &problem->args;
   job->problem = problem;
   job->kernels = kernels_for(isa);
-  job->scores_are_logits = a->logits.softcap > 0 || a->logits.alibi_slopes || a->logits.bias.dtype;
-  job->element_masks = a->visibility.mask.dtype || a->logits.bias.dtype || a->visibility.tree.bits;
+  job->dim = fv_stepped_dim(problem->dim);
+  job->dim_v = fv_stepped_dim(problem->dim_v);
+  job->k_in_place = fv_is_in_place(&a->k);
+  job->v_in_place = fv_is_in_place(&a->v);
+  job->additive = a->logits.additive.vector != NULL;
+  job->scores_are_logits = a->logits.softcap > 0 || a->logits.alibi_slopes ||
+                           a->logits.distances.table || a->logits.bias.dtype;
+  job->element_masks = a->visibility.mask.dtype || a->logits.bias.dtype ||
+                       a->logits.distances.table || a->visibility.tree.bits;
   job->row_masks = job->element_masks || a->logits.alibi_slopes || a->visibility.prefix_lengths;
   job->score_factor = job->scores_are_logits ? log2_e : problem->scale * log2_e;
 }

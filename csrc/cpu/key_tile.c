@@ -112,7 +112,11 @@ void fv_key_tile_find(const fv_key_source *source, const fv_seen_keys *seen, fv_
 
 void fv_widen_row(const fv_tile_kernels *kernels, const fovea_tensor *x, const fovea_tensor *scale,
                   fv_place place, int64_t head, int32_t dim, float *row) {
-  kernels->widen(row, row_address(x, place, head), x->dtype, dim);
+  const char *from = row_address(x, place, head);
+  int32_t whole = dim / FV_DIM_STEP * FV_DIM_STEP;
+  kernels->widen(row, from, x->dtype, whole);
+  for (int32_t d = whole; d < dim; ++d) row[d] = fv_load(x->dtype, from, d);
+  for (int32_t d = dim; d < fv_stepped_dim(dim); ++d) row[d] = 0;
   if (scale->dtype == FOVEA_NONE) return;
   int32_t blocks = (int32_t)scale->shape[3], block_dim = dim / blocks;
   for (int32_t b = 0; b < blocks; ++b) {
@@ -125,7 +129,7 @@ void fv_widen_row(const fv_tile_kernels *kernels, const fovea_tensor *x, const f
 static void widen_rows(const fv_key_source *source, const fv_tile_kernels *kernels, cached c,
                        int64_t begin, fv_tile_range keys, float *to) {
   int32_t dim = (int32_t)c.x->shape[3];
-  for (int32_t j = keys.begin; j < keys.end; ++j, to += dim) {
+  for (int32_t j = keys.begin; j < keys.end; ++j, to += fv_stepped_dim(dim)) {
     fv_place place;
     if (c.rows[j] == fv_zero_row) continue;
     fv_key_place(source->problem, source->sequence, c.x, c.ids, begin + j, &place);
@@ -142,4 +146,17 @@ void fv_key_tile_widen_k(const fv_key_source *source, const fv_tile_kernels *ker
 void fv_key_tile_widen_v(const fv_key_source *source, const fv_tile_kernels *kernels,
                          fv_key_tile *tile, fv_tile_range keys, float *to) {
   widen_rows(source, kernels, cached_v(source->problem, tile), tile->begin, keys, to);
+}
+
+void fv_key_tile_pack_k(const fv_key_source *source, const fv_tile_kernels *kernels,
+                        fv_key_tile *tile, float *k, float *widened) {
+  const fovea_tensor *x = &source->problem->args.k;
+  bool in_place = fv_is_in_place(x);
+  int32_t dim = fv_stepped_dim(source->problem->dim), width = kernels->panel_columns;
+  for (int32_t j = tile->from; j < tile->to; j += width) {
+    if (!in_place) {
+      fv_key_tile_widen_k(source, kernels, tile, (fv_tile_range){j, j + width}, widened);
+    }
+    kernels->pack_keys(k + (int64_t)j * dim, tile->k + j, in_place ? x->dtype : FOVEA_F32, dim);
+  }
 }

@@ -72,14 +72,25 @@ static inline bool fv_is_wide_dtype(uint32_t dtype) {
   return dtype <= FOVEA_BF16;
 }
 
-/* Writes the rows `keys` of k or v, times their scales, as f32 to `to` [keys][dim]. The tile's
- * addresses then point there; rows of zeros stay. */
+/* Whether kernels can read rows of x in place: in whole steps, or they would read past their
+ * ends. */
+static inline bool fv_is_in_place(const fovea_tensor *x) {
+  return fv_is_wide_dtype(x->dtype) && x->shape[3] % FV_DIM_STEP == 0;
+}
+
+/* Writes the rows `keys` of k or v, times their scales, as f32 to `to` [keys][dim in whole steps].
+ * The tile's addresses then point there; rows of zeros stay. */
 void fv_key_tile_widen_k(const fv_key_source *source, const fv_tile_kernels *kernels,
                          fv_key_tile *tile, fv_tile_range keys, float *to);
 void fv_key_tile_widen_v(const fv_key_source *source, const fv_tile_kernels *kernels,
                          fv_key_tile *tile, fv_tile_range keys, float *to);
 
-/* row[d] = element d of x's row at [place, head], times its scale. */
+/* Packs the keys for products: k [panels of keys][dim in whole steps][panel_columns]. `widened` has
+ * room for the rows of a panel; the tile's addresses may point there afterwards. */
+void fv_key_tile_pack_k(const fv_key_source *source, const fv_tile_kernels *kernels,
+                        fv_key_tile *tile, float *k, float *widened);
+
+/* row[d] = element d of x's row at [place, head], times its scale; zeros up to a whole step. */
 void fv_widen_row(const fv_tile_kernels *kernels, const fovea_tensor *x, const fovea_tensor *scale,
                   fv_place place, int64_t head, int32_t dim, float *row);
 

@@ -98,6 +98,12 @@ typedef struct fv_tile_kernels {
   void (*score)(float *scores, float *maxima, const float *q, const float *k, int32_t dim,
                 fv_tile_range keys, const fv_panel_window *window);
 
+  /* The additive scores of `rows` rows, at most panel_rows: scores [rows][keys] = the sum over d of
+   * vectors[row][d] * tanh(q[row][d] + k[d]). q and k are as in `score`, in whole steps of dims;
+   * dim itself may be any. Blocks are summed as there. */
+  void (*score_additive)(float *scores, const float *q, const float *const *vectors, int32_t rows,
+                         int32_t dim, const float *k, fv_tile_range keys);
+
   /* The largest of the scores of `keys`. A NaN is never larger. Here and in softmax keys.begin is a
    * multiple of panel_columns, keys.end of lanes. */
   float (*largest)(const float *scores, fv_tile_range keys);

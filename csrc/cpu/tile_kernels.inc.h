@@ -329,6 +329,7 @@ static void scale_sums(float *to, const double *from, double factor, int32_t cou
   for (; d < count; ++d) to[d] = (float)(from[d] * factor) + 0.0f;
 }
 
+#include "csrc/cpu/additive_kernels.inc.h"
 #include "csrc/cpu/softmax_kernels.inc.h"
 #include "csrc/cpu/stream_kernels.inc.h"
 
@@ -342,6 +343,7 @@ const fv_tile_kernels FV_TILE_TABLE = {
     .pack_keys = pack_keys,
     .pack_values = pack_values,
     .score = score,
+    .score_additive = score_additive,
     .largest = largest,
     .softmax = softmax,
     .accumulate = accumulate,

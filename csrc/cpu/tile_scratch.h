@@ -43,6 +43,11 @@ static inline int fv_dim_class(int32_t dim, int32_t dim_v) {
   return index;
 }
 
+/* Kernels take rows in whole steps. */
+static inline int32_t fv_stepped_dim(int32_t dim) {
+  return (dim + FV_DIM_STEP - 1) / FV_DIM_STEP * FV_DIM_STEP;
+}
+
 /* Columns of out and v are padded to whole panels of the widest instruction set. */
 static inline int32_t fv_padded_dim(int32_t dim) {
   return (dim + FV_PANEL_COLUMNS_MAX - 1) / FV_PANEL_COLUMNS_MAX * FV_PANEL_COLUMNS_MAX;
@@ -69,6 +74,7 @@ static inline size_t fv_round_floats(size_t floats) {
 /* tile_q is a multiple of FV_PANEL_ROWS_MAX. */
 static inline fv_tile_layout fv_tile_layout_for(int32_t tile_q, int32_t tile_kv, int32_t dim,
                                                 int32_t dim_v) {
+  dim = fv_stepped_dim(dim);
   size_t columns = (size_t)fv_padded_dim(dim_v);
   size_t widest = (size_t)dim > columns ? (size_t)dim : columns;
   size_t rows = (size_t)(tile_q > FV_BLOCK_ROWS ? tile_q : FV_BLOCK_ROWS);

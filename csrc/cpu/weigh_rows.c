@@ -7,7 +7,8 @@
  *
  * Keys are read in place (stream_scores): nothing is packed, so the scratch of a worker fits on its
  * stack, and calls need no workspace. A tile of keys stays in the second-level cache while all rows
- * of the unit go over it. 8-bit keys are widened once for all of them, in tiles of 32 keys. Widening a block's queries anew for each tile costs less than a hundredth
+ * of the unit go over it. Keys that kernels cannot read in place are widened once for all of them,
+ * in tiles of 32 keys. Widening a block's queries anew for each tile costs less than a hundredth
  * of the products.
  *
  * A score has the same bits in both passes and in any block, so no weight exceeds 1. Mass is summed
@@ -49,7 +50,7 @@ typedef struct block {
 } block;
 
 static int32_t block_rows(const fv_weigh_job *job) {
-  return job->attend.problem->dim <= BLOCK_DIM ? BLOCK_ROWS : BLOCK_ROWS / 2;
+  return job->attend.dim <= BLOCK_DIM ? BLOCK_ROWS : BLOCK_ROWS / 2;
 }
 
 /* Of the selection. */
@@ -65,9 +66,9 @@ static int64_t head_index(const block *b, int32_t r) {
 static void load_query(block *b, int32_t r) {
   const fv_problem *p = b->job->attend.problem;
   const fv_sequence *s = &b->unit->sequence;
-  float *q = b->q + (int64_t)r * p->dim;
+  float *q = b->q + (int64_t)r * b->job->attend.dim;
   if (b->position[r] < 0) {
-    memset(q, 0, (size_t)p->dim * sizeof *q);
+    memset(q, 0, (size_t)b->job->attend.dim * sizeof *q);
     return;
   }
   fv_place place = {s->q_batch, s->q_begin + b->position[r]};
@@ -137,8 +138,9 @@ static bool find_seen_tile(block *b, int64_t begin) {
          find_tile(b, begin, &u->seen, fv_hull_of_seen(&u->seen));
 }
 
-/* 8-bit keys are widened a few at a time, where a tile of them has no place. */
-static void score_widened(block *b, const fv_tile_kernels *kernels, int32_t dim) {
+/* Keys are widened a few at a time, where a tile of them has no place. */
+static void score_widened(block *b, int32_t dim) {
+  const fv_tile_kernels *kernels = b->job->attend.kernels;
   fv_key_tile *tile = b->worker.keys;
   int32_t most = FV_WIDENED_FLOATS / dim / 4 * 4;
   for (int32_t j = tile->from; j < tile->to; j += most) {
@@ -150,17 +152,76 @@ static void score_widened(block *b, const fv_tile_kernels *kernels, int32_t dim)
 }
 
 /* scores = q k of the tile. */
-static void score(block *b) {
-  const fv_tile_kernels *kernels = b->job->attend.kernels;
-  const fv_problem *p = b->job->attend.problem;
+static void score_dots(block *b) {
+  const fv_attend_job *job = &b->job->attend;
   const fv_key_tile *tile = b->worker.keys;
-  uint32_t dtype = b->job->widens_tiles ? FOVEA_F32 : p->args.k.dtype;
-  if (!fv_is_wide_dtype(dtype)) {
-    score_widened(b, kernels, p->dim);
+  if (!job->k_in_place && !b->job->widens_tiles) {
+    score_widened(b, job->dim);
     return;
   }
+  uint32_t dtype = job->k_in_place ? job->problem->args.k.dtype : FOVEA_F32;
   fv_key_rows rows = {tile->k + tile->from, NULL, dtype, tile->to - tile->from};
-  kernels->stream_scores(b->scores + tile->from, b->q, b->rows, p->dim, rows);
+  job->kernels->stream_scores(b->scores + tile->from, b->q, b->rows, job->dim, rows);
+}
+
+/* Additive scores take packed keys: here [dims of a slice][panel_columns], which fit whatever the
+ * dim is. A slice's scores go to the columns behind the tile, and are added up. */
+typedef struct slice {
+  int32_t begin, dim;
+  float *k, *q, *row; /* parts of `widened` */
+} slice;
+
+enum { SLICE_DIM = FV_BLOCK_DIMS };
+
+static void pack_slice(block *b, const slice *s, int32_t column) {
+  const fv_attend_job *job = &b->job->attend;
+  const int32_t width = job->kernels->panel_columns;
+  for (int32_t j = 0; j < width; ++j) {
+    fv_tile_range key = {column + j, column + j + 1};
+    fv_key_tile_widen_k(&b->worker.source, job->kernels, b->worker.keys, key, s->row);
+    const float *from = (const float *)b->worker.keys->k[column + j] + s->begin;
+    for (int32_t d = 0; d < s->dim; ++d) s->k[d * width + j] = from[d];
+  }
+}
+
+static void score_slice(block *b, const slice *s) {
+  const fv_attend_job *job = &b->job->attend;
+  const fv_key_tile *tile = b->worker.keys;
+  const int32_t width = job->kernels->panel_columns, stride = fv_stepped_dim(s->dim);
+  float *part = b->scores + FV_WIDENED_TILE;
+  const float *vectors[BLOCK_ROWS];
+  for (int32_t r = 0; r < b->rows; ++r) {
+    vectors[r] = fv_additive_vector(job->problem, fv_max(b->head[r], 0)) + s->begin;
+    memcpy(s->q + r * stride, b->q + r * job->dim + s->begin, (size_t)stride * sizeof *s->q);
+  }
+  for (int32_t j = tile->from; j < tile->to; j += width) {
+    pack_slice(b, s, j);
+    job->kernels->score_additive(part, s->q, vectors, b->rows, s->dim, s->k,
+                                 (fv_tile_range){0, width});
+    for (int32_t r = 0; r < b->rows; ++r) {
+      float *to = b->scores + r * FV_SCORE_STRIDE + j, *from = part + r * FV_SCORE_STRIDE;
+      for (int32_t c = 0; c < width; ++c) to[c] = s->begin ? to[c] + from[c] : from[c];
+    }
+  }
+}
+
+static void score_additive(block *b) {
+  const int32_t dim = b->job->attend.problem->dim;
+  slice s = {.k = b->widened};
+  s.q = s.k + SLICE_DIM * FV_PANEL_COLUMNS_MAX;
+  s.row = s.q + SLICE_DIM * BLOCK_ROWS;
+  for (; s.begin < dim; s.begin += SLICE_DIM) {
+    s.dim = (int32_t)fv_min(dim - s.begin, SLICE_DIM);
+    score_slice(b, &s);
+  }
+}
+
+static void score(block *b) {
+  if (b->job->attend.additive) {
+    score_additive(b);
+  } else {
+    score_dots(b);
+  }
 }
 
 static void fill(float *x, int64_t begin, int64_t end, float value) {

@@ -13,8 +13,8 @@
 enum {
   FV_UNIT_ROWS = 512,  /* rows of a unit at most: their states are 16 KiB on the caller's stack */
   FV_ROUND_UNITS = 32, /* units whose states exist at the same time, at most */
-  /* A tile of 8-bit keys of up to 144 dims fits, 18 KiB. Of wider ones fewer at a time are widened,
-   * anew for every 8 rows. */
+  /* A tile of widened keys of up to 144 dims fits, 18 KiB. Of wider ones fewer at a time are
+   * widened, anew for every 8 rows. */
   FV_WIDENED_TILE = FV_PANEL_COLUMNS_MAX,
   FV_WIDENED_FLOATS = 144 * FV_WIDENED_TILE
 };
@@ -45,7 +45,7 @@ typedef struct fv_weigh_job {
   fv_attend_job attend;
   const fv_weights_problem *weights;
   int32_t tile_kv;
-  bool widens_tiles; /* of 8-bit keys, which then are FV_WIDENED_TILE long */
+  bool widens_tiles; /* which then are FV_WIDENED_TILE long */
   bool softmax;      /* some output needs probabilities */
 } fv_weigh_job;
 

@@ -93,15 +93,23 @@ static void see(const fv_weights_problem *w, fv_weigh_unit *u) {
   u->seen = fv_keys_seen(&w->attention, &u->sequence, rows.begin, rows.end);
 }
 
+/* The sequence as the unit's kv head has it. */
+static void place_unit(const unit_cursor *c, fv_weigh_unit *u) {
+  fv_sequence own;
+  bool exists = u->kv_head >= 0 && c->sequence.index >= 0;
+  u->sequence =
+      exists ? *fv_sequence_of_head(&c->w->attention, &c->sequence, u->kv_head, &own) : c->sequence;
+}
+
 /* Makes the unit at the cursor: whole heads if their rows fit, else some rows of one head. */
 static void make_unit(const unit_cursor *c, fv_weigh_unit *u) {
   const fv_weights_problem *w = c->w;
   int64_t rows = fv_chosen_rows(w, &c->sequence);
   bool by_group = w->mass_by_kv_head;
   int64_t heads = by_group ? end_of_group(c) - c->head : heads_in_a_row(c);
-  u->sequence = c->sequence;
   u->entry = c->entry;
   u->kv_head = by_group ? c->group : kv_head_of(w, c->head);
+  place_unit(c, u);
   u->rows = fv_min(rows - c->row, FV_UNIT_ROWS);
   u->heads = fv_min(heads, fv_max(FV_UNIT_ROWS / fv_max(rows, 1), 1));
   u->head_begin = c->head;
@@ -186,10 +194,11 @@ void fv_cpu_weights(const fv_weights_problem *problem, fv_isa isa, fv_parallel p
   weigh_round r;
   fv_attend_start(p, isa, &r.job.attend);
   r.job.weights = problem;
-  r.job.widens_tiles =
-      !fv_is_wide_dtype(p->args.k.dtype) && p->dim * FV_WIDENED_TILE <= FV_WIDENED_FLOATS;
-  r.job.tile_kv =
-      r.job.widens_tiles ? FV_WIDENED_TILE : fv_class_tile(fv_dim_class(p->dim, p->dim));
+  r.job.widens_tiles = !r.job.attend.additive && !r.job.attend.k_in_place &&
+                       r.job.attend.dim * FV_WIDENED_TILE <= FV_WIDENED_FLOATS;
+  r.job.tile_kv = r.job.widens_tiles || r.job.attend.additive
+                      ? FV_WIDENED_TILE
+                      : fv_class_tile(fv_dim_class(p->dim, p->dim));
   r.job.softmax = problem->mass.dtype || problem->statistics.dtype ||
                   problem->kind == FOVEA_WEIGHTS_PROBABILITIES;
   r.keys = keys_of(problem);

@@ -86,9 +86,17 @@ static fv_append_params make_params(const fv_append_problem *problem) {
 
 fovea_status fv_choose_cuda_append(const fv_append_problem *problem, int32_t *row) {
   const fovea_kv_append_args *a = &problem->args;
+  if (a->q.dtype) return fv_fail(FOVEA_UNSUPPORTED, "no CUDA kernel prepares q; the CPU does");
+  if (a->k_norm.gain || a->v_norm.gain) {
+    return fv_fail(FOVEA_UNSUPPORTED, "no CUDA kernel has %s; the CPU has",
+                   a->k_norm.gain ? "k_norm" : "v_norm");
+  }
   if (fv_dtype_is_8bit(a->k_cache.dtype) || fv_dtype_is_8bit(a->v_cache.dtype)) {
     return fv_fail(FOVEA_UNSUPPORTED, "no CUDA kernel appends to an 8-bit %s; the CPU does",
                    fv_dtype_is_8bit(a->k_cache.dtype) ? "k_cache" : "v_cache");
+  }
+  if (a->sequences.q_lengths) {
+    return fv_fail(FOVEA_UNSUPPORTED, "no CUDA kernel appends with q_lengths; the CPU does");
   }
   *row = FV_CUDA_APPEND_FIRST;
   return FOVEA_OK;

@@ -8,8 +8,8 @@
 extern "C" {
 #endif
 
-/* Finds the row of cuda/rows.h that runs the call. FOVEA_UNSUPPORTED, with the reason, for caches
- * of 8-bit dtypes. */
+/* Finds the row of cuda/rows.h that runs the call. FOVEA_UNSUPPORTED, with the reason, for
+ * queries, norms, and caches of 8-bit dtypes. */
 fovea_status fv_choose_cuda_append(const fv_append_problem *problem, int32_t *row);
 
 /* Queues the call. Queues nothing if there is nothing to do, or no kernel for it. */

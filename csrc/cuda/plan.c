@@ -68,12 +68,18 @@ static const char *find_missing(const fv_problem *p) {
       {a->q.dtype != FOVEA_F16 && a->q.dtype != FOVEA_BF16, "a q that is not f16 or bf16"},
       {has_other_types(a), "k, v or out of another dtype than q"},
       {has_scales(a), "scales"},
+      {p->dim % FV_DIM_STEP || p->dim_v % FV_DIM_STEP, "a dim that is no multiple of 8"},
+      {a->sequences.q_lengths != NULL, "q_lengths"},
+      {a->sequences.pages.head_stride != 0, "page tables per kv head (pages.head_stride)"},
+      {a->sequences.pages.head_lengths != NULL, "pages.head_lengths"},
       {a->visibility.prefix_lengths != NULL, "prefix_lengths"},
       {a->visibility.spans != NULL, "spans"},
       {has_mask_of_rows(a), "masks that differ between rows or heads"},
       {a->visibility.tree.bits != NULL, "tree masks"},
       {a->logits.bias.dtype != FOVEA_NONE, "a bias"},
       {a->logits.alibi_slopes != NULL, "ALiBi"},
+      {a->logits.distances.table != NULL, "biases by distance"},
+      {a->logits.additive.vector != NULL, "additive scores"},
   };
   for (size_t i = 0; i < sizeof features / sizeof features[0]; ++i) {
     if (features[i].present) return features[i].name;

@@ -1,50 +1,44 @@
-/* append.c - writes new tokens into a KV cache: find the place, rotate, scale, convert, write.
- *
- * Every step of the arithmetic is one f32 operation with its own rounding, in the order that the
- * header states. So every device stores the same bits. The file must be compiled with
- * -ffp-contract=off, for a machine that evaluates float as float.
+/* append.c - writes new tokens into a KV cache and prepares their queries: find the place, then
+ * head by head. head.c has the arithmetic.
  *
  * Threads: two tokens may go to one place (a slot given twice, a page in two tables). The header
  * says that one of them wins, never a mixture. So the work is divided by destination, not by token:
  * every task walks all tokens and writes those whose place hashes to it. One task then makes all
  * writes to a place, in the order of the tokens, whatever the number of threads. The walk costs
  * every task 17 ns per token (measured, 2.8 GHz Xeon). A plain copy of 1024 elements takes 0.4 us,
- * their conversion 10 us. Nothing is allocated.
+ * their conversion up to 2.5 us. Nothing is allocated.
+ *
+ * A query has a place of its own, the token's, and is divided likewise.
  *
  * Task 0 alone reports errors, because every task sees all of them. */
 #include "csrc/host/append.h"
 
-#include <float.h>
 #include <stdbool.h>
+#include <string.h>
 
-#include "csrc/host/element_run.h"
+#include "csrc/dtype.h"
+#include "csrc/host/head.h"
 #include "csrc/host/sequence.h"
 
-#if FLT_EVAL_METHOD != 0
-#error "host/append.c needs float arithmetic in f32"
-#endif
-
-/* Elements converted at a time; even, for interleaved pairs. Two such buffers of f32 take 1 KiB of
- * stack and stay in the L1 cache. */
-enum { CHUNK = 128 };
-
 /* With fewer elements a task costs more than it saves. Waking a thread takes some 10 us. This many
- * elements take 12 us to copy and 300 us to convert (measured). */
+ * elements take 12 us to copy and up to 80 us to convert (measured). */
 enum { ELEMENTS_PER_TASK = 32768 };
 
-/* One of the pairs (k_new, k_cache) and (v_new, v_cache). */
+/* One of the pairs (k_new, k_cache), (v_new, v_cache) and (q, q_out). */
 typedef struct side {
   const fovea_tensor *from;
   const fovea_tensor *to;
   const fovea_tensor *scale;
-  const int32_t *ids;     /* the page table; NULL: not paged */
+  const fovea_norm *norm; /* NULL: none */
   const fovea_rope *rope; /* NULL: not rotated */
+  const int32_t *ids;     /* the page table; NULL: not paged */
 } side;
 
 typedef struct work {
   const fv_append_problem *problem;
-  side sides[2];
+  side sides[2]; /* of the cache */
   int32_t side_count;
+  side query; /* from NULL: none */
   fv_cache_extents cache;
   int64_t tasks;
 } work;
@@ -53,6 +47,7 @@ typedef struct work {
 typedef struct sequence {
   int64_t index;
   fv_range rows;         /* of the new tensors */
+  int64_t tokens;        /* as many of these rows are in use */
   fv_page_ids pages;     /* of the page tables, if the cache is paged */
   int64_t pages_reached; /* the largest of their offsets so far */
   int32_t length;        /* tokens already in the cache */
@@ -61,24 +56,15 @@ typedef struct sequence {
 
 /* A token to write. */
 typedef struct token {
-  int64_t batch; /* it is [batch, row] of the new tensors */
+  int64_t number; /* among all tokens: the caller's arrays have it there */
+  int64_t batch;  /* it is [batch, row] of the new tensors */
   int64_t row;
   int64_t position;
   fv_place place[2]; /* per side; outer is FV_NOWHERE if there is none */
+  bool cached;       /* goes to its places */
+  bool skipped;      /* by the caller: padding */
+  bool positioned;   /* there is a row of the RoPE table for it, or no RoPE */
 } token;
-
-/* One head of a token. */
-typedef struct run {
-  const char *from;
-  char *to;
-  uint32_t from_dtype;
-  uint32_t to_dtype;
-  int64_t dim;
-  const char *scale; /* of block 0; NULL: none */
-  uint32_t scale_dtype;
-  int64_t scale_stride; /* from block to block */
-  int64_t block_len;
-} run;
 
 /* ---- Writing ------------------------------------------------------------------------------- */
 
@@ -87,139 +73,124 @@ static char *element(const fovea_tensor *tensor, int64_t i, int64_t j, int64_t h
   return (char *)tensor->data + offset * fv_dtype_bytes(tensor->dtype);
 }
 
-/* Divides x[i] by the scale of element first + i. */
-static void divide(const run *run, int64_t first, int64_t count, float *x) {
-  for (int64_t i = 0; i < count;) {
-    int64_t block = (first + i) / run->block_len;
-    int64_t end = (block + 1) * run->block_len - first;
-    if (end > count) end = count;
-    float scale;
-    fv_load_run(run->scale, run->scale_dtype, block * run->scale_stride, 1, &scale);
-    for (; i < end; ++i) x[i] = x[i] / scale;
+static void set_scale(const side *side, fv_place place, int64_t number, fv_head *head) {
+  if (side->scale->dtype == FOVEA_NONE) return;
+  head->scale = element(side->scale, place.outer, place.inner, number);
+  head->scale_dtype = side->scale->dtype;
+  head->scale_stride = side->scale->stride[3];
+  head->block_len = head->dim / side->scale->shape[3];
+}
+
+static void set_rope(const side *side, const token *token, fv_head *head) {
+  if (!side->rope) return;
+  int64_t table_row = token->position * side->rope->stride;
+  head->cos = side->rope->cos + table_row;
+  head->sin = side->rope->sin + table_row;
+  head->half = side->rope->rotary_dim / 2;
+  head->interleaved = side->rope->style == FOVEA_ROPE_INTERLEAVED;
+}
+
+static float sum_squares(const side *side, const token *token, int64_t head) {
+  return fv_head_sum_squares(element(side->from, token->batch, token->row, head), side->from->dtype,
+                             side->from->shape[3]);
+}
+
+/* 1 / the root of the mean square of all heads of a token. */
+static float token_root(const side *side, const token *token) {
+  int64_t heads = side->from->shape[2];
+  float sum = sum_squares(side, token, 0);
+  for (int64_t head = 1; head < heads; ++head) sum += sum_squares(side, token, head);
+  return fv_head_root(sum, heads * side->from->shape[3], side->norm->eps);
+}
+
+static void set_norm(const side *side, const token *token, int64_t number, fv_head *head) {
+  const fovea_norm *norm = side->norm;
+  if (!norm) return;
+  head->gain = norm->gain + number * norm->stride;
+  head->unit_offset = norm->unit_offset != 0;
+  if (norm->scope == FOVEA_NORM_HEAD) {
+    head->root = fv_head_root(sum_squares(side, token, number), head->dim, norm->eps);
   }
 }
 
-static void store(const run *run, int64_t first, int64_t count, float *x) {
-  if (run->scale) divide(run, first, count, x);
-  fv_store_run(run->to, run->to_dtype, first, count, x);
-}
-
-/* Writes elements [first, dim), which are not rotated. */
-static void write_plain(const run *run, int64_t first) {
-  float x[CHUNK];
-  if (run->from_dtype == run->to_dtype && !run->scale) {
-    int64_t bytes = fv_dtype_bytes(run->to_dtype);
-    memcpy(run->to + first * bytes, run->from + first * bytes,
-           (size_t)((run->dim - first) * bytes));
-    return;
-  }
-  for (int64_t d = first; d < run->dim; d += CHUNK) {
-    int64_t count = run->dim - d < CHUNK ? run->dim - d : CHUNK;
-    fv_load_run(run->from, run->from_dtype, d, count, x);
-    store(run, d, count, x);
+static void write_heads(const side *side, const token *token, fv_place place) {
+  fv_head head = {
+      .from_dtype = side->from->dtype, .to_dtype = side->to->dtype, .dim = side->to->shape[3]};
+  if (side->to->shape[2] == 0 || head.dim == 0) return;
+  set_rope(side, token, &head);
+  if (side->norm && side->norm->scope == FOVEA_NORM_TOKEN) head.root = token_root(side, token);
+  for (int64_t number = 0; number < side->to->shape[2]; ++number) {
+    head.from = element(side->from, token->batch, token->row, number);
+    head.to = element(side->to, place.outer, place.inner, number);
+    set_scale(side, place, number, &head);
+    set_norm(side, token, number, &head);
+    fv_head_write(&head);
   }
 }
 
-/* Rotates and writes the pairs (i, i + half). */
-static void write_half_split(const run *run, int64_t half, const float *c, const float *s) {
-  float x[CHUNK], y[CHUNK];
-  for (int64_t first = 0; first < half; first += CHUNK) {
-    int64_t count = half - first < CHUNK ? half - first : CHUNK;
-    fv_load_run(run->from, run->from_dtype, first, count, x);
-    fv_load_run(run->from, run->from_dtype, half + first, count, y);
-    for (int64_t i = 0; i < count; ++i) {
-      float x_old = x[i], y_old = y[i];
-      x[i] = x_old * c[first + i] - y_old * s[first + i];
-      y[i] = y_old * c[first + i] + x_old * s[first + i];
-    }
-    store(run, first, count, x);
-    store(run, half + first, count, y);
+/* Zeros have the bits 0 in every type. */
+static void clear_heads(const fovea_tensor *to, const token *token) {
+  size_t bytes = (size_t)(to->shape[3] * fv_dtype_bytes(to->dtype));
+  if (bytes == 0) return;
+  for (int64_t head = 0; head < to->shape[2]; ++head) {
+    memset(element(to, token->batch, token->row, head), 0, bytes);
   }
-}
-
-/* Rotates and writes the pairs (2i, 2i + 1). */
-static void write_interleaved(const run *run, int64_t half, const float *c, const float *s) {
-  float x[CHUNK];
-  for (int64_t first = 0; first < 2 * half; first += CHUNK) {
-    int64_t count = 2 * half - first < CHUNK ? 2 * half - first : CHUNK;
-    fv_load_run(run->from, run->from_dtype, first, count, x);
-    for (int64_t i = 0; i < count; i += 2) {
-      float x_old = x[i], y_old = x[i + 1];
-      int64_t pair = (first + i) / 2;
-      x[i] = x_old * c[pair] - y_old * s[pair];
-      x[i + 1] = y_old * c[pair] + x_old * s[pair];
-    }
-    store(run, first, count, x);
-  }
-}
-
-static void write_head(const side *side, const token *token, fv_place place, int64_t head) {
-  run run = {.from = element(side->from, token->batch, token->row, head),
-             .to = element(side->to, place.outer, place.inner, head),
-             .from_dtype = side->from->dtype,
-             .to_dtype = side->to->dtype,
-             .dim = side->to->shape[3]};
-  if (side->scale->dtype != FOVEA_NONE) {
-    run.scale = element(side->scale, place.outer, place.inner, head);
-    run.scale_dtype = side->scale->dtype;
-    run.scale_stride = side->scale->stride[3];
-    run.block_len = run.dim / side->scale->shape[3];
-  }
-  int64_t half = 0;
-  if (side->rope) {
-    int64_t table_row = token->position * side->rope->stride;
-    const float *c = side->rope->cos + table_row;
-    const float *s = side->rope->sin + table_row;
-    half = side->rope->rotary_dim / 2;
-    if (side->rope->style == FOVEA_ROPE_INTERLEAVED) {
-      write_interleaved(&run, half, c, s);
-    } else {
-      write_half_split(&run, half, c, s);
-    }
-  }
-  write_plain(&run, 2 * half);
 }
 
 /* The task that writes to a place. Knuth's multiplicative hash spreads neighbours evenly. */
-static int64_t task_of(const work *work, fv_place place) {
-  uint64_t slot = (uint64_t)(place.outer * work->cache.slots + place.inner);
+static int64_t task_of(const work *work, uint64_t slot) {
   uint64_t hash = slot * UINT64_C(0x9e3779b97f4a7c15) >> 32;
   return (int64_t)(hash * (uint64_t)work->tasks >> 32);
 }
 
 static void write_token(const work *work, const token *token, int64_t task) {
-  for (int32_t i = 0; i < work->side_count; ++i) {
-    if (task_of(work, token->place[i]) != task) continue;
-    for (int64_t head = 0; head < work->problem->heads_kv; ++head) {
-      write_head(&work->sides[i], token, token->place[i], head);
-    }
+  for (int32_t i = 0; i < work->side_count && token->cached; ++i) {
+    fv_place place = token->place[i];
+    uint64_t slot = (uint64_t)(place.outer * work->cache.slots + place.inner);
+    if (task_of(work, slot) == task) write_heads(&work->sides[i], token, place);
+  }
+  if (!work->query.from || task_of(work, (uint64_t)token->number) != task) return;
+  if (token->skipped || !token->positioned) {
+    clear_heads(work->query.to, token);
+  } else {
+    write_heads(&work->query, token, (fv_place){token->batch, token->row});
   }
 }
 
 /* ---- Finding the place --------------------------------------------------------------------- */
 
-/* Fills in the token. False: skip it; *errors says why. A token with a negative slot is padding:
- * nothing reads its position, and it is no error. */
-static bool find_token(const work *work, const sequence *sequence, int64_t row, token *token,
-                       uint32_t *errors) {
+/* Whether RoPE has a row for the token. What is skipped has no position, and that is no error; nor
+ * is it one more of a sequence whose length is bad. */
+static bool has_position(const work *work, const token *token, bool counted, uint32_t *errors) {
+  const fovea_rope *rope = &work->problem->args.rope;
+  if (!rope->cos) return true;
+  if (token->skipped || (!rope->positions && !counted)) return false;
+  return fv_has_position(token->position, rope->rows, errors);
+}
+
+/* Fills in the token; *errors says what is wrong with it. counted: the length of its sequence is
+ * good. A token with a negative slot is padding: nothing reads its position, and it is no error. */
+static void find_token(const work *work, const sequence *sequence, int64_t row, bool counted,
+                       token *token, uint32_t *errors) {
   const fovea_kv_append_args *args = &work->problem->args;
   bool packed = work->problem->packed;
-  int64_t number = packed ? row : sequence->index * work->problem->rows + row;
   uint32_t n = fv_token_index(sequence->length, row - sequence->rows.begin);
-  bool found = true;
-  for (int32_t i = 0; i < work->side_count; ++i) {
-    token->place[i] = args->slots ? fv_place_of_slot(work->cache, args->slots[number], errors)
-                                  : fv_place_of_index(work->cache, work->sides[i].ids,
-                                                      sequence->pages, sequence->index, n, errors);
-    found = found && token->place[i].outer != FV_NOWHERE;
-  }
+  token->number = packed ? row : sequence->index * work->problem->rows + row;
   token->batch = fv_batch_row(packed, sequence->index);
   token->row = row;
+  token->cached = counted;
+  for (int32_t i = 0; i < work->side_count && counted; ++i) {
+    token->place[i] = args->slots
+                          ? fv_place_of_slot(work->cache, args->slots[token->number], errors)
+                          : fv_place_of_index(work->cache, work->sides[i].ids, sequence->pages,
+                                              sequence->index, n, errors);
+    token->cached = token->cached && token->place[i].outer != FV_NOWHERE;
+  }
   token->position = n;
-  if (args->rope.positions) token->position = args->rope.positions[number];
-  bool skipped_by_caller = args->slots && args->slots[number] < 0;
-  if (!args->rope.cos || skipped_by_caller) return found;
-  return fv_has_position(token->position, args->rope.rows, errors) && found;
+  if (args->rope.positions) token->position = args->rope.positions[token->number];
+  token->skipped = args->slots && args->slots[token->number] < 0;
+  token->positioned = has_position(work, token, counted, errors);
+  token->cached = token->cached && token->positioned;
 }
 
 /* Moves on to sequence `index`: finds its rows of the new tensors, its length and its pages. */
@@ -234,7 +205,10 @@ static void next_sequence(const work *work, int64_t index, sequence *sequence) {
   } else {
     sequence->rows = (fv_range){0, problem->rows};
   }
-  /* With slots there are no lengths, and nothing needs them: RoPE must then have positions. */
+  int32_t owned = (int32_t)(sequence->rows.end - sequence->rows.begin);
+  sequence->tokens =
+      fv_clamped_length(problem->args.sequences.q_lengths, index, owned, owned, &sequence->errors);
+  /* Where there are no lengths, nothing needs them: RoPE must then have positions. */
   sequence->length =
       problem->args.sequences.kv_lengths ? problem->args.sequences.kv_lengths[index] : 0;
   if (!problem->paged) return;
@@ -250,12 +224,12 @@ static void next_sequence(const work *work, int64_t index, sequence *sequence) {
 
 static void append_sequence(const work *work, sequence *sequence, int64_t task) {
   token token;
-  int64_t tokens = sequence->rows.end - sequence->rows.begin;
-  if (!fv_takes_tokens(tokens, sequence->length, &sequence->errors)) return;
-  for (int64_t row = sequence->rows.begin; row < sequence->rows.end; ++row) {
-    if (find_token(work, sequence, row, &token, &sequence->errors)) {
-      write_token(work, &token, task);
-    }
+  int64_t end = sequence->rows.begin + sequence->tokens;
+  bool counted = fv_takes_tokens(sequence->tokens, sequence->length, &sequence->errors);
+  if (!counted && !work->query.from) return;
+  for (int64_t row = sequence->rows.begin; row < end; ++row) {
+    find_token(work, sequence, row, counted, &token, &sequence->errors);
+    if (token.cached || work->query.from) write_token(work, &token, task);
   }
 }
 
@@ -272,18 +246,28 @@ static void append_task(void *context, int64_t task) {
 
 /* ---- The call ------------------------------------------------------------------------------ */
 
-static void add_side(work *work, const fovea_tensor *from, const fovea_tensor *to,
-                     const fovea_tensor *scale, const int32_t *ids, const fovea_rope *rope) {
-  if (from->dtype == FOVEA_NONE) return;
-  work->sides[work->side_count++] = (side){from, to, scale, ids, rope};
-  work->cache = (fv_cache_extents){.rows = to->shape[0], .slots = to->shape[1]};
+static side make_side(const fovea_tensor *from, const fovea_tensor *to, const fovea_tensor *scale,
+                      const fovea_norm *norm, const fovea_rope *rope, const int32_t *ids) {
+  return (side){.from = from,
+                .to = to,
+                .scale = scale,
+                .norm = norm->gain ? norm : NULL,
+                .rope = rope && rope->cos ? rope : NULL,
+                .ids = ids};
+}
+
+static void add_side(work *work, side side) {
+  if (side.from->dtype == FOVEA_NONE) return;
+  work->sides[work->side_count++] = side;
+  work->cache = (fv_cache_extents){.rows = side.to->shape[0], .slots = side.to->shape[1]};
 }
 
 /* An upper bound on the elements to write. */
 static double count_elements(const work *work) {
   const fv_append_problem *problem = work->problem;
+  const fovea_tensor *q = &problem->args.q_out;
   int64_t tokens = problem->packed ? problem->rows : problem->sequences * problem->rows;
-  double elements = 0;
+  double elements = (double)tokens * (double)q->shape[2] * (double)q->shape[3];
   for (int32_t i = 0; i < work->side_count; ++i) {
     elements += (double)tokens * (double)problem->heads_kv * (double)work->sides[i].to->shape[3];
   }
@@ -291,12 +275,12 @@ static double count_elements(const work *work) {
 }
 
 void fv_append_tokens(const fv_append_problem *problem, fv_parallel parallel) {
-  const fovea_kv_append_args *args = &problem->args;
-  const fovea_rope *rope = args->rope.cos ? &args->rope : NULL;
-  const fovea_pages *pages = &args->sequences.pages;
+  const fovea_kv_append_args *a = &problem->args;
+  const fovea_pages *pages = &a->sequences.pages;
   work work = {.problem = problem};
-  add_side(&work, &args->k_new, &args->k_cache, &args->k_scale, pages->ids, rope);
-  add_side(&work, &args->v_new, &args->v_cache, &args->v_scale, pages->v_ids, NULL);
+  add_side(&work, make_side(&a->k_new, &a->k_cache, &a->k_scale, &a->k_norm, &a->rope, pages->ids));
+  add_side(&work, make_side(&a->v_new, &a->v_cache, &a->v_scale, &a->v_norm, NULL, pages->v_ids));
+  if (a->q.dtype) work.query = make_side(&a->q, &a->q_out, &a->q_scale, &a->q_norm, &a->rope, NULL);
   double elements = count_elements(&work);
   /* Rows without elements take no memory, so there could be 2^62 of them to walk for nothing. */
   if (elements == 0) return;

@@ -39,6 +39,15 @@ static void set_bias(const fv_problem *p, const fv_sequence *s, int64_t row, int
   m->bias_dtype = bias->dtype;
   m->bias_step = bias->stride[3];
   m->bias_keys = readable(bias->shape[3]);
+  m->bias_scale = p->args.logits.bias_scale ? p->args.logits.bias_scale[head] : 1;
+}
+
+static void set_distances(const fv_problem *p, int64_t head, fv_row_mask *m) {
+  const fovea_distances *distances = &p->args.logits.distances;
+  if (!distances->table) return;
+  m->distances = distances->table + head * distances->head_stride;
+  m->distance_first = distances->first;
+  m->distance_count = distances->count;
 }
 
 /* Finds the words of the row. Bits past the end of the tree's words are unreadable. */
@@ -64,7 +73,8 @@ fv_row_mask fv_row_mask_for(const fv_problem *problem, const fv_sequence *sequen
   set_mask(problem, sequence, row, head, &m);
   set_bias(problem, sequence, row, head, &m);
   set_tree(problem, sequence, row, &m);
-  m.plain = !m.mask && !m.bias && !m.tree;
+  set_distances(problem, head, &m);
+  m.plain = !m.mask && !m.bias && !m.tree && !m.distances;
   if (problem->args.logits.alibi_slopes) {
     m.slope = problem->args.logits
                   .alibi_slopes[sequence->index * problem->args.logits.alibi_stride + head];
@@ -82,8 +92,17 @@ static float bias_at(const fv_row_mask *m, int64_t key) {
   return m->bias_dtype == FOVEA_F16 ? fv_f16_to_f32(code) : fv_bf16_to_f32(code);
 }
 
-bool fv_sees_key(const fv_row_mask *m, int64_t key, float *bias, uint32_t *errors) {
-  *bias = 0;
+/* The entry of the table for a key: a number that rises by key_stride from key to key. */
+static int64_t distance_entry(const fv_row_mask *m, int64_t key) {
+  return m->key_origin + key * m->key_stride - m->row_position - m->distance_first;
+}
+
+static float distance_bias_at(const fv_row_mask *m, int64_t key) {
+  return m->distances[fv_clamp(distance_entry(m, key), 0, m->distance_count - 1)];
+}
+
+bool fv_sees_key(const fv_row_mask *m, int64_t key, fv_added *added, uint32_t *errors) {
+  *added = (fv_added){0, 0};
   if (m->plain) return true;
   int64_t bit = key - m->tree_key;
   bool in_tree = m->tree && bit >= 0;
@@ -94,8 +113,12 @@ bool fv_sees_key(const fv_row_mask *m, int64_t key, float *bias, uint32_t *error
   }
   if (m->mask && !m->mask[key * m->mask_step]) return false;
   if (in_tree && !(m->tree[bit / 32] >> (bit % 32) & 1)) return false;
-  if (m->bias) *bias = bias_at(m, key);
-  return *bias != -INFINITY;
+  double bias = m->bias ? (double)bias_at(m, key) : 0;
+  double by_distance = m->distances ? (double)distance_bias_at(m, key) : 0;
+  if (bias == -INFINITY || by_distance == -INFINITY) return false;
+  bias *= (double)m->bias_scale;
+  *added = (fv_added){by_distance + bias, fabs(by_distance) + fabs(bias)};
+  return true;
 }
 
 /* ---- Many keys at once ---- */
@@ -157,6 +180,28 @@ static void hide_by_bias(const fv_row_mask *m, int64_t begin, int32_t from, int3
   }
 }
 
+/* The indices [from, to) in three runs: those of the table's first entry, those that have entries
+ * one after the other, those of its last entry. The middle one is [*first, *last). */
+static void cut_by_distance(const fv_row_mask *m, int64_t begin, int32_t from, int32_t to,
+                            int32_t *first, int32_t *last) {
+  int64_t entry = distance_entry(m, begin); /* of index 0 */
+  *first = (int32_t)fv_clamp(fv_ceil_div(-entry, m->key_stride), from, to);
+  *last = (int32_t)fv_clamp(fv_ceil_div(m->distance_count - entry, m->key_stride), *first, to);
+}
+
+static void hide_by_distance(const fv_row_mask *m, int64_t begin, int32_t from, int32_t to,
+                             uint8_t *visible) {
+  int32_t first, last;
+  cut_by_distance(m, begin, from, to, &first, &last);
+  if (m->distances[0] == -INFINITY) memset(visible + from, 0, (size_t)(first - from));
+  const int64_t entry = distance_entry(m, begin);
+  for (int32_t j = first; j < last; ++j) {
+    visible[j] &= m->distances[entry + j * m->key_stride] != -INFINITY;
+  }
+  if (m->distances[m->distance_count - 1] == -INFINITY)
+    memset(visible + last, 0, (size_t)(to - last));
+}
+
 void fv_find_visible(const fv_row_mask *m, const uint8_t *live, int64_t begin, int32_t from,
                      int32_t to, uint8_t *visible, uint32_t *errors) {
   memset(visible + from, 0, (size_t)(to - from));
@@ -170,6 +215,7 @@ void fv_find_visible(const fv_row_mask *m, const uint8_t *live, int64_t begin, i
   if (m->mask) hide_by_mask(m, begin, from, to, visible);
   if (m->tree) hide_by_tree(m, begin, from, to, visible);
   if (m->bias) hide_by_bias(m, begin, from, to, visible);
+  if (m->distances) hide_by_distance(m, begin, from, to, visible);
 }
 
 /* Nearly all distances fit into 32 bits; a loop that vectorises computes these. */
@@ -188,11 +234,27 @@ static void add_alibi(const fv_row_mask *m, int64_t begin, int32_t from, int32_t
   for (int32_t j = from; j < to; ++j) logits[j] -= m->slope * (float)fv_distance(m, begin + j);
 }
 
+static void add_by_distance(const fv_row_mask *m, int64_t begin, int32_t from, int32_t to,
+                            float *logits) {
+  int32_t first, last;
+  cut_by_distance(m, begin, from, to, &first, &last);
+  const int64_t entry = distance_entry(m, begin);
+  const float nearest = m->distances[0], farthest = m->distances[m->distance_count - 1];
+  for (int32_t j = from; j < first; ++j) logits[j] += nearest;
+  if (m->key_stride == 1) {
+    for (int32_t j = first; j < last; ++j) logits[j] += m->distances[entry + j];
+  } else {
+    for (int32_t j = first; j < last; ++j) logits[j] += m->distances[entry + j * m->key_stride];
+  }
+  for (int32_t j = last; j < to; ++j) logits[j] += farthest;
+}
+
 void fv_add_to_logits(const fv_row_mask *m, const uint8_t *visible, int64_t begin, int32_t from,
                       int32_t to, float *logits) {
   if (m->slope != 0) add_alibi(m, begin, from, to, logits);
+  if (m->distances) add_by_distance(m, begin, from, to, logits);
   if (!m->bias) return;
   for (int32_t j = from; j < to; ++j) {
-    if (visible[j]) logits[j] += bias_at(m, begin + j);
+    if (visible[j]) logits[j] += m->bias_scale * bias_at(m, begin + j);
   }
 }

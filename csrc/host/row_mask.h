@@ -1,5 +1,5 @@
 /* row_mask.h - what one query row of one head sees, and what is added to its logits, key by key:
- * mask, tree, bias, ALiBi. Position masks are ranges; shared/shape.h has them.
+ * mask, tree, bias, ALiBi, bias by distance. Position masks are ranges; shared/shape.h has them.
  *
  * The strides are looked up once per row; then each key costs a few loads. */
 #ifndef FOVEA_CSRC_HOST_ROW_MASK_H
@@ -20,9 +20,12 @@ typedef struct fv_row_mask {
   const void *bias; /* NULL: none */
   uint32_t bias_dtype;
   int64_t bias_step, bias_keys;
+  float bias_scale;
+  const float *distances; /* NULL: none. Entry 0 is that of distance distance_first */
+  int64_t distance_first, distance_count;
   const uint32_t *tree; /* NULL: none. Bit c decides whether key tree_key + c is seen */
   int64_t tree_key, tree_bits_readable;
-  bool plain;   /* neither mask, bias nor tree: position alone decides */
+  bool plain;   /* no mask, bias, tree or distance: position alone decides */
   bool outside; /* the row lies outside the mask or the bias: it sees nothing */
   float slope;  /* ALiBi; 0: none */
   int64_t row_position, key_origin, key_stride;
@@ -37,17 +40,23 @@ static inline bool fv_sees_position(const fv_row_mask *m, int64_t key) {
          (key >= m->span.begin && key < m->span.end);
 }
 
-/* Whether mask, tree and bias leave the key visible. *bias receives what is added to the logit. A
- * key outside their extents is hidden and sets FOVEA_BAD_MASK in *errors. */
-bool fv_sees_key(const fv_row_mask *mask, int64_t key, float *bias, uint32_t *errors);
+/* What biases add to a logit, and the sum of their magnitudes. */
+typedef struct fv_added {
+  double value, size;
+} fv_added;
+
+/* Whether mask, tree and biases leave the key visible. *added receives what the biases add to its
+ * logit. A key outside their extents is hidden and sets FOVEA_BAD_MASK in *errors. */
+bool fv_sees_key(const fv_row_mask *mask, int64_t key, fv_added *added, uint32_t *errors);
 
 /* For from <= j < to: visible[j] = 1 if the row sees key begin + j, else 0. live[j] is 0 for keys
  * on a bad page. Gives the answers of fv_sees_position and fv_sees_key in loops that vectorise. */
 void fv_find_visible(const fv_row_mask *mask, const uint8_t *live, int64_t begin, int32_t from,
                      int32_t to, uint8_t *visible, uint32_t *errors);
 
-/* For from <= j < to: adds ALiBi and, if visible[j], the bias of key begin + j to logits[j]. A
- * hidden key may have no bias; ALiBi may change its logit, which nothing uses. */
+/* For from <= j < to: adds ALiBi, the distance's entry and, if visible[j], the bias of key
+ * begin + j to logits[j]. A hidden key may have no bias; the others may change its logit, which
+ * nothing uses. */
 void fv_add_to_logits(const fv_row_mask *mask, const uint8_t *visible, int64_t begin, int32_t from,
                       int32_t to, float *logits);
 

@@ -27,7 +27,8 @@ static void place_queries(const fv_problem *p, fv_sequence_cursor *cursor, fv_se
   }
   s->q_batch = fv_batch_row(p->q_packed, s->index);
   s->q_begin = rows.begin;
-  s->len_q = rows.end - rows.begin;
+  int32_t owned = (int32_t)(rows.end - rows.begin);
+  s->len_q = fv_clamped_length(p->args.sequences.q_lengths, s->index, owned, owned, &s->errors);
 }
 
 static fv_page_ids find_page_ids(const fv_problem *p, fv_sequence_cursor *cursor, fv_sequence *s) {
@@ -93,12 +94,35 @@ bool fv_sequence_next(const fv_problem *problem, fv_sequence_cursor *cursor, fv_
   s->index = cursor->next++;
   s->errors = 0;
   place_queries(problem, cursor, s);
-  int32_t room = place_keys(problem, cursor, s);
+  s->room = place_keys(problem, cursor, s);
   fv_position_arrays arrays = position_arrays(problem);
-  s->mask = fv_place_positions(&arrays, s->index, (int32_t)s->len_q, room, &s->errors);
+  s->mask = fv_place_positions(&arrays, s->index, (int32_t)s->len_q, s->room, &s->errors);
   place_tree(problem, s);
   place_spans(problem, s);
   return true;
+}
+
+const fv_sequence *fv_sequence_of_head(const fv_problem *problem, const fv_sequence *sequence,
+                                       int64_t kv_head, fv_sequence *own) {
+  const fovea_pages *pages = &problem->args.sequences.pages;
+  if (!problem->heads_differ) return sequence;
+  *own = *sequence;
+  own->kv_begin += kv_head * pages->head_stride;
+  if (!pages->head_lengths) return own;
+  fv_position_arrays arrays = position_arrays(problem);
+  int32_t len = fv_clamped_length(pages->head_lengths, own->index * problem->heads_kv + kv_head,
+                                  own->room, own->room, &own->errors);
+  own->mask = fv_place_length(&arrays, own->index, (int32_t)own->len_q, len, &own->errors);
+  return own;
+}
+
+uint32_t fv_sequence_errors(const fv_problem *problem, const fv_sequence *sequence) {
+  uint32_t errors = sequence->errors;
+  fv_sequence own;
+  for (int64_t g = 0; problem->heads_differ && g < problem->heads_kv; ++g) {
+    errors |= fv_sequence_of_head(problem, sequence, g, &own)->errors;
+  }
+  return errors;
 }
 
 fv_range fv_row_span(const fv_problem *problem, const fv_sequence *sequence, int64_t row) {

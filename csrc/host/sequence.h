@@ -18,6 +18,7 @@ typedef struct fv_sequence {
   int64_t q_batch, q_begin; /* row 0 is q[q_batch, q_begin] */
   int64_t len_q;
   int64_t kv_batch, kv_begin; /* key 0 is k[kv_batch, kv_begin]; paged: page 0 is ids[kv_begin] */
+  int32_t room;               /* capacity in keys */
   fv_position_mask mask;      /* holds len_kv and kv_first */
   const int32_t *spans;       /* of row 0; NULL: none */
   int64_t tree_len;           /* keys under the tree mask: the last ones */
@@ -33,6 +34,15 @@ typedef struct fv_sequence_cursor {
 
 /* Fills in the next sequence. False: none is left. */
 bool fv_sequence_next(const fv_problem *problem, fv_sequence_cursor *cursor, fv_sequence *sequence);
+
+/* The sequence as kv head `kv_head` has it: with the head's own pages, length, positions and error
+ * bits. Returns `sequence` itself where heads do not differ; else fills in *own and returns it.
+ * Where they do, nothing else may be asked about keys, and `sequence` knows only its rows. */
+const fv_sequence *fv_sequence_of_head(const fv_problem *problem, const fv_sequence *sequence,
+                                       int64_t kv_head, fv_sequence *own);
+
+/* The bits of the sequence's offsets, and of the lengths of all its heads. */
+uint32_t fv_sequence_errors(const fv_problem *problem, const fv_sequence *sequence);
 
 /* The range [offsets[index], offsets[index + 1]) of a packed array of `total` elements. An offset
  * below `reached`, the end of the previous range, counts as `reached`: the running maximum. */

@@ -15,10 +15,12 @@
 /* What stays the same along a row. */
 typedef struct row_context {
   const fv_problem *problem;
-  const fv_sequence *sequence;
+  const fv_sequence *sequence; /* as the kv head has it */
+  fv_sequence own;
   fv_row_mask mask;
   int64_t kv_head;
   double q[FV_DIM_MAX];
+  const float *vector; /* of the additive score; NULL: dot products */
   uint32_t *errors;
 } row_context;
 
@@ -41,15 +43,35 @@ static void load_row(const fovea_tensor *t, const fovea_tensor *scale, fv_place 
 typedef struct key_logit {
   double value; /* t[j] */
   double size;  /* the sum of the magnitudes of all its terms */
-  double dot;   /* |scale * q.k| */
+  double dot;   /* |scale * q.k|, or the magnitude of the additive score */
 } key_logit;
+
+/* Adds up the score of a key, before the scale, and the magnitudes of its terms. tanh(x) is at most
+ * x, so q + k may be off by as much as q and k are. */
+static double add_score(const row_context *row, const double *k, double *size) {
+  const int64_t dim = row->problem->dim;
+  double sum = 0;
+  *size = 0;
+  if (!row->vector) {
+    for (int64_t d = 0; d < dim; ++d) {
+      sum += row->q[d] * k[d];
+      *size += fabs(row->q[d] * k[d]);
+    }
+    return sum;
+  }
+  for (int64_t d = 0; d < dim; ++d) {
+    sum += (double)row->vector[d] * tanh(row->q[d] + k[d]);
+    *size += fabs((double)row->vector[d]) * fmin(1, fabs(row->q[d]) + fabs(k[d]));
+  }
+  return sum;
+}
 
 /* Computes the logit of a key. False: the row does not see the key. */
 static bool logit(const row_context *row, int64_t key, key_logit *result) {
   const fv_problem *p = row->problem;
   const fovea_attention_args *a = &p->args;
   fv_place place, v_place;
-  float bias;
+  fv_added added;
   if (!fv_sees_position(&row->mask, key)) return false;
   if (!fv_key_place(p, row->sequence, &a->k, a->sequences.pages.ids, key, &place) ||
       (a->v.dtype &&
@@ -57,20 +79,16 @@ static bool logit(const row_context *row, int64_t key, key_logit *result) {
     *row->errors |= FOVEA_BAD_PAGE;
     return false;
   }
-  if (!fv_sees_key(&row->mask, key, &bias, row->errors)) return false;
+  if (!fv_sees_key(&row->mask, key, &added, row->errors)) return false;
 
-  double k[FV_DIM_MAX], dot = 0, dot_size = 0;
+  double k[FV_DIM_MAX], size;
   load_row(&a->k, &a->k_scale, place, row->kv_head, p->dim, k);
-  for (int64_t d = 0; d < p->dim; ++d) {
-    dot += row->q[d] * k[d];
-    dot_size += fabs(row->q[d] * k[d]);
-  }
-  double t = p->scale * dot;
+  double t = p->scale * add_score(row, k, &size);
   result->dot = fabs(t);
   if (a->logits.softcap > 0) t = a->logits.softcap * tanh(t / a->logits.softcap);
   double alibi = (double)row->mask.slope * (double)fv_distance(&row->mask, key);
-  result->value = t - alibi + bias;
-  result->size = p->scale * dot_size + fabs(alibi) + fabs((double)bias);
+  result->value = t - alibi + added.value;
+  result->size = p->scale * size + fabs(alibi) + added.size;
   return true;
 }
 
@@ -133,10 +151,12 @@ static void start_row(const fv_problem *problem, const fv_sequence *sequence, in
                       int64_t head, uint32_t *errors, row_context *context) {
   fv_place place = {sequence->q_batch, sequence->q_begin + row};
   context->problem = problem;
-  context->sequence = sequence;
-  context->mask = fv_row_mask_for(problem, sequence, row, head);
   context->kv_head = head / problem->group;
+  context->sequence = fv_sequence_of_head(problem, sequence, context->kv_head, &context->own);
+  context->mask = fv_row_mask_for(problem, context->sequence, row, head);
+  context->vector = fv_additive_vector(problem, head);
   context->errors = errors;
+  *errors |= context->sequence->errors;
   load_row(&problem->args.q, &problem->args.q_scale, place, head, problem->dim, context->q);
 }
 
@@ -212,7 +232,7 @@ static void attention_task(void *context, int64_t worker) {
   fv_sequence sequence;
   int64_t number = 0;
   while (fv_sequence_next(p, &cursor, &sequence)) {
-    uint32_t errors = sequence.errors;
+    uint32_t errors = fv_sequence_errors(p, &sequence);
     for (int64_t row = 0; row < sequence.len_q; ++row) {
       if (number++ % job->workers != worker) continue;
       for (int64_t head = 0; head < p->heads_q; ++head) {
@@ -280,7 +300,7 @@ static double weight_of(const chosen_row *row, int64_t key) {
 static double unmasked_logit(const chosen_row *row, int64_t key, bool softcap) {
   const fovea_attention_args *a = &row->weights->attention.args;
   const row_context *c = &row->context;
-  double k[FV_DIM_MAX], dot = 0, cap = a->logits.softcap;
+  double k[FV_DIM_MAX], size, cap = a->logits.softcap;
   fv_place place;
   if (!row->exists || key < c->mask.first || key >= c->mask.len) return -INFINITY;
   if (!fv_key_place(c->problem, c->sequence, &a->k, a->sequences.pages.ids, key, &place)) {
@@ -288,9 +308,8 @@ static double unmasked_logit(const chosen_row *row, int64_t key, bool softcap) {
     return -INFINITY;
   }
   load_row(&a->k, &a->k_scale, place, c->kv_head, c->problem->dim, k);
-  for (int64_t d = 0; d < c->problem->dim; ++d) dot += c->q[d] * k[d];
-  dot *= c->problem->scale;
-  return softcap && cap > 0 ? cap * tanh(dot / cap) : dot;
+  double t = c->problem->scale * add_score(c, k, &size);
+  return softcap && cap > 0 ? cap * tanh(t / cap) : t;
 }
 
 static double output_of(const chosen_row *row, int64_t key) {

@@ -65,11 +65,10 @@ typedef struct fv_position_arrays {
                                     last key */
 } fv_position_arrays;
 
-/* What masks by position need, for a sequence of len_q rows with room for `room` keys. */
-FV_SHAPE fv_position_mask fv_place_positions(const fv_position_arrays *call, int64_t sequence,
-                                             int32_t len_q, int32_t room, uint32_t *errors) {
+/* What masks by position need, for a sequence of len_q rows and `len` keys. */
+FV_SHAPE fv_position_mask fv_place_length(const fv_position_arrays *call, int64_t sequence,
+                                          int32_t len_q, int32_t len, uint32_t *errors) {
   fv_position_mask mask;
-  int32_t len = fv_clamped_length(call->kv_lengths, sequence, room, room, errors);
   mask.len = len;
   mask.first = fv_clamped_length(call->kv_first, sequence, len, 0, errors);
   mask.key_origin = call->kv_position ? call->kv_position[sequence] : 0;
@@ -89,6 +88,13 @@ FV_SHAPE fv_position_mask fv_place_positions(const fv_position_arrays *call, int
   mask.window_left = call->window_left;
   mask.window_right = call->window_right;
   return mask;
+}
+
+/* The same with room for `room` keys, of which the call says how many are in use. */
+FV_SHAPE fv_position_mask fv_place_positions(const fv_position_arrays *call, int64_t sequence,
+                                             int32_t len_q, int32_t room, uint32_t *errors) {
+  int32_t len = fv_clamped_length(call->kv_lengths, sequence, room, room, errors);
+  return fv_place_length(call, sequence, len_q, len, errors);
 }
 
 /* ---- Pages ---- */

@@ -186,7 +186,7 @@ TEST_P(Capacity, WorkspaceOfABrokenCallIsRefusedInWords) {
   args.detail = detail;
   args.detail_bytes = sizeof detail;
   size_t bytes = 77;
-  args.q.shape[3] = 15;
+  args.q.shape[3] = 577;
   EXPECT_EQ(fovea_attention_workspace_for(handle(), &args, &bytes), FOVEA_BAD_ARGUMENT);
   EXPECT_EQ(std::string(detail).rfind("q.shape[3]", 0), 0u) << detail;
   EXPECT_STREQ(detail, fovea_error_detail());
@@ -234,7 +234,9 @@ TEST_P(Capacity, SupportExplainAndWorkspaceReadNoArray) {
       args.sequences.kv_first = nowhere;
   args.positions.q = args.positions.kv = args.visibility.prefix_lengths = args.visibility.spans =
       nowhere;
+  args.sequences.q_lengths = nowhere;
   args.logits.sinks = args.logits.alibi_slopes = reinterpret_cast<float *>(nowhere);
+  args.logits.distances = {reinterpret_cast<float *>(nowhere), 5, 0, 5, {}};
   fovea_support support{};
   support.struct_size = sizeof support;
   EXPECT_EQ(fovea_attention_support(handle(), &args, &support), FOVEA_OK) << fovea_error_detail();
@@ -251,7 +253,7 @@ TEST_P(Capacity, SupportExplainAndWorkspaceReadNoArray) {
 TEST_P(Capacity, SupportRefusesWhatTheCallRefuses) {
   Case problem(Attention().contiguous().s);
   fovea_attention_args args = problem.args;
-  args.q.shape[3] = 15;
+  args.q.shape[3] = 577;
   fovea_support support{};
   support.struct_size = sizeof support;
   EXPECT_EQ(fovea_attention_support(handle(), &args, &support), FOVEA_BAD_ARGUMENT);

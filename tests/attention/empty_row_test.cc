@@ -16,6 +16,12 @@ const float kMinusInfinity = -std::numeric_limits<float>::infinity();
 class EmptyRow : public testing::TestWithParam<std::tuple<Device, Feature>> {
  protected:
   Attention problem() { return base_of(std::get<1>(GetParam()), std::get<0>(GetParam()), 17); }
+  // Without what has no positions.
+  Attention positioned() {
+    Attention a = problem();
+    a.s.selected = false;
+    return a;
+  }
 };
 
 void expect_empty(const Attention &a, const std::function<bool(int64_t s, int64_t i)> &empty) {
@@ -48,18 +54,18 @@ TEST_P(EmptyRow, IsZeroWhereTheLengthIsZero) {
 }
 
 TEST_P(EmptyRow, IsZeroWhereAllKeysAreGone) {
-  expect_empty(problem().kv_first({static_cast<int32_t>(kKeys), kKeys, kKeys}), always);
+  expect_empty(positioned().kv_first({static_cast<int32_t>(kKeys), kKeys, kKeys}), always);
 }
 
 TEST_P(EmptyRow, IsZeroBeforeAllKeys) {
-  Attention a = problem().causal().q_position({-100, -100, -100}).kv_position({0, 0, 0});
+  Attention a = positioned().causal().q_position({-100, -100, -100}).kv_position({0, 0, 0});
   if (!a.s.prefix.empty()) a.prefix({0, 0, 0});
   a.s.span_rule = -1;
   expect_empty(a, always);
 }
 
 TEST_P(EmptyRow, IsZeroOutsideTheWindow) {
-  Attention a = problem().window(3, 3).q_position({5000, 5000, 5000});
+  Attention a = positioned().window(3, 3).q_position({5000, 5000, 5000});
   if (!a.s.prefix.empty()) a.prefix({0, 0, 0});
   a.s.span_rule = -1;
   expect_empty(a, always);
@@ -76,7 +82,7 @@ TEST_P(EmptyRow, IsZeroUnderABiasOfMinusInfinity) {
 }
 
 TEST_P(EmptyRow, IsZeroUnderATreeThatHidesEverything) {
-  expect_empty(problem().tree(kKeys + 5).fill("tree", [](const At &) { return 0.0; }), always);
+  expect_empty(positioned().tree(kKeys + 5).fill("tree", [](const At &) { return 0.0; }), always);
 }
 
 TEST_P(EmptyRow, IsZeroAmongRowsThatSeeKeys) {

@@ -228,11 +228,65 @@ TEST_P(Exact, EveryRowCountsTheKeysThatItSeesInEveryFeature) {
   for (const Feature &feature : features()) {
     const Attention a = base_of(feature, device());
     const Settings &s = a.s;
+    if (s.distances || s.additive || s.dim_v < 7) continue;
     if (s.bias.present || s.alibi || s.out_scale.present || s.v_scale.present || s.v_in_k) continue;
     // A count over a length needs more bits than e4m3 has. Without lse the total is unknown.
     if (s.out_type == FOVEA_E4M3 || !s.lse) continue;
     expect_counts(a);
     ASSERT_FALSE(HasFatalFailure()) << feature.name;
+  }
+}
+
+// With one key the LSE is its logit. tanh keeps the header's word, and ends exactly at 1.
+TEST_P(Exact, AdditiveScoresOfOneKeyAreTanh) {
+  const auto argument = [](int64_t row, int64_t head) {
+    const double size = std::exp2(-24 + 28 * double(row * 8 + head) / (2000 * 8));  // up to 16
+    return static_cast<double>(static_cast<float>(head % 2 == 0 ? size : -size));
+  };
+  Attention a;
+  a.on(device()).len_q(2000).len_kv(1).heads(8, 1).dim(1).additive();
+  a.fill("q", [=](const At &at) { return argument(at.i, at.h); });
+  a.fill("k", [](const At &) { return 0; }).fill("vector", [](const At &) { return 1; });
+  const Outcome outcome = a.run();
+  for (int64_t i = 0; i < 2000; ++i) {
+    for (int64_t h = 0; h < 8; ++h) {
+      const double x = argument(i, h), expected = std::tanh(x);
+      const double got = static_cast<double>(outcome.lse_at(0, i, h));
+      ASSERT_LE(std::fabs(got - expected), 7 * 0x1p-24 * std::fabs(expected)) << x;
+      if (std::fabs(x) >= 9.02) {
+        ASSERT_EQ(got, x < 0 ? -1 : 1) << x;
+      }
+    }
+  }
+}
+
+// Keys are numbers in binary, far out where tanh is 1 or -1. Each head's vector is the code of the
+// key that it looks for: every other key is at least 128 below.
+TEST_P(Exact, AdditiveScoresFindTheKeyOfEachHead) {
+  const auto bit = [](int64_t key, int64_t d) { return (key >> d & 1) != 0 ? 1.0 : -1.0; };
+  const auto target = [](int64_t head) { return 37 * head + 5; };
+  const auto value = [](int64_t key, int64_t g, int64_t d) {
+    return 0.5 * double(key) + double(40 * g - d);
+  };
+  for (int64_t len_q : {1, 3, 100}) {
+    for (uint32_t type : {FOVEA_F32, FOVEA_F16, FOVEA_I8}) {
+      Attention a;
+      a.on(device()).len_q(len_q).len_kv(230).heads(6, 2).dim(9).additive();
+      a.types(FOVEA_F32, type, FOVEA_F32, FOVEA_F32);
+      a.fill("q", [](const At &at) { return at.i % 2 == 0 ? 0 : 0.25; });
+      a.fill("k", [=](const At &at) { return 100 * bit(at.i, at.d); });
+      a.fill("vector", [=](const At &at) { return 64 * bit(target(at.h), at.d); });
+      a.fill("v", [=](const At &at) { return value(at.i, at.h, at.d); });
+      const Outcome outcome = a.run();
+      for (int64_t h = 0; h < 6; ++h) {
+        for (int64_t i = 0; i < len_q; ++i) {
+          ASSERT_EQ(outcome.lse_at(0, i, h), 64.0f * 9) << i << " " << h;
+          for (int64_t d = 0; d < outcome.dim_v; ++d) {
+            ASSERT_EQ(outcome.at(0, i, h, d), value(target(h), h / 3, d)) << i << " " << h;
+          }
+        }
+      }
+    }
   }
 }
 

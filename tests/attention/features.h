@@ -98,6 +98,14 @@ inline std::vector<Feature> features() {
                return Span{30 + tag, row % 5 == 0 ? 0 : 41 + row};
              });
        }},
+      {"q_lengths",
+       [](Attention &a) {
+         a.causal().q_lengths({0, kRows, 4});
+       }},
+      {"q_lengths_packed",
+       [](Attention &a) {
+         a.rows({3, kRows, 5}).q_lengths({3, 1, 2}).causal().spans();
+       }},
       {"lengths",
        [](Attention &a) {
          a.lengths({0, 1, 74});
@@ -164,6 +172,44 @@ inline std::vector<Feature> features() {
          a.types(FOVEA_F16, FOVEA_I8, FOVEA_I8, FOVEA_F16).paged(16, true).lengths({75, 1, 48});
          a.scales("kv", "bh", 2, 1.0 / 30);
        }},
+      {"pages_per_head",
+       [](Attention &a) {
+         a.paged(7).head_pages().lengths({75, 7, 8}).causal();
+       }},
+      {"pages_per_head_before_sequences",
+       [](Attention &a) {
+         a.paged(16, false, true).head_pages('h').lengths({75, 16, 31}).window(10, 0);
+       }},
+      {"pages_per_head_scales",
+       [](Attention &a) {
+         a.types(FOVEA_F16, FOVEA_E4M3, FOVEA_I8, FOVEA_F16).paged(16).head_pages();
+         a.lengths({75, 33, 48}).scales("k", "bsh").scales("v", "bh", 2, 1.0 / 30);
+       }},
+      {"lengths_per_head",
+       [](Attention &a) {
+         a.paged(16).head_lengths({75, 3, 0, 40, 64, 65}).causal().prefix({2, 0, 50});
+       }},
+      {"lengths_per_head_csr_packed",
+       [](Attention &a) {
+         a.rows({1, 0, 6}).paged(8, true).head_lengths({1, 75, 7, 8, 70, 30}).tree().alibi();
+       }},
+      {"pages_and_lengths_per_head",
+       [](Attention &a) {
+         a.rows({1, 5, 2}).paged(5, false, true).head_pages('h').causal().spans().mask(0.1);
+         a.head_lengths({75, 66, 0, 31, 9, 2}).kv_first({1, 3, 3}).kv_position({4, 0, 9}, 2);
+       }},
+      {"selected",
+       [](Attention &a) {
+         a.paged(1).head_pages().head_lengths({75, 60, 1, 0, 20, 65}).selected();
+       }},
+      {"selected_for_each_row",
+       [](Attention &a) {
+         a.rows({1, 1, 1}).paged(4).head_pages('h').lengths({75, 64, 3}).selected().causal();
+       }},
+      {"selected_mask_bias_sinks",
+       [](Attention &a) {
+         a.lengths({75, 64, 3}).selected().mask().bias(FOVEA_F16, 0.1).sinks().softcap(3);
+       }},
       {"mask", [](Attention &a) { a.mask(); }},
       {"mask_padding", [](Attention &a) { a.mask(0.5, "sk"); }},
       {"mask_rows_only", [](Attention &a) { a.mask(0.5, "sr"); }},
@@ -178,8 +224,22 @@ inline std::vector<Feature> features() {
        [](Attention &a) {
          a.rows({3, 6, 1}).paged(16).lengths({75, 16, 31}).tree();
        }},
+      {"bias_scale", [](Attention &a) { a.bias(FOVEA_F16, 0.3).bias_scale(); }},
+      {"distances", [](Attention &a) { a.distances(-30, 40); }},
+      {"distances_shared_causal", [](Attention &a) { a.causal().distances(-9, 10, true); }},
+      {"distances_with_everything_added",
+       [](Attention &a) {
+         a.softcap(2).alibi().distances(-80, 75).bias().bias_scale().kv_position({1, 0, 3}, 2);
+       }},
       {"alibi", [](Attention &a) { a.alibi(); }},
       {"alibi_per_sequence_causal", [](Attention &a) { a.alibi(false).causal(); }},
+      {"additive", [](Attention &a) { a.additive(); }},
+      {"additive_causal_dim_200", [](Attention &a) { a.additive(true).dim(200).causal().sinks(); }},
+      {"additive_with_everything",
+       [](Attention &a) {
+         a.additive().dim(21).types(FOVEA_BF16, FOVEA_I8, FOVEA_F16, FOVEA_F32).scale(0.5);
+         a.scales("k", "h", 3, 1.0 / 30).softcap(3).bias().paged(16).lengths({75, 16, 31});
+       }},
       {"sinks", [](Attention &a) { a.sinks(); }},
       {"sinks_and_lengths",
        [](Attention &a) {
@@ -191,6 +251,14 @@ inline std::vector<Feature> features() {
       {"one_head_each", [](Attention &a) { a.heads(1, 1); }},
       {"many_query_heads", [](Attention &a) { a.heads(14, 2); }},
       {"every_head_its_own", [](Attention &a) { a.heads(5, 5); }},
+      {"dim_1", [](Attention &a) { a.dim(1); }},
+      {"dim_7_dim_v_9", [](Attention &a) { a.dim(7).dim_v(9).type(FOVEA_F16); }},
+      {"dim_33_dim_v_1_i8",
+       [](Attention &a) {
+         a.dim(33).dim_v(1).types(FOVEA_BF16, FOVEA_I8, FOVEA_E4M3, FOVEA_BF16);
+         a.scales("k", "bsh", 3, 1.0 / 30);
+       }},
+      {"dim_573_dim_v_511", [](Attention &a) { a.dim(573).dim_v(511).type(FOVEA_BF16); }},
       {"dim_8", [](Attention &a) { a.dim(8); }},
       {"dim_24_dim_v_40", [](Attention &a) { a.dim(24).dim_v(40); }},
       {"dim_192_dim_v_128", [](Attention &a) { a.dim(192).dim_v(128).type(FOVEA_BF16); }},

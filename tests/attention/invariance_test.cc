@@ -6,6 +6,9 @@
 // Only those that change the number of rows need PHASE.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+#include <limits>
 #include <thread>
 
 #include "tests/attention/features.h"
@@ -49,9 +52,12 @@ TEST_P(Invariance, OtherRowsOfTheSequenceChangeNoBitOfPhase) {
   const Geometry geometry(laid.args);
   const Outcome together = whole.run();
   for (const Sequence &s : geometry.sequences()) {
+    // Rows of kv heads with other lengths stand elsewhere, and one position cannot say that.
+    if (!problem().s.head_lengths.empty() && !problem().s.selected) continue;
     for (int64_t i = 0; i < s.len_q; ++i) {
       Attention alone = problem().reproducible(FOVEA_REPRODUCIBLE_PHASE);
-      alone.pick({s.index}).row_shift(i).q_position({s.row0 + i});
+      alone.pick({s.index}).row_shift(i);
+      if (!alone.s.selected) alone.q_position({s.row0 + i});
       if (alone.s.rows.empty()) {
         alone.len_q(1);
       } else {
@@ -210,6 +216,89 @@ TEST_P(Relation, WindowsThatReachEverythingChangeNothing) {
   EXPECT_EQ(difference(full, base().spans().run()), "");
   EXPECT_EQ(difference(full, base().alibi().fill("slope", [](const At &) { return 0; }).run()), "");
   EXPECT_EQ(difference(full, base().bias().fill("bias", [](const At &) { return 0; }).run()), "");
+  const Fill zero = [](const At &) { return 0; }, one = [](const At &) { return 1; };
+  EXPECT_EQ(difference(full, base().distances(-7, 20).fill("distance", zero).run()), "");
+  EXPECT_EQ(
+      difference(base().bias().run(), base().bias().bias_scale().fill("bias_scale", one).run()),
+      "");
+  EXPECT_EQ(difference(full, base().q_lengths({base().s.len_q}).run()), "");
+}
+
+// A table of distances says what ALiBi, a bias and a window say.
+TEST_P(Relation, DistancesAreWhatAlibiBiasesAndWindowsAre) {
+  const double infinity = std::numeric_limits<double>::infinity();
+  const auto slope = [](const At &at) { return std::ldexp(1.0, -2 - static_cast<int>(at.h)); };
+  const auto alibi = [=](const At &at) { return -slope(at) * std::fabs(double(at.d - 200)); };
+  EXPECT_EQ(difference(base().alibi().fill("slope", slope).run(),
+                       base().distances(-200, 401).fill("distance", alibi).run()),
+            "");
+  const int64_t first_row = 150 - base().s.len_q;
+  const auto toeplitz = [](const At &at) { return 0.25 * double((at.d + 3 * at.h) % 16); };
+  const auto bias = [=](const At &at) {
+    return toeplitz({0, 0, at.h, std::clamp<int64_t>(at.d - first_row - at.i + 40, 0, 59)});
+  };
+  EXPECT_EQ(difference(base().bias().fill("bias", bias).run(),
+                       base().distances(-40, 60).fill("distance", toeplitz).run()),
+            "");
+  const auto near = [=](const At &at) { return at.d == 0 || at.d == 15 ? -infinity : 0.0; };
+  EXPECT_EQ(difference(base().window(9, 4).run(),
+                       base().distances(-10, 16, true).fill("distance", near).run()),
+            "");
+}
+
+TEST_P(Relation, AdditiveScoresAreOddAndLinearInTheirVector) {
+  const auto filled = [this](double sign, double factor, double scale) {
+    Attention a = base().additive().scale(scale);
+    const auto number = [=](const At &at, int salt) {
+      return sign * (double((11 * at.i + 5 * at.h + 3 * at.d + salt) % 23) - 11) / 8;
+    };
+    a.fill("q", [=](const At &at) { return number(at, 1); });
+    a.fill("k", [=](const At &at) { return number(at, 7); });
+    a.fill("vector", [=](const At &at) { return factor * number(at, 4) * sign; });
+    return a;
+  };
+  const Outcome plain = filled(1, 1, 1).run();
+  EXPECT_EQ(difference(plain, filled(-1, -1, 1).run()), "");
+  EXPECT_EQ(difference(plain, filled(1, 4, 0.25).run()), "");
+  EXPECT_NE(difference(plain, filled(1, 2, 1).run()), "");
+  const Fill zero = [](const At &) { return 0; };
+  EXPECT_EQ(difference(base().additive().fill("vector", zero).run(), base().fill("q", zero).run()),
+            "");
+}
+
+// Padding with zeros changes no sum; the scale is that of the true dim.
+TEST_P(Relation, AnyDimIsThatDimFilledUpWithZeros) {
+  for (int64_t dim : {1, 5, 12, 63}) {
+    for (uint32_t type : {FOVEA_F32, FOVEA_F16, FOVEA_I8}) {
+      const int64_t padded = (dim + 7) / 8 * 8;
+      const auto fill = [=](const At &at) {
+        return at.d < dim ? double((7 * at.i + 3 * at.h + 5 * at.d + at.i * at.d) % 17 - 8) / 4 : 0;
+      };
+      Attention own = base().dim(dim).types(FOVEA_F32, type, type, FOVEA_F32);
+      Attention wide = base().dim(padded).types(FOVEA_F32, type, type, FOVEA_F32);
+      for (Attention *a : {&own, &wide}) {
+        a->scale(1 / std::sqrt(double(dim)));
+        for (const char *which : {"q", "k", "v"}) a->fill(which, fill);
+      }
+      const Outcome a = own.run(), b = wide.run();
+      for (int64_t h = 0; h < own.s.heads_q; ++h) {
+        for (int64_t i = 0; i < own.s.len_q; ++i) {
+          EXPECT_EQ(a.lse_at(0, i, h), b.lse_at(0, i, h)) << dim << " " << i << " " << h;
+          for (int64_t d = 0; d < dim; ++d)
+            EXPECT_EQ(a.bits(0, i, h, d), b.bits(0, i, h, d)) << dim << " " << i << " " << h;
+        }
+      }
+    }
+  }
+}
+
+// Rows past a length are padding: the others get what they get in a batch without them.
+TEST_P(Relation, LengthsOfQueriesAreWhatFewerRowsAre) {
+  for (int64_t rows : {0, 1, 3}) {
+    const Outcome few = base().causal().spans().len_q(rows).run();
+    const Outcome padded = base().causal().spans().q_lengths({rows}).run();
+    EXPECT_EQ(difference(few, padded), "") << rows;
+  }
 }
 
 // A span that begins where all keys begin shows what a prefix shows, and one around a row what a
@@ -247,6 +336,8 @@ TEST_P(Relation, EveryOptionHasAnEffect) {
   EXPECT_NE(difference(plain, base().sinks().run()), "");
   EXPECT_NE(difference(plain, base().bias().run()), "");
   EXPECT_NE(difference(plain, base().mask().run()), "");
+  EXPECT_NE(difference(plain, base().distances(-7, 20).run()), "");
+  EXPECT_NE(difference(base().bias().run(), base().bias().bias_scale().run()), "");
   EXPECT_NE(difference(plain, base().tree().run()), "");
   EXPECT_NE(difference(base().causal().run(), base().causal().spans().run()), "");
   EXPECT_NE(difference(plain, base().kv_first({1}).run()), "");

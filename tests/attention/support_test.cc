@@ -91,6 +91,10 @@ fovea_attention_args far_attention() {
   args.visibility.tree.words = 10;
   args.visibility.tree.lengths = args.visibility.tree.starts = nowhere<int32_t>();
   args.visibility.prefix_lengths = args.visibility.spans = nowhere<int32_t>();
+  args.sequences.q_lengths = nowhere<int32_t>();
+  args.logits.bias_scale = nowhere<float>();
+  args.logits.additive.vector = nowhere<float>();
+  args.logits.distances = {nowhere<float>(), 100, -50, 100, {}};
   args.sequences.kv_lengths = args.sequences.kv_first = nowhere<int32_t>();
   args.positions.q = args.positions.kv = nowhere<int32_t>();
   args.logits.bias = view(FOVEA_F16, 2, 5, 4, 7);
@@ -147,7 +151,7 @@ TEST_P(Support, OfWeightsRefusesBadArgumentsInWords) {
     const char *field;
     void (*change)(FarWeights &);
   } changes[] = {
-      {"q.shape[3]", [](FarWeights &far) { far.attention.q.shape[3] = 15; }},
+      {"q.shape[3]", [](FarWeights &far) { far.attention.q.shape[3] = 577; }},
       {"fovea_attention_args.struct_size", [](FarWeights &far) { far.attention.struct_size = 9; }},
       {"attention", [](FarWeights &far) { far.args.attention = nullptr; }},
       {"fovea_weights_args.struct_size", [](FarWeights &far) { far.args.struct_size = 0; }},

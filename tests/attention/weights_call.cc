@@ -3,6 +3,8 @@
 // e = 16 u32 (1 + S) is the relative error of a weight exp(t - lse): t and lse both have errors of
 // single precision, S is the sum of the magnitudes that make up the row's logits.
 //
+// An additive score's tanh doubles it (judge.h).
+//
 //   weight    e w, one rounding to its type, and what single precision may lose below 2^-126
 //   logit     16 u32 (1 + S of the key), one rounding
 //   mass      the errors of its weights; and those of sums of positive numbers: 8 within a block in
@@ -200,7 +202,7 @@ class Verdict {
       looked = look(geometry_, s->index, i, head, wish_.keys, &row);
       weights.assign(looked.weights.begin(), looked.weights.begin() + wish_.keys);
     }
-    error_ = 16.0 * device_.work * (1.0 + row.size);
+    error_ = (row.additive ? 32.0 : 16.0) * device_.work * (1.0 + row.size);
     const int64_t at = (entry * count_of(wish_.rows) + r) * count_of(wish_.heads) + h;
     if (wish_.dtype != FOVEA_NONE) judge_weights(at, weights, looked);
     if (wish_.statistics) judge_statistics(at, looked, row.lse);

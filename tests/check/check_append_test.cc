@@ -81,7 +81,8 @@ INSTANTIATE_TEST_SUITE_P(
         {SET(rope.reserved[0]), {0}, {1, kMost}},
         {SET(rope.reserved[1]), {0}, {1, kMost}},
         {SET(sequences.reserved[0]), {0}, {1, kMost}},
-        {SET(sequences.pages.reserved[2]), {0}, {1, kMost}},
+        {SET(sequences.pages.reserved[0]), {0}, {1, kMost}},
+        {SET(sequences.pages.head_stride), {0}, {1, 6, -1, kLeast, kMost}},
         {SET(detail_bytes), {0, 1, kMost}, {}},
     }));
 
@@ -167,7 +168,7 @@ TEST(AppendPairs, AreGivenOrAbsentAsAWhole) {
   EXPECT_THAT(Append(no_values), Passes());
   Args none = no_values;
   none.k_new.dtype = none.k_cache.dtype = none.k_scale.dtype = FOVEA_NONE;
-  EXPECT_THAT(Append(none), Refuses("k_new.dtype", "v_new.dtype"));
+  EXPECT_THAT(Append(none), Refuses("k_new.dtype,", "v_new.dtype and q.dtype are none"));
 
   Args args = append();
   args.k_new.dtype = FOVEA_NONE;
@@ -361,6 +362,15 @@ TEST(AppendPages, HaveARowOfIdsPerSequenceWhenDense) {
   EXPECT_THAT(Append(args), Refuses("sequences.pages.offsets", "without pages.ids"));
   args.sequences.pages.v_ids = at<int32_t>(region(24));
   EXPECT_THAT(Append(args), Refuses("sequences.pages.v_ids", "without pages.ids"));
+}
+
+TEST(AppendPages, AreSharedByAllHeads) {
+  Args args = packed_and_paged_append();
+  args.sequences.pages.head_stride = 6;
+  EXPECT_THAT(Append(args), Refuses("sequences.pages.head_stride", "in an append"));
+  args.sequences.pages.head_stride = 0;
+  args.sequences.pages.head_lengths = at<int32_t>(region(24));
+  EXPECT_THAT(Append(args), Refuses("sequences.pages.head_lengths", "in an append"));
 }
 
 TEST(AppendPages, AreCountedWhereThereIsSomethingToLookUp) {

@@ -58,6 +58,8 @@ INSTANTIATE_TEST_SUITE_P(
         // A number of pages without page ids means that the caller forgot the ids.
         {SET(sequences.pages.row_stride), {0}, {1, -1, kLeast, kMost}},
         {SET(sequences.pages.count), {0}, {1, -1, kLeast, kExtents - 1, kExtents, kMost}},
+        {SET(sequences.pages.head_stride), {0}, {1, -1, kLeast, kMost}},
+        {SET(sequences.pages.reserved[0]), {0}, {1, kMost}},
         {SET(visibility.causal), {0, 1}, {2, kU32Most}},
         {SET(visibility.span_rule), {0}, {2, 3, kU32Most}},
         {SET(positions.alignment), {0, 1}, {2, 3, kU32Most}},
@@ -67,6 +69,9 @@ INSTANTIATE_TEST_SUITE_P(
         {SET(visibility.window_left.count), {0}, {1, -1, kI32Least, kI32Most}},
         {SET(visibility.window_right.count), {0}, {1, -1, kI32Least, kI32Most}},
         {SET(positions.kv_stride), {0, 1, 2, kI32Most}, {-1, kI32Least}},
+        {SET(positions.selected), {0}, {2, kU32Most}},
+        {SET(positions.reserved32), {0}, {1, kU32Most}},
+        {SET(positions.reserved[0]), {0}, {1, kMost}},
         {SET(reserved), {0}, {1, 2, kU32Most}},
         {SET(logits.alibi_stride), {0}, {-1, kLeast}},
         {SET(visibility.tree.words), {0}, {-1, kLeast}},
@@ -104,6 +109,7 @@ TEST(AttentionOptions, AreRefusedWithoutTheArrayThatTheySpeakOf) {
   Args args = attention();
   for (int64_t value : {int64_t{0}, int64_t{1}, int64_t{4}, int64_t{1} << 30}) {
     args.logits.alibi_stride = args.visibility.tree.words = value;
+    args.logits.distances.head_stride = value;
     EXPECT_THAT(Attention(args), Passes()) << value;
   }
   args.logits.alibi_slopes = nullptr;
@@ -118,6 +124,59 @@ TEST(AttentionOptions, AreRefusedWithoutTheArrayThatTheySpeakOf) {
   args.visibility.span_rule = FOVEA_SPAN_WITHIN;
   args.visibility.spans = nullptr;
   EXPECT_THAT(Attention(args), Refuses("visibility.span_rule", "without visibility.spans"));
+  args.visibility.span_rule = 0;
+  EXPECT_THAT(Attention(args), Passes());
+  args.logits.bias.dtype = FOVEA_NONE;
+  EXPECT_THAT(Attention(args), Refuses("logits.bias_scale", "without logits.bias"));
+}
+
+TEST(AttentionDistances, HaveEntriesFromAnyDistanceOn) {
+  for (int64_t count : {int64_t{1}, int64_t{2}, kI32Most}) {
+    Args args = attention();
+    args.logits.distances.count = static_cast<int32_t>(count);
+    for (int64_t first : {int64_t{0}, -count, kI32Least, kI32Most}) {
+      args.logits.distances.first = static_cast<int32_t>(first);
+      EXPECT_THAT(Attention(args), Passes()) << count << " from " << first;
+    }
+  }
+  for (int64_t count : {int64_t{0}, int64_t{-1}, kI32Least}) {
+    Args args = attention();
+    args.logits.distances.count = static_cast<int32_t>(count);
+    EXPECT_THAT(Attention(args), Refuses("logits.distances.count", "entries of a head")) << count;
+  }
+  for (int64_t stride : {int64_t{-1}, kLeast}) {
+    Args args = attention();
+    args.logits.distances.head_stride = stride;
+    EXPECT_THAT(Attention(args), Refuses("logits.distances.head_stride")) << stride;
+  }
+}
+
+TEST(AttentionDistances, AreNothingWithoutATable) {
+  Args args = plain_attention();
+  args.logits.distances.first = -1;
+  EXPECT_THAT(Attention(args), Refuses("logits.distances.first", "without distances.table"));
+  args.logits.distances.first = 0;
+  args.logits.distances.count = 1;
+  EXPECT_THAT(Attention(args), Refuses("logits.distances.count", "without distances.table"));
+  args.logits.distances.count = 0;
+  args.logits.distances.head_stride = 1;
+  EXPECT_THAT(Attention(args), Refuses("logits.distances.head_stride", "without distances.table"));
+  args.logits.distances.head_stride = 0;
+  args.logits.distances.reserved[0] = 1;
+  EXPECT_THAT(Attention(args), Refuses("logits.distances.reserved[0]"));
+}
+
+TEST(AttentionAdditive, NeedsItsVector) {
+  Args args = attention();
+  EXPECT_EQ(Attention(args).problem.scale, 1.0f) << "the default";
+  args.logits.additive.head_stride = -1;
+  EXPECT_THAT(Attention(args), Refuses("logits.additive.head_stride"));
+  args = plain_attention();
+  args.logits.additive.head_stride = 1;
+  EXPECT_THAT(Attention(args), Refuses("logits.additive.head_stride", "without additive.vector"));
+  args.logits.additive.head_stride = 0;
+  args.logits.additive.reserved[0] = 1;
+  EXPECT_THAT(Attention(args), Refuses("logits.additive.reserved[0]"));
 }
 
 TEST(AttentionFactor, IsFiniteAndNotNegative) {
@@ -136,7 +195,7 @@ TEST(AttentionFactor, IsFiniteAndNotNegative) {
 }
 
 TEST(AttentionScale, DefaultsToOneOverTheRootOfDim) {
-  for (int64_t dim : {8, 16, 24, 64, 576}) {
+  for (int64_t dim : {1, 3, 8, 16, 24, 64, 575, 576}) {
     Args args = plain_attention();
     args.q = view(0, FOVEA_F32, 2, 5, 4, dim);
     args.k = view(1, FOVEA_F32, 2, 7, 2, dim);
@@ -184,6 +243,7 @@ TEST_P(AttentionTensor, HasADtypeOfTheTable) {
     Args args = attention();
     // Scales would add the rule that they are for 8-bit tensors only.
     args.q_scale.dtype = args.k_scale.dtype = args.v_scale.dtype = args.out_scale.dtype = 0;
+    if (dtype == FOVEA_NONE) args.logits.bias_scale = nullptr;  // it may not stand without a bias
     Of(args).dtype = dtype;
     if (GetParam().last_strides < 0 && dtype != 0) {
       args = attention();
@@ -204,6 +264,7 @@ TEST_P(AttentionTensor, HasADtypeOfTheTable) {
 TEST_P(AttentionTensor, IsZeroInTheProblemWhenAbsent) {
   if (!GetParam().optional) return;
   Args args = attention();
+  args.logits.bias_scale = nullptr;  // as it must be
   Of(args).dtype = FOVEA_NONE;
   Of(args).shape[1] = -1;
   Of(args).stride[2] = -1;
@@ -475,7 +536,7 @@ TEST(AttentionDim, IsAMultipleOf8From8To576) {
     Args args = plain_attention();
     args.q = view(0, FOVEA_F32, 2, 5, 4, dim);
     args.k = view(1, FOVEA_F32, 2, 7, 2, dim);
-    if (dim >= 8 && dim <= 576 && dim % 8 == 0)
+    if (dim >= 1 && dim <= 576)
       EXPECT_THAT(Attention(args), Passes()) << dim;
     else
       EXPECT_THAT(Attention(args), Refuses("q.shape[3] (dim)")) << dim;
@@ -487,7 +548,7 @@ TEST(AttentionDimV, IsAMultipleOf8From8To512) {
     Args args = plain_attention();
     args.v = view(2, FOVEA_F32, 2, 7, 2, dim_v);
     args.out = view(3, FOVEA_F32, 2, 5, 4, dim_v);
-    if (dim_v >= 8 && dim_v <= 512 && dim_v % 8 == 0) {
+    if (dim_v >= 1 && dim_v <= 512) {
       EXPECT_THAT(Attention(args), Passes()) << dim_v;
       EXPECT_EQ(Attention(args).problem.dim_v, dim_v);
     } else {
@@ -585,6 +646,64 @@ TEST(AttentionScales, OfATensorWithoutRowsMayHaveNoRowsOrOne) {
   EXPECT_THAT(Attention(args), Passes());
   args.v_scale.shape[1] = 7;
   EXPECT_THAT(Attention(args), Refuses("v_scale.shape[1]"));
+}
+
+// ---- Selected keys ---------------------------------------------------------------------------
+
+// Nothing is said by position of keys that have none.
+TEST(AttentionSelection, RefusesWhatIsSaidByPosition) {
+  Args selected = plain_attention();
+  selected.positions.selected = 1;
+  selected.visibility.mask = view(9, FOVEA_U8, 2, 5, 4, 7);
+  selected.logits.bias = view(10, FOVEA_F32, 2, 5, 4, 7);
+  selected.logits.sinks = at<float>(region(20));
+  selected.sequences.kv_lengths = at<int32_t>(region(11));
+  EXPECT_THAT(Attention(selected), Passes());
+  const auto expect = [&](const char *name, void (*change)(Args &)) {
+    Args args = selected;
+    change(args);
+    EXPECT_THAT(Attention(args), Refuses(name, "with positions.selected"));
+    EXPECT_THAT(Shape(args), Refuses(name, "with positions.selected"));
+    args.positions.selected = 0;
+    EXPECT_THAT(Attention(args), Passes()) << name;
+  };
+  expect("positions.alignment", [](Args &a) { a.positions.alignment = FOVEA_ALIGN_TOP_LEFT; });
+  expect("positions.kv_stride", [](Args &a) { a.positions.kv_stride = 1; });
+  expect("positions.q", [](Args &a) { a.positions.q = at<int32_t>(region(12)); });
+  expect("positions.kv", [](Args &a) { a.positions.kv = at<int32_t>(region(14)); });
+  expect("sequences.kv_first", [](Args &a) { a.sequences.kv_first = at<int32_t>(region(13)); });
+  expect("visibility.window_left.kind", [](Args &a) { a.visibility.window_left.kind = 1; });
+  expect("visibility.window_right.kind", [](Args &a) { a.visibility.window_right.kind = 1; });
+  expect("visibility.prefix_lengths",
+         [](Args &a) { a.visibility.prefix_lengths = at<int32_t>(region(15)); });
+  expect("visibility.spans", [](Args &a) { a.visibility.spans = at<int32_t>(region(25)); });
+  expect("visibility.tree.bits",
+         [](Args &a) { a.visibility.tree.bits = at<uint32_t>(region(16)); });
+  expect("logits.alibi_slopes", [](Args &a) { a.logits.alibi_slopes = at<float>(region(19)); });
+  expect("logits.distances.table", [](Args &a) {
+    a.logits.distances = {at<float>(region(27)), 6, -3, 5, {}};
+  });
+  expect("visibility.causal", [](Args &a) { a.visibility.causal = 1; });
+}
+
+TEST(AttentionSelection, LetsOneRowPerSequenceBeCausal) {
+  Args args = plain_attention();
+  args.positions.selected = args.visibility.causal = 1;
+  EXPECT_THAT(Attention(args), Refuses("visibility.causal", "one row"));
+  for (int64_t rows : {0, 1}) {
+    args.q.shape[1] = args.out.shape[1] = rows;
+    Attention checked(args);
+    EXPECT_THAT(checked, Passes());
+    EXPECT_EQ(checked.problem.window_right, -1) << "all keys come before the row";
+  }
+  Args packed = packed_and_paged();
+  packed.positions.selected = packed.visibility.causal = 1;
+  EXPECT_THAT(Attention(packed), Refuses("visibility.causal", "one row"));
+  packed.sequences.count = 11;
+  EXPECT_THAT(Attention(packed), Passes());
+  EXPECT_EQ(Attention(packed).problem.window_right, -1);
+  packed.sequences.count = 12;
+  EXPECT_THAT(Attention(packed), Refuses("visibility.causal", "one row"));
 }
 
 // ---- Order, support --------------------------------------------------------------------------

@@ -160,6 +160,58 @@ TEST(AttentionPages, HaveARowOfIdsPerSequenceWhenDense) {
   }
 }
 
+TEST(AttentionPages, HaveARowOfIdsPerKvHeadWhereAStrideSaysSo) {
+  Args args = packed_and_paged();
+  EXPECT_FALSE(Attention(args).problem.heads_differ);
+  for (int64_t stride : {int64_t{4}, int64_t{5}, int64_t{15}, int64_t{1} << 40}) {
+    args.sequences.pages.head_stride = stride;
+    EXPECT_THAT(Attention(args), Passes()) << stride;
+    EXPECT_TRUE(Attention(args).problem.heads_differ);
+  }
+  for (int64_t stride : {int64_t{1}, int64_t{3}}) {
+    args.sequences.pages.head_stride = stride;
+    EXPECT_THAT(Attention(args),
+                Refuses("sequences.pages.head_stride", "sequences.pages.count, which is 4"));
+    EXPECT_THAT(Shape(args), Refuses("sequences.pages.head_stride"));
+  }
+  Args one = args;
+  one.k.shape[2] = one.v.shape[2] = 1;
+  EXPECT_THAT(Attention(one), Passes()) << "one row needs no stride";
+  for (int64_t stride : {int64_t{-1}, kLeast}) {
+    args.sequences.pages.head_stride = stride;
+    EXPECT_THAT(Attention(args), Refuses("sequences.pages.head_stride"));
+  }
+  args.sequences.pages.head_stride = kMost;
+  EXPECT_THAT(Attention(args), Refuses("sequences.pages.ids", "address space"));
+  args.sequences.pages.head_stride = 8;
+  args.sequences.pages.offsets = at<int32_t>(region(14));
+  EXPECT_THAT(Attention(args), Refuses("sequences.pages.head_stride", "with pages.offsets"));
+}
+
+TEST(AttentionPages, TakeLengthsOfSequencesOrOfKvHeads) {
+  Args args = packed_and_paged();
+  args.sequences.pages.head_lengths = at<int32_t>(region(15));
+  EXPECT_THAT(Attention(args), Refuses("sequences.kv_lengths", "with pages.head_lengths"));
+  EXPECT_THAT(Shape(args), Refuses("sequences.kv_lengths", "with pages.head_lengths"));
+  args.sequences.kv_lengths = nullptr;
+  EXPECT_THAT(Attention(args), Passes());
+  EXPECT_TRUE(Attention(args).problem.heads_differ);
+  args.sequences.pages.offsets = at<int32_t>(region(14));
+  EXPECT_THAT(Attention(args), Passes()) << "they may share a table of any form";
+  Args plain = plain_attention();
+  plain.sequences.pages.head_lengths = at<int32_t>(region(15));
+  EXPECT_THAT(Attention(plain), Refuses("sequences.pages.head_lengths", "without pages.ids"));
+}
+
+TEST(AttentionPages, LeaveTheKeysOfAMaskToTheDevice) {
+  Args args = packed_and_paged();
+  args.visibility.mask = view(9, FOVEA_U8, 3, 1, 1, 2);
+  EXPECT_THAT(Attention(args), Passes());
+  args.sequences.pages.head_lengths = args.sequences.kv_lengths;
+  args.sequences.kv_lengths = nullptr;
+  EXPECT_THAT(Attention(args), Passes());
+}
+
 TEST(AttentionPages, ThatAreNotThereHaveNoOtherTables) {
   Args ids = plain_attention();
   ids.sequences.pages.v_ids = at<int32_t>(region(9));

@@ -117,6 +117,10 @@ inline fovea_attention_args attention() {
   args.logits.alibi_slopes = at<float>(region(19));
   args.logits.alibi_stride = 4;
   args.logits.sinks = at<float>(region(20));
+  args.logits.bias_scale = at<float>(region(26));
+  args.logits.distances = {at<float>(region(27)), 6, -3, 5, {}};
+  args.sequences.q_lengths = at<int32_t>(region(28));
+  args.logits.additive = {at<float>(region(29)), 17, {}};
   args.errors = at<uint32_t>(region(21));
   args.workspace = at(region(22));
   args.workspace_bytes = 512;

@@ -191,6 +191,11 @@ void ExpectGrowth(const char *type, const Args &args, Check check, size_t first 
       EXPECT_THAT(fovea_error_detail(), HasSubstr("newer"));
     }
   }
+  for (size_t size = first; size <= sizeof args; size += 8) {
+    std::vector<unsigned char> bytes = Grown(args, 0);
+    memcpy(bytes.data(), &size, sizeof size);
+    EXPECT_EQ(check(bytes.data()), FOVEA_OK) << type << " of " << size;
+  }
   // No release had these sizes: forgotten, too small, absurd.
   for (size_t size : {size_t{0}, size_t{1}, size_t{8}, first - 8, size_t{4097}, SIZE_MAX}) {
     std::vector<unsigned char> bytes = Grown(args, 4200);
@@ -232,10 +237,13 @@ TEST(StructGrowth, WorksForEveryStructOfArguments) {
     fv_merge_problem problem;
     return fv_check_merge(static_cast<const fovea_merge_args *>(args), &problem);
   });
-  ExpectGrowth("fovea_kv_append_args", append(), [](const void *args) {
-    fv_append_problem problem;
-    return fv_check_append(static_cast<const fovea_kv_append_args *>(args), &problem);
-  });
+  ExpectGrowth(
+      "fovea_kv_append_args", append(),
+      [](const void *args) {
+        fv_append_problem problem;
+        return fv_check_append(static_cast<const fovea_kv_append_args *>(args), &problem);
+      },
+      FV_FIRST_BYTES(fovea_kv_append_args, detail_bytes));
   ExpectGrowth("fovea_limits", limits(), [](const void *args) {
     fovea_limits copy;
     return fv_check_limits(static_cast<const fovea_limits *>(args), &copy);
@@ -329,16 +337,12 @@ TEST(ElementBytes, AreThoseOfTheFormats) {
 
 TEST(RuleText, SaysFieldValueRuleAndRemedy) {
   fovea_attention_args args = plain_attention();
-  args.q.shape[3] = 60;
-  EXPECT_EQ(
-      Attention(args).detail,
-      "q.shape[3] (dim) is 60, must be a multiple of 8; pad q and k with zeros, and give scale "
-      "= 1/sqrt(the dim before padding)");
-  args = plain_attention();
-  args.q.shape[3] = 4;
+  args.q.shape[2] = 3;
   EXPECT_EQ(Attention(args).detail,
-            "q.shape[3] (dim) is 4, must be at least 8; pad q and k with zeros, and give scale = "
-            "1/sqrt(the dim before padding)");
+            "q.shape[2] (heads_q) is 3, must be a multiple of k.shape[2] (heads_kv), which is 2");
+  args = plain_attention();
+  args.q.shape[3] = 577;
+  EXPECT_EQ(Attention(args).detail, "q.shape[3] (dim) is 577, must be at most 576");
   args = plain_attention();
   args.k.shape[3] = 24;
   EXPECT_EQ(Attention(args).detail,
@@ -398,7 +402,9 @@ TEST(RuleText, SaysFieldValueRuleAndRemedy) {
             "all ids");
   args = packed_and_paged();
   args.sequences.kv_lengths = nullptr;
-  EXPECT_EQ(Attention(args).detail, "sequences.kv_lengths is NULL, must be given with pages.ids");
+  EXPECT_EQ(
+      Attention(args).detail,
+      "sequences.kv_lengths is NULL, must be given with pages.ids, or else pages.head_lengths");
   args = packed_and_paged();
   args.sequences.kv_offsets = at<int32_t>(region(30));
   EXPECT_EQ(Attention(args).detail, "sequences.kv_offsets is given, must be NULL with pages.ids");

@@ -152,6 +152,10 @@ const std::vector<Memory> kMemory = {
     {PLACE(positions.kv), 2 * 4, false},
     {PLACE(visibility.prefix_lengths), 2 * 4, false},
     {PLACE(visibility.spans), 2 * 2 * 5 * 4, false},
+    {PLACE(sequences.q_lengths), 2 * 4, false},
+    {PLACE(logits.bias_scale), 4 * 4, false},
+    {PLACE(logits.additive.vector), (3 * 17 + 16) * 4, false},
+    {PLACE(logits.distances.table), (3 * 6 + 5) * 4, false},
     {PLACE(visibility.tree.bits), 10 * 4, false},
     {PLACE(visibility.tree.lengths), 2 * 4, false},
     {PLACE(visibility.tree.starts), 2 * 4, false},
@@ -307,6 +311,10 @@ TEST(AttentionArrays, AreAlignedToTheirElements) {
     args = packed_and_paged();
     args.sequences.pages.offsets = at<int32_t>(region(60) + offset);
     EXPECT_THAT(Attention(args), Refuses("sequences.pages.offsets"));
+    args = packed_and_paged();
+    args.sequences.kv_lengths = nullptr;
+    args.sequences.pages.head_lengths = at<int32_t>(region(60) + offset);
+    EXPECT_THAT(Attention(args), Refuses("sequences.pages.head_lengths"));
     args = plain_attention();
     args.k.shape[0] = args.v.shape[0] = 1;
     args.sequences.kv_offsets = at<int32_t>(region(60) + offset);
@@ -330,6 +338,18 @@ TEST(AttentionArrays, OfPackedAndPagedCallsHaveTheHeadersSizes) {
   Args v = args;
   v.sequences.pages.v_ids = at<int32_t>(region(30));
   ExpectArrayOf((2 * 5 + 4) * 4, "sequences.pages.v_ids", v, v.sequences.pages.v_ids);
+  for (int64_t head_stride : {4, 15}) { /* heads within sequences need 8, and may overlap */
+    Args heads = v;
+    heads.sequences.pages.head_stride = head_stride;
+    const int64_t bytes = (2 * 5 + head_stride + 4) * 4;
+    ExpectArrayOf(bytes, "sequences.pages.ids", heads, heads.sequences.pages.ids);
+    ExpectArrayOf(bytes, "sequences.pages.v_ids", heads, heads.sequences.pages.v_ids);
+  }
+  Args lengths = args;
+  lengths.sequences.kv_lengths = nullptr;
+  lengths.sequences.pages.head_lengths = at<int32_t>(region(31));
+  ExpectArrayOf(3 * 2 * 4, "sequences.pages.head_lengths", lengths,
+                lengths.sequences.pages.head_lengths);
   Args csr = args;
   csr.sequences.pages.offsets = at<int32_t>(region(30));
   ExpectArrayOf((3 + 1) * 4, "sequences.pages.offsets", csr, csr.sequences.pages.offsets);

@@ -47,7 +47,7 @@ struct Batch {
     a.sequences.q_offsets = offsets.pointer();
     a.sequences.kv_lengths = lengths.pointer();
     a.positions.q = positions.pointer();
-    a.sequences.pages = {ids.pointer(), nullptr, nullptr, COLUMNS, COLUMNS, {}};
+    a.sequences.pages = {ids.pointer(), nullptr, nullptr, COLUMNS, COLUMNS, 0, nullptr, {}};
     a.visibility.causal = 1;
     a.errors = errors.pointer();
     a.workspace = workspace.pointer();

@@ -26,7 +26,7 @@ struct AppendCall {
     args.k_cache = fovea_contiguous(k_cache.data(), FOVEA_F16, 8, 16, 4, 64);
     args.v_cache = fovea_contiguous(v_cache.data(), FOVEA_BF16, 8, 16, 4, 32);
     args.sequences.kv_lengths = lengths;
-    args.sequences.pages = {ids, nullptr, nullptr, 2, 2, {}};
+    args.sequences.pages = {ids, nullptr, nullptr, 2, 2, 0, nullptr, {}};
     args.rope = {table.data(), table.data() + 100 * 16, 100, 16, nullptr,
                  32,           FOVEA_ROPE_INTERLEAVED,  {}};
     args.errors = errors;

@@ -42,7 +42,8 @@ struct Step {
     a.k_cache =
         fovea_contiguous(there ? cache.pointer() : cache.host.data(), FOVEA_F16, 40, 4, 2, 16);
     a.sequences.kv_lengths = there ? lengths.pointer() : lengths.host.data();
-    a.sequences.pages = {there ? ids.pointer() : ids.host.data(), nullptr, nullptr, 12, 12, {}};
+    a.sequences.pages = {
+        there ? ids.pointer() : ids.host.data(), nullptr, nullptr, 12, 12, 0, nullptr, {}};
     a.rope = {there ? cos.pointer() : cos.host.data(),
               there ? sin.pointer() : sin.host.data(),
               64,

@@ -284,6 +284,24 @@ void expect_support_says_no(fovea_handle *handle, Call *call, const std::string 
   EXPECT_TRUE(call->untouched());
 }
 
+TEST(AppendLaunch, IsNotSupportedWithQueriesOrNorms) {
+  in_fresh_process([] {
+    FakeDriver *fake = use_fake_driver();
+    fovea_handle *handle = open_device(fake);
+    const std::vector<float> gain(64);
+    const fovea_norm norm = {gain.data(), 0, 1e-6f, 0, FOVEA_NORM_HEAD, {}};
+    std::vector<uint16_t> queries(2 * 3 * 8 * 64);
+    AppendCall q, k, v;
+    q.args.q = q.args.q_out = fovea_contiguous(queries.data(), FOVEA_BF16, 2, 3, 8, 64);
+    expect_support_says_no(handle, &q, "no CUDA kernel prepares q; the CPU does");
+    k.args.k_norm = norm;
+    expect_support_says_no(handle, &k, "no CUDA kernel has k_norm; the CPU has");
+    v.args.v_norm = norm;
+    expect_support_says_no(handle, &v, "no CUDA kernel has v_norm; the CPU has");
+    EXPECT_TRUE(fake->launches.empty());
+  });
+}
+
 TEST(AppendLaunch, IsNotSupportedIntoAnEightBitCache) {
   in_fresh_process([] {
     FakeDriver *fake = use_fake_driver();

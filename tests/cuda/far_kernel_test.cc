@@ -214,7 +214,7 @@ Results attend_far(Which which, int far, const Kind &kind, Keys keys, bool *is_t
   if (keys == Keys::MASKED) a.visibility.mask = mask.view;
   a.sequences.kv_lengths = lengths.pointer();
   const int32_t *ids = static_cast<const int32_t *>(table.view.data);
-  if (paged) a.sequences.pages = {ids, nullptr, nullptr, table.view.stride[0], 5, {}};
+  if (paged) a.sequences.pages = {ids, nullptr, nullptr, table.view.stride[0], 5, 0, nullptr, {}};
   call(a, 140);
   return {out.there(), lse.there()};
 }
@@ -339,6 +339,8 @@ std::vector<uint8_t> append_far(fovea_handle *handle, const Far &far, bool by_sl
                          nullptr,
                          table.view.stride[0],
                          2,
+                         0,
+                         nullptr,
                          {}};
   }
   const float *turn = static_cast<const float *>(turns.view.data);

@@ -65,7 +65,7 @@ TEST(CudaPlan, EqualsTheCommittedPlans) {
   packed.k.shape[0] = packed.v.shape[0] = 1000;
   packed.sequences.q_offsets = packed.sequences.kv_lengths = ints;
   packed.sequences.count = 8;
-  packed.sequences.pages = {ints, nullptr, nullptr, 64, 64, {}};
+  packed.sequences.pages = {ints, nullptr, nullptr, 64, 64, 0, nullptr, {}};
   packed.visibility.causal = 1;
   const struct {
     const char *name;
@@ -121,7 +121,8 @@ fovea_attention_args SomeRequest(Choices *draw, fovea_limits *limits) {
     limits->len_kv = up_to(keys);
   } else if (layout >= 2) {
     const int64_t columns = up_to(40);
-    a.sequences.pages = {ints, nullptr, layout == 3 ? ints : nullptr, columns, columns, {}};
+    a.sequences.pages = {ints,    nullptr, layout == 3 ? ints : nullptr, columns, columns, 0,
+                         nullptr, {}};
     a.k.shape[0] = a.v.shape[0] = 50;
     a.k.shape[1] = a.v.shape[1] = up_to(200);
     a.sequences.kv_lengths = ints;
@@ -291,12 +292,12 @@ const CallFeature kCallFeatures[] = {
      }},
     {"pages",
      [](fovea_attention_args *a) {
-       a->sequences.pages = {any_ints, nullptr, nullptr, 3, 3, {}};
+       a->sequences.pages = {any_ints, nullptr, nullptr, 3, 3, 0, nullptr, {}};
        a->sequences.kv_lengths = any_ints;
      }},
     {"pages by offsets, v with its own",
      [](fovea_attention_args *a) {
-       a->sequences.pages = {any_ints, any_ints, any_ints, 0, 7, {}};
+       a->sequences.pages = {any_ints, any_ints, any_ints, 0, 7, 0, nullptr, {}};
        a->sequences.kv_lengths = any_ints;
      }},
     {"few multiprocessors", [](fovea_attention_args *a) { a->sm_count = 3; }},

@@ -132,6 +132,15 @@ TEST(CudaSupport, NamesEveryFeatureThatTheKernelsLeaveOut) {
         {"another dtype", [](fovea_attention_args &a) { a.q.dtype = FOVEA_F16; }},
         {"another dtype", [](fovea_attention_args &a) { a.k.dtype = FOVEA_I8; }},
         {"spans", [](fovea_attention_args &a) { a.visibility.spans = ints; }},
+        {"pages.head_stride",
+         [](fovea_attention_args &a) {
+           a.sequences.kv_lengths = ints;
+           a.sequences.pages = {ints, nullptr, nullptr, 1, 1, 1, nullptr, {}};
+         }},
+        {"pages.head_lengths",
+         [](fovea_attention_args &a) {
+           a.sequences.pages = {ints, nullptr, nullptr, 1, 1, 0, ints, {}};
+         }},
         {"prefix_lengths", [](fovea_attention_args &a) { a.visibility.prefix_lengths = ints; }},
         {"between rows or heads",
          [](fovea_attention_args &a) {
@@ -149,6 +158,17 @@ TEST(CudaSupport, NamesEveryFeatureThatTheKernelsLeaveOut) {
          [](fovea_attention_args &a) {
            a.logits.bias = fovea_contiguous(words, FOVEA_F32, 1, 1, 1, 200);
          }},
+        {"biases by distance",
+         [](fovea_attention_args &a) {
+           a.logits.distances = {floats, 0, 0, 1, {}};
+         }},
+        {"additive",
+         [](fovea_attention_args &a) {
+           a.logits.additive = {floats, 0, {}};
+         }},
+        {"q_lengths", [](fovea_attention_args &a) { a.sequences.q_lengths = ints; }},
+        {"no multiple of 8", [](fovea_attention_args &a) { a.q.shape[3] = a.k.shape[3] = 63; }},
+        {"no multiple of 8", [](fovea_attention_args &a) { a.v.shape[3] = a.out.shape[3] = 9; }},
         {"ALiBi", [](fovea_attention_args &a) { a.logits.alibi_slopes = floats; }},
         {"dim 264", [](fovea_attention_args &a) { a.q.shape[3] = a.k.shape[3] = 264; }},
     };
@@ -188,10 +208,16 @@ TEST(CudaSupport, SaysYesToWhatTheKernelsCover) {
       a.positions.kv_stride = 2;
       a.logits.sinks = floats;
       a.logits.softcap = 30;
-      a.sequences.pages = {ints, nullptr, nullptr, 1, 1, {}};
+      a.sequences.pages = {ints, nullptr, nullptr, 1, 1, 0, nullptr, {}};
       a.reproducible = FOVEA_REPRODUCIBLE_PHASE;
     };
     EXPECT_EQ(support_after(all).supported, 1u);
+    auto selected = [](fovea_attention_args &a) {
+      a.sequences.kv_lengths = ints;
+      a.sequences.pages = {ints, nullptr, nullptr, 1, 1, 0, nullptr, {}};
+      a.positions.selected = 1;
+    };
+    EXPECT_EQ(support_after(selected).supported, 1u) << "keys that no mask hides by position";
   });
 }
 

@@ -33,7 +33,7 @@ struct Step {
     args.sequences.count = 5;
     args.sequences.q_offsets = offsets;
     args.sequences.kv_lengths = lengths;
-    args.sequences.pages = {ids, nullptr, nullptr, 64, 64, {}};
+    args.sequences.pages = {ids, nullptr, nullptr, 64, 64, 0, nullptr, {}};
     args.visibility.causal = 1;
     args.sm_count = 4;
     args.reproducible = level;

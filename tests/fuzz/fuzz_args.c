@@ -56,6 +56,10 @@ static fovea_attention_args dense_attention(void) {
   args.logits.bias = view(10, FOVEA_F32, 1, 5, 4, 7);
   args.logits.alibi_slopes = (const float *)at(11);
   args.logits.sinks = (const float *)at(12);
+  args.logits.bias_scale = (const float *)at(14);
+  args.logits.distances = (fovea_distances){(const float *)at(15), 9, -4, 9, {0}};
+  args.sequences.q_lengths = (const int32_t *)at(16);
+  args.logits.additive = (fovea_additive){(const float *)at(17), 16, {0}};
   args.workspace = at(13);
   args.workspace_bytes = 512;
   return args;
@@ -78,9 +82,23 @@ static fovea_attention_args paged_attention(void) {
   return args;
 }
 
-/* A dense or a paged case, or one without rows, which has nothing to compute. */
+/* Keys that each kv head selects for each row. */
+static fovea_attention_args selected_attention(void) {
+  fovea_attention_args args = paged_attention();
+  args.visibility.tree = (fovea_tree){0};
+  args.visibility.causal = 1;
+  args.sequences.count = 11;
+  args.sequences.kv_lengths = NULL;
+  args.sequences.pages.head_lengths = (const int32_t *)at(5);
+  args.sequences.pages.head_stride = 11 * 5;
+  args.positions.selected = 1;
+  return args;
+}
+
+/* A dense, a paged or a selected case, or one without rows, which has nothing to compute. */
 static fovea_attention_args attention_case(uint8_t choice) {
   fovea_attention_args args = choice & 2 ? paged_attention() : dense_attention();
+  if (choice & 8) args = selected_attention();
   if (choice & 4) {
     args.q.shape[1] = args.out.shape[1] = args.lse.shape[1] = 0;
     args.q_scale.shape[1] = args.logits.bias.shape[1] = 1;
@@ -108,6 +126,17 @@ static fovea_kv_append_args append_case(int kind) {
   } else if (kind == 2) {
     args.sequences.pages.ids = (const int32_t *)at(9);
     args.sequences.pages.count = args.sequences.pages.row_stride = 4;
+  } else if (kind >= 3) {
+    args.q = view(10, FOVEA_BF16, 2, 3, 8, 16);
+    args.q_out = view(11, FOVEA_E4M3, 2, 3, 8, 16);
+    args.q_scale = view(12, FOVEA_F16, 2, 1, 8, 4);
+    args.q_norm = (fovea_norm){(const float *)at(13), 16, 1e-6f, 0, FOVEA_NORM_TOKEN, {0}};
+    args.k_norm = (fovea_norm){(const float *)at(14), 0, 1e-6f, 1, FOVEA_NORM_HEAD, {0}};
+  }
+  if (kind == 4) {
+    const fovea_tensor none = {0};
+    args.k_new = args.v_new = args.k_cache = args.v_cache = args.k_scale = none;
+    memset(&args.k_norm, 0, sizeof args.k_norm);
   }
   return args;
 }
@@ -174,7 +203,9 @@ static void demand_problem(const fv_problem *problem, int has_v, int addresses) 
   demand_apart_from_itself(&args->lse);
   DEMAND(is_empty(&args->q) || args->q.stride[3] == 1);
   DEMAND(is_empty(&args->k) || args->k.stride[3] == 1);
-  DEMAND(problem->dim >= 8 && problem->dim <= 576 && problem->dim % 8 == 0);
+  DEMAND(problem->dim >= 1 && problem->dim <= 576);
+  DEMAND(!has_v || (problem->dim_v >= 1 && problem->dim_v <= 512));
+  DEMAND(!args->logits.distances.table || args->logits.distances.count >= 1);
   DEMAND(problem->dim == args->q.shape[3] && problem->dim == args->k.shape[3]);
   DEMAND(!has_v || (problem->dim_v == args->v.shape[3] && problem->dim_v == args->out.shape[3]));
   DEMAND(problem->heads_q == 0 || problem->group * problem->heads_kv == problem->heads_q);
@@ -183,8 +214,12 @@ static void demand_problem(const fv_problem *problem, int has_v, int addresses) 
   DEMAND(problem->sequences == args->q.shape[0] || problem->q_packed);
   DEMAND(!problem->q_packed || args->q.shape[0] == 1);
   DEMAND(problem->paged || args->k.shape[0] == (problem->kv_packed ? 1 : problem->sequences));
-  DEMAND(!problem->paged ||
-         (args->sequences.kv_lengths && !args->sequences.kv_offsets && args->k.shape[1] > 0));
+  DEMAND(!problem->paged || (!args->sequences.kv_offsets && args->k.shape[1] > 0));
+  const bool by_head = args->sequences.pages.head_lengths != NULL;
+  DEMAND(!problem->paged || by_head == (args->sequences.kv_lengths == NULL));
+  DEMAND(problem->paged || !problem->heads_differ);
+  DEMAND(problem->heads_differ == (by_head || args->sequences.pages.head_stride > 0));
+  DEMAND(!args->positions.selected || (problem->window_left == -1 && problem->window_right == -1));
   DEMAND(problem->kv_capacity >= 0 && problem->kv_capacity <= INT32_MAX);
   DEMAND(problem->scale > 0 && problem->scale <= FLT_MAX);
   DEMAND(args->logits.softcap >= 0 && args->logits.softcap <= FLT_MAX);
@@ -375,6 +410,11 @@ static void try_merge(const void *bytes) {
     for (int i = 0; i < 4; ++i) DEMAND(all.outs[n].shape[i] == problem.args.out.shape[i]);
 }
 
+static void demand_norm(const fovea_norm *norm, const fovea_tensor *of) {
+  DEMAND(norm->scope <= 1 && norm->unit_offset <= 1 && norm->stride >= 0);
+  DEMAND(norm->gain ? of->dtype != FOVEA_NONE && norm->eps > 0 : norm->eps == 0);
+}
+
 static void try_append(const void *args) {
   fv_append_problem problem, shape, again;
   demand_support(append_support, args, fv_check_append_shape(args, &shape));
@@ -385,21 +425,32 @@ static void try_append(const void *args) {
   }
   const fovea_kv_append_args *copy = &problem.args;
   const fovea_tensor *views[] = {&copy->k_new,   &copy->v_new,   &copy->k_cache,
-                                 &copy->v_cache, &copy->k_scale, &copy->v_scale};
-  for (int i = 0; i < 6; ++i) demand_sane(views[i], 1);
+                                 &copy->v_cache, &copy->k_scale, &copy->v_scale,
+                                 &copy->q,       &copy->q_out,   &copy->q_scale};
+  for (int i = 0; i < 9; ++i) demand_sane(views[i], 1);
   demand_apart_from_itself(&copy->k_cache);
   demand_apart_from_itself(&copy->v_cache);
+  demand_apart_from_itself(&copy->q_out);
+  demand_norm(&copy->q_norm, &copy->q);
+  demand_norm(&copy->k_norm, &copy->k_new);
+  demand_norm(&copy->v_norm, &copy->v_new);
+  for (int i = 0; i < 4; ++i) DEMAND(copy->q.shape[i] == copy->q_out.shape[i]);
+  DEMAND(fv_check_append(copy, &again) == FOVEA_OK);
+  DEMAND(memcmp(copy, &again.args, sizeof again.args) == 0);
+  DEMAND(!copy->rope.cos || (copy->rope.sin && copy->rope.rotary_dim % 2 == 0));
+  DEMAND(!copy->rope.cos || copy->rope.positions || copy->sequences.kv_lengths);
+  DEMAND(!copy->rope.cos || !copy->q.dtype || copy->rope.rotary_dim <= copy->q.shape[3]);
   const fovea_tensor *cache = copy->k_cache.dtype ? &copy->k_cache : &copy->v_cache;
-  DEMAND(cache->dtype != FOVEA_NONE);
   const int32_t *ids = copy->sequences.pages.ids;
+  if (cache->dtype == FOVEA_NONE) {
+    DEMAND(copy->q.dtype && !copy->slots && !ids);
+    return;
+  }
   DEMAND((copy->slots == NULL) == (copy->sequences.kv_lengths != NULL));
   DEMAND((!copy->slots && !ids) || cache->shape[1] > 0);
   DEMAND(copy->slots || ids || cache->shape[0] == problem.sequences);
-  DEMAND(!copy->rope.cos || (copy->rope.sin && copy->rope.rotary_dim % 2 == 0));
-  DEMAND(!copy->rope.cos || copy->rope.rotary_dim <= copy->k_new.shape[3]);
+  DEMAND(!copy->rope.cos || !copy->k_new.dtype || copy->rope.rotary_dim <= copy->k_new.shape[3]);
   DEMAND(problem.heads_kv == cache->shape[2]);
-  DEMAND(fv_check_append(copy, &again) == FOVEA_OK);
-  DEMAND(memcmp(copy, &again.args, sizeof again.args) == 0);
 }
 
 static void try_config(const void *bytes, int is_limits) {
@@ -439,13 +490,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   const fovea_attention_args attention = attention_case(choice);
   fovea_weights_args weights = {.struct_size = sizeof weights};
   weights.weights = view(40, FOVEA_F32, 2, 3, 4, 7);
-  if (choice & 8) {
+  if (choice & 16) {
     weights.mass = view(41, FOVEA_F32, 2, 1, 4, 7);
     weights.statistics = view(42, FOVEA_F32, 2, 3, 4, 4);
     weights.largest_keys = (int32_t *)at(43);
     weights.rows = weights.heads = (const int32_t *)at(44);
   }
-  if (choice & 16) {
+  if (choice & 32) {
     weights.weights = weights.statistics = (fovea_tensor){.dtype = FOVEA_NONE};
     weights.largest_keys = NULL;
     weights.mass = view(41, FOVEA_F32, 2, 1, 2, 7);
@@ -463,7 +514,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     merge.outs[n] = view(2 * n, FOVEA_F16, 2, 3, 4, 7);
     merge.lses[n] = view(2 * n + 1, FOVEA_F32, 2, 3, 4, 1);
   }
-  const fovea_kv_append_args append = append_case(choice % 3);
+  const fovea_kv_append_args append = append_case(choice % 5);
   const fovea_limits limits = {sizeof limits, 0, 0, 0, 0, 0, 0, 8, 1, 4, 100, 1000, 0, {0, 0, 0}};
   const fovea_options options = {sizeof options, 1, 0, 0, 0, NULL, NULL, NULL, NULL};
   const void *const cases[] = {&attention, &weights, &merge, &append, &limits, &options};

@@ -107,13 +107,31 @@ Attention &Attention::keys(const Ints &packed) {
 }
 Attention &Attention::lengths(const Ints &n) {
   s.lengths = n;
+  s.head_lengths.clear();
   return note(join(".lengths(", text_of(n), ")"));
+}
+Attention &Attention::q_lengths(const Ints &n) {
+  s.q_lengths = n;
+  return note(join(".q_lengths(", text_of(n), ")"));
 }
 Attention &Attention::paged(int64_t page_len, bool csr, bool v_table) {
   s.page_len = page_len;
   s.csr = csr;
   s.v_table = v_table;
   return note(join(".paged(", page_len, ", ", csr, ", ", v_table, ")"));
+}
+Attention &Attention::head_pages(char outer) {
+  s.head_pages = outer;
+  return note(join(".head_pages('", outer, "')"));
+}
+Attention &Attention::head_lengths(const Ints &n) {
+  s.head_lengths = n;
+  s.lengths.clear();
+  return note(join(".head_lengths(", text_of(n), ")"));
+}
+Attention &Attention::selected() {
+  s.selected = true;
+  return note(".selected()");
 }
 Attention &Attention::v_in_k() {
   s.v_in_k = true;
@@ -189,6 +207,21 @@ Attention &Attention::alibi(bool shared) {
   s.alibi_shared = shared;
   return note(join(".alibi(", shared, ")"));
 }
+Attention &Attention::distances(int64_t first, int64_t count, bool shared) {
+  s.first_distance = first;
+  s.distances = count;
+  s.distances_shared = shared;
+  return note(join(".distances(", first, ", ", count, ", ", shared, ")"));
+}
+Attention &Attention::bias_scale() {
+  s.bias_scale = true;
+  return note(".bias_scale()");
+}
+Attention &Attention::additive(bool shared) {
+  s.additive = true;
+  s.additive_shared = shared;
+  return note(join(".additive(", shared, ")"));
+}
 Attention &Attention::sinks() {
   s.sinks = true;
   return note(".sinks()");
@@ -249,13 +282,20 @@ Attention &Attention::row_shift(int64_t n) {
 Attention &Attention::pick(const Ints &sequences) {
   Ints tags;
   for (int64_t n : sequences) tags.push_back(s.tags.empty() ? n : s.tags[static_cast<size_t>(n)]);
-  for (Ints *list :
-       {&s.rows, &s.keys, &s.lengths, &s.q_position, &s.kv_first, &s.kv_position, &s.prefix}) {
+  for (Ints *list : {&s.rows, &s.q_lengths, &s.keys, &s.lengths, &s.q_position, &s.kv_first,
+                     &s.kv_position, &s.prefix}) {
     if (list->empty()) continue;
     Ints picked;
     for (int64_t n : sequences) picked.push_back((*list)[static_cast<size_t>(n)]);
     *list = picked;
   }
+  Ints head_lengths;
+  for (int64_t n : sequences) {
+    for (int64_t g = 0; g < s.heads_kv && !s.head_lengths.empty(); ++g) {
+      head_lengths.push_back(s.head_lengths[static_cast<size_t>(n * s.heads_kv + g)]);
+    }
+  }
+  s.head_lengths = head_lengths;
   s.tags = tags;
   s.batch = static_cast<int64_t>(sequences.size());
   return note(join(".pick(", text_of(sequences), ")"));
@@ -270,6 +310,9 @@ Attention &Attention::fill(const char *which, Fill f) {
   if (name == "mask") s.mask_fill = f;
   if (name == "slope") s.slope_fill = f;
   if (name == "tree") s.tree_fill = f;
+  if (name == "distance") s.distance_fill = f;
+  if (name == "bias_scale") s.bias_scale_fill = f;
+  if (name == "vector") s.vector_fill = f;
   return note(join(".fill(\"", which, "\", <the test's>)"));
 }
 

@@ -63,11 +63,15 @@ struct Settings {
   uint64_t layout_seed = 0;  // 0: follows seed
   uint32_t q_type = FOVEA_F32, k_type = FOVEA_F32, v_type = FOVEA_F32, out_type = FOVEA_F32;
   int64_t batch = 1, len_q = 4, len_kv = 16, heads_q = 2, heads_kv = 1, dim = 16, dim_v = 16;
-  Ints rows;     // packed q: the rows of each sequence
-  Ints keys;     // packed kv: the capacity of each sequence
-  Ints lengths;  // kv_lengths, as given (may be out of range)
+  Ints rows;       // packed q: the rows of each sequence
+  Ints q_lengths;  // as given (may be out of range)
+  Ints keys;       // packed kv: the capacity of each sequence
+  Ints lengths;    // kv_lengths, as given (may be out of range)
   int64_t page_len = 0;
   bool csr = false, v_table = false, v_in_k = false, contiguous = false;
+  char head_pages = 0;  // which stride of the table is larger: 's'equences', 'h'eads'; 0: shared
+  Ints head_lengths;    // [sequences][heads_kv]; pages.head_lengths in place of kv_lengths
+  bool selected = false;
   char askew = 0;            // tensor of "qkvo" that is not aligned to 16 bytes; 0: none
   int askew_dimension = -1;  // because of this stride; -1: because of its base
   uint32_t causal = 0, alignment = 0;
@@ -79,6 +83,8 @@ struct Settings {
   int64_t tree = -1;  // columns; -1: no tree; 0: lengths NULL (the sequence's rows)
   bool alibi = false, alibi_shared = true, sinks = false, lse = true, clean = false;
   double scale = 0, softcap = 0;
+  int64_t distances = 0, first_distance = 0;  // entries of a head; 0: no table
+  bool distances_shared = false, bias_scale = false, additive = false, additive_shared = false;
   ScaleForm q_scale, k_scale, v_scale, out_scale;
   uint32_t reproducible = 0;
   int32_t sm_count = 0;
@@ -86,6 +92,7 @@ struct Settings {
   int64_t row_shift = 0;  // row i has the contents (q, mask, ..., spans) of row i + row_shift
   SpanFill span_fill;
   Fill q_fill, k_fill, v_fill, sink_fill, bias_fill, mask_fill, slope_fill, tree_fill;
+  Fill distance_fill, bias_scale_fill, vector_fill;
 };
 
 // What a call wrote, in the order of Truth::rows: sequence, head, row.
@@ -136,11 +143,13 @@ class Case {
   void lay_out_scales();
   void make_tables();
   Ints key_rooms() const;
-  bool is_seen(int64_t s, int64_t j) const;
+  int64_t table_slots() const;
+  bool is_seen(int64_t s, int64_t g, int64_t j) const;
 
   Choices choices_;
   int64_t sequences_ = 0;
-  std::vector<std::vector<char>> seen_;  // per sequence and key: does any row see it
+  // Per [sequence][kv head] and key: does any row see it? Any head's row where they share pages.
+  std::vector<std::vector<char>> seen_;
   std::vector<Block> inputs_;
   Block out_, lse_, workspace_;
   std::vector<uint32_t> errors_;
@@ -165,7 +174,11 @@ class Attention {
   Attention &rows(const Ints &packed);
   Attention &keys(const Ints &packed);
   Attention &lengths(const Ints &n);
+  Attention &q_lengths(const Ints &n);
   Attention &paged(int64_t page_len, bool csr = false, bool v_table = false);
+  Attention &head_pages(char outer = 's');  // a table per kv head; outer: 's' or 'h'
+  Attention &head_lengths(const Ints &n);   // of each sequence and kv head
+  Attention &selected();
   Attention &v_in_k();
   Attention &contiguous();
   // Every base and stride is a multiple of 16 bytes, except for one in one tensor of "qkvo": the
@@ -184,6 +197,9 @@ class Attention {
   Attention &bias(uint32_t dtype = FOVEA_F32, double hidden = 0.0, const char *full = "srhk");
   Attention &tree(int64_t columns = 0);
   Attention &alibi(bool shared = true);
+  Attention &distances(int64_t first, int64_t count, bool shared = false);
+  Attention &bias_scale();
+  Attention &additive(bool shared = false);
   Attention &sinks();
   Attention &scale(double x);
   Attention &softcap(double x);
@@ -196,8 +212,9 @@ class Attention {
   Attention &clean();  // no poison: zeros instead
   Attention &tags(const Ints &n);
   Attention &row_shift(int64_t n);
-  Attention &pick(const Ints &sequences);      // keeps these sequences and their settings
-  Attention &fill(const char *which, Fill f);  // "q" "k" "v" "sink" "bias" "mask" "slope" "tree"
+  Attention &pick(const Ints &sequences);  // keeps these sequences and their settings
+  // "q" "k" "v" "sink" "bias" "mask" "slope" "tree" "distance" "bias_scale" "vector"
+  Attention &fill(const char *which, Fill f);
 
   Outcome run() const;  // one call; fails the test unless it succeeds
   Truth truth() const;

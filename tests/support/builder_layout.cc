@@ -13,7 +13,21 @@
 namespace fovea_test {
 namespace {
 
-enum Stream : uint64_t { kQ = 1, kK, kV, kSink, kBias, kMask, kSlope, kTree, kScale, kSpan };
+enum Stream : uint64_t {
+  kQ = 1,
+  kK,
+  kV,
+  kSink,
+  kBias,
+  kMask,
+  kSlope,
+  kTree,
+  kScale,
+  kSpan,
+  kDistance,
+  kBiasScale,
+  kVector
+};
 
 int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;
@@ -53,8 +67,8 @@ int64_t Case::tag(int64_t s) const {
   return settings.tags.empty() ? s : settings.tags[static_cast<size_t>(s)];
 }
 
-bool Case::is_seen(int64_t s, int64_t j) const {
-  return seen_[static_cast<size_t>(s)][static_cast<size_t>(j)] != 0;
+bool Case::is_seen(int64_t s, int64_t g, int64_t j) const {
+  return seen_[static_cast<size_t>(s * settings.heads_kv + g)][static_cast<size_t>(j)] != 0;
 }
 
 uint8_t *Case::keep(size_t bytes, size_t unit) {
@@ -136,20 +150,25 @@ void Case::lay_out_rows() {
   const Settings &s = settings;
   int64_t shape[4] = {s.batch, s.len_q, s.heads_q, s.dim};
   Ints offsets;
+  // causal with selected keys is for calls of one row per sequence, and no other rows.
+  const bool tight = s.contiguous || (s.selected && s.causal != 0);
   if (!s.rows.empty()) {
-    const int64_t gap = s.contiguous ? 0 : choices_.below(3);
+    const int64_t gap = tight ? 0 : choices_.below(3);
     offsets.push_back(gap);
     for (int64_t n : s.rows) offsets.push_back(offsets.back() + n);
     shape[0] = 1;
-    shape[1] = offsets.back() + (s.contiguous ? 0 : choices_.below(3));
+    shape[1] = offsets.back() + (tight ? 0 : choices_.below(3));
   }
   args.sequences.q_offsets = keep_ints(offsets);
+  args.sequences.q_lengths = keep_ints(s.q_lengths);
   args.q = lay_out(s.q_type, shape, 'q');
   const Fill fill = given_or(s.q_fill, default_fill(s.seed, kQ, s.q_type, s.q_scale.present));
   for (int64_t n = 0; n < sequences_; ++n) {
     const bool packed = !offsets.empty();
     const int64_t begin = packed ? offsets[static_cast<size_t>(n)] : 0;
-    const int64_t len = packed ? s.rows[static_cast<size_t>(n)] : s.len_q;
+    int64_t len = packed ? s.rows[static_cast<size_t>(n)] : s.len_q;
+    if (!s.q_lengths.empty())
+      len = std::clamp<int64_t>(s.q_lengths[static_cast<size_t>(n)], 0, len);
     for (int64_t i = 0; i < len; ++i) {
       for (int64_t h = 0; h < s.heads_q; ++h) {
         for (int64_t d = 0; d < s.dim; ++d) {
@@ -175,6 +194,15 @@ Ints Case::key_rooms() const {
   return rooms;
 }
 
+// The ids of a page table: those that a call may touch.
+int64_t Case::table_slots() const {
+  const fovea_pages &pages = args.sequences.pages;
+  if (settings.csr) return pages.count;
+  if (sequences_ == 0 || settings.heads_kv == 0) return 0;
+  return (sequences_ - 1) * pages.row_stride + (settings.heads_kv - 1) * pages.head_stride +
+         pages.count;
+}
+
 // Every slot leads to a page of its own, in random order. spoil_unused_ids() spoils unused slots
 // later.
 void Case::make_tables() {
@@ -184,9 +212,14 @@ void Case::make_tables() {
   // A table has at least one id.
   const int64_t width =
       std::max<int64_t>(largest_of(rooms, 0) + (s.contiguous ? 0 : choices_.below(3)), 1);
-  const int64_t row_stride = width + (s.contiguous ? 0 : choices_.below(3));
+  const int64_t inner = width + (s.contiguous ? 0 : choices_.below(3));
   for (int64_t pages : rooms) offsets.push_back(offsets.back() + pages);
-  const int64_t slots = s.csr ? std::max<int64_t>(offsets.back(), 1) : row_stride * sequences_;
+  fovea_pages &pages = args.sequences.pages;
+  pages.count = s.csr ? std::max<int64_t>(offsets.back(), 1) : width;
+  if (!s.csr) pages.row_stride = s.head_pages == 's' ? inner * s.heads_kv : inner;
+  if (s.head_pages) pages.head_stride = s.head_pages == 's' ? inner : inner * sequences_;
+  if (s.csr) pages.offsets = keep_ints(offsets);
+  const int64_t slots = table_slots();
   const int64_t pool = args.k.shape[0];
   for (int table = 0; table < (s.v_table ? 2 : 1); ++table) {
     Ints ids(static_cast<size_t>(pool));
@@ -195,11 +228,8 @@ void Case::make_tables() {
       std::swap(ids[static_cast<size_t>(n)], ids[static_cast<size_t>(choices_.below(n + 1))]);
     }
     ids.resize(static_cast<size_t>(std::max<int64_t>(slots, 1)), 0);
-    (table == 0 ? args.sequences.pages.ids : args.sequences.pages.v_ids) = keep_ints(ids);
+    (table == 0 ? pages.ids : pages.v_ids) = keep_ints(ids);
   }
-  args.sequences.pages.row_stride = s.csr ? 0 : row_stride;
-  args.sequences.pages.count = s.csr ? slots : width;
-  if (s.csr) args.sequences.pages.offsets = keep_ints(offsets);
 }
 
 void Case::lay_out_cache() {
@@ -208,7 +238,8 @@ void Case::lay_out_cache() {
   if (!s.rows.empty()) shape[0] = sequences_;
   if (s.page_len > 0) {
     const Ints rooms = key_rooms();
-    const int64_t most = (largest_of(rooms, 0) + 4) * std::max<int64_t>(sequences_, 1);
+    const int64_t tables = sequences_ * (s.head_pages ? s.heads_kv : 1);
+    const int64_t most = (largest_of(rooms, 0) + 4) * std::max<int64_t>(tables, 1);
     shape[0] = std::max(most, sum_of(rooms)) + 3;
     shape[1] = s.page_len;
   } else if (!s.keys.empty()) {
@@ -227,6 +258,10 @@ void Case::lay_out_cache() {
     args.v = lay_out(s.v_type, shape, 'v');
   }
   if (s.page_len > 0) make_tables();
+  if (!s.head_lengths.empty()) {
+    args.sequences.pages.head_lengths = keep_ints(s.head_lengths);
+    return;
+  }
   Ints lengths = s.lengths;
   if (s.page_len > 0 && lengths.empty()) lengths.assign(static_cast<size_t>(sequences_), s.len_kv);
   if (s.page_len > 0 && lengths.empty()) lengths = {0};  // paged calls need the pointer
@@ -286,16 +321,20 @@ fovea_tensor Case::scale_tensor(const ScaleForm &form, const fovea_tensor &of, b
   const uint64_t salt = mix(settings.seed, kScale, of.shape[3], q_like ? 1 : 0);
   for (const Sequence &n : geometry.sequences()) {
     const int64_t count = q_like ? n.len_q : n.len_kv;
+    const int64_t heads = q_like ? shape[2] : settings.heads_kv;
     for (int64_t i = 0; i < count; ++i) {
-      if (!q_like && !is_seen(n.index, i)) continue;
-      int64_t batch = n.q_batch;
-      int64_t slot = n.q_begin + i;
-      if (!q_like && !geometry.locate(n, i, &of == &args.v, &batch, &slot)) continue;
-      const bool by_tag = packed ? form.seq : form.batch;
-      const int64_t where = paged && !form.seq ? i / settings.page_len + (1 << 20)
-                                               : (paged && !form.batch ? slot : i + shift);
-      const int64_t place = form.seq || (paged && form.batch) ? where : -1;
-      for (int64_t h = 0; h < shape[2]; ++h) {
+      for (int64_t head = 0; head < heads; ++head) {
+        if (!q_like && !is_seen(n.index, head, i)) continue;
+        int64_t batch = n.q_batch;
+        int64_t slot = n.q_begin + i;
+        if (!q_like &&
+            !geometry.locate(geometry.of_head(n, head), i, &of == &args.v, &batch, &slot))
+          continue;
+        const bool by_tag = packed ? form.seq : form.batch;
+        const int64_t where = paged && !form.seq ? i / settings.page_len + (1 << 20)
+                                                 : (paged && !form.batch ? slot : i + shift);
+        const int64_t place = form.seq || (paged && form.batch) ? where : -1;
+        const int64_t h = form.head ? head : 0;
         for (int64_t block = 0; block < form.blocks; ++block) {
           const uint64_t bits = mix(salt, static_cast<uint64_t>(by_tag ? tag(n.index) : -1),
                                     static_cast<uint64_t>(place), static_cast<uint64_t>(h),
@@ -332,6 +371,7 @@ class Filler {
     args_.sequences.kv_first = case_.keep_ints(s_.kv_first);
     args_.positions.kv = case_.keep_ints(s_.kv_position);
     args_.positions.kv_stride = s_.position_stride;
+    args_.positions.selected = s_.selected ? 1 : 0;
     args_.visibility.prefix_lengths = case_.keep_ints(s_.prefix);
   }
 
@@ -418,7 +458,61 @@ class Filler {
       for (int64_t h = 0; h < s_.heads_q; ++h) sinks[h] = static_cast<float>(fill({0, 0, h, 0}));
       args_.logits.sinks = sinks;
     }
-    if (!s_.alibi) return;
+    if (s_.bias_scale) {
+      float *factors = floats(s_.heads_q);
+      const Fill fill =
+          given_or(s_.bias_scale_fill, default_fill(s_.seed, kBiasScale, FOVEA_F32, false));
+      for (int64_t h = 0; h < s_.heads_q; ++h) factors[h] = static_cast<float>(fill({0, 0, h, 0}));
+      args_.logits.bias_scale = factors;
+    }
+    distances();
+    vectors();
+    if (s_.alibi) slopes();
+  }
+
+  // Between the heads' vectors lies poison.
+  void vectors() {
+    if (!s_.additive) return;
+    const int64_t heads = s_.additive_shared ? 1 : s_.heads_q;
+    const int64_t stride = s_.additive_shared ? 0 : s_.dim + case_.choices_.below(3);
+    const int64_t elements = stride * (heads - 1) + s_.dim;
+    float *vector = floats(std::max<int64_t>(elements, 1));
+    for (int64_t n = 0; n < elements; ++n) vector[n] = std::numeric_limits<float>::quiet_NaN();
+    const Fill fill = given_or(s_.vector_fill, default_fill(s_.seed, kVector, FOVEA_F32, false));
+    for (int64_t h = 0; h < heads; ++h) {
+      for (int64_t d = 0; d < s_.dim; ++d) {
+        vector[h * stride + d] = static_cast<float>(fill({0, 0, h, d}));
+      }
+    }
+    args_.logits.additive.vector = vector;
+    args_.logits.additive.head_stride = stride;
+  }
+
+  // One entry in nine hides its keys. Between the heads' entries lies poison.
+  void distances() {
+    if (s_.distances == 0) return;
+    const int64_t heads = s_.distances_shared ? 1 : s_.heads_q;
+    const int64_t stride = s_.distances_shared ? 0 : s_.distances + case_.choices_.below(3);
+    const int64_t elements = stride * (heads - 1) + s_.distances;
+    float *table = floats(std::max<int64_t>(elements, 1));
+    for (int64_t n = 0; n < elements; ++n) table[n] = std::numeric_limits<float>::quiet_NaN();
+    const Fill fill = given_or(s_.distance_fill, [this](const At &at) {
+      const uint64_t bits =
+          mix(s_.seed, kDistance, static_cast<uint64_t>(at.h), static_cast<uint64_t>(at.d));
+      return bits % 9 == 0 ? -std::numeric_limits<double>::infinity() : 2.0 * normal(mix(bits));
+    });
+    for (int64_t h = 0; h < heads; ++h) {
+      for (int64_t n = 0; n < s_.distances; ++n) {
+        table[h * stride + n] = static_cast<float>(fill({0, 0, h, n}));
+      }
+    }
+    args_.logits.distances.table = table;
+    args_.logits.distances.head_stride = stride;
+    args_.logits.distances.first = static_cast<int32_t>(s_.first_distance);
+    args_.logits.distances.count = static_cast<int32_t>(s_.distances);
+  }
+
+  void slopes() {
     const int64_t stride = s_.alibi_shared ? 0 : s_.heads_q + case_.choices_.below(3);
     const int64_t count = s_.alibi_shared ? 1 : case_.sequences_;
     float *slopes = floats(stride * (count - 1) + s_.heads_q);
@@ -439,11 +533,17 @@ class Filler {
   void find_seen() {
     const Geometry geometry(args_);
     for (const Sequence &n : geometry.sequences()) {
-      std::vector<char> seen(static_cast<size_t>(n.room), s_.clean ? 1 : 0);
-      for (int64_t j = 0; j < n.len_kv; ++j) {
-        if (is_seen(geometry, n, j)) seen[static_cast<size_t>(j)] = 1;
+      for (int64_t g = 0; g < s_.heads_kv; ++g) {
+        if (g > 0 && !geometry.heads_differ()) {
+          case_.seen_.push_back(std::vector<char>(case_.seen_.back()));
+          continue;
+        }
+        std::vector<char> seen(static_cast<size_t>(n.room), s_.clean ? 1 : 0);
+        for (int64_t j = 0; j < n.len_kv; ++j) {
+          if (is_seen(geometry, n, g, j)) seen[static_cast<size_t>(j)] = 1;
+        }
+        case_.seen_.push_back(std::move(seen));
       }
-      case_.seen_.push_back(std::move(seen));
     }
   }
 
@@ -453,9 +553,11 @@ class Filler {
     const Fill v = given_or(s_.v_fill, default_fill(s_.seed, kV, s_.v_type, s_.v_scale.present));
     for (const Sequence &n : geometry.sequences()) {
       for (int64_t j = 0; j < n.room; ++j) {
-        if (!case_.is_seen(n.index, j)) continue;
-        write_key(geometry, n, j, false, k);
-        if (!s_.v_in_k) write_key(geometry, n, j, true, v);
+        for (int64_t g = 0; g < s_.heads_kv; ++g) {
+          if (!case_.is_seen(n.index, g, j)) continue;
+          write_key(geometry, n, g, j, false, k);
+          if (!s_.v_in_k) write_key(geometry, n, g, j, true, v);
+        }
       }
     }
     if (!s_.clean) spoil_unused_ids(geometry);
@@ -467,25 +569,27 @@ class Filler {
         case_.keep(static_cast<size_t>(std::max<int64_t>(count, 0)) * 4, 4));
   }
 
-  bool is_seen(const Geometry &geometry, const Sequence &n, int64_t j) const {
+  // By rows of the kv head, or, where heads share their pages and lengths, of any.
+  bool is_seen(const Geometry &geometry, const Sequence &n, int64_t g, int64_t j) const {
+    const bool own = geometry.heads_differ();
+    const int64_t begin = own ? g * geometry.group() : 0;
+    const int64_t end = own ? begin + geometry.group() : s_.heads_q;
     for (int64_t i = 0; i < n.len_q; ++i) {
-      for (int64_t h = 0; h < s_.heads_q; ++h) {
+      for (int64_t h = begin; h < end; ++h) {
         if (geometry.visible(n, i, h, j)) return true;
       }
     }
     return false;
   }
 
-  void write_key(const Geometry &geometry, const Sequence &n, int64_t j, bool of_v,
+  void write_key(const Geometry &geometry, const Sequence &n, int64_t g, int64_t j, bool of_v,
                  const Fill &fill) {
     const fovea_tensor &cache = of_v ? args_.v : args_.k;
     int64_t batch;
     int64_t slot;
-    if (!geometry.locate(n, j, of_v, &batch, &slot)) return;
-    for (int64_t g = 0; g < s_.heads_kv; ++g) {
-      for (int64_t d = 0; d < cache.shape[3]; ++d) {
-        put(cache, batch, slot, g, d, fill({case_.tag(n.index), j, g, d}));
-      }
+    if (!geometry.locate(geometry.of_head(n, g), j, of_v, &batch, &slot)) return;
+    for (int64_t d = 0; d < cache.shape[3]; ++d) {
+      put(cache, batch, slot, g, d, fill({case_.tag(n.index), j, g, d}));
     }
   }
 
@@ -495,14 +599,16 @@ class Filler {
     Choices choices(mix(s_.seed, 99));
     static const int32_t absurd[] = {-1, std::numeric_limits<int32_t>::min(),
                                      std::numeric_limits<int32_t>::max(), 0x7ffffff0, -4096};
-    const size_t slots = static_cast<size_t>(
-        s_.csr ? args_.sequences.pages.count : args_.sequences.pages.row_stride * case_.sequences_);
+    const size_t slots = static_cast<size_t>(case_.table_slots());
     std::vector<char> used(slots, 0);
-    for (const Sequence &n : geometry.sequences()) {
-      for (int64_t j = 0; j < n.len_kv; ++j) {
-        bool any = false;
-        for (int64_t i = 0; i < n.len_q && !any; ++i) any = geometry.visible_by_position(n, i, j);
-        if (any) used[static_cast<size_t>(n.page_begin + j / s_.page_len)] = 1;
+    for (const Sequence &sequence : geometry.sequences()) {
+      for (int64_t g = 0; g < s_.heads_kv; ++g) {
+        const Sequence &n = geometry.of_head(sequence, g);
+        for (int64_t j = 0; j < n.len_kv; ++j) {
+          bool any = false;
+          for (int64_t i = 0; i < n.len_q && !any; ++i) any = geometry.visible_by_position(n, i, j);
+          if (any) used[static_cast<size_t>(n.page_begin + j / s_.page_len)] = 1;
+        }
       }
     }
     for (const int32_t *table : {args_.sequences.pages.ids, args_.sequences.pages.v_ids}) {

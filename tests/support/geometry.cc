@@ -45,11 +45,15 @@ void find_rows(const fovea_attention_args &args, const Bounds &bounds, Sequence 
   if (args.sequences.q_offsets == nullptr) {
     s->q_batch = s->index;
     s->len_q = args.q.shape[1];
-    return;
+  } else {
+    s->q_begin = bounds.q.begin(s->index);
+    s->len_q = bounds.q.end(s->index) - s->q_begin;
+    s->errors |= bounds.q.bits(s->index);
   }
-  s->q_begin = bounds.q.begin(s->index);
-  s->len_q = bounds.q.end(s->index) - s->q_begin;
-  s->errors |= bounds.q.bits(s->index);
+  if (args.sequences.q_lengths == nullptr) return;
+  const int64_t wanted = args.sequences.q_lengths[s->index];
+  s->len_q = std::clamp<int64_t>(wanted, 0, s->len_q);
+  if (s->len_q != wanted) s->errors |= FOVEA_BAD_LENGTH;
 }
 
 void find_room(const fovea_attention_args &args, const Bounds &bounds, Sequence *s) {
@@ -73,10 +77,12 @@ void find_room(const fovea_attention_args &args, const Bounds &bounds, Sequence 
   }
 }
 
-void find_keys(const fovea_attention_args &args, Sequence *s) {
+void find_keys(const fovea_attention_args &args, int64_t kv_head, Sequence *s) {
+  const int32_t *of_heads = args.sequences.pages.head_lengths;
   s->len_kv = s->room;
-  if (args.sequences.kv_lengths != nullptr) {
-    const int64_t wanted = args.sequences.kv_lengths[s->index];
+  if (args.sequences.kv_lengths != nullptr || of_heads != nullptr) {
+    const int64_t wanted = of_heads != nullptr ? of_heads[s->index * args.k.shape[2] + kv_head]
+                                               : args.sequences.kv_lengths[s->index];
     s->len_kv = std::clamp<int64_t>(wanted, 0, s->room);
     if (s->len_kv != wanted) s->errors |= FOVEA_BAD_LENGTH;
   }
@@ -153,14 +159,24 @@ Geometry::Geometry(const fovea_attention_args &args) : args_(args) {
     s.index = n;
     find_rows(args, bounds, &s);
     find_room(args, bounds, &s);
-    find_keys(args, &s);
-    find_positions(args, &s);
-    sequences_.push_back(s);
+    Sequence whole = s;
+    for (int64_t g = 0; g < heads_kv(); ++g) {
+      Sequence own = s;
+      own.page_begin += g * args.sequences.pages.head_stride;
+      find_keys(args, g, &own);
+      find_positions(args, &own);
+      heads_.push_back(own);
+      const uint32_t errors = whole.errors | own.errors;
+      if (g == 0 || own.len_kv > whole.len_kv) whole = own;
+      whole.errors = errors;
+    }
+    sequences_.push_back(whole);
   }
 }
 
 bool Geometry::visible_by_position(const Sequence &s, int64_t i, int64_t j) const {
   if (j < s.first_key || j >= s.len_kv) return false;
+  if (args_.positions.selected != 0) return true;
   const int64_t row = row_position(s, i);
   const int64_t key = key_position(s, j);
   if (args_.visibility.prefix_lengths != nullptr && key < args_.visibility.prefix_lengths[s.index])
@@ -199,7 +215,7 @@ bool Geometry::visible_by_mask(const Sequence &s, int64_t i, int64_t h, int64_t 
     const double minus_infinity = -std::numeric_limits<double>::infinity();
     seen = seen && inside && element(args_.logits.bias, s.index, i, h, j) != minus_infinity;
   }
-  return seen;
+  return seen && distance_at(s, i, h, j) != -std::numeric_limits<double>::infinity();
 }
 
 bool Geometry::locate(const Sequence &s, int64_t j, bool of_v, int64_t *batch,
@@ -225,13 +241,25 @@ bool Geometry::key_exists(const Sequence &s, int64_t j) const {
   return !present(args_.v) || locate(s, j, true, &batch, &slot);
 }
 
-bool Geometry::visible(const Sequence &s, int64_t i, int64_t h, int64_t j) const {
+bool Geometry::visible(const Sequence &sequence, int64_t i, int64_t h, int64_t j) const {
+  const Sequence &s = of_head(sequence, h / group());
   bool bad = false;
   return visible_by_position(s, i, j) && key_exists(s, j) && visible_by_mask(s, i, h, j, &bad);
 }
 
 double Geometry::bias_at(const Sequence &s, int64_t i, int64_t h, int64_t j) const {
-  return present(args_.logits.bias) ? element(args_.logits.bias, s.index, i, h, j) : 0.0;
+  if (!present(args_.logits.bias)) return 0.0;
+  const float *scale = args_.logits.bias_scale;
+  const double bias = element(args_.logits.bias, s.index, i, h, j);
+  return scale == nullptr ? bias : static_cast<double>(scale[h]) * bias;
+}
+
+double Geometry::distance_at(const Sequence &s, int64_t i, int64_t h, int64_t j) const {
+  const fovea_distances &distances = args_.logits.distances;
+  if (distances.table == nullptr) return 0.0;
+  const int64_t distance = key_position(s, j) - row_position(s, i);
+  const int64_t entry = std::clamp<int64_t>(distance - distances.first, 0, distances.count - 1);
+  return static_cast<double>(distances.table[h * distances.head_stride + entry]);
 }
 
 double Geometry::slope_at(const Sequence &s, int64_t h) const {

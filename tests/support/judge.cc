@@ -44,7 +44,8 @@ double error_of_sums(const Row &row) {
 }
 
 double error_of_logits(const Row &row, int64_t dim, bool whole_dots) {
-  return std::fmax(8.0 * row.size, sum_error(dim, whole_dots ? dim : 9) * row.dot);
+  const double tanhs = row.additive ? 8.0 * row.size : 0.0;
+  return std::fmax(8.0 * row.size, sum_error(dim, whole_dots ? dim : 9) * row.dot) + tanhs;
 }
 
 Element element_at(const Truth &truth, const Observed &observed, size_t n, int64_t d) {

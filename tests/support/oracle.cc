@@ -55,6 +55,7 @@ void decode_row(const fovea_tensor &t, const fovea_tensor &scale, int64_t batch,
   }
 }
 
+// s: as kv head g has it.
 Cache decode_cache(const Geometry &geometry, const Sequence &s, int64_t g) {
   const fovea_attention_args &args = geometry.args();
   const size_t keys = static_cast<size_t>(s.len_kv);
@@ -79,27 +80,47 @@ Cache decode_cache(const Geometry &geometry, const Sequence &s, int64_t g) {
   return cache;
 }
 
+double scale_of(const fovea_attention_args &args) {
+  // The default is a value that the field can hold, so it is the float nearest to 1 / sqrt(dim).
+  const double root = 1.0 / std::sqrt(static_cast<double>(args.q.shape[3]));
+  if (args.logits.scale != 0.0f) return static_cast<double>(args.logits.scale);
+  return args.logits.additive.vector != nullptr ? 1.0 : round_to(FOVEA_F32, root);
+}
+
+// The score of a row and a key, before the scale, and the sum of the magnitudes of its terms.
+double score_of(const fovea_attention_args &args, int64_t h, const double *q, const double *k,
+                double *size) {
+  const fovea_additive &additive = args.logits.additive;
+  double sum = 0.0;
+  *size = 0.0;
+  for (int64_t d = 0; d < args.q.shape[3]; ++d) {
+    double term = q[d] * k[d];
+    double most = std::fabs(term);
+    if (additive.vector != nullptr) {
+      const double factor = static_cast<double>(additive.vector[h * additive.head_stride + d]);
+      term = factor * std::tanh(q[d] + k[d]);
+      most = std::fabs(factor) * std::min(1.0, std::fabs(q[d]) + std::fabs(k[d]));
+    }
+    sum += term;
+    *size += most;
+  }
+  return sum;
+}
+
 // The t[j] of the header's introduction, for the keys that the row sees.
 std::vector<Logit> logits_of(const Geometry &geometry, const Sequence &s, int64_t i, int64_t h,
                              const double *q, const Cache &cache) {
   const fovea_attention_args &args = geometry.args();
   const int64_t dim = args.q.shape[3];
-  // The default is a value that the field can hold, so it is the float nearest to 1 / sqrt(dim).
-  const double root = round_to(FOVEA_F32, 1.0 / std::sqrt(static_cast<double>(dim)));
-  const double scale = args.logits.scale == 0.0f ? root : static_cast<double>(args.logits.scale);
+  const double scale = scale_of(args);
   const double softcap = static_cast<double>(args.logits.softcap);
   const double slope = geometry.slope_at(s, h);
   std::vector<Logit> logits;
   for (int64_t j = 0; j < s.len_kv; ++j) {
     if (cache.seen[static_cast<size_t>(j)] == 0 || !geometry.visible(s, i, h, j)) continue;
     const double *k = &cache.k[static_cast<size_t>(j * dim)];
-    double sum = 0.0;
     double size = 0.0;
-    for (int64_t d = 0; d < dim; ++d) {
-      sum += q[d] * k[d];
-      size += std::fabs(q[d] * k[d]);
-    }
-    double t = scale * sum;
+    double t = scale * score_of(args, h, q, k, &size);
     const double dot = std::fabs(t);
     size *= std::fabs(scale);
     if (softcap > 0.0) t = softcap * std::tanh(t / softcap);
@@ -107,8 +128,11 @@ std::vector<Logit> logits_of(const Geometry &geometry, const Sequence &s, int64_
         std::fabs(static_cast<double>(geometry.row_position(s, i) - geometry.key_position(s, j)));
     const double bias = geometry.bias_at(s, i, h, j);
     if (args.logits.alibi_slopes != nullptr) t -= slope * distance;
+    const double by_distance = geometry.distance_at(s, i, h, j);
+    t += by_distance;
     t += bias;
-    logits.push_back({j, t, size + std::fabs(slope * distance) + std::fabs(bias), dot});
+    size += std::fabs(slope * distance) + std::fabs(by_distance) + std::fabs(bias);
+    logits.push_back({j, t, size, dot});
   }
   return logits;
 }
@@ -150,6 +174,7 @@ std::vector<double> soften(const Geometry &geometry, const std::vector<Logit> &l
   for (double &weight : weights) weight /= row->lhat;
   row->lse = row->max + std::log(row->lhat);
   row->keys = static_cast<int64_t>(logits.size());
+  row->additive = geometry.args().logits.additive.vector != nullptr;
   measure_row(logits, row);
   return weights;
 }
@@ -248,14 +273,15 @@ void expect_errors(const Geometry &geometry, const Sequence &s, Truth *truth) {
   const bool can_fail = args.sequences.pages.ids != nullptr ||
                         args.visibility.tree.bits != nullptr || present(args.visibility.mask) ||
                         present(args.logits.bias);
-  for (int64_t i = 0; can_fail && i < s.len_q; ++i) {
-    for (int64_t j = s.first_key; j < s.len_kv; ++j) {
-      if (!geometry.visible_by_position(s, i, j)) continue;
-      const bool exists = geometry.key_exists(s, j);
-      if (!exists) allowed |= FOVEA_BAD_PAGE;
-      for (int64_t h = 0; h < geometry.heads_q(); ++h) {
+  for (int64_t h = 0; can_fail && h < geometry.heads_q(); ++h) {
+    const Sequence &own = geometry.of_head(s, h / geometry.group());
+    for (int64_t i = 0; i < own.len_q; ++i) {
+      for (int64_t j = own.first_key; j < own.len_kv; ++j) {
+        if (!geometry.visible_by_position(own, i, j)) continue;
+        const bool exists = geometry.key_exists(own, j);
         bool bad = false;
-        const bool shown = geometry.visible_by_mask(s, i, h, j, &bad);
+        const bool shown = geometry.visible_by_mask(own, i, h, j, &bad);
+        if (!exists) allowed |= FOVEA_BAD_PAGE;
         if (bad) allowed |= FOVEA_BAD_MASK;
         if (bad && exists) required |= FOVEA_BAD_MASK;
         if (!exists && shown) required |= FOVEA_BAD_PAGE;
@@ -275,7 +301,8 @@ Truth attend(const fovea_attention_args &args) {
   truth.dim_v = args.v.shape[3];
   for (const Sequence &s : geometry.sequences()) {
     for (int64_t g = 0; g < geometry.heads_kv(); ++g) {
-      const Cache cache = decode_cache(geometry, s, g);
+      const Sequence &own = geometry.of_head(s, g);
+      const Cache cache = decode_cache(geometry, own, g);
       for (int64_t h = g * geometry.group(); h < (g + 1) * geometry.group(); ++h) {
         for (int64_t i = 0; i < s.len_q; ++i) {
           Row row;
@@ -284,7 +311,7 @@ Truth attend(const fovea_attention_args &args) {
           row.h = h;
           row.batch = s.q_batch;
           row.row = s.q_begin + i;
-          attend_row(geometry, s, cache, row, &truth);
+          attend_row(geometry, own, cache, row, &truth);
         }
       }
     }
@@ -297,9 +324,11 @@ Truth attend(const fovea_attention_args &args) {
 
 std::vector<double> weigh(const Geometry &geometry, int64_t sequence, int64_t i, int64_t h,
                           int64_t keys, Row *row) {
-  const Sequence &s = geometry.sequences()[static_cast<size_t>(sequence)];
+  const int64_t kv_head = h / geometry.group();
+  const Sequence &s =
+      geometry.of_head(geometry.sequences()[static_cast<size_t>(sequence)], kv_head);
   fovea_attention_args args = geometry.args();
-  const Cache cache = decode_cache(geometry, s, h / geometry.group());
+  const Cache cache = decode_cache(geometry, s, kv_head);
   std::vector<double> q(static_cast<size_t>(args.q.shape[3]));
   bool finite = true;
   decode_row(args.q, args.q_scale, s.q_batch, s.q_begin + i, h, q.data(), &finite);
@@ -327,7 +356,7 @@ void describe(const std::vector<double> &weights, int64_t first_key, Looked *loo
   }
 }
 
-// scale * q.k of a key that may be hidden. False: there is no such key.
+// The scaled score of a key that may be hidden. False: there is no such key.
 bool dot_of(const Geometry &geometry, const Sequence &s, const std::vector<double> &q, int64_t h,
             int64_t j, double *value, double *size) {
   const fovea_attention_args &args = geometry.args();
@@ -338,13 +367,8 @@ bool dot_of(const Geometry &geometry, const Sequence &s, const std::vector<doubl
   std::vector<double> k(q.size());
   bool finite = true;
   decode_row(args.k, args.k_scale, batch, slot, h / geometry.group(), k.data(), &finite);
-  const double root = round_to(FOVEA_F32, 1.0 / std::sqrt(static_cast<double>(q.size())));
-  const double scale = args.logits.scale == 0.0f ? root : static_cast<double>(args.logits.scale);
-  *value = *size = 0.0;
-  for (size_t d = 0; d < q.size(); ++d) {
-    *value += scale * q[d] * k[d];
-    *size += std::fabs(scale * q[d] * k[d]);
-  }
+  *value = scale_of(args) * score_of(args, h, q.data(), k.data(), size);
+  *size *= std::fabs(scale_of(args));
   return true;
 }
 
@@ -353,7 +377,8 @@ bool dot_of(const Geometry &geometry, const Sequence &s, const std::vector<doubl
 Looked look(const Geometry &geometry, int64_t sequence, int64_t i, int64_t h, int64_t keys,
             Row *row) {
   const fovea_attention_args &args = geometry.args();
-  const Sequence &s = geometry.sequences()[static_cast<size_t>(sequence)];
+  const Sequence &whole = geometry.sequences()[static_cast<size_t>(sequence)];
+  const Sequence &s = geometry.of_head(whole, h / geometry.group());
   const double cap = static_cast<double>(args.logits.softcap);
   const int64_t reach = std::max(keys, s.len_kv);
   std::vector<double> q(static_cast<size_t>(args.q.shape[3]));
@@ -374,8 +399,9 @@ Looked look(const Geometry &geometry, int64_t sequence, int64_t i, int64_t h, in
           std::fabs(static_cast<double>(geometry.row_position(s, i) - geometry.key_position(s, j)));
       if (geometry.visible(s, i, h, j)) {
         const double bias = geometry.bias_at(s, i, h, j);
-        logit = softcapped - alibi + bias;
-        size += std::fabs(alibi) + std::fabs(bias);
+        const double by_distance = geometry.distance_at(s, i, h, j);
+        logit = softcapped - alibi + by_distance + bias;
+        size += std::fabs(alibi) + std::fabs(by_distance) + std::fabs(bias);
       }
     }
     looked.all.push_back(logit);

@@ -25,26 +25,38 @@ struct Sequence {
 };
 
 // The geometry of a call: where its rows and keys lie, and which keys a row sees.
+//
+// Where kv heads have pages or lengths of their own, a sequence's keys are those of one kv head:
+// of_head. The sequence itself then has the length of the longest head and the errors of all.
 class Geometry {
  public:
   explicit Geometry(const fovea_attention_args &args);
 
   const fovea_attention_args &args() const { return args_; }
   const std::vector<Sequence> &sequences() const { return sequences_; }
+  const Sequence &of_head(const Sequence &s, int64_t kv_head) const {
+    return heads_[static_cast<size_t>(s.index * heads_kv() + kv_head)];
+  }
+  bool heads_differ() const {
+    return args_.sequences.pages.head_stride != 0 || args_.sequences.pages.head_lengths != nullptr;
+  }
   int64_t heads_q() const { return args_.q.shape[2]; }
   int64_t heads_kv() const { return args_.k.shape[2]; }
   int64_t group() const { return heads_kv() > 0 ? heads_q() / heads_kv() : 1; }
 
   // kv_first <= j < len_kv and the rules of causal, windows, prefix and spans.
   bool visible_by_position(const Sequence &s, int64_t i, int64_t j) const;
-  // Mask, tree and bias; *bad is set when one of them does not reach (i, j).
+  // Mask, tree, bias and distance; *bad is set when one of them does not reach (i, j).
   bool visible_by_mask(const Sequence &s, int64_t i, int64_t h, int64_t j, bool *bad) const;
   // Where key j of k (or v) lies. False: its page id is outside the cache.
   bool locate(const Sequence &s, int64_t j, bool of_v, int64_t *batch, int64_t *slot) const;
   bool key_exists(const Sequence &s, int64_t j) const;
+  // All of these, for the kv head of query head h.
   bool visible(const Sequence &s, int64_t i, int64_t h, int64_t j) const;
-  double bias_at(const Sequence &s, int64_t i, int64_t h, int64_t j) const;  // 0 without bias
-  double slope_at(const Sequence &s, int64_t h) const;                       // 0 without ALiBi
+  // What is added to a logit: the bias times its scale, and the distance's entry. 0 without.
+  double bias_at(const Sequence &s, int64_t i, int64_t h, int64_t j) const;
+  double distance_at(const Sequence &s, int64_t i, int64_t h, int64_t j) const;
+  double slope_at(const Sequence &s, int64_t h) const;  // 0 without ALiBi
   int64_t row_position(const Sequence &s, int64_t i) const { return s.row0 + i; }
   int64_t key_position(const Sequence &s, int64_t j) const { return s.key0 + j * s.key_step; }
 
@@ -53,6 +65,7 @@ class Geometry {
 
   fovea_attention_args args_;
   std::vector<Sequence> sequences_;
+  std::vector<Sequence> heads_;  // [sequences][heads_kv]
 };
 
 // One query row of one head, and where its result lies.
@@ -62,11 +75,12 @@ struct Row {
   bool empty = true;           // sees no key, or only logits of -inf
   bool exempt = false;         // NaN or infinity in its kv head, or logits beyond f32: no promise
   double lse = 0;
-  double max = 0;    // of the logits
-  double lhat = 0;   // sum exp(t - max), the sink included
-  double size = 0;   // S: the largest sum of magnitudes that went into a logit which can matter
-  double dot = 0;    // M: the largest |scale * q.k| of a key which can matter
-  int64_t keys = 0;  // visible
+  double max = 0;   // of the logits
+  double lhat = 0;  // sum exp(t - max), the sink included
+  double size = 0;  // S: the largest sum of magnitudes that went into a logit which can matter
+  double dot = 0;   // M: the largest |scale * q.k| of a key which can matter
+  bool additive = false;  // the score is not a dot product
+  int64_t keys = 0;       // visible
 };
 
 // Flat arrays hold [row of `rows`][dim_v].

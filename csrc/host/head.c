@@ -1,0 +1,151 @@
+/* head.c - one head of a new token: norm, rotate, scale, convert, write.
+ *
+ * Every step of the arithmetic is one f32 operation with its own rounding, in the order that the
+ * header states. So every device stores the same bits. The file must be compiled with
+ * -ffp-contract=off, for a machine that evaluates float as float; with -O3, its loops become vector
+ * code.
+ *
+ * A head may be written where it lies: each function loads a piece of it before it stores the same
+ * piece, and the norm's sum is taken before. */
+#include "csrc/host/head.h"
+
+#include <float.h>
+#include <math.h>
+
+#include "csrc/host/element_run.h"
+
+#if FLT_EVAL_METHOD != 0
+#error "host/head.c needs float arithmetic in f32"
+#endif
+
+/* The parts of the header's sum of squares: as many as a GPU's warp has lanes. */
+enum { PARTS = 32 };
+
+/* Elements converted at a time: even, for interleaved pairs, and a multiple of PARTS. Two such
+ * buffers of f32 take 1 KiB of stack and stay in the L1 cache. */
+enum { CHUNK = 128 };
+
+/* ---- Norm ---------------------------------------------------------------------------------- */
+
+/* One element of each part at a time, so that the loop becomes vector code. */
+static void add_squares(const float *x, int64_t count, float *parts) {
+  int64_t i = 0;
+  for (; i + PARTS <= count; i += PARTS) {
+    for (int j = 0; j < PARTS; ++j) parts[j] += x[i + j] * x[i + j];
+  }
+  for (int j = 0; i + j < count; ++j) parts[j] += x[i + j] * x[i + j];
+}
+
+float fv_head_sum_squares(const void *from, uint32_t dtype, int64_t dim) {
+  float x[CHUNK], parts[PARTS] = {0};
+  for (int64_t d = 0; d < dim; d += CHUNK) {
+    int64_t count = dim - d < CHUNK ? dim - d : CHUNK;
+    fv_load_run(from, dtype, d, count, x);
+    add_squares(x, count, parts);
+  }
+  for (int n = PARTS / 2; n > 0; n /= 2) {
+    for (int j = 0; j < n; ++j) parts[j] += parts[j + n];
+  }
+  return parts[0];
+}
+
+float fv_head_root(float sum, int64_t count, float eps) {
+  return 1 / sqrtf(sum / (float)count + eps);
+}
+
+static void norm(const fv_head *head, int64_t first, int64_t count, float *x) {
+  const float *gain = head->gain + first;
+  float root = head->root;
+  if (head->unit_offset) {
+    for (int64_t i = 0; i < count; ++i) x[i] = x[i] * root * (1 + gain[i]);
+  } else {
+    for (int64_t i = 0; i < count; ++i) x[i] = x[i] * root * gain[i];
+  }
+}
+
+/* ---- Loading and storing ------------------------------------------------------------------- */
+
+static void load(const fv_head *head, int64_t first, int64_t count, float *x) {
+  fv_load_run(head->from, head->from_dtype, first, count, x);
+  if (head->gain) norm(head, first, count, x);
+}
+
+/* Divides x[i] by the scale of element first + i. */
+static void divide(const fv_head *head, int64_t first, int64_t count, float *x) {
+  for (int64_t i = 0; i < count;) {
+    int64_t block = (first + i) / head->block_len;
+    int64_t end = (block + 1) * head->block_len - first;
+    if (end > count) end = count;
+    float scale;
+    fv_load_run(head->scale, head->scale_dtype, block * head->scale_stride, 1, &scale);
+    for (; i < end; ++i) x[i] = x[i] / scale;
+  }
+}
+
+static void store(const fv_head *head, int64_t first, int64_t count, float *x) {
+  if (head->scale) divide(head, first, count, x);
+  fv_store_run(head->to, head->to_dtype, first, count, x);
+}
+
+/* ---- Writing ------------------------------------------------------------------------------- */
+
+/* Writes elements [first, dim), which are not rotated. */
+static void write_plain(const fv_head *head, int64_t first) {
+  float x[CHUNK];
+  if (head->from_dtype == head->to_dtype && !head->scale && !head->gain) {
+    int64_t bytes = fv_dtype_bytes(head->to_dtype);
+    if (head->to == head->from) return;
+    memcpy(head->to + first * bytes, head->from + first * bytes,
+           (size_t)((head->dim - first) * bytes));
+    return;
+  }
+  for (int64_t d = first; d < head->dim; d += CHUNK) {
+    int64_t count = head->dim - d < CHUNK ? head->dim - d : CHUNK;
+    load(head, d, count, x);
+    store(head, d, count, x);
+  }
+}
+
+/* Rotates and writes the pairs (i, i + half). */
+static void write_half_split(const fv_head *head) {
+  float x[CHUNK], y[CHUNK];
+  int64_t half = head->half;
+  for (int64_t first = 0; first < half; first += CHUNK) {
+    const float *c = head->cos + first, *s = head->sin + first;
+    int64_t count = half - first < CHUNK ? half - first : CHUNK;
+    load(head, first, count, x);
+    load(head, half + first, count, y);
+    for (int64_t i = 0; i < count; ++i) {
+      float x_old = x[i], y_old = y[i];
+      x[i] = x_old * c[i] - y_old * s[i];
+      y[i] = y_old * c[i] + x_old * s[i];
+    }
+    store(head, first, count, x);
+    store(head, half + first, count, y);
+  }
+}
+
+/* Rotates and writes the pairs (2i, 2i + 1). */
+static void write_interleaved(const fv_head *head) {
+  float x[CHUNK];
+  for (int64_t first = 0; first < 2 * head->half; first += CHUNK) {
+    const float *c = head->cos + first / 2, *s = head->sin + first / 2;
+    int64_t count = 2 * head->half - first < CHUNK ? 2 * head->half - first : CHUNK;
+    load(head, first, count, x);
+    for (int64_t i = 0; i < count / 2; ++i) {
+      float x_old = x[2 * i], y_old = x[2 * i + 1];
+      x[2 * i] = x_old * c[i] - y_old * s[i];
+      x[2 * i + 1] = y_old * c[i] + x_old * s[i];
+    }
+    store(head, first, count, x);
+  }
+}
+
+void fv_head_write(const fv_head *head) {
+  if (head->interleaved) {
+    write_interleaved(head);
+  } else {
+    write_half_split(head);
+  }
+  write_plain(head, 2 * head->half);
+}
