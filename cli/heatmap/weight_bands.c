@@ -1,4 +1,4 @@
-/* weight_bands.c - see weight_bands.h. Bands bound the memory for any length: 1024 rows, or 64 MiB. */
+/* weight_bands.c - see weight_bands.h. Bands bound the memory for any length: 1024 rows, 64 MiB. */
 #include "cli/heatmap/weight_bands.h"
 
 #include <math.h>

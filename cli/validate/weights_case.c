@@ -183,7 +183,7 @@ static float element(const fovea_tensor *t, const judged_row *r, int64_t column)
   return fv_load(t->dtype, t->data, offset);
 }
 
-/* The magnitudes of the scaled score of a key, 0 if there is none; infinite if f32 cannot form it. */
+/* The magnitudes of a key's scaled score, 0 if there is none; infinite if f32 cannot form it. */
 static double size_of_dot(const judged_row *r, int64_t key) {
   const fv_problem *p = &r->c->problem;
   const fovea_attention_args *a = &p->args;

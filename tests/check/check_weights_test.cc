@@ -191,7 +191,7 @@ TEST(WeightsSelection, IsAlignedOrAbsent) {
   EXPECT_THAT(heads.Check(), Refuses("heads", "4 bytes"));
 }
 
-// ---- The outputs besides weights -----------------------------------------------------------------
+// ---- The outputs besides weights ----------------------------------------------------------------
 
 // All outputs: 2 sequences, 3 rows, 4 heads, 7 keys.
 struct Outputs : Case {
