@@ -21,8 +21,8 @@ typedef struct kind {
 
 static const kind kinds[] = {
     {FV_FEATURE_Q_F32, FV_FEATURE_Q_E4M3, "q has one dtype"},
-    {FV_FEATURE_K_F32, FV_FEATURE_K_I8, "k has one dtype"},
-    {FV_FEATURE_V_F32, FV_FEATURE_V_I8, "v has one dtype"},
+    {FV_FEATURE_K_F32, FV_FEATURE_K_Q4_0, "k has one dtype"},
+    {FV_FEATURE_V_F32, FV_FEATURE_V_Q4_0, "v has one dtype"},
     {FV_FEATURE_OUT_F32, FV_FEATURE_OUT_E4M3, "out has one dtype"},
     {FV_FEATURE_BIAS_F32, FV_FEATURE_BIAS_BF16, "bias has one dtype"},
     {FV_FEATURE_LOGITS_EQUAL, FV_FEATURE_LOGITS_HUGE, "q and k are distributed in one way"},
@@ -40,12 +40,18 @@ static const struct {
     {FV_FEATURE_K_SCALE, FV_FEATURE_K_F32, "scales belong to 8-bit tensors"},
     {FV_FEATURE_K_SCALE, FV_FEATURE_K_F16, "scales belong to 8-bit tensors"},
     {FV_FEATURE_K_SCALE, FV_FEATURE_K_BF16, "scales belong to 8-bit tensors"},
+    {FV_FEATURE_K_SCALE, FV_FEATURE_K_Q8_0, "blocks have scales of their own"},
+    {FV_FEATURE_K_SCALE, FV_FEATURE_K_Q4_0, "blocks have scales of their own"},
     {FV_FEATURE_V_SCALE, FV_FEATURE_V_F32, "scales belong to 8-bit tensors"},
     {FV_FEATURE_V_SCALE, FV_FEATURE_V_F16, "scales belong to 8-bit tensors"},
     {FV_FEATURE_V_SCALE, FV_FEATURE_V_BF16, "scales belong to 8-bit tensors"},
+    {FV_FEATURE_V_SCALE, FV_FEATURE_V_Q8_0, "blocks have scales of their own"},
+    {FV_FEATURE_V_SCALE, FV_FEATURE_V_Q4_0, "blocks have scales of their own"},
     {FV_FEATURE_OUT_SCALE, FV_FEATURE_OUT_F32, "scales belong to 8-bit tensors"},
     {FV_FEATURE_OUT_SCALE, FV_FEATURE_OUT_F16, "scales belong to 8-bit tensors"},
     {FV_FEATURE_OUT_SCALE, FV_FEATURE_OUT_BF16, "scales belong to 8-bit tensors"},
+    {FV_FEATURE_DIM_ANY, FV_FEATURE_K_Q8_0, "dim is whole blocks"},
+    {FV_FEATURE_DIM_ANY, FV_FEATURE_K_Q4_0, "dim is whole blocks"},
     {FV_FEATURE_V_TABLE, FV_FEATURE_KV_PACKED, "v's own table needs a paged cache"},
 };
 

@@ -173,8 +173,8 @@ static void start_job(const fv_problem *problem, const fv_plan *plan, fv_attend_
   job->layout = fv_tile_layout_for(plan->tile_q, plan->tile_kv, problem->dim, problem->dim_v);
   job->dim = fv_stepped_dim(problem->dim);
   job->dim_v = fv_stepped_dim(problem->dim_v);
-  job->k_in_place = fv_is_in_place(&a->k);
-  job->v_in_place = fv_is_in_place(&a->v);
+  job->k_in_place = fv_is_in_place(job->kernels, &a->k);
+  job->v_in_place = fv_is_in_place(job->kernels, &a->v);
   job->scores_are_logits = a->logits.softcap > 0 || a->logits.alibi_slopes ||
                            a->logits.distances.table || a->logits.bias.dtype;
   job->element_masks = a->visibility.mask.dtype || a->logits.bias.dtype ||
