@@ -120,7 +120,11 @@ typedef enum fovea_dtype {
   FOVEA_E4M3 = 4, /* 8-bit float, OCP E4M3: no infinity, NaN 0x7f, largest 448 */
   FOVEA_E5M2 = 5, /* 8-bit float, OCP E5M2: largest finite 57344 */
   FOVEA_I8 = 6,
-  FOVEA_U8 = 7 /* masks only: 0 = hidden, anything else = visible */
+  FOVEA_U8 = 7,   /* masks only: 0 = hidden, anything else = visible */
+  FOVEA_Q8_0 = 8, /* caches only, as Q4_0: blocks of 32 elements, as ggml has them, in 34 bytes: an
+                   * f16 d, then 32 i8; the value is d * i8 */
+  FOVEA_Q4_0 = 9  /* in 18 bytes: an f16 d, then 16 bytes, of which the low halves are elements 0 to
+                   * 15, the high halves 16 to 31; the value is d * (half - 8) */
 } fovea_dtype;
 
 /* A strided view. Dimensions always come in the order [batch, seq, head, dim]; how memory is laid
@@ -134,6 +138,9 @@ typedef enum fovea_dtype {
  *                         (broadcasts) the dimension
  *   dtype      -          FOVEA_NONE: the tensor is absent, and no other field is looked at
  *   reserved   -          0
+ *
+ * Of q8_0 and q4_0 shape[3] and the other strides are multiples of 32: rows are whole blocks. data
+ * is aligned to 2 bytes, and stride[3] counts elements all the same: it is 1.
  *
  * The stride of an extent of 1 is never looked at, nor any stride of a tensor without elements.
  * This struct is frozen: it never grows. */
@@ -428,8 +435,8 @@ typedef struct fovea_attention_args {
  *
  *   args        type                       shape                                  notes
  *   q           f32 f16 bf16 e4m3          [batch, len_q, heads_q, dim]
- *   k           f32 f16 bf16 e4m3 e5m2 i8  [batch, len_kv, heads_kv, dim]
- *   v           f32 f16 bf16 e4m3 e5m2 i8  [batch, len_kv, heads_kv, dim_v]       may lie inside k
+ *   k           f32 f16 bf16 e4m3 e5m2 i8  [batch, len_kv, heads_kv, dim]         or q8_0, q4_0
+ *   v           as k                       [batch, len_kv, heads_kv, dim_v]       may lie inside k
  *   out         f32 f16 bf16 e4m3          [batch, len_q, heads_q, dim_v]
  *   lse         f32                        [batch, len_q, heads_q, 1]             may be absent
  *   x_scale     f32 f16                    [as x, as x, as x, blocks]             may be absent
@@ -442,7 +449,7 @@ typedef struct fovea_attention_args {
  *             take no others. heads_q is a multiple of heads_kv. Any other extent of q, and len_kv,
  *             may be 0. scale and softcap are not negative. If dim is padded with zeros in q and k,
  *             scale is given as 1 / sqrt(the dim before padding): the default counts the zeros.
- * Scales      Only for 8-bit tensors. The value of an element is data * scale; out is stored as
+ * Scales      Only of e4m3, e5m2 and i8. The value of an element is data * scale; out is stored as
  *             value / out_scale. Extents 0 to 2 of a scale equal its tensor's, or are 1 and then
  *             broadcast; extent 3 divides the tensor's dim: element d takes block
  *             d / (dim / blocks). Per tensor, head, token, channel and block are cases of this.
@@ -767,6 +774,7 @@ typedef struct fovea_kv_append_args {
  *   k_new     f32 f16 bf16               [batch, len_new, heads_kv, dim]
  *   v_new     f32 f16 bf16               [batch, len_new, heads_kv, dim_v]
  *   k_cache   f32 f16 bf16 e4m3 e5m2 i8  [batch or pages, len or page_len, heads_kv, dim]
+ *             or q8_0, q4_0
  *   v_cache   as k_cache                 [as k_cache, as k_cache, heads_kv, dim_v]
  *   q         f32 f16 bf16               [batch, len_new, heads_q, dim]            any heads_q
  *   q_out     f32 f16 bf16 e4m3          [batch, len_new, heads_q, dim]
@@ -798,6 +806,12 @@ typedef struct fovea_kv_append_args {
  *             to infinity, e4m3, e5m2 and i8 saturate (i8 to [-128, 127]). NaN becomes 0x7fffffff
  *             in f32, 0x7fff in f16 and bf16, 0x7f in e4m3 and e5m2, 0 in i8. -0 stays. A value
  *             that keeps its type and is not normed, rotated or scaled is copied bit by bit.
+ * Blocks      Of 32 such values x, as ggml's reference quantisers. q8_0: d = max |x| / 127 and
+ *             i8 = x * (1/d), rounded to nearest, halves away from zero. q4_0: d = m / -8, where
+ *             m is the first x of the largest magnitude, and the half byte is x * (1/d) + 8.5,
+ *             cut to an integer, at most 15. If d is 0, so is 1/d. d is stored rounded to f16. No
+ *             NaN is the largest. What exceeds -127 to 127 or 0 to 15 saturates; a NaN becomes 0
+ *             or 8, so that its value is 0, or NaN in a block with an infinity.
  * Exact       Every device stores the same bits. All arithmetic is in f32, every operation rounded
  *             by itself: no fused multiply-add, no estimate of a root or quotient.
  * Bad data    Negative lengths, pages or slots outside the cache, positions outside the table:

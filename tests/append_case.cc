@@ -62,26 +62,26 @@ void place_caches(Draw *draw, Case *c) {
   int64_t elements_k, elements_v = 0;
   c->k_offset = margin;
   if (k->dtype == v->dtype && draw->chance(2)) {
-    draw->layout(k, both + draw->upto(3));
+    draw->layout(k, both + block_of(k->dtype) * draw->upto(3));
     std::copy(k->stride, k->stride + 4, v->stride);
     elements_k = span_of(*k) + v->shape[3];
-    c->v_offset = margin + static_cast<size_t>(k->shape[3]) * size_of(k->dtype);
+    c->v_offset = margin + bytes_of(k->dtype, k->shape[3]);
   } else {
-    draw->layout(k, k->shape[3] + draw->upto(3));
-    draw->layout(v, v->shape[3] + draw->upto(3));
+    draw->layout(k, k->shape[3] + block_of(k->dtype) * draw->upto(3));
+    draw->layout(v, v->shape[3] + block_of(v->dtype) * draw->upto(3));
     elements_k = span_of(*k);
     elements_v = span_of(*v);
-    c->v_offset = (margin + static_cast<size_t>(elements_k) * size_of(k->dtype) + margin) / 4 * 4;
+    c->v_offset = (margin + bytes_of(k->dtype, elements_k) + margin) / 4 * 4;
   }
-  const size_t end_k = c->k_offset + static_cast<size_t>(elements_k) * size_of(k->dtype);
-  const size_t end_v = c->v_offset + static_cast<size_t>(elements_v) * size_of(v->dtype);
+  const size_t end_k = c->k_offset + bytes_of(k->dtype, elements_k);
+  const size_t end_v = c->v_offset + bytes_of(v->dtype, elements_v);
   c->cache.assign(std::max(end_k, end_v) + margin, kCanary);
 }
 
 namespace {
 
 bool is_8bit(uint32_t dtype) {
-  return dtype >= FOVEA_E4M3;
+  return dtype >= FOVEA_E4M3 && dtype <= FOVEA_I8;
 }
 
 void add_scale(Draw *draw, const fovea_tensor &cache, fovea_tensor *scale,
@@ -177,13 +177,19 @@ Case random_case(uint64_t seed, uint32_t last) {
   Case c;
   fovea_kv_append_args &a = c.fixed;
   const int64_t sequences = draw.between(1, 4), heads = draw.between(1, 3);
-  const int64_t dim = 8 * draw.between(1, draw.chance(8) ? 40 : 3), dim_v = 8 * draw.between(1, 3);
+  int64_t dim = 8 * draw.between(1, draw.chance(8) ? 40 : 3), dim_v = 8 * draw.between(1, 3);
   const bool packed = draw.chance(2);
   const int64_t rows = draw.upto(7), batch = packed ? 1 : sequences;
   const uint32_t new_k = draw.of<uint32_t>({FOVEA_F32, FOVEA_F16, FOVEA_BF16});
   const uint32_t new_v = draw.of<uint32_t>({FOVEA_F32, FOVEA_F16, FOVEA_BF16});
-  const uint32_t cache_k = (uint32_t)draw.between(FOVEA_F32, last);
-  const uint32_t cache_v = draw.chance(2) ? cache_k : (uint32_t)draw.between(FOVEA_F32, last);
+  const auto cache_type = [&] {
+    if (last == FOVEA_Q4_0 && draw.chance(2)) return draw.of<uint32_t>({FOVEA_Q8_0, FOVEA_Q4_0});
+    return (uint32_t)draw.between(FOVEA_F32, std::min<int64_t>(last, FOVEA_I8));
+  };
+  const uint32_t cache_k = cache_type();
+  const uint32_t cache_v = draw.chance(2) ? cache_k : cache_type();
+  if (block_of(cache_k) > 1) dim = (dim + 31) / 32 * 32;
+  if (block_of(cache_v) > 1) dim_v = (dim_v + 31) / 32 * 32;
   const int64_t tokens = batch * rows;
   a.k_new = view(new_k, batch, rows, heads, dim);
   a.v_new = view(new_v, batch, rows, heads, dim_v);
@@ -306,7 +312,7 @@ Case one_token(uint32_t from, uint32_t to, const std::vector<uint32_t> &bits) {
   c.kv_lengths = {0};
   c.k_new.resize(bits.size() * size_of(from));
   for (size_t i = 0; i < bits.size(); ++i) store_bits(from, &c.k_new[i * size_of(from)], bits[i]);
-  c.cache.assign(bits.size() * size_of(to), kCanary);
+  c.cache.assign(bytes_of(to, dim), kCanary);
   c.errors = {0};
   return c;
 }

@@ -124,7 +124,7 @@ class Draw {
     for (int i : order) {
       t->stride[i] = unit;
       unit *= t->shape[i];
-      if (chance(3)) unit += between(1, 9);
+      if (chance(3)) unit += block_of(t->dtype) * between(1, 9);
       if (t->shape[i] == 1 && chance(2)) t->stride[i] = 123456789012;  // never used
     }
     t->stride[3] = 1;
@@ -148,7 +148,8 @@ class Draw {
 // Places k and v in separate parts of the buffer, or alternating row by row or head by head.
 void place_caches(Draw *draw, Case *c);
 
-// Draws any layout, types and tables, good or bad. The types of the caches go up to `last`.
+// Draws any layout, types and tables, good or bad. The types of the caches go up to `last`; with
+// FOVEA_Q4_0 half of them are blocks.
 Case random_case(uint64_t seed, uint32_t last = FOVEA_I8);
 
 // Gives a case queries and norms, and takes keys and values from some.

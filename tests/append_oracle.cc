@@ -13,7 +13,7 @@ char *address(const fovea_tensor &t, int64_t i, int64_t j, int64_t h, int64_t d)
   for (int n = 0; n < 4; ++n) {
     if (t.shape[n] != 1) offset += index[n] * t.stride[n];
   }
-  return static_cast<char *>(t.data) + offset * static_cast<int64_t>(size_of(t.dtype));
+  return static_cast<char *>(t.data) + bytes_of(t.dtype, offset);
 }
 
 // The NaNs that the header lists. Those of support/formats.h differ.
@@ -119,6 +119,53 @@ float rotated(const fovea_rope &rope, const Side &side, const Token &t, int64_t 
   return sum;
 }
 
+float prepared(const fovea_kv_append_args &a, const Side &side, const Token &t, int64_t h,
+               int64_t d) {
+  const bool turn = side.rotated && d < a.rope.rotary_dim;
+  return turn ? rotated(a.rope, side, t, h, d) : normed(side, t, h, d);
+}
+
+// A NaN is 0 in q8_0, and 8 in q4_0, of which the value is 0.
+int limited(float x, int low, int high, int of_nan) {
+  if (std::isnan(x)) return of_nan;
+  return x < static_cast<float>(low)    ? low
+         : x > static_cast<float>(high) ? high
+                                        : static_cast<int>(x);
+}
+
+// 32 elements as ggml's reference quantisers, and what the header says of other numbers.
+void write_block(uint32_t dtype, const float *x, char *to) {
+  auto *block = reinterpret_cast<uint8_t *>(to);
+  float most = 0;
+  for (int i = 0; i < 32; ++i) {
+    if (std::fabs(x[i]) > std::fabs(most)) most = x[i];
+  }
+  const bool wide = dtype == FOVEA_Q8_0;
+  volatile float scale = wide ? std::fabs(most) / 127 : most / -8;
+  volatile float inverse = scale != 0 ? 1 / scale : 0;
+  store_bits(FOVEA_F16, block, encode(FOVEA_F16, static_cast<float>(scale)));
+  for (int i = 0; i < 32; ++i) {
+    volatile float steps = x[i] * inverse, shifted = steps + 8.5f;
+    if (wide) {
+      const int code = limited(std::round(static_cast<float>(steps)), -127, 127, 0);
+      block[2 + i] = static_cast<uint8_t>(code);
+    } else {
+      const int code = limited(shifted, 0, 15, 8);
+      uint8_t &byte = block[2 + i % 16];
+      byte = static_cast<uint8_t>(i < 16 ? code : byte | code << 4);
+    }
+  }
+}
+
+void write_blocks(const fovea_kv_append_args &a, const Side &side, const Token &t, Place place,
+                  int64_t h) {
+  float x[32];
+  for (int64_t d = 0; d < side.to->shape[3]; d += 32) {
+    for (int i = 0; i < 32; ++i) x[i] = prepared(a, side, t, h, d + i);
+    write_block(side.to->dtype, x, address(*side.to, place.outer, place.inner, h, d));
+  }
+}
+
 void write_element(const fovea_kv_append_args &a, const Side &side, const Token &t, Place place,
                    int64_t h, int64_t d) {
   char *to = address(*side.to, place.outer, place.inner, h, d);
@@ -129,7 +176,7 @@ void write_element(const fovea_kv_append_args &a, const Side &side, const Token 
                load_bits(side.from->dtype, address(*side.from, t.batch, t.row, h, d)));
     return;
   }
-  volatile float x = turn ? rotated(a.rope, side, t, h, d) : normed(side, t, h, d);
+  volatile float x = prepared(a, side, t, h, d);
   if (scaled) {
     const int64_t block = d / (side.to->shape[3] / side.scale->shape[3]);
     x = x / value_of(*side.scale, place.outer, place.inner, h, block);
@@ -173,6 +220,10 @@ bool find(const fovea_kv_append_args &a, const Side &side, int64_t s, int64_t n,
 void write_token(const fovea_kv_append_args &a, const Side &side, Token at, Place place) {
   for (int64_t h = 0; h < side.to->shape[2]; ++h) {
     if (side.norm->gain) at.root = root_for(*side.norm, *side.from, at, h);
+    if (block_of(side.to->dtype) > 1) {
+      write_blocks(a, side, at, place, h);
+      continue;
+    }
     for (int64_t d = 0; d < side.to->shape[3]; ++d) write_element(a, side, at, place, h, d);
   }
 }

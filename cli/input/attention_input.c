@@ -214,8 +214,8 @@ static int convert(fv_input *input, int which, const fv_file_tensor *tensor, fov
   if (input->shapes_only) {
     data = no_data();
   } else if (from != input->dtype) {
-    int64_t count = (int64_t)tensor->bytes / fv_dtype_bytes(from);
-    data = input->buffers[which] = allocate(count, fv_dtype_bytes(input->dtype));
+    int64_t count = (int64_t)tensor->bytes / fv_dtype_size(from, 1);
+    data = input->buffers[which] = allocate(count, fv_dtype_size(input->dtype, 1));
     if (!data) return fv_cli_out_of_memory();
     for (int64_t i = 0; i < count; ++i) {
       fv_store_f32(input->dtype, data, i, fv_load(from, tensor->data, i));
@@ -247,7 +247,7 @@ static int allocate_outputs(fv_input *input) {
   int64_t dim_v = input->args.v.shape[3];
   __int128 rows = (__int128)q->shape[0] * q->shape[1] * q->shape[2];
   if (rows * (dim_v + 1) > INT64_MAX / 8) return fv_cli_out_of_memory();
-  input->buffers[OUT] = allocate((int64_t)rows * dim_v, fv_dtype_bytes(input->dtype));
+  input->buffers[OUT] = allocate((int64_t)rows * dim_v, fv_dtype_size(input->dtype, 1));
   input->buffers[LSE] = allocate((int64_t)rows, 4);
   return input->buffers[OUT] && input->buffers[LSE] ? FV_EXIT_OK : fv_cli_out_of_memory();
 }

@@ -69,7 +69,8 @@ static int64_t span_bytes(const fovea_tensor *t) {
     if (t->shape[d] == 0) return 0;
     if (t->shape[d] > 1) last += (t->shape[d] - 1) * t->stride[d];
   }
-  return (last + 1) * fv_dtype_bytes(t->dtype);
+  int64_t blocks = (last >> fv_dtype_block_shift(t->dtype)) + 1;
+  return blocks * fv_dtype_block_bytes(t->dtype);
 }
 
 fovea_status fv_mirror_add_tensor(fv_mirror *m, fovea_tensor *tensor, bool written) {

@@ -78,12 +78,16 @@ static void draw_query(fv_random *random, append_case *a) {
 static void draw_append(fv_random *random, bool limited, append_case *a) {
   a->from = (uint32_t)fv_random_between(random, FOVEA_F32, FOVEA_BF16);
   a->to = (uint32_t)fv_random_between(random, FOVEA_F32, limited ? FOVEA_BF16 : FOVEA_I8);
-  a->dim = 8 * fv_random_between(random, 1, DIM_MAX / 8);
+  if (!limited && fv_random_percent(random, 30)) {
+    a->to = fv_random_percent(random, 50) ? FOVEA_Q8_0 : FOVEA_Q4_0;
+  }
+  int64_t step = fv_dtype_is_blocks(a->to) ? FV_BLOCK_LEN : 8;
+  a->dim = step * fv_random_between(random, 1, DIM_MAX / step);
   a->tokens = fv_random_between(random, 1, TOKENS);
   a->rope = fv_random_percent(random, 60);
   a->rotary_dim = 2 * (int32_t)fv_random_between(random, 1, a->dim / 2);
   a->style = (uint32_t)fv_random_between(random, 0, 1);
-  a->scaled = a->to >= FOVEA_E4M3 && fv_random_percent(random, 70);
+  a->scaled = fv_dtype_is_8bit(a->to) && fv_random_percent(random, 70);
   a->by_slots = fv_random_percent(random, 40);
   a->length = (int32_t)fv_random_between(random, 0, PAGES * PAGE_LEN - TOKENS);
   draw_elements(random, a->from, a->tokens * HEADS * a->dim, a->new_keys);
@@ -177,11 +181,39 @@ static void load_heads(const append_case *a, uint32_t dtype, const float *elemen
   }
 }
 
+/* Of finite numbers, as ggml's reference quantisers. */
+static void store_block(uint32_t dtype, const float *x, unsigned char *block) {
+  float most = 0;
+  for (int i = 0; i < 32; ++i) most = fabsf(x[i]) > fabsf(most) ? x[i] : most;
+  const bool wide = dtype == FOVEA_Q8_0;
+  volatile float d = wide ? fabsf(most) / 127 : most / -8, inverse = d != 0 ? 1 / d : 0;
+  uint16_t code = fv_f16_from_f32(d);
+  memcpy(block, &code, sizeof code);
+  for (int i = 0; i < 32; ++i) {
+    volatile float scaled = x[i] * inverse, shifted = scaled + 8.5f;
+    int half = (int)shifted > 15 ? 15 : (int)shifted;
+    if (wide) {
+      block[2 + i] = (unsigned char)(int)roundf(scaled);
+    } else if (i < 16) {
+      block[2 + i] = (unsigned char)half;
+    } else {
+      block[2 + i - 16] = (unsigned char)(block[2 + i - 16] | half << 4);
+    }
+  }
+}
+
 static void expect_keys(append_case *a, int64_t token, int64_t slot) {
   float rows[HEADS][DIM_MAX];
   load_heads(a, a->from, a->new_keys, token, HEADS, rows);
   prepare(a, token, HEADS, rows);
   for (int64_t h = 0; h < HEADS; ++h) {
+    if (fv_dtype_is_blocks(a->to)) {
+      unsigned char *row = a->expected + fv_dtype_size(a->to, (slot * HEADS + h) * a->dim);
+      for (int64_t d = 0; d < a->dim; d += 32) {
+        store_block(a->to, rows[h] + d, row + fv_dtype_size(a->to, d));
+      }
+      continue;
+    }
     for (int64_t d = 0; d < a->dim; ++d) {
       float value = a->scaled ? rows[h][d] / a->scale[h] : rows[h][d];
       store_cache(a->to, a->expected, (slot * HEADS + h) * a->dim + d, value);

@@ -15,8 +15,10 @@ extern "C" {
 #define FV_FEATURE_MAP(X) \
   X(Q_F32, "q=f32") X(Q_F16, "q=f16") X(Q_BF16, "q=bf16") X(Q_E4M3, "q=e4m3")                 \
   X(K_F32, "k=f32") X(K_F16, "k=f16") X(K_BF16, "k=bf16") X(K_E4M3, "k=e4m3")                 \
-  X(K_E5M2, "k=e5m2") X(K_I8, "k=i8") X(V_F32, "v=f32") X(V_F16, "v=f16") X(V_BF16, "v=bf16") \
-  X(V_E4M3, "v=e4m3") X(V_E5M2, "v=e5m2") X(V_I8, "v=i8") X(OUT_F32, "out=f32")               \
+  X(K_E5M2, "k=e5m2") X(K_I8, "k=i8") X(K_Q8_0, "k=q8_0") X(K_Q4_0, "k=q4_0")                 \
+  X(V_F32, "v=f32") X(V_F16, "v=f16") X(V_BF16, "v=bf16") X(V_E4M3, "v=e4m3")                 \
+  X(V_E5M2, "v=e5m2") X(V_I8, "v=i8") X(V_Q8_0, "v=q8_0") X(V_Q4_0, "v=q4_0")                 \
+  X(OUT_F32, "out=f32")                                                                       \
   X(OUT_F16, "out=f16") X(OUT_BF16, "out=bf16") X(OUT_E4M3, "out=e4m3") X(Q_SCALE, "q_scale") \
   X(K_SCALE, "k_scale") X(V_SCALE, "v_scale") X(OUT_SCALE, "out_scale") X(GQA, "gqa")         \
   X(DIM_V, "dim_v!=dim") X(DIM_LARGE, "dim>=512") X(Q_PACKED, "q_packed")                     \

@@ -26,6 +26,7 @@ static void draw_odd_dims(fv_sketch *s) {
   s->dim = fv_random_between(s->random, 0, 10) * 8 + fv_random_between(s->random, 1, 7);
   if (fv_random_percent(s->random, 75)) s->dim_v = s->dim;
   if (fv_random_percent(s->random, 25)) s->dim_v = fv_random_between(s->random, 1, 90);
+  if (fv_random_percent(s->random, 25)) s->dim_v = 32 * fv_random_between(s->random, 1, 3);
 }
 
 static void draw_dims(fv_sketch *s) {
@@ -94,10 +95,17 @@ static int draw_shared_dtype(fv_sketch *s) {
   return which;
 }
 
-static uint32_t draw_dtype(fv_sketch *s, fv_feature first, int count) {
-  static const uint32_t dtypes[] = {FOVEA_F32,  FOVEA_F16,  FOVEA_BF16,
-                                    FOVEA_E4M3, FOVEA_E5M2, FOVEA_I8};
+/* In the order of the features. */
+static const uint32_t dtypes[] = {FOVEA_F32,  FOVEA_F16, FOVEA_BF16, FOVEA_E4M3,
+                                  FOVEA_E5M2, FOVEA_I8,  FOVEA_Q8_0, FOVEA_Q4_0};
+enum { PLAIN_DTYPES = 6, ALL_DTYPES = 8 };
+
+/* Blocks are drawn more often than other types, since not every dim is whole blocks. */
+static uint32_t draw_dtype(fv_sketch *s, fv_feature first, int count, bool whole_blocks) {
   int which = (int)fv_random_between(s->random, 0, count - 1);
+  if (whole_blocks && fv_random_percent(s->random, 40)) {
+    which = (int)fv_random_between(s->random, PLAIN_DTYPES, ALL_DTYPES - 1);
+  }
   if (s->limited) {
     if (s->dtype < 0) s->dtype = draw_shared_dtype(s);
     which = s->dtype;
@@ -139,8 +147,8 @@ static void draw_queries(fv_sketch *s) {
     a->sequences.count = s->sequences;
     a->sequences.q_offsets = draw_offsets(s, s->len_q, &rows);
   }
-  uint32_t q_dtype = draw_dtype(s, FV_FEATURE_Q_F32, 4);
-  uint32_t out_dtype = draw_dtype(s, FV_FEATURE_OUT_F32, 4);
+  uint32_t q_dtype = draw_dtype(s, FV_FEATURE_Q_F32, 4, false);
+  uint32_t out_dtype = draw_dtype(s, FV_FEATURE_OUT_F32, 4, false);
   const int64_t of_q[4] = {batch, rows, s->heads_q, s->dim};
   const int64_t of_out[4] = {batch, rows, s->heads_q, s->dim_v};
   const int64_t of_lse[4] = {batch, rows, s->heads_q, 1};
@@ -159,23 +167,26 @@ static void draw_interleaved(fv_sketch *s, uint32_t dtype, int64_t outer, int64_
   fovea_attention_args *a = &s->c->args;
   a->k = (fovea_tensor){.shape = {outer, inner, s->heads_kv, s->dim}, .dtype = dtype};
   fv_sketch_strides(s, &a->k, s->dim + s->dim_v);
-  int64_t bytes = fv_dtype_bytes(dtype);
-  a->k.data = fv_sketch_allocate(s->c, (size_t)((fv_sketch_span(&a->k) + s->dim_v + 8) * bytes),
-                                 FV_SKETCH_NOTHING);
+  int64_t elements = fv_sketch_span(&a->k) + s->dim_v + 8 * fv_dtype_block_len(dtype);
+  a->k.data = fv_sketch_allocate(s->c, (size_t)fv_dtype_size(dtype, elements), FV_SKETCH_NOTHING);
   a->v = a->k;
   a->v.shape[3] = s->dim_v;
-  if (a->k.data) a->v.data = (char *)a->k.data + s->dim * bytes;
+  if (a->k.data) a->v.data = (char *)a->k.data + fv_dtype_size(dtype, s->dim);
 }
 
 static void draw_caches(fv_sketch *s, int64_t outer, int64_t inner) {
   fovea_attention_args *a = &s->c->args;
-  uint32_t k_dtype = draw_dtype(s, FV_FEATURE_K_F32, 6);
-  if (fv_sketch_wish(s, FV_FEATURE_INTERLEAVED, 20)) {
-    fv_sketch_add(s, (fv_feature)(FV_FEATURE_V_F32 + (k_dtype - FOVEA_F32)));
+  bool whole_k = s->dim % FV_BLOCK_LEN == 0, whole_v = s->dim_v % FV_BLOCK_LEN == 0;
+  uint32_t k_dtype = draw_dtype(s, FV_FEATURE_K_F32, PLAIN_DTYPES, whole_k);
+  bool may_share = whole_v || !fv_dtype_is_blocks(k_dtype);
+  if (may_share && fv_sketch_wish(s, FV_FEATURE_INTERLEAVED, 20)) {
+    int which = 0;
+    while (dtypes[which] != k_dtype) ++which;
+    fv_sketch_add(s, (fv_feature)(FV_FEATURE_V_F32 + which));
     draw_interleaved(s, k_dtype, outer, inner);
     return;
   }
-  uint32_t v_dtype = draw_dtype(s, FV_FEATURE_V_F32, 6);
+  uint32_t v_dtype = draw_dtype(s, FV_FEATURE_V_F32, PLAIN_DTYPES, whole_v);
   const int64_t of_k[4] = {outer, inner, s->heads_kv, s->dim};
   const int64_t of_v[4] = {outer, inner, s->heads_kv, s->dim_v};
   fv_sketch_tensor(s, &a->k, k_dtype, of_k, FV_SKETCH_NOTHING);
@@ -357,7 +368,7 @@ static void draw_keys_and_values(fv_sketch *s) {
 
 static void draw_scale(fv_sketch *s, const fovea_tensor *of, fovea_tensor *scale,
                        fv_feature feature) {
-  if (fv_dtype_bytes(of->dtype) != 1 || !fv_sketch_wish(s, feature, 60)) return;
+  if (!fv_dtype_is_8bit(of->dtype) || !fv_sketch_wish(s, feature, 60)) return;
   static const int64_t divisors[] = {1, 1, 2, 4, 8};
   int64_t dim = of->shape[3], blocks = divisors[fv_random_between(s->random, 0, 4)];
   if (dim % blocks) blocks = 1;

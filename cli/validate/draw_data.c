@@ -5,10 +5,24 @@
 #include "cli/validate/draw_sketch.h"
 #include "csrc/check/check.h"
 #include "csrc/host/element.h"
+#include "csrc/host/element_run.h"
+
+static void fill_blocks(const fv_sketch_row *r, const fovea_tensor *t, int64_t offset,
+                        float (*draw)(const fv_sketch_row *, int64_t)) {
+  float x[FV_BLOCK_LEN];
+  for (int64_t d = 0; d < t->shape[3]; d += FV_BLOCK_LEN) {
+    for (int i = 0; i < FV_BLOCK_LEN; ++i) x[i] = draw(r, d + i);
+    fv_store_blocks(t->data, t->dtype, offset + d, FV_BLOCK_LEN, x);
+  }
+}
 
 static void fill_row(const fv_sketch_row *r, const fovea_tensor *t, fv_place place,
                      float (*draw)(const fv_sketch_row *, int64_t)) {
   int64_t offset = fv_row_offset(t, place.outer, place.inner, r->head);
+  if (fv_dtype_is_blocks(t->dtype)) {
+    fill_blocks(r, t, offset, draw);
+    return;
+  }
   for (int64_t d = 0; d < t->shape[3]; ++d) {
     float value = draw(r, d);
     switch (t->dtype) {
@@ -28,10 +42,9 @@ static void fill_row(const fv_sketch_row *r, const fovea_tensor *t, fv_place pla
 /* Marks the bytes of a row of an output as the call's to write. */
 static void own_row(const fovea_tensor *t, fv_case_output *output, int64_t outer, int64_t inner,
                     int64_t head) {
-  int64_t bytes = fv_dtype_bytes(t->dtype);
   int64_t first = (const unsigned char *)t->data - output->bytes;
-  first += fv_row_offset(t, outer, inner, head) * bytes;
-  memset(output->owned + first, true, (size_t)(t->shape[3] * bytes));
+  first += fv_dtype_size(t->dtype, fv_row_offset(t, outer, inner, head));
+  memset(output->owned + first, true, (size_t)fv_dtype_size(t->dtype, t->shape[3]));
 }
 
 static bool any_row_sees(const fv_problem *p, const fv_sequence *q, int64_t kv_head, int64_t key) {
@@ -88,7 +101,7 @@ static void fill_sequence(fv_sketch *s, const fv_problem *p, const fv_sequence *
 static void prepare_output(fv_case *c, const fovea_tensor *t, fv_case_output *output) {
   if (!t->dtype) return;
   output->bytes = (unsigned char *)t->data;
-  output->size = (size_t)(fv_sketch_span(t) * fv_dtype_bytes(t->dtype));
+  output->size = (size_t)fv_dtype_size(t->dtype, fv_sketch_span(t));
   output->owned = fv_sketch_allocate(c, output->size + 1, 0);
 }
 

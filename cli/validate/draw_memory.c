@@ -34,12 +34,13 @@ void fv_sketch_strides(fv_sketch *s, fovea_tensor *t, int64_t block) {
     order[j] = swap;
   }
   static const int64_t gaps[] = {0, 0, 1, 8};
-  int64_t stride = block + gaps[fv_random_between(s->random, 0, 3)];
+  int64_t unit = fv_dtype_block_len(t->dtype);
+  int64_t stride = block + unit * gaps[fv_random_between(s->random, 0, 3)];
   t->stride[3] = 1;
   for (int i = 0; i < 3; ++i) {
     t->stride[order[i]] = stride;
     stride = stride * (t->shape[order[i]] ? t->shape[order[i]] : 1) +
-             gaps[fv_random_between(s->random, 0, 3)];
+             unit * gaps[fv_random_between(s->random, 0, 3)];
   }
 }
 
@@ -57,10 +58,10 @@ void fv_sketch_tensor(fv_sketch *s, fovea_tensor *t, uint32_t dtype, const int64
   *t = (fovea_tensor){.dtype = dtype};
   memcpy(t->shape, shape, sizeof t->shape);
   fv_sketch_strides(s, t, shape[3]);
-  int64_t offset = fv_random_between(s->random, 0, 3);
-  char *data = fv_sketch_allocate(
-      s->c, (size_t)((fv_sketch_span(t) + offset + 8) * fv_dtype_bytes(dtype)), fill);
-  t->data = data ? data + offset * fv_dtype_bytes(dtype) : NULL;
+  int64_t unit = fv_dtype_block_len(dtype), offset = unit * fv_random_between(s->random, 0, 3);
+  int64_t elements = fv_sketch_span(t) + offset + 8 * unit;
+  char *data = fv_sketch_allocate(s->c, (size_t)fv_dtype_size(dtype, elements), fill);
+  t->data = data ? data + fv_dtype_size(dtype, offset) : NULL;
 }
 
 float *fv_sketch_floats(fv_sketch *s, int64_t count, float low, float high) {

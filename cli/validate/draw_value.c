@@ -39,6 +39,9 @@ static float tiny(const fovea_tensor *t) {
     case FOVEA_F16:
     case FOVEA_E5M2:
       return 0x1p-13f;
+    case FOVEA_Q8_0: /* whose scale is an f16 */
+    case FOVEA_Q4_0:
+      return 0x1p-8f;
     case FOVEA_E4M3:
       return 0x1p-5f;
     case FOVEA_I8:
@@ -51,6 +54,8 @@ static float tiny(const fovea_tensor *t) {
 static float largest(const fovea_tensor *t) {
   switch (t->dtype) {
     case FOVEA_F16:
+    case FOVEA_Q8_0: /* the scale times 127 or 8 would be larger */
+    case FOVEA_Q4_0:
       return 65504;
     case FOVEA_E5M2:
       return 57344;

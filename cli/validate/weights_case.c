@@ -97,7 +97,7 @@ static void give_memory(weights_case *c, fovea_weights_args *a) {
   fovea_tensor *outputs[] = {&a->weights, &a->mass, &a->statistics};
   for (int i = 0; i < 3; ++i) {
     if (!outputs[i]->dtype) continue;
-    outputs[i]->data = take(c, count_of(outputs[i]) * fv_dtype_bytes(outputs[i]->dtype));
+    outputs[i]->data = take(c, count_of(outputs[i]) * fv_dtype_block_bytes(outputs[i]->dtype));
   }
   if (a->statistics.dtype) a->largest_keys = take(c, count_of(&a->statistics));
   for (int64_t i = 0; i < count_of(&a->mass) && !c->out_of_memory && a->mass_accumulate; ++i)
@@ -347,7 +347,7 @@ static void digest(const weights_case *c, fv_case_result *result) {
   result->digest = FV_DIGEST_START;
   for (int i = 0; i < 3; ++i) {
     const fovea_tensor *t = outputs[i];
-    size_t bytes = (size_t)(count_of(t) * fv_dtype_bytes(t->dtype));
+    size_t bytes = (size_t)(count_of(t) * fv_dtype_block_bytes(t->dtype));
     if (t->dtype) result->digest = fv_digest_add(result->digest, t->data, bytes);
   }
 }

@@ -42,7 +42,7 @@ static fv_wide spanned_bytes(const fovea_tensor *view) {
   if (has_zero_extent(view)) return 0;
   fv_wide last = 0;
   for (int i = 0; i < 4; ++i) last += (fv_wide)(view->shape[i] - 1) * view->stride[i];
-  return (last + 1) * fv_dtype_bytes(view->dtype);
+  return ((last >> fv_dtype_block_shift(view->dtype)) + 1) * fv_dtype_block_bytes(view->dtype);
 }
 
 static fovea_status check_extents(fv_name name, const fovea_tensor *view) {
@@ -64,6 +64,23 @@ static fovea_status check_strides(fv_name name, fv_view_last last, const fovea_t
   FV_REQUIRE_AT(name, view, stride, 3, ==, 1,
                 "copy the tensor so that its last dimension is "
                 "contiguous");
+  return FOVEA_OK;
+}
+
+/* Rows of blocks are whole, and begin with one. */
+static fovea_status check_blocks(fv_name name, const fovea_tensor *view) {
+  if (!fv_dtype_is_blocks(view->dtype)) return FOVEA_OK;
+  for (int i = 0; i < 4; ++i) {
+    const int64_t elements = i == 3 ? view->shape[3] : view->stride[i];
+    if (elements % FV_BLOCK_LEN == 0) continue;
+    const fv_rule rule = {i == 3 ? "shape" : "stride",
+                          "%",
+                          "",
+                          "rows of q8_0 and q4_0 are whole blocks of 32 elements",
+                          elements,
+                          FV_BLOCK_LEN};
+    return fv_rule_broken_at(name, i, &rule);
+  }
   return FOVEA_OK;
 }
 
@@ -91,7 +108,7 @@ static fovea_status check_self(fv_name name, const fovea_tensor *view) {
 static fovea_status check_data(fv_name name, const fovea_tensor *view, fv_wide bytes) {
   char text[FV_NAME_BYTES];
   const uintptr_t address = (uintptr_t)view->data;
-  const int64_t size = fv_dtype_bytes(view->dtype);
+  const int64_t size = fv_dtype_alignment(view->dtype);
   if (address == 0 && !has_zero_extent(view))
     return fv_fail(FOVEA_BAD_ARGUMENT, "%s.data is NULL; allowed only if an extent is 0",
                    fv_name_text(name, text));
@@ -121,6 +138,7 @@ fovea_status fv_view_check(fv_name name, const fv_view_rule *rule, fovea_tensor 
   if (!none) FV_TRY(check_strides(name, rule->last, view));
   for (int i = 0; i < 4; ++i)
     if (none || view->shape[i] == 1) view->stride[i] = 0;
+  FV_TRY(check_blocks(name, view));
   const fv_wide bytes = spanned_bytes(view);
   if (bytes > INT64_MAX)
     return fv_fail(FOVEA_BAD_ARGUMENT, "%s.stride spans 2^63 bytes or more with %s.shape",
@@ -135,8 +153,8 @@ fovea_status fv_view_check_scale(fv_name name, const fovea_tensor *scale, fv_nam
   if (scale->dtype == FOVEA_NONE) return FOVEA_OK;
   if (!fv_dtype_is_8bit(tensor->dtype))
     return fv_fail(FOVEA_BAD_ARGUMENT,
-                   "%s.dtype must be none: %s.dtype is %s, and only 8-bit "
-                   "tensors have scales",
+                   "%s.dtype must be none: %s.dtype is %s, and only e4m3, e5m2 and i8 have "
+                   "scales",
                    fv_name_text(name, text), fv_name_text(of, of_text),
                    fv_dtype_name(tensor->dtype));
   for (int i = 0; i < 3; ++i) {
@@ -259,14 +277,21 @@ fovea_status fv_view_check_apart_all(const fv_span *written, const fv_spans *oth
   return FOVEA_OK;
 }
 
+/* Bytes from one index of dimension i to the next. Of the last dimension of blocks: to the next
+ * block, which two tensors have in common if their blocks are of one size. */
+static int64_t stride_bytes(const fovea_tensor *view, int i) {
+  const int64_t stride =
+      i == 3 ? view->stride[i] * fv_dtype_block_len(view->dtype) : view->stride[i];
+  return fv_dtype_size(view->dtype, stride);
+}
+
 /* The dimension of the largest stride in bytes if both tensors have that stride there, else -1. */
 static int common_outermost(const fovea_tensor *a, const fovea_tensor *b) {
-  const int64_t a_size = fv_dtype_bytes(a->dtype), b_size = fv_dtype_bytes(b->dtype);
   int outermost = -1;
   int64_t largest = 0;
   for (int i = 0; i < 4; ++i) {
     /* No overflow: an extent above 1 makes the product part of a span that fits; else it is 0. */
-    const int64_t a_stride = a->stride[i] * a_size, b_stride = b->stride[i] * b_size;
+    const int64_t a_stride = stride_bytes(a, i), b_stride = stride_bytes(b, i);
     const int64_t stride = a_stride > b_stride ? a_stride : b_stride;
     if (stride <= largest) continue;
     largest = stride;
@@ -283,7 +308,7 @@ bool fv_view_interleaves(const fovea_tensor *a, const fovea_tensor *b) {
     if (!spans_meet(&span_a, &span_b)) return true;
     const int i = common_outermost(&inner_a, &inner_b);
     if (i < 0) return false;
-    const uintptr_t stride = (uintptr_t)(inner_a.stride[i] * fv_dtype_bytes(a->dtype));
+    const uintptr_t stride = (uintptr_t)stride_bytes(&inner_a, i);
     inner_a.stride[i] = inner_b.stride[i] = 0;
     /* What is left of both must fit in one step. Then different steps cannot overlap, and one step
      * stands for all. */

@@ -203,8 +203,8 @@ void fv_attend_start(const fv_problem *problem, fv_isa isa, fv_attend_job *job) 
   job->kernels = kernels_for(isa);
   job->dim = fv_stepped_dim(problem->dim);
   job->dim_v = fv_stepped_dim(problem->dim_v);
-  job->k_in_place = fv_is_in_place(&a->k);
-  job->v_in_place = fv_is_in_place(&a->v);
+  job->k_in_place = fv_is_in_place(job->kernels, &a->k);
+  job->v_in_place = fv_is_in_place(job->kernels, &a->v);
   job->additive = a->logits.additive.vector != NULL;
   job->scores_are_logits = a->logits.softcap > 0 || a->logits.alibi_slopes ||
                            a->logits.distances.table || a->logits.bias.dtype;

@@ -12,7 +12,7 @@ const float fv_zero_row[FV_DIM_MAX];
 
 static const char *row_address(const fovea_tensor *x, fv_place place, int64_t head) {
   int64_t offset = fv_row_offset(x, place.outer, place.inner, head);
-  return (const char *)x->data + offset * fv_dtype_bytes(x->dtype);
+  return (const char *)x->data + fv_dtype_size(x->dtype, offset);
 }
 
 /* One of the tensors that hold keys, and the tile's addresses of its rows. */
@@ -36,7 +36,7 @@ static cached cached_v(const fv_problem *problem, fv_key_tile *tile) {
 static void find_rows(const fv_key_source *source, cached c, fv_range keys, fv_key_tile *tile,
                       uint32_t *errors) {
   const fovea_tensor *x = c.x;
-  int64_t step = x->stride[1] * fv_dtype_bytes(x->dtype);
+  int64_t step = fv_dtype_size(x->dtype, x->stride[1]);
   int64_t page_len = source->problem->paged ? x->shape[1] : INT64_MAX;
   for (int64_t key = keys.begin; key < keys.end;) {
     int64_t left = source->problem->paged ? page_len - key % page_len : INT64_MAX;
@@ -151,7 +151,7 @@ void fv_key_tile_widen_v(const fv_key_source *source, const fv_tile_kernels *ker
 void fv_key_tile_pack_k(const fv_key_source *source, const fv_tile_kernels *kernels,
                         fv_key_tile *tile, float *k, float *widened) {
   const fovea_tensor *x = &source->problem->args.k;
-  bool in_place = fv_is_in_place(x);
+  bool in_place = fv_is_in_place(kernels, x);
   int32_t dim = fv_stepped_dim(source->problem->dim), width = kernels->panel_columns;
   for (int32_t j = tile->from; j < tile->to; j += width) {
     if (!in_place) {

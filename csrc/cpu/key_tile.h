@@ -7,6 +7,7 @@
 #define FOVEA_CSRC_CPU_KEY_TILE_H
 
 #include "csrc/cpu/tile_kernels.h"
+#include "csrc/dtype.h"
 #include "csrc/host/row_mask.h"
 
 #ifdef __cplusplus
@@ -74,7 +75,8 @@ static inline bool fv_is_wide_dtype(uint32_t dtype) {
 
 /* Whether kernels can read rows of x in place: in whole steps, or they would read past their
  * ends. */
-static inline bool fv_is_in_place(const fovea_tensor *x) {
+static inline bool fv_is_in_place(const fv_tile_kernels *kernels, const fovea_tensor *x) {
+  if (fv_dtype_is_blocks(x->dtype)) return kernels->reads_blocks;
   return fv_is_wide_dtype(x->dtype) && x->shape[3] % FV_DIM_STEP == 0;
 }
 

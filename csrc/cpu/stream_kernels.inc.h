@@ -46,6 +46,11 @@ ALWAYS_INLINE void fetch(const void *row, int32_t begin, int32_t end) {
   }
 }
 
+/* Bytes before element d of a row; of blocks about as many. */
+ALWAYS_INLINE int32_t bytes_before(const uint32_t dtype, int32_t d) {
+  return d * (int32_t)fv_dtype_block_bytes(dtype) >> fv_dtype_block_shift(dtype);
+}
+
 /* ---- Scores ---- */
 
 ALWAYS_INLINE void stream_step(f32r acc[4][8], const row_panel q, const fv_key_rows k, int32_t d,
@@ -84,7 +89,7 @@ ALWAYS_INLINE void stream_block(float *scores, const row_panel q, const fv_key_r
 
 ALWAYS_INLINE void stream_rows(float *scores, const row_panel q, const fv_key_rows k,
                                const int rows, const int block) {
-  int32_t row_bytes = (int32_t)q.stride * (k.dtype == FOVEA_F32 ? 4 : 2), j = 0;
+  int32_t row_bytes = bytes_before(k.dtype, (int32_t)q.stride), j = 0;
   for (; j + block <= k.keys; j += block) {
     for (int i = 0; k.ahead && i < block; ++i) fetch(k.ahead[j + i], 0, row_bytes);
     stream_block(scores + j, q, rows_from(k, j), rows, block);
@@ -118,6 +123,10 @@ static void stream_scores(float *scores, const float *q, int32_t rows, int32_t d
     stream_scores_typed(scores, queries, rows, typed(k, FOVEA_F32));
   } else if (k.dtype == FOVEA_F16) {
     stream_scores_typed(scores, queries, rows, typed(k, FOVEA_F16));
+  } else if (FV_READS_BLOCKS && k.dtype == FOVEA_Q8_0) {
+    stream_scores_typed(scores, queries, rows, typed(k, FOVEA_Q8_0));
+  } else if (FV_READS_BLOCKS && k.dtype == FOVEA_Q4_0) {
+    stream_scores_typed(scores, queries, rows, typed(k, FOVEA_Q4_0));
   } else {
     stream_scores_typed(scores, queries, rows, typed(k, FOVEA_BF16));
   }
@@ -142,10 +151,11 @@ typedef struct column_block {
  * fetches the same columns of the rows ahead: whole rows at once would fill the queues. */
 ALWAYS_INLINE void value_block(float *sums, bool first_keys, const float *weights,
                                const fv_key_rows v, const column_block columns, const int rows) {
-  const int32_t size = v.dtype == FOVEA_F32 ? 4 : 2, column = columns.begin;
+  const int32_t column = columns.begin, begin = bytes_before(v.dtype, column);
   const int vectors = columns.vectors;
-  const int32_t first = (column * size + 63) / 64 * 64, bytes = FV_ROW_LANES * vectors * size;
-  const int32_t lines = bytes % 64 ? (column * size + bytes + 63 - first) / 64 : bytes / 64;
+  const int32_t first = (begin + 63) / 64 * 64,
+                bytes = bytes_before(v.dtype, FV_ROW_LANES * vectors);
+  const int32_t lines = bytes % 64 ? (begin + bytes + 63 - first) / 64 : bytes / 64;
   f32r acc[4][8] = {{{0}}};
   sums += column;
   for (int r = 0; !first_keys && r < rows; ++r) {
@@ -229,6 +239,10 @@ static void stream_values(fv_sums sums, const float *weights, int32_t rows, int3
     stream_values_typed(sums, weights, rows, dim_v, typed(v, FOVEA_F32));
   } else if (v.dtype == FOVEA_F16) {
     stream_values_typed(sums, weights, rows, dim_v, typed(v, FOVEA_F16));
+  } else if (FV_READS_BLOCKS && v.dtype == FOVEA_Q8_0) {
+    stream_values_typed(sums, weights, rows, dim_v, typed(v, FOVEA_Q8_0));
+  } else if (FV_READS_BLOCKS && v.dtype == FOVEA_Q4_0) {
+    stream_values_typed(sums, weights, rows, dim_v, typed(v, FOVEA_Q4_0));
   } else {
     stream_values_typed(sums, weights, rows, dim_v, typed(v, FOVEA_BF16));
   }

@@ -10,6 +10,7 @@
 #define FV_ROW_LANES 8
 #define FV_ROW_KEYS 3
 #define FV_ROW_VECTORS 2
+#define FV_READS_BLOCKS true
 #include "csrc/cpu/tile_vector.h"
 
 #define fv_multiply_add(a, b, c) ((f32v)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))

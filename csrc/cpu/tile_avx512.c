@@ -10,6 +10,7 @@
 #define FV_ROW_LANES 16
 #define FV_ROW_KEYS 4
 #define FV_ROW_VECTORS 4
+#define FV_READS_BLOCKS true
 #include "csrc/cpu/tile_vector.h"
 
 #define fv_multiply_add(a, b, c) ((f32v)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
@@ -29,8 +30,19 @@
 
 #include "csrc/cpu/tile_x86.inc.h"
 
+static inline __attribute__((always_inline)) f32r load_half_block(const void *from, uint32_t dtype,
+                                                                  int32_t d) {
+  const uint8_t *block = fv_block_of(dtype, from, d), *bytes = block + FV_BLOCK_SCALE_BYTES;
+  const __m256i scale = _mm256_set1_epi16(*(const fv_block_code *)block);
+  const int32_t first = dtype == FOVEA_Q8_0 ? d & 16 : 0;
+  __m128i codes = _mm_loadu_si128((const __m128i *)(bytes + first));
+  if (dtype == FOVEA_Q4_0) codes = q4_0_codes(codes, d);
+  return _mm512_mul_ps(_mm512_cvtph_ps(scale), _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes)));
+}
+
 static inline __attribute__((always_inline)) f32r load_lanes(const void *from, uint32_t dtype,
                                                              int32_t d) {
+  if (fv_dtype_is_blocks(dtype)) return load_half_block(from, dtype, d);
   if (dtype == FOVEA_F32) return _mm512_loadu_ps((const float *)from + d);
   __m256i codes = _mm256_loadu_si256((const __m256i *)((const uint16_t *)from + d));
   if (dtype == FOVEA_F16) return _mm512_cvtph_ps(codes);

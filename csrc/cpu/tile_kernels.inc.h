@@ -14,10 +14,11 @@
  *   fv_multiply_add_row(a, b, c)  as fv_multiply_add, on f32r
  *   FV_ROW_LANES               floats of f32r
  *   FV_ROW_KEYS, FV_ROW_VECTORS  keys and vectors of values that 4 rows take at a time
+ *   FV_READS_BLOCKS            whether load_typed and load_lanes take q8_0 and q4_0
  * and these functions:
  *   widen_f16(to, from, count), narrow_f16(to, from, count)
  *   transpose(to, stride, rows, dtype, dim)   to[d * stride + r] = rows[r][d] for r < 8
- *   load_typed(from, dtype, d)  elements d to d + 7 of a row of f32, f16 or bf16
+ *   load_typed(from, dtype, d)  elements d to d + 7 of a row of f32, f16, bf16 or blocks
  *   load_lanes(from, dtype, d)  FV_ROW_LANES of them
  *   load_half(from, dtype, d)   8 of them, then zeros
  *   sum_four(a, b, c, d)        the sums of the lanes of four f32r: pairs two lanes apart, their
@@ -110,6 +111,26 @@ static void widen_e5m2(float *to, const uint8_t *from, int64_t count) {
   for (int64_t i = 0; i < count; ++i) to[i] = fv_e5m2_to_f32(from[i]);
 }
 
+static void widen_q8_0(float *to, const uint8_t *block, int64_t count) {
+  for (int64_t i = 0; i < count; i += FV_BLOCK_LEN, block += FV_BLOCK_SCALE_BYTES + FV_BLOCK_LEN) {
+    const float scale = fv_block_scale(block);
+    const int8_t *codes = (const int8_t *)block + FV_BLOCK_SCALE_BYTES;
+    for (int j = 0; j < FV_BLOCK_LEN; ++j) to[i + j] = scale * (float)codes[j];
+  }
+}
+
+static void widen_q4_0(float *to, const uint8_t *block, int64_t count) {
+  enum { HALF = FV_BLOCK_LEN / 2 };
+  for (int64_t i = 0; i < count; i += FV_BLOCK_LEN, block += FV_BLOCK_SCALE_BYTES + HALF) {
+    const float scale = fv_block_scale(block);
+    const uint8_t *bytes = block + FV_BLOCK_SCALE_BYTES;
+    int8_t codes[FV_BLOCK_LEN];
+    for (int j = 0; j < HALF; ++j) codes[j] = (int8_t)((bytes[j] & 15) - 8);
+    for (int j = 0; j < HALF; ++j) codes[HALF + j] = (int8_t)((bytes[j] >> 4) - 8);
+    for (int j = 0; j < FV_BLOCK_LEN; ++j) to[i + j] = scale * (float)codes[j];
+  }
+}
+
 static void widen(float *to, const void *from, uint32_t dtype, int64_t count) {
   const uint16_t *halves = from;
   const int8_t *bytes = from;
@@ -128,6 +149,12 @@ static void widen(float *to, const void *from, uint32_t dtype, int64_t count) {
       break;
     case FOVEA_E5M2:
       widen_e5m2(to, from, count);
+      break;
+    case FOVEA_Q8_0:
+      widen_q8_0(to, from, count);
+      break;
+    case FOVEA_Q4_0:
+      widen_q4_0(to, from, count);
       break;
     default:
       for (int64_t i = 0; i < count; ++i) to[i] = fv_i8_to_f32(bytes[i]);
@@ -166,7 +193,6 @@ static void pack_keys(float *to, const void *const *rows, uint32_t dtype, int32_
 ALWAYS_INLINE void pack_values_typed(float *v, const void *const *rows, const uint32_t dtype,
                                      int32_t tile_kv, int32_t begin, int32_t end, int32_t dim_v) {
   int64_t panel = (int64_t)tile_kv * PANEL_COLUMNS;
-  int64_t size = fv_dtype_bytes(dtype);
   for (int32_t j = begin; j < end; ++j) {
     float *to = v + (int64_t)j * PANEL_COLUMNS;
     int32_t d = 0;
@@ -176,7 +202,7 @@ ALWAYS_INLINE void pack_values_typed(float *v, const void *const *rows, const ui
       }
     }
     if (d == dim_v) continue;
-    widen(to, (const char *)rows[j] + d * size, dtype, dim_v - d);
+    widen(to, (const char *)rows[j] + fv_dtype_size(dtype, d), dtype, dim_v - d);
     memset(to + dim_v - d, 0, (size_t)(PANEL_COLUMNS - (dim_v - d)) * sizeof *to);
   }
 }
@@ -187,6 +213,10 @@ static void pack_values(float *v, const void *const *rows, uint32_t dtype, int32
     pack_values_typed(v, rows, FOVEA_F32, tile_kv, begin, end, dim_v);
   } else if (dtype == FOVEA_F16) {
     pack_values_typed(v, rows, FOVEA_F16, tile_kv, begin, end, dim_v);
+  } else if (FV_READS_BLOCKS && dtype == FOVEA_Q8_0) {
+    pack_values_typed(v, rows, FOVEA_Q8_0, tile_kv, begin, end, dim_v);
+  } else if (FV_READS_BLOCKS && dtype == FOVEA_Q4_0) {
+    pack_values_typed(v, rows, FOVEA_Q4_0, tile_kv, begin, end, dim_v);
   } else {
     pack_values_typed(v, rows, FOVEA_BF16, tile_kv, begin, end, dim_v);
   }
@@ -337,6 +367,7 @@ const fv_tile_kernels FV_TILE_TABLE = {
     .panel_rows = PANEL_ROWS,
     .panel_columns = PANEL_COLUMNS,
     .lanes = FV_LANES,
+    .reads_blocks = FV_READS_BLOCKS,
     .widen = widen,
     .narrow = narrow,
     .scale_sums = scale_sums,

@@ -11,6 +11,7 @@
 #define FV_ROW_LANES 8
 #define FV_ROW_KEYS 3
 #define FV_ROW_VECTORS 2
+#define FV_READS_BLOCKS false /* one element at a time they would be slower than widened */
 #include "csrc/cpu/tile_vector.h"
 
 #define fv_multiply_add(a, b, c) ((a) * (b) + (c))

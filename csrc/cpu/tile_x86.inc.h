@@ -1,7 +1,8 @@
 /* tile_x86.inc.h - what the inner loops for AVX2 and AVX-512 have in common: the conversions of
- * F16C and the transposition of eight rows. Each includes it once, after tile_vector.h. */
+ * F16C, elements of blocks, and the transposition of eight rows. Each includes it once, after tile_vector.h. */
 #include <immintrin.h>
 
+#include "csrc/host/block.h"
 #include "csrc/numeric.h"
 #include "csrc/problem.h"
 
@@ -23,8 +24,26 @@ static void narrow_f16(uint16_t *to, const float *from, int64_t count) {
   }
 }
 
+/* What is stored of the elements of a block from d on, d being a multiple of 8: of q4_0 the low or
+ * the high halves of the block's 16 bytes, from byte d % 16 on, with an offset of 8. */
+static inline __attribute__((always_inline)) __m128i q4_0_codes(__m128i bytes, int32_t d) {
+  bytes = _mm_srl_epi16(bytes, _mm_cvtsi32_si128((d & 16) / 4));
+  return _mm_sub_epi8(_mm_and_si128(bytes, _mm_set1_epi8(15)), _mm_set1_epi8(8));
+}
+
+static inline __attribute__((always_inline)) f32x8 load_block(const void *from, uint32_t dtype,
+                                                              int32_t d) {
+  const uint8_t *block = fv_block_of(dtype, from, d), *bytes = block + FV_BLOCK_SCALE_BYTES;
+  const __m128i scale = _mm_set1_epi16(*(const fv_block_code *)block);
+  const int32_t first = dtype == FOVEA_Q8_0 ? d & 31 : d & 8;
+  __m128i codes = _mm_loadl_epi64((const __m128i *)(bytes + first));
+  if (dtype == FOVEA_Q4_0) codes = q4_0_codes(codes, d);
+  return _mm256_mul_ps(_mm256_cvtph_ps(scale), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes)));
+}
+
 static inline __attribute__((always_inline)) f32x8 load_typed(const void *from, uint32_t dtype,
                                                               int32_t d) {
+  if (fv_dtype_is_blocks(dtype)) return load_block(from, dtype, d);
   if (dtype == FOVEA_F32) return _mm256_loadu_ps((const float *)from + d);
   __m128i codes = _mm_loadu_si128((const __m128i *)((const uint16_t *)from + d));
   if (dtype == FOVEA_F16) return _mm256_cvtph_ps(codes);
@@ -65,6 +84,10 @@ static void transpose(float *to, int32_t stride, const void *const *rows, uint32
     transpose_typed(to, stride, rows, FOVEA_F32, dim);
   } else if (dtype == FOVEA_F16) {
     transpose_typed(to, stride, rows, FOVEA_F16, dim);
+  } else if (dtype == FOVEA_Q8_0) {
+    transpose_typed(to, stride, rows, FOVEA_Q8_0, dim);
+  } else if (dtype == FOVEA_Q4_0) {
+    transpose_typed(to, stride, rows, FOVEA_Q4_0, dim);
   } else {
     transpose_typed(to, stride, rows, FOVEA_BF16, dim);
   }

@@ -91,6 +91,11 @@ fovea_status fv_choose_cuda_append(const fv_append_problem *problem, int32_t *ro
     return fv_fail(FOVEA_UNSUPPORTED, "no CUDA kernel has %s; the CPU has",
                    a->k_norm.gain ? "k_norm" : "v_norm");
   }
+  if (fv_dtype_is_blocks(a->k_cache.dtype) || fv_dtype_is_blocks(a->v_cache.dtype)) {
+    return fv_fail(
+        FOVEA_UNSUPPORTED, "no CUDA kernel appends to %s; the CPU does",
+        fv_dtype_name(fv_dtype_is_blocks(a->k_cache.dtype) ? a->k_cache.dtype : a->v_cache.dtype));
+  }
   if (fv_dtype_is_8bit(a->k_cache.dtype) || fv_dtype_is_8bit(a->v_cache.dtype)) {
     return fv_fail(FOVEA_UNSUPPORTED, "no CUDA kernel appends to an 8-bit %s; the CPU does",
                    fv_dtype_is_8bit(a->k_cache.dtype) ? "k_cache" : "v_cache");

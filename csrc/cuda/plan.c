@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "csrc/cuda/schedule.h"
+#include "csrc/dtype.h"
 #include "csrc/status.h"
 #include "kernels/shared/params.h"
 
@@ -66,6 +67,7 @@ static const char *find_missing(const fv_problem *p) {
     const char *name;
   } features[] = {
       {a->q.dtype != FOVEA_F16 && a->q.dtype != FOVEA_BF16, "a q that is not f16 or bf16"},
+      {fv_dtype_is_blocks(a->k.dtype) || fv_dtype_is_blocks(a->v.dtype), "k or v in blocks"},
       {has_other_types(a), "k, v or out of another dtype than q"},
       {has_scales(a), "scales"},
       {p->dim % FV_DIM_STEP || p->dim_v % FV_DIM_STEP, "a dim that is no multiple of 8"},

@@ -70,7 +70,7 @@ typedef struct token {
 
 static char *element(const fovea_tensor *tensor, int64_t i, int64_t j, int64_t head) {
   int64_t offset = i * tensor->stride[0] + j * tensor->stride[1] + head * tensor->stride[2];
-  return (char *)tensor->data + offset * fv_dtype_bytes(tensor->dtype);
+  return (char *)tensor->data + fv_dtype_size(tensor->dtype, offset);
 }
 
 static void set_scale(const side *side, fv_place place, int64_t number, fv_head *head) {
@@ -130,7 +130,7 @@ static void write_heads(const side *side, const token *token, fv_place place) {
 
 /* Zeros have the bits 0 in every type. */
 static void clear_heads(const fovea_tensor *to, const token *token) {
-  size_t bytes = (size_t)(to->shape[3] * fv_dtype_bytes(to->dtype));
+  size_t bytes = (size_t)fv_dtype_size(to->dtype, to->shape[3]);
   if (bytes == 0) return;
   for (int64_t head = 0; head < to->shape[2]; ++head) {
     memset(element(to, token->batch, token->row, head), 0, bytes);

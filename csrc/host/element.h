@@ -4,6 +4,7 @@
 #define FOVEA_CSRC_HOST_ELEMENT_H
 
 #include "csrc/dtype.h"
+#include "csrc/host/block.h"
 #include "csrc/numeric.h"
 #include "csrc/problem.h"
 
@@ -20,6 +21,10 @@ static inline float fv_load(uint32_t dtype, const void *data, int64_t index) {
       return fv_e4m3_to_f32(((const uint8_t *)data)[index]);
     case FOVEA_E5M2:
       return fv_e5m2_to_f32(((const uint8_t *)data)[index]);
+    case FOVEA_Q8_0:
+      return fv_load_q8_0(data, index);
+    case FOVEA_Q4_0:
+      return fv_load_q4_0(data, index);
     default:
       return fv_i8_to_f32(((const int8_t *)data)[index]);
   }

@@ -115,4 +115,80 @@ static inline void fv_store_run(void *data, uint32_t dtype, int64_t first, int64
   }
 }
 
+/* ---- Blocks ---- */
+
+/* The largest magnitude of a block; a NaN counts as 0. Magnitudes are in the order of their bits,
+ * of which a NaN has more than an infinity. */
+static inline float fv_largest_of_block(const float *x) {
+  int32_t most = 0;
+  for (int i = 0; i < FV_BLOCK_LEN; ++i) {
+    int32_t bits = (int32_t)(fv_bits_from_f32(x[i]) & UINT32_C(0x7fffffff));
+    bits = (int32_t)fv_choose(bits > INT32_C(0x7f800000), 0, (uint32_t)bits);
+    most = bits > most ? bits : most;
+  }
+  return fv_f32_from_bits((uint32_t)most);
+}
+
+/* Writes a block's scale; returns 1 / scale, or 0. */
+static inline float fv_store_block_scale(uint8_t *block, float scale) {
+  const uint16_t code = (uint16_t)fv_code_of(scale, FV_NARROW_F16);
+  memcpy(block, &code, sizeof code);
+  return scale != 0 ? 1 / scale : 0;
+}
+
+/* The distance of |x| from the integer below it is exact, so halves are found without an error. */
+static inline void fv_store_q8_0(uint8_t *block, const float *x) {
+  const float inverse = fv_store_block_scale(block, fv_largest_of_block(x) / 127);
+  for (int i = 0; i < FV_BLOCK_LEN; ++i) {
+    const float scaled = x[i] * inverse;
+    const uint32_t bits = fv_bits_from_f32(scaled), magnitude = bits & UINT32_C(0x7fffffff);
+    uint32_t limited =
+        fv_choose(fv_f32_from_bits(magnitude) < 127, magnitude, fv_bits_from_f32(127));
+    limited = fv_choose(scaled == scaled, limited, 0);
+    const float size = fv_f32_from_bits(limited);
+    const int32_t below = (int32_t)size, sign = -(int32_t)(bits >> 31);
+    const int32_t nearest = below + (size - (float)below >= 0.5f);
+    block[FV_BLOCK_SCALE_BYTES + i] = (uint8_t)((nearest ^ sign) - sign);
+  }
+}
+
+/* The first element of the largest magnitude, with its sign; 0 for a block of zeros. */
+static inline float fv_first_largest(const float *x) {
+  const float most = fv_largest_of_block(x);
+  for (int i = 0; most > 0 && i < FV_BLOCK_LEN; ++i) {
+    if (x[i] == most || x[i] == -most) return x[i];
+  }
+  return 0;
+}
+
+static inline uint32_t fv_half_byte(float scaled) {
+  const float shifted = scaled + 8.5f;
+  uint32_t bits = fv_choose(shifted > 0, fv_bits_from_f32(shifted), 0);
+  bits = fv_choose(shifted < 15, bits, fv_bits_from_f32(15));
+  bits = fv_choose(shifted == shifted, bits, fv_bits_from_f32(8));
+  return (uint32_t)(int32_t)fv_f32_from_bits(bits);
+}
+
+static inline void fv_store_q4_0(uint8_t *block, const float *x) {
+  const float inverse = fv_store_block_scale(block, fv_first_largest(x) / -8);
+  uint8_t *bytes = block + FV_BLOCK_SCALE_BYTES;
+  for (int i = 0; i < FV_BLOCK_LEN / 2; ++i) {
+    const uint32_t low = fv_half_byte(x[i] * inverse);
+    bytes[i] = (uint8_t)(low | fv_half_byte(x[FV_BLOCK_LEN / 2 + i] * inverse) << 4);
+  }
+}
+
+/* Elements [first, first + count) of a row, which are whole blocks. */
+static inline void fv_store_blocks(void *data, uint32_t dtype, int64_t first, int64_t count,
+                                   const float *x) {
+  uint8_t *block = (uint8_t *)data + fv_dtype_size(dtype, first);
+  for (int64_t i = 0; i < count; i += FV_BLOCK_LEN, block += fv_dtype_block_bytes(dtype)) {
+    if (dtype == FOVEA_Q8_0) {
+      fv_store_q8_0(block, x + i);
+    } else {
+      fv_store_q4_0(block, x + i);
+    }
+  }
+}
+
 #endif /* FOVEA_CSRC_HOST_ELEMENT_RUN_H */

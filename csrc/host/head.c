@@ -93,10 +93,10 @@ static void store(const fv_head *head, int64_t first, int64_t count, float *x) {
 static void write_plain(const fv_head *head, int64_t first) {
   float x[CHUNK];
   if (head->from_dtype == head->to_dtype && !head->scale && !head->gain) {
-    int64_t bytes = fv_dtype_bytes(head->to_dtype);
+    int64_t offset = fv_dtype_size(head->to_dtype, first);
     if (head->to == head->from) return;
-    memcpy(head->to + first * bytes, head->from + first * bytes,
-           (size_t)((head->dim - first) * bytes));
+    memcpy(head->to + offset, head->from + offset,
+           (size_t)(fv_dtype_size(head->to_dtype, head->dim) - offset));
     return;
   }
   for (int64_t d = first; d < head->dim; d += CHUNK) {
@@ -141,7 +141,63 @@ static void write_interleaved(const fv_head *head) {
   }
 }
 
+/* ---- Blocks ---- */
+
+/* Turns x, the elements of one half of the pairs (i, i + half) from element first on. Their
+ * partners are loaded: a block holds one element of a pair and rarely both. */
+static void turn_part(const fv_head *head, int64_t first, int64_t count, float *x) {
+  float y[CHUNK];
+  bool upper = first >= head->half;
+  int64_t pair = upper ? first - head->half : first;
+  const float *c = head->cos + pair, *s = head->sin + pair;
+  load(head, upper ? pair : pair + head->half, count, y);
+  if (upper) {
+    for (int64_t i = 0; i < count; ++i) x[i] = x[i] * c[i] + y[i] * s[i];
+  } else {
+    for (int64_t i = 0; i < count; ++i) x[i] = x[i] * c[i] - y[i] * s[i];
+  }
+}
+
+static void turn_parts(const fv_head *head, int64_t first, int64_t count, float *x) {
+  const int64_t ends[2] = {head->half, 2 * head->half};
+  int64_t d = first;
+  for (int part = 0; part < 2; ++part) {
+    int64_t end = first + count < ends[part] ? first + count : ends[part];
+    if (d < end) turn_part(head, d, end - d, x + (d - first));
+    d = d < end ? end : d;
+  }
+}
+
+static void turn_neighbours(const fv_head *head, int64_t first, int64_t count, float *x) {
+  int64_t end = first + count < 2 * head->half ? first + count : 2 * head->half;
+  for (int64_t i = 0; i < (end - first) / 2; ++i) {
+    float c = head->cos[first / 2 + i], s = head->sin[first / 2 + i];
+    float x_old = x[2 * i], y_old = x[2 * i + 1];
+    x[2 * i] = x_old * c - y_old * s;
+    x[2 * i + 1] = y_old * c + x_old * s;
+  }
+}
+
+/* A block needs all its elements at once. */
+static void write_blocks(const fv_head *head) {
+  float x[CHUNK];
+  for (int64_t d = 0; d < head->dim; d += CHUNK) {
+    int64_t count = head->dim - d < CHUNK ? head->dim - d : CHUNK;
+    load(head, d, count, x);
+    if (head->interleaved) {
+      turn_neighbours(head, d, count, x);
+    } else {
+      turn_parts(head, d, count, x);
+    }
+    fv_store_blocks(head->to, head->to_dtype, d, count, x);
+  }
+}
+
 void fv_head_write(const fv_head *head) {
+  if (fv_dtype_is_blocks(head->to_dtype)) {
+    write_blocks(head);
+    return;
+  }
   if (head->interleaved) {
     write_interleaved(head);
   } else {

@@ -48,7 +48,7 @@ typedef struct total {
 static char *element(const fovea_tensor *tensor, place at) {
   int64_t offset =
       at.batch * tensor->stride[0] + at.row * tensor->stride[1] + at.head * tensor->stride[2];
-  return (char *)tensor->data + offset * fv_dtype_bytes(tensor->dtype);
+  return (char *)tensor->data + fv_dtype_size(tensor->dtype, offset);
 }
 
 static float part_lse(const fovea_merge_args *args, int32_t n, place at) {

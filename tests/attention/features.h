@@ -48,6 +48,21 @@ inline std::vector<Feature> features() {
        [](Attention &a) {
          a.types(FOVEA_BF16, FOVEA_I8, FOVEA_I8, FOVEA_BF16).scales("kv", "", 1, 1.0 / 30);
        }},
+      {"q8_0_cache",
+       [](Attention &a) { a.types(FOVEA_F16, FOVEA_Q8_0, FOVEA_Q8_0, FOVEA_F32).dim(32); }},
+      {"q4_0_cache",
+       [](Attention &a) {
+         a.types(FOVEA_BF16, FOVEA_Q4_0, FOVEA_Q4_0, FOVEA_F32).dim(96).dim_v(32).paged(7);
+         a.lengths({75, 1, 48});
+       }},
+      {"q8_0_keys_q4_0_values",
+       [](Attention &a) {
+         a.types(FOVEA_F32, FOVEA_Q8_0, FOVEA_Q4_0, FOVEA_F32).dim(64).dim_v(96).causal();
+       }},
+      {"q4_0_576_v_in_k",
+       [](Attention &a) {
+         a.types(FOVEA_F32, FOVEA_Q4_0, FOVEA_Q4_0, FOVEA_F32).dim(576).dim_v(512).v_in_k();
+       }},
       {"scale_per_head",
        [](Attention &a) { a.type(FOVEA_E4M3).scales("qkv", "h").scales("o", "h", 1, 0.02); }},
       {"scale_per_token",

@@ -16,8 +16,8 @@ Ints draw_list(Choices *choices, int64_t count, int64_t low, int64_t high) {
 }
 
 uint32_t draw_type(Choices *choices, int64_t count) {
-  static const uint32_t types[] = {FOVEA_F32,  FOVEA_F16,  FOVEA_BF16,
-                                   FOVEA_E4M3, FOVEA_E5M2, FOVEA_I8};
+  static const uint32_t types[] = {FOVEA_F32,  FOVEA_F16, FOVEA_BF16, FOVEA_E4M3,
+                                   FOVEA_E5M2, FOVEA_I8,  FOVEA_Q8_0, FOVEA_Q4_0};
   return types[choices->below(count)];
 }
 
@@ -39,7 +39,11 @@ void draw_sizes(Choices *c, Attention *a) {
 }
 
 void draw_types(Choices *c, Attention *a) {
-  a->types(draw_type(c, 4), draw_type(c, 6), draw_type(c, 6), draw_type(c, 4));
+  a->types(draw_type(c, 4), draw_type(c, 8), draw_type(c, 8), draw_type(c, 4));
+  const int64_t block = block_of(a->s.k_type), block_v = block_of(a->s.v_type);
+  const int64_t dim = (a->s.dim + block - 1) / block * block;
+  const int64_t dim_v = (a->s.dim_v + block_v - 1) / block_v * block_v;
+  a->dim(dim).dim_v(dim_v);
   const auto scale = [&](const char *which, uint32_t type, double factor) {
     if (size_of(type) != 1 || c->one_in(3)) return;
     const int64_t blocks = c->one_in(2) ? 1 : (c->one_in(2) ? 2 : 8);

@@ -127,6 +127,12 @@ inline fovea_attention_args attention() {
   return args;
 }
 
+// Whether a tensor of this name may have the dtype, but not with the dims of these calls.
+inline bool may_be_blocks(const std::string &name, uint32_t dtype) {
+  const bool cache = name == "k" || name == "v" || name == "k_cache" || name == "v_cache";
+  return cache && (dtype == FOVEA_Q8_0 || dtype == FOVEA_Q4_0);
+}
+
 // The least that a call needs.
 inline fovea_attention_args plain_attention() {
   fovea_attention_args args = {};

@@ -312,7 +312,7 @@ TEST(RuleText, NamesTheChoicesOfAWord) {
   limit = limits();
   limit.v_dtype = 77;
   EXPECT_EQ(Limits(limit).detail,
-            "v_dtype is 77 (unknown), must be one of: any (0) f32 f16 bf16 e4m3 e5m2 i8");
+            "v_dtype is 77 (unknown), must be one of: any (0) f32 f16 bf16 e4m3 e5m2 i8 q8_0 q4_0");
   fovea_options option = options();
   option.device = 4;
   EXPECT_EQ(Options(option).detail,
@@ -329,10 +329,16 @@ TEST(RuleText, NamesTheChoicesOfAWord) {
 }
 
 TEST(ElementBytes, AreThoseOfTheFormats) {
-  const int64_t bytes[] = {0, 4, 2, 2, 1, 1, 1, 1, 0, 0};
-  for (uint32_t dtype = 0; dtype < 10; ++dtype)
-    EXPECT_EQ(fv_dtype_bytes(dtype), bytes[dtype]) << dtype;
-  EXPECT_EQ(fv_dtype_bytes(UINT32_MAX), 0);
+  const int64_t bytes[] = {0, 4, 2, 2, 1, 1, 1, 1, 34, 18, 0, 0};
+  for (uint32_t dtype = 0; dtype < 12; ++dtype) {
+    const bool blocks = dtype == FOVEA_Q8_0 || dtype == FOVEA_Q4_0;
+    EXPECT_EQ(fv_dtype_block_bytes(dtype), bytes[dtype]) << dtype;
+    EXPECT_EQ(fv_dtype_block_len(dtype), blocks ? 32 : 1) << dtype;
+    EXPECT_EQ(fv_dtype_is_blocks(dtype), blocks) << dtype;
+    EXPECT_EQ(fv_dtype_size(dtype, 96), (blocks ? 3 : 96) * bytes[dtype]) << dtype;
+    EXPECT_EQ(fv_dtype_alignment(dtype), blocks ? 2 : bytes[dtype]) << dtype;
+  }
+  EXPECT_EQ(fv_dtype_size(UINT32_MAX, 64), 0);
 }
 
 TEST(RuleText, SaysFieldValueRuleAndRemedy) {
@@ -374,7 +380,7 @@ TEST(RuleText, SaysFieldValueRuleAndRemedy) {
   args = attention();
   args.v.dtype = FOVEA_BF16;
   EXPECT_EQ(Attention(args).detail,
-            "v_scale.dtype must be none: v.dtype is bf16, and only 8-bit tensors have scales");
+            "v_scale.dtype must be none: v.dtype is bf16, and only e4m3, e5m2 and i8 have scales");
   args = attention();
   args.q_scale.shape[3] = 3;
   EXPECT_EQ(Attention(args).detail,

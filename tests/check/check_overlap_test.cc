@@ -19,7 +19,7 @@ using Args = fovea_attention_args;
 // The address of every byte of every element. An address that two elements share is listed twice.
 std::vector<uintptr_t> BytesOf(const fovea_tensor &t) {
   std::vector<uintptr_t> bytes;
-  const int64_t size = fv_dtype_bytes(t.dtype);
+  const int64_t size = fv_dtype_block_bytes(t.dtype);
   for (int64_t a = 0; a < t.shape[0]; ++a)
     for (int64_t b = 0; b < t.shape[1]; ++b)
       for (int64_t c = 0; c < t.shape[2]; ++c)
@@ -246,7 +246,7 @@ TEST(AttentionOverlap, AgreesWithEveryByteOfSmallTensors) {
     const uint32_t dtypes[] = {FOVEA_F32, FOVEA_F16, FOVEA_E4M3};
     auto small = [&](uint32_t dtype) {
       fovea_tensor t = {};
-      const int64_t size = fv_dtype_bytes(dtype);
+      const int64_t size = fv_dtype_block_bytes(dtype);
       t.dtype = dtype;
       t.data = at(region(0) + size * (random() % 40));
       for (int i = 0; i < 4; ++i) {

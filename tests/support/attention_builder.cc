@@ -28,8 +28,9 @@ std::string join(const Parts &...parts) {
 
 const char *constant_of(uint32_t dtype) {
   static const char *const names[] = {"FOVEA_NONE", "FOVEA_F32",  "FOVEA_F16", "FOVEA_BF16",
-                                      "FOVEA_E4M3", "FOVEA_E5M2", "FOVEA_I8",  "FOVEA_U8"};
-  return names[dtype <= FOVEA_U8 ? dtype : 0];
+                                      "FOVEA_E4M3", "FOVEA_E5M2", "FOVEA_I8",  "FOVEA_U8",
+                                      "FOVEA_Q8_0", "FOVEA_Q4_0"};
+  return names[dtype <= FOVEA_Q4_0 ? dtype : 0];
 }
 
 void read_full(const char *full, MaskForm *form) {

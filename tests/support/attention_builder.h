@@ -83,6 +83,7 @@ struct Settings {
   int64_t tree = -1;  // columns; -1: no tree; 0: lengths NULL (the sequence's rows)
   bool alibi = false, alibi_shared = true, sinks = false, lse = true, clean = false;
   double scale = 0, softcap = 0;
+  double block_scale = 0;                     // of all blocks of a q8_0 or q4_0 cache; 0: random
   int64_t distances = 0, first_distance = 0;  // entries of a head; 0: no table
   bool distances_shared = false, bias_scale = false, additive = false, additive_shared = false;
   ScaleForm q_scale, k_scale, v_scale, out_scale;

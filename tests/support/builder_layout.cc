@@ -26,7 +26,8 @@ enum Stream : uint64_t {
   kSpan,
   kDistance,
   kBiasScale,
-  kVector
+  kVector,
+  kBlock
 };
 
 int64_t ceil_div(int64_t a, int64_t b) {
@@ -91,10 +92,11 @@ static void draw_strides(fovea_tensor *t, bool contiguous, Choices *choices) {
   if (style == 3) std::swap(order[choices->below(3)], order[choices->below(3)]);
   const bool gaps = style >= 2;
   t->stride[3] = 1;
-  int64_t span = t->shape[3] + (gaps ? choices->below(4) : 0);
+  const int64_t block = block_of(t->dtype);
+  int64_t span = t->shape[3] + (gaps ? block * choices->below(4) : 0);
   for (int n : order) {
     t->stride[n] = span;
-    span = span * std::max<int64_t>(t->shape[n], 1) + (gaps ? choices->below(6) : 0);
+    span = span * std::max<int64_t>(t->shape[n], 1) + (gaps ? block * choices->below(6) : 0);
   }
   for (int n = 0; n < 3 && !contiguous; ++n) {
     if (t->shape[n] == 1 && choices->one_in(2)) t->stride[n] = int64_t{1} << 40;  // never used
@@ -138,10 +140,10 @@ fovea_tensor Case::lay_out(uint32_t dtype, const int64_t shape[4], char name) {
   t.dtype = dtype;
   std::copy(shape, shape + 4, t.shape);
   draw_strides(&t, settings.contiguous, &choices_);
-  const size_t count = static_cast<size_t>(span_of(t));
-  uint8_t *data = keep(count * size_of(dtype), size_of(dtype));
-  const uint32_t filler = settings.clean ? 0u : poison_bits(dtype);
-  for (size_t n = 0; n < count; ++n) store_bits(dtype, data + n * size_of(dtype), filler);
+  const size_t bytes = bytes_of(dtype, span_of(t));
+  uint8_t *data = keep(bytes, block_of(dtype) > 1 ? 2 : size_of(dtype));
+  std::memset(data, 0, bytes);
+  if (!settings.clean) poison(dtype, data, span_of(t));
   t.data = data;
   return t;
 }
@@ -582,6 +584,14 @@ class Filler {
     return false;
   }
 
+  // Numbers of size 1 fill the range of 8 bits up to a quarter, of 4 bits up to a third.
+  double block_scale(const Sequence &n, int64_t j, int64_t g, int64_t d, bool of_v) const {
+    const uint32_t dtype = of_v ? args_.v.dtype : args_.k.dtype;
+    const double usual = dtype == FOVEA_Q8_0 ? 1.0 / 32 : 0.4;
+    const uint64_t bits = mix(mix(s_.seed, kBlock, of_v ? 1 : 0), case_.tag(n.index), j, g, d / 32);
+    return s_.block_scale > 0 ? s_.block_scale : usual * std::exp2(uniform(bits) - 0.5);
+  }
+
   void write_key(const Geometry &geometry, const Sequence &n, int64_t g, int64_t j, bool of_v,
                  const Fill &fill) {
     const fovea_tensor &cache = of_v ? args_.v : args_.k;
@@ -589,7 +599,13 @@ class Filler {
     int64_t slot;
     if (!geometry.locate(geometry.of_head(n, g), j, of_v, &batch, &slot)) return;
     for (int64_t d = 0; d < cache.shape[3]; ++d) {
-      put(cache, batch, slot, g, d, fill({case_.tag(n.index), j, g, d}));
+      const double value = fill({case_.tag(n.index), j, g, d});
+      if (block_of(cache.dtype) == 1) {
+        put(cache, batch, slot, g, d, value);
+      } else {
+        void *at = const_cast<void *>(address(cache, batch, slot, g, d));
+        store_in_block(cache.dtype, at, d % 32, block_scale(n, j, g, d, of_v), value);
+      }
     }
   }
 

@@ -17,13 +17,14 @@ struct Format {
 };
 
 const Format kFormats[] = {
-    {"none", 0, 0, 0, false}, {"f32", 4, 8, 23, true},  {"f16", 2, 5, 10, true},
-    {"bf16", 2, 8, 7, true},  {"e4m3", 1, 4, 3, false}, {"e5m2", 1, 5, 2, true},
-    {"i8", 1, 0, 7, false},   {"u8", 1, 0, 8, false},
+    {"none", 0, 0, 0, false},  {"f32", 4, 8, 23, true},  {"f16", 2, 5, 10, true},
+    {"bf16", 2, 8, 7, true},   {"e4m3", 1, 4, 3, false}, {"e5m2", 1, 5, 2, true},
+    {"i8", 1, 0, 7, false},    {"u8", 1, 0, 8, false},   {"q8_0", 34, 0, 7, false},
+    {"q4_0", 18, 0, 3, false},
 };
 
 const Format &format_of(uint32_t dtype) {
-  return kFormats[dtype <= FOVEA_U8 ? dtype : 0];
+  return kFormats[dtype <= FOVEA_Q4_0 ? dtype : 0];
 }
 
 int bias_of(const Format &f) {
@@ -65,6 +66,12 @@ uint32_t encode_integer(uint32_t dtype, double value) {
 
 size_t size_of(uint32_t dtype) {
   return format_of(dtype).bytes;
+}
+int64_t block_of(uint32_t dtype) {
+  return dtype == FOVEA_Q8_0 || dtype == FOVEA_Q4_0 ? 32 : 1;
+}
+size_t bytes_of(uint32_t dtype, int64_t elements) {
+  return static_cast<size_t>(elements / block_of(dtype)) * size_of(dtype);
 }
 const char *name_of(uint32_t dtype) {
   return format_of(dtype).name;
@@ -126,6 +133,42 @@ void store_bits(uint32_t dtype, void *element, uint32_t bits) {
 
 double load(uint32_t dtype, const void *element) {
   return decode(dtype, load_bits(dtype, element));
+}
+
+int code_in_block(uint32_t dtype, const void *block, int64_t d) {
+  const auto *bytes = static_cast<const uint8_t *>(block) + 2;
+  if (dtype == FOVEA_Q8_0) return static_cast<int8_t>(bytes[d]);
+  return (d < 16 ? bytes[d] % 16 : bytes[d - 16] / 16) - 8;
+}
+
+double load_in_block(uint32_t dtype, const void *block, int64_t d) {
+  return load(FOVEA_F16, block) * code_in_block(dtype, block, d);
+}
+
+void store_in_block(uint32_t dtype, void *block, int64_t d, double scale, double value) {
+  auto *bytes = static_cast<uint8_t *>(block) + 2;
+  store_bits(FOVEA_F16, block, encode(FOVEA_F16, scale));
+  const double steps = value / load(FOVEA_F16, block);
+  if (dtype == FOVEA_Q8_0) {
+    bytes[d] = static_cast<uint8_t>(encode(FOVEA_I8, steps));
+    return;
+  }
+  const int code = static_cast<int>(std::nearbyint(std::fmin(std::fmax(steps, -8.0), 7.0))) + 8;
+  uint8_t &byte = bytes[d % 16];
+  byte = static_cast<uint8_t>(d < 16 ? byte / 16 * 16 + code : byte % 16 + 16 * code);
+}
+
+void poison(uint32_t dtype, void *data, int64_t elements) {
+  auto *at = static_cast<uint8_t *>(data);
+  const size_t width = size_of(dtype), bytes = bytes_of(dtype, elements);
+  for (size_t n = 0; n < bytes; n += width) {
+    if (block_of(dtype) == 1) {
+      store_bits(dtype, at + n, poison_bits(dtype));
+    } else {
+      std::memset(at + n, 0x88, width);
+      store_bits(FOVEA_F16, at + n, poison_bits(FOVEA_F16));
+    }
+  }
 }
 
 uint32_t poison_bits(uint32_t dtype) {

@@ -12,7 +12,9 @@
 
 namespace fovea_test {
 
-size_t size_of(uint32_t dtype);
+size_t size_of(uint32_t dtype);                     // of an element, or of a block of q8_0 and q4_0
+int64_t block_of(uint32_t dtype);                   // elements of a block; 1: there are no blocks
+size_t bytes_of(uint32_t dtype, int64_t elements);  // whole blocks
 const char *name_of(uint32_t dtype);
 
 // The bits of one element (in the low bytes of a word) and back.
@@ -23,6 +25,15 @@ uint32_t encode(uint32_t dtype, double value);
 uint32_t load_bits(uint32_t dtype, const void *element);
 void store_bits(uint32_t dtype, void *element, uint32_t bits);
 double load(uint32_t dtype, const void *element);
+
+// Element d of a block of q8_0 or q4_0, of 0 to 31.
+double load_in_block(uint32_t dtype, const void *block, int64_t d);
+// Stores the scale, rounded to f16, and the element nearest to the value. The other elements stay.
+void store_in_block(uint32_t dtype, void *block, int64_t d, double scale, double value);
+// The number that an element is a multiple of its scale by.
+int code_in_block(uint32_t dtype, const void *block, int64_t d);
+// Fills memory with poison_bits; a block of it has a scale of NaN.
+void poison(uint32_t dtype, void *data, int64_t elements);
 
 // A pattern that spoils every sum it enters: NaN, the lowest number in i8, or 255 in u8.
 uint32_t poison_bits(uint32_t dtype);

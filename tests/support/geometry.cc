@@ -134,11 +134,12 @@ const void *address(const fovea_tensor &t, int64_t a, int64_t b, int64_t c, int6
   for (int n = 0; n < 4; ++n) {
     if (t.shape[n] != 1) offset += at[n] * t.stride[n];
   }
-  return static_cast<const char *>(t.data) + offset * static_cast<int64_t>(size_of(t.dtype));
+  return static_cast<const char *>(t.data) + bytes_of(t.dtype, offset);
 }
 
 double element(const fovea_tensor &t, int64_t a, int64_t b, int64_t c, int64_t d) {
-  return load(t.dtype, address(t, a, b, c, d));
+  const void *at = address(t, a, b, c, d);
+  return block_of(t.dtype) > 1 ? load_in_block(t.dtype, at, d % 32) : load(t.dtype, at);
 }
 
 double scaled_element(const fovea_tensor &t, const fovea_tensor &scale, int64_t a, int64_t b,
