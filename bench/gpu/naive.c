@@ -251,5 +251,10 @@ static bool run_naive(void *opaque) {
   return done;
 }
 
-const fv_bench_pipeline fv_bench_naive_cuda = {"cuda",    "naive",     naive_scratch, open_naive,
-                                               run_naive, close_naive, true,          NULL};
+const fv_bench_pipeline fv_bench_naive_cuda = {.device = "cuda",
+                                               .name = "naive",
+                                               .scratch_bytes = naive_scratch,
+                                               .open = open_naive,
+                                               .run = run_naive,
+                                               .close = close_naive,
+                                               .narrow_scores = true};

@@ -24,7 +24,13 @@
  * and values be independent of that with mean 0. Then the mean square of the error is that of the
  * result times at most that of d. A uniform logit product has the mean square 1 / 9, so the logit's
  * is 1 / 3. Of d that is r / 3 for the score, r for the weight on either side, and r for the result
- * on either side: at most 4.4 r. The f32 errors above, on both sides, are added. */
+ * on either side: at most 4.4 r. The f32 errors above, on both sides, are added.
+ *
+ * Rounded caches. An element is off by at most the step s (q4_0 cuts one end off), typically by
+ * s / sqrt(12), which is s / 2 of a uniform element. So are the values, and out with them. A logit
+ * is a sum of dim products of a uniform element and such an error, over sqrt(dim): typically s / 6,
+ * and it exceeds 8 s with a probability below 2 exp(-32). A weight is off by as much, and by
+ * exp(16 s) - 1 at most. Typically that makes (1/2 + 1/6) s; twice that is allowed. */
 #include "bench/measure/check.h"
 
 #include <math.h>
@@ -51,6 +57,14 @@ double fv_bench_allowance(const fv_bench_problem *problem) {
   double rounded = roundoff;                            /* half of it on each side, as |out| <= 1 */
   if (problem->dtype != FOVEA_F32) rounded += roundoff; /* of fovea's probabilities */
   return 2 * computed + rounded;
+}
+
+double fv_bench_largest_rounding(double step) {
+  return step + expm1(16 * step);
+}
+
+double fv_bench_typical_rounding(double step) {
+  return step * 4 / 3;
 }
 
 static double value_at(const void *data, int64_t index, fovea_dtype dtype) {

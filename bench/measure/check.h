@@ -20,6 +20,10 @@ double fv_bench_typical_allowance(const fv_bench_problem *problem);
 double fv_bench_typical_distance(const void *expected, const void *got, int64_t count,
                                  fovea_dtype dtype);
 
+/* Additions to both for caches that are rounded to multiples of `step` times a block's largest. */
+double fv_bench_largest_rounding(double step);
+double fv_bench_typical_rounding(double step);
+
 /* The largest distance between two results of count elements; infinity if either has a NaN. */
 double fv_bench_distance(const void *a, const void *b, int64_t count, fovea_dtype dtype);
 

@@ -10,7 +10,7 @@
 #include "bench/measure/peak.h"
 #include "bench/measure/rounds.h"
 
-enum { CONTESTANTS_MAX = 6 };
+enum { CONTESTANTS_MAX = 8 };
 
 /* A problem under way. The first contestant's result is kept, to judge the others. */
 typedef struct trial {
@@ -65,9 +65,11 @@ static bool compare_result(trial *at, const fv_bench_pipeline *pipeline) {
       fv_bench_distance(at->expected, at->tensors.out, at->tensors.q_count, problem->dtype);
   double allowed = fv_bench_allowance(problem);
   if (pipeline->narrow_scores) allowed += fv_bench_score_allowance(problem);
+  allowed += fv_bench_largest_rounding(pipeline->step);
   double typical =
       fv_bench_typical_distance(at->expected, at->tensors.out, at->tensors.q_count, problem->dtype);
-  double typical_allowed = fv_bench_typical_allowance(problem);
+  double typical_allowed =
+      fv_bench_typical_allowance(problem) + fv_bench_typical_rounding(pipeline->step);
   if (apart <= allowed && typical <= typical_allowed) return true;
   snprintf(text, sizeof text,
            "its result differs from fovea's by %.3g, and %.3g is allowed (typically by %.3g of its "

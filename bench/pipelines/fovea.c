@@ -2,14 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "bench/pipelines/pipeline.h"
-
-typedef struct fovea_state {
-  fovea_handle *handle;
-  const fv_bench_place *place; /* of the workspace; NULL: host memory */
-  fovea_attention_args args;
-  int32_t *numbers; /* of a feature; NULL: none */
-} fovea_state;
+#include "bench/pipelines/fovea.h"
 
 /* The capacity for keys of the longest sequence: whole pages. */
 static int64_t room_of(const fv_bench_problem *problem) {
@@ -35,7 +28,7 @@ static size_t workspace_bytes(fovea_handle *handle, const fv_bench_problem *prob
   return bytes;
 }
 
-static double fovea_scratch(const fv_bench_machine *machine, const fv_bench_problem *problem) {
+double fv_bench_fovea_scratch(const fv_bench_machine *machine, const fv_bench_problem *problem) {
   return (double)workspace_bytes(machine->handle, problem);
 }
 
@@ -73,9 +66,9 @@ static void *allocate(const fv_bench_place *place, size_t bytes) {
   return place ? place->allocate(place, bytes) : fv_bench_map(bytes);
 }
 
-static void *open_fovea(const fv_bench_machine *machine, const fv_bench_tensors *tensors) {
+void *fv_bench_fovea_open(const fv_bench_machine *machine, const fv_bench_tensors *tensors) {
   const fv_bench_problem *problem = &tensors->problem;
-  fovea_state *state = calloc(1, sizeof *state);
+  fv_bench_fovea *state = calloc(1, sizeof *state);
   if (!state) return NULL;
   state->handle = machine->handle;
   state->place = machine->place;
@@ -95,86 +88,17 @@ static void *open_fovea(const fv_bench_machine *machine, const fv_bench_tensors 
   return NULL;
 }
 
-/* ---- Features that leave the result as it is ---- */
-
-static bool is_paged_decode(const fv_bench_problem *problem) {
-  return problem->kind == FV_BENCH_PAGED;
-}
-
-static bool is_causal_prefill(const fv_bench_problem *problem) {
-  return problem->kind == FV_BENCH_PREFILL && problem->causal;
-}
-
-/* Head g's table begins with page g + 1 of the sequence and goes round. The last page may not be
- * full, so it stays where it is. */
-static void fill_head_table(const fv_bench_tensors *tensors, int64_t sequence, int64_t head,
-                            int32_t *ids) {
-  const int32_t *shared = tensors->index.page_ids + sequence * tensors->index.row_stride;
-  int64_t count = fv_bench_pages_of(&tensors->problem, sequence), full = count - 1;
-  for (int64_t p = 0; p < full; ++p) ids[p] = shared[(p + head + 1) % full];
-  ids[full] = shared[full];
-}
-
-static void close_fovea(void *opaque);
-
-/* Opens fovea's pipeline with room for a feature's numbers. NULL: out of memory. */
-static fovea_state *open_with_numbers(const fv_bench_machine *machine,
-                                      const fv_bench_tensors *tensors, int64_t count) {
-  fovea_state *state = open_fovea(machine, tensors);
-  if (!state) return NULL;
-  state->numbers = calloc((size_t)count, sizeof *state->numbers);
-  if (state->numbers) return state;
-  close_fovea(state);
-  return NULL;
-}
-
-static void *open_selected(const fv_bench_machine *machine, const fv_bench_tensors *tensors) {
-  const fv_bench_problem *p = &tensors->problem;
-  int64_t width = tensors->index.row_stride, tables = p->batch * p->heads_kv;
-  fovea_state *state = open_with_numbers(machine, tensors, tables * (width + 1));
-  if (!state) return NULL;
-  int32_t *lengths = state->numbers + tables * width;
-  for (int64_t n = 0; n < tables; ++n) {
-    int64_t sequence = n / p->heads_kv;
-    fill_head_table(tensors, sequence, n % p->heads_kv, state->numbers + n * width);
-    lengths[n] = (int32_t)fv_bench_keys_of(p, sequence);
-  }
-  state->args.positions.selected = 1;
-  state->args.sequences.kv_lengths = NULL;
-  state->args.sequences.pages = (fovea_pages){.ids = state->numbers,
-                                              .row_stride = p->heads_kv * width,
-                                              .count = width,
-                                              .head_stride = width,
-                                              .head_lengths = lengths};
-  return state;
-}
-
-/* Images of 256 tokens, one after the other. A span ends behind its own row. */
-static void *open_spans(const fv_bench_machine *machine, const fv_bench_tensors *tensors) {
-  enum { IMAGE = 256 };
-  const fv_bench_problem *p = &tensors->problem;
-  fovea_state *state = open_with_numbers(machine, tensors, 2 * p->batch * p->len_q);
-  if (!state) return NULL;
-  for (int64_t row = 0; row < p->batch * p->len_q; ++row) {
-    int64_t position = row % p->len_q + p->len_kv - p->len_q;
-    state->numbers[2 * row] = (int32_t)(position / IMAGE * IMAGE);
-    state->numbers[2 * row + 1] = (int32_t)position + 1;
-  }
-  state->args.visibility.spans = state->numbers;
-  return state;
-}
-
 /* ---- The calls ---- */
 
-static bool run_fovea(void *opaque) {
-  fovea_state *state = opaque;
+bool fv_bench_fovea_run(void *opaque) {
+  fv_bench_fovea *state = opaque;
   if (fovea_attention(state->handle, &state->args, NULL) == FOVEA_OK) return true;
   fprintf(stderr, "fovea-bench: fovea_attention: %s\n", fovea_error_detail());
   return false;
 }
 
-static void close_fovea(void *opaque) {
-  fovea_state *state = opaque;
+void fv_bench_fovea_close(void *opaque) {
+  fv_bench_fovea *state = opaque;
   if (!state) return;
   if (state->place) {
     state->place->deallocate(state->place, state->args.workspace);
@@ -182,15 +106,19 @@ static void close_fovea(void *opaque) {
     fv_bench_unmap(state->args.workspace, state->args.workspace_bytes);
   }
   free(state->numbers);
+  fv_bench_unmap(state->memory, state->memory_bytes);
   free(state);
 }
 
-#define FOVEA_PIPELINE(device, name, open, covers) \
-  { device, name, fovea_scratch, open, run_fovea, close_fovea, false, covers }
-
-const fv_bench_pipeline fv_bench_fovea_cpu = FOVEA_PIPELINE("cpu", "fovea", open_fovea, NULL);
-const fv_bench_pipeline fv_bench_selected_cpu =
-    FOVEA_PIPELINE("cpu", "selected", open_selected, is_paged_decode);
-const fv_bench_pipeline fv_bench_spans_cpu =
-    FOVEA_PIPELINE("cpu", "spans", open_spans, is_causal_prefill);
-const fv_bench_pipeline fv_bench_fovea_cuda = FOVEA_PIPELINE("cuda", "fovea", open_fovea, NULL);
+const fv_bench_pipeline fv_bench_fovea_cpu = {.device = "cpu",
+                                              .name = "fovea",
+                                              .scratch_bytes = fv_bench_fovea_scratch,
+                                              .open = fv_bench_fovea_open,
+                                              .run = fv_bench_fovea_run,
+                                              .close = fv_bench_fovea_close};
+const fv_bench_pipeline fv_bench_fovea_cuda = {.device = "cuda",
+                                               .name = "fovea",
+                                               .scratch_bytes = fv_bench_fovea_scratch,
+                                               .open = fv_bench_fovea_open,
+                                               .run = fv_bench_fovea_run,
+                                               .close = fv_bench_fovea_close};

@@ -206,5 +206,9 @@ static bool run_naive(void *opaque) {
   return true;
 }
 
-const fv_bench_pipeline fv_bench_naive_cpu = {"cpu",     "naive",     naive_scratch, open_naive,
-                                              run_naive, close_naive, false,         NULL};
+const fv_bench_pipeline fv_bench_naive_cpu = {.device = "cpu",
+                                              .name = "naive",
+                                              .scratch_bytes = naive_scratch,
+                                              .open = open_naive,
+                                              .run = run_naive,
+                                              .close = close_naive};

@@ -58,15 +58,19 @@ typedef struct fv_bench_pipeline {
   void (*close)(void *state);
   bool narrow_scores; /* scores and weights lie in memory in the tensors' dtype */
   bool (*covers)(const fv_bench_problem *problem); /* NULL: it takes part in every problem */
+  double step; /* of the caches' rounding, as a part of the largest of a block; 0: not rounded */
 } fv_bench_pipeline;
 
 extern const fv_bench_pipeline fv_bench_fovea_cpu;
-/* fovea's too, by features that leave the result as it is. They show what the features cost:
+/* fovea's too, by features that leave the result as it is or nearly so. They show what the features
+ * cost:
  *   selected   paged decode through a page table of each kv head, which lists the pages in another
  *              order: keys without positions
- *   spans      causal prefill, in which a row sees those of its image that come before it */
-extern const fv_bench_pipeline fv_bench_selected_cpu;
-extern const fv_bench_pipeline fv_bench_spans_cpu;
+ *   spans      causal prefill, in which a row sees those of its image that come before it
+ *   mass       prefill, and then the attention mass on each key of the last 32 rows
+ *   q8_0, q4_0 decode from caches of blocks, in which keys and values are rounded */
+extern const fv_bench_pipeline fv_bench_selected_cpu, fv_bench_spans_cpu, fv_bench_mass_cpu;
+extern const fv_bench_pipeline fv_bench_q8_0_cpu, fv_bench_q4_0_cpu;
 extern const fv_bench_pipeline fv_bench_naive_cpu;
 
 /* By index from 0; NULL past the last. The others are judged by the first. */

@@ -92,6 +92,18 @@ static void print_spans(const fv_bench_result *result, const fv_bench_row *row, 
   print_time_of(beside(result, row, "spans"), cell);
 }
 
+static void print_mass(const fv_bench_result *result, const fv_bench_row *row, char cell[CELL]) {
+  print_time_of(beside(result, row, "mass"), cell);
+}
+
+static void print_q8_0(const fv_bench_result *result, const fv_bench_row *row, char cell[CELL]) {
+  print_time_of(beside(result, row, "q8_0"), cell);
+}
+
+static void print_q4_0(const fv_bench_result *result, const fv_bench_row *row, char cell[CELL]) {
+  print_time_of(beside(result, row, "q4_0"), cell);
+}
+
 static void print_torch(const fv_bench_result *result, const fv_bench_row *row, char cell[CELL]) {
   print_time_of(beside(result, row, "torch"), cell);
 }
@@ -122,18 +134,27 @@ static void print_naive_memory(const fv_bench_result *result, const fv_bench_row
   if (naive) print_memory(result, naive, cell);
 }
 
-static const column prefill_columns[] = {
-    {NULL, print_shape}, /* titled by the kind */
-    {"fovea", print_time},         {"spread", print_spread}, {"GFLOP/s", print_gflops},
-    {"of peak", print_peak},       {"spans", print_spans},   {"naive", print_naive},
-    {"x naive", print_over_naive}, {"torch", print_torch},   {"fovea@torch", print_fovea_there},
-    {"x torch", print_over_torch}, {"memory", print_memory}, {"naive memory", print_naive_memory}};
+static const column prefill_columns[] = {{NULL, print_shape}, /* titled by the kind */
+                                         {"fovea", print_time},
+                                         {"spread", print_spread},
+                                         {"GFLOP/s", print_gflops},
+                                         {"of peak", print_peak},
+                                         {"spans", print_spans},
+                                         {"mass", print_mass},
+                                         {"naive", print_naive},
+                                         {"x naive", print_over_naive},
+                                         {"torch", print_torch},
+                                         {"fovea@torch", print_fovea_there},
+                                         {"x torch", print_over_torch},
+                                         {"memory", print_memory},
+                                         {"naive memory", print_naive_memory}};
 
 static const column decode_columns[] = {
     {NULL, print_shape},           {"fovea", print_time},
     {"spread", print_spread},      {"GB/s", print_gbytes},
     {"of read", print_read},       {"GFLOP/s", print_gflops},
     {"of peak", print_peak},       {"selected", print_selected},
+    {"q8_0", print_q8_0},          {"q4_0", print_q4_0},
     {"naive", print_naive},        {"x naive", print_over_naive},
     {"torch", print_torch},        {"fovea@torch", print_fovea_there},
     {"x torch", print_over_torch}, {"x torch folded", print_over_folded},
