@@ -103,8 +103,9 @@ TEST_P(Hostile, PageIdsOutsideTheCacheHideTheirKeysAndAreReported) {
       for (int64_t slot = 0; slot < 5; ++slot) {
         Case problem(base().lengths({70, 17, 48}).paged(16, csr, true).causal().s);
         const int32_t pages = static_cast<int32_t>(problem.args.k.shape[0]);
-        const size_t slots = static_cast<size_t>(csr ? problem.args.sequences.pages.count
-                                                     : problem.args.sequences.pages.row_stride * 3);
+        const fovea_pages &pages_of = problem.args.sequences.pages;
+        const size_t slots =
+            static_cast<size_t>(csr ? pages_of.count : pages_of.row_stride * 2 + pages_of.count);
         for (int32_t bad : {-1, std::numeric_limits<int32_t>::min(), pages, pages + 1,
                             std::numeric_limits<int32_t>::max()}) {
           const int32_t *&used =

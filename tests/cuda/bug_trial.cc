@@ -131,7 +131,7 @@ TEST_F(Trial, PagesThatAreNone) {
   Attention a = shared(2, 100).batch(2).paged(16).lengths({100, 90});
   Case problem(a.s);
   const fovea_pages &pages = problem.args.sequences.pages;
-  std::vector<int32_t> ids(pages.ids, pages.ids + pages.row_stride * 2);
+  std::vector<int32_t> ids(pages.ids, pages.ids + pages.row_stride + pages.count);
   ids[1] = -1;
   ids[static_cast<size_t>(pages.row_stride) + 2] = static_cast<int32_t>(problem.args.k.shape[0]);
   problem.args.sequences.pages.ids = ids.data();

@@ -44,7 +44,8 @@ TEST_F(KernelEdge, LooksAtThePageIdsOfKeysAndOfValues) {
     Case one(a.s);
     const int32_t *&table =
         of_values ? one.args.sequences.pages.v_ids : one.args.sequences.pages.ids;
-    std::vector<int32_t> ids(table, table + 2 * one.args.sequences.pages.row_stride);
+    std::vector<int32_t> ids(
+        table, table + one.args.sequences.pages.row_stride + one.args.sequences.pages.count);
     ids[1] = static_cast<int32_t>(one.args.k.shape[0]);
     table = ids.data();
     expect_matches(one, kCuda, of_values ? "a bad id of values" : "a bad id of keys");
