@@ -63,8 +63,9 @@ typedef struct fv_sums {
   const double *rescale;
 } fv_sums;
 
-/* Rows of k or v that are read in place: `keys` addresses of rows of f32, f16, bf16 or blocks. keys is a
- * multiple of panel_columns. `ahead` is NULL, or has as many addresses to fetch into the cache. */
+/* Rows of k or v that are read in place: `keys` addresses of rows of f32, f16, bf16 or blocks. keys
+ * is a multiple of panel_columns. `ahead` is NULL, or has as many addresses to fetch into the
+ * cache. */
 typedef struct fv_key_rows {
   const void *const *rows, *const *ahead;
   uint32_t dtype;
@@ -86,8 +87,8 @@ typedef struct fv_tile_kernels {
   /* to[i] = from[i] * factor, rounded, + 0, which turns -0 into 0. count is a multiple of 8. */
   void (*scale_sums)(float *to, const double *from, double factor, int32_t count);
 
-  /* to [dim][panel_columns] = rows [panel_columns][dim] transposed; dtype is f32, f16, bf16, q8_0 or
-   * q4_0. */
+  /* to [dim][panel_columns] = rows [panel_columns][dim] transposed; dtype is f32, f16, bf16, or
+   * with reads_blocks q8_0 or q4_0. */
   void (*pack_keys)(float *to, const void *const *rows, uint32_t dtype, int32_t dim);
 
   /* v [column panels][tile_kv][panel_columns] = rows [begin..end)[dim_v], padded with zeros. */

@@ -1,5 +1,6 @@
 /* tile_x86.inc.h - what the inner loops for AVX2 and AVX-512 have in common: the conversions of
- * F16C, elements of blocks, and the transposition of eight rows. Each includes it once, after tile_vector.h. */
+ * F16C, elements of blocks, and the transposition of eight rows. Each includes it once, after
+ * tile_vector.h. */
 #include <immintrin.h>
 
 #include "csrc/host/block.h"
