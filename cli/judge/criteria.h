@@ -20,7 +20,8 @@
  *   C5   each element    |e| <= F, where probabilities stay in f32, as on the CPU;
  *                        if out is not f32, e is what one rounding to it does not explain
  *   C6   fp8 products    |e| <= A / 16, and ||e|| <= 0.04 ||O|| over the tensor
- *   C7   8-bit k or v    C1 and C1s against the dequantised cache
+ *   C7   8-bit k or v    C1 and C1s against the dequantised cache; of q8_0 and q4_0, too: 11 bits
+ *                        of a block's scale times 8 are exact in f32, so that nothing is added
  *   C8   v of one sign   |e| <= 2 units in the last place of the output's type, + F
  *   C9   append          bit by bit
  *   C10  hull            each element lies between the least and the largest v of its column, + H

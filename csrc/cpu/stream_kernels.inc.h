@@ -16,6 +16,13 @@
 ALWAYS_INLINE f32r load_part(const void *row, const uint32_t dtype, int32_t d, const bool whole) {
   return whole ? load_lanes(row, dtype, d) : load_half(row, dtype, d);
 }
+/* Elements [first + i, ...) of a row, where first is a multiple of 32 if the row is blocks. With an
+ * i that is known at compile time the vectors of a block convert its scale once. */
+ALWAYS_INLINE f32r load_vector(const void *row, const uint32_t dtype, int32_t first, int32_t i,
+                               const bool whole) {
+  if (!fv_dtype_is_blocks(dtype)) return load_part(row, dtype, first + i, whole);
+  return load_lanes((const char *)row + fv_dtype_size(dtype, first), dtype, i);
+}
 ALWAYS_INLINE f32r splat_row(float x) {
   return x - (f32r){0};
 }
@@ -53,12 +60,13 @@ ALWAYS_INLINE int32_t bytes_before(const uint32_t dtype, int32_t d) {
 
 /* ---- Scores ---- */
 
+/* The step of the vector at element d + i. */
 ALWAYS_INLINE void stream_step(f32r acc[4][8], const row_panel q, const fv_key_rows k, int32_t d,
-                               const bool whole, const int rows, const int keys) {
+                               int32_t i, const bool whole, const int rows, const int keys) {
   f32r x[8];
-  for (int j = 0; j < keys; ++j) x[j] = load_part(k.rows[j], k.dtype, d, whole);
+  for (int j = 0; j < keys; ++j) x[j] = load_vector(k.rows[j], k.dtype, d, i, whole);
   for (int r = 0; r < rows; ++r) {
-    f32r factor = load_part(q.data + r * q.stride, FOVEA_F32, d, whole);
+    f32r factor = load_part(q.data + r * q.stride, FOVEA_F32, d + i, whole);
     for (int j = 0; j < keys; ++j) acc[r][j] = fv_multiply_add_row(factor, x[j], acc[r][j]);
   }
 }
@@ -68,10 +76,15 @@ ALWAYS_INLINE void stream_block(float *scores, const row_panel q, const fv_key_r
                                 const int rows, const int keys) {
   f32r acc[4][8] = {{{0}}};
   int32_t d = 0;
-  for (; d + FV_ROW_LANES <= q.stride; d += FV_ROW_LANES) {
-    stream_step(acc, q, k, d, true, rows, keys);
+  for (; fv_dtype_is_blocks(k.dtype) && d < q.stride; d += FV_BLOCK_LEN) {
+    _Pragma("GCC unroll 4") for (int i = 0; i < FV_BLOCK_LEN; i += FV_ROW_LANES) {
+      stream_step(acc, q, k, d, i, true, rows, keys);
+    }
   }
-  if (FV_ROW_LANES > 8 && d < q.stride) stream_step(acc, q, k, d, false, rows, keys);
+  for (; d + FV_ROW_LANES <= q.stride; d += FV_ROW_LANES) {
+    stream_step(acc, q, k, d, 0, true, rows, keys);
+  }
+  if (FV_ROW_LANES > 8 && d < q.stride) stream_step(acc, q, k, d, 0, false, rows, keys);
   if (keys % 4 == 0) {
     for (int r = 0; r < rows; ++r) {
       for (int j = 0; j < keys; j += 4) {
@@ -156,6 +169,10 @@ ALWAYS_INLINE void value_block(float *sums, bool first_keys, const float *weight
   const int32_t first = (begin + 63) / 64 * 64,
                 bytes = bytes_before(v.dtype, FV_ROW_LANES * vectors);
   const int32_t lines = bytes % 64 ? (begin + bytes + 63 - first) / 64 : bytes / 64;
+  /* Where the columns begin in a block. If all blocks of columns are whole, so do they. */
+  const bool aligned =
+      !fv_dtype_is_blocks(v.dtype) || FV_ROW_LANES * FV_ROW_VECTORS % FV_BLOCK_LEN == 0;
+  const int32_t within = aligned ? 0 : column & (FV_BLOCK_LEN - 1);
   f32r acc[4][8] = {{{0}}};
   sums += column;
   for (int r = 0; !first_keys && r < rows; ++r) {
@@ -169,7 +186,7 @@ ALWAYS_INLINE void value_block(float *sums, bool first_keys, const float *weight
       __builtin_prefetch((const char *)v.ahead[j] + first + 64 * i, 0, 2);
     }
     for (int c = 0; c < vectors; ++c) {
-      x[c] = load_part(v.rows[j], v.dtype, column + FV_ROW_LANES * c, columns.whole);
+      x[c] = load_vector(v.rows[j], v.dtype, column, within + FV_ROW_LANES * c, columns.whole);
     }
     for (int r = 0; r < rows; ++r) {
       f32r factor = splat_row(weights[r * FV_SCORE_STRIDE + j]);

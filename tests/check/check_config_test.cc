@@ -34,8 +34,8 @@ TEST(Limits, LieInTheirRanges) {
   const int64_t i32 = INT32_MAX, low = INT32_MIN, u32 = UINT32_MAX;
   const std::vector<Field<fovea_limits>> fields = {
       {SET(fovea_limits, q_dtype), {0, 1, 2, 3, 4}, {5, 6, 7, 8, u32}},
-      {SET(fovea_limits, k_dtype), {0, 1, 2, 3, 4, 5, 6}, {7, 8, u32}},
-      {SET(fovea_limits, v_dtype), {0, 1, 2, 3, 4, 5, 6}, {7, 8, u32}},
+      {SET(fovea_limits, k_dtype), {0, 1, 2, 3, 4, 5, 6, 8, 9}, {7, 10, u32}},
+      {SET(fovea_limits, v_dtype), {0, 1, 2, 3, 4, 5, 6, 8, 9}, {7, 10, u32}},
       {SET(fovea_limits, out_dtype), {0, 1, 2, 3, 4}, {5, 6, 7, 8, u32}},
       {SET(fovea_limits, dim), {0, 1, 60, 576, 577, i32}, {-1, low}},
       {SET(fovea_limits, dim_v), {0, 1, 60, 512, 513, i32}, {-1, low}},

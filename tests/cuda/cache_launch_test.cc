@@ -284,6 +284,19 @@ void expect_support_says_no(fovea_handle *handle, Call *call, const std::string 
   EXPECT_TRUE(call->untouched());
 }
 
+TEST(AppendLaunch, IsNotSupportedIntoBlocks) {
+  in_fresh_process([] {
+    FakeDriver *fake = use_fake_driver();
+    fovea_handle *handle = open_device(fake);
+    AppendCall k, v;
+    k.args.k_cache.dtype = FOVEA_Q8_0;
+    expect_support_says_no(handle, &k, "no CUDA kernel appends to q8_0; the CPU does");
+    v.args.v_cache.dtype = FOVEA_Q4_0;
+    expect_support_says_no(handle, &v, "no CUDA kernel appends to q4_0; the CPU does");
+    EXPECT_TRUE(fake->launches.empty());
+  });
+}
+
 TEST(AppendLaunch, IsNotSupportedWithQueriesOrNorms) {
   in_fresh_process([] {
     FakeDriver *fake = use_fake_driver();

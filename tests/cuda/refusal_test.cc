@@ -131,6 +131,8 @@ TEST(CudaSupport, NamesEveryFeatureThatTheKernelsLeaveOut) {
         {"another dtype", [](fovea_attention_args &a) { a.out.dtype = FOVEA_F16; }},
         {"another dtype", [](fovea_attention_args &a) { a.q.dtype = FOVEA_F16; }},
         {"another dtype", [](fovea_attention_args &a) { a.k.dtype = FOVEA_I8; }},
+        {"k or v in blocks", [](fovea_attention_args &a) { a.k.dtype = FOVEA_Q8_0; }},
+        {"k or v in blocks", [](fovea_attention_args &a) { a.v.dtype = FOVEA_Q4_0; }},
         {"spans", [](fovea_attention_args &a) { a.visibility.spans = ints; }},
         {"pages.head_stride",
          [](fovea_attention_args &a) {
