@@ -247,6 +247,31 @@ TEST_P(KvHead, ClampsAndReportsEachLength) {
             (std::vector<uint32_t>{0, 0}));
 }
 
+// The weights of a head report that head's length.
+TEST_P(KvHead, ReportsItsLengthToWhoeverAsksForWeights) {
+  Case problem(base().clean().paged(16).head_pages().head_lengths({150, 1000, 64, -1, 70, 33}).s);
+  std::vector<uint32_t> errors(2, 0);
+  std::vector<float> weights(150);
+  problem.args.errors = errors.data();
+  fovea_weights_args args{};
+  args.struct_size = sizeof args;
+  args.attention = &problem.args;
+  args.weights = fovea_contiguous(weights.data(), FOVEA_F32, 1, 1, 1, 150);
+  for (int32_t head = 0; head < 6; ++head) {
+    for (int32_t sequence = 0; sequence < 2; ++sequence) {
+      args.heads = &head;
+      args.sequences = &sequence;
+      errors.assign(2, 0);
+      ASSERT_EQ(fovea_attention_weights(handle_of(GetParam()), &args, nullptr), FOVEA_OK)
+          << fovea_error_detail();
+      std::vector<uint32_t> expected(2, 0);
+      const bool bad = sequence == 0 ? head / 2 == 1 : head / 2 == 0;
+      if (bad) expected[static_cast<size_t>(sequence)] = FOVEA_BAD_LENGTH;
+      EXPECT_EQ(errors, expected) << head;
+    }
+  }
+}
+
 TEST_P(KvHead, HoldsFirstKeysAgainstItsOwnLength) {
   for (int64_t first : {0, 1, 33, 34, 64, 65, 150}) {
     base()
