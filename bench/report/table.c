@@ -10,7 +10,7 @@
 #include "bench/report/group.h"
 #include "bench/report/text.h"
 
-enum { COLUMNS_MAX = 16, CELL = 32 };
+enum { COLUMNS_MAX = 20, CELL = 32 };
 
 typedef struct column {
   const char *title;
@@ -159,6 +159,9 @@ static const column decode_columns[] = {
     {"torch", print_torch},        {"fovea@torch", print_fovea_there},
     {"x torch", print_over_torch}, {"x torch folded", print_over_folded},
     {"memory", print_memory},      {"naive memory", print_naive_memory}};
+
+_Static_assert(sizeof decode_columns / sizeof *decode_columns <= COLUMNS_MAX, "room for widths");
+_Static_assert(sizeof prefill_columns / sizeof *prefill_columns <= COLUMNS_MAX, "room for widths");
 
 /* ---- Groups: what has a table of its own ---- */
 
