@@ -191,6 +191,24 @@ TEST(BlockTensors, OfOneKindMayInterleaveHeadByHead) {
   }
 }
 
+// Two rows alone have the stride of their blocks in common, and yet meet.
+TEST(BlockTensors, OfOneRowMeetWhereTheirBytesDo) {
+  for (uint32_t dtype : kBlocks) {
+    fovea_kv_append_args args = append_to(dtype, dtype);
+    args.k_new = args.v_new = view(0, FOVEA_F32, 1, 1, 1, 64);
+    args.k_cache = args.v_cache = view(2, dtype, 1, 1, 1, 64);
+    const uintptr_t bytes = 2 * static_cast<uintptr_t>(bytes_of_block(dtype));
+    for (uintptr_t offset = 0; offset <= bytes; offset += 2) {
+      args.v_cache.data = at(region(2) + offset);
+      if (offset < bytes) {
+        EXPECT_THAT(Append(args), Refuses("k_cache", "overlaps v_cache")) << offset;
+      } else {
+        EXPECT_THAT(Append(args), Passes());
+      }
+    }
+  }
+}
+
 TEST(BlockTensors, WithoutElementsHaveAnyStrides) {
   fovea_attention_args args = attention_to(FOVEA_Q8_0, FOVEA_Q4_0);
   args.k.shape[1] = args.v.shape[1] = 0;
