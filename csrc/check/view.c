@@ -37,11 +37,17 @@ static bool has_zero_extent(const fovea_tensor *view) {
   return view->shape[0] == 0 || view->shape[1] == 0 || view->shape[2] == 0 || view->shape[3] == 0;
 }
 
+/* Elements from the first to the last one. */
+static fv_wide spanned_elements(const fovea_tensor *view) {
+  fv_wide last = 0;
+  for (int i = 0; i < 4; ++i) last += (fv_wide)(view->shape[i] - 1) * view->stride[i];
+  return last + 1;
+}
+
 /* Bytes from the first element to the end of the last one; 0 if there are no elements. */
 static fv_wide spanned_bytes(const fovea_tensor *view) {
   if (has_zero_extent(view)) return 0;
-  fv_wide last = 0;
-  for (int i = 0; i < 4; ++i) last += (fv_wide)(view->shape[i] - 1) * view->stride[i];
+  const fv_wide last = spanned_elements(view) - 1;
   return ((last >> fv_dtype_block_shift(view->dtype)) + 1) * fv_dtype_block_bytes(view->dtype);
 }
 
@@ -140,8 +146,9 @@ fovea_status fv_view_check(fv_name name, const fv_view_rule *rule, fovea_tensor 
     if (none || view->shape[i] == 1) view->stride[i] = 0;
   FV_TRY(check_blocks(name, view));
   const fv_wide bytes = spanned_bytes(view);
-  if (bytes > INT64_MAX)
-    return fv_fail(FOVEA_BAD_ARGUMENT, "%s.stride spans 2^63 bytes or more with %s.shape",
+  /* A block of q4_0 has fewer bytes than elements, and strides count these. */
+  if (bytes > INT64_MAX || (!none && spanned_elements(view) > INT64_MAX))
+    return fv_fail(FOVEA_BAD_ARGUMENT, "%s.stride spans 2^63 bytes or elements with %s.shape",
                    fv_name_text(name, text), text);
   if (rule->written) FV_TRY(check_self(name, view));
   return addresses ? check_data(name, view, bytes) : FOVEA_OK;

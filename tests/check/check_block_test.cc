@@ -139,9 +139,7 @@ TEST(BlockTensors, SpanWholeBlocks) {
     append.k_cache.shape[0] = append.v_cache.shape[0] = 3;
     append.slots = at<int64_t>(region(20));
     append.sequences.kv_lengths = nullptr;
-    if (dtype == FOVEA_Q8_0) {
-      EXPECT_THAT(Append(append), Refuses("k_cache.stride", "2^63 bytes"));
-    }
+    EXPECT_THAT(Append(append), Refuses("k_cache.stride", "2^63 bytes")) << "or elements, in q4_0";
   }
 }
 
@@ -188,6 +186,24 @@ TEST(BlockTensors, OfOneKindMayInterleaveHeadByHead) {
     EXPECT_THAT(Append(args), Refuses("k_cache", "overlaps v_cache"));
     args.v_cache.data = at(region(2) + 2 * size + 2);
     EXPECT_THAT(Append(args), Refuses("k_cache", "overlaps v_cache")) << "the next head's keys";
+  }
+}
+
+// Two rows alone have the stride of their blocks in common, and yet meet.
+TEST(BlockTensors, OfOneRowMeetWhereTheirBytesDo) {
+  for (uint32_t dtype : kBlocks) {
+    fovea_kv_append_args args = append_to(dtype, dtype);
+    args.k_new = args.v_new = view(0, FOVEA_F32, 1, 1, 1, 64);
+    args.k_cache = args.v_cache = view(2, dtype, 1, 1, 1, 64);
+    const uintptr_t bytes = 2 * static_cast<uintptr_t>(bytes_of_block(dtype));
+    for (uintptr_t offset = 0; offset <= bytes; offset += 2) {
+      args.v_cache.data = at(region(2) + offset);
+      if (offset < bytes) {
+        EXPECT_THAT(Append(args), Refuses("k_cache", "overlaps v_cache")) << offset;
+      } else {
+        EXPECT_THAT(Append(args), Passes());
+      }
+    }
   }
 }
 

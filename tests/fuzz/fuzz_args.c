@@ -137,13 +137,27 @@ static fovea_kv_append_args append_case(int kind) {
     const fovea_tensor none = {0};
     args.k_new = args.v_new = args.k_cache = args.v_cache = args.k_scale = none;
     memset(&args.k_norm, 0, sizeof args.k_norm);
+  } else if (kind == 5) {
+    const fovea_tensor none = {0};
+    args.k_new = view(0, FOVEA_F32, 2, 3, 4, 64);
+    args.v_new = view(1, FOVEA_BF16, 2, 3, 4, 32);
+    args.k_cache = view(2, FOVEA_Q8_0, 2, 7, 4, 64);
+    args.v_cache = view(3, FOVEA_Q4_0, 2, 7, 4, 32);
+    args.q = args.q_out = args.q_scale = args.k_scale = none;
+    memset(&args.q_norm, 0, sizeof args.q_norm);
   }
   return args;
 }
 
 /* ---- What must hold of what passes --------------------------------------------------------- */
 
+static int is_blocks(uint32_t dtype) {
+  return dtype == FOVEA_Q8_0 || dtype == FOVEA_Q4_0;
+}
+
+/* Of an element, or of a block of 32. */
 static int64_t bytes_of(uint32_t dtype) {
+  if (is_blocks(dtype)) return dtype == FOVEA_Q8_0 ? 34 : 18;
   return dtype == FOVEA_F32 ? 4 : dtype == FOVEA_F16 || dtype == FOVEA_BF16 ? 2 : 1;
 }
 
@@ -155,13 +169,17 @@ static wide span_of(const fovea_tensor *t) {
   wide end = 1;
   if (t->dtype == FOVEA_NONE || is_empty(t)) return 0;
   for (int i = 0; i < 4; ++i) end += (wide)(t->shape[i] - 1) * t->stride[i];
+  if (is_blocks(t->dtype)) end /= 32;
   return end * bytes_of(t->dtype);
 }
 
 static void demand_sane(const fovea_tensor *t, int addresses) {
   if (t->dtype == FOVEA_NONE) return;
-  DEMAND(t->dtype <= FOVEA_U8);
+  DEMAND(t->dtype <= FOVEA_Q4_0);
+  const int blocks = is_blocks(t->dtype);
+  DEMAND(!blocks || t->shape[3] % 32 == 0);
   for (int i = 0; i < 4; ++i) {
+    DEMAND(!blocks || i == 3 || t->stride[i] % 32 == 0);
     DEMAND(t->shape[i] >= 0 && t->shape[i] <= INT32_MAX && t->stride[i] >= 0);
     DEMAND(t->shape[i] > 1 || t->stride[i] == 0);
   }
@@ -169,7 +187,7 @@ static void demand_sane(const fovea_tensor *t, int addresses) {
   DEMAND(span_of(t) <= INT64_MAX);
   if (!addresses) return;
   DEMAND(t->data != NULL || is_empty(t));
-  DEMAND((uintptr_t)t->data % (uintptr_t)bytes_of(t->dtype) == 0);
+  DEMAND((uintptr_t)t->data % (uintptr_t)(blocks ? 2 : bytes_of(t->dtype)) == 0);
   DEMAND((wide)(uintptr_t)t->data + span_of(t) <= (wide)UINTPTR_MAX);
 }
 
@@ -514,7 +532,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     merge.outs[n] = view(2 * n, FOVEA_F16, 2, 3, 4, 7);
     merge.lses[n] = view(2 * n + 1, FOVEA_F32, 2, 3, 4, 1);
   }
-  const fovea_kv_append_args append = append_case(choice % 5);
+  const fovea_kv_append_args append = append_case(choice % 6);
   const fovea_limits limits = {sizeof limits, 0, 0, 0, 0, 0, 0, 8, 1, 4, 100, 1000, 0, {0, 0, 0}};
   const fovea_options options = {sizeof options, 1, 0, 0, 0, NULL, NULL, NULL, NULL};
   const void *const cases[] = {&attention, &weights, &merge, &append, &limits, &options};
