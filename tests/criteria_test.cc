@@ -77,10 +77,11 @@ TEST_P(EachFeature, GivesTheReferenceTheMagnitudesOfTheOracle) {
       continue;
     }
     EXPECT_NEAR(got.lse, expected.lse, kSame * (1 + expected.size));
-    // The oracle leaves out logits too small to matter. ALiBi and a scale above 1 make some.
+    // The oracle leaves out logits too small to matter. ALiBi, additive scores and a scale above 1
+    // make some.
     EXPECT_GE(got.logit, expected.size * (1 - kSame));
-    const bool all_matter =
-        problem.args.logits.alibi_slopes == nullptr && problem.args.logits.scale <= 1;
+    const bool all_matter = problem.args.logits.alibi_slopes == nullptr && !expected.additive &&
+                            problem.args.logits.scale <= 1;
     const double most = all_matter ? expected.size : INFINITY;
     EXPECT_LE(got.logit, most * (1 + kSame));
     EXPECT_GE(got.dot, expected.dot * (1 - kSame));
@@ -153,8 +154,9 @@ class Table {
     return 2 + static_cast<double>(std::min(terms + 1, 64 + blocks) + 4) / 4;
   }
   double of_logits(const Row &row) const {
-    return std::max(8 * row.size,
-                    of_sum(truth_.dim, weights_ == FOVEA_F32 ? 9 : truth_.dim) * row.dot);
+    const double tanhs = row.additive ? 8 * row.size : 0;
+    return tanhs + std::max(8 * row.size,
+                            of_sum(truth_.dim, weights_ == FOVEA_F32 ? 9 : truth_.dim) * row.dot);
   }
   static double of_sums(const Row &row) { return std::max(8.0, of_sum(row.keys, 8)); }
 

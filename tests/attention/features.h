@@ -249,7 +249,7 @@ inline std::vector<Feature> features() {
       {"alibi", [](Attention &a) { a.alibi(); }},
       {"alibi_per_sequence_causal", [](Attention &a) { a.alibi(false).causal(); }},
       {"additive", [](Attention &a) { a.additive(); }},
-      {"additive_causal_dim_200", [](Attention &a) { a.additive(true).dim(200).causal().sinks(); }},
+      {"additive_causal_dim_72", [](Attention &a) { a.additive(true).dim(72).causal().sinks(); }},
       {"additive_with_everything",
        [](Attention &a) {
          a.additive().dim(21).types(FOVEA_BF16, FOVEA_I8, FOVEA_F16, FOVEA_F32).scale(0.5);

@@ -83,7 +83,7 @@ void draw_visibility(Choices *c, Attention *a) {
   if (c->one_in(5)) a->prefix(draw_list(c, count, -2, len + 5));
   if (c->one_in(5))
     a->distances(c->below(2 * len + 20) - len - 10, 1 + c->below(len + 9), c->one_in(3));
-  if (c->one_in(6)) a->additive(c->one_in(2));
+  if (c->one_in(15)) a->additive(c->one_in(2));
   if (c->one_in(5)) a->spans(static_cast<uint32_t>(c->below(2)));
   if (c->one_in(5)) a->mask(0.3, draw_form(c, "srhk").c_str());
   if (c->one_in(6)) a->tree(c->below(70));
