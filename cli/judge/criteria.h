@@ -15,7 +15,7 @@
  *   C1   each element    |e| <= 2 u A + F
  *   C1s  each element    |e| <= u |O| + 4 u R + F
  *   C2   each row        ||e|| <= 1.5 (u sqrt(||O||^2 + ||R||^2) + ||F||)      dim_v >= 64
- *   C3   the tensor      the same with factor 0.8                             >= 4096 elements
+ *   C3   the tensor      the same with factor 0.8, or 1 if v is in blocks     >= 4096 elements
  *   C4   each lse        |e| <= u32 (L + N + 4 |lse|); -inf exactly
  *   C5   each element    |e| <= F, where probabilities stay in f32, as on the CPU;
  *                        if out is not f32, e is what one rounding to it does not explain
