@@ -59,7 +59,7 @@ TEST(BenchProgram, WritesWhatGoogleBenchmarkWrites) {
     EXPECT_GT(json_number_value(json_object_get(run, "real_time")), 0) << name;
     EXPECT_TRUE(json_is_number(json_object_get(run, "cpu_time"))) << name;
   }
-  EXPECT_EQ(repetitions.size(), 3u); /* fovea, naive, peak */
+  EXPECT_EQ(repetitions.size(), 4u); /* fovea, naive, mass, peak */
   for (const auto &row : repetitions) EXPECT_EQ(row.second.size(), 9u) << row.first;
 }
 
