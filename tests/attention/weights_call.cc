@@ -123,7 +123,9 @@ Answer weigh(fovea_handle *handle, const fovea_attention_args &attention, const 
   if (!wish.statistics) return answer;
   answer.statistics = statistics.take(&answer.intact);
   answer.largest.resize(largest.size() / 4);
-  std::memcpy(answer.largest.data(), largest.data(), largest.size());
+  if (!answer.largest.empty()) {
+    std::memcpy(answer.largest.data(), largest.data(), largest.size());
+  }
   answer.intact = answer.intact && largest.margins_intact();
   return answer;
 }
