@@ -295,7 +295,7 @@ TEST_P(Mass, OfAHiddenKeyIsZeroBesideNaN) {
   for (int32_t key : answer.largest) ASSERT_TRUE(key >= -1 && key < 90) << key;
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, Mass, testing::ValuesIn(devices()),
+INSTANTIATE_TEST_SUITE_P(Devices, Mass, testing::ValuesIn(weighing_devices()),
                          device_name<testing::TestParamInfo<Device>>);
 
 }  // namespace

@@ -130,6 +130,12 @@ Answer weigh(fovea_handle *handle, const fovea_attention_args &attention, const 
   return answer;
 }
 
+std::vector<Device> weighing_devices() {
+  std::vector<Device> list = cpu_devices();
+  list.push_back(device_named("reference"));
+  return list;
+}
+
 Answer weigh(const Device &device, const fovea_attention_args &attention, const Wish &wish) {
   return weigh(handle_of(device), attention, wish);
 }

@@ -35,6 +35,10 @@ struct Answer {
   bool operator==(const Answer &other) const;
 };
 
+// The reference and each instruction set. `reproducible`, which the other devices have, changes
+// nothing in weights.
+std::vector<Device> weighing_devices();
+
 Answer weigh(fovea_handle *handle, const fovea_attention_args &attention, const Wish &wish);
 Answer weigh(const Device &device, const fovea_attention_args &attention, const Wish &wish);
 

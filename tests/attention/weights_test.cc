@@ -88,7 +88,7 @@ TEST_P(WeightsFeature, DescribesEachRow) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Every, WeightsFeature,
-                         testing::Combine(testing::ValuesIn(devices()),
+                         testing::Combine(testing::ValuesIn(weighing_devices()),
                                           testing::ValuesIn(features())),
                          [](const auto &info) {
                            return std::get<0>(info.param).name + "_" + std::get<1>(info.param).name;
@@ -296,7 +296,7 @@ TEST_P(WeightsCall, ClampsOffsetsThatDecreaseOrExceed) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, WeightsCall, testing::ValuesIn(devices()),
+INSTANTIATE_TEST_SUITE_P(Devices, WeightsCall, testing::ValuesIn(weighing_devices()),
                          device_name<testing::TestParamInfo<Device>>);
 
 }  // namespace
