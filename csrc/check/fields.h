@@ -70,4 +70,9 @@ fovea_status fv_check_tensor_field(const fv_tensor_field *field, void *args, boo
 fovea_status fv_check_array_field(const fv_array_field *field, void *args, fv_wide elements,
                                   bool addresses, fv_spans *spans);
 
+/* The rules of fovea_attention without v, out, lse and workspace. `inputs` receives all memory that
+ * is read. */
+fovea_status fv_check_weighed(const fovea_attention_args *args, fv_problem *problem, bool addresses,
+                              fv_spans *inputs);
+
 #endif /* FOVEA_CSRC_CHECK_FIELDS_H */
