@@ -107,6 +107,7 @@ static const char help[] =
     "Problems are prefill and decode, of equal sequences in dense tensors, and batches as servers "
     "have them: packed prompts of unequal lengths; paged, one row each against caches of unequal "
     "lengths in pages of 16 keys; mixed, a chunk of a prompt and rows that decode in one call. "
+    "Additive is prefill with Bahdanau's score. "
     "From "
     "pages the naive pipeline gathers keys and values first, which is timed.\n\n"
     "list prints the problems of the grid; table, summary, page and plot show a report that was "

@@ -9,7 +9,7 @@ flushing caches), and LIST is the output of `fovea-bench list`. Pipelines:
   torch-folded  decoding only: the query heads of a group as rows of one head, which torch can't do itself
   fovea@torch   fovea in this process, with which the other two are compared
 
-Problems with unequal sequences (packed, paged and mixed) are left out, and a line says so.
+Problems with unequal sequences (packed, paged and mixed) or additive scores are left out, and a line says so.
 
 The pipelines take turns on the same memory, with as many threads as the report's. PyTorch works on views
 with heads before rows. Results are compared with fovea's before anything is timed.
@@ -58,8 +58,8 @@ def problems_of(listed):
   problems = [Problem(line) for line in listed.splitlines()]
   taken = [problem for problem in problems if problem.kind in ("prefill", "decode")]
   left = len(problems) - len(taken)
-  return taken, (f"PyTorch takes no part in {left} problems that are packed, paged or mixed: its attention "
-                 f"knows neither offsets nor page tables" if left else None)
+  return taken, (f"PyTorch takes no part in {left} problems that are packed, paged, mixed or additive: "
+                 f"its attention knows neither offsets nor page tables, and dot products only" if left else None)
 
 
 ALLOCATE = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_size_t)

@@ -15,6 +15,10 @@
  * twice that. 16-bit inputs are exact in f32. A 16-bit result is rounded once, on both sides, and
  * fovea may round probabilities to the type as well.
  *
+ * Additive scores. A logit sums dim products of a tanh with an entry of the score vector, of size
+ * at most 1 / sqrt(dim): the same sizes. Each tanh is off by at most 8 u on either side. The logit
+ * is thus off by 8 sqrt(dim) u more, and a result by twice that.
+ *
  * Scores in the tensors' dtype, of unit roundoff r. A logit is a sum of dim independent products of
  * mean 0 and size at most 1, divided by sqrt(dim). It exceeds 8 with a probability below 2 exp(-32)
  * (Hoeffding 1963). The logit is stored before the exponential and the weight after it. So a logit
@@ -45,18 +49,22 @@ double fv_bench_score_allowance(const fv_bench_problem *problem) {
   return problem->dtype == FOVEA_F32 ? 0 : 17 * roundoff_of(problem->dtype);
 }
 
+/* Of one result, apart from its own rounding. */
+static double computed_error(const fv_bench_problem *problem) {
+  double dim = (double)problem->dim, keys = (double)problem->len_kv;
+  double tanhs = problem->kind == FV_BENCH_ADDITIVE ? sqrt(dim) : 0;
+  return 16 * (dim + tanhs + sqrt(keys) + 1) * 0x1p-24;
+}
+
 double fv_bench_typical_allowance(const fv_bench_problem *problem) {
-  double u = 0x1p-24, dim = (double)problem->dim, keys = (double)problem->len_kv;
-  return 2 * 16 * (dim + sqrt(keys) + 1) * u + 4.4 * roundoff_of(problem->dtype);
+  return 2 * computed_error(problem) + 4.4 * roundoff_of(problem->dtype);
 }
 
 double fv_bench_allowance(const fv_bench_problem *problem) {
-  double u = 0x1p-24, dim = (double)problem->dim, keys = (double)problem->len_kv;
-  double computed = 16 * (dim + sqrt(keys) + 1) * u;
   double roundoff = roundoff_of(problem->dtype);
   double rounded = roundoff;                            /* half of it on each side, as |out| <= 1 */
   if (problem->dtype != FOVEA_F32) rounded += roundoff; /* of fovea's probabilities */
-  return 2 * computed + rounded;
+  return 2 * computed_error(problem) + rounded;
 }
 
 double fv_bench_largest_rounding(double step) {

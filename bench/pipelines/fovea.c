@@ -80,6 +80,8 @@ void *fv_bench_fovea_open(const fv_bench_machine *machine, const fv_bench_tensor
   args->v = view_of_keys(tensors, tensors->v);
   args->out = view_of_rows(tensors, tensors->out);
   describe_sequences(tensors, args);
+  args->logits.additive.vector = tensors->score_vector;
+  args->logits.additive.head_stride = tensors->score_vector ? problem->dim : 0;
   args->workspace_bytes = workspace_bytes(machine->handle, problem);
   if (!args->workspace_bytes) return state;
   args->workspace = allocate(machine->place, args->workspace_bytes);

@@ -12,6 +12,9 @@
  * OpenBLAS multiplies f32 only, so 16-bit tensors are widened first, all of them once, and the
  * result is rounded once.
  *
+ * Additive scores take the place of the first product by three steps: a tensor of rows, keys and
+ * hidden units gets the sums q + k, then their tanh, and is multiplied by the score vector.
+ *
  * Unequal sequences are products of their own lengths, without padding. A BLAS follows no page
  * table, so keys and values in pages are first gathered into contiguous memory per sequence, and
  * widened on the way. Attention without a fused kernel has this cost, so it is timed. */
@@ -28,6 +31,7 @@ enum { ROWS_MIN = 64 };
 /* One product's place: rows of q and out, keys, and their scores. A row of q is a position; in
  * decoding it is a query head of the kv head's group. */
 typedef struct product {
+  int64_t head; /* the first query head */
   int64_t rows, keys, row_stride;
   int64_t visible, step; /* keys that the first row sees; how many more each next one does */
   int64_t q_at, kv_at, scores_at;
@@ -39,6 +43,8 @@ typedef struct naive_state {
   fv_pool *pool;
   float *scores; /* of each sequence [heads_q, rows, keys] */
   size_t scores_bytes;
+  float *hidden; /* of each score [dim]; NULL: scores are dot products */
+  size_t hidden_bytes;
   product *products;
   int64_t count;
 } naive_state;
@@ -49,9 +55,14 @@ static size_t scores_bytes(const fv_bench_problem *p) {
   return (size_t)(p->heads_q * pairs) * sizeof(float);
 }
 
+static size_t hidden_bytes(const fv_bench_problem *p) {
+  return p->kind == FV_BENCH_ADDITIVE ? scores_bytes(p) * (size_t)p->dim : 0;
+}
+
 static double naive_scratch(const fv_bench_machine *machine, const fv_bench_problem *problem) {
   (void)machine;
-  return (double)scores_bytes(problem) + (double)fv_bench_wide_bytes(problem);
+  return (double)scores_bytes(problem) + (double)hidden_bytes(problem) +
+         (double)fv_bench_wide_bytes(problem);
 }
 
 /* ---- The list of products ---- */
@@ -63,7 +74,8 @@ typedef struct sequence {
 
 static product decode_product(const fv_bench_problem *p, const sequence *s, int64_t head) {
   int64_t group = p->heads_q / p->heads_kv;
-  return (product){.rows = group,
+  return (product){.head = head * group,
+                   .rows = group,
                    .keys = s->keys,
                    .row_stride = p->dim,
                    .visible = s->keys,
@@ -75,7 +87,8 @@ static product decode_product(const fv_bench_problem *p, const sequence *s, int6
 static product prefill_product(const fv_bench_problem *p, const sequence *s, int64_t head,
                                int64_t first, int64_t rows) {
   int64_t kv_head = head / (p->heads_q / p->heads_kv);
-  return (product){.rows = rows,
+  return (product){.head = head,
+                   .rows = rows,
                    .keys = s->keys,
                    .row_stride = p->heads_q * p->dim,
                    .visible = p->causal ? s->keys - s->rows + first + 1 : s->keys,
@@ -94,7 +107,7 @@ static int64_t blocks_of_heads(const fv_bench_problem *p, int threads) {
 
 static void list_sequence(naive_state *state, const sequence *s, int64_t blocks) {
   const fv_bench_problem *p = &state->tensors.problem;
-  if (s->rows == 1) {
+  if (s->rows == 1 && !state->hidden) {
     for (int64_t head = 0; head < p->heads_kv; ++head) {
       state->products[state->count++] = decode_product(p, s, head);
     }
@@ -132,6 +145,7 @@ static void close_naive(void *opaque) {
   naive_state *state = opaque;
   if (!state) return;
   fv_bench_unmap(state->scores, state->scores_bytes);
+  fv_bench_unmap(state->hidden, state->hidden_bytes);
   fv_bench_wide_close(&state->wide);
   free(state->products);
   free(state);
@@ -144,13 +158,51 @@ static void *open_naive(const fv_bench_machine *machine, const fv_bench_tensors 
   state->pool = machine->pool;
   state->scores_bytes = scores_bytes(&tensors->problem);
   state->scores = fv_bench_map(state->scores_bytes);
+  state->hidden_bytes = hidden_bytes(&tensors->problem);
+  if (state->hidden_bytes) state->hidden = fv_bench_map(state->hidden_bytes);
+  bool mapped = state->scores && (state->hidden || !state->hidden_bytes);
   bool wide = fv_bench_wide_open(&state->wide, &state->tensors, machine->pool);
-  if (!wide || !state->scores || !list_products(state, machine->threads)) {
+  if (!wide || !mapped || !list_products(state, machine->threads)) {
     close_naive(state);
     return NULL;
   }
   openblas_set_num_threads(1); /* each of our threads calls it by itself */
   return state;
+}
+
+/* ---- Additive scores ---- */
+
+static float *hidden_of(const naive_state *state, const product *at) {
+  return state->hidden + at->scores_at * state->tensors.problem.dim;
+}
+
+static void add_queries_to_keys(void *context, int64_t index) {
+  const naive_state *state = context;
+  const product *at = &state->products[index];
+  const fv_bench_problem *p = &state->tensors.problem;
+  float *sums = hidden_of(state, at);
+  for (int64_t row = 0; row < at->rows; ++row) {
+    const float *q = state->wide.q + at->q_at + row * at->row_stride;
+    const float *k = state->wide.k + at->kv_at;
+    for (int64_t key = 0; key < at->keys; ++key, sums += p->dim) {
+      fv_bench_add(sums, q, k + key * p->heads_kv * p->dim, p->dim);
+    }
+  }
+}
+
+static void take_tanh(void *context, int64_t index) {
+  const naive_state *state = context;
+  const product *at = &state->products[index];
+  fv_bench_tanh(hidden_of(state, at), at->rows * at->keys * state->tensors.problem.dim);
+}
+
+static void multiply_score_vector(void *context, int64_t index) {
+  const naive_state *state = context;
+  const product *at = &state->products[index];
+  blasint dim = (blasint)state->tensors.problem.dim;
+  cblas_sgemv(CblasRowMajor, CblasNoTrans, (blasint)(at->rows * at->keys), dim, 1,
+              hidden_of(state, at), dim, state->tensors.score_vector + at->head * dim, 1, 0,
+              state->scores + at->scores_at, 1);
 }
 
 /* ---- The three steps ---- */
@@ -196,10 +248,20 @@ static void multiply_values(void *context, int64_t index) {
               keys, v, key_stride, 0, out, (blasint)at->row_stride);
 }
 
+static void compute_scores(naive_state *state) {
+  if (!state->hidden) {
+    fv_pool_run(state->pool, state->count, multiply_keys, state);
+    return;
+  }
+  fv_pool_run(state->pool, state->count, add_queries_to_keys, state);
+  fv_pool_run(state->pool, state->count, take_tanh, state);
+  fv_pool_run(state->pool, state->count, multiply_score_vector, state);
+}
+
 static bool run_naive(void *opaque) {
   naive_state *state = opaque;
   fv_bench_wide_fill(&state->wide);
-  fv_pool_run(state->pool, state->count, multiply_keys, state);
+  compute_scores(state);
   fv_pool_run(state->pool, state->count, normalise, state);
   fv_pool_run(state->pool, state->count, multiply_values, state);
   fv_bench_wide_finish(&state->wide);

@@ -111,6 +111,38 @@ void fv_bench_softmax(float *row, int64_t visible, int64_t count) {
   memset(row + visible, 0, (size_t)(count - visible) * sizeof *row);
 }
 
+/* ---- Additive scores ---- */
+
+FOR_EACH_ISA static void add(float *to, const float *a, const float *b, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) to[i] = a[i] + b[i];
+}
+
+void fv_bench_add(float *to, const float *a, const float *b, int64_t count) {
+  add(to, a, b, count);
+}
+
+/* tanh(x) = (1 - e) / (1 + e) with e = exp(-2 |x|), and the sign of x. Off by a few u of 1. */
+ALWAYS_INLINE void tanhs(float *row, size_t count) {
+  floats x = {0};
+  memcpy(&x, row, count * sizeof *row);
+  ints sign = (ints)x & INT32_MIN;
+  floats e = (floats)((ints)x | INT32_MIN) * 2;
+  exponential(&e);
+  x = (1 - e) / (1 + e);
+  x = (floats)((ints)x | sign);
+  memcpy(row, &x, count * sizeof *row);
+}
+
+FOR_EACH_ISA static void tanh_in_place(float *row, int64_t count) {
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES) tanhs(row + i, LANES);
+  tanhs(row + i, (size_t)(count - i));
+}
+
+void fv_bench_tanh(float *row, int64_t count) {
+  tanh_in_place(row, count);
+}
+
 /* ---- 16-bit formats ---- */
 
 FOR_EACH_ISA static void widen_bf16(float *to, const uint16_t *from, int64_t count) {

@@ -17,6 +17,10 @@ extern "C" {
  * all become 0. */
 void fv_bench_softmax(float *row, int64_t visible, int64_t count);
 
+/* The sum of two vectors; tanh in place. */
+void fv_bench_add(float *to, const float *a, const float *b, int64_t count);
+void fv_bench_tanh(float *row, int64_t count);
+
 /* Converts count elements of F16 or BF16 to f32, and back with rounding to nearest even. */
 void fv_bench_widen(float *to, const uint16_t *from, int64_t count, fovea_dtype dtype);
 void fv_bench_narrow(uint16_t *to, const float *from, int64_t count, fovea_dtype dtype);

@@ -6,12 +6,16 @@
  *
  * Batches as servers have them are few: packed ones of some 4096 tokens, caches of a hundred
  * megabytes or more, and a chunk beside rows that decode. There are 255 such rows of short
- * sequences, or 15 of long ones. */
+ * sequences, or 15 of long ones.
+ *
+ * Additive scores have one head, as recurrent models do, and 1024 rows per call: the naive pipeline
+ * writes a tensor of rows, keys and hidden units to memory. */
 #include "bench/problem/grid.h"
 
 #include <stdlib.h>
 
 enum { PREFILL_TOKENS = 4096, PREFILL_HEADS = 8, DECODE_BATCH = 4, LENGTHS_MAX = 8 };
+enum { ADDITIVE_TOKENS = 1024, ADDITIVE_MAX = 5 };
 enum { SERVED_PAGE_LEN = 16 };
 
 /* The largest K and V that decoding is timed with. More tells nothing new about memory. The naive
@@ -25,8 +29,9 @@ typedef struct grid_axes {
   int64_t gqa_lengths[LENGTHS_MAX];
   int64_t decode_dims[2];
   int64_t decode_lengths[LENGTHS_MAX];
-  int64_t decode_heads[2][2];                  /* query and kv heads */
-  fv_bench_served served[FV_BENCH_SERVED_MAX]; /* up to the first without a batch */
+  int64_t decode_heads[2][2];                               /* query and kv heads */
+  fv_bench_served served[FV_BENCH_SERVED_MAX];              /* up to the first without a batch */
+  int64_t additive_dims[2], additive_lengths[ADDITIVE_MAX]; /* up to the first 0 */
 } grid_axes;
 
 static const grid_axes grids[] = {
@@ -38,7 +43,9 @@ static const grid_axes grids[] = {
                         .decode_heads = {{32, 8}},
                         .served = {{FV_BENCH_PACKED, 8, 8, 2, 512, 512, 64},
                                    {FV_BENCH_PAGED, 4, 32, 8, 1, 2048, 128},
-                                   {FV_BENCH_MIXED, 16, 16, 4, 64, 1024, 128}}},
+                                   {FV_BENCH_MIXED, 16, 16, 4, 64, 1024, 128}},
+                        .additive_dims = {64},
+                        .additive_lengths = {64}},
     [FV_BENCH_DEFAULT] = {.dtypes = {FOVEA_F32, FOVEA_BF16},
                           .dims = {64, 128},
                           .gqa_dims = {64, 128},
@@ -51,7 +58,9 @@ static const grid_axes grids[] = {
                                      {FV_BENCH_PACKED, 4, 8, 2, 2048, 2048, 128},
                                      {FV_BENCH_PAGED, 16, 32, 8, 1, 1024, 128},
                                      {FV_BENCH_PAGED, 8, 32, 8, 1, 4096, 128},
-                                     {FV_BENCH_MIXED, 256, 8, 2, 512, 1024, 128}}},
+                                     {FV_BENCH_MIXED, 256, 8, 2, 512, 1024, 128}},
+                          .additive_dims = {128},
+                          .additive_lengths = {32, 128, 512}},
     [FV_BENCH_FULL] = {.dtypes = {FOVEA_F32, FOVEA_F16, FOVEA_BF16},
                        .dims = {32, 64, 128, 256},
                        .gqa_dims = {32, 64, 128, 256},
@@ -68,7 +77,9 @@ static const grid_axes grids[] = {
                                   {FV_BENCH_PAGED, 8, 32, 8, 1, 4096, 128},
                                   {FV_BENCH_PAGED, 4, 32, 8, 1, 16384, 128},
                                   {FV_BENCH_MIXED, 256, 8, 2, 512, 1024, 128},
-                                  {FV_BENCH_MIXED, 16, 32, 8, 512, 4096, 128}}},
+                                  {FV_BENCH_MIXED, 16, 32, 8, 512, 4096, 128}},
+                       .additive_dims = {128, 512},
+                       .additive_lengths = {32, 64, 128, 256, 512}},
 };
 
 const char *fv_bench_grid_name(fv_bench_grid grid) {
@@ -177,6 +188,25 @@ static bool add_served(fv_bench_problems *list, const grid_axes *axes, fv_bench_
   return done;
 }
 
+static bool add_additive(fv_bench_problems *list, const grid_axes *axes, fovea_dtype dtype) {
+  bool done = true;
+  for (int d = 0; d < 2 && axes->additive_dims[d]; ++d) {
+    for (int n = 0; n < ADDITIVE_MAX && axes->additive_lengths[n]; ++n) {
+      int64_t len = axes->additive_lengths[n];
+      fv_bench_problem problem = {.batch = ADDITIVE_TOKENS / len,
+                                  .heads_q = 1,
+                                  .heads_kv = 1,
+                                  .len_q = len,
+                                  .len_kv = len,
+                                  .dim = axes->additive_dims[d],
+                                  .dtype = dtype,
+                                  .kind = FV_BENCH_ADDITIVE};
+      done = done && append(list, &problem);
+    }
+  }
+  return done;
+}
+
 fv_bench_problems fv_bench_grid_problems(fv_bench_grid grid, double cache_bytes) {
   const grid_axes *axes = &grids[grid];
   fv_bench_problems list = {0};
@@ -190,6 +220,9 @@ fv_bench_problems fv_bench_grid_problems(fv_bench_grid grid, double cache_bytes)
   }
   done = done && add_served(&list, axes, FV_BENCH_PACKED) &&
          add_served(&list, axes, FV_BENCH_PAGED) && add_served(&list, axes, FV_BENCH_MIXED);
+  for (int t = 0; t < 3 && axes->dtypes[t]; ++t) {
+    done = done && add_additive(&list, axes, axes->dtypes[t]);
+  }
   if (!done) {
     free(list.at);
     list = (fv_bench_problems){0};

@@ -5,19 +5,21 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const kind_names[FV_BENCH_KINDS] = {"prefill", "decode", "packed", "paged",
-                                                       "mixed"};
+static const char *const kind_names[FV_BENCH_KINDS] = {"prefill", "decode", "packed",
+                                                       "paged",   "mixed",  "additive"};
 
 const char *fv_bench_kind_name(fv_bench_kind kind) {
   return kind_names[kind];
 }
 
 bool fv_bench_is_dense(const fv_bench_problem *problem) {
-  return problem->kind == FV_BENCH_PREFILL || problem->kind == FV_BENCH_DECODE;
+  return problem->kind == FV_BENCH_PREFILL || problem->kind == FV_BENCH_DECODE ||
+         problem->kind == FV_BENCH_ADDITIVE;
 }
 
 bool fv_bench_is_decoding(const fv_bench_problem *problem) {
-  return problem->kind != FV_BENCH_PREFILL && problem->kind != FV_BENCH_PACKED;
+  return problem->kind == FV_BENCH_DECODE || problem->kind == FV_BENCH_PAGED ||
+         problem->kind == FV_BENCH_MIXED;
 }
 
 /* ---- Lengths ---- */
@@ -75,7 +77,8 @@ int64_t fv_bench_pairs(const fv_bench_problem *problem, int64_t sequence) {
 }
 
 double fv_bench_flops(const fv_bench_problem *problem) {
-  return 4.0 * (double)problem->heads_q * (double)problem->dim *
+  double per_unit = problem->kind == FV_BENCH_ADDITIVE ? 5 : 4;
+  return per_unit * (double)problem->heads_q * (double)problem->dim *
          (double)sum_of(problem, fv_bench_pairs);
 }
 

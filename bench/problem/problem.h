@@ -28,11 +28,12 @@ typedef enum fv_bench_kind {
   FV_BENCH_DECODE,  /* likewise, one row against a long cache each */
   FV_BENCH_PACKED,  /* unequal prompts one after the other without padding, as many keys as rows */
   FV_BENCH_PAGED,   /* one row each against unequal caches, whose pages lie in no order */
-  FV_BENCH_MIXED /* caches as in PAGED; the first sequence brings a chunk of len_q rows, packed with
-                     * the one row that each of the others brings */
+  FV_BENCH_MIXED,   /* caches as in PAGED; the first sequence brings a chunk of len_q rows, packed
+                     * with the one row that each of the others brings */
+  FV_BENCH_ADDITIVE /* as PREFILL, with additive scores; dim counts their hidden units too */
 } fv_bench_kind;
 
-enum { FV_BENCH_KINDS = FV_BENCH_MIXED + 1 };
+enum { FV_BENCH_KINDS = FV_BENCH_ADDITIVE + 1 };
 
 typedef struct fv_bench_problem {
   int64_t batch, heads_q, heads_kv, len_q, len_kv;
@@ -52,7 +53,7 @@ typedef struct fv_bench_row_key {
   fv_bench_problem problem;
 } fv_bench_row_key;
 
-/* "prefill", "decode", "packed", "paged", "mixed". */
+/* "prefill", "decode", "packed", "paged", "mixed", "additive". */
 const char *fv_bench_kind_name(fv_bench_kind kind);
 
 /* Sequences of one length each, in dense tensors. */
@@ -74,7 +75,7 @@ int64_t fv_bench_pairs(const fv_bench_problem *problem, int64_t sequence);
 
 /* 2 products of dim multiplications and additions per visible pair: 4 * heads_q * dim * pairs of
  * all sequences. Exact for causal, and the same for every pipeline, even one that computes hidden
- * pairs. */
+ * pairs. Additive scores add q and k besides; their tanh is not counted. */
 double fv_bench_flops(const fv_bench_problem *problem);
 
 /* Bytes of the sequences' keys and values: decoding must read them at least once. */

@@ -1,6 +1,7 @@
 /* tensors.c - see tensors.h. */
 #include "bench/problem/tensors.h"
 
+#include <math.h>
 #include <string.h>
 #include <sys/mman.h>
 #if defined(__x86_64__)
@@ -80,6 +81,21 @@ static bool make_index(fv_bench_tensors *tensors) {
   return numbers != NULL;
 }
 
+static size_t score_vector_bytes(const fv_bench_problem *problem) {
+  return (size_t)(problem->heads_q * problem->dim) * sizeof(float);
+}
+
+static bool make_score_vector(fv_bench_tensors *tensors, fv_pool *pool) {
+  const fv_bench_problem *problem = &tensors->problem;
+  if (problem->kind != FV_BENCH_ADDITIVE) return true;
+  tensors->score_vector = fv_bench_map(score_vector_bytes(problem));
+  if (!tensors->score_vector) return false;
+  int64_t count = problem->heads_q * problem->dim;
+  fv_bench_fill(tensors->score_vector, count, FOVEA_F32, 4, pool);
+  for (int64_t i = 0; i < count; ++i) tensors->score_vector[i] /= sqrtf((float)problem->dim);
+  return true;
+}
+
 bool fv_bench_tensors_make(fv_bench_tensors *tensors, const fv_bench_problem *problem,
                            fv_pool *pool) {
   fv_bench_tensors made = {.problem = *problem};
@@ -91,9 +107,9 @@ bool fv_bench_tensors_make(fv_bench_tensors *tensors, const fv_bench_problem *pr
   made.k = fv_bench_map(bytes_of(&made, made.kv_count));
   made.v = fv_bench_map(bytes_of(&made, made.kv_count));
   made.out = fv_bench_map(bytes_of(&made, made.q_count));
-  bool indexed = make_index(&made);
+  bool completed = make_index(&made) && make_score_vector(&made, pool);
   *tensors = made;
-  if (!made.q || !made.k || !made.v || !made.out || !indexed) {
+  if (!made.q || !made.k || !made.v || !made.out || !completed) {
     fv_bench_tensors_free(tensors);
     return false;
   }
@@ -109,6 +125,7 @@ void fv_bench_tensors_free(fv_bench_tensors *tensors) {
   fv_bench_unmap(tensors->k, bytes_of(tensors, tensors->kv_count));
   fv_bench_unmap(tensors->v, bytes_of(tensors, tensors->kv_count));
   fv_bench_unmap(tensors->out, bytes_of(tensors, tensors->q_count));
+  fv_bench_unmap(tensors->score_vector, score_vector_bytes(&tensors->problem));
   fv_bench_unmap(tensors->index.numbers, (size_t)tensors->index.count * sizeof(int32_t));
   memset(tensors, 0, sizeof *tensors);
 }

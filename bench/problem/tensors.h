@@ -22,11 +22,13 @@ typedef struct fv_bench_tensors {
   fv_bench_problem problem;
   void *q, *k, *v, *out;
   int64_t q_count, kv_count; /* elements of q (and out), and of k (and v) */
+  float *score_vector;       /* of additive scores [heads_q, dim]; NULL: dot products */
   fv_bench_index index;
 } fv_bench_tensors;
 
 /* Uniform random numbers in [-1, 1), the same on every machine. Multiplying zeros would take less
- * power, and so less time. out is NaN. False: out of memory. */
+ * power, and so less time. Those of score_vector are divided by sqrt(dim), which the scale of dot
+ * products does there. out is NaN. False: out of memory. */
 bool fv_bench_tensors_make(fv_bench_tensors *tensors, const fv_bench_problem *problem,
                            fv_pool *pool);
 void fv_bench_tensors_free(fv_bench_tensors *tensors);

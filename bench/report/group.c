@@ -13,8 +13,8 @@ bool fv_bench_group_same(const fv_bench_problem *a, const fv_bench_problem *b) {
 }
 
 void fv_bench_group_title(const fv_bench_problem *problem, char *title, size_t bytes) {
-  static const char *const kinds[FV_BENCH_KINDS] = {"prefill", "decode", "packed prefill",
-                                                    "paged decode", "mixed batch"};
+  static const char *const kinds[FV_BENCH_KINDS] = {
+      "prefill", "decode", "packed prefill", "paged decode", "mixed batch", "additive scores"};
   int64_t group = problem->heads_q / problem->heads_kv;
   const char *state = problem->causal ? "causal" : "full";
   char pages[48] = "", heads[64] = "";
@@ -26,9 +26,12 @@ void fv_bench_group_title(const fv_bench_problem *problem, char *title, size_t b
 }
 
 const char *fv_bench_group_shape_title(fv_bench_kind kind) {
-  static const char *const titles[FV_BENCH_KINDS] = {
-      "batch x heads x len", "batch x heads x keys", "batch x heads x longest",
-      "batch x heads x most keys", "chunk + rows x heads x most keys"};
+  static const char *const titles[FV_BENCH_KINDS] = {"batch x heads x len",
+                                                     "batch x heads x keys",
+                                                     "batch x heads x longest",
+                                                     "batch x heads x most keys",
+                                                     "chunk + rows x heads x most keys",
+                                                     "batch x heads x len"};
   return titles[kind];
 }
 
@@ -46,6 +49,13 @@ void fv_bench_group_shape(const fv_bench_problem *problem, char *shape, size_t b
 bool fv_bench_group_any_unequal(const fv_bench_result *result) {
   for (size_t i = 0; i < result->row_count; ++i) {
     if (!fv_bench_is_dense(&result->rows[i].key.problem)) return true;
+  }
+  return false;
+}
+
+bool fv_bench_group_any_additive(const fv_bench_result *result) {
+  for (size_t i = 0; i < result->row_count; ++i) {
+    if (result->rows[i].key.problem.kind == FV_BENCH_ADDITIVE) return true;
   }
   return false;
 }

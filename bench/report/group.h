@@ -21,6 +21,9 @@ void fv_bench_group_shape(const fv_bench_problem *problem, char *shape, size_t b
 /* Does the report have batches of unequal sequences? */
 bool fv_bench_group_any_unequal(const fv_bench_result *result);
 
+/* Does it have additive scores? */
+bool fv_bench_group_any_additive(const fv_bench_result *result);
+
 #ifdef __cplusplus
 }
 #endif

@@ -43,6 +43,15 @@ static void print_batches(FILE *stream) {
       stream);
 }
 
+static void print_additive(FILE *stream) {
+  fputs(
+      "\nAdditive scores are Bahdanau's. The naive pipeline has a tensor of rows, keys and hidden\n"
+      "units: it gets the sums of queries and keys, then their tanh, and is multiplied by the "
+      "score\n"
+      "vector. Beside 5 operations per unit the tanh is not counted.\n",
+      stream);
+}
+
 static void print_pictures(const fv_bench_result *result, const char *folder, FILE *stream) {
   fv_bench_picture pictures[FV_BENCH_PICTURES_SHOWN];
   int count = fv_bench_plot_shown(result, pictures);
@@ -69,6 +78,7 @@ void fv_bench_page_print(const fv_bench_result *result, const char *folder, FILE
           fv_bench_result_context(result, "isa"), fv_bench_result_context(result, "commit"));
   print_method(stream);
   if (fv_bench_group_any_unequal(result)) print_batches(stream);
+  if (fv_bench_group_any_additive(result)) print_additive(stream);
   fputs("\n## Machine and commands\n\n```text\n", stream);
   fv_bench_machine_print(result, stream);
   fputs("```\n\nMade by `", stream);

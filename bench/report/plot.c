@@ -66,8 +66,8 @@ void fv_bench_plot_name(const fv_bench_picture *picture, char name[FV_BENCH_PICT
 }
 
 void fv_bench_plot_title(const fv_bench_picture *picture, char *title, size_t bytes) {
-  static const char *const kinds[FV_BENCH_KINDS] = {"Prefill", "Decode", "Packed prefill",
-                                                    "Paged decode", "Mixed batch"};
+  static const char *const kinds[FV_BENCH_KINDS] = {
+      "Prefill", "Decode", "Packed prefill", "Paged decode", "Mixed batch", "Additive scores"};
   char heads[64] = "as many key as query heads";
   if (picture->group > 1) {
     snprintf(heads, sizeof heads, "%" PRId64 " query heads per kv head", picture->group);
@@ -200,7 +200,7 @@ double fv_bench_plot_ceiling(double value) {
 static void fill_chart(const fv_bench_result *result, const fv_bench_picture *picture,
                        fv_bench_chart *chart) {
   static const char *const x_labels[FV_BENCH_KINDS] = {
-      "length", "keys per sequence", "length of the longest", "keys of the longest", ""};
+      "length", "keys per sequence", "length of the longest", "keys of the longest", "", "length"};
   int64_t dims[FV_BENCH_ACROSS_MAX];
   memset(chart, 0, sizeof *chart);
   chart->across = find_dims(result, picture, dims);

@@ -67,6 +67,39 @@ TEST(BenchNaive, AgreesWithFoveaOnUnequalSequences) {
   }
 }
 
+TEST(BenchNaive, AgreesWithFoveaOnAdditiveScores) {
+  for (fovea_dtype dtype : {FOVEA_F32, FOVEA_F16, FOVEA_BF16}) {
+    for (int causal = 0; causal < 2; ++causal) {
+      for (int64_t heads_kv : {1, 2, 4}) {
+        for (int64_t rows : {1, 9, 70}) {
+          expect_agreement(
+              {2, 4, heads_kv, rows, 75, 0, 37, dtype, FV_BENCH_ADDITIVE, causal == 1, false});
+        }
+      }
+    }
+  }
+}
+
+TEST(BenchVector, TanhIsThatOfDoublePrecision) {
+  for (const float scale : {1e-6f, 1e-2f, 1.0f, 30.0f}) {
+    for (int64_t count : {0, 1, 15, 16, 17, 40}) {
+      std::vector<float> row(41), before(41);
+      for (size_t i = 0; i < 41; ++i) before[i] = scale * std::sin(static_cast<float>(i));
+      row = before;
+      fv_bench_tanh(row.data(), count);
+      for (int64_t n = 0; n < 41; ++n) {
+        const size_t i = static_cast<size_t>(n);
+        if (n >= count) {
+          EXPECT_EQ(row[i], before[i]);
+          continue;
+        }
+        /* The exponential is off by 3 u, and so are both sums; the division adds one. */
+        EXPECT_NEAR(row[i], std::tanh(double{before[i]}), 8 * 0x1p-24) << scale << " " << i;
+      }
+    }
+  }
+}
+
 TEST(BenchVector, SoftmaxIsThatOfDoublePrecisionAndHiddenKeysAreZero) {
   for (int64_t visible : {0, 1, 2, 15, 16, 17, 40}) {
     std::vector<float> row(40);

@@ -148,6 +148,14 @@ TEST(BenchIndex, DenseTensorsNeedNone) {
   EXPECT_EQ(fv_bench_index_at(&p, nullptr).count, 0);
 }
 
+TEST(BenchProblem, AdditiveScoresAddQueriesToKeysBesides) {
+  fv_bench_problem p = problem(7, 10, false);
+  p.kind = FV_BENCH_ADDITIVE;
+  EXPECT_EQ(fv_bench_flops(&p), 5.0 * 2 * 8 * 16 * 70);
+  EXPECT_FALSE(fv_bench_is_decoding(&p));
+  EXPECT_TRUE(fv_bench_is_dense(&p));
+}
+
 TEST(BenchProblem, BytesAreThoseOfKeysAndValues) {
   fv_bench_problem p = problem(1, 10, false);
   EXPECT_EQ(fv_bench_kv_bytes(&p), 2.0 * 2 * 10 * 2 * 16 * 4);
@@ -246,9 +254,13 @@ TEST(BenchGrid, HasEveryProblemOnceAndLeavesOutWarmCachesThatCannotHoldIt) {
 
 TEST(BenchGrid, FullReachesWhatItPromises) {
   fv_bench_problems list = fv_bench_grid_problems(FV_BENCH_FULL, 0);
-  std::set<int64_t> dims, lengths, keys;
+  std::set<int64_t> dims, lengths, keys, units;
   std::set<int> dtypes;
   for (size_t i = 0; i < list.count; ++i) {
+    if (list.at[i].kind == FV_BENCH_ADDITIVE) {
+      units.insert(list.at[i].dim);
+      continue;
+    }
     dims.insert(list.at[i].dim);
     dtypes.insert(list.at[i].dtype);
     if (!fv_bench_is_dense(&list.at[i])) continue;
@@ -256,6 +268,7 @@ TEST(BenchGrid, FullReachesWhatItPromises) {
   }
   free(list.at);
   EXPECT_EQ(dims, (std::set<int64_t>{32, 64, 128, 256}));
+  EXPECT_EQ(units, (std::set<int64_t>{128, 512}));
   EXPECT_EQ(dtypes, (std::set<int>{FOVEA_F32, FOVEA_F16, FOVEA_BF16}));
   EXPECT_EQ(*lengths.begin(), 128);
   EXPECT_EQ(*lengths.rbegin(), 16384);
@@ -264,8 +277,9 @@ TEST(BenchGrid, FullReachesWhatItPromises) {
 
 TEST(BenchGrid, EachHasEveryKindInEachDtype) {
   for (fv_bench_grid grid : {FV_BENCH_QUICK, FV_BENCH_DEFAULT, FV_BENCH_FULL}) {
-    for (fv_bench_problems list :
-         {fv_bench_grid_problems(grid, 0), fv_bench_grid_cuda_problems(grid)}) {
+    fv_bench_problems lists[] = {fv_bench_grid_problems(grid, 0),
+                                 fv_bench_grid_cuda_problems(grid)};
+    for (const fv_bench_problems &list : lists) {
       std::set<int> dtypes;
       std::set<std::pair<int, int>> both;
       for (size_t i = 0; i < list.count; ++i) {
@@ -273,7 +287,8 @@ TEST(BenchGrid, EachHasEveryKindInEachDtype) {
         both.insert({list.at[i].kind, list.at[i].dtype});
       }
       free(list.at);
-      EXPECT_EQ(both.size(), FV_BENCH_KINDS * dtypes.size());
+      const size_t kinds = FV_BENCH_KINDS - (&list == &lists[1]); /* a GPU adds no scores yet */
+      EXPECT_EQ(both.size(), kinds * dtypes.size());
     }
   }
 }

@@ -111,6 +111,22 @@ TEST(BenchProgram, TimesBatchesAsServersHaveThem) {
   }
 }
 
+TEST(BenchProgram, TimesAdditiveScoresBesideTheirNaiveForm) {
+  Folder folder;
+  Ran ran = bench("--quick --filter additive --output " + folder.file("report.json"));
+  ASSERT_EQ(ran.code, 0) << ran.out;
+  EXPECT_NE(ran.out.find("additive scores f32, full, dim 64"), std::string::npos) << ran.out;
+  EXPECT_NE(ran.out.find("x naive"), std::string::npos) << ran.out;
+  const std::string report = text_of(folder.file("report.json"));
+  for (const char *pipeline : {"fovea", "naive", "peak"}) {
+    EXPECT_NE(report.find(std::string("cpu/") + pipeline + "/additive/"), std::string::npos);
+  }
+  ran = bench("page " + folder.file("report.json") + " here");
+  EXPECT_NE(ran.out.find("Additive scores are Bahdanau's"), std::string::npos) << ran.out;
+  EXPECT_EQ(bench("plot " + folder.file("report.json") + " " + folder.path()).code, 0);
+  EXPECT_EQ(access(folder.file("additive-f32-speedup.svg").c_str(), F_OK), 0);
+}
+
 TEST(BenchProgram, ShowsAReportAsTableAndPageAndPictures) {
   Folder folder;
   std::string path = folder.file("report.json");
