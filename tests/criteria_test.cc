@@ -412,6 +412,41 @@ TEST(Hull, HasNoKeyWhoseWeightIsZeroWhateverTheErrorsOfLogits) {
   EXPECT_EQ(found.lowest[0], 1);
 }
 
+// q is what the scaled key is rounded to, with the other sign. So f32 adds them to 0, while the truth
+// is the rounding, and far above the units of a tanh near 0.
+TEST(AdditiveScores, OfScaledKeysThatCancelTheQueryAreOffByTheRoundingOfTheKey) {
+  uint8_t key[8], value[8] = {};
+  float query[8], vector[8], out[8] = {}, scale = 1.1f, lse = 0;
+  double truth = 0;
+  for (int d = 0; d < 8; ++d) {
+    const double exact = 448.0 * double{scale};
+    fv_store_f32(FOVEA_E4M3, key, d, 448);
+    query[d] = -static_cast<float>(exact);
+    vector[d] = 1;
+    truth += std::tanh(exact + double{query[d]});
+  }
+  EXPECT_GT(std::fabs(truth), 100 * 0x1p-24);
+  fovea_attention_args args = {};
+  args.struct_size = sizeof args;
+  args.q = fovea_contiguous(query, FOVEA_F32, 1, 1, 1, 8);
+  args.k = fovea_contiguous(key, FOVEA_E4M3, 1, 1, 1, 8);
+  args.v = fovea_contiguous(value, FOVEA_E4M3, 1, 1, 1, 8);
+  args.k_scale = args.v_scale = fovea_contiguous(&scale, FOVEA_F32, 1, 1, 1, 1);
+  args.out = fovea_contiguous(out, FOVEA_F32, 1, 1, 1, 8);
+  args.lse = fovea_contiguous(&lse, FOVEA_F32, 1, 1, 1, 1);
+  args.logits.additive.vector = vector;
+  fv_problem problem;
+  ASSERT_EQ(fv_check_attention(&args, &problem), FOVEA_OK) << fovea_error_detail();
+  fv_judge_options options = {};
+  options.weights_dtype = FOVEA_F32;
+  fv_verdict zero = {}, wrong = {};
+  fv_judge_attention(&problem, &options, &zero, nullptr);
+  EXPECT_TRUE(fv_verdict_passes(&zero)) << zero.worst[FV_C4];
+  lse = 1e-2f;  // several times the rounding of 8 keys
+  fv_judge_attention(&problem, &options, &wrong, nullptr);
+  EXPECT_FALSE(fv_verdict_passes(&wrong));
+}
+
 // One key, with q and k of ones, gives S = M = sqrt(dim), one term and A = 1.
 TEST(Dots, OfOneSignMayBeOffByMoreTheMoreDimsThereAre) {
   for (const auto &[dim, units] : std::vector<std::pair<int64_t, double>>{

@@ -52,7 +52,8 @@
  *
  * An additive score has terms v tanh(q + k), and S has |v| min(1, |q| + |k|) for each: a rounding
  * of q + k does no more. tanh is off by 7 u32 and q + k by 1, all perhaps in one direction. So L is
- * larger by 8 S.
+ * larger by 8 S. A scale rounds q or k, and where they nearly cancel that moves the tanh by more
+ * than its size: by u32 of theirs times the slope of tanh. S counts an eighth of this too.
  *
  * In N, sum(n, 8) is an alternative to 8, which bounds the errors of weights. Equal terms have
  * equal weights, whose errors cancel in out. In L, D M is an alternative to 8 S, which bounds the

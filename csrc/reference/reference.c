@@ -46,6 +46,15 @@ typedef struct key_logit {
   double dot;   /* |scale * q.k|, or the magnitude of the additive score */
 } key_logit;
 
+/* How far tanh(q + k) moves when the scales round q and k to f32, in units of 2^-24: by their sizes
+ * times the slope of tanh where it is largest. */
+static double moved_tanh(const fovea_attention_args *a, double q, double k) {
+  double scaled = (a->q_scale.dtype ? fabs(q) : 0) + (a->k_scale.dtype ? fabs(k) : 0);
+  if (scaled == 0 || !isfinite(q + k)) return 0;
+  double inverse_slope = cosh(fmax(0, fabs(q + k) - 0x1p-24 * scaled));
+  return scaled / (inverse_slope * inverse_slope);
+}
+
 /* Adds up the score of a key, before the scale, and the magnitudes of its terms. tanh(x) is at most
  * x, so q + k may be off by as much as q and k are. */
 static double add_score(const row_context *row, const double *k, double *size) {
@@ -61,7 +70,9 @@ static double add_score(const row_context *row, const double *k, double *size) {
   }
   for (int64_t d = 0; d < dim; ++d) {
     sum += (double)row->vector[d] * tanh(row->q[d] + k[d]);
-    *size += fabs((double)row->vector[d]) * fmin(1, fabs(row->q[d]) + fabs(k[d]));
+    double tanh_size = fmin(1, fabs(row->q[d]) + fabs(k[d]));
+    tanh_size += moved_tanh(&row->problem->args, row->q[d], k[d]) / 8;
+    *size += fabs((double)row->vector[d]) * tanh_size;
   }
   return sum;
 }

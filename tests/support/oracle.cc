@@ -87,6 +87,18 @@ double scale_of(const fovea_attention_args &args) {
   return args.logits.additive.vector != nullptr ? 1.0 : round_to(FOVEA_F32, root);
 }
 
+// The error of tanh(q + k), in units of 2^-24, from numbers that a scale has rounded: they are off by
+// their own size, and tanh passes this on by its slope, 1 - tanh^2, nearest to zero.
+double passed_on(const fovea_attention_args &args, double q, double k) {
+  double off = 0.0;
+  if (args.q_scale.dtype != FOVEA_NONE) off += std::fabs(q);
+  if (args.k_scale.dtype != FOVEA_NONE) off += std::fabs(k);
+  if (!std::isfinite(q) || !std::isfinite(k)) return 0.0;
+  const double nearest = std::max(0.0, std::fabs(q + k) - off * 0x1p-24);
+  const double both = std::exp(nearest) + std::exp(-nearest);
+  return off * 4.0 / (both * both);  // 1 - tanh^2, without its cancellation
+}
+
 // The score of a row and a key, before the scale, and the sum of the magnitudes of its terms.
 double score_of(const fovea_attention_args &args, int64_t h, const double *q, const double *k,
                 double *size) {
@@ -99,7 +111,8 @@ double score_of(const fovea_attention_args &args, int64_t h, const double *q, co
     if (additive.vector != nullptr) {
       const double factor = static_cast<double>(additive.vector[h * additive.head_stride + d]);
       term = factor * std::tanh(q[d] + k[d]);
-      most = std::fabs(factor) * std::min(1.0, std::fabs(q[d]) + std::fabs(k[d]));
+      most = std::min(1.0, std::fabs(q[d]) + std::fabs(k[d])) + passed_on(args, q[d], k[d]) / 8.0;
+      most *= std::fabs(factor);
     }
     sum += term;
     *size += most;
