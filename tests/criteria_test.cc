@@ -412,8 +412,8 @@ TEST(Hull, HasNoKeyWhoseWeightIsZeroWhateverTheErrorsOfLogits) {
   EXPECT_EQ(found.lowest[0], 1);
 }
 
-// q is what the scaled key is rounded to, with the other sign. So f32 adds them to 0, while the truth
-// is the rounding, and far above the units of a tanh near 0.
+// q is what the scaled key is rounded to, with the other sign. So f32 adds them to 0, while the
+// truth is the rounding, and far above the units of a tanh near 0.
 TEST(AdditiveScores, OfScaledKeysThatCancelTheQueryAreOffByTheRoundingOfTheKey) {
   uint8_t key[8], value[8] = {};
   float query[8], vector[8], out[8] = {}, scale = 1.1f, lse = 0;

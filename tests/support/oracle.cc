@@ -87,8 +87,8 @@ double scale_of(const fovea_attention_args &args) {
   return args.logits.additive.vector != nullptr ? 1.0 : round_to(FOVEA_F32, root);
 }
 
-// The error of tanh(q + k), in units of 2^-24, from numbers that a scale has rounded: they are off by
-// their own size, and tanh passes this on by its slope, 1 - tanh^2, nearest to zero.
+// The error of tanh(q + k), in units of 2^-24, from numbers that a scale has rounded: they are off
+// by their own size, and tanh passes this on by its slope, 1 - tanh^2, nearest to zero.
 double passed_on(const fovea_attention_args &args, double q, double k) {
   double off = 0.0;
   if (args.q_scale.dtype != FOVEA_NONE) off += std::fabs(q);
