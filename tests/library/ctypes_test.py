@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+"""usage: ctypes_test.py ROOT LIBFOVEA.so. Tests scripts/fovea_ctypes.py, by which scripts compare fovea
+with other libraries, and what compare-attn-lstm says before it compares. Needs neither numpy nor
+onnxruntime: arrays of ctypes stand in for numpy's."""
+import ctypes
+import json
+import math
+import pathlib
+import subprocess
+import sys
+import tempfile
+import types
+import unittest
+
+ROOT, LIBRARY = (pathlib.Path(name).resolve() for name in sys.argv[1:3])
+del sys.argv[1:3]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import fovea_ctypes  # noqa: E402
+
+
+class Floats:
+  """What the module asks of an array of numpy: f32, of this shape, and of these strides in elements."""
+
+  def __init__(self, shape, values=(), strides=None):
+    self.shape, self.itemsize, self.dtype = shape, 4, types.SimpleNamespace(name="float32")
+    self.data = (ctypes.c_float * max(1, math.prod(shape)))(*values)
+    self.ctypes = types.SimpleNamespace(data=ctypes.addressof(self.data))
+    self.flags = types.SimpleNamespace(c_contiguous=strides is None)
+    strides = strides or [math.prod(shape[n + 1:]) for n in range(len(shape))]
+    self.strides = tuple(4 * stride for stride in strides)
+
+
+class Binding(unittest.TestCase):
+  def setUp(self):
+    self.library = fovea_ctypes.Library(LIBRARY)
+
+  def arguments(self, out):
+    """One query, and two keys whose additive scores are 0 and log 2."""
+    score = math.atanh(math.log(2))
+    self.kept = [Floats((1, 1, 1, 1), [0]), Floats((1, 2, 1, 1), [0, score]), Floats((1, 2, 1, 1), [3, 6]),
+                 Floats((1,), [1])]
+    q, k, v = (self.library.view(one) for one in self.kept[:3])
+    args = self.library.new("fovea_attention_args", q=q, k=k, v=v, out=self.library.view(out))
+    args.logits.additive.vector = fovea_ctypes.address(self.kept[3])
+    return args
+
+  def test_attention_is_computed(self):
+    out = Floats((1, 1, 1, 1))
+    with self.library.open("CPU", threads=1) as handle:
+      handle.attention(self.arguments(out))
+    self.assertAlmostEqual(out.data[0], 5, places=5)
+
+  def test_failures_name_the_status_and_the_field(self):
+    args = self.arguments(Floats((1, 1, 1, 1)))
+    args.logits.softcap = -1
+    with self.library.open("CPU", threads=1) as handle, self.assertRaises(fovea_ctypes.FoveaError) as raised:
+      handle.attention(args)
+    self.assertEqual(raised.exception.status, "FOVEA_BAD_ARGUMENT")
+    self.assertIn("softcap", raised.exception.detail)
+
+  def test_views_count_strides_in_elements_and_take_names_of_dtypes(self):
+    view = self.library.view(Floats((2, 3, 4, 5), strides=(60, 5, 15, 1)), "BF16")
+    self.assertEqual((tuple(view.shape), tuple(view.stride)), ((2, 3, 4, 5), (60, 5, 15, 1)))
+    self.assertEqual(view.dtype, self.library.constants["FOVEA_BF16"])
+    with self.assertRaises(ValueError):
+      self.library.view(Floats((2, 3, 4)))
+
+  def test_arrays_that_are_no_tensors_must_be_contiguous(self):
+    with self.assertRaises(ValueError):
+      fovea_ctypes.address(Floats((2, 2), strides=(1, 2)))
+
+  def refuses(self, change, words):
+    description = json.loads(fovea_ctypes.DESCRIPTION.read_text())
+    change(description)
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as changed:
+      json.dump(description, changed)
+      changed.flush()
+      with self.assertRaisesRegex(ValueError, words):
+        fovea_ctypes.Library(LIBRARY, changed.name)
+
+  def test_libraries_and_layouts_of_other_versions_are_refused(self):
+    self.refuses(lambda all: all.update(version="9.9.9"), "9.9.9")
+    self.refuses(lambda all: all["functions"].update(fovea_new=all["functions"]["fovea_version"]), "fovea_new")
+    self.refuses(lambda all: all["structs"]["fovea_pages"].update(bytes=9), "fovea_pages")
+    self.refuses(lambda all: all["structs"]["fovea_pages"]["fields"][1].update(offset=9), "fovea_pages")
+
+
+class CompareAttnLstm(unittest.TestCase):
+  @staticmethod
+  def run_it(*arguments):
+    """Runs the script without any package that is installed."""
+    return subprocess.run([sys.executable, "-S", "-B", ROOT / "scripts/compare-attn-lstm", *arguments],
+                          capture_output=True, text=True, check=False)
+
+  def test_help_teaches_without_the_packages(self):
+    done = self.run_it("--help")
+    self.assertEqual(done.returncode, 0)
+    for word in ("--library", "--cases", "--seed", "--only", "--break", "pip install", "Exit status"):
+      self.assertIn(word, done.stdout)
+
+  def test_wrong_arguments_are_refused(self):
+    for arguments in (["--cases", "0"], ["--seed", "-1"], ["--break", "nothing"], ["more"]):
+      self.assertEqual(self.run_it(*arguments).returncode, 2, arguments)
+
+  def test_missing_packages_are_named_with_the_command_that_installs_them(self):
+    done = self.run_it()
+    self.assertEqual(done.returncode, 3)
+    self.assertIn("numpy", done.stderr)
+    self.assertIn("pip install numpy onnx onnxruntime", done.stderr)
+
+
+if __name__ == "__main__":
+  unittest.main()
