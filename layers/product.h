@@ -1,0 +1,39 @@
+/* product.h - the one product of the layers: rows of tokens times a weight of any layout and type.
+ */
+#ifndef FOVEA_LAYERS_PRODUCT_H
+#define FOVEA_LAYERS_PRODUCT_H
+
+#include "layers/arena.h"
+#include "layers/tokens.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Blocks of rows and of outputs that are multiplied at a time where tensors have to be widened or
+ * gathered: large enough for a BLAS to be near its best, small enough for a level-2 cache. */
+enum { FV_PRODUCT_ROWS = 256, FV_PRODUCT_OUTPUTS = 256 };
+
+/* to[r * stride + o] = sum_i x[r * x_stride + i] * weight[o, i], for all rows and outputs from
+ * `first` on. `scratch` has FV_PRODUCT_OUTPUTS * in elements, or is NULL if
+ * fv_product_needs_no_scratch. */
+typedef struct fv_product {
+  const fovea_tensor *weight; /* [1, out, 1, in] */
+  const float *x;
+  int64_t rows, x_stride;
+  int64_t first, outputs;
+  float *to; /* of row 0 and output `first` */
+  int64_t stride;
+  float *scratch;
+} fv_product;
+
+void fv_product_run(const fv_product *product);
+
+/* f32 with one stride of 1: a BLAS takes it where it lies. */
+bool fv_product_is_direct(const fovea_tensor *weight);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* FOVEA_LAYERS_PRODUCT_H */

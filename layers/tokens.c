@@ -1,0 +1,238 @@
+/* tokens.c - see tokens.h. */
+#include "layers/tokens.h"
+
+#include <string.h>
+
+/* ---- Numbers of 16 bits ---- */
+
+static float f32_of_bits(uint32_t bits) {
+  float x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+static uint32_t bits_of_f32(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
+static float widen_bf16(uint16_t code) {
+  return f32_of_bits((uint32_t)code << 16);
+}
+
+/* Moves the exponent from a bias of 15 to one of 127 by a product, which also makes subnormals
+ * right. */
+static float widen_f16(uint16_t code) {
+  uint32_t magnitude = (uint32_t)(code & 0x7fff) << 13, sign = (uint32_t)(code & 0x8000) << 16;
+  if ((code & 0x7c00) == 0x7c00)
+    return f32_of_bits(sign | 0x7f800000u | (code & 0x3ff ? 0x400000u : 0));
+  return f32_of_bits(sign | bits_of_f32(f32_of_bits(magnitude) * 0x1p112f));
+}
+
+static uint16_t narrow_bf16(float x) {
+  uint32_t bits = bits_of_f32(x);
+  if (x != x) return 0x7fff;
+  return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+/* Adding a number whose last place is that of the result rounds to it: to nearest even. */
+static uint16_t narrow_f16(float x) {
+  uint32_t bits = bits_of_f32(x), sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
+  if (x != x) return 0x7fff;
+  if (magnitude >= 0x477ff000u) return (uint16_t)(sign | 0x7c00); /* 65520 and more */
+  if (magnitude <
+      0x38800000u) { /* below 2^-14: multiples of 2^-24, which is the last place of 0.5 */
+    uint32_t steps = bits_of_f32(f32_of_bits(magnitude) + 0.5f) - bits_of_f32(0.5f);
+    return (uint16_t)(sign | steps);
+  }
+  magnitude += 0xfff + (magnitude >> 13 & 1);
+  return (uint16_t)(sign | ((magnitude - 0x38000000u) >> 13));
+}
+
+/* ---- Rows ---- */
+
+static int64_t bytes_of(uint32_t dtype) {
+  return dtype == FOVEA_F32 ? 4 : 2;
+}
+
+void fv_elements_load(const fovea_tensor *t, int64_t at, int64_t stride, int64_t count, float *to) {
+  const uint16_t *codes = (const uint16_t *)t->data + at;
+  switch (t->dtype) {
+    case FOVEA_F32:
+      if (stride == 1) {
+        memcpy(to, (const float *)t->data + at, (size_t)count * sizeof *to);
+        return;
+      }
+      for (int64_t i = 0; i < count; ++i) to[i] = ((const float *)t->data)[at + i * stride];
+      return;
+    case FOVEA_F16:
+      for (int64_t i = 0; i < count; ++i) to[i] = widen_f16(codes[i * stride]);
+      return;
+    default:
+      for (int64_t i = 0; i < count; ++i) to[i] = widen_bf16(codes[i * stride]);
+  }
+}
+
+static void elements_store(const fovea_tensor *t, int64_t at, int64_t count, const float *from) {
+  uint16_t *codes = (uint16_t *)t->data + at;
+  switch (t->dtype) {
+    case FOVEA_F32:
+      memmove((float *)t->data + at, from, (size_t)count * sizeof *from);
+      return;
+    case FOVEA_F16:
+      for (int64_t i = 0; i < count; ++i) codes[i] = narrow_f16(from[i]);
+      return;
+    default:
+      for (int64_t i = 0; i < count; ++i) codes[i] = narrow_bf16(from[i]);
+  }
+}
+
+static int64_t offset_of(const fovea_tensor *t, int64_t token) {
+  return token / t->shape[1] * t->stride[0] + token % t->shape[1] * t->stride[1];
+}
+
+void fv_tokens_load(const fovea_tensor *t, int64_t token, float *to) {
+  int64_t at = offset_of(t, token);
+  for (int64_t head = 0; head < t->shape[2]; ++head) {
+    fv_elements_load(t, at + head * t->stride[2], 1, t->shape[3], to + head * t->shape[3]);
+  }
+}
+
+void fv_tokens_store(const fovea_tensor *t, int64_t token, const float *from) {
+  int64_t at = offset_of(t, token);
+  for (int64_t head = 0; head < t->shape[2]; ++head) {
+    elements_store(t, at + head * t->stride[2], t->shape[3], from + head * t->shape[3]);
+  }
+}
+
+/* ---- Views ---- */
+
+float *fv_tokens_rows(const fovea_tensor *t, int64_t *stride) {
+  bool joined = t->shape[2] == 1 || t->stride[2] == t->shape[3];
+  bool even = t->shape[0] == 1 || t->shape[1] == 1 || t->stride[0] == t->shape[1] * t->stride[1];
+  *stride = t->shape[1] == 1 ? t->stride[0] : t->stride[1];
+  if (fv_tokens_count(t) == 1) *stride = fv_tokens_width(t);
+  bool fits = *stride >= fv_tokens_width(t) && *stride <= INT32_MAX;
+  return t->dtype == FOVEA_F32 && joined && even && fits ? t->data : NULL;
+}
+
+bool fv_tokens_split(const fovea_tensor *t, int64_t heads, int64_t dim, fovea_tensor *split) {
+  *split = *t;
+  if (t->shape[2] == heads && t->shape[3] == dim) return true;
+  if (t->shape[2] != 1 && t->stride[2] != t->shape[3]) return false;
+  if (fv_tokens_width(t) != heads * dim) return false;
+  split->shape[2] = heads;
+  split->shape[3] = dim;
+  split->stride[2] = dim;
+  split->stride[3] = 1;
+  return true;
+}
+
+static bool has_elements(const fovea_tensor *t) {
+  return t->shape[0] && t->shape[1] && t->shape[2] && t->shape[3];
+}
+
+fv_layers_span fv_tokens_span(const fovea_tensor *t) {
+  fv_layers_span span = {0, 0};
+  if (t->dtype == FOVEA_NONE || !has_elements(t)) return span;
+  int64_t reach = 1;
+  for (int i = 0; i < 4; ++i) reach += t->shape[i] == 1 ? 0 : (t->shape[i] - 1) * t->stride[i];
+  span.first = (uintptr_t)t->data;
+  span.last = span.first + (uintptr_t)(reach * bytes_of(t->dtype));
+  return span;
+}
+
+bool fv_tokens_same(const fovea_tensor *a, const fovea_tensor *b) {
+  if (a->data != b->data || a->dtype != b->dtype) return false;
+  for (int i = 0; i < 4; ++i) {
+    if (a->shape[i] != b->shape[i]) return false;
+    if (a->shape[i] != 1 && a->stride[i] != b->stride[i]) return false;
+  }
+  return true;
+}
+
+/* ---- Rules ---- */
+
+fovea_status fv_tokens_check(const char *owner, const char *name, const fovea_tensor *t,
+                             bool any_stride) {
+  if (t->dtype != FOVEA_F32 && t->dtype != FOVEA_F16 && t->dtype != FOVEA_BF16) {
+    return fv_layers_fail(FOVEA_BAD_ARGUMENT, "%s%s.dtype is %u, must be F32, F16 or BF16", owner,
+                          name, t->dtype);
+  }
+  int64_t reach = 1;
+  for (int i = 0; i < 4; ++i) {
+    int64_t along;
+    if (t->shape[i] < 0 || t->shape[i] > INT32_MAX) {
+      return fv_layers_fail(FOVEA_BAD_ARGUMENT, "%s%s.shape[%d] is %lld, must be 0 to 2^31 - 1",
+                            owner, name, i, (long long)t->shape[i]);
+    }
+    if (t->shape[i] <= 1 || !has_elements(t)) continue;
+    if (i == 3 && !any_stride && t->stride[3] != 1) {
+      return fv_layers_fail(FOVEA_BAD_ARGUMENT, "%s%s.stride[3] is %lld, must be 1", owner, name,
+                            (long long)t->stride[3]);
+    }
+    if (t->stride[i] < 0 || __builtin_mul_overflow(t->shape[i] - 1, t->stride[i], &along) ||
+        __builtin_add_overflow(reach, along, &reach) || reach > INT64_MAX / 4) {
+      return fv_layers_fail(FOVEA_BAD_ARGUMENT, "%s%s.stride[%d] is %lld, must be in range", owner,
+                            name, i, (long long)t->stride[i]);
+    }
+  }
+  for (int i = 0; i < 5; ++i) {
+    if (t->reserved[i]) {
+      return fv_layers_fail(FOVEA_BAD_ARGUMENT, "%s%s.reserved[%d] must be 0", owner, name, i);
+    }
+  }
+  int64_t tokens, elements;
+  if (__builtin_mul_overflow(t->shape[0], t->shape[1], &tokens) ||
+      __builtin_mul_overflow(t->shape[2], t->shape[3], &elements) || elements > INT32_MAX ||
+      __builtin_mul_overflow(tokens, elements, &elements)) {
+    return fv_layers_fail(FOVEA_BAD_ARGUMENT, "%s%s has too many elements", owner, name);
+  }
+  if (has_elements(t) && (!t->data || (uintptr_t)t->data % (uintptr_t)bytes_of(t->dtype))) {
+    return fv_layers_fail(FOVEA_BAD_ARGUMENT, "%s%s.data is %p, must be there and aligned", owner,
+                          name, t->data);
+  }
+  return FOVEA_OK;
+}
+
+fovea_status fv_tokens_check_shape(const char *owner, const char *name, const fovea_tensor *t,
+                                   const int64_t shape[4]) {
+  for (int i = 0; i < 4; ++i) {
+    if (t->shape[i] == shape[i]) continue;
+    return fv_layers_fail(FOVEA_BAD_ARGUMENT, "%s%s.shape[%d] is %lld, must be %lld", owner, name,
+                          i, (long long)t->shape[i], (long long)shape[i]);
+  }
+  return FOVEA_OK;
+}
+
+/* In the order of strides each must reach past all that the smaller ones span. */
+fovea_status fv_tokens_check_output(const char *owner, const char *name, const fovea_tensor *t) {
+  int64_t reach = 1;
+  bool taken[4] = {false, false, false, false};
+  if (!has_elements(t)) return FOVEA_OK;
+  for (int n = 0; n < 4; ++n) {
+    int least = -1;
+    for (int i = 0; i < 4; ++i) {
+      if (!taken[i] && (least < 0 || t->stride[i] < t->stride[least])) least = i;
+    }
+    taken[least] = true;
+    if (t->shape[least] == 1) continue;
+    if (t->stride[least] < reach) {
+      return fv_layers_fail(FOVEA_BAD_ARGUMENT,
+                            "%s%s.stride[%d] is %lld, must be at least %lld: an output has no "
+                            "element twice",
+                            owner, name, least, (long long)t->stride[least], (long long)reach);
+    }
+    reach = t->stride[least] * (t->shape[least] - 1) + reach;
+  }
+  return FOVEA_OK;
+}
+
+fovea_status fv_tokens_check_apart(const char *name, const fovea_tensor *out,
+                                   const char *other_name, const fovea_tensor *other,
+                                   bool may_be_same) {
+  if (!fv_layers_spans_meet(fv_tokens_span(out), fv_tokens_span(other))) return FOVEA_OK;
+  if (may_be_same && fv_tokens_same(out, other)) return FOVEA_OK;
+  return fv_layers_fail(FOVEA_BAD_ARGUMENT, "%s overlaps %s", name, other_name);
+}
