@@ -11,11 +11,11 @@ typedef struct fv_arena {
   size_t used;
 } fv_arena;
 
-/* Elements of `each` bytes, aligned to 256 bytes. While only counting: an address that must not be
- * used, NULL never, since absence has a meaning in many arguments. Sizes that overflow stay at
- * SIZE_MAX, which no workspace has. */
+/* Elements of `each` bytes, aligned to 256 bytes. While only counting it returns an address that
+ * must not be used: never NULL, since absence has a meaning in many arguments, and apart from those
+ * of other pieces. Sizes that overflow stay at SIZE_MAX, which no workspace has. */
 static inline void *fv_arena_take(fv_arena *arena, int64_t count, size_t each) {
-  char *at = arena->base ? arena->base + arena->used : (char *)256;
+  char *at = (arena->base ? arena->base : (char *)256) + arena->used;
   size_t bytes;
   if (__builtin_mul_overflow((size_t)count, each, &bytes) ||
       __builtin_add_overflow(bytes, (size_t)255, &bytes) ||

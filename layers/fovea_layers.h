@@ -172,11 +172,13 @@ typedef struct fovea_source {
   uint64_t reserved[8];
 } fovea_source;
 
+enum { FOVEA_SOURCES_MAX = 4 };
+
 typedef struct fovea_multihead_args {
   size_t struct_size;
   uint32_t reproducible; /* as in fovea_attention_args */
   int32_t heads_q, heads_kv, dim, dim_v;
-  int32_t source_count; /* >= 1 */
+  int32_t source_count; /* 1 to FOVEA_SOURCES_MAX */
   const fovea_source *sources;
 
   fovea_tensor x;
@@ -221,8 +223,9 @@ typedef struct fovea_multihead_args {
  *             W_k, dim counts the hidden units, and without v_proj the values are the tokens.
  * Pooling     x may be learned queries [1, n, heads_q, dim] that every batch row repeats (stride[0]
  *             = 0, shape[0] = batch), without q_proj. With an additive score x is a bias, or 0.
- * RoPE        Positions are rope.positions [tokens of x]; NULL: t, counted on from kv_lengths[s] of
- *             the first source if that is a cache.
+ * RoPE        Positions are rope.positions [tokens of x]. NULL: token t of sequence s stands at
+ *             kv_lengths[s] + t of the first source that is a cache, at t without one; keys on
+ *             their way into a cache stand where that cache's lengths put them.
  * Weights     Keys of the sources follow each other: those of source n begin at the sum of the
  *             extents before: of memory and tokens len_kv as the tensors hold it, of a cache or
  *             pages all that it can hold. keys is at least the sum, or one source's alone may be
@@ -230,7 +233,8 @@ typedef struct fovea_multihead_args {
  *             the sum are 0.
  * Empty row   o = 0: out is out_proj's bias, through its activation, and the residual. Weights are
  *             0. (torch's layer gives NaN there, Keras' the mean of V.)
- * Padding     Rows of x past q_lengths, and those that no sequence owns: o = 0 there.
+ * Padding     Rows of x past q_lengths, and those that no sequence owns: o = 0, and lse = -inf.
+ * Overlap     out may be residual or x itself.
  * Masks       1 is visible, as in Keras and ONNX. torch's boolean masks of its layers mean the
  *             opposite. torch's add_zero_attn is a sink of 0.
  * Numerics    As fovea_attention on q, k and v in f32, or in the type of the cache. */

@@ -4,32 +4,12 @@
 
 #include <cmath>
 
+#include "tests/layers/layer_oracle.h"
 #include "tests/layers/tokens_case.h"
 #include "tests/support/formats.h"
 
 namespace fovea_test {
 namespace {
-
-constexpr double kU32 = 0x1p-24;
-
-double activated(uint32_t activation, double x) {
-  switch (activation) {
-    case FOVEA_ACTIVATION_TANH:
-      return std::tanh(x);
-    case FOVEA_ACTIVATION_RELU:
-      return std::max(x, 0.0);
-    case FOVEA_ACTIVATION_GELU:
-      return x * 0.5 * std::erfc(-x / std::sqrt(2.0));
-    case FOVEA_ACTIVATION_GELU_TANH:
-      return x / 2 * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-    case FOVEA_ACTIVATION_SILU:
-      return x / (1 + std::exp(-x));
-    case FOVEA_ACTIVATION_SIGMOID:
-      return 1 / (1 + std::exp(-x));
-    default:
-      return x;
-  }
-}
 
 struct Linear {
   Tokens x, weight, bias, residual, out;
@@ -94,8 +74,8 @@ struct Linear {
         double size = 0;
         const double truth = expected(token, o, &size);
         const double computed =
-            1.13 * terms * kU32 * size +
-            (activation == FOVEA_ACTIVATION_NONE ? 0 : 20 * kU32 * std::max(1.0, size));
+            1.13 * terms * kUnit * size +
+            (activation == FOVEA_ACTIVATION_NONE ? 0 : 20 * kUnit * std::max(1.0, size));
         const uint32_t type = out.view().dtype;
         const double rounded =
             unit_roundoff(type) * (std::fabs(truth) + computed) + half_step(type);
