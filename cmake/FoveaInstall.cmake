@@ -8,10 +8,19 @@ install(TARGETS fovea fovea_static EXPORT fovea-targets
         LIBRARY COMPONENT library NAMELINK_COMPONENT development
         FILE_SET HEADERS COMPONENT development)
 
+install(TARGETS fovea_layers fovea_layers_static EXPORT fovea-layers-targets
+        ARCHIVE COMPONENT layers-development
+        LIBRARY COMPONENT layers NAMELINK_COMPONENT layers-development
+        FILE_SET HEADERS COMPONENT layers-development)
+install(FILES layers/fovea-layers-abi.json
+        DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT layers-development)
+
 install(FILES include/fovea-abi.json DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT development)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/fovea)
 install(EXPORT fovea-targets NAMESPACE fovea:: DESTINATION ${package_dir} COMPONENT development)
+install(EXPORT fovea-layers-targets NAMESPACE fovea:: DESTINATION ${package_dir}
+        COMPONENT layers-development)
 configure_package_config_file(
   cmake/fovea-config.cmake.in ${CMAKE_CURRENT_BINARY_DIR}/fovea-config.cmake
   INSTALL_DESTINATION ${package_dir} NO_SET_AND_CHECK_MACRO)
@@ -27,8 +36,11 @@ cmake_path(SET pc_dir NORMALIZE "/prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig")
 cmake_path(RELATIVE_PATH pc_dir BASE_DIRECTORY "/prefix" OUTPUT_VARIABLE pc_below_prefix)
 string(REGEX REPLACE "[^/]+" ".." pc_to_prefix "${pc_below_prefix}")
 configure_file(cmake/fovea.pc.in ${CMAKE_CURRENT_BINARY_DIR}/fovea.pc @ONLY)
+configure_file(cmake/fovea-layers.pc.in ${CMAKE_CURRENT_BINARY_DIR}/fovea-layers.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/fovea.pc
         DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT development)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/fovea-layers.pc
+        DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT layers-development)
 
 if(TARGET fovea_manual_pages)
   set(made ${CMAKE_CURRENT_BINARY_DIR}/docs) # by cli/CMakeLists.txt
@@ -39,11 +51,12 @@ if(TARGET fovea_manual_pages)
           DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions COMPONENT program)
 endif()
 
-# scripts/package makes the Debian packages libfovea0, libfovea-dev and fovea. fovea-bench depends on
+# scripts/package makes the Debian packages libfovea0, libfovea-dev, libfovea-layers0,
+# libfovea-layers-dev and fovea. fovea-bench depends on
 # OpenBLAS, so only the build installs it.
 set(CPACK_GENERATOR DEB)
 set(CPACK_DEB_COMPONENT_INSTALL ON)
-set(CPACK_COMPONENTS_ALL library development)
+set(CPACK_COMPONENTS_ALL library development layers layers-development)
 if(FOVEA_BUILD_CLI)
   list(APPEND CPACK_COMPONENTS_ALL program)
 endif()
@@ -70,6 +83,24 @@ set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_DEPENDS
   "libfovea${PROJECT_VERSION_MAJOR} (= ${PROJECT_VERSION}-1)")
 set(CPACK_DEBIAN_DEVELOPMENT_DESCRIPTION "${about}
+This package holds the header, its description for bindings, the static
+library, and what CMake and pkg-config read.")
+# dpkg-shlibdeps knows no package of libfovea.so.0 yet: it is told where the file is, and the package
+# names it.
+set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS_PRIVATE_DIRS ${CMAKE_CURRENT_BINARY_DIR}/csrc)
+set(about_layers "Attention as a layer: projections, multi-head attention over one or several
+sources, caches, pooling, additive scores, recurrent cells, on libfovea and a BLAS.")
+set(CPACK_DEBIAN_LAYERS_PACKAGE_NAME libfovea-layers${PROJECT_VERSION_MAJOR})
+set(CPACK_DEBIAN_LAYERS_PACKAGE_SECTION libs)
+set(CPACK_DEBIAN_LAYERS_PACKAGE_CONTROL_EXTRA ${CMAKE_CURRENT_SOURCE_DIR}/cmake/debian/triggers)
+set(CPACK_DEBIAN_LAYERS_PACKAGE_DEPENDS "libfovea${PROJECT_VERSION_MAJOR} (= ${PROJECT_VERSION}-1)")
+set(CPACK_DEBIAN_LAYERS_DESCRIPTION "${about_layers}
+This package holds the shared library.")
+set(CPACK_DEBIAN_LAYERS-DEVELOPMENT_PACKAGE_NAME libfovea-layers-dev)
+set(CPACK_DEBIAN_LAYERS-DEVELOPMENT_PACKAGE_SECTION libdevel)
+set(CPACK_DEBIAN_LAYERS-DEVELOPMENT_PACKAGE_DEPENDS
+  "libfovea-dev (= ${PROJECT_VERSION}-1), libfovea-layers${PROJECT_VERSION_MAJOR} (= ${PROJECT_VERSION}-1)")
+set(CPACK_DEBIAN_LAYERS-DEVELOPMENT_DESCRIPTION "${about_layers}
 This package holds the header, its description for bindings, the static
 library, and what CMake and pkg-config read.")
 set(CPACK_DEBIAN_PROGRAM_PACKAGE_NAME fovea)

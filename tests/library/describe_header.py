@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """Describes the public header for authors of bindings: every number, type, size and offset in it.
 
-usage: describe_header.py CC ROOT > include/fovea-abi.json
+usage: describe_header.py CC ROOT [HEADER] > include/fovea-abi.json
+
+HEADER is a path below ROOT (default: include/fovea.h). Of another header that includes <fovea.h>, only its
+own declarations are described.
 
 The header is preprocessed as its paragraph "Bindings" says, and pycparser (Debian:
 python3-pycparser) reads it. Sizes, offsets and values come from a program that CC compiles. Exit
@@ -87,14 +90,15 @@ def field_type(field):
   return type_text(field.type.type if is_array else field.type), is_array
 
 
-def measure(cc, root, expressions):
+def measure(cc, root, name, expressions):
   """The values of C expressions that use the header."""
   lines = "".join(f'  printf("%lld\\n", (long long)({one}));\n' for one in expressions)
-  program = f'#include <fovea.h>\n#include <stdio.h>\nint main(void) {{\n{lines}  return 0;\n}}\n'
+  program = f'#include <{name.name}>\n#include <stdio.h>\nint main(void) {{\n{lines}  return 0;\n}}\n'
   with tempfile.TemporaryDirectory() as scratch:
     source, binary = pathlib.Path(scratch, "measure.c"), pathlib.Path(scratch, "measure")
     source.write_text(program)
-    subprocess.run([cc, "-std=c11", f"-I{root}/include", source, "-o", binary], check=True)
+    subprocess.run([cc, "-std=c11", f"-I{root}/include", f"-I{root}/{name.parent}", source, "-o", binary],
+                   check=True)
     output = subprocess.run([binary], capture_output=True, text=True, check=True).stdout
   return dict(zip(expressions, map(int, output.split())))
 
@@ -148,14 +152,32 @@ def describe(header, text, ask):
           "functions": header.functions}
 
 
-def main(cc, root):
-  text = pathlib.Path(root, "include/fovea.h").read_text()
+def parse(cc, text):
   header = Header(c_parser.CParser().parse(STANDARD + preprocess(cc, text)))
   for name in STANDARD.split("\n"):  # these are not the header's
     header.opaque.pop(name, None)
+  return header
+
+
+def without(header, other):
+  """Leaves out what another header declares."""
+  for table in ("structs", "opaque", "callbacks", "functions"):
+    known = getattr(other, table)
+    setattr(header, table, {key: one for key, one in getattr(header, table).items() if key not in known})
+  header.enums = header.enums[len(other.enums):]
+  return header
+
+
+def main(cc, root, name="include/fovea.h"):
+  text = pathlib.Path(root, name).read_text()
+  if name == "include/fovea.h":
+    header = parse(cc, text)
+  else:
+    engine = pathlib.Path(root, "include/fovea.h").read_text()
+    header = without(parse(cc, engine + text), parse(cc, engine))
   ask = Expressions()
   describe(header, text, ask)
-  ask.values = measure(cc, root, list(ask.values))
+  ask.values = measure(cc, root, pathlib.Path(name), list(ask.values))
   print(to_text(describe(header, text, ask)))
 
 
@@ -173,6 +195,6 @@ def to_text(value, indent=""):
 
 
 if __name__ == "__main__":
-  if len(sys.argv) != 3:
+  if len(sys.argv) not in (3, 4):
     sys.exit(__doc__)
-  main(sys.argv[1], sys.argv[2])
+  main(*sys.argv[1:])
