@@ -19,6 +19,7 @@ CXX_EXAMPLE = EXAMPLE.with_name("example_cxx")
 
 README = (ROOT / "README.md").read_text()
 HEADER = (ROOT / "include/fovea.h").read_text()
+LAYERS = (ROOT / "layers/fovea_layers.h").read_text()
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 # Programs that a newcomer has or that scripts/setup installs.
@@ -153,14 +154,15 @@ class Guide(unittest.TestCase):
         seen += 1
         with self.subTest(document=path.name, fragment=body):
           done = subprocess.run(["cc", "-std=c11", "-fsyntax-only", "-Wall", "-Wextra", "-Werror",
-                                 "-Wno-unused", "-I", str(ROOT / "include"), "-x", "c", "-"],
+                                 "-Wno-unused", "-I", str(ROOT / "include"), "-I", str(ROOT / "layers"), "-x", "c",
+                                 "-"],
                                 input=FRAGMENT % body, capture_output=True, text=True, check=False)
           self.assertEqual(done.returncode, 0, done.stderr)
     self.assertGreater(seen, 10)
 
 
 FRAGMENT = """
-#include <fovea.h>
+#include <fovea_layers.h>
 #include <stdio.h>
 #include <string.h>
 void fragment(fovea_handle *handle, fovea_stream stream, fovea_attention_args args,
@@ -219,7 +221,7 @@ class EveryDocument(unittest.TestCase):
             self.assertIn(fragment, anchors(aim.read_text()))
 
   def test_names_paths_that_exist(self):
-    folders = "include|csrc|cli|kernels|simgpu|bench|examples|scripts|tests|docs|cmake"
+    folders = "include|csrc|layers|cli|kernels|simgpu|bench|examples|scripts|tests|docs|cmake"
     named = re.compile(rf"(?<![\w/.-])((?:{folders})/[\w./-]*\w/?)")
     for path in documents():
       for name in named.findall(path.read_text()):
@@ -240,7 +242,7 @@ class EveryDocument(unittest.TestCase):
       # A name followed by a star or a colon stands for several.
       for name in re.findall(r"\b(?:fovea_[a-z_0-9]+|FOVEA_[A-Z_0-9]+)\b(?![*:])", path.read_text()):
         with self.subTest(document=path.relative_to(ROOT).as_posix(), name=name):
-          self.assertTrue(re.search(rf"\b{name}\b", HEADER + others))
+          self.assertTrue(re.search(rf"\b{name}\b", HEADER + LAYERS + others))
 
   def test_commands_exist_and_know_their_options(self):
     for path in documents():
