@@ -2,6 +2,7 @@
  * compilers vectorise. */
 #include "layers/product.h"
 
+#include "layers/few_rows.h"
 #include "layers/fovea_layers.h"
 
 #ifdef FV_LAYERS_CBLAS
@@ -105,6 +106,10 @@ void fv_product_run(const fv_product *product) {
   if (!product->rows || !product->outputs) return;
   if (w->shape[3] && fv_product_is_direct(w)) {
     multiply_direct(product);
+    return;
+  }
+  if (fv_few_rows_fit(w, product->rows)) {
+    fv_few_rows_multiply(product);
     return;
   }
   fv_product block = *product;

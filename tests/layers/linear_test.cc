@@ -203,6 +203,52 @@ TEST(Linear, ConvertsEveryNumberOfSixteenBits) {
   }
 }
 
+// Weights of 16 bits and few rows have a product of their own.
+TEST(Linear, OfFewRowsAndSixteenBitWeightsIsExactOnIntegers) {
+  for (const uint32_t type : {FOVEA_F16, FOVEA_BF16}) {
+    for (int64_t rows = 1; rows <= 6; ++rows) {
+      for (const int64_t in : {1, 15, 16, 17, 32, 50}) {
+        Linear linear;
+        linear.x = Tokens(FOVEA_F32, {1, rows, 1, in}, kGaps);
+        linear.weight = Tokens(type, {1, 19, 1, in}, kGaps);
+        linear.out = Tokens(FOVEA_F32, {1, rows, 1, 19}, kGaps);
+        linear.x.fill_integers(1, 9);
+        linear.weight.fill_integers(2, 9);
+        linear.run();
+        ASSERT_EQ(linear.out.wrong(), "");
+        for (int64_t row = 0; row < rows; ++row) {
+          for (int64_t o = 0; o < 19; ++o) {
+            double size = 0;
+            ASSERT_EQ(linear.out.of_token(row, o), linear.expected(row, o, &size));
+          }
+        }
+      }
+    }
+  }
+}
+
+// A weight of each number of 16 bits, times 1.
+TEST(Linear, OfFewRowsWidensEveryWeight) {
+  for (const uint32_t type : {FOVEA_F16, FOVEA_BF16}) {
+    Linear linear;
+    linear.x = Tokens(FOVEA_F32, {1, 1, 1, 1});
+    linear.x.fill([](int64_t) { return 1; });
+    linear.weight = Tokens(type, {1, 65536, 1, 1});
+    linear.out = Tokens(FOVEA_F32, {1, 1, 1, 65536});
+    uint16_t *codes = static_cast<uint16_t *>(linear.weight.view().data);
+    for (int code = 0; code < 65536; ++code) codes[code] = static_cast<uint16_t>(code);
+    linear.run();
+    for (uint32_t code = 0; code < 65536; ++code) {
+      const double value = decode(type, code), got = linear.out.of_token(0, code);
+      if (std::isnan(value)) {
+        EXPECT_TRUE(std::isnan(got));
+      } else {
+        ASSERT_EQ(got, value) << code;
+      }
+    }
+  }
+}
+
 TEST(Linear, ReadsASliceOfPackedWeights) {
   Linear whole, slice;
   whole.x = Tokens(FOVEA_F32, {1, 5, 1, 16});
