@@ -1,0 +1,182 @@
+/* opinion.c - is a sentence for or against the movie, and which words say so?
+ *
+ *   words become vectors; two GRUs read them, one in each direction
+ *   a learned query asks all states, by Bahdanau's additive score, for one mean of them
+ *   a number above 0 is for the movie
+ *
+ * It judges the 1500 test sentences, and shades the words of one of them, or of your own. The
+ * weights and the formulas are those of examples/models. */
+#include <fovea_layers.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "model.h"
+
+enum { TOKENS_MAX = 64, WORD = 64, HIDDEN = 64, STATE = 2 * HIDDEN, UNITS = 64, WORD_BYTES = 48 };
+
+typedef struct sentence {
+  int count;
+  int numbers[TOKENS_MAX];
+  char words[TOKENS_MAX][WORD_BYTES];
+} sentence;
+
+typedef struct opinion {
+  float logit;
+  float weights[TOKENS_MAX];
+} opinion;
+
+/* ---- Words ---- */
+
+static int is_letter(char c) {
+  return c >= 'a' && c <= 'z';
+}
+
+static char lower(char c) {
+  return (char)(c >= 'A' && c <= 'Z' ? c + 'a' - 'A' : c);
+}
+
+/* The next token of a text: letters, with apostrophes between two of them, or a mark. Returns the
+ * text behind it; NULL: there is none. */
+static const char *next_token(const char *text, char word[WORD_BYTES]) {
+  int length = 0;
+  for (; *text; ++text) {
+    char c = lower(*text);
+    if (strchr("!?.,", c)) {
+      snprintf(word, WORD_BYTES, "%c", c);
+      return text + 1;
+    }
+    if (is_letter(c)) break;
+  }
+  for (; *text; ++text) {
+    char c = lower(*text);
+    int joins = c == '\'' && is_letter(lower(text[1]));
+    if (!is_letter(c) && !joins) break;
+    if (length < WORD_BYTES - 1) word[length++] = c;
+  }
+  word[length] = '\0';
+  return length ? text : NULL;
+}
+
+static int number_of(const model_lines *vocabulary, const char *word) {
+  for (int n = 1; n < vocabulary->count; ++n) {
+    if (!strcmp(vocabulary->at[n], word)) return n;
+  }
+  return 0;
+}
+
+static sentence read_words(const model_lines *vocabulary, const char *text) {
+  sentence made = {0};
+  while (made.count < TOKENS_MAX && (text = next_token(text, made.words[made.count]))) {
+    made.numbers[made.count] = number_of(vocabulary, made.words[made.count]);
+    ++made.count;
+  }
+  if (!made.count) made.count = 1; /* a sentence without tokens is one unknown word */
+  return made;
+}
+
+/* ---- The model ---- */
+
+static void embed(model *m, const sentence *words, float x[TOKENS_MAX][WORD]) {
+  for (int i = 0; i < words->count; ++i) {
+    model_look_up(m, "words.weight", words->numbers[i], x[i]);
+  }
+}
+
+static void pool(model *m, float states[TOKENS_MAX][STATE], int count, float context[STATE],
+                 opinion *result) {
+  fovea_source source = {.x_k = fovea_contiguous(states, FOVEA_F32, 1, count, 1, STATE),
+                         .k_proj = model_linear(m, "attention.key", FOVEA_ACTIVATION_NONE)};
+  fovea_multihead_args args = {.struct_size = sizeof args,
+                               .heads_q = 1,
+                               .heads_kv = 1,
+                               .dim = UNITS,
+                               .dim_v = STATE,
+                               .source_count = 1,
+                               .sources = &source};
+  args.additive.vector = model_floats(m, "attention.vector");
+  args.x = fovea_contiguous((void *)model_floats(m, "attention.query"), FOVEA_F32, 1, 1, 1, UNITS);
+  args.out = fovea_contiguous(context, FOVEA_F32, 1, 1, 1, STATE);
+  args.weights = fovea_contiguous(result->weights, FOVEA_F32, 1, 1, 1, count);
+  model_attend(m, args);
+}
+
+static void judge(model *m, const sentence *words, opinion *result) {
+  static float x[TOKENS_MAX][WORD], states[TOKENS_MAX][STATE];
+  float ahead[HIDDEN] = {0}, back[HIDDEN] = {0}, context[STATE];
+  embed(m, words, x);
+  model_run_gru(m, "reader.forward", x[0], words->count, WORD, 0, states[0], STATE, ahead);
+  model_run_gru(m, "reader.backward", x[0], words->count, WORD, 1, states[0] + HIDDEN, STATE, back);
+  pool(m, states, words->count, context, result);
+  model_apply(m, model_linear(m, "opinion", FOVEA_ACTIVATION_NONE), context, 1, STATE, NULL,
+              &result->logit);
+}
+
+/* ---- Output ---- */
+
+static void draw(const sentence *words, const opinion *result) {
+  float most = 0;
+  for (int i = 0; i < words->count; ++i) most = fmaxf(most, result->weights[i]);
+  for (int i = 0; i < words->count; ++i) {
+    int mark = !is_letter(words->words[i][0]);
+    if (i && !mark) printf(" ");
+    model_print_shaded(words->words[i], result->weights[i] / most, isatty(STDOUT_FILENO));
+  }
+  float chance = 1 / (1 + expf(-result->logit));
+  printf("\n%s the movie, by %.0f %%\n", result->logit > 0 ? "for" : "against",
+         100 * (double)(result->logit > 0 ? chance : 1 - chance));
+}
+
+static void print_numbers(const sentence *words, const opinion *result, int number) {
+  model_print_integers("input", &number, 1);
+  model_print_integers("tokens", words->numbers, words->count);
+  model_print_table("logit", &result->logit, 1, 1);
+  model_print_table("weights", result->weights, 1, words->count);
+}
+
+/* "1\tsentence": for; "0\tsentence": against. */
+static void judge_all(model *m, const model_lines *vocabulary, const model_lines *tests) {
+  int right = 0;
+  for (int n = 0; n < tests->count; ++n) {
+    opinion result;
+    sentence words = read_words(vocabulary, tests->at[n] + 2);
+    judge(m, &words, &result);
+    right += (result.logit > 0) == (tests->at[n][0] == '1');
+  }
+  printf("%d of %d right: %.1f %%\n\n", right, tests->count, 100.0 * right / tests->count);
+}
+
+static const char help[] =
+    "usage: opinion [SENTENCE | N | --numbers N]\n\n"
+    "Says whether a sentence is for or against a movie, and shades the words by what attention\n"
+    "gives them. Without a sentence it judges the test sentences first and shows number 0; N: shows\n"
+    "that one. --numbers prints its tokens, logit and weights. Run it where examples/models is.\n";
+
+int main(int argc, char **argv) {
+  int numbers = argc == 3 && !strcmp(argv[1], "--numbers");
+  if (argc > 2 + numbers || (argc == 2 && argv[1][0] == '-')) {
+    fputs(help, strcmp(argv[1], "--help") ? stderr : stdout);
+    return strcmp(argv[1], "--help") ? 2 : 0;
+  }
+  model m = model_open("examples/models/opinion.weights");
+  model_lines vocabulary = model_read_lines("examples/models/opinion.words.txt");
+  model_lines tests = model_read_lines("examples/models/opinion.test.txt");
+  const char *text = argc > 1 ? argv[argc - 1] : "0";
+  int own = strspn(text, "0123456789") < strlen(text) || !*text;
+  int number = own ? 0 : model_number(text, tests.count);
+  if (argc == 1) judge_all(&m, &vocabulary, &tests);
+  sentence words = read_words(&vocabulary, own ? text : tests.at[number] + 2);
+  opinion result;
+  judge(&m, &words, &result);
+  if (numbers) {
+    print_numbers(&words, &result, number);
+  } else {
+    draw(&words, &result);
+  }
+  model_free_lines(&tests);
+  model_free_lines(&vocabulary);
+  model_close(&m);
+  return 0;
+}

@@ -1,0 +1,268 @@
+/* pronounce.c - a word is spoken letter by letter: Bahdanau's attention, as in translation.
+ *
+ *   letters become vectors; two GRUs read them, one in each direction
+ *   a third GRU speaks: before each phoneme its state asks the letters' states, by the additive
+ *   score, where to look; the mean that comes back helps to choose the phoneme
+ *
+ * The letters' keys are projected once, when the word has been read. It judges the 3000 test words,
+ * and draws letters x phonemes for one of them, or for your own. The weights and the formulas are
+ * those of examples/models. */
+#include <fovea_layers.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "model.h"
+
+enum {
+  LETTERS_MAX = 18,
+  PHONEMES_MAX = 24,
+  HIDDEN = 128, /* of each GRU */
+  STATE = 2 * HIDDEN,
+  UNITS = 128,
+  SYMBOLS_MAX = 64, /* of phonemes */
+  WIDTH_MAX = 128   /* of vectors of letters and phonemes */
+};
+
+typedef struct speech {
+  int letters[LETTERS_MAX], letter_count;
+  int phonemes[PHONEMES_MAX], phoneme_count; /* with the end, 0, if it was reached */
+  float logits[PHONEMES_MAX][SYMBOLS_MAX];
+  float weights[PHONEMES_MAX][LETTERS_MAX]; /* rows of letter_count */
+} speech;
+
+typedef struct names {
+  model_lines letters, phonemes;
+} names;
+
+/* ---- Reading ---- */
+
+/* False: the word has a letter that is none, or too many, or too few. */
+static int spell(const names *known, const char *word, speech *s) {
+  s->letter_count = 0;
+  for (; *word; ++word) {
+    int found = -1;
+    for (int n = 0; n < known->letters.count; ++n) {
+      if (known->letters.at[n][0] == *word) found = n;
+    }
+    if (found < 0 || s->letter_count == LETTERS_MAX) return 0;
+    s->letters[s->letter_count++] = found;
+  }
+  return s->letter_count >= 2;
+}
+
+typedef struct memory {
+  float states[LETTERS_MAX][STATE], keys[LETTERS_MAX][UNITS];
+  float last[HIDDEN]; /* of the GRU that reads backwards */
+} memory;
+
+static void read_letters(model *m, const speech *s, memory *read) {
+  float x[LETTERS_MAX][WIDTH_MAX], ahead[HIDDEN] = {0};
+  int64_t width = model_find(m, "letters.weight", 1).shape[3];
+  for (int i = 0; i < s->letter_count; ++i) {
+    model_look_up(m, "letters.weight", s->letters[i], x[0] + i * width);
+  }
+  memset(read->last, 0, sizeof read->last);
+  model_run_gru(m, "reader.forward", x[0], s->letter_count, width, 0, read->states[0], STATE, ahead);
+  model_run_gru(m, "reader.backward", x[0], s->letter_count, width, 1, read->states[0] + HIDDEN, STATE,
+                read->last);
+  model_apply(m, model_linear(m, "attention.key", FOVEA_ACTIVATION_NONE), read->states[0],
+              s->letter_count, STATE, NULL, read->keys[0]);
+}
+
+/* ---- Speaking ---- */
+
+/* The context of a state: the mean of the letters' states under the weights. */
+static void look(model *m, memory *read, const speech *s, float state[HIDDEN], float context[STATE],
+                 float *weights) {
+  int64_t letters = s->letter_count;
+  fovea_source source = {.k = fovea_contiguous(read->keys, FOVEA_F32, 1, letters, 1, UNITS),
+                         .v = fovea_contiguous(read->states, FOVEA_F32, 1, letters, 1, STATE)};
+  fovea_multihead_args args = {.struct_size = sizeof args,
+                               .heads_q = 1,
+                               .heads_kv = 1,
+                               .dim = UNITS,
+                               .dim_v = STATE,
+                               .source_count = 1,
+                               .sources = &source,
+                               .q_proj = model_linear(m, "attention.query", FOVEA_ACTIVATION_NONE)};
+  args.additive.vector = model_floats(m, "attention.vector");
+  args.x = fovea_contiguous(state, FOVEA_F32, 1, 1, 1, HIDDEN);
+  args.out = fovea_contiguous(context, FOVEA_F32, 1, 1, 1, STATE);
+  args.weights = fovea_contiguous(weights, FOVEA_F32, 1, 1, 1, letters);
+  model_attend(m, args);
+}
+
+static int largest(const float *values, int count) {
+  int best = 0;
+  for (int n = 1; n < count; ++n) best = values[n] > values[best] ? n : best;
+  return best;
+}
+
+static void speak(model *m, const names *known, speech *s) {
+  static memory read;
+  float joined[HIDDEN + STATE], input[WIDTH_MAX + STATE], state[HIDDEN];
+  int64_t width = model_find(m, "phonemes.weight", 1).shape[3];
+  int phoneme = 0;
+  read_letters(m, s, &read);
+  model_apply(m, model_linear(m, "start", FOVEA_ACTIVATION_TANH), read.last, 1, HIDDEN, NULL, state);
+  for (s->phoneme_count = 0; s->phoneme_count < PHONEMES_MAX;) {
+    int step = s->phoneme_count++;
+    float *context = input + width;
+    look(m, &read, s, state, context, s->weights[0] + step * s->letter_count);
+    model_look_up(m, "phonemes.weight", phoneme, input);
+    model_run_gru(m, "speaker", input, 1, width + STATE, 0, NULL, 0, state);
+    memcpy(joined, state, sizeof state);
+    memcpy(joined + HIDDEN, context, STATE * sizeof *context);
+    model_apply(m, model_linear(m, "output", FOVEA_ACTIVATION_NONE), joined, 1, HIDDEN + STATE, NULL,
+                s->logits[0] + step * known->phonemes.count);
+    phoneme = largest(s->logits[0] + step * known->phonemes.count, known->phonemes.count);
+    s->phonemes[step] = phoneme;
+    if (!phoneme) return;
+  }
+}
+
+/* ---- Judging ---- */
+
+static int spoken(const speech *s) {
+  return s->phoneme_count - (s->phonemes[s->phoneme_count - 1] == 0);
+}
+
+/* A pronunciation of a test line, up to a tab or the end. Returns how many phonemes. */
+static int parse_phonemes(const names *known, const char **text, int phonemes[PHONEMES_MAX]) {
+  int count = 0;
+  while (**text && **text != '\t') {
+    size_t length = strcspn(*text, " \t");
+    for (int n = 0; n < known->phonemes.count; ++n) {
+      const char *name = known->phonemes.at[n];
+      if (strlen(name) == length && !strncmp(name, *text, length) && count < PHONEMES_MAX) {
+        phonemes[count++] = n;
+      }
+    }
+    *text += length;
+    if (**text == ' ') ++*text;
+  }
+  return count;
+}
+
+/* The least number of phonemes to insert, remove or replace. */
+static int edits(const int *a, int a_count, const int *b, int b_count) {
+  int row[PHONEMES_MAX + 1];
+  for (int j = 0; j <= b_count; ++j) row[j] = j;
+  for (int i = 1; i <= a_count; ++i) {
+    int before = row[0];
+    row[0] = i;
+    for (int j = 1; j <= b_count; ++j) {
+      int replaced = before + (a[i - 1] != b[j - 1]), removed = row[j] + 1, added = row[j - 1] + 1;
+      before = row[j];
+      row[j] = replaced < removed ? replaced : removed;
+      if (added < row[j]) row[j] = added;
+    }
+  }
+  return row[b_count];
+}
+
+typedef struct score {
+  int edits, phonemes, wrong, words;
+} score;
+
+/* Against the nearest pronunciation of the dictionary. */
+static void add_score(const names *known, const char *line, const speech *s, score *sum) {
+  int nearest = -1, length = 0, truth[PHONEMES_MAX];
+  for (const char *at = strchr(line, '\t'); at && *at;) {
+    ++at;
+    int count = parse_phonemes(known, &at, truth);
+    int apart = edits(s->phonemes, spoken(s), truth, count);
+    if (nearest < 0 || apart < nearest) nearest = apart, length = count;
+  }
+  sum->edits += nearest;
+  sum->phonemes += length;
+  sum->wrong += nearest > 0;
+  ++sum->words;
+}
+
+static void split_word(const char *line, char word[LETTERS_MAX + 2]) {
+  size_t length = strcspn(line, "\t");
+  if (length > LETTERS_MAX) model_fail(line, "is too long");
+  memcpy(word, line, length);
+  word[length] = '\0';
+}
+
+static void judge_all(model *m, const names *known, const model_lines *tests) {
+  score sum = {0};
+  for (int n = 0; n < tests->count; ++n) {
+    char word[LETTERS_MAX + 2];
+    static speech s;
+    split_word(tests->at[n], word);
+    if (!spell(known, word, &s)) model_fail(word, "cannot be spelt");
+    speak(m, known, &s);
+    add_score(known, tests->at[n], &s, &sum);
+  }
+  printf("%d words: %.2f %% of phonemes wrong, %.1f %% of words\n\n", sum.words,
+         100.0 * sum.edits / sum.phonemes, 100.0 * sum.wrong / sum.words);
+}
+
+/* ---- Output ---- */
+
+static void draw(const names *known, const char *word, const speech *s) {
+  printf("%s:", word);
+  for (int i = 0; i < spoken(s); ++i) printf(" %s", known->phonemes.at[s->phonemes[i]]);
+  printf("\n\n     ");
+  for (int j = 0; j < s->letter_count; ++j) printf(" %s ", known->letters.at[s->letters[j]]);
+  printf("\n");
+  for (int i = 0; i < spoken(s); ++i) {
+    printf("  %-3s", known->phonemes.at[s->phonemes[i]]);
+    for (int j = 0; j < s->letter_count; ++j) {
+      float weight = s->weights[0][i * s->letter_count + j];
+      model_print_shaded(weight >= 0.3f ? " * " : weight >= 0.1f ? " . " : "   ", weight,
+                         isatty(STDOUT_FILENO));
+    }
+    printf("\n");
+  }
+}
+
+static void print_numbers(const names *known, const speech *s, int number) {
+  model_print_integers("input", &number, 1);
+  model_print_integers("letters", s->letters, s->letter_count);
+  model_print_integers("phonemes", s->phonemes, s->phoneme_count);
+  model_print_table("logits", s->logits[0], s->phoneme_count, known->phonemes.count);
+  model_print_table("weights", s->weights[0], s->phoneme_count, s->letter_count);
+}
+
+static const char help[] =
+    "usage: pronounce [WORD | --numbers N]\n\n"
+    "Says how an English word is pronounced (ARPAbet), and draws which letters each phoneme looked\n"
+    "at. Without a word it judges the test words first, and shows one. --numbers prints the letters,\n"
+    "phonemes, logits and weights of test word N. Run it where examples/models is.\n";
+
+int main(int argc, char **argv) {
+  int numbers = argc == 3 && !strcmp(argv[1], "--numbers");
+  if (argc > 2 + numbers || (argc == 2 && argv[1][0] == '-')) {
+    fputs(help, strcmp(argv[1], "--help") ? stderr : stdout);
+    return strcmp(argv[1], "--help") ? 2 : 0;
+  }
+  static speech s;
+  char word[LETTERS_MAX + 2];
+  model m = model_open("examples/models/pronounce.weights");
+  names known = {model_read_lines("examples/models/pronounce.letters.txt"),
+                 model_read_lines("examples/models/pronounce.phonemes.txt")};
+  model_lines tests = model_read_lines("examples/models/pronounce.test.txt");
+  if (known.phonemes.count > SYMBOLS_MAX) model_fail("phonemes", "are too many");
+  int number = numbers ? model_number(argv[2], tests.count) : 0;
+  if (argc == 1) judge_all(&m, &known, &tests);
+  if (numbers) split_word(tests.at[number], word);
+  const char *chosen = numbers ? word : argc == 2 ? argv[1] : "thoughtful";
+  if (!spell(&known, chosen, &s)) model_fail(chosen, "must be 2 to 18 letters a to z or apostrophes");
+  speak(&m, &known, &s);
+  if (numbers) {
+    print_numbers(&known, &s, number);
+  } else {
+    draw(&known, chosen, &s);
+  }
+  model_free_lines(&tests);
+  model_free_lines(&known.letters);
+  model_free_lines(&known.phonemes);
+  model_close(&m);
+  return 0;
+}
