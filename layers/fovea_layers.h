@@ -113,16 +113,17 @@ typedef enum fovea_normalise_kind {
 typedef struct fovea_normalise_args {
   size_t struct_size;
   uint32_t kind;        /* fovea_normalise_kind */
-  float eps;            /* >= 0 */
+  float eps;            /* finite, >= 0 */
   const float *gain;    /* [width]; NULL: 1 */
   const float *shift;   /* [width]; NULL: 0 */
-  uint32_t unit_offset; /* 1: the factor is 1 + gain, as Gemma stores it */
+  uint32_t unit_offset; /* 1: the factor is 1 + gain, as Gemma stores it; needs gain */
   uint32_t reserved;
   fovea_tensor x, residual, out;
 } fovea_normalise_args;
 
 /* Norms each token over its width: out = norm(x + residual). The variance is that of the width, as
- * in all frameworks: divided by its count. Mean and variance are summed in double.
+ * in all frameworks: divided by its count. The sum x + residual is rounded to f32; all that follows
+ * is in double. A token without variance (RMS: of zeros) is its shift, or NaN if eps is 0.
  *
  *   args       type           shape                      notes
  *   x          f32 f16 bf16   [batch, len, heads, dim]
