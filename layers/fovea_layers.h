@@ -278,7 +278,7 @@ typedef enum fovea_cell {
 typedef struct fovea_recurrent_args {
   size_t struct_size;
   uint32_t cell;    /* fovea_cell */
-  uint32_t reverse; /* 1: from the last token to the first */
+  uint32_t reverse; /* 1: from a sequence's last token, lengths[b] - 1, to its first */
   fovea_tensor x;
   fovea_tensor weight_x, weight_h; /* as fovea_linear's weight */
   fovea_tensor bias_x, bias_h;     /* as fovea_linear's bias; may be absent */
@@ -309,9 +309,13 @@ typedef struct fovea_recurrent_args {
  * Both layouts and gates are those of torch.nn.GRU and LSTM. states[t] is h after token t, whatever
  * the direction; past the length it is 0. h_last is h after the last step taken, h_first if none
  * was; it may be h_first itself, and c_last c_first itself. A bidirectional encoder is two calls
- * whose states are the halves of one tensor. The state stays in f32 from step to step. */
+ * whose states are the halves of one tensor. The state stays in f32 from step to step. Tokens past
+ * a length change no bit. A call step by step sums products in another order than one over the
+ * sequence, since a BLAS chooses it by the number of rows; in plain loops bits are the same. */
 FOVEA_API fovea_status fovea_recurrent(fovea_handle *handle, const fovea_recurrent_args *args,
                                        fovea_stream stream);
+
+/* The workspace of this very call. Looks at no address. */
 FOVEA_API fovea_status fovea_recurrent_workspace(fovea_handle *handle,
                                                  const fovea_recurrent_args *args, size_t *bytes);
 
