@@ -324,7 +324,7 @@ FOVEA_API fovea_status fovea_recurrent_workspace(fovea_handle *handle,
 typedef struct fovea_rollout_args {
   size_t struct_size;
   int32_t count;               /* of layers, >= 1 */
-  float residual;              /* the residual's share, below 1; 0.5 is the paper's */
+  float residual;              /* the residual's share, in [0, 1); 0.5 is the paper's */
   const fovea_tensor *weights; /* [count], the first layer first */
   fovea_tensor out;
   void *workspace;
@@ -338,10 +338,12 @@ typedef struct fovea_rollout_args {
  *   out = A_count ... A_2 A_1                            (a row of zeros in weights_n: I alone)
  *
  *   args      type           shape                        notes
- *   weights   f32 f16 bf16   [batch, len, heads, len]     each its own number of heads
+ *   weights   f32 f16 bf16   [batch, len, heads, len]     each its own number of heads, >= 1
  *   out       f32 f16 bf16   [batch, len, 1, len] */
 FOVEA_API fovea_status fovea_rollout(fovea_handle *handle, const fovea_rollout_args *args,
                                      fovea_stream stream);
+
+/* The workspace of this very call. Looks at no address but that of `weights`. */
 FOVEA_API fovea_status fovea_rollout_workspace(fovea_handle *handle, const fovea_rollout_args *args,
                                                size_t *bytes);
 
