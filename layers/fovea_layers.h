@@ -360,9 +360,20 @@ typedef struct fovea_buckets_args {
   int64_t entries;   /* of table per head: 2 * max_distance + 1, or max_distance + 1 of one side */
 } fovea_buckets_args;
 
-/* Expands T5's relative buckets into the table of fovea_distances, exactly: *distances points to
- * it. Beyond max_distance all keys share a bucket. T5 has scale = 1, and one table for all layers.
- */
+/* Expands T5's relative buckets into the table of fovea_distances: *distances points to it. T5 has
+ * scale = 1, and one table for all layers. A side has n buckets, of which the first
+ * exact = n / 2, rounded down, hold one distance each:
+ *
+ *   bucket(d) = d                                                          if d < exact, else
+ *               exact + floor(ln(d / exact) / ln(max_distance / exact) * (n - exact)), below n
+ *
+ * Sides       A key d positions before the row has bucket(d). A key d positions after it has
+ *             n + bucket(d) if bidirectional, else bucket 0. From max_distance on a side's keys
+ *             share its last bucket.
+ * Borders     Every step is rounded to f32, as in PyTorch on the CPU. So a distance on a border, or
+ *             within some 1e-6 of it, may have the bucket on its other side, as it has there. With
+ *             T5's own settings, 32 buckets to 128, none has.
+ * Heads       distances->head_stride is `entries`; with one head 0: all heads share the table. */
 FOVEA_API fovea_status fovea_buckets(const fovea_buckets_args *args, fovea_distances *distances);
 
 #ifdef __cplusplus
