@@ -13,9 +13,17 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "model.h"
+#include "examples/model.h"
 
-enum { SIDE = 8, PIXELS = SIDE * SIDE, REGIONS = 16, PATCH = 16, WIDTH = 64, HEADS = 4, DIGITS = 10 };
+enum {
+  SIDE = 8,
+  PIXELS = SIDE * SIDE,
+  REGIONS = 16,
+  PATCH = 16,
+  WIDTH = 64,
+  HEADS = 4,
+  DIGITS = 10
+};
 
 typedef struct reading {
   float logits[DIGITS];
@@ -39,11 +47,11 @@ static void make_tokens(model *m, const int pixels[PIXELS], float tokens[REGIONS
   float regions[REGIONS][PATCH], mixed[REGIONS][WIDTH];
   cut_regions(pixels, regions);
   const float *position = model_floats(m, "position");
-  model_apply(m, model_linear(m, "region", FOVEA_ACTIVATION_NONE), regions[0], REGIONS, PATCH, position,
-              tokens[0]);
+  model_apply(m, model_linear(m, "region", FOVEA_ACTIVATION_NONE), regions[0], REGIONS, PATCH,
+              position, tokens[0]);
   for (int i = 0; i < REGIONS * WIDTH; ++i) tokens[0][i] = tokens[0][i] > 0 ? tokens[0][i] : 0;
-  model_apply(m, model_linear(m, "mix", FOVEA_ACTIVATION_RELU), tokens[0], REGIONS, WIDTH, tokens[0],
-              mixed[0]);
+  model_apply(m, model_linear(m, "mix", FOVEA_ACTIVATION_RELU), tokens[0], REGIONS, WIDTH,
+              tokens[0], mixed[0]);
   memcpy(tokens, mixed, sizeof mixed);
 }
 
@@ -53,15 +61,16 @@ static void ask(model *m, float tokens[REGIONS][WIDTH], float summary[WIDTH], fl
   fovea_source source = {.x_k = fovea_contiguous(tokens, FOVEA_F32, 1, REGIONS, 1, WIDTH),
                          .k_proj = model_linear(m, "attention.key", FOVEA_ACTIVATION_NONE),
                          .v_proj = model_linear(m, "attention.value", FOVEA_ACTIVATION_NONE)};
-  fovea_multihead_args args = {.struct_size = sizeof args,
-                               .heads_q = HEADS,
-                               .heads_kv = HEADS,
-                               .dim = WIDTH / HEADS,
-                               .dim_v = WIDTH / HEADS,
-                               .source_count = 1,
-                               .sources = &source,
-                               .q_proj = model_linear(m, "attention.query", FOVEA_ACTIVATION_NONE),
-                               .out_proj = model_linear(m, "attention.output", FOVEA_ACTIVATION_NONE)};
+  fovea_multihead_args args = {
+      .struct_size = sizeof args,
+      .heads_q = HEADS,
+      .heads_kv = HEADS,
+      .dim = WIDTH / HEADS,
+      .dim_v = WIDTH / HEADS,
+      .source_count = 1,
+      .sources = &source,
+      .q_proj = model_linear(m, "attention.query", FOVEA_ACTIVATION_NONE),
+      .out_proj = model_linear(m, "attention.output", FOVEA_ACTIVATION_NONE)};
   args.x = args.residual = fovea_contiguous(summary, FOVEA_F32, 1, 1, 1, WIDTH);
   args.out = fovea_contiguous(answer, FOVEA_F32, 1, 1, 1, WIDTH);
   args.weights = fovea_contiguous(result->weights, FOVEA_F32, 1, 1, HEADS, REGIONS);
@@ -75,7 +84,8 @@ static void read_digit(model *m, const int pixels[PIXELS], reading *result) {
     for (int i = 0; i < WIDTH; ++i) summary[i] += tokens[region][i] / REGIONS;
   }
   ask(m, tokens, summary, answer, result);
-  model_apply(m, model_linear(m, "classes", FOVEA_ACTIVATION_NONE), answer, 1, WIDTH, NULL, result->logits);
+  model_apply(m, model_linear(m, "classes", FOVEA_ACTIVATION_NONE), answer, 1, WIDTH, NULL,
+              result->logits);
   result->digit = 0;
   for (int d = 1; d < DIGITS; ++d) {
     if (result->logits[d] > result->logits[result->digit]) result->digit = d;
@@ -96,7 +106,7 @@ static int parse_image(const char *line, int pixels[PIXELS]) {
   return (int)label;
 }
 
-/* How much of the attention, over all heads, falls on each pixel: a region shares its weight out. */
+/* How much of the attention, over all heads, falls on each pixel; the largest is 1. */
 static void shade_pixels(const reading *result, float shades[PIXELS]) {
   float most = 0;
   memset(shades, 0, PIXELS * sizeof *shades);
@@ -118,7 +128,8 @@ static void draw(const int pixels[PIXELS], const reading *result, int label) {
   for (int y = 0; y < SIDE; ++y) {
     printf("  ");
     for (int x = 0; x < SIDE; ++x) {
-      model_print_shaded(ink[(pixels[y * SIDE + x] + 3) / 4], shades[y * SIDE + x], isatty(STDOUT_FILENO));
+      model_print_shaded(ink[(pixels[y * SIDE + x] + 3) / 4], shades[y * SIDE + x],
+                         isatty(STDOUT_FILENO));
     }
     printf("\n");
   }
@@ -151,7 +162,8 @@ int main(int argc, char **argv) {
     read_digit(&m, pixels, &result);
     right += result.digit == label;
   }
-  if (!numbers) printf("%d of %d right: %.1f %%\n", right, images.count, 100.0 * right / images.count);
+  if (!numbers)
+    printf("%d of %d right: %.1f %%\n", right, images.count, 100.0 * right / images.count);
   int label = parse_image(images.at[chosen], pixels);
   read_digit(&m, pixels, &result);
   if (numbers) {

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "model.h"
+#include "examples/model.h"
 
 enum { TOKENS_MAX = 64, WORD = 64, HIDDEN = 64, STATE = 2 * HIDDEN, UNITS = 64, WORD_BYTES = 48 };
 
@@ -151,7 +151,8 @@ static void judge_all(model *m, const model_lines *vocabulary, const model_lines
 static const char help[] =
     "usage: opinion [SENTENCE | N | --numbers N]\n\n"
     "Says whether a sentence is for or against a movie, and shades the words by what attention\n"
-    "gives them. Without a sentence it judges the test sentences first and shows number 0; N: shows\n"
+    "gives them. Without a sentence it judges the test sentences first and shows number 0; N: "
+    "shows\n"
     "that one. --numbers prints its tokens, logit and weights. Run it where examples/models is.\n";
 
 int main(int argc, char **argv) {

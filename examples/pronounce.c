@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "model.h"
+#include "examples/model.h"
 
 enum {
   LETTERS_MAX = 18,
@@ -64,9 +64,10 @@ static void read_letters(model *m, const speech *s, memory *read) {
     model_look_up(m, "letters.weight", s->letters[i], x[0] + i * width);
   }
   memset(read->last, 0, sizeof read->last);
-  model_run_gru(m, "reader.forward", x[0], s->letter_count, width, 0, read->states[0], STATE, ahead);
-  model_run_gru(m, "reader.backward", x[0], s->letter_count, width, 1, read->states[0] + HIDDEN, STATE,
-                read->last);
+  model_run_gru(m, "reader.forward", x[0], s->letter_count, width, 0, read->states[0], STATE,
+                ahead);
+  model_run_gru(m, "reader.backward", x[0], s->letter_count, width, 1, read->states[0] + HIDDEN,
+                STATE, read->last);
   model_apply(m, model_linear(m, "attention.key", FOVEA_ACTIVATION_NONE), read->states[0],
               s->letter_count, STATE, NULL, read->keys[0]);
 }
@@ -106,7 +107,8 @@ static void speak(model *m, const names *known, speech *s) {
   int64_t width = model_find(m, "phonemes.weight", 1).shape[3];
   int phoneme = 0;
   read_letters(m, s, &read);
-  model_apply(m, model_linear(m, "start", FOVEA_ACTIVATION_TANH), read.last, 1, HIDDEN, NULL, state);
+  model_apply(m, model_linear(m, "start", FOVEA_ACTIVATION_TANH), read.last, 1, HIDDEN, NULL,
+              state);
   for (s->phoneme_count = 0; s->phoneme_count < PHONEMES_MAX;) {
     int step = s->phoneme_count++;
     float *context = input + width;
@@ -115,8 +117,8 @@ static void speak(model *m, const names *known, speech *s) {
     model_run_gru(m, "speaker", input, 1, width + STATE, 0, NULL, 0, state);
     memcpy(joined, state, sizeof state);
     memcpy(joined + HIDDEN, context, STATE * sizeof *context);
-    model_apply(m, model_linear(m, "output", FOVEA_ACTIVATION_NONE), joined, 1, HIDDEN + STATE, NULL,
-                s->logits[0] + step * known->phonemes.count);
+    model_apply(m, model_linear(m, "output", FOVEA_ACTIVATION_NONE), joined, 1, HIDDEN + STATE,
+                NULL, s->logits[0] + step * known->phonemes.count);
     phoneme = largest(s->logits[0] + step * known->phonemes.count, known->phonemes.count);
     s->phonemes[step] = phoneme;
     if (!phoneme) return;
@@ -215,8 +217,10 @@ static void draw(const names *known, const char *word, const speech *s) {
     printf("  %-3s", known->phonemes.at[s->phonemes[i]]);
     for (int j = 0; j < s->letter_count; ++j) {
       float weight = s->weights[0][i * s->letter_count + j];
-      model_print_shaded(weight >= 0.3f ? " * " : weight >= 0.1f ? " . " : "   ", weight,
-                         isatty(STDOUT_FILENO));
+      model_print_shaded(weight >= 0.3f   ? " * "
+                         : weight >= 0.1f ? " . "
+                                          : "   ",
+                         weight, isatty(STDOUT_FILENO));
     }
     printf("\n");
   }
@@ -232,8 +236,10 @@ static void print_numbers(const names *known, const speech *s, int number) {
 
 static const char help[] =
     "usage: pronounce [WORD | --numbers N]\n\n"
-    "Says how an English word is pronounced (ARPAbet), and draws which letters each phoneme looked\n"
-    "at. Without a word it judges the test words first, and shows one. --numbers prints the letters,\n"
+    "Says how an English word is pronounced (ARPAbet), and draws which letters each phoneme "
+    "looked\n"
+    "at. Without a word it judges the test words first, and shows one. --numbers prints the "
+    "letters,\n"
     "phonemes, logits and weights of test word N. Run it where examples/models is.\n";
 
 int main(int argc, char **argv) {
@@ -253,7 +259,8 @@ int main(int argc, char **argv) {
   if (argc == 1) judge_all(&m, &known, &tests);
   if (numbers) split_word(tests.at[number], word);
   const char *chosen = numbers ? word : argc == 2 ? argv[1] : "thoughtful";
-  if (!spell(&known, chosen, &s)) model_fail(chosen, "must be 2 to 18 letters a to z or apostrophes");
+  if (!spell(&known, chosen, &s))
+    model_fail(chosen, "must be 2 to 18 letters a to z or apostrophes");
   speak(&m, &known, &s);
   if (numbers) {
     print_numbers(&known, &s, number);

@@ -11,10 +11,17 @@
 #endif
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
-enum { LANES = 16 };
+enum { LANES = 16, FEW_ROWS = 4 };
 
-bool fv_few_rows_fit(const fovea_tensor *w, int64_t rows) {
-  return rows <= FV_FEW_ROWS && w->dtype != FOVEA_F32 && (w->stride[3] == 1 || w->shape[3] == 1);
+/* Multiplications, some 50 us of one thread. Above that a BLAS is better: it has more of them. */
+enum { SMALL = 1 << 20 };
+
+bool fv_few_rows_fit(const fv_product *p) {
+  const fovea_tensor *w = p->weight;
+  if (w->stride[3] != 1 && w->shape[3] != 1) return false;
+  if (w->dtype != FOVEA_F32 && p->rows <= FEW_ROWS) return true;
+  return p->rows <= SMALL && p->rows * p->outputs <= SMALL &&
+         p->rows * p->outputs * w->shape[3] <= SMALL;
 }
 
 ALWAYS_INLINE uint32_t bf16_bits(uint32_t code) {
@@ -32,29 +39,35 @@ ALWAYS_INLINE uint32_t f16_bits(uint32_t code) {
   return sign | bits;
 }
 
-ALWAYS_INLINE void widen(const uint16_t *codes, bool f16, float to[LANES]) {
+ALWAYS_INLINE void widen(const void *weights, uint32_t dtype, float to[LANES]) {
+  const uint16_t *codes = weights;
   uint32_t bits[LANES];
+  if (dtype == FOVEA_F32) {
+    memcpy(to, weights, sizeof bits);
+    return;
+  }
   for (int lane = 0; lane < LANES; ++lane) {
-    bits[lane] = f16 ? f16_bits(codes[lane]) : bf16_bits(codes[lane]);
+    bits[lane] = dtype == FOVEA_F16 ? f16_bits(codes[lane]) : bf16_bits(codes[lane]);
   }
   memcpy(to, bits, sizeof bits);
 }
 
 /* The sums of one output for a constant number of rows, so that they stay in registers. */
-ALWAYS_INLINE void multiply_output(const fv_product *p, int64_t o, int rows, bool f16) {
-  int64_t in = p->weight->shape[3], i = 0;
-  const uint16_t *w = (const uint16_t *)p->weight->data + (p->first + o) * p->weight->stride[1];
-  float sums[FV_FEW_ROWS][LANES] = {{0}}, wide[LANES];
+ALWAYS_INLINE void multiply_output(const fv_product *p, int64_t o, int rows, uint32_t dtype) {
+  const int64_t in = p->weight->shape[3], each = dtype == FOVEA_F32 ? 4 : 2;
+  int64_t i = 0;
+  const char *w = (const char *)p->weight->data + (p->first + o) * p->weight->stride[1] * each;
+  float sums[FEW_ROWS][LANES] = {{0}}, wide[LANES];
   for (; i + LANES <= in; i += LANES) {
-    widen(w + i, f16, wide);
+    widen(w + i * each, dtype, wide);
     for (int r = 0; r < rows; ++r) {
       const float *x = p->x + r * p->x_stride + i;
       for (int lane = 0; lane < LANES; ++lane) sums[r][lane] += x[lane] * wide[lane];
     }
   }
-  uint16_t rest[LANES] = {0};
-  memcpy(rest, w + i, (size_t)(in - i) * sizeof *rest);
-  widen(rest, f16, wide);
+  uint32_t rest[LANES] = {0};
+  memcpy(rest, w + i * each, (size_t)((in - i) * each));
+  widen(rest, dtype, wide);
   for (int r = 0; r < rows; ++r) {
     const float *x = p->x + r * p->x_stride + i;
     float sum = 0;
@@ -64,38 +77,57 @@ ALWAYS_INLINE void multiply_output(const fv_product *p, int64_t o, int rows, boo
   }
 }
 
-ALWAYS_INLINE void multiply_rows(const fv_product *p, int rows, bool f16) {
-  for (int64_t o = 0; o < p->outputs; ++o) multiply_output(p, o, rows, f16);
+ALWAYS_INLINE void multiply_rows(const fv_product *p, int rows, uint32_t dtype) {
+  for (int64_t o = 0; o < p->outputs; ++o) multiply_output(p, o, rows, dtype);
 }
 
-ALWAYS_INLINE void multiply(const fv_product *p, bool f16) {
+ALWAYS_INLINE void multiply(const fv_product *p, uint32_t dtype) {
   switch (p->rows) {
     case 1:
-      multiply_rows(p, 1, f16);
+      multiply_rows(p, 1, dtype);
       return;
     case 2:
-      multiply_rows(p, 2, f16);
+      multiply_rows(p, 2, dtype);
       return;
     case 3:
-      multiply_rows(p, 3, f16);
+      multiply_rows(p, 3, dtype);
       return;
     default:
-      multiply_rows(p, 4, f16);
+      multiply_rows(p, 4, dtype);
   }
 }
 
+FOR_EACH_ISA static void multiply_f32(const fv_product *p) {
+  multiply(p, FOVEA_F32);
+}
+
 FOR_EACH_ISA static void multiply_f16(const fv_product *p) {
-  multiply(p, true);
+  multiply(p, FOVEA_F16);
 }
 
 FOR_EACH_ISA static void multiply_bf16(const fv_product *p) {
-  multiply(p, false);
+  multiply(p, FOVEA_BF16);
+}
+
+static void multiply_few(const fv_product *p) {
+  switch (p->weight->dtype) {
+    case FOVEA_F32:
+      multiply_f32(p);
+      return;
+    case FOVEA_F16:
+      multiply_f16(p);
+      return;
+    default:
+      multiply_bf16(p);
+  }
 }
 
 void fv_few_rows_multiply(const fv_product *product) {
-  if (product->weight->dtype == FOVEA_F16) {
-    multiply_f16(product);
-  } else {
-    multiply_bf16(product);
+  fv_product some = *product;
+  for (int64_t left = product->rows; left > 0; left -= FEW_ROWS) {
+    some.rows = left < FEW_ROWS ? left : FEW_ROWS;
+    multiply_few(&some);
+    some.x += FEW_ROWS * some.x_stride;
+    some.to += FEW_ROWS * some.stride;
   }
 }

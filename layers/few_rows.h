@@ -1,6 +1,8 @@
-/* few_rows.h - products of few rows with weights of 16 bits, which are widened in registers.
- * Reading the weights takes the time. To widen them in memory first would read and write them twice
- * more. */
+/* few_rows.h - products of few rows, and small ones.
+ *
+ * With few rows, reading the weights takes the time. Those of 16 bits are widened in registers; to
+ * widen them in memory first would read and write them twice more. Small products come here too: a
+ * BLAS shares them out among threads, and waking those takes longer than multiplying. */
 #ifndef FOVEA_LAYERS_FEW_ROWS_H
 #define FOVEA_LAYERS_FEW_ROWS_H
 
@@ -10,10 +12,8 @@
 extern "C" {
 #endif
 
-enum { FV_FEW_ROWS = 4 };
-
-/* Whether this is such a product: at most so many rows, 16 bits, inputs side by side. */
-bool fv_few_rows_fit(const fovea_tensor *weight, int64_t rows);
+/* Whether this is such a product: inputs side by side; few rows of 16 bits, or small. */
+bool fv_few_rows_fit(const fv_product *product);
 
 /* to[r, o] = sum_i x[r, i] * weight[o, i], each sum in 16 parts, which are added in their order. */
 void fv_few_rows_multiply(const fv_product *product);

@@ -113,16 +113,17 @@ typedef enum fovea_normalise_kind {
 typedef struct fovea_normalise_args {
   size_t struct_size;
   uint32_t kind;        /* fovea_normalise_kind */
-  float eps;            /* >= 0 */
+  float eps;            /* finite, >= 0 */
   const float *gain;    /* [width]; NULL: 1 */
   const float *shift;   /* [width]; NULL: 0 */
-  uint32_t unit_offset; /* 1: the factor is 1 + gain, as Gemma stores it */
+  uint32_t unit_offset; /* 1: the factor is 1 + gain, as Gemma stores it; needs gain */
   uint32_t reserved;
   fovea_tensor x, residual, out;
 } fovea_normalise_args;
 
 /* Norms each token over its width: out = norm(x + residual). The variance is that of the width, as
- * in all frameworks: divided by its count. Mean and variance are summed in double.
+ * in all frameworks: divided by its count. The sum x + residual is rounded to f32; all that follows
+ * is in double. A token without variance (RMS: of zeros) is its shift, or NaN if eps is 0.
  *
  *   args       type           shape                      notes
  *   x          f32 f16 bf16   [batch, len, heads, dim]
@@ -281,7 +282,7 @@ typedef enum fovea_cell {
 typedef struct fovea_recurrent_args {
   size_t struct_size;
   uint32_t cell;    /* fovea_cell */
-  uint32_t reverse; /* 1: from the last token to the first */
+  uint32_t reverse; /* 1: from a sequence's last token, lengths[b] - 1, to its first */
   fovea_tensor x;
   fovea_tensor weight_x, weight_h; /* as fovea_linear's weight */
   fovea_tensor bias_x, bias_h;     /* as fovea_linear's bias; may be absent */
@@ -312,9 +313,13 @@ typedef struct fovea_recurrent_args {
  * Both layouts and gates are those of torch.nn.GRU and LSTM. states[t] is h after token t, whatever
  * the direction; past the length it is 0. h_last is h after the last step taken, h_first if none
  * was; it may be h_first itself, and c_last c_first itself. A bidirectional encoder is two calls
- * whose states are the halves of one tensor. The state stays in f32 from step to step. */
+ * whose states are the halves of one tensor. The state stays in f32 from step to step. Tokens past
+ * a length change no bit. A call step by step sums products in another order than one over the
+ * sequence, since a BLAS chooses it by the number of rows; in plain loops bits are the same. */
 FOVEA_API fovea_status fovea_recurrent(fovea_handle *handle, const fovea_recurrent_args *args,
                                        fovea_stream stream);
+
+/* The workspace of this very call. Looks at no address. */
 FOVEA_API fovea_status fovea_recurrent_workspace(fovea_handle *handle,
                                                  const fovea_recurrent_args *args, size_t *bytes);
 
@@ -323,7 +328,7 @@ FOVEA_API fovea_status fovea_recurrent_workspace(fovea_handle *handle,
 typedef struct fovea_rollout_args {
   size_t struct_size;
   int32_t count;               /* of layers, >= 1 */
-  float residual;              /* the residual's share, below 1; 0.5 is the paper's */
+  float residual;              /* the residual's share, in [0, 1); 0.5 is the paper's */
   const fovea_tensor *weights; /* [count], the first layer first */
   fovea_tensor out;
   void *workspace;
@@ -337,10 +342,12 @@ typedef struct fovea_rollout_args {
  *   out = A_count ... A_2 A_1                            (a row of zeros in weights_n: I alone)
  *
  *   args      type           shape                        notes
- *   weights   f32 f16 bf16   [batch, len, heads, len]     each its own number of heads
+ *   weights   f32 f16 bf16   [batch, len, heads, len]     each its own number of heads, >= 1
  *   out       f32 f16 bf16   [batch, len, 1, len] */
 FOVEA_API fovea_status fovea_rollout(fovea_handle *handle, const fovea_rollout_args *args,
                                      fovea_stream stream);
+
+/* The workspace of this very call. Looks at no address but that of `weights`. */
 FOVEA_API fovea_status fovea_rollout_workspace(fovea_handle *handle, const fovea_rollout_args *args,
                                                size_t *bytes);
 
@@ -357,9 +364,20 @@ typedef struct fovea_buckets_args {
   int64_t entries;   /* of table per head: 2 * max_distance + 1, or max_distance + 1 of one side */
 } fovea_buckets_args;
 
-/* Expands T5's relative buckets into the table of fovea_distances, exactly: *distances points to
- * it. Beyond max_distance all keys share a bucket. T5 has scale = 1, and one table for all layers.
- */
+/* Expands T5's relative buckets into the table of fovea_distances: *distances points to it. T5 has
+ * scale = 1, and one table for all layers. A side has n buckets, of which the first
+ * exact = n / 2, rounded down, hold one distance each:
+ *
+ *   bucket(d) = d                                                          if d < exact, else
+ *               exact + floor(ln(d / exact) / ln(max_distance / exact) * (n - exact)), below n
+ *
+ * Sides       A key d positions before the row has bucket(d). A key d positions after it has
+ *             n + bucket(d) if bidirectional, else bucket 0. From max_distance on a side's keys
+ *             share its last bucket.
+ * Borders     Every step is rounded to f32, as in PyTorch on the CPU. So a distance on a border, or
+ *             within some 1e-6 of it, may have the bucket on its other side, as it has there. With
+ *             T5's own settings, 32 buckets to 128, none has.
+ * Heads       distances->head_stride is `entries`; with one head 0: all heads share the table. */
 FOVEA_API fovea_status fovea_buckets(const fovea_buckets_args *args, fovea_distances *distances);
 
 #ifdef __cplusplus

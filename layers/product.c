@@ -104,12 +104,12 @@ static void multiply_widened(const fv_product *p) {
 void fv_product_run(const fv_product *product) {
   const fovea_tensor *w = product->weight;
   if (!product->rows || !product->outputs) return;
-  if (w->shape[3] && fv_product_is_direct(w)) {
-    multiply_direct(product);
+  if (fv_few_rows_fit(product)) {
+    fv_few_rows_multiply(product);
     return;
   }
-  if (fv_few_rows_fit(w, product->rows)) {
-    fv_few_rows_multiply(product);
+  if (w->shape[3] && fv_product_is_direct(w)) {
+    multiply_direct(product);
     return;
   }
   fv_product block = *product;

@@ -203,9 +203,9 @@ TEST(Linear, ConvertsEveryNumberOfSixteenBits) {
   }
 }
 
-// Weights of 16 bits and few rows have a product of their own.
-TEST(Linear, OfFewRowsAndSixteenBitWeightsIsExactOnIntegers) {
-  for (const uint32_t type : {FOVEA_F16, FOVEA_BF16}) {
+// Few rows have a product of their own.
+TEST(Linear, OfFewRowsIsExactOnIntegers) {
+  for (const uint32_t type : {FOVEA_F32, FOVEA_F16, FOVEA_BF16}) {
     for (int64_t rows = 1; rows <= 6; ++rows) {
       for (const int64_t in : {1, 15, 16, 17, 32, 50}) {
         Linear linear;
