@@ -510,6 +510,33 @@ TEST(Recurrent, WithoutStepsPassesTheStateOn) {
   EXPECT_EQ(nothing.states.wrong(), "");
 }
 
+// A step needs room for its own tokens alone.
+TEST(Recurrent, NeedsLessWorkspaceForFewerTokens) {
+  size_t before = 0;
+  for (const int64_t len : {1, 2, 100, 200}) {
+    const fovea_recurrent_args args = exact_call(FOVEA_CELL_LSTM, {1, len, 1, 3, 40}).args();
+    size_t bytes = 0;
+    ASSERT_EQ(fovea_recurrent_workspace(shared_cpu(), &args, &bytes), FOVEA_OK);
+    EXPECT_GT(bytes, before) << len;
+    before = bytes;
+  }
+}
+
+// A stride of 0: all sequences read the same tokens, and begin in the same state.
+TEST(Recurrent, ReadsInputsThatSequencesShare) {
+  Recurrent call = exact_call(FOVEA_CELL_GRU, {3, 6, 2, 4, 5});
+  fovea_recurrent_args args = call.args();
+  args.x.stride[0] = args.h_first.stride[0] = 0;
+  ASSERT_NO_FATAL_FAILURE(run(args));
+  Recurrent one = exact_call(FOVEA_CELL_GRU, {1, 6, 2, 4, 5});
+  ASSERT_NO_FATAL_FAILURE(run(one.args()));
+  for (int64_t token = 0; token < 18; ++token) {
+    for (int64_t j = 0; j < 5; ++j) {
+      ASSERT_EQ(call.states.of_token(token, j), one.states.of_token(token % 6, j));
+    }
+  }
+}
+
 // ---- Refusals ----
 
 struct Refusal {
