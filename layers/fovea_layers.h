@@ -22,8 +22,8 @@
  *   Arithmetic    in f32; every intermediate tensor is f32; results are rounded once, to nearest
  *                 even, to their own type. Sums of n products come in the order of the BLAS:
  *                 n 2^-24 of the sum of their sizes bounds the error, some sqrt(n) 2^-24 are met.
- *   Overlap       The bytes of an output meet those of no other output and no input, unless a call
- *                 says so.
+ *   Overlap       What an output spans, from its first byte to its last, meets no other output and
+ *                 no input, unless a call says so.
  *   Workspace     the caller's, aligned to 256 bytes, with any contents, one per running call;
  *                 fovea_..._workspace() says how much. Calls allocate nothing. (A BLAS may keep
  *                 buffers of its own.)
