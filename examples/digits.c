@@ -121,15 +121,15 @@ static void shade_pixels(const reading *result, float shades[PIXELS]) {
 }
 
 static void draw(const int pixels[PIXELS], const reading *result, int label) {
-  static const char *const ink[5] = {"  ", ". ", "o ", "O ", "@ "};
+  static const char ink[5] = {' ', '.', 'o', 'O', '@'};
   float shades[PIXELS];
   shade_pixels(result, shades);
   printf("\nread as %d, labelled %d; shaded where the model looked\n\n", result->digit, label);
   for (int y = 0; y < SIDE; ++y) {
     printf("  ");
     for (int x = 0; x < SIDE; ++x) {
-      model_print_shaded(ink[(pixels[y * SIDE + x] + 3) / 4], shades[y * SIDE + x],
-                         isatty(STDOUT_FILENO));
+      model_print_cell(ink[(pixels[y * SIDE + x] + 3) / 4], shades[y * SIDE + x],
+                       isatty(STDOUT_FILENO));
     }
     printf("\n");
   }

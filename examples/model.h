@@ -267,6 +267,16 @@ static inline void model_print_shaded(const char *text, float share, int colours
   }
 }
 
+/* A cell of a picture, three wide, on such a background. */
+static inline void model_print_cell(char mark, float share, int colours) {
+  const char plain[] = {' ', mark, ' ', '\0'};
+  if (colours) {
+    model_print_shaded(plain, share, colours);
+  } else {
+    printf(share > 0.5f ? "[%c]" : " %c ", mark);
+  }
+}
+
 /* The number of a test input from the command line. */
 static inline int model_number(const char *text, int count) {
   char *end;
