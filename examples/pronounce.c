@@ -217,10 +217,7 @@ static void draw(const names *known, const char *word, const speech *s) {
     printf("  %-3s", known->phonemes.at[s->phonemes[i]]);
     for (int j = 0; j < s->letter_count; ++j) {
       float weight = s->weights[0][i * s->letter_count + j];
-      model_print_shaded(weight >= 0.3f   ? " * "
-                         : weight >= 0.1f ? " . "
-                                          : "   ",
-                         weight, isatty(STDOUT_FILENO));
+      model_print_cell(weight >= 0.1f ? '*' : ' ', weight, isatty(STDOUT_FILENO));
     }
     printf("\n");
   }
