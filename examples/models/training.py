@@ -1,5 +1,6 @@
 """What the training scripts share: GRUs and the Adam optimizer in JAX. Parameters are a flat dict whose names
-are those of the file of weights, so that nothing is renamed on the way there.
+are those of the file of weights, so that nothing is renamed on the way there. The scripts import this module
+where they train, so that their --check needs numpy alone.
 """
 import jax
 import jax.numpy as jnp
@@ -57,6 +58,38 @@ def run_both_ways(p, name, x, mask):
   ahead = run_gru(p, f"{name}.forward", x, mask)
   back = run_gru(p, f"{name}.backward", x[:, ::-1], mask[:, ::-1])[:, ::-1]
   return jnp.concatenate([ahead, back], -1)
+
+
+def fill(rows, width, more=0):
+  """Rows of numbers in one array, and a mask of what is in them and `more` elements after."""
+  numbers, mask = np.zeros((len(rows), width), np.int32), np.zeros((len(rows), width), np.float32)
+  for i, row in enumerate(rows):
+    numbers[i, :len(row)], mask[i, :len(row) + more] = row, 1
+  return numbers, mask
+
+
+def split_by_length(items, limits, measure):
+  """Lists of the items that are no longer than each limit and longer than the limit before."""
+  groups = [[] for _ in limits]
+  for item in items:
+    groups[next(i for i, limit in enumerate(limits) if measure(item) <= limit)].append(item)
+  return groups
+
+
+def make_batches(rng, groups, size):
+  """An epoch's batches in random order, each from one group, a tuple of arrays. What is less than a batch at
+  the end of a group's random order is left out."""
+  batches = []
+  for group in groups:
+    order = rng.permutation(len(group[0]))
+    batches += [(group, order[at:at + size]) for at in range(0, len(order) - size + 1, size)]
+  for i in rng.permutation(len(batches)):
+    group, rows = batches[i]
+    yield [part[rows] for part in group]
+
+
+def count_batches(groups, size):
+  return sum(len(group[0]) // size for group in groups)
 
 
 def soft_select(scores, mask):
