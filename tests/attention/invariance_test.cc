@@ -246,6 +246,28 @@ TEST_P(Relation, DistancesAreWhatAlibiBiasesAndWindowsAre) {
             "");
 }
 
+// Keys that stand several positions apart skip entries, also beside the ends, which hide keys.
+TEST_P(Relation, DistancesOfKeysFarApartAreABiasToo) {
+  for (const int32_t stride : {2, 3, 7}) {
+    for (const int32_t count : {60, 61, 62, 63}) {
+      const auto table = [=](const At &at) {
+        const bool end = at.d == 0 || at.d == count - 1;
+        return end ? -std::numeric_limits<double>::infinity() : 0.25 * double((at.d + at.h) % 16);
+      };
+      const int64_t first_row = 149 * stride + 1 - base().s.len_q;
+      const auto bias = [=](const At &at) {
+        const int64_t distance = at.d * stride - first_row - at.i;
+        return table({0, 0, at.h, std::clamp<int64_t>(distance + 100, 0, count - 1)});
+      };
+      const auto spread = [&] { return base().kv_position({0}, stride); };
+      EXPECT_EQ(difference(spread().bias().fill("bias", bias).run(),
+                           spread().distances(-100, count).fill("distance", table).run()),
+                "")
+          << stride << ", " << count;
+    }
+  }
+}
+
 TEST_P(Relation, AdditiveScoresAreOddAndLinearInTheirVector) {
   const auto filled = [this](double sign, double factor, double scale) {
     Attention a = base().additive().scale(scale);
