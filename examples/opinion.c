@@ -165,7 +165,7 @@ int main(int argc, char **argv) {
   model_lines vocabulary = model_read_lines("examples/models/opinion.words.txt");
   model_lines tests = model_read_lines("examples/models/opinion.test.txt");
   const char *text = argc > 1 ? argv[argc - 1] : "0";
-  int own = strspn(text, "0123456789") < strlen(text) || !*text;
+  int own = !numbers && (strspn(text, "0123456789") < strlen(text) || !*text);
   int number = own ? 0 : model_number(text, tests.count);
   if (argc == 1) judge_all(&m, &vocabulary, &tests);
   sentence words = read_words(&vocabulary, own ? text : tests.at[number] + 2);
