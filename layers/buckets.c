@@ -12,6 +12,7 @@
 #include <math.h>
 
 #include "layers/fovea_layers.h"
+#include "layers/span_list.h"
 #include "layers/tokens.h"
 
 /* The buckets of one side. */
@@ -59,9 +60,13 @@ static fovea_status check(const fovea_buckets_args *given, const fovea_distances
       fovea_contiguous((void *)args->bias, FOVEA_F32, 1, args->buckets, 1, args->heads);
   const fovea_tensor table =
       fovea_contiguous(args->table, FOVEA_F32, 1, args->heads, 1, args->entries);
+  fv_span_list list;
   FV_LAYERS_TRY(fv_tokens_check("", "bias", &bias, false));
   FV_LAYERS_TRY(fv_tokens_check("", "table", &table, false));
-  return fv_tokens_check_apart("table", &table, "bias", &bias, false);
+  fv_span_list_begin(&list);
+  fv_span_list_writes(&list, "table", &table, 0);
+  fv_span_list_reads(&list, "bias", &bias, 0);
+  return fv_span_list_check(&list);
 }
 
 /* ---- The call ---- */

@@ -32,6 +32,14 @@ fovea_status fv_layers_fail_as(fovea_status status, const char *doing) {
   return fv_layers_fail(status, "%s: %s", doing, fovea_error_detail());
 }
 
+fovea_status fv_layers_fail_renamed(fovea_status status, const char *doing, const char *from,
+                                    const char *to) {
+  const char *detail = fovea_error_detail(), *found = strstr(detail, from);
+  if (!found) return fv_layers_fail_as(status, doing);
+  return fv_layers_fail(status, "%s: %.*s%s%s", doing, (int)(found - detail), detail, to,
+                        found + strlen(from));
+}
+
 /* The name that a user knows: without the pointer that leads to it. */
 static const char *field_name(const char *field) {
   const char *arrow = strstr(field, "->");
@@ -80,6 +88,9 @@ fovea_status fv_layers_check_handle(const fovea_handle *handle) {
 }
 
 fovea_status fv_layers_check_workspace(const void *workspace, size_t given, size_t needed) {
+  if (needed == SIZE_MAX) {
+    return fv_layers_fail(FOVEA_BAD_ARGUMENT, "the call needs more workspace than there is memory");
+  }
   if (given < needed) {
     return fv_layers_fail(FOVEA_BAD_ARGUMENT, "workspace_bytes is %zu, must be at least %zu", given,
                           needed);

@@ -15,6 +15,10 @@ fovea_status fv_layers_fail(fovea_status status, const char *format, ...)
 /* A call of the engine failed: its detail, after the words that say what the layer was doing. */
 fovea_status fv_layers_fail_as(fovea_status status, const char *doing);
 
+/* The same, with the engine's word `from` replaced by the layer's. */
+fovea_status fv_layers_fail_renamed(fovea_status status, const char *doing, const char *from,
+                                    const char *to);
+
 /* Copies a struct of arguments of any release, zero-extended. `first` is its first release's size.
  */
 fovea_status fv_layers_copy_args(void *copy, size_t bytes, size_t first, const void *args,

@@ -12,7 +12,8 @@
 extern "C" {
 #endif
 
-/* Whether this is such a product: inputs side by side; few rows of 16 bits, or small. */
+/* Whether this is such a product: inputs side by side; few rows of 16 bits, small, or steady, since
+ * the sum of a row is the same here whatever the other rows are. */
 bool fv_few_rows_fit(const fv_product *product);
 
 /* to[r, o] = sum_i x[r, i] * weight[o, i], each sum in 16 parts, which are added in their order. */

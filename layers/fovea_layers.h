@@ -19,6 +19,8 @@
  *   Zero          In every struct zero means "the default" or "absent". Structs of arguments begin
  *                 with their size, and grow at their end; rooms grow into reserved words, which
  *                 must be 0. Calls take structs of every size since 0.3, as fovea.h says.
+ *   Addresses     The _workspace calls look at none but those of arrays of structs: tensors need not
+ *                 be there yet.
  *   Arithmetic    in f32; every intermediate tensor is f32; results are rounded once, to nearest
  *                 even, to their own type. Sums of n products come in the order of the BLAS:
  *                 n 2^-24 of the sum of their sizes bounds the error, some sqrt(n) 2^-24 are met.
@@ -51,7 +53,8 @@ FOVEA_API int32_t fovea_layers_version(void);
  * the thread's next failing call. */
 FOVEA_API const char *fovea_layers_error_detail(void);
 
-/* Returns what multiplies matrices: "OpenBLAS ...", or "plain loops" in a build without a BLAS. */
+/* Returns what multiplies matrices: "OpenBLAS ...", "CBLAS" of another kind, or "plain loops" in a
+ * build without one. */
 FOVEA_API const char *fovea_layers_blas(void);
 
 /* ---- Linear -------------------------------------------------------------------------------- */
@@ -154,7 +157,8 @@ FOVEA_API fovea_status fovea_normalise(fovea_handle *handle, const fovea_normali
  * Projection  k_proj gives heads_kv * dim numbers per token, v_proj heads_kv * dim_v. Without a
  *             weight x_k has that width already.
  * Norms       k_norm and v_norm act on projected keys and values, as in fovea_kv_append.
- * RoPE        With rope = 1 keys are rotated by the layer's table; x_k holds the tokens of x. */
+ * RoPE        With rope = 1 keys are rotated by the layer's table; x_k holds the tokens of x.
+ *             Those that no sequence of x owns have no position: nothing may attend to them. */
 typedef struct fovea_source {
   fovea_tensor x_k, x_v;
   fovea_linear k_proj, v_proj;
@@ -238,7 +242,9 @@ typedef struct fovea_multihead_args {
  * Overlap     out may be residual or x itself.
  * Masks       1 is visible, as in Keras and ONNX. torch's boolean masks of its layers mean the
  *             opposite. torch's add_zero_attn is a sink of 0.
- * Numerics    As fovea_attention on q, k and v in f32, or in the type of the cache. */
+ * Numerics    As fovea_attention on q, k and v in f32, or in the type of the cache. With another
+ *             `reproducible` than RUN no BLAS takes part: a projection's bits then do not depend on
+ *             other rows. dim and dim_v are those of fovea_attention: to 576 and 512. */
 FOVEA_API fovea_status fovea_multihead(fovea_handle *handle, const fovea_multihead_args *args,
                                        fovea_stream stream);
 

@@ -11,6 +11,7 @@
 
 #include "layers/activation.h"
 #include "layers/product.h"
+#include "layers/span_list.h"
 
 /* ---- Rules ---- */
 
@@ -44,22 +45,24 @@ fovea_status fv_linear_check(const char *owner, const fovea_linear *linear, int6
 
 /* ---- The step ---- */
 
-static int64_t rows_at_a_time(const fovea_tensor *x, const fovea_tensor *out, bool direct) {
-  (void)out;
-  int64_t tokens = fv_tokens_count(x);
-  return direct || tokens < FV_PRODUCT_ROWS ? tokens : FV_PRODUCT_ROWS;
+/* All at once if nothing has to be gathered; a BLAS counts rows in 32 bits. */
+enum { DIRECT_ROWS = 1 << 20 };
+
+static int64_t rows_at_a_time(const fovea_tensor *x, bool direct) {
+  int64_t tokens = fv_tokens_count(x), most = direct ? DIRECT_ROWS : FV_PRODUCT_ROWS;
+  return tokens < most ? tokens : most;
 }
 
 fv_linear_scratch fv_linear_take(fv_arena *arena, const fovea_linear *linear, const fovea_tensor *x,
-                                 const fovea_tensor *out) {
-  fv_linear_scratch scratch = {0};
+                                 const fovea_tensor *out, bool steady) {
+  fv_linear_scratch scratch = {.steady = steady};
   int64_t in = fv_tokens_width(x), width = fv_tokens_width(out), stride;
-  int64_t rows = rows_at_a_time(x, out, false);
-  if (!fv_tokens_rows(x, &stride)) scratch.x = fv_arena_take(arena, rows * in, sizeof(float));
+  int64_t rows = rows_at_a_time(x, false);
+  if (!fv_tokens_are_rows(x, &stride)) scratch.x = fv_arena_take(arena, rows * in, sizeof(float));
   scratch.y = fv_arena_take(arena, rows * width, sizeof(float));
   scratch.bias = fv_arena_take(arena, width, sizeof(float));
   scratch.residual = fv_arena_take(arena, width, sizeof(float));
-  if (linear->weight.dtype && !fv_product_is_direct(&linear->weight)) {
+  if (linear->weight.dtype && fv_product_needs_scratch(&linear->weight, steady)) {
     scratch.weight = fv_arena_take(arena, FV_PRODUCT_OUTPUTS * in, sizeof(float));
   }
   return scratch;
@@ -106,6 +109,7 @@ static void multiply_rows(const step *s, int64_t first, int64_t rows, float *to,
     return;
   }
   fv_product product = {.weight = &s->linear->weight,
+                        .steady = s->scratch->steady,
                         .x = x,
                         .rows = rows,
                         .x_stride = x_stride,
@@ -127,7 +131,7 @@ void fv_linear_run(const fovea_linear *linear, const fovea_tensor *x, const fove
   }
   float *direct = s.residual ? NULL : fv_tokens_rows(out, &stride);
   if (!direct) stride = width;
-  int64_t some = rows_at_a_time(x, out, direct && !scratch->x);
+  int64_t some = rows_at_a_time(x, direct && !scratch->x);
   for (int64_t first = 0; first < tokens; first += some) {
     int64_t rows = tokens - first < some ? tokens - first : some;
     float *to = direct ? direct + first * stride : scratch->y;
@@ -150,17 +154,28 @@ static fovea_status check(const fovea_handle *handle, const fovea_linear_args *g
   FV_LAYERS_REQUIRE("", args->out.shape[0], ==, args->x.shape[0]);
   FV_LAYERS_REQUIRE("", args->out.shape[1], ==, args->x.shape[1]);
   FV_LAYERS_TRY(fv_tokens_check_output("", "out", &args->out));
-  FV_LAYERS_TRY(fv_tokens_check_apart("out", &args->out, "x", &args->x, false));
-  FV_LAYERS_TRY(
-      fv_tokens_check_apart("out", &args->out, "linear.weight", &args->linear.weight, false));
-  FV_LAYERS_TRY(fv_tokens_check_apart("out", &args->out, "linear.bias", &args->linear.bias, false));
   if (args->residual.dtype) {
     FV_LAYERS_TRY(fv_tokens_check("", "residual", &args->residual, false));
     FV_LAYERS_TRY(fv_tokens_check_shape("", "residual", &args->residual, args->out.shape));
-    FV_LAYERS_TRY(fv_tokens_check_apart("out", &args->out, "residual", &args->residual, true));
   }
   return fv_linear_check("linear.", &args->linear, fv_tokens_width(&args->x),
                          fv_tokens_width(&args->out));
+}
+
+static fovea_status check_addresses(const fovea_linear_args *args) {
+  fv_span_list list;
+  fv_span_list_begin(&list);
+  fv_span_list_writes(&list, "out", &args->out, 1);
+  fv_span_list_workspace(&list, args->workspace, args->workspace_bytes);
+  fv_span_list_reads(&list, "x", &args->x, 0);
+  fv_span_list_reads(&list, "residual", &args->residual, 1);
+  fv_span_list_reads(&list, "linear.weight", &args->linear.weight, 0);
+  fv_span_list_reads(&list, "linear.bias", &args->linear.bias, 0);
+  return fv_span_list_check(&list);
+}
+
+static fv_linear_scratch take(fv_arena *arena, const fovea_linear_args *args) {
+  return fv_linear_take(arena, &args->linear, &args->x, &args->out, false);
 }
 
 fovea_status fovea_linear_workspace(fovea_handle *handle, const fovea_linear_args *args,
@@ -169,7 +184,7 @@ fovea_status fovea_linear_workspace(fovea_handle *handle, const fovea_linear_arg
   fv_arena arena = {0};
   if (!bytes) return fv_layers_fail(FOVEA_BAD_ARGUMENT, "bytes is NULL");
   FV_LAYERS_TRY(check(handle, args, &copy));
-  fv_linear_take(&arena, &copy.linear, &copy.x, &copy.out);
+  take(&arena, &copy);
   *bytes = arena.used;
   return FOVEA_OK;
 }
@@ -180,10 +195,11 @@ fovea_status fovea_linear_apply(fovea_handle *handle, const fovea_linear_args *a
   fv_arena count = {0};
   (void)stream;
   FV_LAYERS_TRY(check(handle, args, &copy));
-  fv_linear_take(&count, &copy.linear, &copy.x, &copy.out);
+  take(&count, &copy);
   FV_LAYERS_TRY(fv_layers_check_workspace(copy.workspace, copy.workspace_bytes, count.used));
+  FV_LAYERS_TRY(check_addresses(&copy));
   fv_arena arena = {.base = copy.workspace};
-  fv_linear_scratch scratch = fv_linear_take(&arena, &copy.linear, &copy.x, &copy.out);
+  fv_linear_scratch scratch = take(&arena, &copy);
   fv_linear_run(&copy.linear, &copy.x, &copy.residual, &copy.out, &scratch);
   return FOVEA_OK;
 }

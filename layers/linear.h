@@ -18,11 +18,12 @@ fovea_status fv_linear_check(const char *owner, const fovea_linear *linear, int6
 
 /* Memory for a step; some parts are NULL where tensors can be used where they lie. */
 typedef struct fv_linear_scratch {
+  bool steady; /* see fv_product */
   float *x, *y, *weight, *bias, *residual;
 } fv_linear_scratch;
 
 fv_linear_scratch fv_linear_take(fv_arena *arena, const fovea_linear *linear, const fovea_tensor *x,
-                                 const fovea_tensor *out);
+                                 const fovea_tensor *out, bool steady);
 
 /* out = linear(x) + residual (absent: NULL). Everything has been checked. */
 void fv_linear_run(const fovea_linear *linear, const fovea_tensor *x, const fovea_tensor *residual,

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "layers/multihead.h"
+#include "layers/span_list.h"
 
 typedef struct memory_call {
   fovea_memory_args args;
@@ -16,15 +17,27 @@ static fovea_status check_output(const char *name, const fovea_memory_args *args
   const int64_t shape[4] = {args->x_k.shape[0], args->x_k.shape[1], args->heads_kv, dim};
   FV_LAYERS_TRY(fv_tokens_check("", name, out, false));
   FV_LAYERS_TRY(fv_tokens_check_shape("", name, out, shape));
-  FV_LAYERS_TRY(fv_tokens_check_output("", name, out));
-  FV_LAYERS_TRY(fv_tokens_check_apart(name, out, "x_k", &args->x_k, false));
-  FV_LAYERS_TRY(fv_tokens_check_apart(name, out, "x_v", &args->x_v, false));
-  const fovea_linear *linears[2] = {&args->k_proj, &args->v_proj};
-  for (int i = 0; i < 2; ++i) {
-    FV_LAYERS_TRY(fv_tokens_check_apart(name, out, "a weight", &linears[i]->weight, false));
-    FV_LAYERS_TRY(fv_tokens_check_apart(name, out, "a bias", &linears[i]->bias, false));
-  }
-  return FOVEA_OK;
+  return fv_tokens_check_output("", name, out);
+}
+
+static fovea_status check_addresses(const fovea_memory_args *args) {
+  fv_span_list list;
+  int64_t heads = args->heads_kv;
+  fv_span_list_begin(&list);
+  fv_span_list_writes(&list, "k", &args->k, 0);
+  fv_span_list_writes(&list, "v", &args->v, 0);
+  fv_span_list_workspace(&list, args->workspace, args->workspace_bytes);
+  fv_span_list_reads(&list, "x_k", &args->x_k, 0);
+  fv_span_list_reads(&list, "x_v", &args->x_v, 0);
+  fv_span_list_reads(&list, "k_proj.weight", &args->k_proj.weight, 0);
+  fv_span_list_reads(&list, "k_proj.bias", &args->k_proj.bias, 0);
+  fv_span_list_reads(&list, "v_proj.weight", &args->v_proj.weight, 0);
+  fv_span_list_reads(&list, "v_proj.bias", &args->v_proj.bias, 0);
+  fv_span_list_array(&list, "k_norm.gain", args->k_norm.gain,
+                     (heads - 1) * args->k_norm.stride + args->dim);
+  fv_span_list_array(&list, "v_norm.gain", args->v_norm.gain,
+                     (heads - 1) * args->v_norm.stride + args->dim_v);
+  return fv_span_list_check(&list);
 }
 
 static fovea_status check_values(const fovea_memory_args *args) {
@@ -32,14 +45,14 @@ static fovea_status check_values(const fovea_memory_args *args) {
   if (!args->v.dtype) {
     FV_LAYERS_REQUIRE("", args->x_v.dtype, ==, FOVEA_NONE);
     FV_LAYERS_REQUIRE("", args->v_proj.weight.dtype, ==, FOVEA_NONE);
-    return FOVEA_OK;
+    if (!args->v_norm.gain) return FOVEA_OK;
+    return fv_layers_fail(FOVEA_BAD_ARGUMENT, "v_norm.gain must be absent without v");
   }
   FV_LAYERS_REQUIRE("", args->dim_v, >=, 1);
   FV_LAYERS_TRY(fv_tokens_check("", "x_v", values, false));
   FV_LAYERS_REQUIRE("", values->shape[0], ==, args->x_k.shape[0]);
   FV_LAYERS_REQUIRE("", values->shape[1], ==, args->x_k.shape[1]);
   FV_LAYERS_TRY(check_output("v", args, &args->v, args->dim_v));
-  FV_LAYERS_TRY(fv_tokens_check_apart("v", &args->v, "k", &args->k, false));
   return fv_linear_check("v_proj.", &args->v_proj, fv_tokens_width(values),
                          (int64_t)args->heads_kv * args->dim_v);
 }
@@ -51,6 +64,7 @@ static fovea_status check(const fovea_handle *handle, const fovea_memory_args *g
   FV_LAYERS_TRY(FV_LAYERS_COPY(args, given, fovea_memory_args, workspace_bytes));
   FV_LAYERS_TRY(fv_layers_check_handle(handle));
   FV_LAYERS_REQUIRE("", args->heads_kv, >=, 1);
+  FV_LAYERS_REQUIRE("", args->reserved, ==, 0);
   FV_LAYERS_REQUIRE("", args->dim, >=, 1);
   FV_LAYERS_TRY(fv_tokens_check("", "x_k", &args->x_k, false));
   FV_LAYERS_TRY(check_output("k", args, &args->k, args->dim));
@@ -63,16 +77,16 @@ static fovea_status check(const fovea_handle *handle, const fovea_memory_args *g
 
 /* Without a norm the projection goes straight to its place; else there by way of the workspace. */
 static fovea_status plan_stream(fovea_handle *handle, fv_stream *s, const fovea_tensor *to,
-                                const char *doing, fv_arena arena, fv_linear_scratch *last,
-                                size_t *peak) {
+                                const char *doing, const char *norm, fv_arena arena,
+                                fv_linear_scratch *last, size_t *peak) {
   if (!s->used) return FOVEA_OK;
   s->prepared = s->append.q_norm.gain != NULL;
   if (s->prepared) {
-    FV_LAYERS_TRY(fv_stream_plan(handle, s, doing, to->shape[2], to->shape[3], &arena));
+    FV_LAYERS_TRY(fv_stream_plan(handle, s, doing, norm, to->shape[2], to->shape[3], &arena));
     fv_stream_take_scratch(s, &arena);
-    *last = fv_linear_take(&arena, &no_projection, &s->ready, to);
+    *last = fv_linear_take(&arena, &no_projection, &s->ready, to, false);
   } else {
-    *last = fv_linear_take(&arena, s->linear, &s->from, to);
+    *last = fv_linear_take(&arena, s->linear, &s->from, to, false);
   }
   if (arena.used > *peak) *peak = arena.used;
   return FOVEA_OK;
@@ -100,8 +114,9 @@ static fovea_status plan(fovea_handle *handle, memory_call *call, void *workspac
                         .from = a->x_v.dtype ? a->x_v : a->x_k};
   call->k.append.q_norm = a->k_norm;
   call->v.append.q_norm = a->v_norm;
-  FV_LAYERS_TRY(plan_stream(handle, &call->k, &a->k, "keys", arena, &call->k_last, bytes));
-  return plan_stream(handle, &call->v, &a->v, "values", arena, &call->v_last, bytes);
+  FV_LAYERS_TRY(
+      plan_stream(handle, &call->k, &a->k, "keys", "k_norm", arena, &call->k_last, bytes));
+  return plan_stream(handle, &call->v, &a->v, "values", "v_norm", arena, &call->v_last, bytes);
 }
 
 /* ---- The calls ---- */
@@ -123,6 +138,7 @@ fovea_status fovea_memory(fovea_handle *handle, const fovea_memory_args *args,
   const fovea_memory_args *a = &call.args;
   FV_LAYERS_TRY(plan(handle, &call, NULL, &needed));
   FV_LAYERS_TRY(fv_layers_check_workspace(a->workspace, a->workspace_bytes, needed));
+  FV_LAYERS_TRY(check_addresses(a));
   FV_LAYERS_TRY(plan(handle, &call, a->workspace, &needed));
   FV_LAYERS_TRY(run_stream(handle, &call.k, &a->k, &call.k_last));
   return run_stream(handle, &call.v, &a->v, &call.v_last);

@@ -11,25 +11,31 @@ static int64_t clamp(int64_t x, int64_t low, int64_t high) {
 }
 
 /* Offsets are read through a running maximum, as the engine does. */
-int64_t fv_multihead_rows(const fv_multihead *layer, int64_t sequence, int64_t *first) {
+bool fv_multihead_next(const fv_multihead *layer, fv_row_cursor *c) {
   const fovea_multihead_args *a = &layer->args;
-  int64_t rows = a->x.shape[1];
-  *first = sequence * rows;
+  int64_t total = a->x.shape[1];
+  if (c->next == layer->sequences) return false;
+  c->sequence = c->next++;
   if (a->q_offsets) {
-    int64_t total = rows;
-    *first = clamp(a->q_offsets[0], 0, total);
-    for (int64_t s = 1; s <= sequence; ++s) *first = clamp(a->q_offsets[s], *first, total);
-    rows = clamp(a->q_offsets[sequence + 1], *first, total) - *first;
+    if (c->sequence == 0) c->end = clamp(a->q_offsets[0], 0, total);
+    c->first = c->end;
+    c->end = clamp(a->q_offsets[c->sequence + 1], c->first, total);
+    c->rows = c->end - c->first;
+  } else {
+    c->first = c->sequence * total;
+    c->rows = total;
   }
-  return a->q_lengths ? clamp(a->q_lengths[sequence], 0, rows) : rows;
+  if (a->q_lengths) c->rows = clamp(a->q_lengths[c->sequence], 0, c->rows);
+  return true;
 }
 
 /* A cache's keys after the append. A bad length stays bad: the engine reports it. */
 static void count_keys(const fv_multihead *layer, const fv_source_part *part) {
-  const int32_t *before = part->source->sequences.kv_lengths;
-  for (int64_t s = 0; s < layer->sequences; ++s) {
-    int64_t first, keys = before[s] + fv_multihead_rows(layer, s, &first);
-    part->lengths[s] = before[s] < 0 ? before[s] : (int32_t)(keys > INT32_MAX ? INT32_MAX : keys);
+  fv_row_cursor cursor = {0};
+  while (fv_multihead_next(layer, &cursor)) {
+    int64_t before = part->source->sequences.kv_lengths[cursor.sequence];
+    int64_t keys = before < 0 ? before : clamp(before + cursor.rows, 0, INT32_MAX);
+    part->lengths[cursor.sequence] = (int32_t)keys;
   }
 }
 
@@ -40,7 +46,7 @@ static void clear_padding(const fv_multihead *layer) {
   const fovea_multihead_args *a = &layer->args;
   const float nothing = -INFINITY;
   int64_t tokens = fv_tokens_count(&a->x);
-  if (!a->q_offsets && !a->q_lengths) return;
+  if (!tokens || (!a->q_offsets && !a->q_lengths)) return;
   memset(layer->o.data, 0, (size_t)(tokens * a->heads_q * a->dim_v) * sizeof(float));
   for (int n = 0; n < a->source_count; ++n) {
     fovea_tensor lse = layer->parts[n].attention.lse;
@@ -126,6 +132,7 @@ fovea_status fovea_multihead(fovea_handle *handle, const fovea_multihead_args *a
   FV_LAYERS_TRY(measure(handle, args, &layer, &needed));
   FV_LAYERS_TRY(
       fv_layers_check_workspace(layer.args.workspace, layer.args.workspace_bytes, needed));
+  FV_LAYERS_TRY(fv_multihead_check_addresses(&layer));
   fv_arena arena = {.base = layer.args.workspace};
   FV_LAYERS_TRY(fv_multihead_plan(handle, &layer, &arena));
   return run(handle, &layer);

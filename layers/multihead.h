@@ -28,7 +28,9 @@ const fovea_tensor *fv_source_values(const fovea_source *source);
 
 /* Tokens on their way to queries, keys or values: a projection, then norm and RoPE. */
 typedef struct fv_stream {
-  bool used;
+  bool used, steady;
+  bool moved;  /* the projection lies in the workspace, not where the tokens are */
+  bool copied; /* norm and RoPE write to a place of their own */
   const fovea_linear *linear;
   fovea_tensor from, projected; /* projected: `from` itself without a weight */
   fv_linear_scratch scratch;
@@ -73,12 +75,20 @@ fovea_status fv_multihead_write_weights(fovea_handle *handle, fv_multihead *laye
 /* Whether the engine may write the weights where they are wanted. */
 bool fv_multihead_weights_are_direct(const fv_multihead *layer);
 
-/* How many rows of x a sequence has, and the number of the first. */
-int64_t fv_multihead_rows(const fv_multihead *layer, int64_t sequence, int64_t *first);
+/* Sequences in turn: how many rows of x each has, and the number of the first. Begin with zeros.
+ * False after the last. */
+typedef struct fv_row_cursor {
+  int64_t next, sequence, first, rows, end;
+} fv_row_cursor;
+bool fv_multihead_next(const fv_multihead *layer, fv_row_cursor *cursor);
+
+/* The addresses of a call, before anything is written. */
+fovea_status fv_multihead_check_addresses(const fv_multihead *layer);
 
 /* Streams are shared with fovea_memory. */
+/* norm: the layer's name of the norm, for messages. */
 fovea_status fv_stream_plan(fovea_handle *handle, fv_stream *stream, const char *doing,
-                            int64_t heads, int64_t dim, fv_arena *arena);
+                            const char *norm, int64_t heads, int64_t dim, fv_arena *arena);
 void fv_stream_take_scratch(fv_stream *stream, fv_arena *shared);
 fovea_status fv_stream_run(fovea_handle *handle, const fv_stream *stream);
 

@@ -27,6 +27,7 @@ static void rotate_x(fv_multihead *layer, fv_stream *s, fv_arena *arena) {
   const fovea_multihead_args *a = &layer->args;
   s->append.rope = a->rope;
   s->append.sequences = sequences_of_x(a);
+  s->append.errors = a->errors;
   if (a->rope.positions) return;
   for (int n = 0; n < a->source_count; ++n) {
     if (fv_source_kind_of(&layer->sources[n]) != FV_SOURCE_CACHE) continue;
@@ -46,9 +47,10 @@ static fovea_status plan_queries(fovea_handle *handle, fv_multihead *layer, fv_a
   q->linear = &a->q_proj;
   q->from = a->x;
   q->prepared = a->q_norm.gain || a->rope.cos;
+  q->steady = a->reproducible != FOVEA_REPRODUCIBLE_RUN;
   q->append.q_norm = a->q_norm;
   if (a->rope.cos) rotate_x(layer, q, arena);
-  return fv_stream_plan(handle, q, "queries", a->heads_q, a->dim, arena);
+  return fv_stream_plan(handle, q, "queries", "q_norm", a->heads_q, a->dim, arena);
 }
 
 /* ---- Keys and values ---- */
@@ -58,8 +60,10 @@ static fovea_status plan_tokens(fovea_handle *handle, fv_multihead *layer, fv_so
   const fovea_multihead_args *a = &layer->args;
   const fovea_source *s = part->source;
   char doing[DOING_BYTES];
-  part->k = (fv_stream){.used = true, .linear = &s->k_proj, .from = s->x_k};
-  part->v = (fv_stream){.used = true, .linear = &s->v_proj, .from = *fv_source_values(s)};
+  const bool steady = a->reproducible != FOVEA_REPRODUCIBLE_RUN;
+  part->k = (fv_stream){.used = true, .steady = steady, .linear = &s->k_proj, .from = s->x_k};
+  part->v = (fv_stream){
+      .used = true, .steady = steady, .linear = &s->v_proj, .from = *fv_source_values(s)};
   if (part->kind == FV_SOURCE_TOKENS) {
     part->k.prepared = s->k_norm.gain || s->rope;
     part->v.prepared = s->v_norm.gain != NULL;
@@ -69,9 +73,9 @@ static fovea_status plan_tokens(fovea_handle *handle, fv_multihead *layer, fv_so
     part->k.append.sequences.q_lengths = NULL; /* padding is rotated too: it is hidden by lengths */
   }
   snprintf(doing, sizeof doing, "sources[%d], keys", n);
-  FV_LAYERS_TRY(fv_stream_plan(handle, &part->k, doing, a->heads_kv, a->dim, arena));
+  FV_LAYERS_TRY(fv_stream_plan(handle, &part->k, doing, "k_norm", a->heads_kv, a->dim, arena));
   snprintf(doing, sizeof doing, "sources[%d], values", n);
-  return fv_stream_plan(handle, &part->v, doing, a->heads_kv, a->dim_v, arena);
+  return fv_stream_plan(handle, &part->v, doing, "v_norm", a->heads_kv, a->dim_v, arena);
 }
 
 static fovea_status plan_append(fovea_handle *handle, fv_multihead *layer, fv_source_part *part,
@@ -106,7 +110,9 @@ static fovea_status plan_append(fovea_handle *handle, fv_multihead *layer, fv_so
 
 /* How many keys a sequence can have, as far as the host knows. */
 static int64_t capacity_of(const fovea_source *s, const fovea_tensor *k) {
-  return s->sequences.pages.ids ? s->sequences.pages.count * k->shape[1] : k->shape[1];
+  int64_t keys;
+  if (!s->sequences.pages.ids) return k->shape[1];
+  return __builtin_mul_overflow(s->sequences.pages.count, k->shape[1], &keys) ? INT64_MAX : keys;
 }
 
 /* ---- Attention ---- */
@@ -227,7 +233,8 @@ static void plan_steps(fv_multihead *layer, fv_arena *arena) {
     share(arena, &step);
   }
   step = before;
-  layer->out_scratch = fv_linear_take(&step, &layer->args.out_proj, &layer->o, &layer->args.out);
+  layer->out_scratch = fv_linear_take(&step, &layer->args.out_proj, &layer->o, &layer->args.out,
+                                      layer->args.reproducible != FOVEA_REPRODUCIBLE_RUN);
   share(arena, &step);
   step = before;
   plan_weights(layer, &step);

@@ -19,6 +19,20 @@ static fovea_status refuse(const char *owner, const char *text) {
   return fv_layers_fail(FOVEA_BAD_ARGUMENT, "%s%s", owner, text);
 }
 
+/* A room whose first field is absent is 0 altogether: a forgotten gain is not to be passed over. */
+static fovea_status check_norm(const char *owner, const char *name, const fovea_norm *norm) {
+  static const fovea_norm none;
+  if (norm->gain || !memcmp(norm, &none, sizeof none)) return FOVEA_OK;
+  return fv_layers_fail(FOVEA_BAD_ARGUMENT, "%s%s.gain is NULL, so all of %s must be 0", owner,
+                        name, name);
+}
+
+static fovea_status check_rope(const fovea_rope *rope) {
+  static const fovea_rope none;
+  if (rope->cos || !memcmp(rope, &none, sizeof none)) return FOVEA_OK;
+  return refuse("", "rope.cos is NULL, so all of rope must be 0");
+}
+
 /* ---- A source ---- */
 
 static bool has_projection(const fovea_linear *linear) {
@@ -77,6 +91,9 @@ static fovea_status check_projected(const char *owner, const fovea_source *s,
     return FOVEA_OK;
   }
   if (!s->v.dtype) return refuse(owner, "v is absent, needed with k");
+  if (s->sequences.kv_offsets) {
+    return refuse(owner, "sequences.kv_offsets must be absent with a cache");
+  }
   if (!s->sequences.kv_lengths)
     return refuse(owner, "sequences.kv_lengths is absent, needed by a cache");
   return check_own_tokens(owner, s, &a->x, "with a cache");
@@ -89,6 +106,8 @@ static fovea_status check_source(const char *owner, const fovea_source *s,
   }
   if (s->reserved32) return refuse(owner, "reserved32 must be 0");
   FV_LAYERS_REQUIRE(owner, s->rope, <=, 1);
+  FV_LAYERS_TRY(check_norm(owner, "k_norm", &s->k_norm));
+  FV_LAYERS_TRY(check_norm(owner, "v_norm", &s->v_norm));
   if (s->sequences.q_offsets || s->sequences.q_lengths || s->sequences.count) {
     return refuse(owner,
                   "sequences.count, q_offsets and q_lengths are the layer's, must be absent");
@@ -148,52 +167,6 @@ static fovea_status check_outputs(const fv_multihead *layer) {
   return FOVEA_OK;
 }
 
-/* ---- Overlap ---- */
-
-/* An output against one input; of the layer's own outputs only out may be an input. */
-static fovea_status check_input(const fovea_multihead_args *a, const char *owner, const char *name,
-                                const fovea_tensor *input, bool out_may_be_it) {
-  char text[OWNER_BYTES + 32];
-  if (!input->dtype || input->dtype > FOVEA_BF16) return FOVEA_OK;
-  snprintf(text, sizeof text, "%s%s", owner, name);
-  FV_LAYERS_TRY(fv_tokens_check_apart("out", &a->out, text, input, out_may_be_it));
-  if (a->lse.dtype) FV_LAYERS_TRY(fv_tokens_check_apart("lse", &a->lse, text, input, false));
-  if (!a->weights.dtype) return FOVEA_OK;
-  return fv_tokens_check_apart("weights", &a->weights, text, input, false);
-}
-
-static fovea_status check_linear_apart(const fovea_multihead_args *a, const char *owner,
-                                       const char *name, const fovea_linear *linear) {
-  char text[OWNER_BYTES + 16];
-  snprintf(text, sizeof text, "%s%s.", owner, name);
-  FV_LAYERS_TRY(check_input(a, text, "weight", &linear->weight, false));
-  return check_input(a, text, "bias", &linear->bias, false);
-}
-
-static fovea_status check_apart(const fv_multihead *layer) {
-  const fovea_multihead_args *a = &layer->args;
-  char owner[OWNER_BYTES];
-  FV_LAYERS_TRY(check_input(a, "", "x", &a->x, true));
-  FV_LAYERS_TRY(check_input(a, "", "residual", &a->residual, true));
-  FV_LAYERS_TRY(check_linear_apart(a, "", "q_proj", &a->q_proj));
-  FV_LAYERS_TRY(check_linear_apart(a, "", "out_proj", &a->out_proj));
-  for (int n = 0; n < a->source_count; ++n) {
-    const fovea_source *s = &layer->sources[n];
-    snprintf(owner, sizeof owner, "sources[%d].", n);
-    FV_LAYERS_TRY(check_input(a, owner, "x_k", &s->x_k, fv_tokens_same(&s->x_k, &a->x)));
-    FV_LAYERS_TRY(check_input(a, owner, "x_v", &s->x_v, fv_tokens_same(&s->x_v, &a->x)));
-    FV_LAYERS_TRY(check_input(a, owner, "k", &s->k, false));
-    FV_LAYERS_TRY(check_input(a, owner, "v", &s->v, false));
-    FV_LAYERS_TRY(check_linear_apart(a, owner, "k_proj", &s->k_proj));
-    FV_LAYERS_TRY(check_linear_apart(a, owner, "v_proj", &s->v_proj));
-  }
-  if (a->lse.dtype) FV_LAYERS_TRY(fv_tokens_check_apart("out", &a->out, "lse", &a->lse, false));
-  if (!a->weights.dtype) return FOVEA_OK;
-  FV_LAYERS_TRY(fv_tokens_check_apart("weights", &a->weights, "out", &a->out, false));
-  if (!a->lse.dtype) return FOVEA_OK;
-  return fv_tokens_check_apart("weights", &a->weights, "lse", &a->lse, false);
-}
-
 fovea_status fv_multihead_check(const fovea_handle *handle, const fovea_multihead_args *given,
                                 fv_multihead *layer) {
   memset(layer, 0, sizeof *layer);
@@ -202,6 +175,8 @@ fovea_status fv_multihead_check(const fovea_handle *handle, const fovea_multihea
   FV_LAYERS_TRY(fv_layers_check_handle(handle));
   FV_LAYERS_TRY(fv_tokens_check("", "x", &args->x, false));
   FV_LAYERS_TRY(check_numbers(args));
+  FV_LAYERS_TRY(check_norm("", "q_norm", &args->q_norm));
+  FV_LAYERS_TRY(check_rope(&args->rope));
   layer->sequences = args->q_offsets ? args->sequence_count : args->x.shape[0];
   memcpy(layer->sources, args->sources, (size_t)args->source_count * sizeof *args->sources);
   FV_LAYERS_TRY(fv_linear_check("q_proj.", &args->q_proj, fv_tokens_width(&args->x),
@@ -211,6 +186,5 @@ fovea_status fv_multihead_check(const fovea_handle *handle, const fovea_multihea
     snprintf(owner, sizeof owner, "sources[%d].", n);
     FV_LAYERS_TRY(check_source(owner, &layer->sources[n], args));
   }
-  FV_LAYERS_TRY(check_outputs(layer));
-  return check_apart(layer);
+  return check_outputs(layer);
 }

@@ -42,11 +42,11 @@ static fovea_status look(fovea_handle *handle, const fv_source_part *part, const
 static void add_head(const fv_multihead *layer, const fv_source_part *part, int64_t head,
                      int64_t first, int64_t keys, float factor) {
   const fovea_tensor *w = &layer->args.weights;
-  for (int64_t s = 0; s < w->shape[0]; ++s) {
-    int64_t begin, rows = fv_multihead_rows(layer, s, &begin);
-    for (int64_t i = 0; i < w->shape[1] && i < rows; ++i) {
-      int64_t at = s * w->shape[1] + i;
-      float share = factor * share_of(layer, part, begin + i, head);
+  fv_row_cursor cursor = {0};
+  while (fv_multihead_next(layer, &cursor)) {
+    for (int64_t i = 0; i < w->shape[1] && i < cursor.rows; ++i) {
+      int64_t at = cursor.sequence * w->shape[1] + i;
+      float share = factor * share_of(layer, part, cursor.first + i, head);
       float *to = layer->mean_weights + at * w->shape[3] + first;
       for (int64_t j = 0; j < keys; ++j) to[j] += share * layer->head_weights[at * keys + j];
     }

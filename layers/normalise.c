@@ -9,6 +9,7 @@
 #include <math.h>
 
 #include "layers/fovea_layers.h"
+#include "layers/span_list.h"
 #include "layers/tokens.h"
 
 enum { PIECE = 256, LANES = 8 };
@@ -138,13 +139,15 @@ static void join_heads(fovea_normalise_args *args) {
 /* ---- Rules ---- */
 
 /* gain or shift: there for every element of a token, and not where results go. */
-static fovea_status check_factors(const fovea_normalise_args *args, const char *name,
-                                  const float *data) {
-  fovea_tensor view = {.dtype = FOVEA_NONE};
-  if (!data) return FOVEA_OK;
-  view = fovea_contiguous((void *)data, FOVEA_F32, 1, 1, 1, fv_tokens_width(&args->x));
-  FV_LAYERS_TRY(fv_tokens_check("", name, &view, false));
-  return fv_tokens_check_apart("out", &args->out, name, &view, false);
+static fovea_status check_addresses(const fovea_normalise_args *args) {
+  fv_span_list list;
+  fv_span_list_begin(&list);
+  fv_span_list_writes(&list, "out", &args->out, 1);
+  fv_span_list_reads(&list, "x", &args->x, 1);
+  fv_span_list_reads(&list, "residual", &args->residual, 1);
+  fv_span_list_array(&list, "gain", args->gain, fv_tokens_width(&args->x));
+  fv_span_list_array(&list, "shift", args->shift, fv_tokens_width(&args->x));
+  return fv_span_list_check(&list);
 }
 
 static fovea_status check_numbers(const fovea_normalise_args *args) {
@@ -168,14 +171,11 @@ static fovea_status check(const fovea_handle *handle, const fovea_normalise_args
   FV_LAYERS_TRY(fv_tokens_check("", "out", &args->out, false));
   FV_LAYERS_TRY(fv_tokens_check_shape("", "out", &args->out, args->x.shape));
   FV_LAYERS_TRY(fv_tokens_check_output("", "out", &args->out));
-  FV_LAYERS_TRY(fv_tokens_check_apart("out", &args->out, "x", &args->x, true));
   if (args->residual.dtype) {
     FV_LAYERS_TRY(fv_tokens_check("", "residual", &args->residual, false));
     FV_LAYERS_TRY(fv_tokens_check_shape("", "residual", &args->residual, args->x.shape));
-    FV_LAYERS_TRY(fv_tokens_check_apart("out", &args->out, "residual", &args->residual, true));
   }
-  FV_LAYERS_TRY(check_factors(args, "gain", args->gain));
-  return check_factors(args, "shift", args->shift);
+  return check_addresses(args);
 }
 
 fovea_status fovea_normalise(fovea_handle *handle, const fovea_normalise_args *args,

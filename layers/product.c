@@ -91,6 +91,10 @@ static void multiply_direct(const fv_product *p) {
   multiply(p, data + p->first, stride, true);
 }
 
+bool fv_product_needs_scratch(const fovea_tensor *w, bool steady) {
+  return steady ? w->stride[3] != 1 && w->shape[3] != 1 : !fv_product_is_direct(w);
+}
+
 /* Widens and gathers the weights of some outputs, which then lie in a cache for all rows. */
 static void multiply_widened(const fv_product *p) {
   const fovea_tensor *w = p->weight;
@@ -98,17 +102,36 @@ static void multiply_widened(const fv_product *p) {
   for (int64_t o = 0; o < p->outputs; ++o) {
     fv_elements_load(w, (p->first + o) * w->stride[1], w->stride[3], in, p->scratch + o * in);
   }
-  multiply(p, p->scratch, in, false);
+  if (!p->steady) {
+    multiply(p, p->scratch, in, false);
+    return;
+  }
+  const fovea_tensor widened = fovea_contiguous(p->scratch, FOVEA_F32, 1, p->outputs, 1, in);
+  fv_product few = *p;
+  few.weight = &widened;
+  few.first = 0;
+  fv_few_rows_multiply(&few);
+}
+
+/* A sum of nothing. */
+static void clear(const fv_product *p) {
+  for (int64_t row = 0; row < p->rows; ++row) {
+    for (int64_t o = 0; o < p->outputs; ++o) p->to[row * p->stride + o] = 0;
+  }
 }
 
 void fv_product_run(const fv_product *product) {
   const fovea_tensor *w = product->weight;
   if (!product->rows || !product->outputs) return;
+  if (!w->shape[3]) {
+    clear(product);
+    return;
+  }
   if (fv_few_rows_fit(product)) {
     fv_few_rows_multiply(product);
     return;
   }
-  if (w->shape[3] && fv_product_is_direct(w)) {
+  if (!product->steady && fv_product_is_direct(w)) {
     multiply_direct(product);
     return;
   }
@@ -118,9 +141,6 @@ void fv_product_run(const fv_product *product) {
     block.first = product->first + done;
     block.outputs = left < FV_PRODUCT_OUTPUTS ? left : FV_PRODUCT_OUTPUTS;
     block.to = product->to + done;
-    if (w->shape[3]) multiply_widened(&block);
-    for (int64_t row = 0; !w->shape[3] && row < block.rows; ++row) {
-      for (int64_t o = 0; o < block.outputs; ++o) block.to[row * block.stride + o] = 0;
-    }
+    multiply_widened(&block);
   }
 }

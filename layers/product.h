@@ -16,9 +16,10 @@ enum { FV_PRODUCT_ROWS = 256, FV_PRODUCT_OUTPUTS = 256 };
 
 /* to[r * stride + o] = sum_i x[r * x_stride + i] * weight[o, i], for all rows and outputs from
  * `first` on. `scratch` has FV_PRODUCT_OUTPUTS * in elements, or is NULL if
- * fv_product_needs_no_scratch. */
+ * fv_product_needs_scratch says no. */
 typedef struct fv_product {
   const fovea_tensor *weight; /* [1, out, 1, in] */
+  bool steady; /* a row's bits must not depend on the other rows: no BLAS takes part */
   const float *x;
   int64_t rows, x_stride;
   int64_t first, outputs;
@@ -31,6 +32,8 @@ void fv_product_run(const fv_product *product);
 
 /* f32 with one stride of 1: a BLAS takes it where it lies. */
 bool fv_product_is_direct(const fovea_tensor *weight);
+
+bool fv_product_needs_scratch(const fovea_tensor *weight, bool steady);
 
 #ifdef __cplusplus
 }

@@ -12,6 +12,7 @@
 #include "layers/activation.h"
 #include "layers/fovea_layers.h"
 #include "layers/product.h"
+#include "layers/span_list.h"
 
 /* ---- Rules ---- */
 
@@ -51,39 +52,28 @@ static fovea_status check_shapes(const fovea_recurrent_args *args) {
   return check_given("c_last", &args->c_last, batch, 1, hidden);
 }
 
-/* One output against all inputs; `own` is the one that it may be. */
-static fovea_status check_output(const fovea_recurrent_args *args, const char *name,
-                                 const fovea_tensor *out, const fovea_tensor *own) {
-  const fovea_tensor lengths =
-      fovea_contiguous((void *)args->lengths, args->lengths ? FOVEA_F32 : FOVEA_NONE, 1, 1, 1,
-                       args->x.shape[0]); /* of the size of f32 */
-  const struct {
-    const char *name;
-    const fovea_tensor *tensor;
-  } inputs[] = {{"x", &args->x},
-                {"weight_x", &args->weight_x},
-                {"weight_h", &args->weight_h},
-                {"bias_x", &args->bias_x},
-                {"bias_h", &args->bias_h},
-                {"h_first", &args->h_first},
-                {"c_first", &args->c_first},
-                {"lengths", &lengths}};
-  if (!out->dtype) return FOVEA_OK;
-  FV_LAYERS_TRY(fv_tokens_check_output("", name, out));
-  for (size_t i = 0; i < sizeof inputs / sizeof *inputs; ++i) {
-    const fovea_tensor *in = inputs[i].tensor;
-    FV_LAYERS_TRY(fv_tokens_check_apart(name, out, inputs[i].name, in, in == own));
-  }
-  return FOVEA_OK;
+static fovea_status check_outputs(const fovea_recurrent_args *args) {
+  FV_LAYERS_TRY(fv_tokens_check_output("", "states", &args->states));
+  FV_LAYERS_TRY(fv_tokens_check_output("", "h_last", &args->h_last));
+  return fv_tokens_check_output("", "c_last", &args->c_last);
 }
 
-static fovea_status check_outputs(const fovea_recurrent_args *args) {
-  FV_LAYERS_TRY(check_output(args, "states", &args->states, NULL));
-  FV_LAYERS_TRY(check_output(args, "h_last", &args->h_last, &args->h_first));
-  FV_LAYERS_TRY(check_output(args, "c_last", &args->c_last, &args->c_first));
-  FV_LAYERS_TRY(fv_tokens_check_apart("states", &args->states, "h_last", &args->h_last, false));
-  FV_LAYERS_TRY(fv_tokens_check_apart("states", &args->states, "c_last", &args->c_last, false));
-  return fv_tokens_check_apart("h_last", &args->h_last, "c_last", &args->c_last, false);
+static fovea_status check_addresses(const fovea_recurrent_args *args) {
+  fv_span_list list;
+  fv_span_list_begin(&list);
+  fv_span_list_writes(&list, "states", &args->states, 0);
+  fv_span_list_writes(&list, "h_last", &args->h_last, 1);
+  fv_span_list_writes(&list, "c_last", &args->c_last, 2);
+  fv_span_list_workspace(&list, args->workspace, args->workspace_bytes);
+  fv_span_list_reads(&list, "x", &args->x, 0);
+  fv_span_list_reads(&list, "weight_x", &args->weight_x, 0);
+  fv_span_list_reads(&list, "weight_h", &args->weight_h, 0);
+  fv_span_list_reads(&list, "bias_x", &args->bias_x, 0);
+  fv_span_list_reads(&list, "bias_h", &args->bias_h, 0);
+  fv_span_list_reads(&list, "h_first", &args->h_first, 1);
+  fv_span_list_reads(&list, "c_first", &args->c_first, 2);
+  fv_span_list_array(&list, "lengths", args->lengths, args->x.shape[0]);
+  return fv_span_list_check(&list);
 }
 
 static fovea_status check(const fovea_handle *handle, const fovea_recurrent_args *given,
@@ -101,10 +91,6 @@ static fovea_status check(const fovea_handle *handle, const fovea_recurrent_args
   }
   FV_LAYERS_TRY(check_weights(args));
   FV_LAYERS_TRY(check_shapes(args));
-  if (args->lengths && (uintptr_t)args->lengths % sizeof *args->lengths) {
-    return fv_layers_fail(FOVEA_BAD_ARGUMENT, "lengths is %p, must be aligned",
-                          (const void *)args->lengths);
-  }
   return check_outputs(args);
 }
 
@@ -149,7 +135,7 @@ static recurrence take(fv_arena *arena, const fovea_recurrent_args *args) {
     float *data = take_f32(arena, r.outputs, r.hidden);
     r.weight_h = fovea_contiguous(data, FOVEA_F32, 1, r.outputs, 1, r.hidden);
   }
-  if (args->reverse || !fv_tokens_rows(&view, &stride)) {
+  if (args->reverse || !fv_tokens_are_rows(&view, &stride)) {
     r.x = take_f32(arena, r.some * r.batch, r.in);
   }
   r.from_x = take_f32(arena, r.some * r.batch, r.outputs);
@@ -340,6 +326,7 @@ fovea_status fovea_recurrent(fovea_handle *handle, const fovea_recurrent_args *a
   FV_LAYERS_TRY(check(handle, args, &copy));
   take(&count, &copy);
   FV_LAYERS_TRY(fv_layers_check_workspace(copy.workspace, copy.workspace_bytes, count.used));
+  FV_LAYERS_TRY(check_addresses(&copy));
   fv_arena arena = {.base = copy.workspace};
   recurrence r = take(&arena, &copy);
   run(&r);

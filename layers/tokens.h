@@ -19,9 +19,9 @@ static inline int64_t fv_tokens_width(const fovea_tensor *t) {
   return t->shape[2] * t->shape[3];
 }
 
-/* The rules of a tensor: a type of 16 or 32 bits, extents and strides in range, data where there
- * are elements, stride[3] of 1. `any_stride` lifts the last rule. `owner` and `name` are for the
- * text: "sources[1].", "x_k". */
+/* The rules of a tensor's shape: a type of 16 or 32 bits, extents and strides in range, stride[3]
+ * of 1. `any_stride` lifts the last rule. `owner` and `name` are for the text: "sources[1].",
+ * "x_k". Addresses are a matter of span_list.h. */
 fovea_status fv_tokens_check(const char *owner, const char *name, const fovea_tensor *t,
                              bool any_stride);
 
@@ -38,7 +38,9 @@ void fv_tokens_store(const fovea_tensor *t, int64_t token, const float *from);
 /* count elements `stride` apart, beginning with element `at` of the tensor's data. */
 void fv_elements_load(const fovea_tensor *t, int64_t at, int64_t stride, int64_t count, float *to);
 
-/* Whether tokens lie as rows of f32 that a BLAS takes: NULL, or where row 0 begins, and *stride. */
+/* Whether tokens lie as rows of f32 that a BLAS takes, and the distance of rows. Looks at no
+ * address. The other returns where row 0 begins; NULL: they do not lie so. */
+bool fv_tokens_are_rows(const fovea_tensor *t, int64_t *stride);
 float *fv_tokens_rows(const fovea_tensor *t, int64_t *stride);
 
 /* The same tokens with so many heads. False: strides do not allow it. */
@@ -50,22 +52,8 @@ static inline fovea_tensor fv_tokens_f32(void *data, const fovea_tensor *like, i
   return fovea_contiguous(data, FOVEA_F32, like->shape[0], like->shape[1], heads, dim);
 }
 
-/* The bytes that a tensor's elements span, [first, last). Equal ends: none. */
-typedef struct fv_layers_span {
-  uintptr_t first, last;
-} fv_layers_span;
-fv_layers_span fv_tokens_span(const fovea_tensor *t);
-static inline bool fv_layers_spans_meet(fv_layers_span a, fv_layers_span b) {
-  return a.first < b.last && b.first < a.last;
-}
-
 /* Same place, strides and type: an output may be this input. */
 bool fv_tokens_same(const fovea_tensor *a, const fovea_tensor *b);
-
-/* An output and another tensor must not meet; absent ones never do. */
-fovea_status fv_tokens_check_apart(const char *name, const fovea_tensor *out,
-                                   const char *other_name, const fovea_tensor *other,
-                                   bool may_be_same);
 
 #ifdef __cplusplus
 }

@@ -245,7 +245,79 @@ TEST(Memory, NormsItsKeysAndMayLeaveOutItsValues) {
   }
 }
 
+// A projection's sums must not depend on how many other rows there are.
+TEST(Multihead, GivesARowTheSameBitsInEveryBatchIfAsked) {
+  constexpr int64_t kWidth = 512, kLen = 4;
+  Tokens x(FOVEA_F32, {8, kLen, 1, kWidth}), weight(FOVEA_F32, {1, kWidth, 1, kWidth}, kDimFirst);
+  Tokens out(FOVEA_F32, {8, kLen, 1, kWidth}), alone(FOVEA_F32, {1, kLen, 1, kWidth});
+  x.fill_random(1);
+  weight.fill_random(2, 0.05);
+  fovea_source self = {};
+  self.x_k = x.view();
+  self.k_proj.weight = self.v_proj.weight = weight.view();
+  fovea_multihead_args args = {};
+  args.struct_size = sizeof args;
+  args.reproducible = FOVEA_REPRODUCIBLE_BATCH;
+  args.heads_q = args.heads_kv = 8, args.dim = args.dim_v = 64;
+  args.sources = &self, args.source_count = 1;
+  args.x = x.view(), args.out = out.view();
+  args.q_proj.weight = args.out_proj.weight = weight.view();
+  ASSERT_EQ(call(args), FOVEA_OK) << fovea_layers_error_detail();
+  args.x.shape[0] = self.x_k.shape[0] = 1;
+  args.out = alone.view();
+  ASSERT_EQ(call(args), FOVEA_OK) << fovea_layers_error_detail();
+  expect_near(alone, out, 0);
+}
+
+TEST(Multihead, ReportsRowsForWhichRopeHasNoPosition) {
+  Plain plain(2, 4);
+  const std::vector<float> ones(8, 1.0f);
+  uint32_t errors[2] = {0, 0};
+  const int32_t positions[8] = {0, 1, 0, 1, 0, 1, 2, 1};
+  fovea_multihead_args args = plain.args();
+  args.rope.cos = args.rope.sin = ones.data();
+  args.rope.rows = 2, args.rope.stride = 4, args.rope.rotary_dim = 8;
+  args.rope.positions = positions;
+  args.errors = errors;
+  ASSERT_EQ(call(args), FOVEA_OK) << fovea_layers_error_detail();
+  EXPECT_EQ(errors[0], 0u);
+  EXPECT_EQ(errors[1], FOVEA_BAD_POSITION);
+}
+
 // ---- Refusals ----
+
+TEST(Multihead, IsMeasuredBeforeThereIsAnyMemory) {
+  Plain plain(2, 5);
+  fovea_multihead_args args = plain.args();
+  size_t with = 0, without = 0;
+  ASSERT_EQ(fovea_multihead_workspace(shared_cpu(), &args, &with), FOVEA_OK);
+  args.x.data = args.out.data = args.q_proj.weight.data = args.out_proj.bias.data = nullptr;
+  plain.source.x_k.data = plain.source.k_proj.weight.data = nullptr;
+  ASSERT_EQ(fovea_multihead_workspace(shared_cpu(), &args, &without), FOVEA_OK)
+      << fovea_layers_error_detail();
+  EXPECT_EQ(with, without);
+}
+
+// What the engine would find only when the cache has been written.
+TEST(Multihead, WritesNothingIfALaterSourceHasNoMemory) {
+  Plain plain(2, 5);
+  Tokens k(FOVEA_F32, {2, 9, 3, 8}), v(FOVEA_F32, {2, 9, 3, 8}), lse(FOVEA_F32, {2, 5, 3, 1});
+  const int32_t lengths[2] = {1, 2};
+  fovea_source sources[2] = {plain.source, fovea_source()};
+  sources[0].k = k.view(), sources[0].v = v.view();
+  sources[0].sequences.kv_lengths = lengths;
+  sources[1].k = fovea_contiguous(nullptr, FOVEA_F32, 2, 9, 3, 8);
+  sources[1].v = v.view();
+  fovea_multihead_args args = plain.args();
+  args.sources = sources, args.source_count = 2;
+  args.q_lengths = lengths;
+  args.lse = lse.view();
+  EXPECT_EQ(call(args), FOVEA_BAD_ARGUMENT);
+  EXPECT_THAT(fovea_layers_error_detail(), testing::HasSubstr("sources[1].k.data"));
+  for (const Tokens *tensor : {&k, &v, &lse, &plain.out}) {
+    EXPECT_EQ(tensor->wrong(), "not written: element 0");
+  }
+}
 
 struct Call {
   fovea_multihead_args args;
@@ -291,7 +363,7 @@ TEST(Multihead, RefusesWhatBreaksARuleByNameAndWritesNothing) {
       {"out overlaps lse", [](Call *c) { c->args.lse.data = c->args.out.data; }},
       {"out overlaps q_proj.weight",
        [](Call *c) { c->args.out.data = c->args.q_proj.weight.data; }},
-      {"weights overlaps lse", [](Call *c) { c->args.weights.data = c->args.lse.data; }},
+      {"lse overlaps weights", [](Call *c) { c->args.weights.data = c->args.lse.data; }},
       {"where are the keys", [](Call *c) { c->sources[0] = fovea_source(); }},
       {"sources[0].x_v must have the tokens of x_k",
        [&](Call *c) { c->sources[0].x_v = other.view(); }},
@@ -331,7 +403,30 @@ TEST(Multihead, RefusesWhatBreaksARuleByNameAndWritesNothing) {
       {"sources[0], attention: ", [](Call *c) { c->sources[0].visibility.causal = 2; }},
       {"sources[0], attention: ", [&](Call *c) { c->sources[0].bias_scale = &one; }},
       {"sources[0], keys: ", [&](Call *c) { c->sources[0].k_norm.gain = &one; }},
-      {"queries: ", [&](Call *c) { c->args.q_norm.gain = &one; }},
+      {"queries: q_norm", [&](Call *c) { c->args.q_norm.gain = &one; }},
+      {"sources[0], values: v_norm", [&](Call *c) { c->sources[0].v_norm.gain = &one; }},
+      {"all of q_norm must be 0", [](Call *c) { c->args.q_norm.eps = 1; }},
+      {"sources[0].k_norm.gain is NULL", [](Call *c) { c->sources[0].k_norm.unit_offset = 1; }},
+      {"all of rope must be 0", [](Call *c) { c->args.rope.rotary_dim = 2; }},
+      {"sources[0].sequences.kv_offsets must be absent with a cache",
+       [&](Call *c) {
+         c->sources[0].k = k.view(), c->sources[0].v = v.view();
+         c->sources[0].sequences.kv_lengths = c->sources[0].sequences.kv_offsets = lengths;
+       }},
+      {"sources[0].k overlaps residual",
+       [&](Call *c) {
+         c->sources[0].k = k.view(), c->sources[0].v = v.view();
+         c->sources[0].sequences.kv_lengths = lengths;
+         c->args.residual = c->args.out;
+         c->args.residual.data = k.view().data;
+       }},
+      {"out overlaps sources[0].bias",
+       [](Call *c) {
+         c->sources[0].bias = fovea_contiguous(c->args.out.data, FOVEA_F32, 2, 5, 3, 5);
+       }},
+      {"workspace overlaps x",
+       [](Call *c) { c->args.x.data = c->sources[0].x_k.data = c->args.workspace; }},
+      {"sinks is", [](Call *c) { c->args.sinks = reinterpret_cast<const float *>(1); }},
       {"sources[0], append: ",
        [&](Call *c) {
          c->sources[0].k = k.view();
@@ -349,6 +444,7 @@ TEST(Multihead, RefusesWhatBreaksARuleByNameAndWritesNothing) {
   ASSERT_EQ(fovea_multihead_workspace(shared_cpu(), &good.args, &good.args.workspace_bytes),
             FOVEA_OK)
       << fovea_layers_error_detail();
+  good.args.workspace_bytes += 1 << 16;  // some of the calls below need more
   Workspace workspace(good.args.workspace_bytes);
   good.args.workspace = workspace.data();
   for (const Refusal &refusal : refusals) {
@@ -380,7 +476,7 @@ TEST(Memory, RefusesWhatBreaksARuleByName) {
       {"k.dtype is 0", [](fovea_memory_args *a) { a->k = fovea_tensor(); }},
       {"k.shape[1] is 4, must be 5", [](fovea_memory_args *a) { a->k.shape[1] = 4; }},
       {"v.shape[3] is 7, must be 8", [](fovea_memory_args *a) { a->v.shape[3] = 7; }},
-      {"v overlaps k", [](fovea_memory_args *a) { a->v.data = a->k.data; }},
+      {"k overlaps v", [](fovea_memory_args *a) { a->v.data = a->k.data; }},
       {"k overlaps x_k", [](fovea_memory_args *a) { a->k.data = a->x_k.data; }},
       {"k_proj.weight.shape[3] is 24, must be 20",
        [](fovea_memory_args *a) { a->x_k.shape[3] = 20; }},

@@ -263,7 +263,7 @@ const Refusal kRefusals[] = {
      [](fovea_normalise_args *a) {
        a->gain = reinterpret_cast<const float *>(reinterpret_cast<const char *>(a->gain) + 1);
      },
-     "gain.data"},
+     "gain is 0x"},
 };
 
 TEST(Normalise, RefusesWhatBreaksARuleByNameAndWritesNothing) {

@@ -264,5 +264,19 @@ TEST(Rollout, RefusesWhatBreaksARuleByNameAndWritesNothing) {
   EXPECT_EQ(fovea_rollout(shared_cpu(), &good, nullptr), FOVEA_OK);
 }
 
+TEST(Rollout, OfNoSequencesNeedsNothing) {
+  const fovea_tensor none = fovea_contiguous(nullptr, FOVEA_F32, 0, 1 << 30, 1, 1 << 30);
+  fovea_rollout_args args = {};
+  size_t bytes = 1;
+  args.struct_size = sizeof args;
+  args.count = 1;
+  args.weights = &none;
+  args.out = none;
+  EXPECT_EQ(fovea_rollout_workspace(shared_cpu(), &args, &bytes), FOVEA_OK)
+      << fovea_layers_error_detail();
+  EXPECT_EQ(bytes, 0u);
+  EXPECT_EQ(fovea_rollout(shared_cpu(), &args, nullptr), FOVEA_OK) << fovea_layers_error_detail();
+}
+
 }  // namespace
 }  // namespace fovea_test
