@@ -19,8 +19,8 @@
  *   Zero          In every struct zero means "the default" or "absent". Structs of arguments begin
  *                 with their size, and grow at their end; rooms grow into reserved words, which
  *                 must be 0. Calls take structs of every size since 0.3, as fovea.h says.
- *   Addresses     The _workspace calls look at none but those of arrays of structs: tensors need not
- *                 be there yet.
+ *   Addresses     The _workspace calls look at none but those of arrays of structs: the tensors
+ *                 need not be there yet.
  *   Arithmetic    in f32; every intermediate tensor is f32; results are rounded once, to nearest
  *                 even, to their own type. Sums of n products come in the order of the BLAS:
  *                 n 2^-24 of the sum of their sizes bounds the error, some sqrt(n) 2^-24 are met.
