@@ -46,21 +46,23 @@ static void cut_regions(const int pixels[PIXELS], float regions[REGIONS][PATCH])
 static void make_tokens(model *m, const int pixels[PIXELS], float tokens[REGIONS][WIDTH]) {
   float regions[REGIONS][PATCH], mixed[REGIONS][WIDTH];
   cut_regions(pixels, regions);
-  const float *position = model_floats(m, "position");
-  model_apply(m, model_linear(m, "region", FOVEA_ACTIVATION_NONE), regions[0], REGIONS, PATCH,
-              position, tokens[0]);
-  for (int i = 0; i < REGIONS * WIDTH; ++i) tokens[0][i] = tokens[0][i] > 0 ? tokens[0][i] : 0;
-  model_apply(m, model_linear(m, "mix", FOVEA_ACTIVATION_RELU), tokens[0], REGIONS, WIDTH,
-              tokens[0], mixed[0]);
+  const float *position = model_floats(m, "position", REGIONS, WIDTH);
+  float *elements = tokens[0]; /* of all tokens */
+  model_apply(m, model_linear(m, "region", WIDTH, PATCH, FOVEA_ACTIVATION_NONE), regions[0],
+              REGIONS, position, elements);
+  for (int i = 0; i < REGIONS * WIDTH; ++i) elements[i] = elements[i] > 0 ? elements[i] : 0;
+  model_apply(m, model_linear(m, "mix", WIDTH, WIDTH, FOVEA_ACTIVATION_RELU), elements, REGIONS,
+              elements, mixed[0]);
   memcpy(tokens, mixed, sizeof mixed);
 }
 
 /* The summary is the query; it is the residual too. */
 static void ask(model *m, float tokens[REGIONS][WIDTH], float summary[WIDTH], float answer[WIDTH],
                 reading *result) {
-  fovea_source source = {.x_k = fovea_contiguous(tokens, FOVEA_F32, 1, REGIONS, 1, WIDTH),
-                         .k_proj = model_linear(m, "attention.key", FOVEA_ACTIVATION_NONE),
-                         .v_proj = model_linear(m, "attention.value", FOVEA_ACTIVATION_NONE)};
+  fovea_source source = {
+      .x_k = fovea_contiguous(tokens, FOVEA_F32, 1, REGIONS, 1, WIDTH),
+      .k_proj = model_linear(m, "attention.key", WIDTH, WIDTH, FOVEA_ACTIVATION_NONE),
+      .v_proj = model_linear(m, "attention.value", WIDTH, WIDTH, FOVEA_ACTIVATION_NONE)};
   fovea_multihead_args args = {
       .struct_size = sizeof args,
       .heads_q = HEADS,
@@ -69,8 +71,8 @@ static void ask(model *m, float tokens[REGIONS][WIDTH], float summary[WIDTH], fl
       .dim_v = WIDTH / HEADS,
       .source_count = 1,
       .sources = &source,
-      .q_proj = model_linear(m, "attention.query", FOVEA_ACTIVATION_NONE),
-      .out_proj = model_linear(m, "attention.output", FOVEA_ACTIVATION_NONE)};
+      .q_proj = model_linear(m, "attention.query", WIDTH, WIDTH, FOVEA_ACTIVATION_NONE),
+      .out_proj = model_linear(m, "attention.output", WIDTH, WIDTH, FOVEA_ACTIVATION_NONE)};
   args.x = args.residual = fovea_contiguous(summary, FOVEA_F32, 1, 1, 1, WIDTH);
   args.out = fovea_contiguous(answer, FOVEA_F32, 1, 1, 1, WIDTH);
   args.weights = fovea_contiguous(result->weights, FOVEA_F32, 1, 1, HEADS, REGIONS);
@@ -84,7 +86,7 @@ static void read_digit(model *m, const int pixels[PIXELS], reading *result) {
     for (int i = 0; i < WIDTH; ++i) summary[i] += tokens[region][i] / REGIONS;
   }
   ask(m, tokens, summary, answer, result);
-  model_apply(m, model_linear(m, "classes", FOVEA_ACTIVATION_NONE), answer, 1, WIDTH, NULL,
+  model_apply(m, model_linear(m, "classes", DIGITS, WIDTH, FOVEA_ACTIVATION_NONE), answer, 1, NULL,
               result->logits);
   result->digit = 0;
   for (int d = 1; d < DIGITS; ++d) {
@@ -94,14 +96,20 @@ static void read_digit(model *m, const int pixels[PIXELS], reading *result) {
 
 /* ---- Test images ---- */
 
-/* "label pixel pixel ..." Returns the label. */
-static int parse_image(const char *line, int pixels[PIXELS]) {
+/* Line n: "label pixel pixel ..." Returns the label. */
+static int parse_image(const model_lines *images, int n, int pixels[PIXELS]) {
   char *end;
-  long label = strtol(line, &end, 10);
+  long label = strtol(images->at[n], &end, 10);
+  if (end == images->at[n] || label < 0 || label >= DIGITS) {
+    model_fail_line(images, n, "does not begin with a digit");
+  }
   for (int i = 0; i < PIXELS; ++i) {
     const char *begin = end;
-    pixels[i] = (int)strtol(begin, &end, 10);
-    if (end == begin || pixels[i] < 0 || pixels[i] > 16) model_fail(line, "is no image");
+    long pixel = strtol(begin, &end, 10);
+    if (end == begin || pixel < 0 || pixel > 16) {
+      model_fail_line(images, n, "is no image: 64 pixels of 0 to 16 must follow the label");
+    }
+    pixels[i] = (int)pixel;
   }
   return (int)label;
 }
@@ -158,13 +166,13 @@ int main(int argc, char **argv) {
   int chosen = argc > 1 + numbers ? model_number(argv[1 + numbers], images.count) : 0;
   reading result;
   for (int n = 0; n < images.count && !numbers; ++n) {
-    int label = parse_image(images.at[n], pixels);
+    int label = parse_image(&images, n, pixels);
     read_digit(&m, pixels, &result);
     right += result.digit == label;
   }
   if (!numbers)
     printf("%d of %d right: %.1f %%\n", right, images.count, 100.0 * right / images.count);
-  int label = parse_image(images.at[chosen], pixels);
+  int label = parse_image(&images, chosen, pixels);
   read_digit(&m, pixels, &result);
   if (numbers) {
     print_numbers(&result, chosen);

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { MODEL_TENSORS_MAX = 64, MODEL_FILE_MAX = 1 << 30 };
+
 static inline void model_fail(const char *what, const char *why) {
   fprintf(stderr, "%s: %s\n", what, why);
   exit(1);
@@ -28,34 +30,47 @@ static inline void *model_allocate(size_t bytes) {
 static inline char *model_read(const char *path, size_t *bytes) {
   FILE *file = fopen(path, "rb");
   if (!file) model_fail(path, "cannot be opened");
-  fseek(file, 0, SEEK_END);
-  long size = ftell(file);
+  long size = fseek(file, 0, SEEK_END) ? -1 : ftell(file);
+  /* A pipe has no end to seek; that of a directory may be anywhere. */
+  if (size < 0 || size > MODEL_FILE_MAX) model_fail(path, "is no file, or too large a one");
   rewind(file);
-  if (size < 0) model_fail(path, "is no file");
   char *text = model_allocate((size_t)size + 1);
-  if (fread(text, 1, (size_t)size, file) != (size_t)size) model_fail(path, "cannot be read");
+  /* One byte more is asked for than is there: reading a directory fails only if it is tried. */
+  size_t got = fread(text, 1, (size_t)size + 1, file);
+  if (got != (size_t)size || ferror(file)) model_fail(path, "cannot be read");
   fclose(file);
+  text[size] = '\0';
   *bytes = (size_t)size;
   return text;
 }
 
-/* A text file's lines, each ended by a NUL in place of its line feed. */
+/* A text file's lines, each ended by a NUL in place of its line feed; at least one, none empty. */
 typedef struct model_lines {
+  const char *path;
   char *text;
   char **at;
   int count;
 } model_lines;
 
+static inline void model_fail_line(const model_lines *lines, int n, const char *why) {
+  fprintf(stderr, "%s: line %d %s\n", lines->path, n + 1, why);
+  exit(1);
+}
+
 static inline model_lines model_read_lines(const char *path) {
   size_t bytes;
-  model_lines lines = {.text = model_read(path, &bytes)};
+  model_lines lines = {.path = path, .text = model_read(path, &bytes)};
+  if (!bytes) model_fail(path, "has no lines");
+  if (memchr(lines.text, '\0', bytes)) model_fail(path, "has a NUL byte, which no text has");
   for (size_t i = 0; i < bytes; ++i) lines.count += lines.text[i] == '\n';
-  lines.at = model_allocate((size_t)(lines.count + 1) * sizeof *lines.at);
+  lines.count += lines.text[bytes - 1] != '\n'; /* the last line may lack its line feed */
+  lines.at = model_allocate((size_t)lines.count * sizeof *lines.at);
   char *next = lines.text;
   for (int n = 0; n < lines.count; ++n) {
     lines.at[n] = next;
-    next = strchr(next, '\n');
-    *next++ = '\0';
+    next += strcspn(next, "\n");
+    *next++ = '\0'; /* of the last line perhaps the NUL behind the text */
+    if (!*lines.at[n]) model_fail_line(&lines, n, "is empty");
   }
   return lines;
 }
@@ -67,24 +82,62 @@ static inline void model_free_lines(model_lines *lines) {
 
 /* ---- Weights ---- */
 
+typedef struct model_tensor {
+  char name[64];
+  fovea_tensor tensor; /* a matrix [out, in] as [1, out, 1, in]; a vector as [1, 1, 1, n] */
+} model_tensor;
+
 /* examples/models/weights.py states the format. */
 typedef struct model {
   char *file;
-  size_t bytes;
   const char *path;
+  model_tensor tensors[MODEL_TENSORS_MAX];
+  int count;
   fovea_handle *handle;
   void *workspace; /* grows to what the largest call asks for */
   size_t workspace_bytes;
 } model;
 
+/* One line of the header: `name f32|f16 n` or `name f32|f16 out in`. Returns the tensor's bytes. */
+static inline size_t model_parse(const char *path, const char *line, model_tensor *to) {
+  char type[8], more;
+  long long dims[2] = {1, 1};
+  /* 18 digits always fit; what is left of a longer number is a field too many. */
+  int fields = sscanf(line, "%63s %7s %18lld %18lld %c", to->name, type, &dims[0], &dims[1], &more);
+  int known = fields >= 2 && (!strcmp(type, "f32") || !strcmp(type, "f16"));
+  int sized = dims[0] > 0 && dims[1] > 0 && dims[0] <= 1 << 24 && dims[1] <= 1 << 24;
+  if (!known || !sized || fields < 3 || fields > 4) {
+    fprintf(stderr, "%s: '%.80s' is no tensor: a name, f32 or f16, 1 or 2 dims\n", path, line);
+    exit(1);
+  }
+  if (fields == 3) dims[1] = dims[0], dims[0] = 1;
+  int half = !strcmp(type, "f16");
+  to->tensor = fovea_contiguous(NULL, half ? FOVEA_F16 : FOVEA_F32, 1, dims[0], 1, dims[1]);
+  return (size_t)(dims[0] * dims[1]) * (half ? 2 : 4);
+}
+
+/* Reads a file of weights; what its header says is believed only as far as the file has bytes. */
 static inline model model_open(const char *path) {
   static const char magic[] = "fovea-weights 1\n";
-  model made = {.path = path};
-  fovea_options options = {.struct_size = sizeof options, .device = FOVEA_DEVICE_CPU};
-  made.file = model_read(path, &made.bytes);
-  if (strncmp(made.file, magic, sizeof magic - 1) || !strstr(made.file, "\n\n")) {
-    model_fail(path, "is no file of weights");
+  size_t bytes;
+  model made = {.file = model_read(path, &bytes), .path = path};
+  char *line = made.file + sizeof magic - 1, *end = strstr(made.file, "\n\n");
+  if (strncmp(made.file, magic, sizeof magic - 1) || !end) model_fail(path, "is no weights file");
+  size_t at = (size_t)(end + 2 - made.file);
+  while (line <= end) {
+    char *feed = strchr(line, '\n');
+    *feed = '\0'; /* so that the line is a string, and numbers among the elements are none of it */
+    if (made.count == MODEL_TENSORS_MAX) model_fail(path, "has too many tensors");
+    model_tensor *tensor = &made.tensors[made.count++];
+    size_t size = model_parse(path, line, tensor);
+    at = (at + 63) / 64 * 64;
+    if (at > bytes || size > bytes - at) model_fail(path, "ends before its last tensor");
+    tensor->tensor.data = made.file + at;
+    at += size;
+    line = feed + 1;
   }
+  if (at != bytes) model_fail(path, "goes on behind its last tensor");
+  fovea_options options = {.struct_size = sizeof options, .device = FOVEA_DEVICE_CPU};
   if (fovea_create(&options, &made.handle) != FOVEA_OK) model_fail("fovea", fovea_error_detail());
   return made;
 }
@@ -95,55 +148,45 @@ static inline void model_close(model *m) {
   free(m->file);
 }
 
-/* One line of the header. Returns the elements of the tensor. */
-static inline int64_t model_parse(const model *m, const char *line, char name[64],
-                                  fovea_tensor *tensor) {
-  char type[8];
-  long long dims[2] = {1, 1};
-  int fields = sscanf(line, "%63s %7s %lld %lld", name, type, &dims[0], &dims[1]);
-  const char *end = strchr(line, '\n');
-  if (fields < 3 || dims[0] < 1 || dims[1] < 1 || dims[0] > 1 << 24 || dims[1] > 1 << 24 || !end) {
-    model_fail(m->path, "has a line that names no tensor");
+/* The tensor of that name if there is one; otherwise one that is absent. */
+static inline fovea_tensor model_find_any(const model *m, const char *name) {
+  for (int i = 0; i < m->count; ++i) {
+    if (!strcmp(m->tensors[i].name, name)) return m->tensors[i].tensor;
   }
-  if (fields == 3) dims[1] = dims[0], dims[0] = 1; /* a vector is [1, 1, 1, n] */
-  fovea_dtype dtype = strcmp(type, "f16") ? FOVEA_F32 : FOVEA_F16;
-  *tensor = fovea_contiguous(NULL, dtype, 1, dims[0], 1, dims[1]);
-  return (int64_t)(dims[0] * dims[1]);
-}
-
-/* A matrix [out, in] as a layer takes it: [1, out, 1, in]; a vector as a bias. It must be there if
- * `needed`; otherwise it may be absent. */
-static inline fovea_tensor model_find(const model *m, const char *wanted, int needed) {
-  const char *line = strchr(m->file, '\n') + 1, *end = strstr(m->file, "\n\n") + 2;
-  size_t at = (size_t)(end - m->file);
-  for (; *line != '\n'; line = strchr(line, '\n') + 1) {
-    char name[64];
-    fovea_tensor tensor;
-    int64_t count = model_parse(m, line, name, &tensor);
-    at = (at + 63) / 64 * 64;
-    tensor.data = m->file + at;
-    at += (size_t)count * (tensor.dtype == FOVEA_F16 ? 2 : 4);
-    if (at > m->bytes) model_fail(m->path, "ends before its last tensor");
-    if (!strcmp(name, wanted)) return tensor;
-  }
-  if (needed) model_fail(m->path, wanted);
   return (fovea_tensor){.dtype = FOVEA_NONE};
 }
 
-/* NAME.weight and, if it is there, NAME.bias. */
-static inline fovea_linear model_linear(const model *m, const char *name, uint32_t activation) {
+/* The tensor of that name, which must be there as [rows, columns]. The programs' arrays have fixed
+ * sizes: a file with other sizes must be refused before a layer writes past their ends. */
+static inline fovea_tensor model_find(const model *m, const char *name, int rows, int columns) {
+  fovea_tensor found = model_find_any(m, name);
+  if (found.dtype == FOVEA_NONE) {
+    fprintf(stderr, "%s: has no tensor %s\n", m->path, name);
+    exit(1);
+  }
+  if (found.shape[1] != rows || found.shape[3] != columns) {
+    fprintf(stderr, "%s: %s is %d x %d, must be %d x %d\n", m->path, name, (int)found.shape[1],
+            (int)found.shape[3], rows, columns);
+    exit(1);
+  }
+  return found;
+}
+
+/* NAME.weight [out, in] and, if it is there, NAME.bias [out]. */
+static inline fovea_linear model_linear(const model *m, const char *name, int out, int in,
+                                        uint32_t activation) {
   char full[80];
   fovea_linear linear = {.activation = activation};
   snprintf(full, sizeof full, "%s.weight", name);
-  linear.weight = model_find(m, full, 1);
+  linear.weight = model_find(m, full, out, in);
   snprintf(full, sizeof full, "%s.bias", name);
-  linear.bias = model_find(m, full, 0);
+  if (model_find_any(m, full).dtype != FOVEA_NONE) linear.bias = model_find(m, full, 1, out);
   return linear;
 }
 
-/* f32 elements of a tensor that must be f32. */
-static inline const float *model_floats(const model *m, const char *name) {
-  fovea_tensor tensor = model_find(m, name, 1);
+/* The elements of a tensor that must be f32. */
+static inline const float *model_floats(const model *m, const char *name, int rows, int columns) {
+  fovea_tensor tensor = model_find(m, name, rows, columns);
   if (tensor.dtype != FOVEA_F32) model_fail(name, "must be f32");
   return tensor.data;
 }
@@ -159,9 +202,9 @@ static inline void model_need(model *m, fovea_status status, size_t bytes) {
 }
 
 /* out = linear(x) + residual (NULL: none), tokens of [1, len, 1, width] in f32. */
-static inline void model_apply(model *m, fovea_linear linear, float *x, int64_t len, int64_t in,
+static inline void model_apply(model *m, fovea_linear linear, float *x, int64_t len,
                                const float *residual, float *out) {
-  int64_t width = linear.weight.shape[1];
+  int64_t width = linear.weight.shape[1], in = linear.weight.shape[3];
   size_t bytes = 0;
   fovea_linear_args args = {.struct_size = sizeof args, .linear = linear};
   args.x = fovea_contiguous(x, FOVEA_F32, 1, len, 1, in);
@@ -176,11 +219,9 @@ static inline void model_apply(model *m, fovea_linear linear, float *x, int64_t 
 }
 
 /* Row n of a table, as f32: a projection without weights converts. */
-static inline void model_look_up(model *m, const char *name, int64_t n, float *to) {
-  fovea_tensor table = model_find(m, name, 1);
+static inline void model_look_up(model *m, fovea_tensor table, int n, float *to) {
   int64_t width = table.shape[3];
   size_t bytes = 0;
-  if (n < 0 || n >= table.shape[1]) model_fail(name, "has no such row");
   fovea_linear_args args = {.struct_size = sizeof args, .x = table};
   args.x.shape[1] = 1;
   args.x.data = (char *)table.data + n * width * (table.dtype == FOVEA_F16 ? 2 : 4);
@@ -201,26 +242,31 @@ static inline void model_attend(model *m, fovea_multihead_args args) {
   model_need(m, fovea_multihead(m->handle, &args, NULL), 0);
 }
 
-/* A GRU over len tokens, as NAME.weight_ih and so on; states [len, stride], h [hidden] is where it
- * begins and ends. */
-static inline void model_run_gru(model *m, const char *name, float *x, int64_t len, int64_t in,
-                                 int reverse, float *states, int64_t stride, float *h) {
+/* A GRU of `hidden` units over tokens of `in` elements: NAME.weight_ih and so on. */
+static inline fovea_recurrent_args model_gru(const model *m, const char *name, int in, int hidden) {
   static const char *const parts[4] = {"weight_ih", "weight_hh", "bias_ih", "bias_hh"};
+  const int gates = 3 * hidden;
+  const int shapes[4][2] = {{gates, in}, {gates, hidden}, {1, gates}, {1, gates}};
   fovea_tensor found[4];
   char full[80];
-  size_t bytes = 0;
   for (int i = 0; i < 4; ++i) {
     snprintf(full, sizeof full, "%s.%s", name, parts[i]);
-    found[i] = model_find(m, full, 1);
+    found[i] = model_find(m, full, shapes[i][0], shapes[i][1]);
   }
-  int64_t hidden = found[1].shape[3];
-  fovea_recurrent_args args = {.struct_size = sizeof args,
-                               .cell = FOVEA_CELL_GRU,
-                               .reverse = reverse ? 1 : 0,
-                               .weight_x = found[0],
-                               .weight_h = found[1],
-                               .bias_x = found[2],
-                               .bias_h = found[3]};
+  return (fovea_recurrent_args){.struct_size = sizeof(fovea_recurrent_args),
+                                .cell = FOVEA_CELL_GRU,
+                                .weight_x = found[0],
+                                .weight_h = found[1],
+                                .bias_x = found[2],
+                                .bias_h = found[3]};
+}
+
+/* Runs it over len tokens; states [len, stride] (NULL: not wanted), h [hidden] is where it begins
+ * and ends. */
+static inline void model_run_gru(model *m, fovea_recurrent_args args, float *x, int64_t len,
+                                 float *states, int64_t stride, float *h) {
+  int64_t in = args.weight_x.shape[3], hidden = args.weight_h.shape[3];
+  size_t bytes = 0;
   args.x = fovea_contiguous(x, FOVEA_F32, 1, len, 1, in);
   if (states) {
     args.states = fovea_contiguous(states, FOVEA_F32, 1, len, 1, hidden);
@@ -257,9 +303,8 @@ static inline void model_print_integers(const char *name, const int *values, int
 /* Text on a background from white to violet, by a share of the largest; brackets where there are no
  * colours. */
 static inline void model_print_shaded(const char *text, float share, int colours) {
-  int level = (int)(share * 5 + 0.5f);
   static const int shades[6] = {231, 225, 219, 177, 134, 91};
-  level = level < 0 ? 0 : level > 5 ? 5 : level;
+  int level = share >= 1 ? 5 : share > 0 ? (int)(share * 5 + 0.5f) : 0; /* 0 for a NaN too */
   if (colours) {
     printf("\033[48;5;%d;38;5;%dm%s\033[0m", shades[level], level > 3 ? 231 : 16, text);
   } else {

@@ -79,16 +79,17 @@ static sentence read_words(const model_lines *vocabulary, const char *text) {
 
 /* ---- The model ---- */
 
-static void embed(model *m, const sentence *words, float x[TOKENS_MAX][WORD]) {
-  for (int i = 0; i < words->count; ++i) {
-    model_look_up(m, "words.weight", words->numbers[i], x[i]);
-  }
+/* The table has a row for each of the `known` words. */
+static void embed(model *m, int known, const sentence *words, float x[TOKENS_MAX][WORD]) {
+  fovea_tensor table = model_find(m, "words.weight", known, WORD);
+  for (int i = 0; i < words->count; ++i) model_look_up(m, table, words->numbers[i], x[i]);
 }
 
 static void pool(model *m, float states[TOKENS_MAX][STATE], int count, float context[STATE],
                  opinion *result) {
-  fovea_source source = {.x_k = fovea_contiguous(states, FOVEA_F32, 1, count, 1, STATE),
-                         .k_proj = model_linear(m, "attention.key", FOVEA_ACTIVATION_NONE)};
+  fovea_source source = {
+      .x_k = fovea_contiguous(states, FOVEA_F32, 1, count, 1, STATE),
+      .k_proj = model_linear(m, "attention.key", UNITS, STATE, FOVEA_ACTIVATION_NONE)};
   fovea_multihead_args args = {.struct_size = sizeof args,
                                .heads_q = 1,
                                .heads_kv = 1,
@@ -96,21 +97,24 @@ static void pool(model *m, float states[TOKENS_MAX][STATE], int count, float con
                                .dim_v = STATE,
                                .source_count = 1,
                                .sources = &source};
-  args.additive.vector = model_floats(m, "attention.vector");
-  args.x = fovea_contiguous((void *)model_floats(m, "attention.query"), FOVEA_F32, 1, 1, 1, UNITS);
+  args.additive.vector = model_floats(m, "attention.vector", 1, UNITS);
+  args.x = model_find(m, "attention.query", 1, UNITS);
   args.out = fovea_contiguous(context, FOVEA_F32, 1, 1, 1, STATE);
   args.weights = fovea_contiguous(result->weights, FOVEA_F32, 1, 1, 1, count);
   model_attend(m, args);
 }
 
-static void judge(model *m, const sentence *words, opinion *result) {
+static void judge(model *m, int known, const sentence *words, opinion *result) {
   static float x[TOKENS_MAX][WORD], states[TOKENS_MAX][STATE];
   float ahead[HIDDEN] = {0}, back[HIDDEN] = {0}, context[STATE];
-  embed(m, words, x);
-  model_run_gru(m, "reader.forward", x[0], words->count, WORD, 0, states[0], STATE, ahead);
-  model_run_gru(m, "reader.backward", x[0], words->count, WORD, 1, states[0] + HIDDEN, STATE, back);
+  fovea_recurrent_args forward = model_gru(m, "reader.forward", WORD, HIDDEN);
+  fovea_recurrent_args backward = model_gru(m, "reader.backward", WORD, HIDDEN);
+  backward.reverse = 1;
+  embed(m, known, words, x);
+  model_run_gru(m, forward, x[0], words->count, states[0], STATE, ahead);
+  model_run_gru(m, backward, x[0], words->count, states[0] + HIDDEN, STATE, back);
   pool(m, states, words->count, context, result);
-  model_apply(m, model_linear(m, "opinion", FOVEA_ACTIVATION_NONE), context, 1, STATE, NULL,
+  model_apply(m, model_linear(m, "opinion", 1, STATE, FOVEA_ACTIVATION_NONE), context, 1, NULL,
               &result->logit);
 }
 
@@ -136,13 +140,21 @@ static void print_numbers(const sentence *words, const opinion *result, int numb
   model_print_table("weights", result->weights, 1, words->count);
 }
 
-/* "1\tsentence": for; "0\tsentence": against. */
+/* Line n: "1\tsentence" is for, "0\tsentence" against. Returns the sentence. */
+static const char *text_of(const model_lines *tests, int n) {
+  const char *line = tests->at[n];
+  if ((line[0] != '0' && line[0] != '1') || line[1] != '\t') {
+    model_fail_line(tests, n, "does not begin with 0 or 1 and a tab");
+  }
+  return line + 2;
+}
+
 static void judge_all(model *m, const model_lines *vocabulary, const model_lines *tests) {
   int right = 0;
   for (int n = 0; n < tests->count; ++n) {
     opinion result;
-    sentence words = read_words(vocabulary, tests->at[n] + 2);
-    judge(m, &words, &result);
+    sentence words = read_words(vocabulary, text_of(tests, n));
+    judge(m, vocabulary->count, &words, &result);
     right += (result.logit > 0) == (tests->at[n][0] == '1');
   }
   printf("%d of %d right: %.1f %%\n\n", right, tests->count, 100.0 * right / tests->count);
@@ -168,9 +180,9 @@ int main(int argc, char **argv) {
   int own = !numbers && (strspn(text, "0123456789") < strlen(text) || !*text);
   int number = own ? 0 : model_number(text, tests.count);
   if (argc == 1) judge_all(&m, &vocabulary, &tests);
-  sentence words = read_words(&vocabulary, own ? text : tests.at[number] + 2);
+  sentence words = read_words(&vocabulary, own ? text : text_of(&tests, number));
   opinion result;
-  judge(&m, &words, &result);
+  judge(&m, vocabulary.count, &words, &result);
   if (numbers) {
     print_numbers(&words, &result, number);
   } else {

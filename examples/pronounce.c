@@ -18,18 +18,18 @@
 enum {
   LETTERS_MAX = 18,
   PHONEMES_MAX = 24,
+  WIDTH = 64,   /* of vectors of letters and phonemes */
   HIDDEN = 128, /* of each GRU */
   STATE = 2 * HIDDEN,
   UNITS = 128,
-  SYMBOLS_MAX = 64, /* of phonemes */
-  WIDTH_MAX = 128   /* of vectors of letters and phonemes */
+  SYMBOLS_MAX = 64 /* names of phonemes */
 };
 
 typedef struct speech {
   int letters[LETTERS_MAX], letter_count;
   int phonemes[PHONEMES_MAX], phoneme_count; /* with the end, 0, if it was reached */
-  float logits[PHONEMES_MAX][SYMBOLS_MAX];
-  float weights[PHONEMES_MAX][LETTERS_MAX]; /* rows of letter_count */
+  float logits[PHONEMES_MAX * SYMBOLS_MAX];  /* rows of as many as phonemes have names */
+  float weights[PHONEMES_MAX * LETTERS_MAX]; /* rows of letter_count */
 } speech;
 
 typedef struct names {
@@ -57,19 +57,18 @@ typedef struct memory {
   float last[HIDDEN]; /* of the GRU that reads backwards */
 } memory;
 
-static void read_letters(model *m, const speech *s, memory *read) {
-  float x[LETTERS_MAX][WIDTH_MAX], ahead[HIDDEN] = {0};
-  int64_t width = model_find(m, "letters.weight", 1).shape[3];
-  for (int i = 0; i < s->letter_count; ++i) {
-    model_look_up(m, "letters.weight", s->letters[i], x[0] + i * width);
-  }
+static void read_letters(model *m, const names *known, const speech *s, memory *read) {
+  float x[LETTERS_MAX][WIDTH], ahead[HIDDEN] = {0};
+  fovea_tensor table = model_find(m, "letters.weight", known->letters.count, WIDTH);
+  fovea_recurrent_args forward = model_gru(m, "reader.forward", WIDTH, HIDDEN);
+  fovea_recurrent_args backward = model_gru(m, "reader.backward", WIDTH, HIDDEN);
+  backward.reverse = 1;
+  for (int i = 0; i < s->letter_count; ++i) model_look_up(m, table, s->letters[i], x[i]);
   memset(read->last, 0, sizeof read->last);
-  model_run_gru(m, "reader.forward", x[0], s->letter_count, width, 0, read->states[0], STATE,
-                ahead);
-  model_run_gru(m, "reader.backward", x[0], s->letter_count, width, 1, read->states[0] + HIDDEN,
-                STATE, read->last);
-  model_apply(m, model_linear(m, "attention.key", FOVEA_ACTIVATION_NONE), read->states[0],
-              s->letter_count, STATE, NULL, read->keys[0]);
+  model_run_gru(m, forward, x[0], s->letter_count, read->states[0], STATE, ahead);
+  model_run_gru(m, backward, x[0], s->letter_count, read->states[0] + HIDDEN, STATE, read->last);
+  model_apply(m, model_linear(m, "attention.key", UNITS, STATE, FOVEA_ACTIVATION_NONE),
+              read->states[0], s->letter_count, NULL, read->keys[0]);
 }
 
 /* ---- Speaking ---- */
@@ -80,15 +79,16 @@ static void look(model *m, memory *read, const speech *s, float state[HIDDEN], f
   int64_t letters = s->letter_count;
   fovea_source source = {.k = fovea_contiguous(read->keys, FOVEA_F32, 1, letters, 1, UNITS),
                          .v = fovea_contiguous(read->states, FOVEA_F32, 1, letters, 1, STATE)};
-  fovea_multihead_args args = {.struct_size = sizeof args,
-                               .heads_q = 1,
-                               .heads_kv = 1,
-                               .dim = UNITS,
-                               .dim_v = STATE,
-                               .source_count = 1,
-                               .sources = &source,
-                               .q_proj = model_linear(m, "attention.query", FOVEA_ACTIVATION_NONE)};
-  args.additive.vector = model_floats(m, "attention.vector");
+  fovea_multihead_args args = {
+      .struct_size = sizeof args,
+      .heads_q = 1,
+      .heads_kv = 1,
+      .dim = UNITS,
+      .dim_v = STATE,
+      .source_count = 1,
+      .sources = &source,
+      .q_proj = model_linear(m, "attention.query", UNITS, HIDDEN, FOVEA_ACTIVATION_NONE)};
+  args.additive.vector = model_floats(m, "attention.vector", 1, UNITS);
   args.x = fovea_contiguous(state, FOVEA_F32, 1, 1, 1, HIDDEN);
   args.out = fovea_contiguous(context, FOVEA_F32, 1, 1, 1, STATE);
   args.weights = fovea_contiguous(weights, FOVEA_F32, 1, 1, 1, letters);
@@ -103,23 +103,25 @@ static int largest(const float *values, int count) {
 
 static void speak(model *m, const names *known, speech *s) {
   static memory read;
-  float joined[HIDDEN + STATE], input[WIDTH_MAX + STATE], state[HIDDEN];
-  int64_t width = model_find(m, "phonemes.weight", 1).shape[3];
+  float joined[HIDDEN + STATE], input[WIDTH + STATE], state[HIDDEN];
+  const int symbols = known->phonemes.count; /* SYMBOLS_MAX at most */
+  fovea_tensor table = model_find(m, "phonemes.weight", symbols, WIDTH);
+  fovea_recurrent_args speaker = model_gru(m, "speaker", WIDTH + STATE, HIDDEN);
+  fovea_linear output = model_linear(m, "output", symbols, HIDDEN + STATE, FOVEA_ACTIVATION_NONE);
   int phoneme = 0;
-  read_letters(m, s, &read);
-  model_apply(m, model_linear(m, "start", FOVEA_ACTIVATION_TANH), read.last, 1, HIDDEN, NULL,
-              state);
+  read_letters(m, known, s, &read);
+  model_apply(m, model_linear(m, "start", HIDDEN, HIDDEN, FOVEA_ACTIVATION_TANH), read.last, 1,
+              NULL, state);
   for (s->phoneme_count = 0; s->phoneme_count < PHONEMES_MAX;) {
     int step = s->phoneme_count++;
-    float *context = input + width;
-    look(m, &read, s, state, context, s->weights[0] + step * s->letter_count);
-    model_look_up(m, "phonemes.weight", phoneme, input);
-    model_run_gru(m, "speaker", input, 1, width + STATE, 0, NULL, 0, state);
+    float *context = input + WIDTH, *logits = s->logits + step * symbols;
+    look(m, &read, s, state, context, s->weights + step * s->letter_count);
+    model_look_up(m, table, phoneme, input);
+    model_run_gru(m, speaker, input, 1, NULL, 0, state);
     memcpy(joined, state, sizeof state);
     memcpy(joined + HIDDEN, context, STATE * sizeof *context);
-    model_apply(m, model_linear(m, "output", FOVEA_ACTIVATION_NONE), joined, 1, HIDDEN + STATE,
-                NULL, s->logits[0] + step * known->phonemes.count);
-    phoneme = largest(s->logits[0] + step * known->phonemes.count, known->phonemes.count);
+    model_apply(m, output, joined, 1, NULL, logits);
+    phoneme = largest(logits, symbols);
     s->phonemes[step] = phoneme;
     if (!phoneme) return;
   }
@@ -131,17 +133,24 @@ static int spoken(const speech *s) {
   return s->phoneme_count - (s->phonemes[s->phoneme_count - 1] == 0);
 }
 
-/* A pronunciation of a test line, up to a tab or the end. Returns how many phonemes. */
+/* The number of the phoneme whose name a text begins with; -1: there is none. */
+static int phoneme_of(const names *known, const char *text, size_t length) {
+  for (int n = 0; n < known->phonemes.count; ++n) {
+    const char *name = known->phonemes.at[n];
+    if (strlen(name) == length && !strncmp(name, text, length)) return n;
+  }
+  return -1;
+}
+
+/* A pronunciation of a test line, up to a tab or the end. Returns how many phonemes; 0: there are
+ * none, too many or unknown ones. */
 static int parse_phonemes(const names *known, const char **text, int phonemes[PHONEMES_MAX]) {
   int count = 0;
   while (**text && **text != '\t') {
     size_t length = strcspn(*text, " \t");
-    for (int n = 0; n < known->phonemes.count; ++n) {
-      const char *name = known->phonemes.at[n];
-      if (strlen(name) == length && !strncmp(name, *text, length) && count < PHONEMES_MAX) {
-        phonemes[count++] = n;
-      }
-    }
+    int phoneme = phoneme_of(known, *text, length);
+    if (phoneme < 0 || count == PHONEMES_MAX) return 0;
+    phonemes[count++] = phoneme;
     *text += length;
     if (**text == ' ') ++*text;
   }
@@ -169,12 +178,16 @@ typedef struct score {
   int edits, phonemes, wrong, words;
 } score;
 
-/* Against the nearest pronunciation of the dictionary. */
-static void add_score(const names *known, const char *line, const speech *s, score *sum) {
+/* Against the nearest pronunciation that the dictionary, line n, has. */
+static void add_score(const names *known, const model_lines *tests, int n, const speech *s,
+                      score *sum) {
   int nearest = -1, length = 0, truth[PHONEMES_MAX];
-  for (const char *at = strchr(line, '\t'); at && *at;) {
+  const char *at = strchr(tests->at[n], '\t');
+  if (!at) model_fail_line(tests, n, "has no tab and pronunciation behind its word");
+  while (*at) {
     ++at;
     int count = parse_phonemes(known, &at, truth);
+    if (!count) model_fail_line(tests, n, "has a pronunciation that is none");
     int apart = edits(s->phonemes, spoken(s), truth, count);
     if (nearest < 0 || apart < nearest) nearest = apart, length = count;
   }
@@ -184,22 +197,23 @@ static void add_score(const names *known, const char *line, const speech *s, sco
   ++sum->words;
 }
 
-static void split_word(const char *line, char word[LETTERS_MAX + 2]) {
-  size_t length = strcspn(line, "\t");
-  if (length > LETTERS_MAX) model_fail(line, "is too long");
-  memcpy(word, line, length);
+/* The word of line n, up to a tab. */
+static void split_word(const model_lines *tests, int n, char word[LETTERS_MAX + 1]) {
+  size_t length = strcspn(tests->at[n], "\t");
+  if (length > LETTERS_MAX) model_fail_line(tests, n, "has too long a word");
+  memcpy(word, tests->at[n], length);
   word[length] = '\0';
 }
 
 static void judge_all(model *m, const names *known, const model_lines *tests) {
   score sum = {0};
   for (int n = 0; n < tests->count; ++n) {
-    char word[LETTERS_MAX + 2];
+    char word[LETTERS_MAX + 1];
     static speech s;
-    split_word(tests->at[n], word);
-    if (!spell(known, word, &s)) model_fail(word, "cannot be spelt");
+    split_word(tests, n, word);
+    if (!spell(known, word, &s)) model_fail_line(tests, n, "has a word that cannot be spelt");
     speak(m, known, &s);
-    add_score(known, tests->at[n], &s, &sum);
+    add_score(known, tests, n, &s, &sum);
   }
   printf("%d words: %.2f %% of phonemes wrong, %.1f %% of words\n\n", sum.words,
          100.0 * sum.edits / sum.phonemes, 100.0 * sum.wrong / sum.words);
@@ -216,7 +230,7 @@ static void draw(const names *known, const char *word, const speech *s) {
   for (int i = 0; i < spoken(s); ++i) {
     printf("  %-3s", known->phonemes.at[s->phonemes[i]]);
     for (int j = 0; j < s->letter_count; ++j) {
-      float weight = s->weights[0][i * s->letter_count + j];
+      float weight = s->weights[i * s->letter_count + j];
       model_print_cell(weight >= 0.1f ? '*' : ' ', weight, isatty(STDOUT_FILENO));
     }
     printf("\n");
@@ -227,8 +241,8 @@ static void print_numbers(const names *known, const speech *s, int number) {
   model_print_integers("input", &number, 1);
   model_print_integers("letters", s->letters, s->letter_count);
   model_print_integers("phonemes", s->phonemes, s->phoneme_count);
-  model_print_table("logits", s->logits[0], s->phoneme_count, known->phonemes.count);
-  model_print_table("weights", s->weights[0], s->phoneme_count, s->letter_count);
+  model_print_table("logits", s->logits, s->phoneme_count, known->phonemes.count);
+  model_print_table("weights", s->weights, s->phoneme_count, s->letter_count);
 }
 
 static const char help[] =
@@ -246,15 +260,15 @@ int main(int argc, char **argv) {
     return strcmp(argv[1], "--help") ? 2 : 0;
   }
   static speech s;
-  char word[LETTERS_MAX + 2];
+  char word[LETTERS_MAX + 1];
   model m = model_open("examples/models/pronounce.weights");
   names known = {model_read_lines("examples/models/pronounce.letters.txt"),
                  model_read_lines("examples/models/pronounce.phonemes.txt")};
   model_lines tests = model_read_lines("examples/models/pronounce.test.txt");
-  if (known.phonemes.count > SYMBOLS_MAX) model_fail("phonemes", "are too many");
+  if (known.phonemes.count > SYMBOLS_MAX) model_fail(known.phonemes.path, "has too many names");
   int number = numbers ? model_number(argv[2], tests.count) : 0;
   if (argc == 1) judge_all(&m, &known, &tests);
-  if (numbers) split_word(tests.at[number], word);
+  if (numbers) split_word(&tests, number, word);
   const char *chosen = numbers ? word : argc == 2 ? argv[1] : "thoughtful";
   if (!spell(&known, chosen, &s))
     model_fail(chosen, "must be 2 to 18 letters a to z or apostrophes");

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Runs a program with trained weights: its numbers against the golden file, its figure on the held-out
-inputs, its picture, and what it says to arguments that are none.
+inputs, its picture, and what it says to arguments and files that are none.
 
 usage: model_test.py ROOT PROGRAM digits|opinion|pronounce
 
@@ -11,12 +11,21 @@ and the number is far above what is met (5e-6), and far below what any wrong ste
 """
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 
 FIGURES = {"digits": (r"\d+ of 450 right: ([\d.]+) %", lambda share: share >= 96.5),
            "opinion": (r"\d+ of 1500 right: ([\d.]+) %", lambda share: share >= 80.5),
            "pronounce": (r"3000 words: ([\d.]+) % of phonemes wrong", lambda rate: rate <= 7.5)}
+TABLES = {"digits": ("position", "16 64"), "opinion": ("words.weight", "6077 64"),
+          "pronounce": ("letters.weight", "27 64")}
+TEXTS = {"digits": ["test"], "opinion": ["test", "words"], "pronounce": ["test", "letters", "phonemes"]}
+BAD_LINES = {"digits": ["8", "8 0 0", "8" + " 17" * 64, "8" + " 4294967297" * 64, "11" + " 0" * 64, "x"],
+             "opinion": ["1", "0", "1 so so", "\t", "2\tso so"],
+             "pronounce": ["word", "word\t", "word\tW ER D\t", "word\tW QQ", "w\tW", "1234\tW", "word\t" + "D " * 25,
+                           "abcdefghijklmnopqrs\tW"]}
 PICTURES = {"digits": "shaded where the model looked", "opinion": "the movie, by", "pronounce": "thoughtful: TH"}
 ALLOWED = 1e-3
 
@@ -80,10 +89,145 @@ def check_arguments(program):
     assert done.stderr, arguments
 
 
+class Rubbish:
+  """A copy of the model's files, of which one at a time is spoilt. The program must say on one line which file
+  it refuses, or which tensor of it, and exit with 1: never by a signal, never with a figure."""
+
+  def __init__(self, root, program, model, folder):
+    self.program, self.model, self.folder = str(pathlib.Path(program).resolve()), model, pathlib.Path(folder)
+    self.models = self.folder / "examples/models"
+    self.models.mkdir(parents=True)
+    for path in (root / "examples/models").glob(f"{model}.*"):
+      shutil.copy(path, self.models)
+    self.weights = (self.models / f"{model}.weights").read_bytes()
+    self.count = 0
+
+  def test_line(self):
+    """The first line of the tests, with its line feed."""
+    return (self.models / f"{self.model}.test.txt").read_bytes().split(b"\n", 1)[0] + b"\n"
+
+  def run(self):
+    return subprocess.run([self.program], input=b"", cwd=self.folder, capture_output=True, check=False)
+
+  def expect(self, part, *said):
+    """The program refuses what lies in place of MODEL.part, and says so in one line with these words."""
+    done = self.run()
+    message = done.stderr.decode(errors="replace")
+    assert done.returncode == 1 and not done.stdout, (self.model, part, said, done)
+    assert len(message.splitlines()) == 1, (self.model, part, said, message)
+    for words in (f"{self.model}.{part}", *said):
+      assert words in message, (words, message)
+    self.count += 1
+
+  def refuse(self, part, contents, *said):
+    """As `expect`, with these contents; the file is whole again afterwards."""
+    path = self.models / f"{self.model}.{part}"
+    whole = path.read_bytes()
+    path.write_bytes(contents)
+    self.expect(part, *said)
+    path.write_bytes(whole)
+
+  def refuse_header(self, before, after, *said):
+    """One line of the header is another; the elements are the same, from the next multiple of 64."""
+    header, elements = self.weights.split(b"\n\n", 1)
+    assert header.count(before.encode()) == 1, before
+    elements = elements[-(len(header) + 2) % 64:]
+    header = header.replace(before.encode(), after.encode()) + b"\n\n"
+    self.refuse("weights", header + bytes(-len(header) % 64) + elements, *said)
+
+  def check_sizes(self):
+    """Lengths before, in and behind the header, and around each place where a file may end."""
+    header = self.weights.index(b"\n\n")
+    whole = len(self.weights)
+    for length in (0, 1, 15, 16, 17, header, header + 1, header + 2, header + 3, whole // 2, whole - 1):
+      self.refuse("weights", self.weights[:length])
+    self.refuse("weights", self.weights + b"\0", "goes on")
+    self.refuse("weights", b"fovea-weights 1\n\n", "has no tensor")
+    self.refuse("weights", b"fovea-weights 2" + self.weights[15:], "is no weights file")
+    self.refuse("weights", b"7 " * 4096, "is no weights file")
+    self.refuse("weights", b"fovea-weights 1\n" + b"a f32 1\n" * 1000 + b"\n" + bytes(65536), "too many")
+
+  def check_header(self):
+    name, shape = TABLES[self.model]
+    line = f"\n{name} f32 {shape}"
+    rows, columns = shape.split()
+    for dims in ("", "0", f"-{shape}", f"{shape} 1", f"{shape} x", f"99999999 {columns}", "9" * 18, "9" * 40,
+                 f"{rows} 99999999999999999999"):
+      self.refuse_header(line, f"\n{name} f32 {dims}", name)
+    for dtype in ("f64", "F32", "f32f32f32", "bf16", "", "%s"):
+      self.refuse_header(line, f"\n{name} {dtype} {shape}", name)
+    self.refuse_header(line, f"\nanother f32 {shape}", f"has no tensor {name}")
+    self.refuse_header(line, f"\n{'n' * 70} f32 {shape}", "n" * 70)
+    self.refuse_header(line, "\n" + line, "weights")
+    self.refuse_header(line, f"\n\0{line[1:]}", "weights")
+
+  def check_shapes(self):
+    """Each tensor with its last extent four times as large, the elements of all being zero."""
+    lines = self.weights.split(b"\n\n", 1)[0].decode().split("\n")
+    for changed in range(1, len(lines)):
+      *first, last = lines[changed].split(" ")
+      name, spoilt = first[0], [*lines]
+      spoilt[changed] = " ".join([*first, str(int(last) * 4)])
+      contents = bytearray(("\n".join(spoilt) + "\n\n").encode())
+      for tensor in spoilt[1:]:
+        contents.extend(bytes(-len(contents) % 64))
+        dims = [int(extent) for extent in tensor.split(" ")[2:]]
+        contents.extend(bytes(4 * dims[0] * (dims[1] if len(dims) > 1 else 1)))
+      self.refuse("weights", contents, f"{name} is ", "must be")
+
+  def check_texts(self):
+    for part in TEXTS[self.model]:
+      part = f"{part}.txt"
+      whole = (self.models / f"{self.model}.{part}").read_bytes()
+      first, rest = whole.split(b"\n", 1)
+      self.refuse(part, b"", "has no lines")
+      self.refuse(part, b"\n", "line 1 is empty")
+      self.refuse(part, whole + b"\n", "is empty")
+      for spoilt in (b"\0", b"\0" + whole, first + b"\0\n" + rest, whole[:-1] + b"\0", whole + b"\0"):
+        self.refuse(part, spoilt, "NUL")
+    for line in BAD_LINES[self.model]:
+      self.refuse("test.txt", line.encode() + b"\n" + self.test_line(), "line 1 ")
+      self.refuse("test.txt", line.encode(), "line 1 ")
+
+  def check_absent(self):
+    """No file; in its place a directory, and a pipe."""
+    for part in ("weights", *(f"{text}.txt" for text in TEXTS[self.model])):
+      path = self.models / f"{self.model}.{part}"
+      aside = path.rename(path.with_suffix(".aside"))
+      self.expect(part, "cannot be opened")
+      path.mkdir()
+      self.expect(part)
+      path.rmdir()
+      path.symlink_to("/dev/stdin")
+      self.expect(part, "is no file")
+      path.unlink()
+      aside.rename(path)
+
+  def check_last_line(self):
+    """A last line without its line feed is a line like others."""
+    path = self.models / f"{self.model}.test.txt"
+    path.write_bytes(self.test_line()[:-1])
+    done = self.run()
+    assert done.returncode == 0 and not done.stderr and done.stdout[:2] in (b"1 ", b"0 "), done
+
+
+def check_rubbish(root, program, model):
+  with tempfile.TemporaryDirectory() as folder:
+    rubbish = Rubbish(root, program, model, folder)
+    rubbish.check_sizes()
+    rubbish.check_header()
+    rubbish.check_shapes()
+    rubbish.check_texts()
+    rubbish.check_absent()
+    rubbish.check_last_line()
+    print(f"{model}: {rubbish.count} spoilt files refused")
+
+
 def main(root, program, model):
   check_golden(pathlib.Path(root), program, model)
-  check_figure(program, model)
   check_arguments(program)
+  check_rubbish(pathlib.Path(root), program, model)
+  check_figure(program, model)
 
 
 if __name__ == "__main__":
