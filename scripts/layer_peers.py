@@ -209,7 +209,7 @@ class Masks:
       bias = np.where(self.shown, 0 if bias is None else bias, -np.inf).astype(np.float32)
     if self.kind == "causal" and self.padding != "random":
       calls.causal_from_first(source)
-    elif shown.size > 1:
+    elif self.padding == "random" or self.kind == "boolean":
       calls.show_mask(source, shown)
     if bias is not None:
       source.bias = calls.view(bias.transpose(0, 2, 1, 3))
