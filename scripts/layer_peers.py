@@ -108,7 +108,8 @@ class Calls:
     """Turns a source of tokens into a memory of their keys and values."""
     batch, length = source.x_k.shape[:2]
     k, v = self.out(batch, length, heads_kv, dim), self.out(batch, length, heads_kv, dim_v)
-    args = self.struct("fovea_memory_args", heads_kv=heads_kv, dim=dim, dim_v=dim_v, k=self.view(k), v=self.view(v))
+    args = self.struct("fovea_memory_args", heads_kv=heads_kv, dim=dim, dim_v=dim_v, k=self.view(k),
+                       v=self.view(v))
     for field in ("x_k", "x_v", "k_proj", "v_proj"):
       setattr(args, field, getattr(source, field))
       setattr(source, field, type(getattr(source, field))())
@@ -178,7 +179,8 @@ class Masks:
       shown = draw.visible(batch, keys)
     self.shown = shown[:, None, None]
     extents = (batch, heads, rows, keys) if self.by_head else (1, 1, rows, keys)
-    self.allowed = draw.visible(*extents) if self.kind != "causal" else np.tri(rows, keys, dtype=bool)[None, None]
+    below = np.tri(rows, keys, dtype=bool)[None, None]
+    self.allowed = below if self.kind == "causal" else draw.visible(*extents)
     self.bias = draw.normal(*extents) if self.kind == "float" else None
     if self.kind in ("none", "float"):
       self.allowed = np.ones((1, 1, 1, 1), bool)
@@ -229,7 +231,8 @@ class TorchMultihead:
     self.modules, self.state = both(torch.nn.MultiheadAttention(self.width, self.heads, **options), draw)
     self.x = draw.normal(batch, rows, self.width)
     self.x_k = self.x if self.own else draw.normal(batch, keys, widths[0])
-    self.x_v = self.x_k if self.own or widths[0] == widths[1] and draw.maybe() else draw.normal(batch, keys, widths[1])
+    same = self.own or widths[0] == widths[1] and draw.maybe()
+    self.x_v = self.x_k if same else draw.normal(batch, keys, widths[1])
     draw.say(heads=self.heads, dim=self.dim, x=self.x.shape, x_k=self.x_k.shape, x_v=self.x_v.shape, **options,
              average=self.mean, residual=self.residual, memory=self.projected)
     self.masks = Masks(draw, batch, self.heads, rows, keys)
@@ -340,7 +343,8 @@ def multihead(draw, calls):
   results = [Result("out", fovea[0], truth[0], peer[0], near[0], every)]
   if case.wanted:
     by_weight = every if case.mean else seen[..., None]
-    results.append(Result("mean weights" if case.mean else "weights", fovea[1], truth[1], peer[1], near[1], by_weight))
+    name = "mean weights" if case.mean else "weights"
+    results.append(Result(name, fovea[1], truth[1], peer[1], near[1], by_weight))
   return results
 
 
@@ -350,7 +354,8 @@ def multihead(draw, calls):
 def grouped(draw, calls):
   heads_kv, group, batch, rows, keys = draw.size(3), draw.size(4), draw.size(3), draw.length(9), draw.length(14)
   heads, dim, dim_v = heads_kv * group, draw.length(12), draw.length(12)
-  q, k, v = (draw.normal(batch, *shape) for shape in ((heads, rows, dim), (heads_kv, keys, dim), (heads_kv, keys, dim_v)))
+  q, k = draw.normal(batch, heads, rows, dim), draw.normal(batch, heads_kv, keys, dim)
+  v = draw.normal(batch, heads_kv, keys, dim_v)
   kind, scale = draw.one_of("none", "boolean", "float", "causal"), draw.one_of(None, 0.25, 1.0)
   extents = (draw.one_of(1, batch), draw.one_of(1, heads), rows, keys)
   bias = draw.normal(*extents) if kind == "float" else None
@@ -358,12 +363,16 @@ def grouped(draw, calls):
   draw.say(q=q.shape, k=k.shape, v=v.shape, mask=kind, scale=scale, extents=extents)
 
   def by_torch(dtype):
-    given = [torch.from_numpy(one).to(dtype) for one in (q, k, v)]
-    mask = torch.from_numpy(visible) if kind == "boolean" else None if bias is None else torch.from_numpy(bias).to(dtype)
+    given, mask = [torch.from_numpy(one).to(dtype) for one in (q, k, v)], None
+    if kind == "boolean":
+      mask = torch.from_numpy(visible)
+    elif kind == "float":
+      mask = torch.from_numpy(bias).to(dtype)
     return to_numpy(torch.nn.functional.scaled_dot_product_attention(
       *given, attn_mask=mask, is_causal=kind == "causal", scale=scale, enable_gqa=True))
 
-  source = calls.struct("fovea_source", x_k=calls.view(k.transpose(0, 2, 1, 3)), x_v=calls.view(v.transpose(0, 2, 1, 3)))
+  source = calls.struct("fovea_source", x_k=calls.view(k.transpose(0, 2, 1, 3)),
+                        x_v=calls.view(v.transpose(0, 2, 1, 3)))
   if kind == "causal":
     calls.causal_from_first(source)
   elif kind == "boolean":
@@ -410,9 +419,11 @@ def keras_multihead(draw, calls):
   rows, keys = draw.length(7), draw.length(9)
   widths, width_out, with_bias = [draw.size(20) for _ in "qkv"], draw.size(20), draw.maybe(0.7)
   x_q, x_k, x_v = (draw.normal(batch, length, width) for length, width in zip((rows, keys, keys), widths))
-  draw.say(heads=heads, x_q=x_q.shape, x_k=x_k.shape, x_v=x_v.shape, dim=dim, dim_v=dim_v, out=width_out, bias=with_bias)
+  draw.say(heads=heads, x_q=x_q.shape, x_k=x_k.shape, x_v=x_v.shape, dim=dim, dim_v=dim_v, out=width_out,
+           bias=with_bias)
   visible, given = keras_mask(draw, batch, rows, keys)
-  shapes = [(widths[0], heads, dim), (widths[1], heads, dim), (widths[2], heads, dim_v), (heads, dim_v, width_out)]
+  shapes = [(widths[0], heads, dim), (widths[1], heads, dim), (widths[2], heads, dim_v),
+            (heads, dim_v, width_out)]
   biases = [(heads, dim), (heads, dim), (heads, dim_v), (width_out,)]
   kernels = [draw.normal(*shape, rows=np.prod(shape[:2 if shape[0] == heads else 1])) for shape in shapes]
   biases = [draw.normal(*shape) if with_bias else None for shape in biases]
@@ -420,16 +431,18 @@ def keras_multihead(draw, calls):
 
   def by_keras(dtype):
     name = str(dtype).split(".")[1]
-    layer = keras.layers.MultiHeadAttention(heads, dim, value_dim=dim_v, output_shape=width_out, use_bias=with_bias,
-                                            dtype=name)
+    layer = keras.layers.MultiHeadAttention(heads, dim, value_dim=dim_v, output_shape=width_out,
+                                            use_bias=with_bias, dtype=name)
     layer.build(x_q.shape, x_v.shape, x_k.shape)
     layer.set_weights(given_weights)
     tokens = {"query": x_q.astype(name), "value": x_v.astype(name), "key": x_k.astype(name)}
     return [to_numpy(one) for one in layer(**tokens, **given, return_attention_scores=True)]
 
-  flat = [kernel.reshape(kernel.shape[0], -1).T for kernel in kernels[:3]] + [kernels[3].reshape(-1, width_out).T]
+  flat = [kernel.reshape(kernel.shape[0], -1).T for kernel in kernels[:3]]
+  flat.append(kernels[3].reshape(-1, width_out).T)
   flat_bias = [None if one is None else one.ravel() for one in biases]
-  near = [lr.split_heads(lr.linear(Near(x), *pair), heads) for x, *pair in zip((x_q, x_k, x_v), flat, flat_bias)]
+  near = [lr.split_heads(lr.linear(Near(x), *pair), heads)
+          for x, *pair in zip((x_q, x_k, x_v), flat, flat_bias)]
   o, near_weights = lr.attend(lr.dot_scores(*near[:2]), visible[:, None], near[2])
   near_out = lr.linear(lr.join_heads(o), flat[3], flat_bias[3])
   if calls.broken == "kernel":
@@ -437,7 +450,8 @@ def keras_multihead(draw, calls):
   q_proj, k_proj, v_proj, out_proj = map(calls.linear, flat, flat_bias)
   if calls.broken == "bias":
     out_proj = calls.linear(flat[3])
-  source = calls.struct("fovea_source", x_k=calls.tokens(x_k), x_v=calls.tokens(x_v), k_proj=k_proj, v_proj=v_proj)
+  source = calls.struct("fovea_source", x_k=calls.tokens(x_k), x_v=calls.tokens(x_v), k_proj=k_proj,
+                        v_proj=v_proj)
   put_keras_mask(calls, source, given)
   out, weights = calls.out(batch, rows, width_out), calls.out(batch, rows, heads, keys)
   calls.multihead([source], x=calls.tokens(x_q), q_proj=q_proj, out_proj=out_proj, out=calls.tokens(out),
@@ -454,7 +468,7 @@ def keras_additive(draw, calls):
   vector = draw.normal(dim) if draw.maybe(0.8) else np.ones(dim, np.float32)
   scaled, causal, masked = bool((vector != 1).any()), draw.maybe(), draw.maybe()
   value_mask = draw.visible(batch, keys) if masked else np.ones((batch, keys), bool)
-  visible = value_mask[:, None] & (np.tri(rows, keys, dtype=bool) if causal else True) & np.ones((rows, keys), bool)
+  visible = value_mask[:, None] & (np.tri(rows, keys, dtype=bool) if causal else np.ones((rows, keys), bool))
   draw.say(q=q.shape, k=k.shape, v=v.shape, use_scale=scaled, causal=causal, value_mask=masked)
 
   def by_keras(dtype):
@@ -463,13 +477,13 @@ def keras_additive(draw, calls):
     inputs = [one.astype(name) for one in (q, v, k)]
     layer.build([one.shape for one in inputs])
     layer.set_weights([vector] if scaled else [])
-    out, weights = map(to_numpy, layer(inputs, mask=[None, value_mask] if masked else None, use_causal_mask=causal,
-                                       return_attention_scores=True))
+    mask = [None, value_mask] if masked else None
+    out, weights = map(to_numpy, layer(inputs, mask=mask, use_causal_mask=causal, return_attention_scores=True))
     # Keras' matmul rounds its operands and its result to f32, whatever the dtype: the product again.
     return (weights @ v.astype(np.float64) if name == "float64" else out), weights
 
-  near_out, near_weights = lr.attend(lr.additive_scores(Near(q[:, None]), Near(k[:, None]), vector), visible[:, None],
-                                     Near(v[:, None]))
+  scores = lr.additive_scores(Near(q[:, None]), Near(k[:, None]), vector)
+  near_out, near_weights = lr.attend(scores, visible[:, None], Near(v[:, None]))
   used = vector.copy()
   if calls.broken == "vector":
     used[-1] = -used[-1]
@@ -509,7 +523,8 @@ class Recurrent:
       first = tuple(torch.from_numpy(one).to(dtype) for one in self.first)
       first = first if self.cell == "LSTM" else first[0]
     if self.lengths is not None:
-      x = torch.nn.utils.rnn.pack_padded_sequence(x, torch.from_numpy(self.lengths), batch_first=True, enforce_sorted=False)
+      x = torch.nn.utils.rnn.pack_padded_sequence(x, torch.from_numpy(self.lengths), batch_first=True,
+                                                  enforce_sorted=False)
     states, last = self.modules[dtype == torch.float32](x, first)
     if self.lengths is not None:
       states = torch.nn.utils.rnn.pad_packed_sequence(states, batch_first=True, total_length=self.length)[0]
@@ -523,8 +538,8 @@ class Recurrent:
     lengths = np.full(self.batch, self.length) if self.lengths is None else self.lengths
     zeros = np.zeros((2, self.ways, self.batch, self.hidden))
     first = zeros if self.first is None else self.first
-    parts = [lr.recur(self.cell, Near(self.x), lengths, self.weights(way), Near(first[0, way]), Near(first[1, way]),
-                      way == 1) for way in range(self.ways)]
+    parts = [lr.recur(self.cell, Near(self.x), lengths, self.weights(way), Near(first[0, way]),
+                      Near(first[1, way]), way == 1) for way in range(self.ways)]
     stack = lambda n: Near.join([part[n].reshape(1, self.batch, self.hidden) for part in parts], 0)
     return [Near.join([part[0] for part in parts], -1), stack(1), *([stack(2)] if self.cell == "LSTM" else [])]
 
@@ -559,8 +574,8 @@ class Recurrent:
 
 def recurrent(draw, calls):
   case = Recurrent(draw)
-  results = zip(("states", "h_last", "c_last"), case.by_fovea(calls), *in_both(case.by_torch), case.by_rounding())
-  return [Result(*one) for one in results]
+  computed = case.by_fovea(calls), *in_both(case.by_torch), case.by_rounding()
+  return [Result(*one) for one in zip(("states", "h_last", "c_last"), *computed)]
 
 
 def normalise(draw, calls):
@@ -569,7 +584,8 @@ def normalise(draw, calls):
   with_bias, with_residual = kind == "layer" and draw.maybe(), draw.maybe()
   x = draw.normal(*shape, width) * np.float32(10.0 ** draw.size(1, -3)) + draw.normal(1)
   residual = draw.normal(*shape, width) if with_residual else np.zeros_like(x)
-  draw.say(kind=kind, x=x.shape, eps=eps, affine=affine, bias=with_bias, unit_offset=unit, residual=with_residual)
+  draw.say(kind=kind, x=x.shape, eps=eps, affine=affine, bias=with_bias, unit_offset=unit,
+           residual=with_residual)
   options = {"bias": with_bias} if kind == "layer" else {}
   module = {"layer": torch.nn.LayerNorm, "rms": torch.nn.RMSNorm}[kind](
     width, eps=eps, elementwise_affine=affine, **options)
@@ -599,22 +615,25 @@ def normalise(draw, calls):
 
 def linear(draw, calls):
   kind = draw.one_of("none", "tanh", "relu", "gelu", "gelu_tanh", "silu", "sigmoid")
-  functions = {"none": lambda y: y, "gelu_tanh": lambda y: torch.nn.functional.gelu(y, approximate="tanh"),
-               "tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid, "silu": torch.nn.functional.silu,
-               "gelu": torch.nn.functional.gelu}
+  of_torch = torch.nn.functional
+  functions = {"none": lambda y: y, "tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid,
+               "silu": of_torch.silu, "gelu": of_torch.gelu,
+               "gelu_tanh": lambda y: of_torch.gelu(y, approximate="tanh")}
   batch, length, inputs, outputs = draw.size(3), draw.size(6), draw.size(64), draw.size(40)
-  (modules, state), x = both(torch.nn.Linear(inputs, outputs, bias=draw.maybe(0.7)), draw), draw.normal(batch, length, inputs)
-  x *= np.float32(draw.one_of(0.1, 1, 4))
+  modules, state = both(torch.nn.Linear(inputs, outputs, bias=draw.maybe(0.7)), draw)
+  x = draw.normal(batch, length, inputs) * np.float32(draw.one_of(0.1, 1, 4))
   residual = draw.normal(batch, length, outputs) if draw.maybe(0.3) else None
   weight = np.ascontiguousarray(state["weight"].T).T if draw.maybe() else state["weight"]
   draw.say(activation=kind, x=x.shape, outputs=outputs, bias="bias" in state, residual=residual is not None,
            strides=weight.strides)
   more = 0 if residual is None else residual
-  by_torch = lambda dtype: to_numpy(functions[kind](modules[dtype == torch.float32](torch.from_numpy(x).to(dtype)))) + more
+  project = lambda dtype: modules[dtype == torch.float32](torch.from_numpy(x).to(dtype))
+  by_torch = lambda dtype: to_numpy(functions[kind](project(dtype))) + more
   out = calls.out(batch, length, outputs)
   used = "gelu_tanh" if calls.broken == "gelu" and kind == "gelu" else kind
   bias = None if calls.broken == "bias" else state.get("bias")
-  args = calls.struct("fovea_linear_args", linear=calls.linear(weight, bias, used), x=calls.tokens(x), out=calls.tokens(out))
+  args = calls.struct("fovea_linear_args", linear=calls.linear(weight, bias, used), x=calls.tokens(x),
+                      out=calls.tokens(out))
   if residual is not None:
     args.residual = calls.tokens(residual)
   calls.handle.layer("fovea_linear_apply", args)
@@ -637,12 +656,14 @@ def buckets(draw, calls):
   bias, reach = draw.normal(count, heads), 2 * most
   draw.say(buckets=count, max_distance=most, bidirectional=both_sides, heads=heads)
   distances = np.arange(-reach, reach + 1)  # of the key from the row, as T5 counts
-  numbers = bucket_function()(torch.from_numpy(distances), bidirectional=both_sides, num_buckets=count, max_distance=most)
+  numbers = bucket_function()(torch.from_numpy(distances), bidirectional=both_sides, num_buckets=count,
+                              max_distance=most)
   truth = bias[numbers.numpy()].T
   entries = (2 if both_sides else 1) * most + 1
   table, made = calls.out(heads, entries), calls.struct("fovea_distances")
-  args = calls.struct("fovea_buckets_args", buckets=count, heads=heads, max_distance=most, bidirectional=int(both_sides),
-                      bias=calls.address(bias), table=calls.address(table), entries=entries)
+  args = calls.struct("fovea_buckets_args", buckets=count, heads=heads, max_distance=most,
+                      bidirectional=int(both_sides), bias=calls.address(bias), table=calls.address(table),
+                      entries=entries)
   calls.library.call("fovea_buckets", fovea_ctypes.ctypes.addressof(args), fovea_ctypes.ctypes.addressof(made))
   asked = -distances if calls.broken == "sides" else distances
   found = table[:, np.clip(asked - made.first, 0, made.count - 1)]
@@ -655,5 +676,6 @@ def buckets(draw, calls):
   return [Result("table", found[:, ~border], truth[:, ~border], truth[:, ~border], Near(truth[:, ~border]))]
 
 
-FAMILIES = {"multihead": multihead, "grouped": grouped, "keras": keras_multihead, "keras-additive": keras_additive,
-            "recurrent": recurrent, "normalise": normalise, "linear": linear, "buckets": buckets}
+FAMILIES = {"multihead": multihead, "grouped": grouped, "keras": keras_multihead,
+            "keras-additive": keras_additive, "recurrent": recurrent, "normalise": normalise, "linear": linear,
+            "buckets": buckets}
