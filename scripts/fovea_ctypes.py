@@ -1,7 +1,8 @@
-"""fovea for Python's ctypes, made from the header's description include/fovea-abi.json.
+"""fovea for Python's ctypes, made from the header's description include/fovea-abi.json; with its
+layers, if asked for, from layers/fovea-layers-abi.json.
 
-The scripts that compare fovea with other libraries use it. Nothing of the header is written down
-here: structs, numbers and functions are those of the description, so new fields are there at once.
+The scripts that compare fovea with other libraries use it. Nothing of the headers is written down
+here: structs, numbers and functions are those of the descriptions, so new fields are there at once.
 
   library = fovea_ctypes.Library("build/csrc/libfovea.so")
   with library.open("CPU", threads=1) as handle:
@@ -9,6 +10,10 @@ here: structs, numbers and functions are those of the description, so new fields
                        v=library.view(v), out=library.view(out))
     args.sequences.kv_lengths = address(lengths)
     handle.attention(args)
+
+  library.load_layers("build/layers/libfovea-layers.so")
+  ...
+    handle.layer("fovea_multihead", library.new("fovea_multihead_args", ...))
 
 Arrays are numpy's, or anything that has its `ctypes.data`, `shape`, `strides`, `itemsize` and
 `dtype.name`. Structs hold addresses alone: keep every array until the call is over.
@@ -19,7 +24,9 @@ import pathlib
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DESCRIPTION = ROOT / "include" / "fovea-abi.json"
+LAYERS_DESCRIPTION = ROOT / "layers" / "fovea-layers-abi.json"
 DEFAULT_LIBRARY = ROOT / "build" / "csrc" / "libfovea.so"
+DEFAULT_LAYERS = ROOT / "build" / "layers" / "libfovea-layers.so"
 WORKSPACE_ALIGNMENT = 256
 
 PLAIN = {"size_t": ctypes.c_size_t, "int32_t": ctypes.c_int32, "uint32_t": ctypes.c_uint32,
@@ -48,17 +55,23 @@ class Library:
   """A loaded library. `constants` has the header's numbers by name, `structs` its structs."""
 
   def __init__(self, path=DEFAULT_LIBRARY, description=DESCRIPTION):
+    self.constants, self.enums, self.structs, self.entries = {}, {}, {}, {}
+    self._load(path, description, "fovea")
+
+  def load_layers(self, path=DEFAULT_LAYERS, description=LAYERS_DESCRIPTION):
+    """Adds the layers. Their libfovea must be the one that is loaded: they work on its handles."""
+    self._load(path, description, "fovea_layers")
+
+  def _load(self, path, description, prefix):
     described = json.loads(pathlib.Path(description).read_text())
-    self.constants = dict(described["constants"])
-    self.enums = {name: enum["values"] for name, enum in described["enums"].items()}
-    for values in self.enums.values():
-      self.constants.update(values)
-    self.structs = {}
+    self.constants.update(described["constants"])
+    self.enums.update({name: enum["values"] for name, enum in described["enums"].items()})
+    for enum in described["enums"]:
+      self.constants.update(self.enums[enum])
     for name, struct in described["structs"].items():
       self.structs[name] = self._struct(name, struct)
-    self.loaded = ctypes.CDLL(str(path))
-    self._declare(described["functions"])
-    self._compare_versions(path, described["version"])
+    self._declare(ctypes.CDLL(str(path)), described["functions"], prefix)
+    self._compare_versions(path, prefix, described["version"])
 
   def _struct(self, name, described):
     fields = [(field["name"], self._type(field)) for field in described["fields"]]
@@ -79,32 +92,30 @@ class Library:
       return ctypes.c_void_p
     return base * described["count"] if "count" in described else base
 
-  def _declare(self, functions):
-    self.returns_status = set()
+  def _declare(self, loaded, functions, prefix):
     for name, function in functions.items():
-      entry = getattr(self.loaded, name, None)
+      entry = getattr(loaded, name, None)
       if entry is None:
         raise ValueError(f"the library has no {name}: it is older than the header")
       result = function["returns"]
       entry.restype = ctypes.c_uint32 if result in self.enums else PLAIN.get(result, ctypes.c_void_p)
       entry.argtypes = [self._type(parameter) for parameter in function["parameters"]]
-      if result == "fovea_status":
-        self.returns_status.add(name)
+      self.entries[name] = entry, prefix + "_error_detail" if result == "fovea_status" else None
 
-  def _compare_versions(self, path, described):
-    if self.version() != described:
-      raise ValueError(f"{path} is version {self.version()}, the description {described}")
+  def _compare_versions(self, path, prefix, described):
+    if self.version(prefix) != described:
+      raise ValueError(f"{path} is version {self.version(prefix)}, the description {described}")
 
-  def version(self):
-    number = self.loaded.fovea_version()
+  def version(self, prefix="fovea"):
+    number = self.call(prefix + "_version")
     return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
 
   def call(self, name, *arguments):
     """Calls a function. A status that is not success becomes a FoveaError."""
-    result = getattr(self.loaded, name)(*arguments)
-    if name in self.returns_status and result != self.constants["FOVEA_OK"]:
-      raise FoveaError(name, self.loaded.fovea_status_name(result).decode(),
-                       self.loaded.fovea_error_detail().decode())
+    entry, detail = self.entries[name]
+    result = entry(*arguments)
+    if detail and result != self.constants["FOVEA_OK"]:
+      raise FoveaError(name, self.call("fovea_status_name", result).decode(), self.call(detail).decode())
     return result
 
   def new(self, struct, **fields):
@@ -144,10 +155,9 @@ class Handle:
     self.library.call("fovea_destroy", self.address)
     self.address = None
 
-  def give_workspace(self, args):
+  def give_workspace(self, args, asking="fovea_attention_workspace_for"):
     bytes_needed = ctypes.c_size_t()
-    self.library.call("fovea_attention_workspace_for", self.address, ctypes.addressof(args),
-                      ctypes.addressof(bytes_needed))
+    self.library.call(asking, self.address, ctypes.addressof(args), ctypes.addressof(bytes_needed))
     if bytes_needed.value + WORKSPACE_ALIGNMENT > len(self.workspace):
       self.workspace = ctypes.create_string_buffer(bytes_needed.value + WORKSPACE_ALIGNMENT)
     start = ctypes.addressof(self.workspace)
@@ -157,3 +167,10 @@ class Handle:
   def attention(self, args, stream=None):
     self.give_workspace(args)
     self.library.call("fovea_attention", self.address, ctypes.addressof(args), stream)
+
+  def layer(self, name, args, stream=None):
+    """A call of the layers with a handle, such as "fovea_multihead"."""
+    asking = {"fovea_linear_apply": "fovea_linear_workspace"}.get(name, name + "_workspace")
+    if asking in self.library.entries:  # fovea_normalise needs none
+      self.give_workspace(args, asking)
+    self.library.call(name, self.address, ctypes.addressof(args), stream)

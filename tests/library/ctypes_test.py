@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""usage: ctypes_test.py ROOT LIBFOVEA.so. Tests scripts/fovea_ctypes.py, by which scripts compare fovea
-with other libraries, and what compare-attn-lstm says before it compares. Needs neither numpy nor
-onnxruntime: arrays of ctypes stand in for numpy's."""
+"""usage: ctypes_test.py ROOT LIBFOVEA.so LIBFOVEA-LAYERS.so. Tests scripts/fovea_ctypes.py, by which
+scripts compare fovea with other libraries, and what these scripts say before they compare. Needs no
+package: arrays of ctypes stand in for numpy's."""
 import ctypes
 import json
 import math
@@ -12,8 +12,8 @@ import tempfile
 import types
 import unittest
 
-ROOT, LIBRARY = (pathlib.Path(name).resolve() for name in sys.argv[1:3])
-del sys.argv[1:3]
+ROOT, LIBRARY, LAYERS = (pathlib.Path(name).resolve() for name in sys.argv[1:4])
+del sys.argv[1:4]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import fovea_ctypes  # noqa: E402
@@ -86,28 +86,81 @@ class Binding(unittest.TestCase):
     self.refuses(lambda all: all["structs"]["fovea_pages"]["fields"][1].update(offset=9), "fovea_pages")
 
 
-class CompareAttnLstm(unittest.TestCase):
+class Layers(unittest.TestCase):
+  def setUp(self):
+    self.library = fovea_ctypes.Library(LIBRARY)
+    self.library.load_layers(LAYERS)
+
+  def test_a_layer_is_computed_in_the_workspace_that_it_asks_for(self):
+    """Two keys of equal score, whose values, the tokens 3 and 6, are projected by 2."""
+    x, weight, memory, out = (Floats(shape, values) for shape, values in (
+      ((1, 1, 1, 1), [0]), ((1, 1, 1, 1), [2]), ((1, 2, 1, 1), [3, 6]), ((1, 1, 1, 1), [])))
+    view = self.library.view
+    source = self.library.new("fovea_source", x_k=view(memory))
+    source.v_proj.weight = view(weight)
+    args = self.library.new("fovea_multihead_args", heads_q=1, heads_kv=1, dim=1, dim_v=1, source_count=1,
+                            sources=ctypes.addressof(source), x=view(x), out=view(out))
+    with self.library.open("CPU", threads=1) as handle:
+      handle.layer("fovea_multihead", args)
+    self.assertAlmostEqual(out.data[0], 9, places=5)
+    self.assertGreater(args.workspace_bytes, 0)
+
+  def test_layers_whose_workspace_has_another_name_or_that_need_none_are_called(self):
+    x, weight, out = Floats((1, 1, 1, 2), [3, 4]), Floats((1, 2, 1, 2), [1, 0, 0, 2]), Floats((1, 1, 1, 2))
+    linear = self.library.new("fovea_linear_args", x=self.library.view(x), out=self.library.view(out))
+    linear.linear.weight = self.library.view(weight)
+    norm = self.library.new("fovea_normalise_args", x=self.library.view(x), out=self.library.view(out))
+    with self.library.open("CPU", threads=1) as handle:
+      handle.layer("fovea_linear_apply", linear)
+      self.assertEqual(list(out.data), [3, 8])
+      handle.layer("fovea_normalise", norm)
+      self.assertEqual(list(out.data), [-1, 1])
+
+  def test_failures_have_the_words_of_the_layers(self):
+    args = self.library.new("fovea_normalise_args", eps=-1)
+    with self.library.open("CPU", threads=1) as handle, self.assertRaises(fovea_ctypes.FoveaError) as raised:
+      handle.layer("fovea_normalise", args)
+    self.assertEqual(raised.exception.status, "FOVEA_BAD_ARGUMENT")
+    self.assertNotEqual(raised.exception.detail, "")
+    self.assertEqual(raised.exception.detail, self.library.call("fovea_layers_error_detail").decode())
+
+  def test_the_layers_have_a_version_and_numbers_of_their_own(self):
+    self.assertEqual(self.library.version("fovea_layers"), self.library.version())
+    self.assertEqual(self.library.constants["FOVEA_CELL_LSTM"], 2)
+    self.assertEqual(self.library.constants["FOVEA_F32"], 1)
+
+  def test_a_library_without_layers_is_refused(self):
+    with self.assertRaisesRegex(ValueError, "fovea_layers_version"):
+      fovea_ctypes.Library(LIBRARY).load_layers(LIBRARY)
+
+
+class Comparisons(unittest.TestCase):
+  SCRIPTS = {"compare-attn-lstm": "numpy onnx onnxruntime", "compare-layers": "numpy torch keras transformers"}
+
   @staticmethod
-  def run_it(*arguments):
-    """Runs the script without any package that is installed."""
-    return subprocess.run([sys.executable, "-S", "-B", ROOT / "scripts/compare-attn-lstm", *arguments],
+  def run_it(script, *arguments):
+    """Runs a script without any package that is installed."""
+    return subprocess.run([sys.executable, "-S", "-B", ROOT / "scripts" / script, *arguments],
                           capture_output=True, text=True, check=False)
 
   def test_help_teaches_without_the_packages(self):
-    done = self.run_it("--help")
-    self.assertEqual(done.returncode, 0)
-    for word in ("--library", "--cases", "--seed", "--only", "--break", "pip install", "Exit status"):
-      self.assertIn(word, done.stdout)
+    for script in self.SCRIPTS:
+      done = self.run_it(script, "--help")
+      self.assertEqual(done.returncode, 0, script)
+      for word in ("--library", "--cases", "--seed", "--only", "--break", "pip install", "Exit status"):
+        self.assertIn(word, done.stdout, script)
 
   def test_wrong_arguments_are_refused(self):
-    for arguments in (["--cases", "0"], ["--seed", "-1"], ["--break", "nothing"], ["more"]):
-      self.assertEqual(self.run_it(*arguments).returncode, 2, arguments)
+    for script in self.SCRIPTS:
+      for arguments in (["--cases", "0"], ["--seed", "-1"], ["--break", "nothing"], ["more"]):
+        self.assertEqual(self.run_it(script, *arguments).returncode, 2, [script, *arguments])
 
   def test_missing_packages_are_named_with_the_command_that_installs_them(self):
-    done = self.run_it()
-    self.assertEqual(done.returncode, 3)
-    self.assertIn("numpy", done.stderr)
-    self.assertIn("pip install numpy onnx onnxruntime", done.stderr)
+    for script, packages in self.SCRIPTS.items():
+      done = self.run_it(script)
+      self.assertEqual(done.returncode, 3, script)
+      self.assertIn("No module named", done.stderr, script)
+      self.assertIn("pip install " + packages, done.stderr, script)
 
 
 if __name__ == "__main__":
