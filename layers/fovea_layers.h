@@ -237,7 +237,7 @@ typedef struct fovea_multihead_args {
  *             cut short. Row i counts within its sequence, also where x is packed. Elements past
  *             the sum are 0.
  * Empty row   o = 0: out is out_proj's bias, through its activation, and the residual. Weights are
- *             0. (torch's layer gives NaN there, Keras' the mean of V.)
+ *             0. (torch's layer gives NaN there if it returns weights, Keras' the mean of V.)
  * Padding     Rows of x past q_lengths, and those that no sequence owns: o = 0, and lse = -inf.
  * Overlap     out may be residual or x itself.
  * Masks       1 is visible, as in Keras and ONNX. torch's boolean masks of its layers mean the
