@@ -9,6 +9,7 @@ digits. The program computes in f32. A unit of f32 is 6e-8; sums have up to 500 
 through up to 40 steps of a recurrent cell, each of which may double what came in wrong: 1e-3 of the larger of 1
 and the number is far above what is met (5e-6), and far below what any wrong step makes.
 """
+import math
 import pathlib
 import re
 import shutil
@@ -136,11 +137,13 @@ class Rubbish:
     self.refuse("weights", header + bytes(-len(header) % 64) + elements, *said)
 
   def check_sizes(self):
-    """Lengths before, in and behind the header, and around each place where a file may end."""
+    """Files that end before, in and behind the header, or go on after the last tensor."""
     header = self.weights.index(b"\n\n")
     whole = len(self.weights)
-    for length in (0, 1, 15, 16, 17, header, header + 1, header + 2, header + 3, whole // 2, whole - 1):
-      self.refuse("weights", self.weights[:length])
+    for length in (0, 1, 15, 16, 17, header, header + 1):
+      self.refuse("weights", self.weights[:length], "is no weights file")
+    for length in (header + 2, header + 3, whole // 2, whole - 1):
+      self.refuse("weights", self.weights[:length], "ends before its last tensor")
     self.refuse("weights", self.weights + b"\0", "goes on")
     self.refuse("weights", b"fovea-weights 1\n\n", "has no tensor")
     self.refuse("weights", b"fovea-weights 2" + self.weights[15:], "is no weights file")
@@ -162,18 +165,16 @@ class Rubbish:
     self.refuse_header(line, f"\n\0{line[1:]}", "weights")
 
   def check_shapes(self):
-    """Each tensor with its last extent four times as large, the elements of all being zero."""
-    lines = self.weights.split(b"\n\n", 1)[0].decode().split("\n")
+    """Each extent of each tensor four times as large, in files that are whole, of zeros."""
+    lines = [line.split(" ") for line in self.weights.split(b"\n\n", 1)[0].decode().split("\n")]
     for changed in range(1, len(lines)):
-      *first, last = lines[changed].split(" ")
-      name, spoilt = first[0], [*lines]
-      spoilt[changed] = " ".join([*first, str(int(last) * 4)])
-      contents = bytearray(("\n".join(spoilt) + "\n\n").encode())
-      for tensor in spoilt[1:]:
-        contents.extend(bytes(-len(contents) % 64))
-        dims = [int(extent) for extent in tensor.split(" ")[2:]]
-        contents.extend(bytes(4 * dims[0] * (dims[1] if len(dims) > 1 else 1)))
-      self.refuse("weights", contents, f"{name} is ", "must be")
+      for axis in range(2, len(lines[changed])):
+        spoilt = [*map(list, lines)]
+        spoilt[changed][axis] = str(int(spoilt[changed][axis]) * 4)
+        contents = bytearray(("\n".join(map(" ".join, spoilt)) + "\n\n").encode())
+        for _, _, *dims in spoilt[1:]:
+          contents.extend(bytes(-len(contents) % 64 + 4 * math.prod(map(int, dims))))
+        self.refuse("weights", contents, f"{spoilt[changed][0]} is ", "must be")
 
   def check_texts(self):
     for part in TEXTS[self.model]:
@@ -185,6 +186,8 @@ class Rubbish:
       self.refuse(part, whole + b"\n", "is empty")
       for spoilt in (b"\0", b"\0" + whole, first + b"\0\n" + rest, whole[:-1] + b"\0", whole + b"\0"):
         self.refuse(part, spoilt, "NUL")
+      if part == "phonemes.txt":
+        self.refuse(part, whole + whole, "too many")
     for line in BAD_LINES[self.model]:
       self.refuse("test.txt", line.encode() + b"\n" + self.test_line(), "line 1 ")
       self.refuse("test.txt", line.encode(), "line 1 ")
