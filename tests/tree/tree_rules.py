@@ -46,6 +46,7 @@ MAY_INCLUDE = {
   "tests": ["include", "csrc*", "cli*", "kernels/shared", "tests*"],
   "tests/bench": ["include", "csrc*", "kernels/shared", "bench*", "tests*"],
   "tests/layers": ["include", "layers", "tests*"],
+  "tests/fuzz": ["include", "csrc*", "cli*", "kernels/shared", "layers", "tests*"],
   "tests/simgpu": ["kernels/shared", "simgpu*", "tests*"],
   # A stranger's program, which has only the installed files.
   "tests/package": ["include"],
