@@ -5,6 +5,7 @@
  * gets memory of its own if what it spans fits into that. Else it has none, which the call must
  * refuse. So whatever a call touches outside is its own fault. What can be measured is run in a
  * workspace of exactly so many bytes. */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,13 +52,14 @@ static void *take_region(void) {
 
 /* ---- Memory ---- */
 
-static int fits(const fovea_tensor *t) {
+static bool fits(const fovea_tensor *t) {
   wide reach = 1, tokens = 1;
   for (int i = 0; i < 4; ++i) {
-    if (t->shape[i] < 0 || t->stride[i] < 0) return 1; /* refused, and never looked at */
-    if (t->shape[i] > 1) reach += (wide)(t->shape[i] - 1) * t->stride[i];
+    bool counts = t->shape[i] > 1; /* else no one looks at the stride */
+    if (t->shape[i] < 0 || (counts && t->stride[i] < 0)) return true; /* refused */
+    if (counts) reach += (wide)(t->shape[i] - 1) * t->stride[i];
     tokens *= t->shape[i];
-    if (tokens > TOKENS_MAX * 64) return 0;
+    if (tokens > TOKENS_MAX * 64) return false;
   }
   return reach * 4 <= REGION;
 }
