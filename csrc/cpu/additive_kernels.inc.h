@@ -20,38 +20,33 @@ ALWAYS_INLINE f32v tanh_rational(f32v x) {
   return p * x / q;
 }
 
-/* Scores of one row and `vectors` vectors of keys: k is their column of the panel. */
-ALWAYS_INLINE void additive_columns(float *scores, const float *q, const float *vector, int32_t dim,
-                                    const float *k, const int vectors) {
+/* Scores of one row and the keys of a panel, two vectors of them. */
+ALWAYS_INLINE void additive_panel(float *scores, const float *q, const float *vector, int32_t dim,
+                                  const float *k) {
   f32v sums[2] = {{0}, {0}};
   for (int32_t d = 0; d < dim;) {
     int32_t end = d + FV_BLOCK_DIMS < dim ? d + FV_BLOCK_DIMS : dim;
     f32v block[2] = {{0}, {0}};
     for (; d < end; ++d) {
       f32v query = splat(q[d]), factor = splat(vector[d]);
-      for (int c = 0; c < vectors; ++c) {
+      for (int c = 0; c < 2; ++c) {
         f32v key = load(k + (int64_t)d * PANEL_COLUMNS + c * FV_LANES);
         block[c] = fv_multiply_add(factor, tanh_rational(query + key), block[c]);
       }
     }
-    for (int c = 0; c < vectors; ++c) sums[c] += block[c];
+    for (int c = 0; c < 2; ++c) sums[c] += block[c];
   }
-  for (int c = 0; c < vectors; ++c) store(scores + c * FV_LANES, sums[c]);
+  for (int c = 0; c < 2; ++c) store(scores + c * FV_LANES, sums[c]);
 }
 
+/* keys are whole panels, as tiles are. */
 static void score_additive(float *scores, const float *q, const float *const *vectors, int32_t rows,
                            int32_t dim, const float *k, fv_tile_range keys) {
   const int64_t stride = fv_stepped_dim(dim);
   for (int32_t column = keys.begin; column < keys.end; column += PANEL_COLUMNS) {
-    const bool whole = column + PANEL_COLUMNS <= keys.end;
-    const float *panel = k + column * stride;
     for (int32_t r = 0; r < rows; ++r) {
-      float *to = scores + (int64_t)r * FV_SCORE_STRIDE + column;
-      if (whole) {
-        additive_columns(to, q + r * stride, vectors[r], dim, panel, 2);
-      } else {
-        additive_columns(to, q + r * stride, vectors[r], dim, panel, 1);
-      }
+      additive_panel(scores + (int64_t)r * FV_SCORE_STRIDE + column, q + r * stride, vectors[r],
+                     dim, k + column * stride);
     }
   }
 }
