@@ -98,28 +98,29 @@ ALWAYS_INLINE void multiply(const fv_product *p, uint32_t dtype) {
   }
 }
 
-FOR_EACH_ISA static void multiply_f32(const fv_product *p) {
+/* clang makes clones global, so that their names need the library's prefix. */
+FOR_EACH_ISA static void fv_few_rows_f32(const fv_product *p) {
   multiply(p, FOVEA_F32);
 }
 
-FOR_EACH_ISA static void multiply_f16(const fv_product *p) {
+FOR_EACH_ISA static void fv_few_rows_f16(const fv_product *p) {
   multiply(p, FOVEA_F16);
 }
 
-FOR_EACH_ISA static void multiply_bf16(const fv_product *p) {
+FOR_EACH_ISA static void fv_few_rows_bf16(const fv_product *p) {
   multiply(p, FOVEA_BF16);
 }
 
 static void multiply_few(const fv_product *p) {
   switch (p->weight->dtype) {
     case FOVEA_F32:
-      multiply_f32(p);
+      fv_few_rows_f32(p);
       return;
     case FOVEA_F16:
-      multiply_f16(p);
+      fv_few_rows_f16(p);
       return;
     default:
-      multiply_bf16(p);
+      fv_few_rows_bf16(p);
   }
 }
 
