@@ -41,7 +41,8 @@ static void count_keys(const fv_multihead *layer, const fv_source_part *part) {
 
 /* ---- Steps ---- */
 
-/* What attention does not write: rows that are padding, or of no sequence. */
+/* What attention does not write: rows that are padding, or of no sequence. Where the lse is -inf a
+ * merge looks at nothing else. */
 static void clear_padding(const fv_multihead *layer) {
   const fovea_multihead_args *a = &layer->args;
   const float nothing = -INFINITY;
@@ -51,8 +52,6 @@ static void clear_padding(const fv_multihead *layer) {
   for (int n = 0; n < a->source_count; ++n) {
     fovea_tensor lse = layer->parts[n].attention.lse;
     if (!lse.dtype) continue;
-    memset(layer->parts[n].attention.out.data, 0,
-           (size_t)(tokens * a->heads_q * a->dim_v) * sizeof(float));
     for (int64_t head = 0; head < a->heads_q; ++head) {
       fovea_tensor of_head = lse;
       of_head.shape[2] = 1;

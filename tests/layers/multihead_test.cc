@@ -269,6 +269,62 @@ TEST(Multihead, GivesARowTheSameBitsInEveryBatchIfAsked) {
   expect_near(alone, out, 0);
 }
 
+// In phase a row has the same bits alone as among others of its sequence.
+TEST(Multihead, GivesARowTheSameBitsAloneIfAsked) {
+  Plain plain(1, 70);
+  Tokens k(FOVEA_F32, {1, 300, 3, 8}), v(FOVEA_F32, {1, 300, 3, 8}),
+      alone(FOVEA_F32, {1, 1, 1, 24});
+  k.fill_random(30), v.fill_random(31);
+  fovea_source memory = {};
+  memory.k = k.view(), memory.v = v.view();
+  fovea_multihead_args args = plain.args();
+  args.sources = &memory;
+  args.reproducible = FOVEA_REPRODUCIBLE_PHASE;
+  ASSERT_EQ(call(args), FOVEA_OK) << fovea_layers_error_detail();
+  args.x.shape[1] = 1;
+  args.out = alone.view();
+  ASSERT_EQ(call(args), FOVEA_OK) << fovea_layers_error_detail();
+  expect_near(alone, plain.out, 0);
+}
+
+TEST(Multihead, TakesSlopesOfEachSequence) {
+  Plain both(2, 6), second(2, 6);
+  const std::vector<float> slopes = {0.1f, 0.2f, 0.3f, 9, 9, 1, 2, 3};
+  both.source.alibi_slopes = slopes.data();
+  both.source.alibi_stride = 5;
+  second.source.alibi_slopes = slopes.data() + 5;
+  ASSERT_EQ(call(both.args()), FOVEA_OK) << fovea_layers_error_detail();
+  ASSERT_EQ(call(second.args()), FOVEA_OK) << fovea_layers_error_detail();
+  for (int64_t token = 6; token < 12; ++token) {
+    for (int64_t i = 0; i < 24; ++i) {
+      ASSERT_EQ(both.out.of_token(token, i), second.out.of_token(token, i));
+    }
+  }
+  EXPECT_NE(both.out.of_token(1, 0), second.out.of_token(1, 0));
+}
+
+// Tokens that no sequence owns have keys of zeros, not of what lay in the workspace.
+TEST(Multihead, OfTokensWithoutAPositionIsFinite) {
+  Plain plain(1, 4);
+  Tokens x(FOVEA_F32, {1, 4, 3, 8});
+  x.fill_random(1);
+  const std::vector<float> ones(16, 1.0f);
+  const int32_t offsets[2] = {0, 2};
+  fovea_source self = {};
+  self.x_k = self.x_v = x.view();
+  self.rope = 1;
+  fovea_multihead_args args = plain.args();
+  args.sources = &self;
+  args.x = x.view(), args.q_proj = fovea_linear();
+  args.rope.cos = args.rope.sin = ones.data();
+  args.rope.rows = 4, args.rope.stride = 4, args.rope.rotary_dim = 8;
+  args.q_offsets = offsets, args.sequence_count = 1;
+  ASSERT_EQ(call(args), FOVEA_OK) << fovea_layers_error_detail();
+  for (int64_t token = 0; token < 4; ++token) {
+    for (int64_t i = 0; i < 24; ++i) ASSERT_TRUE(std::isfinite(plain.out.of_token(token, i)));
+  }
+}
+
 TEST(Multihead, ReportsRowsForWhichRopeHasNoPosition) {
   Plain plain(2, 4);
   const std::vector<float> ones(8, 1.0f);
@@ -282,6 +338,19 @@ TEST(Multihead, ReportsRowsForWhichRopeHasNoPosition) {
   ASSERT_EQ(call(args), FOVEA_OK) << fovea_layers_error_detail();
   EXPECT_EQ(errors[0], 0u);
   EXPECT_EQ(errors[1], FOVEA_BAD_POSITION);
+}
+
+TEST(Memory, HasAWorkspaceForItsKeysAndForItsValues) {
+  Plain plain(2, 200);
+  const std::vector<float> gain(8, 1.0f);
+  Tokens k(FOVEA_BF16, {2, 200, 3, 8}), v(FOVEA_BF16, {2, 200, 3, 1});
+  fovea_memory_args args = memory_of(plain, k, v);
+  args.dim_v = 1;
+  args.v_proj.weight.shape[1] = args.v_proj.bias.shape[3] = 3;
+  args.k_norm.gain = gain.data();
+  args.k_norm.eps = 1;
+  ASSERT_EQ(call(args), FOVEA_OK) << fovea_layers_error_detail();
+  EXPECT_EQ(k.wrong() + v.wrong(), "");
 }
 
 // ---- Refusals ----
