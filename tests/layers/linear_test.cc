@@ -158,7 +158,7 @@ TEST(Linear, WithoutAWeightConvertsAndAddsTheResidual) {
       linear.x.fill_random(1);
       linear.residual.fill_random(2);
       linear.expect_right();
-      linear.x = Tokens(type, {2, 300, 2, 5}, kGaps);  // f32: rows that are used where they lie
+      linear.x = Tokens(type, {2, 300, 1, 10}, kGaps);  // f32: rows that are used where they lie
       linear.out = Tokens(to, {2, 300, 1, 10});
       linear.x.fill_random(3);
       linear.expect_right();
@@ -170,8 +170,8 @@ TEST(Linear, WithoutAWeightConvertsAndAddsTheResidual) {
 TEST(Linear, OfMoreTokensThanAreGatheredAtATime) {
   Linear linear;
   linear.x = Tokens(FOVEA_F16, {1, 700, 1, 8});
-  linear.weight = Tokens(FOVEA_F32, {1, 300, 1, 8});
-  linear.out = Tokens(FOVEA_F32, {1, 700, 1, 300});
+  linear.weight = Tokens(FOVEA_F32, {1, 1, 1, 8});
+  linear.out = Tokens(FOVEA_F32, {1, 700, 1, 1});
   linear.x.fill_random(1);
   linear.weight.fill_random(2);
   linear.expect_right();
