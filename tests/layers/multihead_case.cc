@@ -156,8 +156,6 @@ void MultiheadCase::draw_masks(Choices *choices, SourceCase *source, int64_t key
   }
   if (choices->one_in(3)) {
     words_ += " bias";
-    source->bias =
-        Tokens(FOVEA_F32, {choices->one_in(2) ? 1 : sequences, x.view().shape[1], 1, keys});
     source->bias = Tokens(FOVEA_F32, {sequences, x.view().shape[1], heads_q, keys}, kGaps);
     const uint64_t seed = choices->next();
     source->bias.fill([=](int64_t n) {
@@ -168,7 +166,7 @@ void MultiheadCase::draw_masks(Choices *choices, SourceCase *source, int64_t key
   }
 }
 
-void MultiheadCase::draw_source(Choices *choices, size_t number) {
+void MultiheadCase::draw_source(Choices *choices) {
   sources.emplace_back();
   SourceCase &source = sources.back();
   const bool packed = !q_offsets.empty();
@@ -231,7 +229,6 @@ void MultiheadCase::draw_source(Choices *choices, size_t number) {
     source.old_keys.push_back(token_of(source.k, n));
     source.old_values.push_back(token_of(source.v, n));
   }
-  (void)number;
 }
 
 void MultiheadCase::draw_outputs(Choices *choices) {
@@ -261,7 +258,7 @@ MultiheadCase::MultiheadCase(uint64_t seed) {
   draw_tokens(&choices);
   draw_scores(&choices);
   const int64_t count = choices.one_in(3) ? 2 + choices.below(2) : 1;
-  for (int64_t n = 0; n < count; ++n) draw_source(&choices, static_cast<size_t>(n));
+  for (int64_t n = 0; n < count; ++n) draw_source(&choices);
   draw_outputs(&choices);
 }
 

@@ -51,7 +51,7 @@ class MultiheadCase {
  private:
   void draw_tokens(Choices *choices);
   void draw_scores(Choices *choices);
-  void draw_source(Choices *choices, size_t number);
+  void draw_source(Choices *choices);
   void draw_masks(Choices *choices, SourceCase *source, int64_t keys);
   void draw_outputs(Choices *choices);
   fovea_source view_of(const SourceCase &source) const;
