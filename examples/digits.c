@@ -114,15 +114,17 @@ static int parse_image(const model_lines *images, int n, int pixels[PIXELS]) {
   return (int)label;
 }
 
-/* How much of the attention, over all heads, falls on each pixel; the largest is 1. */
-static void shade_pixels(const reading *result, float shades[PIXELS]) {
+/* How much of the attention of some heads falls on each pixel; the largest is 1. */
+static void shade_pixels(const reading *result, int first_head, int heads, float shades[PIXELS]) {
   float most = 0;
   memset(shades, 0, PIXELS * sizeof *shades);
   for (int i = 0; i < REGIONS * PATCH; ++i) {
     int region = i / PATCH, place = i % PATCH;
     int y = region / 4 * 2 + place / 4 - 1, x = region % 4 * 2 + place % 4 - 1;
     if (y < 0 || y >= SIDE || x < 0 || x >= SIDE) continue;
-    for (int head = 0; head < HEADS; ++head) shades[y * SIDE + x] += result->weights[head][region];
+    for (int h = 0; h < heads; ++h) {
+      shades[y * SIDE + x] += result->weights[first_head + h][region];
+    }
   }
   for (int i = 0; i < PIXELS; ++i) most = shades[i] > most ? shades[i] : most;
   for (int i = 0; i < PIXELS; ++i) shades[i] /= most;
@@ -131,8 +133,8 @@ static void shade_pixels(const reading *result, float shades[PIXELS]) {
 static void draw(const int pixels[PIXELS], const reading *result, int label) {
   static const char ink[5] = {' ', '.', 'o', 'O', '@'};
   float shades[PIXELS];
-  shade_pixels(result, shades);
-  printf("\nread as %d, labelled %d; shaded where the model looked\n\n", result->digit, label);
+  shade_pixels(result, 0, HEADS, shades);
+  printf("read as %d, labelled %d; shaded where the model looked\n\n", result->digit, label);
   for (int y = 0; y < SIDE; ++y) {
     printf("  ");
     for (int x = 0; x < SIDE; ++x) {
@@ -143,38 +145,65 @@ static void draw(const int pixels[PIXELS], const reading *result, int label) {
   }
 }
 
+/* The image itself, all heads, each head. */
+static void write_map(const char *path, const int pixels[PIXELS], const reading *result,
+                      int label) {
+  static const char *const names[2 + HEADS] = {"the image", "all heads", "head 0",
+                                               "head 1",    "head 2",    "head 3"};
+  float panels[2 + HEADS][PIXELS];
+  char title[80];
+  snprintf(title, sizeof title, "read as %d, labelled %d", result->digit, label);
+  for (int i = 0; i < PIXELS; ++i) panels[0][i] = (float)pixels[i] / 16;
+  shade_pixels(result, 0, HEADS, panels[1]);
+  for (int h = 0; h < HEADS; ++h) shade_pixels(result, h, 1, panels[2 + h]);
+  model_picture picture = {.title = title,
+                           .row_axis = "pixel row",
+                           .key_axis = "column",
+                           .heads = 2 + HEADS,
+                           .rows = SIDE,
+                           .keys = SIDE,
+                           .weights = panels[0],
+                           .head_names = names};
+  model_write_picture(path, &picture);
+}
+
 static void print_numbers(const reading *result, int number) {
   model_print_integers("input", &number, 1);
   model_print_table("logits", result->logits, 1, DIGITS);
   model_print_table("weights", result->weights[0], HEADS, REGIONS);
 }
 
-static const char help[] =
-    "usage: digits [--numbers] [N]\n\n"
-    "Reads hand-written digits by attention over their regions: judges the test images, and shows\n"
-    "where the model looked in image N (default: 0). --numbers prints that image's logits and\n"
-    "attention weights instead. Run it where examples/models is.\n";
-
-int main(int argc, char **argv) {
-  int numbers = argc > 1 && !strcmp(argv[1], "--numbers"), right = 0, pixels[PIXELS];
-  if (argc > 2 + numbers || (argc > 1 && !numbers && argv[1][0] == '-')) {
-    fputs(help, strcmp(argv[1], "--help") ? stderr : stdout);
-    return strcmp(argv[1], "--help") ? 2 : 0;
-  }
-  model m = model_open("examples/models/digits.weights");
-  model_lines images = model_read_lines("examples/models/digits.test.txt");
-  int chosen = argc > 1 + numbers ? model_number(argv[1 + numbers], images.count) : 0;
+static void judge_all(model *m, const model_lines *images) {
+  int right = 0, pixels[PIXELS];
   reading result;
-  for (int n = 0; n < images.count && !numbers; ++n) {
-    int label = parse_image(&images, n, pixels);
-    read_digit(&m, pixels, &result);
+  for (int n = 0; n < images->count; ++n) {
+    int label = parse_image(images, n, pixels);
+    read_digit(m, pixels, &result);
     right += result.digit == label;
   }
-  if (!numbers)
-    printf("%d of %d right: %.1f %%\n", right, images.count, 100.0 * right / images.count);
+  printf("%d of %d right: %.1f %%\n\n", right, images->count, 100.0 * right / images->count);
+}
+
+static const char help[] =
+    "usage: digits [N | --map FILE.safetensors [N] | --numbers N]\n\n"
+    "Reads a hand-written digit by attention over its regions, and shows where the model looked "
+    "in\n"
+    "test image N. Without one it judges all test images first and shows number 0. --map writes "
+    "the\n"
+    "weights that `fovea map --all-heads` draws. --numbers prints the logits and weights. Run it\n"
+    "where examples/models is.\n";
+
+int main(int argc, char **argv) {
+  model_arguments given = model_read_arguments(argc, argv, help);
+  model m = model_open("examples/models/digits.weights");
+  model_lines images = model_read_lines("examples/models/digits.test.txt");
+  int chosen = given.what ? model_number(given.what, images.count) : 0, pixels[PIXELS];
+  reading result;
+  if (argc == 1) judge_all(&m, &images);
   int label = parse_image(&images, chosen, pixels);
   read_digit(&m, pixels, &result);
-  if (numbers) {
+  if (given.map) write_map(given.map, pixels, &result, label);
+  if (given.numbers) {
     print_numbers(&result, chosen);
   } else {
     draw(pixels, &result, label);

@@ -5,9 +5,11 @@
 #define FOVEA_EXAMPLES_MODEL_H
 
 #include <fovea_layers.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { MODEL_TENSORS_MAX = 64, MODEL_FILE_MAX = 1 << 30 };
 
@@ -322,7 +324,99 @@ static inline void model_print_cell(char mark, float share, int colours) {
   }
 }
 
-/* The number of a test input from the command line. */
+/* ---- Pictures ---- */
+
+/* What `fovea map` draws: weights [heads, rows, keys], one panel per head. Names may be NULL. */
+typedef struct model_picture {
+  const char *title, *row_axis, *key_axis;
+  int heads, rows, keys;
+  const float *weights;
+  const char *const *head_names, *const *row_names, *const *key_names;
+} model_picture;
+
+/* In JSON, in which the strings are quoted once more: a list inside a string. */
+static inline void model_write_text(FILE *to, const char *text, int quoted_twice) {
+  for (; *text; ++text) {
+    unsigned char c = (unsigned char)*text;
+    if (c < 0x20 || c == '"' || c == '\\') {
+      fprintf(to, quoted_twice ? "\\\\u%04x" : "\\u%04x", c);
+    } else {
+      putc(c, to);
+    }
+  }
+}
+
+static inline void model_write_names(FILE *to, const char *key, const char *const *names, int count,
+                                     int per_batch_row) {
+  if (!names) return;
+  fprintf(to, ",\"%s\":\"%s", key, per_batch_row ? "[[" : "[");
+  for (int n = 0; n < count; ++n) {
+    fputs(n ? ",\\\"" : "\\\"", to);
+    model_write_text(to, names[n], 1);
+    fputs("\\\"", to);
+  }
+  fputs(per_batch_row ? "]]\"" : "]\"", to);
+}
+
+/* A .safetensors file: the length of a header in JSON, the header, the elements. */
+static inline void model_write_picture(const char *path, const model_picture *p) {
+  char *header;
+  size_t bytes, elements = (size_t)p->heads * (size_t)p->rows * (size_t)p->keys;
+  FILE *text = open_memstream(&header, &bytes);
+  if (!text) model_fail("memory", "out of memory");
+  fputs("{\"__metadata__\":{\"title\":\"", text);
+  model_write_text(text, p->title, 0);
+  fprintf(text, "\",\"query_axis\":\"%s\",\"key_axis\":\"%s\"", p->row_axis, p->key_axis);
+  model_write_names(text, "head_names", p->head_names, p->heads, 0);
+  model_write_names(text, "query_tokens", p->row_names, p->rows, 1);
+  model_write_names(text, "tokens", p->key_names, p->keys, 1);
+  fprintf(text, "},\"weights\":{\"dtype\":\"F32\",\"shape\":[%d,%d,%d],\"data_offsets\":[0,%zu]}}",
+          p->heads, p->rows, p->keys, elements * sizeof(float));
+  if (fclose(text)) model_fail("memory", "out of memory");
+  unsigned char length[8]; /* little-endian, as the elements are on all machines that fovea knows */
+  for (int i = 0; i < 8; ++i) length[i] = (unsigned char)((uint64_t)bytes >> 8 * i);
+  FILE *file = fopen(path, "wb");
+  if (!file) model_fail(path, "cannot be written");
+  int whole = fwrite(length, sizeof length, 1, file) == 1 && fwrite(header, bytes, 1, file) == 1 &&
+              fwrite(p->weights, sizeof(float), elements, file) == elements;
+  struct stat there;
+  int regular = !fstat(fileno(file), &there) && S_ISREG(there.st_mode); /* not a device: it stays */
+  if (fclose(file) || !whole) {
+    if (regular) remove(path);
+    model_fail(path, "cannot be written");
+  }
+  free(header);
+}
+
+/* ---- Arguments ---- */
+
+typedef struct model_arguments {
+  int numbers;      /* to be printed */
+  const char *map;  /* where to write a picture; NULL: nowhere */
+  const char *what; /* an input; NULL: none was given */
+} model_arguments;
+
+static inline model_arguments model_read_arguments(int argc, char **argv, const char *help) {
+  model_arguments read = {0};
+  int at = 1;
+  if (argc > 1 && !strcmp(argv[1], "--help")) {
+    fputs(help, stdout);
+    exit(0);
+  }
+  if (argc > 1 && !strcmp(argv[1], "--numbers")) {
+    read.numbers = 1;
+    at = 2;
+  } else if (argc > 2 && !strcmp(argv[1], "--map")) {
+    read.map = argv[2];
+    at = 3;
+  }
+  if (at < argc && argv[at][0] != '-') read.what = argv[at++];
+  if (at == argc && (read.what || !read.numbers)) return read;
+  fputs(help, stderr);
+  exit(2);
+}
+
+/* The number of a test input. */
 static inline int model_number(const char *text, int count) {
   char *end;
   long number = strtol(text, &end, 10);

@@ -120,7 +120,15 @@ static void judge(model *m, int known, const sentence *words, opinion *result) {
 
 /* ---- Output ---- */
 
+/* "for the movie, by 87 %" */
+static void say(const opinion *result, char *text, size_t size) {
+  float chance = 1 / (1 + expf(-result->logit));
+  snprintf(text, size, "%s the movie, by %.0f %%", result->logit > 0 ? "for" : "against",
+           100 * (double)(result->logit > 0 ? chance : 1 - chance));
+}
+
 static void draw(const sentence *words, const opinion *result) {
+  char said[64];
   float most = 0;
   for (int i = 0; i < words->count; ++i) most = fmaxf(most, result->weights[i]);
   for (int i = 0; i < words->count; ++i) {
@@ -128,9 +136,26 @@ static void draw(const sentence *words, const opinion *result) {
     if (i && !mark) printf(" ");
     model_print_shaded(words->words[i], result->weights[i] / most, isatty(STDOUT_FILENO));
   }
-  float chance = 1 / (1 + expf(-result->logit));
-  printf("\n%s the movie, by %.0f %%\n", result->logit > 0 ? "for" : "against",
-         100 * (double)(result->logit > 0 ? chance : 1 - chance));
+  say(result, said, sizeof said);
+  printf("\n%s\n", said);
+}
+
+static void write_map(const char *path, const sentence *words, const opinion *result) {
+  static const char *const query = "learned query";
+  const char *names[TOKENS_MAX];
+  char said[64];
+  for (int i = 0; i < words->count; ++i) names[i] = words->words[i];
+  say(result, said, sizeof said);
+  model_picture picture = {.title = said,
+                           .row_axis = "query",
+                           .key_axis = "word",
+                           .heads = 1,
+                           .rows = 1,
+                           .keys = words->count,
+                           .weights = result->weights,
+                           .row_names = &query,
+                           .key_names = names};
+  model_write_picture(path, &picture);
 }
 
 static void print_numbers(const sentence *words, const opinion *result, int number) {
@@ -161,29 +186,30 @@ static void judge_all(model *m, const model_lines *vocabulary, const model_lines
 }
 
 static const char help[] =
-    "usage: opinion [SENTENCE | N | --numbers N]\n\n"
+    "usage: opinion [SENTENCE | N | --map FILE.safetensors [SENTENCE | N] | --numbers N]\n\n"
     "Says whether a sentence is for or against a movie, and shades the words by what attention\n"
-    "gives them. Without a sentence it judges the test sentences first and shows number 0; N: "
-    "shows\n"
-    "that one. --numbers prints its tokens, logit and weights. Run it where examples/models is.\n";
+    "gives them; N: that of test sentence N. Without one it judges all test sentences first and\n"
+    "shows number 0. --map writes the weights that `fovea map` draws. --numbers prints a test\n"
+    "sentence's tokens, logit and weights. Run it where examples/models is.\n";
+
+static int is_number(const char *text) {
+  return *text && strspn(text, "0123456789") == strlen(text);
+}
 
 int main(int argc, char **argv) {
-  int numbers = argc == 3 && !strcmp(argv[1], "--numbers");
-  if (argc > 2 + numbers || (argc == 2 && argv[1][0] == '-')) {
-    fputs(help, strcmp(argv[1], "--help") ? stderr : stdout);
-    return strcmp(argv[1], "--help") ? 2 : 0;
-  }
+  model_arguments given = model_read_arguments(argc, argv, help);
   model m = model_open("examples/models/opinion.weights");
   model_lines vocabulary = model_read_lines("examples/models/opinion.words.txt");
   model_lines tests = model_read_lines("examples/models/opinion.test.txt");
-  const char *text = argc > 1 ? argv[argc - 1] : "0";
-  int own = !numbers && (strspn(text, "0123456789") < strlen(text) || !*text);
-  int number = own ? 0 : model_number(text, tests.count);
+  const char *what = given.what ? given.what : "0";
+  int own = !given.numbers && !is_number(what);
+  int number = own ? 0 : model_number(what, tests.count);
   if (argc == 1) judge_all(&m, &vocabulary, &tests);
-  sentence words = read_words(&vocabulary, own ? text : text_of(&tests, number));
+  sentence words = read_words(&vocabulary, own ? what : text_of(&tests, number));
   opinion result;
   judge(&m, vocabulary.count, &words, &result);
-  if (numbers) {
+  if (given.map) write_map(given.map, &words, &result);
+  if (given.numbers) {
     print_numbers(&words, &result, number);
   } else {
     draw(&words, &result);

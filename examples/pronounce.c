@@ -237,6 +237,25 @@ static void draw(const names *known, const char *word, const speech *s) {
   }
 }
 
+static void write_map(const char *path, const names *known, const char *word, const speech *s) {
+  const char *rows[PHONEMES_MAX], *keys[LETTERS_MAX];
+  char title[64];
+  for (int i = 0; i < spoken(s); ++i) rows[i] = known->phonemes.at[s->phonemes[i]];
+  for (int j = 0; j < s->letter_count; ++j) keys[j] = known->letters.at[s->letters[j]];
+  snprintf(title, sizeof title, "how \u201c%s\u201d is pronounced", word);
+  model_picture picture = {.title = title,
+                           .row_axis = "phoneme",
+                           .key_axis = "letter",
+                           .heads = 1,
+                           .rows = spoken(s),
+                           .keys = s->letter_count,
+                           .weights = s->weights,
+                           .row_names = rows,
+                           .key_names = keys};
+  if (!picture.rows) model_fail(word, "is pronounced as nothing: there is no picture of it");
+  model_write_picture(path, &picture);
+}
+
 static void print_numbers(const names *known, const speech *s, int number) {
   model_print_integers("input", &number, 1);
   model_print_integers("letters", s->letters, s->letter_count);
@@ -246,37 +265,33 @@ static void print_numbers(const names *known, const speech *s, int number) {
 }
 
 static const char help[] =
-    "usage: pronounce [WORD | --numbers N]\n\n"
+    "usage: pronounce [WORD | --map FILE.safetensors [WORD] | --numbers N]\n\n"
     "Says how an English word is pronounced (ARPAbet), and draws which letters each phoneme "
     "looked\n"
-    "at. Without a word it judges the test words first, and shows one. --numbers prints the "
-    "letters,\n"
-    "phonemes, logits and weights of test word N. Run it where examples/models is.\n";
+    "at. Without a word it judges the test words first, and shows one. --map writes the weights\n"
+    "that `fovea map` draws. --numbers prints the letters, phonemes, logits and weights of test\n"
+    "word N. Run it where examples/models is.\n";
 
 int main(int argc, char **argv) {
-  int numbers = argc == 3 && !strcmp(argv[1], "--numbers");
-  if (argc > 2 + numbers || (argc == 2 && argv[1][0] == '-')) {
-    fputs(help, strcmp(argv[1], "--help") ? stderr : stdout);
-    return strcmp(argv[1], "--help") ? 2 : 0;
-  }
+  model_arguments given = model_read_arguments(argc, argv, help);
   static speech s;
-  char word[LETTERS_MAX + 1];
+  char test[LETTERS_MAX + 1];
   model m = model_open("examples/models/pronounce.weights");
   names known = {model_read_lines("examples/models/pronounce.letters.txt"),
                  model_read_lines("examples/models/pronounce.phonemes.txt")};
   model_lines tests = model_read_lines("examples/models/pronounce.test.txt");
   if (known.phonemes.count > SYMBOLS_MAX) model_fail(known.phonemes.path, "has too many names");
-  int number = numbers ? model_number(argv[2], tests.count) : 0;
+  int number = given.numbers ? model_number(given.what, tests.count) : 0;
   if (argc == 1) judge_all(&m, &known, &tests);
-  if (numbers) split_word(&tests, number, word);
-  const char *chosen = numbers ? word : argc == 2 ? argv[1] : "thoughtful";
-  if (!spell(&known, chosen, &s))
-    model_fail(chosen, "must be 2 to 18 letters a to z or apostrophes");
+  if (given.numbers) split_word(&tests, number, test);
+  const char *word = given.numbers ? test : given.what ? given.what : "thoughtful";
+  if (!spell(&known, word, &s)) model_fail(word, "must be 2 to 18 letters a to z or apostrophes");
   speak(&m, &known, &s);
-  if (numbers) {
+  if (given.map) write_map(given.map, &known, word, &s);
+  if (given.numbers) {
     print_numbers(&known, &s, number);
   } else {
-    draw(&known, chosen, &s);
+    draw(&known, word, &s);
   }
   model_free_lines(&tests);
   model_free_lines(&known.letters);

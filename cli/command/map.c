@@ -7,52 +7,42 @@
 #include <unistd.h>
 
 #include "cli/command/command.h"
-#include "cli/command/map_title.h"
-#include "cli/command/output_path.h"
+#include "cli/command/map.h"
 #include "cli/command/report.h"
 #include "cli/error.h"
 #include "cli/flag_value.h"
-#include "cli/heatmap/grid.h"
-#include "cli/heatmap/heatmap.h"
-#include "cli/heatmap/weight_bands.h"
 #include "cli/input/arguments.h"
 #include "cli/input/tokens.h"
 
-typedef struct map_options {
-  fv_input_options input; /* first: input flags and words store into it */
-  const char *output;
-  int64_t batch, head;
-  bool one_head, all_heads; /* as given on the command line */
-  bool mass;                /* of keys, instead of weights */
-  fv_heatmap_scale scale;
-} map_options;
+/* ---- What both places of weights share ---- */
 
-/* The part of a batch row that holds real tokens, its weights reduced to what a page can show. */
-typedef struct map_data {
-  int64_t rows, keys, heads, first_head;
-  fv_heatmap_grid grid;
-  char **row_labels, **key_labels; /* tokens; with --mass heads have labels of their own: */
-  const char **head_labels;
-  fv_heatmap_panel *panels;
-  char (*titles)[32];
-} map_data;
+int fv_map_choose_heads(const fv_map_options *options, const char *label, int64_t batches,
+                        int64_t heads, fv_map_data *map) {
+  if (options->batch >= batches) {
+    return fv_cli_fail(FV_EXIT_USAGE, "--batch %lld: %s has %lld batch rows, counted from 0",
+                       (long long)options->batch, label, (long long)batches);
+  }
+  if (options->one_head && options->head >= heads) {
+    return fv_cli_fail(FV_EXIT_USAGE, "--head %lld: %s has %lld heads, counted from 0",
+                       (long long)options->head, label, (long long)heads);
+  }
+  bool all = options->all_heads || (options->mass && !options->one_head);
+  map->first_head = options->head;
+  map->heads = all ? heads : heads < 1 ? 0 : 1;
+  return FV_EXIT_OK;
+}
 
-/* ---- Weights ---- */
-
-/* Keys up to the last one that the attention mask leaves visible; the rest is padding. */
-static int64_t real_keys(const fv_input *input, int64_t batch) {
-  int64_t keys = input->args.k.shape[1];
-  if (!input->mask) return keys;
-  const unsigned char *mask = input->mask + batch * keys;
-  while (keys > 0 && !mask[keys - 1]) --keys;
-  return keys;
+int fv_map_refuse_empty(const fv_map_options *options, const char *label, const fv_map_data *map) {
+  if (map->heads >= 1 && map->rows >= 1 && map->keys >= 1) return FV_EXIT_OK;
+  return fv_cli_fail(FV_EXIT_INPUT, "%s: batch row %lld has nothing to draw", label,
+                     (long long)options->batch);
 }
 
 /* 2^26 weights take the CPU about half a second: from there on users want to see progress. */
 static const int64_t long_work = INT64_C(1) << 26;
 
-/* On a terminal, after each band; the line is gone at the end. */
-static void show_progress(const map_data *map, int64_t done) {
+/* The line is gone at the end. */
+void fv_map_show_progress(const fv_map_data *map, int64_t done) {
   int64_t rows = map->heads * map->rows;
   if (rows < long_work / map->keys || !isatty(STDERR_FILENO)) return;
   if (done < rows)
@@ -60,101 +50,40 @@ static void show_progress(const map_data *map, int64_t done) {
   if (done == rows) fputs("\r\033[K", stderr);
 }
 
-static int compute_head(fv_weight_bands *bands, map_data *map, int64_t h) {
-  int64_t count;
-  for (int64_t begin = 0; begin < map->rows; begin += count) {
-    count = map->rows - begin < bands->band_rows ? map->rows - begin : bands->band_rows;
-    int code = fv_weight_bands_compute(bands, map->first_head + h, begin, count);
-    if (code) return code;
-    for (int64_t r = 0; r < count; ++r) {
-      fv_heatmap_grid_add(&map->grid, (size_t)h, (size_t)(begin + r),
-                          bands->weights + r * bands->keys);
-    }
-    show_progress(map, h * map->rows + begin + count);
-  }
-  return FV_EXIT_OK;
-}
-
-static int compute_weights(fovea_handle *handle, const fv_input *input, int64_t batch,
-                           map_data *map) {
-  if (!fv_heatmap_grid_make(&map->grid, (size_t)map->heads, (size_t)map->rows, (size_t)map->keys)) {
-    return fv_cli_out_of_memory();
-  }
-  fv_weight_bands bands;
-  int code = fv_weight_bands_open(&bands, handle, input, batch, map->rows, map->keys);
-  for (int64_t h = 0; !code && h < map->heads; ++h) code = compute_head(&bands, map, h);
-  fv_weight_bands_close(&bands);
-  return code;
-}
-
-/* ---- Mass ---- */
-
-/* One row per head of the drawing. */
-static int add_up(fovea_handle *handle, const fv_input *input, int64_t batch, map_data *map,
-                  int32_t *heads, float *mass) {
-  int32_t sequence = (int32_t)batch;
-  fovea_weights_args args = {.struct_size = sizeof args, .attention = &input->args};
-  for (int64_t h = 0; h < map->heads; ++h) heads[h] = (int32_t)(map->first_head + h);
-  args.sequences = &sequence;
-  args.heads = heads;
-  args.row_count = map->rows;
-  args.mass = fovea_contiguous(mass, FOVEA_F32, 1, 1, map->heads, map->keys);
-  fovea_status status = fovea_attention_weights(handle, &args, NULL);
-  if (status != FOVEA_OK) return fv_cli_fail_call(input->label, status);
-  for (int64_t h = 0; h < map->heads; ++h)
-    fv_heatmap_grid_add(&map->grid, 0, (size_t)h, mass + h * map->keys);
-  return FV_EXIT_OK;
-}
-
-static int compute_mass(fovea_handle *handle, const fv_input *input, int64_t batch, map_data *map) {
-  size_t heads = (size_t)map->heads, keys = (size_t)map->keys;
-  if (!fv_heatmap_grid_make(&map->grid, 1, heads, keys)) return fv_cli_out_of_memory();
-  int32_t *numbers = malloc(heads * sizeof *numbers);
-  float *mass = malloc(heads * keys * sizeof *mass);
-  int code =
-      numbers && mass ? add_up(handle, input, batch, map, numbers, mass) : fv_cli_out_of_memory();
-  free(numbers);
-  free(mass);
-  return code;
-}
-
-static int compute(const map_options *options, fovea_handle *handle, const fv_input *input,
-                   map_data *map) {
-  if (map->heads < 1 || map->rows < 1 || map->keys < 1) {
-    return fv_cli_fail(FV_EXIT_INPUT, "%s: batch row %lld has nothing to draw", input->label,
-                       (long long)options->batch);
-  }
-  return options->mass ? compute_mass(handle, input, options->batch, map)
-                       : compute_weights(handle, input, options->batch, map);
-}
-
 /* ---- Drawing ---- */
 
-static int make_panels(map_data *map) {
-  size_t cells = map->grid.cell_rows * map->grid.cell_cols;
-  map->panels = calloc((size_t)map->heads, sizeof *map->panels);
-  map->titles = calloc((size_t)map->heads, sizeof *map->titles);
-  if (!map->panels || !map->titles) return fv_cli_out_of_memory();
-  for (int64_t h = 0; h < map->heads; ++h) {
-    snprintf(map->titles[h], sizeof map->titles[h], "head %lld", (long long)(map->first_head + h));
-    map->panels[h].weights = map->grid.cells + (size_t)h * cells;
-    map->panels[h].title = map->titles[h];
-  }
-  return FV_EXIT_OK;
+/* The parts of a picture that are made from the data. */
+typedef struct drawing {
+  fv_heatmap_panel *panels;
+  const char **names; /* of the heads drawn */
+  char (*numbers)[32];
+} drawing;
+
+static const char *name_of(const fv_map_data *map, const drawing *made, int64_t h) {
+  const char *name = map->head_names ? map->head_names[map->first_head + h] : "";
+  return *name ? name : made->numbers[h];
 }
 
-/* One panel, whose rows are heads. */
-static int make_strips(map_data *map) {
-  map->panels = calloc(1, sizeof *map->panels);
-  map->titles = calloc((size_t)map->heads, sizeof *map->titles);
-  map->head_labels = calloc((size_t)map->heads, sizeof *map->head_labels);
-  if (!map->panels || !map->titles || !map->head_labels) return fv_cli_out_of_memory();
-  map->panels[0].weights = map->grid.cells;
+static bool make_drawing(const fv_map_data *map, bool mass, drawing *made) {
+  size_t heads = (size_t)map->heads, cells = map->grid.cell_rows * map->grid.cell_cols;
+  made->panels = calloc(heads, sizeof *made->panels);
+  made->names = calloc(heads, sizeof *made->names);
+  made->numbers = calloc(heads, sizeof *made->numbers);
+  if (!made->panels || !made->names || !made->numbers) return false;
   for (int64_t h = 0; h < map->heads; ++h) {
-    snprintf(map->titles[h], sizeof map->titles[h], "%lld", (long long)(map->first_head + h));
-    map->head_labels[h] = map->titles[h];
+    snprintf(made->numbers[h], sizeof made->numbers[h], mass ? "%lld" : "head %lld",
+             (long long)(map->first_head + h));
+    made->names[h] = name_of(map, made, h);
+    made->panels[h].title = made->names[h];
+    made->panels[h].weights = map->grid.cells + (mass ? 0 : (size_t)h * cells);
   }
-  return FV_EXIT_OK;
+  return true;
+}
+
+static void free_drawing(drawing *made) {
+  free(made->panels);
+  free(made->names);
+  free(made->numbers);
 }
 
 static size_t terminal_width(void) {
@@ -178,7 +107,7 @@ static bool has_utf8(void) {
   return locale && (strstr(locale, "UTF-8") || strstr(locale, "utf8"));
 }
 
-static int draw(const map_options *options, const fv_heatmap *heatmap) {
+static int draw(const fv_map_options *options, const fv_heatmap *heatmap) {
   char error[512] = "the map cannot be drawn in the terminal";
   fv_heatmap_status status;
   if (options->output) {
@@ -195,13 +124,12 @@ static int draw(const map_options *options, const fv_heatmap *heatmap) {
   return fv_cli_fail(code, "%s", error);
 }
 
-static int draw_map(const map_options *options, const fv_input *input, map_data *map) {
-  fv_map_title title;
+/* Masses are one panel, whose rows are heads. */
+static int draw_made(const fv_map_options *options, const fv_map_data *map, const drawing *made) {
   char quantity[80];
   snprintf(quantity, sizeof quantity, "mass: the weights of %lld quer%s, added up",
            (long long)map->rows, map->rows == 1 ? "y" : "ies");
-  fv_map_title_write(&title, input, options->batch, map->first_head, map->heads, options->mass);
-  fv_heatmap heatmap = {.panels = map->panels,
+  fv_heatmap heatmap = {.panels = made->panels,
                         .panel_count = options->mass ? 1 : (size_t)map->heads,
                         .rows = map->grid.cell_rows,
                         .cols = map->grid.cell_cols,
@@ -209,21 +137,31 @@ static int draw_map(const map_options *options, const fv_input *input, map_data 
                         .cols_per_cell = map->grid.cols_per_cell,
                         .row_labels = (const char *const *)map->row_labels,
                         .col_labels = (const char *const *)map->key_labels,
-                        .title = title.title,
-                        .subtitle = title.subtitle,
+                        .title = map->title.title,
+                        .subtitle = map->title.subtitle,
+                        .row_axis = map->row_axis,
+                        .col_axis = map->key_axis,
                         .scale = options->scale};
   if (options->mass) {
-    heatmap.row_labels = map->head_labels;
+    heatmap.row_labels = made->names;
     heatmap.row_axis = "head";
     heatmap.quantity = quantity;
   }
   return draw(options, &heatmap);
 }
 
+static int draw_map(const fv_map_options *options, const fv_map_data *map) {
+  drawing made = {0};
+  int code = make_drawing(map, options->mass, &made) ? draw_made(options, map, &made)
+                                                     : fv_cli_out_of_memory();
+  free_drawing(&made);
+  return code;
+}
+
 /* ---- The command ---- */
 
 static bool store_head(const fv_flag *flag, const char *text, void *place) {
-  map_options *options = place;
+  fv_map_options *options = place;
   options->one_head = true;
   return fv_parse_count(text, flag->low, flag->high, &options->head);
 }
@@ -238,13 +176,13 @@ static bool store_colors(const fv_flag *flag, const char *text, void *place) {
   (void)flag;
   for (size_t i = 0; i < sizeof scales / sizeof *scales; ++i) {
     if (strcmp(text, scales[i].name)) continue;
-    ((map_options *)place)->scale = scales[i].scale;
+    ((fv_map_options *)place)->scale = scales[i].scale;
     return true;
   }
   return false;
 }
 
-#define AT(field) offsetof(map_options, field)
+#define AT(field) offsetof(fv_map_options, field)
 static const fv_flag own_flags[] = {
     {.help = "Picture:"},
     {.name = "batch",
@@ -293,7 +231,7 @@ static const fv_flag own_flags[] = {
     {0}};
 
 static void check(const void *opaque, struct argp_state *state) {
-  const map_options *options = opaque;
+  const fv_map_options *options = opaque;
   fv_input_check(&options->input, state);
   if (options->one_head && options->all_heads) {
     argp_error(state, "give either --head or --all-heads, not both");
@@ -308,6 +246,13 @@ static const char help[] =
     "  fovea map street.safetensors --all-heads --output heads.png\n"
     "  fovea map street.safetensors --causal bottom-right --output causal.svg\n"
     "  fovea map street.safetensors --mass --output mass.svg\n"
+    "  fovea map weights.npy --all-heads\n"
+    "\n"
+    "A file without q that has a tensor `weights` holds the weights themselves, [queries, keys] "
+    "with "
+    "[heads] and [batch] before them if there are such: those of a layer, or of any program; an "
+    ".npy "
+    "file is that tensor alone. Metadata title, head_names, query_axis and key_axis name them.\n"
     "\n"
     "Labels are the tokens in the file's metadata, if it has any: tokens for the keys, and for the "
     "queries too where there are as many; query_tokens for the queries. Keys that its "
@@ -326,82 +271,26 @@ const fv_flags fv_map_flags = {.command = "fovea map",
                                .take_word = fv_input_take_word,
                                .check = check};
 
-static int choose_part(const map_options *options, const fv_input *input, map_data *map) {
-  const fovea_tensor *q = &input->args.q;
-  if (options->batch >= q->shape[0]) {
-    return fv_cli_fail(FV_EXIT_USAGE, "--batch %lld: %s has %lld batch rows, counted from 0",
-                       (long long)options->batch, input->label, (long long)q->shape[0]);
-  }
-  if (options->one_head && options->head >= q->shape[2]) {
-    return fv_cli_fail(FV_EXIT_USAGE, "--head %lld: %s has %lld heads, counted from 0",
-                       (long long)options->head, input->label, (long long)q->shape[2]);
-  }
-  map->keys = real_keys(input, options->batch);
-  /* Self-attention pads queries like keys. Queries with tokens of their own are no self-attention.
-   */
-  bool others = fv_tensor_file_metadata(input->files[0], "query_tokens");
-  bool self = !others && q->shape[1] == input->args.k.shape[1];
-  map->rows = self ? map->keys : q->shape[1];
-  bool all = options->all_heads || (options->mass && !options->one_head);
-  map->first_head = options->head;
-  map->heads = all ? q->shape[2] : q->shape[2] < 1 ? 0 : 1;
-  return FV_EXIT_OK;
-}
-
-/* Tokens name the keys. They also name the rows if there are as many rows, as in self-attention,
- * and nothing else names those. */
-static int read_labels(const map_options *options, const fv_input *input, map_data *map) {
-  const char *of_queries = fv_tensor_file_metadata(input->files[0], "query_tokens");
-  int64_t rows = input->args.q.shape[1], keys = input->args.k.shape[1];
-  int code =
-      fv_tokens_read(input->tokens, "tokens", input->label, options->batch, keys, &map->key_labels);
-  if (!code && of_queries) {
-    code = fv_tokens_read(of_queries, "query_tokens", input->label, options->batch, rows,
-                          &map->row_labels);
-  }
-  if (!code && !of_queries && rows == keys) map->row_labels = map->key_labels;
-  return code;
-}
-
-static void free_map(const fv_input *input, map_data *map) {
-  if (map->row_labels != map->key_labels) {
-    fv_tokens_free(map->row_labels, input->args.q.shape[1]);
-  }
-  fv_tokens_free(map->key_labels, input->args.k.shape[1]);
-  free(map->panels);
-  free(map->titles);
-  free(map->head_labels);
+static void free_map(fv_map_data *map) {
+  if (map->row_labels != map->key_labels) fv_tokens_free(map->row_labels);
+  fv_tokens_free(map->key_labels);
+  fv_tokens_free(map->head_names);
+  free(map->row_axis);
+  free(map->key_axis);
   free(map->grid.cells);
 }
 
-/* Labels come first: they are refused before the work, not after it. */
-static int map(const map_options *options, const fv_input *input) {
-  map_data data = {0};
-  fovea_handle *handle;
-  int code = choose_part(options, input, &data);
-  if (!code && options->output) code = fv_output_path_check(options->output, input);
-  if (!code) code = fv_input_device(&options->input, &handle);
-  if (code) return code;
-  code = read_labels(options, input, &data);
-  if (!code) code = compute(options, handle, input, &data);
-  fovea_destroy(handle);
-  if (!code) code = options->mass ? make_strips(&data) : make_panels(&data);
-  if (!code) code = draw_map(options, input, &data);
-  free_map(input, &data);
-  return code;
-}
-
 int fv_command_map(int argc, char **argv) {
-  map_options options = {.input = {.window_left = -1, .window_right = -1},
-                         .scale = FV_HEATMAP_SCALE_PANEL};
-  fv_input input;
+  fv_map_options options = {.input = {.window_left = -1, .window_right = -1},
+                            .scale = FV_HEATMAP_SCALE_PANEL};
+  fv_map_data map = {0};
   /* A terminal's map may go to a file that may not grow: that is an error of the write, not a
    * signal. */
   signal(SIGXFSZ, SIG_IGN);
   fv_flags_parse(&fv_map_flags, argc, argv, &options);
-  int code = fv_input_open(&options.input, &input);
-  if (code) return code;
-  code = map(&options, &input);
-  fv_input_close(&input);
+  bool holds_weights = fv_map_holds_weights(options.input.file);
+  int code = holds_weights ? fv_map_weights(&options, &map) : fv_map_attention(&options, &map);
+  if (!code) code = draw_map(&options, &map);
+  free_map(&map);
   return code;
 }

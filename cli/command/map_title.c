@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* A file's texts are cut to this many bytes, so that the text behind them is not cut. */
-enum { NAME_BYTES_MAX = 60, LAYER_MAX = 20 };
+enum { NAME_BYTES_MAX = 60, LAYER_MAX = 20, TITLE_BYTES_MAX = 200 };
 
 typedef struct text {
   char *bytes;
@@ -25,17 +25,18 @@ static void append(text *to, const char *format, ...) {
   if (to->used >= to->room) to->used = to->room - 1;
 }
 
-static void write_title(text *to, const fv_input *input, int64_t first_head, int64_t heads,
-                        bool mass) {
-  const char *slash = strrchr(input->label, '/');
-  const char *layer = fv_tensor_file_metadata(input->files[0], "layer");
-  append(to, "%.*s", NAME_BYTES_MAX, slash ? slash + 1 : input->label);
+static void append_heads(text *to, const fv_map_subject *subject) {
+  long long first = subject->first_head, last = first + subject->heads - 1;
+  if (first == last) append(to, ", head %lld", first);
+  if (first < last) append(to, ", heads %lld to %lld", first, last);
+  if (subject->mass) append(to, ", mass of keys");
+}
+
+static void append_file(text *to, const fv_tensor_file *file, const char *path) {
+  const char *slash = strrchr(path, '/');
+  const char *layer = fv_tensor_file_metadata(file, "layer");
+  append(to, "%.*s", NAME_BYTES_MAX, slash ? slash + 1 : path);
   if (layer) append(to, ", layer %.*s", LAYER_MAX, layer);
-  if (heads == 1) append(to, ", head %lld", (long long)first_head);
-  if (heads > 1) {
-    append(to, ", heads %lld to %lld", (long long)first_head, (long long)(first_head + heads - 1));
-  }
-  if (mass) append(to, ", mass of keys");
 }
 
 static void append_mask(text *to, const fv_input *input, int64_t batch) {
@@ -66,10 +67,25 @@ static void write_subtitle(text *to, const fv_input *input, int64_t batch) {
   if (!input->causal_name && !window && !input->mask) append(to, ", no mask");
 }
 
-void fv_map_title_write(fv_map_title *title, const fv_input *input, int64_t batch,
-                        int64_t first_head, int64_t heads, bool mass) {
+void fv_map_title_write(fv_map_title *title, const fv_input *input, const fv_map_subject *subject) {
   text first = {title->title, sizeof title->title, 0};
   text second = {title->subtitle, sizeof title->subtitle, 0};
-  write_title(&first, input, first_head, heads, mass);
-  write_subtitle(&second, input, batch);
+  append_file(&first, input->files[0], input->label);
+  append_heads(&first, subject);
+  write_subtitle(&second, input, subject->batch);
+}
+
+/* One batch row needs no number, and weights with a title no number of a head. */
+void fv_map_title_of_weights(fv_map_title *title, const fv_tensor_file *file, const char *path,
+                             const fv_map_subject *subject) {
+  text first = {title->title, sizeof title->title, 0};
+  text second = {title->subtitle, sizeof title->subtitle, 0};
+  const char *name = fv_tensor_file_metadata(file, "title");
+  const char *model = fv_tensor_file_metadata(file, "model");
+  bool one = subject->batches == 1;
+  if (name) append(&first, "%.*s", TITLE_BYTES_MAX, name);
+  if (!name) append_file(&first, file, path);
+  if (!name || subject->mass) append_heads(&first, subject);
+  if (model) append(&second, "%.*s%s", NAME_BYTES_MAX, model, one ? "" : ", ");
+  if (!one) append(&second, "batch row %lld", (long long)subject->batch);
 }

@@ -9,7 +9,16 @@ typedef struct fv_map_title {
   char subtitle[512]; /* batch row, and all that decides what is visible; the model */
 } fv_map_title;
 
-void fv_map_title_write(fv_map_title *title, const fv_input *input, int64_t batch,
-                        int64_t first_head, int64_t heads, bool mass);
+typedef struct fv_map_subject {
+  int64_t batch, batches; /* the batch row, of how many */
+  int64_t first_head, heads;
+  bool mass;
+} fv_map_subject;
+
+/* Of attention that is computed, and of weights that `file` holds, whose metadata `title` replaces
+ * the file's name. */
+void fv_map_title_write(fv_map_title *title, const fv_input *input, const fv_map_subject *subject);
+void fv_map_title_of_weights(fv_map_title *title, const fv_tensor_file *file, const char *path,
+                             const fv_map_subject *subject);
 
 #endif /* FOVEA_CLI_COMMAND_MAP_TITLE_H */

@@ -14,10 +14,10 @@ static bool is_same(const struct stat *a, const struct stat *b) {
   return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
-static bool is_input(const struct stat *there, const fv_input *input) {
+static bool is_one_of(const struct stat *there, const char *const *inputs, int count) {
   struct stat source;
-  for (int i = 0; i < input->file_count; ++i) {
-    if (!stat(input->paths[i], &source) && is_same(there, &source)) return true;
+  for (int i = 0; i < count; ++i) {
+    if (!stat(inputs[i], &source) && is_same(there, &source)) return true;
   }
   return false;
 }
@@ -29,10 +29,7 @@ static bool is_stream(const struct stat *there) {
          (!fstat(STDERR_FILENO, &stream) && is_same(there, &stream));
 }
 
-static int check_existing(const char *path, const struct stat *there, const fv_input *input) {
-  if (is_input(there, input)) {
-    return fv_cli_fail(FV_EXIT_USAGE, "--output %s is the input; name another file", path);
-  }
+static int check_existing(const char *path, const struct stat *there) {
   if (!S_ISREG(there->st_mode)) {
     return fv_cli_fail(FV_EXIT_OUTPUT,
                        "%s: is not a regular file and will not be replaced; name another", path);
@@ -55,10 +52,13 @@ static int check_folder(const char *path) {
                      path, fv_errno_text(failed));
 }
 
-int fv_output_path_check(const char *path, const fv_input *input) {
+int fv_output_path_check(const char *path, const char *const *inputs, int input_count) {
   struct stat there;
   if (!stat(path, &there)) {
-    int code = check_existing(path, &there, input);
+    if (is_one_of(&there, inputs, input_count)) {
+      return fv_cli_fail(FV_EXIT_USAGE, "--output %s is the input; name another file", path);
+    }
+    int code = check_existing(path, &there);
     if (code) return code;
   }
   return check_folder(path);

@@ -205,7 +205,7 @@ static int check_output(const char *path, const fv_input *input) {
                        "--output %s: .npy has no %s; write .safetensors, or compute in --dtype f32",
                        path, fv_dtype_name(input->dtype));
   }
-  return fv_output_path_check(path, input);
+  return fv_output_path_check(path, input->paths, input->file_count);
 }
 
 static int write_output(const char *path, const fv_input *input, float used_scale) {

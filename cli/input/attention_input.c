@@ -31,7 +31,7 @@ static const char *path_of(const fv_input *input, int which) {
 
 /* ---- Tensors ---- */
 
-static uint32_t library_dtype(fv_file_dtype dtype) {
+uint32_t fv_input_dtype(fv_file_dtype dtype) {
   switch (dtype) {
     case FV_FILE_DTYPE_F32:
       return FOVEA_F32;
@@ -102,7 +102,7 @@ static int find_qkv(const fv_input *input, int which, const fv_file_tensor **ten
                        "are given by --q, --k and --v",
                        path, name);
   }
-  if (!library_dtype((*tensor)->dtype)) {
+  if (!fv_input_dtype((*tensor)->dtype)) {
     return fv_cli_fail(FV_EXIT_INPUT, "%s: tensor %s must be F32, F16 or BF16; convert it", path,
                        name);
   }
@@ -209,7 +209,7 @@ static void *allocate(int64_t elements, int64_t element_bytes) {
 
 /* Rounds a tensor to the dtype of the computation, unless it already has that dtype. */
 static int convert(fv_input *input, int which, const fv_file_tensor *tensor, fovea_tensor *view) {
-  uint32_t from = library_dtype(tensor->dtype);
+  uint32_t from = fv_input_dtype(tensor->dtype);
   void *data = (void *)(uintptr_t)tensor->data; /* never written: the view of an input */
   if (input->shapes_only) {
     data = no_data();
@@ -232,7 +232,7 @@ static int read_qkv(fv_input *input, const fv_input_options *options) {
     if (code) return code;
   }
   bool same = tensors[Q]->dtype == tensors[K]->dtype && tensors[Q]->dtype == tensors[V]->dtype;
-  input->file_dtype = same ? library_dtype(tensors[Q]->dtype) : FOVEA_F32;
+  input->file_dtype = same ? fv_input_dtype(tensors[Q]->dtype) : FOVEA_F32;
   input->dtype = options->dtype ? options->dtype : input->file_dtype;
   fovea_tensor *views[] = {&input->args.q, &input->args.k, &input->args.v};
   for (int i = 0; i < 3; ++i) {
@@ -313,11 +313,11 @@ static int read_expected(fv_input *input) {
   const fv_file_tensor *out = find(input, "out"), *lse = find(input, "lse");
   const fovea_tensor *mine = &input->args.out;
   if (out) {
-    if (!library_dtype(out->dtype) || out->rank != 4) {
+    if (!fv_input_dtype(out->dtype) || out->rank != 4) {
       return fail(input, "tensor out must be F32, F16 or BF16 of rank 4");
     }
     input->expected_out =
-        view_of(input, (void *)(uintptr_t)out->data, library_dtype(out->dtype), out->shape);
+        view_of(input, (void *)(uintptr_t)out->data, fv_input_dtype(out->dtype), out->shape);
     if (memcmp(input->expected_out.shape, mine->shape, sizeof mine->shape)) {
       return fail(input, "tensor out does not have the shape of q with v's dim");
     }

@@ -39,6 +39,9 @@ typedef struct fv_input {
 int fv_input_open(const fv_input_options *options, fv_input *input);
 void fv_input_close(fv_input *input);
 
+/* A file's type as the library has it; FOVEA_NONE: it computes nothing in that type. */
+uint32_t fv_input_dtype(fv_file_dtype dtype);
+
 /* Opens the device that the options name. Returns an exit code. */
 int fv_input_device(const fv_input_options *options, fovea_handle **handle);
 

@@ -1,6 +1,7 @@
 // made_file.cc - see made_file.h.
 #include "tests/cli/made_file.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -162,6 +163,21 @@ std::string npy_bytes(const std::string &type, const std::string &shape, const s
   prefix += static_cast<char>(header.size() & 0xff);
   prefix += static_cast<char>(header.size() >> 8);
   return prefix + header + data;
+}
+
+std::string drawn_cells(const std::string &drawing) {
+  std::string found;
+  for (size_t begin = 0; begin < drawing.size();) {
+    size_t end = std::min(drawing.find('\n', begin), drawing.size());
+    std::string line = drawing.substr(begin, end - begin);
+    size_t left = line.find('|'), right = line.rfind('|');
+    bool is_scale = line.find(".:-=+*#%@") != std::string::npos;
+    if (left != std::string::npos && right > left && !is_scale) {
+      found += line.substr(left, right - left + 1) + "\n";
+    }
+    begin = end + 1;
+  }
+  return found;
 }
 
 }  // namespace fovea_test

@@ -64,6 +64,9 @@ std::string read_metadata(const std::string &path, const std::string &key);  // 
 // An .npy file of this type ("<f4") and shape ("(1, 2)"), with these bytes as its data.
 std::string npy_bytes(const std::string &type, const std::string &shape, const std::string &data);
 
+// The cells of a map drawn in ASCII: the text between its bars.
+std::string drawn_cells(const std::string &drawing);
+
 }  // namespace fovea_test
 
 #endif  // FOVEA_TESTS_CLI_MADE_FILE_H

@@ -1,5 +1,4 @@
 // map_test.cc - `fovea map`: what it draws, with which labels, in which format and colours.
-#include <algorithm>
 #include <cmath>
 
 #include "tests/cli/made_file.h"
@@ -19,28 +18,12 @@ MadeFile diagonal_file(int64_t batch = 1) {
   return file;
 }
 
-// The cells of the drawing: the text between its bars.
-std::string cells(const std::string &drawing) {
-  std::string found;
-  for (size_t begin = 0; begin < drawing.size();) {
-    size_t end = std::min(drawing.find('\n', begin), drawing.size());
-    std::string line = drawing.substr(begin, end - begin);
-    size_t left = line.find('|'), right = line.rfind('|');
-    bool is_scale = line.find(".:-=+*#%@") != std::string::npos;
-    if (left != std::string::npos && right > left && !is_scale) {
-      found += line.substr(left, right - left + 1) + "\n";
-    }
-    begin = end + 1;
-  }
-  return found;
-}
-
 std::string map_cells(const MadeFile &file, std::vector<std::string> flags = {}) {
   Directory directory;
   flags.insert(flags.begin(), {"map", file.write(directory)});
   Ran ran = fovea(flags);
   EXPECT_EQ(ran.code, 0) << ran.err;
-  return cells(ran.out);
+  return drawn_cells(ran.out);
 }
 
 TEST(Map, DrawsTheWeightsInTheTerminal) {
@@ -135,7 +118,7 @@ TEST(Map, MassCountsTheRowsThatSeeAKey) {
     Ran ran =
         fovea({"map", file.write(directory), "--mass", "--causal", "top-left", "--device", device});
     ASSERT_EQ(ran.code, 0) << ran.err;
-    EXPECT_EQ(cells(ran.out), "|@@++--..|\n") << ran.out;  // of 2.08: 1, 0.52, 0.28, 0.12
+    EXPECT_EQ(drawn_cells(ran.out), "|@@++--..|\n") << ran.out;  // of 2.08: 1, 0.52, 0.28, 0.12
     EXPECT_NE(ran.out.find("| 2.08"), std::string::npos) << ran.out;
     EXPECT_NE(ran.out.find("mass of keys"), std::string::npos) << ran.out;
   }

@@ -129,6 +129,27 @@ class Readme(unittest.TestCase):
         self.assertTrue(re.search(rf"\b{word}\b", HEADER), f"'{word}' in '{row.strip()}'")
 
 
+class Figures(unittest.TestCase):
+  """docs/images are what scripts/draw-figures draws: the same names, and in the SVG files the same words and
+  numbers. Sizes depend on the fonts of a machine."""
+
+  def test_are_drawn_by_the_script(self):
+    with tempfile.TemporaryDirectory() as folder:
+      done = run(ROOT / "scripts/draw-figures", "--build", FOVEA.parents[1], "--output", folder)
+      self.assertEqual(done.returncode, 0, done.stderr)
+      committed = sorted((ROOT / "docs/images").iterdir())
+      self.assertEqual(sorted(path.name for path in pathlib.Path(folder).iterdir()), [path.name for path in committed])
+      for path in committed:
+        texts = [re.findall(r">([^<>\n]+)</text>", (where / path.name).read_text("utf-8"))
+                 for where in (path.parent, pathlib.Path(folder)) if path.suffix == ".svg"]
+        self.assertTrue(not texts or texts[0] == texts[1] and len(texts[0]) > 20, path.name)
+
+  def test_are_all_shown(self):
+    shown = "".join(path.read_text() for path in documents())
+    for path in (ROOT / "docs/images").iterdir():
+      self.assertIn(f"images/{path.name})", shown)
+
+
 class Guide(unittest.TestCase):
   def test_its_cxx_program_is_the_example(self):
     text = (ROOT / "docs/guide/cxx.md").read_text()
@@ -254,8 +275,9 @@ class EveryDocument(unittest.TestCase):
     program, *arguments = words
     if program in ELSEWHERE:
       return
-    asked = [FOVEA, arguments[0]] if program == "fovea" else [ROOT / program]
-    self.assertTrue(pathlib.Path(asked[0]).exists())
+    built = FOVEA.parents[1] / program.removeprefix("build/")
+    asked = [FOVEA, arguments[0]] if program == "fovea" else [built if program.startswith("build/") else ROOT / program]
+    self.assertTrue(pathlib.Path(asked[0]).exists(), asked[0])
     done = run(*asked, "--help")
     self.assertEqual(done.returncode, 0, done.stderr)
     for option in (word.partition("=")[0] for word in arguments if word.startswith("--")):

@@ -9,10 +9,14 @@ digits. The program computes in f32. A unit of f32 is 6e-8; sums have up to 500 
 through up to 40 steps of a recurrent cell, each of which may double what came in wrong: 1e-3 of the larger of 1
 and the number is far above what is met (5e-6), and far below what any wrong step makes.
 """
+import json
 import math
 import pathlib
 import re
+import resource
 import shutil
+import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -88,6 +92,79 @@ def check_arguments(program):
     done = run(program, *arguments)
     assert done.returncode == code, (arguments, done)
     assert done.stderr, arguments
+
+
+def read_map(path):
+  """The weights of a file for fovea map, [heads, rows, keys] as one list, and its header."""
+  data = path.read_bytes()
+  length = int.from_bytes(data[:8], "little")
+  header = json.loads(data[8:8 + length])
+  weights = header["weights"]
+  count = math.prod(weights["shape"])
+  assert weights["dtype"] == "F32" and weights["data_offsets"] == [0, 4 * count], weights
+  assert len(data) == 8 + length + 4 * count
+  return list(struct.unpack(f"<{count}f", data[8 + length:])), header
+
+
+def shade(regions):
+  """What falls on each of the 64 pixels from the 16 windows of 4 x 4 that begin 2 apart, one row and column
+  outside the image; by the largest."""
+  pixels = [sum(regions[region] for region in range(16) if 0 <= y + 1 - region // 4 * 2 < 4
+                and 0 <= x + 1 - region % 4 * 2 < 4) for y in range(8) for x in range(8)]
+  return [pixel / max(pixels) for pixel in pixels]
+
+
+def expected_map(root, model, numbers):
+  """From what --numbers prints: the weights, and the metadata but for the title and axes."""
+  found = {name: values for name, _, _, values in numbers}
+  line = (root / f"examples/models/{model}.test.txt").read_text().splitlines()[int(found["input"][0])]
+  weights = found["weights"]
+  if model == "digits":
+    heads = [weights[16 * head:16 * head + 16] for head in range(4)]
+    panels = [[int(pixel) / 16 for pixel in line.split()[1:]], shade([sum(column) for column in zip(*heads)])]
+    panels += [shade(head) for head in heads]
+    names = {"head_names": ["the image", "all heads", *(f"head {head}" for head in range(4))]}
+    return sum(panels, []), [6, 8, 8], names
+  if model == "opinion":
+    tokens = re.findall(r"[a-z]+(?:'[a-z]+)*|[!?.,]", line[2:].lower())
+    return weights, [1, 1, len(tokens)], {"tokens": [tokens], "query_tokens": [["learned query"]]}
+  word = line.split("\t")[0]
+  symbols = (root / "examples/models/pronounce.phonemes.txt").read_text().splitlines()
+  phonemes = [symbols[int(number)] for number in found["phonemes"] if number]
+  shape = [1, len(phonemes), len(word)]
+  return weights[:math.prod(shape)], shape, {"tokens": [list(word)], "query_tokens": [phonemes]}
+
+
+def forbid_files():
+  """Files may not grow beyond 100 bytes, and that is an error, not a signal."""
+  signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+
+
+def check_map(root, program, model):
+  """What --map writes is what --numbers prints, with the names of rows and keys."""
+  numbers = list(tables(run(program, "--numbers", "1").stdout))
+  weights, shape, names = expected_map(root, model, numbers)
+  what = "".join(names["tokens"][0]) if model == "pronounce" else "1"
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder, "map.safetensors")
+    done = run(program, "--map", str(path), what)
+    assert done.returncode == 0 and done.stdout, done
+    got, header = read_map(path)
+    assert header["weights"]["shape"] == shape, header
+    assert max(abs(a - b) for a, b in zip(got, weights, strict=True)) < 1e-5, (got, weights)
+    said = header["__metadata__"]
+    for name, listed in names.items():
+      assert json.loads(said[name]) == listed, said
+    assert said["title"] and said["query_axis"] and said["key_axis"], said
+    for arguments, code, word in ((["--map"], 2, "usage:"), (["--map", folder], 1, folder),
+                                  (["--map", f"{folder}/none/map.safetensors"], 1, "none/map.safetensors")):
+      done = run(program, *arguments)
+      assert done.returncode == code and word in done.stderr, (arguments, done)
+    path.unlink()
+    done = subprocess.run([program, "--map", str(path)], preexec_fn=forbid_files, capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 1 and str(path) in done.stderr and not path.exists(), done
 
 
 class Rubbish:
@@ -229,6 +306,7 @@ def check_rubbish(root, program, model):
 def main(root, program, model, figure="figure"):
   check_golden(pathlib.Path(root), program, model)
   check_arguments(program)
+  check_map(pathlib.Path(root), program, model)
   check_rubbish(pathlib.Path(root), program, model)
   if figure != "no-figure":  # thousands of inputs, which a sanitizer makes slow
     check_figure(program, model)
