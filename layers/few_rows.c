@@ -4,12 +4,7 @@
 
 #include <string.h>
 
-#if defined(__x86_64__)
-#define FOR_EACH_ISA __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
-#else
-#define FOR_EACH_ISA
-#endif
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#include "layers/convert.h"
 
 enum { LANES = 16, FEW_ROWS = 4 };
 
@@ -25,36 +20,19 @@ bool fv_few_rows_fit(const fv_product *p) {
          p->rows * p->outputs * w->shape[3] <= SMALL;
 }
 
-ALWAYS_INLINE uint32_t bf16_bits(uint32_t code) {
-  return code << 16;
-}
-
-/* Without branches, as vectors want it: the product moves the exponent, also of subnormals. */
-ALWAYS_INLINE uint32_t f16_bits(uint32_t code) {
-  uint32_t magnitude = (code & 0x7fff) << 13, sign = (code & 0x8000) << 16, bits;
-  float moved;
-  memcpy(&moved, &magnitude, sizeof moved);
-  moved *= 0x1p112f;
-  memcpy(&bits, &moved, sizeof bits);
-  bits |= magnitude >= 0x7c00u << 13 ? 0x7f800000u : 0; /* infinities and NaNs keep what is below */
-  return sign | bits;
-}
-
-ALWAYS_INLINE void widen(const void *weights, uint32_t dtype, float to[LANES]) {
+FV_ALWAYS_INLINE void widen(const void *weights, uint32_t dtype, float to[LANES]) {
   const uint16_t *codes = weights;
-  uint32_t bits[LANES];
   if (dtype == FOVEA_F32) {
-    memcpy(to, weights, sizeof bits);
+    memcpy(to, weights, LANES * sizeof *to);
     return;
   }
   for (int lane = 0; lane < LANES; ++lane) {
-    bits[lane] = dtype == FOVEA_F16 ? f16_bits(codes[lane]) : bf16_bits(codes[lane]);
+    to[lane] = dtype == FOVEA_F16 ? fv_widen_f16(codes[lane]) : fv_widen_bf16(codes[lane]);
   }
-  memcpy(to, bits, sizeof bits);
 }
 
 /* The sums of one output for a constant number of rows, so that they stay in registers. */
-ALWAYS_INLINE void multiply_output(const fv_product *p, int64_t o, int rows, uint32_t dtype) {
+FV_ALWAYS_INLINE void multiply_output(const fv_product *p, int64_t o, int rows, uint32_t dtype) {
   const int64_t in = p->weight->shape[3], each = dtype == FOVEA_F32 ? 4 : 2;
   int64_t i = 0;
   const char *w = (const char *)p->weight->data + (p->first + o) * p->weight->stride[1] * each;
@@ -78,11 +56,11 @@ ALWAYS_INLINE void multiply_output(const fv_product *p, int64_t o, int rows, uin
   }
 }
 
-ALWAYS_INLINE void multiply_rows(const fv_product *p, int rows, uint32_t dtype) {
+FV_ALWAYS_INLINE void multiply_rows(const fv_product *p, int rows, uint32_t dtype) {
   for (int64_t o = 0; o < p->outputs; ++o) multiply_output(p, o, rows, dtype);
 }
 
-ALWAYS_INLINE void multiply(const fv_product *p, uint32_t dtype) {
+FV_ALWAYS_INLINE void multiply(const fv_product *p, uint32_t dtype) {
   switch (p->rows) {
     case 1:
       multiply_rows(p, 1, dtype);
@@ -99,15 +77,15 @@ ALWAYS_INLINE void multiply(const fv_product *p, uint32_t dtype) {
 }
 
 /* clang makes clones global, so that their names need the library's prefix. */
-FOR_EACH_ISA static void fv_few_rows_f32(const fv_product *p) {
+FV_FOR_EACH_ISA static void fv_few_rows_f32(const fv_product *p) {
   multiply(p, FOVEA_F32);
 }
 
-FOR_EACH_ISA static void fv_few_rows_f16(const fv_product *p) {
+FV_FOR_EACH_ISA static void fv_few_rows_f16(const fv_product *p) {
   multiply(p, FOVEA_F16);
 }
 
-FOR_EACH_ISA static void fv_few_rows_bf16(const fv_product *p) {
+FV_FOR_EACH_ISA static void fv_few_rows_bf16(const fv_product *p) {
   multiply(p, FOVEA_BF16);
 }
 

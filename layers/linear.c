@@ -1,6 +1,6 @@
 /* linear.c - projections.
  *
- *   rows of x, widened if they are not f32 in even rows     at most 256 at a time
+ *   rows of x, widened if they are not f32 in even rows     at most 1024 at a time
  *   times the weight, by a BLAS
  *   plus bias, activation, residual, one rounding           while the rows are in a cache
  *

@@ -11,8 +11,9 @@ extern "C" {
 #endif
 
 /* Blocks of rows and of outputs that are multiplied at a time where tensors have to be widened or
- * gathered: large enough for a BLAS to be near its best, small enough for a level-2 cache. */
-enum { FV_PRODUCT_ROWS = 256, FV_PRODUCT_OUTPUTS = 256 };
+ * gathered: large enough for a BLAS to be near its best. (512 x 512 in bf16, 2048 tokens: blocks of
+ * 256 x 256 took 9.4 ms, these 7.1, f32 6.0, two threads of a Xeon with AVX-512.) */
+enum { FV_PRODUCT_ROWS = 1024, FV_PRODUCT_OUTPUTS = 512 };
 
 /* to[r * stride + o] = sum_i x[r * x_stride + i] * weight[o, i], for all rows and outputs from
  * `first` on. `scratch` has FV_PRODUCT_OUTPUTS * in elements, or is NULL if

@@ -3,84 +3,33 @@
 
 #include <string.h>
 
-/* ---- Numbers of 16 bits ---- */
-
-static float f32_of_bits(uint32_t bits) {
-  float x;
-  memcpy(&x, &bits, sizeof x);
-  return x;
-}
-
-static uint32_t bits_of_f32(float x) {
-  uint32_t bits;
-  memcpy(&bits, &x, sizeof bits);
-  return bits;
-}
-
-static float widen_bf16(uint16_t code) {
-  return f32_of_bits((uint32_t)code << 16);
-}
-
-/* Moves the exponent from a bias of 15 to one of 127 by a product, which also makes subnormals
- * right. */
-static float widen_f16(uint16_t code) {
-  uint32_t magnitude = (uint32_t)(code & 0x7fff) << 13, sign = (uint32_t)(code & 0x8000) << 16;
-  if ((code & 0x7c00) == 0x7c00)
-    return f32_of_bits(sign | 0x7f800000u | (code & 0x3ff ? 0x400000u : 0));
-  return f32_of_bits(sign | bits_of_f32(f32_of_bits(magnitude) * 0x1p112f));
-}
-
-static uint16_t narrow_bf16(float x) {
-  uint32_t bits = bits_of_f32(x);
-  if (x != x) return 0x7fff;
-  return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
-/* Adding a number whose last place is that of the result rounds to it: to nearest even. */
-static uint16_t narrow_f16(float x) {
-  uint32_t bits = bits_of_f32(x), sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
-  if (x != x) return 0x7fff;
-  if (magnitude >= 0x477ff000u) return (uint16_t)(sign | 0x7c00); /* 65520 and more */
-  if (magnitude <
-      0x38800000u) { /* below 2^-14: multiples of 2^-24, which is the last place of 0.5 */
-    uint32_t steps = bits_of_f32(f32_of_bits(magnitude) + 0.5f) - bits_of_f32(0.5f);
-    return (uint16_t)(sign | steps);
-  }
-  magnitude += 0xfff + (magnitude >> 13 & 1);
-  return (uint16_t)(sign | ((magnitude - 0x38000000u) >> 13));
-}
+#include "layers/convert.h"
 
 /* ---- Rows ---- */
 
 void fv_elements_load(const fovea_tensor *t, int64_t at, int64_t stride, int64_t count, float *to) {
+  const float *floats = (const float *)t->data + at;
   const uint16_t *codes = (const uint16_t *)t->data + at;
   switch (t->dtype) {
     case FOVEA_F32:
-      if (stride == 1) {
-        memcpy(to, (const float *)t->data + at, (size_t)count * sizeof *to);
-        return;
-      }
-      for (int64_t i = 0; i < count; ++i) to[i] = ((const float *)t->data)[at + i * stride];
+      if (stride == 1) memcpy(to, floats, (size_t)count * sizeof *to);
+      for (int64_t i = 0; stride != 1 && i < count; ++i) to[i] = floats[i * stride];
       return;
     case FOVEA_F16:
-      for (int64_t i = 0; i < count; ++i) to[i] = widen_f16(codes[i * stride]);
+      if (stride == 1) fv_widen(FOVEA_F16, codes, count, to);
+      for (int64_t i = 0; stride != 1 && i < count; ++i) to[i] = fv_widen_f16(codes[i * stride]);
       return;
     default:
-      for (int64_t i = 0; i < count; ++i) to[i] = widen_bf16(codes[i * stride]);
+      if (stride == 1) fv_widen(FOVEA_BF16, codes, count, to);
+      for (int64_t i = 0; stride != 1 && i < count; ++i) to[i] = fv_widen_bf16(codes[i * stride]);
   }
 }
 
 static void elements_store(const fovea_tensor *t, int64_t at, int64_t count, const float *from) {
-  uint16_t *codes = (uint16_t *)t->data + at;
-  switch (t->dtype) {
-    case FOVEA_F32:
-      memmove((float *)t->data + at, from, (size_t)count * sizeof *from);
-      return;
-    case FOVEA_F16:
-      for (int64_t i = 0; i < count; ++i) codes[i] = narrow_f16(from[i]);
-      return;
-    default:
-      for (int64_t i = 0; i < count; ++i) codes[i] = narrow_bf16(from[i]);
+  if (t->dtype == FOVEA_F32) {
+    memmove((float *)t->data + at, from, (size_t)count * sizeof *from);
+  } else {
+    fv_narrow(t->dtype, from, count, (uint16_t *)t->data + at);
   }
 }
 

@@ -9,7 +9,9 @@ flushing caches), and LIST is the output of `fovea-bench list`. Pipelines:
   torch-folded  decoding only: the query heads of a group as rows of one head, which torch can't do itself
   fovea@torch   fovea in this process, with which the other two are compared
 
-Problems with unequal sequences (packed, paged and mixed) or additive scores are left out, and a line says so.
+Layers are torch.nn.MultiheadAttention in inference mode without weights as a result, which takes PyTorch's fast
+path, against fovea_multihead. Problems with unequal sequences (packed, paged and mixed) or additive scores are left
+out, and a line says so.
 
 The pipelines take turns on the same memory, with as many threads as the report's. PyTorch works on views
 with heads before rows. Results are compared with fovea's before anything is timed.
@@ -33,6 +35,7 @@ DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 SECONDS_MIN = 0.01  # shortest sample in a warm cache, as in fovea-bench
 LONGEST_TO_PRECEDE = 0.02
 SETTLE = 0.005  # libgomp's threads spin for some milliseconds after a loop
+SETTLE_BLAS = 0.05  # OpenBLAS's threads yield for 2^26 cycles before they sleep
 
 
 class Problem:
@@ -47,6 +50,7 @@ class Problem:
     self.dtype, self.causal = fields["dtype"], fields["mask"] == "causal"
     self.kind, self.cold = fields["kind"], fields["cache"] == "cold"
     self.decode = self.kind == "decode"
+    self.settle = SETTLE_BLAS if self.kind == "layer" else SETTLE
 
   def row_name(self, pipeline):
     device, _, rest = self.name.split("/", 2)
@@ -56,7 +60,7 @@ class Problem:
 def problems_of(listed):
   """The problems that PyTorch's attention can compute, and a line about the others, or None."""
   problems = [Problem(line) for line in listed.splitlines()]
-  taken = [problem for problem in problems if problem.kind in ("prefill", "decode")]
+  taken = [problem for problem in problems if problem.kind in ("prefill", "decode", "layer")]
   left = len(problems) - len(taken)
   return taken, (f"PyTorch takes no part in {left} problems that are packed, paged, mixed or additive: "
                  f"its attention knows neither offsets nor page tables, and dot products only" if left else None)
@@ -99,9 +103,36 @@ def random_tensor(*shape, dtype):
   return (torch.rand(*shape, dtype=torch.float32) * 2 - 1).to(dtype)
 
 
+class Absent:
+  """In place of a tensor that a call does not have."""
+
+  @staticmethod
+  def data_ptr():
+    return None
+
+
+def layer_contestants(p, fovea):
+  """As below, of a layer. Projections have the variance that fovea-bench gives them."""
+  model, dtype = p.heads_q * p.dim, DTYPES[p.dtype]
+  x = random_tensor(p.batch, p.len_q, model, dtype=dtype)
+  projections = (random_tensor(4 * model * (model + 1), dtype=torch.float32) * math.sqrt(3 / model)).to(dtype)
+  out = torch.full_like(x, math.nan)
+  state = fovea.open(p, x, projections, Absent, out)
+  layer = torch.nn.MultiheadAttention(model, p.heads_q, batch_first=True, dtype=dtype).eval()
+  weights, biases = projections[:4 * model * model].view(4 * model, model), projections[4 * model * model:]
+  with torch.no_grad():
+    for parameter, values in ((layer.in_proj_weight, weights[:3 * model]), (layer.in_proj_bias, biases[:3 * model]),
+                              (layer.out_proj.weight, weights[3 * model:]), (layer.out_proj.bias, biases[3 * model:])):
+      parameter.copy_(values)
+  return [("fovea@torch", lambda: fovea.run(state), lambda _: out.clone()),
+          ("torch", lambda: layer(x, x, x, need_weights=False)[0], lambda result: result)], (x,), state
+
+
 def contestants(problem, fovea):
   """[(pipeline, call, result of the call)], the tensors to flush, and the state to close at the end."""
   p, dtype = problem, DTYPES[problem.dtype]
+  if p.kind == "layer":
+    return layer_contestants(p, fovea)
   q = random_tensor(p.batch, p.len_q, p.heads_q, p.dim, dtype=dtype)
   k, v = (random_tensor(p.batch, p.len_kv, p.heads_kv, p.dim, dtype=dtype) for _ in "kv")
   out = torch.full_like(q, math.nan)
@@ -135,8 +166,8 @@ def check(problem, found):
                f"{apart:.3g}, and {problem.allowed:.3g} is allowed; nothing is timed")
 
 
-def timed(call, runs):
-  time.sleep(SETTLE)
+def timed(call, runs, settle):
+  time.sleep(settle)
   start, cpu = time.perf_counter(), time.process_time()
   for _ in range(runs):
     call()
@@ -146,10 +177,10 @@ def timed(call, runs):
 def runs_per_sample(problem, call):
   if problem.cold:
     return 1
-  first = timed(call, 1)[0]
+  first = timed(call, 1, problem.settle)[0]
   if first > SECONDS_MIN:
     return 1
-  return math.ceil(SECONDS_MIN / max(min(first, timed(call, 1)[0]), 1e-7))
+  return math.ceil(SECONDS_MIN / max(min(first, timed(call, 1, problem.settle)[0]), 1e-7))
 
 
 def measure(problem, fovea, repetitions):
@@ -164,7 +195,7 @@ def measure(problem, fovea, repetitions):
           fovea.flush(tensor)
       elif not samples or samples[-1][0] < LONGEST_TO_PRECEDE:
         call()
-      samples.append(timed(call, runs))
+      samples.append(timed(call, runs, problem.settle))
   fovea.library.fv_bench_peer_close(state)
   return rows
 

@@ -30,6 +30,15 @@
  * is 1 / 3. Of d that is r / 3 for the score, r for the weight on either side, and r for the result
  * on either side: at most 4.4 r. The f32 errors above, on both sides, are added.
  *
+ * Layers. Projections make of uniform tokens sums of model products of variance 1 / (3 model): of
+ * the tokens' size. The n additions of such a sum are off by at most u times a partial sum each, and
+ * independently: typically by sqrt(n) u of the result. Four projections, on both sides. A step may
+ * round its result to the tensors' dtype, of unit roundoff r: q and k, which puts logits, of a
+ * typical 1 / 3, off by sqrt(2) r / 3 each and weights by twice that; the weights; v; the joined
+ * heads; the result. That makes 4.94 r on either side. A result is a sum of model independent
+ * terms, so is its error, and it exceeds 8 times the typical error, of a size below 1, with a
+ * probability below 2 exp(-32).
+ *
  * Rounded caches. An element is off by at most the step s (q4_0 cuts one end off), typically by
  * s / sqrt(12), which is s / 2 of a uniform element. So are the values, and out with them. A logit
  * is a sum of dim products of a uniform element and such an error, over sqrt(dim): typically s / 6,
@@ -56,11 +65,18 @@ static double computed_error(const fv_bench_problem *problem) {
   return 16 * (dim + tanhs + sqrt(keys) + 1) * 0x1p-24;
 }
 
+static double typical_of_layer(const fv_bench_problem *problem) {
+  double projections = 8 * (sqrt((double)fv_bench_model(problem)) + 1) * 0x1p-24;
+  return 2 * computed_error(problem) + projections + 2 * 4.94 * roundoff_of(problem->dtype);
+}
+
 double fv_bench_typical_allowance(const fv_bench_problem *problem) {
+  if (fv_bench_is_layer(problem)) return typical_of_layer(problem);
   return 2 * computed_error(problem) + 4.4 * roundoff_of(problem->dtype);
 }
 
 double fv_bench_allowance(const fv_bench_problem *problem) {
+  if (fv_bench_is_layer(problem)) return 8 * typical_of_layer(problem);
   double roundoff = roundoff_of(problem->dtype);
   double rounded = roundoff;                            /* half of it on each side, as |out| <= 1 */
   if (problem->dtype != FOVEA_F32) rounded += roundoff; /* of fovea's probabilities */

@@ -23,6 +23,7 @@ static fv_bench_place device = {.device = "cuda", .allocate = allocate, .dealloc
 
 typedef struct peer_state {
   fv_bench_tensors tensors;
+  const fv_bench_pipeline *pipeline;
   void *calls;
 } peer_state;
 
@@ -41,10 +42,14 @@ void *fv_bench_peer_open(int threads, const char *row, void *q, void *k, void *v
   if (!open_handle(threads, key.device)) return NULL;
   peer_state *state = calloc(1, sizeof *state);
   if (!state) return NULL;
+  bool layer = fv_bench_is_layer(&key.problem);
+  state->pipeline = layer ? &fv_bench_layer_cpu : &fv_bench_fovea_cpu;
   state->tensors = (fv_bench_tensors){.problem = key.problem, .q = q, .k = k, .v = v, .out = out};
+  if (layer) state->tensors.projections = k;
+  machine.threads = threads;
   callers_memory = allocate_there;
   machine.place = allocate_there ? &device : NULL;
-  state->calls = fv_bench_fovea_cpu.open(&machine, &state->tensors);
+  state->calls = state->pipeline->open(&machine, &state->tensors);
   if (state->calls) return state;
   free(state);
   return NULL;
@@ -52,11 +57,11 @@ void *fv_bench_peer_open(int threads, const char *row, void *q, void *k, void *v
 
 int fv_bench_peer_run(void *opaque) {
   peer_state *state = opaque;
-  return fv_bench_fovea_cpu.run(state->calls);
+  return state->pipeline->run(state->calls);
 }
 
 void fv_bench_peer_close(void *opaque) {
   peer_state *state = opaque;
-  fv_bench_fovea_cpu.close(state->calls);
+  state->pipeline->close(state->calls);
   free(state);
 }

@@ -18,9 +18,10 @@ double fv_bench_clock(void) {
   return now(CLOCK_MONOTONIC);
 }
 
-/* Pools here spin for 30 us, libgomp's for some milliseconds. */
-void fv_bench_settle(void) {
-  struct timespec pause = {0, 2000000};
+/* Pools here spin for 30 us. */
+static void settle(const fv_bench_timing *timing) {
+  struct timespec pause = {
+      0, timing->settle_seconds > 0 ? (long)(1e9 * timing->settle_seconds) : 2000000};
   nanosleep(&pause, NULL);
 }
 
@@ -59,7 +60,7 @@ static bool choose_iterations(fv_bench_contestant *contestant, const fv_bench_ti
 static bool sample(fv_bench_contestant *contestant, const fv_bench_timing *timing, int round) {
   double expected = round ? contestant->seconds[round - 1] : 0;
   bool done = true;
-  fv_bench_settle();
+  settle(timing);
   if (timing->flush) timing->flush(timing->flush_context);
   if (!timing->flush && expected < longest_to_precede) done = contestant->run(contestant->state);
   double seconds = 0, cpu_start = now(CLOCK_PROCESS_CPUTIME_ID);

@@ -33,15 +33,15 @@ typedef struct fv_bench_timing {
   bool (*measure)(void *context, fv_bench_contestant *contestant, int64_t iterations,
                   double *seconds);
   void *measure_context;
+  /* Before each sample, until threads that wait for more work by spinning have given up; below 1.
+   * 0: 2 ms. */
+  double settle_seconds;
 } fv_bench_timing;
 
 /* Every contestant must have run once before. False if one failed. */
 bool fv_bench_rounds(fv_bench_contestant *contestants, int count, const fv_bench_timing *timing);
 
 double fv_bench_clock(void);
-
-/* Sleeps until threads that wait for more work by spinning have given up. */
-void fv_bench_settle(void);
 
 #ifdef __cplusplus
 }

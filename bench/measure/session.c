@@ -169,12 +169,16 @@ static void report(trial *at) {
   }
 }
 
+/* OpenBLAS's own threads, which layers use, yield for 2^26 cycles before they sleep. */
+static const double blas_settle_seconds = 0.05;
+
 static bool measure(trial *at) {
   fv_bench_timing timing = {.repetitions = at->session->repetitions,
                             .least_seconds = at->session->least_seconds,
                             .flush = at->tensors.problem.cold ? flush_tensors : NULL,
                             .flush_context = &at->tensors};
   fv_bench_place *place = at->session->machine->place;
+  if (fv_bench_is_layer(&at->tensors.problem)) timing.settle_seconds = blas_settle_seconds;
   if (place) {
     timing.measure = place->measure;
     timing.measure_context = timing.flush_context = place;

@@ -117,7 +117,8 @@ const fv_bench_pipeline fv_bench_fovea_cpu = {.device = "cpu",
                                               .scratch_bytes = fv_bench_fovea_scratch,
                                               .open = fv_bench_fovea_open,
                                               .run = fv_bench_fovea_run,
-                                              .close = fv_bench_fovea_close};
+                                              .close = fv_bench_fovea_close,
+                                              .covers = fv_bench_is_attention};
 const fv_bench_pipeline fv_bench_fovea_cuda = {.device = "cuda",
                                                .name = "fovea",
                                                .scratch_bytes = fv_bench_fovea_scratch,

@@ -273,4 +273,5 @@ const fv_bench_pipeline fv_bench_naive_cpu = {.device = "cpu",
                                               .scratch_bytes = naive_scratch,
                                               .open = open_naive,
                                               .run = run_naive,
-                                              .close = close_naive};
+                                              .close = close_naive,
+                                              .covers = fv_bench_is_attention};

@@ -72,8 +72,11 @@ extern const fv_bench_pipeline fv_bench_fovea_cpu;
 extern const fv_bench_pipeline fv_bench_selected_cpu, fv_bench_spans_cpu, fv_bench_mass_cpu;
 extern const fv_bench_pipeline fv_bench_q8_0_cpu, fv_bench_q4_0_cpu;
 extern const fv_bench_pipeline fv_bench_naive_cpu;
+/* Both again, of layers. */
+extern const fv_bench_pipeline fv_bench_layer_cpu, fv_bench_naive_layer_cpu;
 
-/* By index from 0; NULL past the last. The others are judged by the first. */
+/* By index from 0; NULL past the last. The others are judged by the first that covers the problem.
+ */
 const fv_bench_pipeline *fv_bench_pipeline_at(int index);
 
 /* fovea's pipeline for arguments in memory of its device. */

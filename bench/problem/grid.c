@@ -9,13 +9,17 @@
  * sequences, or 15 of long ones.
  *
  * Additive scores have one head, as recurrent models do, and 1024 rows per call: the naive pipeline
- * writes a tensor of rows, keys and hidden units to memory. */
+ * writes a tensor of rows, keys and hidden units to memory.
+ *
+ * Layers have 2048 tokens per call, of 512 or 1024 elements: the widths of small translators and of
+ * encoders for search. */
 #include "bench/problem/grid.h"
 
 #include <stdlib.h>
 
 enum { PREFILL_TOKENS = 4096, PREFILL_HEADS = 8, DECODE_BATCH = 4, LENGTHS_MAX = 8 };
 enum { ADDITIVE_TOKENS = 1024, ADDITIVE_MAX = 5 };
+enum { LAYER_TOKENS = 2048, LAYER_DIM = 64 };
 enum { SERVED_PAGE_LEN = 16 };
 
 /* The largest K and V that decoding is timed with. More tells nothing new about memory. The naive
@@ -32,6 +36,7 @@ typedef struct grid_axes {
   int64_t decode_heads[2][2];                               /* query and kv heads */
   fv_bench_served served[FV_BENCH_SERVED_MAX];              /* up to the first without a batch */
   int64_t additive_dims[2], additive_lengths[ADDITIVE_MAX]; /* up to the first 0 */
+  int64_t layer_heads[2], layer_lengths[LENGTHS_MAX];
 } grid_axes;
 
 static const grid_axes grids[] = {
@@ -45,7 +50,9 @@ static const grid_axes grids[] = {
                                    {FV_BENCH_PAGED, 4, 32, 8, 1, 2048, 128},
                                    {FV_BENCH_MIXED, 16, 16, 4, 64, 1024, 128}},
                         .additive_dims = {64},
-                        .additive_lengths = {64}},
+                        .additive_lengths = {64},
+                        .layer_heads = {8},
+                        .layer_lengths = {128}},
     [FV_BENCH_DEFAULT] = {.dtypes = {FOVEA_F32, FOVEA_BF16},
                           .dims = {64, 128},
                           .gqa_dims = {64, 128},
@@ -60,7 +67,9 @@ static const grid_axes grids[] = {
                                      {FV_BENCH_PAGED, 8, 32, 8, 1, 4096, 128},
                                      {FV_BENCH_MIXED, 256, 8, 2, 512, 1024, 128}},
                           .additive_dims = {128},
-                          .additive_lengths = {32, 128, 512}},
+                          .additive_lengths = {32, 128, 512},
+                          .layer_heads = {8},
+                          .layer_lengths = {128, 512, 2048}},
     [FV_BENCH_FULL] = {.dtypes = {FOVEA_F32, FOVEA_F16, FOVEA_BF16},
                        .dims = {32, 64, 128, 256},
                        .gqa_dims = {32, 64, 128, 256},
@@ -79,7 +88,9 @@ static const grid_axes grids[] = {
                                   {FV_BENCH_MIXED, 256, 8, 2, 512, 1024, 128},
                                   {FV_BENCH_MIXED, 16, 32, 8, 512, 4096, 128}},
                        .additive_dims = {128, 512},
-                       .additive_lengths = {32, 64, 128, 256, 512}},
+                       .additive_lengths = {32, 64, 128, 256, 512},
+                       .layer_heads = {8, 16},
+                       .layer_lengths = {32, 64, 128, 256, 512, 1024, 2048, 4096}},
 };
 
 const char *fv_bench_grid_name(fv_bench_grid grid) {
@@ -207,6 +218,25 @@ static bool add_additive(fv_bench_problems *list, const grid_axes *axes, fovea_d
   return done;
 }
 
+static bool add_layers(fv_bench_problems *list, const grid_axes *axes, fovea_dtype dtype) {
+  bool done = true;
+  for (int h = 0; h < 2 && axes->layer_heads[h]; ++h) {
+    for (int n = 0; n < LENGTHS_MAX && axes->layer_lengths[n]; ++n) {
+      int64_t len = axes->layer_lengths[n];
+      fv_bench_problem problem = {.batch = at_least_one(LAYER_TOKENS / len),
+                                  .heads_q = axes->layer_heads[h],
+                                  .heads_kv = axes->layer_heads[h],
+                                  .len_q = len,
+                                  .len_kv = len,
+                                  .dim = LAYER_DIM,
+                                  .dtype = dtype,
+                                  .kind = FV_BENCH_LAYER};
+      done = done && append(list, &problem);
+    }
+  }
+  return done;
+}
+
 fv_bench_problems fv_bench_grid_problems(fv_bench_grid grid, double cache_bytes) {
   const grid_axes *axes = &grids[grid];
   fv_bench_problems list = {0};
@@ -222,6 +252,9 @@ fv_bench_problems fv_bench_grid_problems(fv_bench_grid grid, double cache_bytes)
          add_served(&list, axes, FV_BENCH_PAGED) && add_served(&list, axes, FV_BENCH_MIXED);
   for (int t = 0; t < 3 && axes->dtypes[t]; ++t) {
     done = done && add_additive(&list, axes, axes->dtypes[t]);
+  }
+  for (int t = 0; t < 3 && axes->dtypes[t]; ++t) {
+    done = done && add_layers(&list, axes, axes->dtypes[t]);
   }
   if (!done) {
     free(list.at);

@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const kind_names[FV_BENCH_KINDS] = {"prefill", "decode", "packed",
-                                                       "paged",   "mixed",  "additive"};
+static const char *const kind_names[FV_BENCH_KINDS] = {"prefill", "decode",   "packed", "paged",
+                                                       "mixed",   "additive", "layer"};
 
 const char *fv_bench_kind_name(fv_bench_kind kind) {
   return kind_names[kind];
@@ -14,7 +14,23 @@ const char *fv_bench_kind_name(fv_bench_kind kind) {
 
 bool fv_bench_is_dense(const fv_bench_problem *problem) {
   return problem->kind == FV_BENCH_PREFILL || problem->kind == FV_BENCH_DECODE ||
-         problem->kind == FV_BENCH_ADDITIVE;
+         problem->kind == FV_BENCH_ADDITIVE || problem->kind == FV_BENCH_LAYER;
+}
+
+bool fv_bench_is_layer(const fv_bench_problem *problem) {
+  return problem->kind == FV_BENCH_LAYER;
+}
+
+bool fv_bench_is_attention(const fv_bench_problem *problem) {
+  return problem->kind != FV_BENCH_LAYER;
+}
+
+int64_t fv_bench_model(const fv_bench_problem *problem) {
+  return problem->heads_q * problem->dim;
+}
+
+int64_t fv_bench_projection_count(const fv_bench_problem *problem) {
+  return 4 * fv_bench_model(problem) * (fv_bench_model(problem) + 1);
 }
 
 bool fv_bench_is_decoding(const fv_bench_problem *problem) {
@@ -76,10 +92,17 @@ int64_t fv_bench_pairs(const fv_bench_problem *problem, int64_t sequence) {
   return seeing * keys - seeing * (seeing - 1) / 2;
 }
 
+/* Four products of a token with a matrix. */
+static double projection_flops(const fv_bench_problem *problem) {
+  double model = (double)fv_bench_model(problem);
+  return 8 * model * model * (double)fv_bench_rows(problem);
+}
+
 double fv_bench_flops(const fv_bench_problem *problem) {
   double per_unit = problem->kind == FV_BENCH_ADDITIVE ? 5 : 4;
-  return per_unit * (double)problem->heads_q * (double)problem->dim *
-         (double)sum_of(problem, fv_bench_pairs);
+  double attention = per_unit * (double)problem->heads_q * (double)problem->dim *
+                     (double)sum_of(problem, fv_bench_pairs);
+  return attention + (fv_bench_is_layer(problem) ? projection_flops(problem) : 0);
 }
 
 int64_t fv_bench_dtype_bytes(fovea_dtype dtype) {
@@ -160,6 +183,8 @@ static bool is_possible(const fv_bench_problem *p) {
   if (p->kind == FV_BENCH_PACKED && p->len_q != p->len_kv) return false;
   if (p->kind == FV_BENCH_PAGED && p->len_q != 1) return false;
   if (p->kind == FV_BENCH_MIXED && p->len_q > p->len_kv) return false;
+  bool square = p->len_q == p->len_kv && p->heads_q == p->heads_kv;
+  if (p->kind == FV_BENCH_LAYER && !square) return false;
   return p->batch > 0 && p->heads_q > 0 && p->heads_kv > 0 && p->len_q > 0 && p->len_kv > 0 &&
          p->dim > 0;
 }

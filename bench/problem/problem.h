@@ -24,16 +24,17 @@ extern "C" {
  * sequence's number alone. They spread evenly from a sixteenth of the longest to all of it, in no
  * order; the first sequence is the longest. */
 typedef enum fv_bench_kind {
-  FV_BENCH_PREFILL, /* sequences of len_q rows and len_kv keys each */
-  FV_BENCH_DECODE,  /* likewise, one row against a long cache each */
-  FV_BENCH_PACKED,  /* unequal prompts one after the other without padding, as many keys as rows */
-  FV_BENCH_PAGED,   /* one row each against unequal caches, whose pages lie in no order */
-  FV_BENCH_MIXED,   /* caches as in PAGED; the first sequence brings a chunk of len_q rows, packed
+  FV_BENCH_PREFILL,  /* sequences of len_q rows and len_kv keys each */
+  FV_BENCH_DECODE,   /* likewise, one row against a long cache each */
+  FV_BENCH_PACKED,   /* unequal prompts one after the other without padding, as many keys as rows */
+  FV_BENCH_PAGED,    /* one row each against unequal caches, whose pages lie in no order */
+  FV_BENCH_MIXED,    /* caches as in PAGED; the first sequence brings a chunk of len_q rows, packed
                      * with the one row that each of the others brings */
-  FV_BENCH_ADDITIVE /* as PREFILL, with additive scores; dim counts their hidden units too */
+  FV_BENCH_ADDITIVE, /* as PREFILL, with additive scores; dim counts their hidden units too */
+  FV_BENCH_LAYER     /* PREFILL of self-attention with its projections, from heads * dim and back */
 } fv_bench_kind;
 
-enum { FV_BENCH_KINDS = FV_BENCH_ADDITIVE + 1 };
+enum { FV_BENCH_KINDS = FV_BENCH_LAYER + 1 };
 
 typedef struct fv_bench_problem {
   int64_t batch, heads_q, heads_kv, len_q, len_kv;
@@ -53,11 +54,20 @@ typedef struct fv_bench_row_key {
   fv_bench_problem problem;
 } fv_bench_row_key;
 
-/* "prefill", "decode", "packed", "paged", "mixed", "additive". */
+/* "prefill", "decode", "packed", "paged", "mixed", "additive", "layer". */
 const char *fv_bench_kind_name(fv_bench_kind kind);
 
 /* Sequences of one length each, in dense tensors. */
 bool fv_bench_is_dense(const fv_bench_problem *problem);
+
+/* Layers, and what is attention alone. */
+bool fv_bench_is_layer(const fv_bench_problem *problem);
+bool fv_bench_is_attention(const fv_bench_problem *problem);
+
+/* Of a layer: the width of its tokens, and the elements of its four projections with their biases.
+ */
+int64_t fv_bench_model(const fv_bench_problem *problem);
+int64_t fv_bench_projection_count(const fv_bench_problem *problem);
 
 /* Rows that stand alone before a long cache: most of the time goes into reading it once. */
 bool fv_bench_is_decoding(const fv_bench_problem *problem);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 #endif
 
+#include "csrc/host/element.h"
 #include "csrc/numeric.h"
 
 void *fv_bench_map(size_t bytes) {
@@ -67,8 +68,10 @@ void fv_bench_fill(void *data, int64_t count, fovea_dtype dtype, uint64_t seed, 
 
 /* ---- The tensors of a problem ---- */
 
+/* At least one: nothing cannot be mapped. */
 static size_t bytes_of(const fv_bench_tensors *tensors, int64_t count) {
-  return (size_t)(count * fv_bench_dtype_bytes(tensors->problem.dtype));
+  int64_t bytes = count * fv_bench_dtype_bytes(tensors->problem.dtype);
+  return (size_t)(bytes ? bytes : 1);
 }
 
 static bool make_index(fv_bench_tensors *tensors) {
@@ -96,18 +99,38 @@ static bool make_score_vector(fv_bench_tensors *tensors, fv_pool *pool) {
   return true;
 }
 
+static size_t projection_bytes(const fv_bench_problem *problem) {
+  return (size_t)(fv_bench_projection_count(problem) * fv_bench_dtype_bytes(problem->dtype));
+}
+
+static bool make_projections(fv_bench_tensors *tensors, fv_pool *pool) {
+  const fv_bench_problem *p = &tensors->problem;
+  if (!fv_bench_is_layer(p)) return true;
+  int64_t count = fv_bench_projection_count(p);
+  float factor = sqrtf(3 / (float)fv_bench_model(p));
+  tensors->projections = fv_bench_map(projection_bytes(p));
+  if (!tensors->projections) return false;
+  fv_bench_fill(tensors->projections, count, p->dtype, 5, pool);
+  for (int64_t i = 0; i < count; ++i) {
+    float element = fv_load(p->dtype, tensors->projections, i);
+    fv_store_f32(p->dtype, tensors->projections, i, factor * element);
+  }
+  return true;
+}
+
 bool fv_bench_tensors_make(fv_bench_tensors *tensors, const fv_bench_problem *problem,
                            fv_pool *pool) {
   fv_bench_tensors made = {.problem = *problem};
   int64_t slots =
       problem->page_len ? fv_bench_pages(problem) * problem->page_len : fv_bench_keys(problem);
   made.q_count = fv_bench_rows(problem) * problem->heads_q * problem->dim;
-  made.kv_count = slots * problem->heads_kv * problem->dim;
+  made.kv_count = fv_bench_is_layer(problem) ? 0 : slots * problem->heads_kv * problem->dim;
   made.q = fv_bench_map(bytes_of(&made, made.q_count));
   made.k = fv_bench_map(bytes_of(&made, made.kv_count));
   made.v = fv_bench_map(bytes_of(&made, made.kv_count));
   made.out = fv_bench_map(bytes_of(&made, made.q_count));
-  bool completed = make_index(&made) && make_score_vector(&made, pool);
+  bool completed =
+      make_index(&made) && make_score_vector(&made, pool) && make_projections(&made, pool);
   *tensors = made;
   if (!made.q || !made.k || !made.v || !made.out || !completed) {
     fv_bench_tensors_free(tensors);
@@ -126,6 +149,7 @@ void fv_bench_tensors_free(fv_bench_tensors *tensors) {
   fv_bench_unmap(tensors->v, bytes_of(tensors, tensors->kv_count));
   fv_bench_unmap(tensors->out, bytes_of(tensors, tensors->q_count));
   fv_bench_unmap(tensors->score_vector, score_vector_bytes(&tensors->problem));
+  fv_bench_unmap(tensors->projections, projection_bytes(&tensors->problem));
   fv_bench_unmap(tensors->index.numbers, (size_t)tensors->index.count * sizeof(int32_t));
   memset(tensors, 0, sizeof *tensors);
 }

@@ -20,15 +20,18 @@ void fv_bench_unmap(void *memory, size_t bytes);
  * [pages, page_len, heads, dim]. */
 typedef struct fv_bench_tensors {
   fv_bench_problem problem;
-  void *q, *k, *v, *out;
+  void *q, *k, *v, *out;     /* of a layer: its tokens, nothing, nothing, its result */
   int64_t q_count, kv_count; /* elements of q (and out), and of k (and v) */
   float *score_vector;       /* of additive scores [heads_q, dim]; NULL: dot products */
+  void *projections;         /* of a layer: of q, k, v and out [4, model, model] as [out, in], then
+                              * biases [4, model], in the problem's dtype; NULL: it is no layer */
   fv_bench_index index;
 } fv_bench_tensors;
 
 /* Uniform random numbers in [-1, 1), the same on every machine. Multiplying zeros would take less
  * power, and so less time. Those of score_vector are divided by sqrt(dim), which the scale of dot
- * products does there. out is NaN. False: out of memory. */
+ * products does there. Projections are multiplied by sqrt(3 / model), which makes their variance
+ * 1 / model: projected tokens have the tokens' own. out is NaN. False: out of memory. */
 bool fv_bench_tensors_make(fv_bench_tensors *tensors, const fv_bench_problem *problem,
                            fv_pool *pool);
 void fv_bench_tensors_free(fv_bench_tensors *tensors);

@@ -14,7 +14,8 @@ bool fv_bench_group_same(const fv_bench_problem *a, const fv_bench_problem *b) {
 
 void fv_bench_group_title(const fv_bench_problem *problem, char *title, size_t bytes) {
   static const char *const kinds[FV_BENCH_KINDS] = {
-      "prefill", "decode", "packed prefill", "paged decode", "mixed batch", "additive scores"};
+      "prefill",     "decode",          "packed prefill",  "paged decode",
+      "mixed batch", "additive scores", "multi-head layer"};
   int64_t group = problem->heads_q / problem->heads_kv;
   const char *state = problem->causal ? "causal" : "full";
   char pages[48] = "", heads[64] = "";
@@ -31,6 +32,7 @@ const char *fv_bench_group_shape_title(fv_bench_kind kind) {
                                                      "batch x heads x longest",
                                                      "batch x heads x most keys",
                                                      "chunk + rows x heads x most keys",
+                                                     "batch x heads x len",
                                                      "batch x heads x len"};
   return titles[kind];
 }
@@ -53,9 +55,9 @@ bool fv_bench_group_any_unequal(const fv_bench_result *result) {
   return false;
 }
 
-bool fv_bench_group_any_additive(const fv_bench_result *result) {
+bool fv_bench_group_any(const fv_bench_result *result, fv_bench_kind kind) {
   for (size_t i = 0; i < result->row_count; ++i) {
-    if (result->rows[i].key.problem.kind == FV_BENCH_ADDITIVE) return true;
+    if (result->rows[i].key.problem.kind == kind) return true;
   }
   return false;
 }

@@ -21,8 +21,8 @@ void fv_bench_group_shape(const fv_bench_problem *problem, char *shape, size_t b
 /* Does the report have batches of unequal sequences? */
 bool fv_bench_group_any_unequal(const fv_bench_result *result);
 
-/* Does it have additive scores? */
-bool fv_bench_group_any_additive(const fv_bench_result *result);
+/* Does it have such problems? */
+bool fv_bench_group_any(const fv_bench_result *result, fv_bench_kind kind);
 
 #ifdef __cplusplus
 }

@@ -52,6 +52,17 @@ static void print_additive(FILE *stream) {
       stream);
 }
 
+static void print_layers(FILE *stream) {
+  fputs(
+      "\nMulti-head layers are self-attention from tokens to tokens: projections to queries, keys\n"
+      "and values with their biases, attention in heads, and the projection back. PyTorch's is\n"
+      "nn.MultiheadAttention in inference mode, without weights as a result. fovea's is\n"
+      "fovea_multihead, whose products OpenBLAS computes, as the naive pipeline's. FLOPs are "
+      "those\n"
+      "of the attention and 8 · (heads · dim)² per token.\n",
+      stream);
+}
+
 static void print_pictures(const fv_bench_result *result, const char *folder, FILE *stream) {
   fv_bench_picture pictures[FV_BENCH_PICTURES_SHOWN];
   int count = fv_bench_plot_shown(result, pictures);
@@ -78,7 +89,8 @@ void fv_bench_page_print(const fv_bench_result *result, const char *folder, FILE
           fv_bench_result_context(result, "isa"), fv_bench_result_context(result, "commit"));
   print_method(stream);
   if (fv_bench_group_any_unequal(result)) print_batches(stream);
-  if (fv_bench_group_any_additive(result)) print_additive(stream);
+  if (fv_bench_group_any(result, FV_BENCH_ADDITIVE)) print_additive(stream);
+  if (fv_bench_group_any(result, FV_BENCH_LAYER)) print_layers(stream);
   fputs("\n## Machine and commands\n\n```text\n", stream);
   fv_bench_machine_print(result, stream);
   fputs("```\n\nMade by `", stream);

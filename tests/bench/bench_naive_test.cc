@@ -12,6 +12,18 @@
 
 namespace {
 
+// fovea's own pipeline and the naive one, of attention or of layers.
+std::vector<const fv_bench_pipeline *> pipelines_of(const fv_bench_problem &problem) {
+  std::vector<const fv_bench_pipeline *> found;
+  const fv_bench_pipeline *pipeline;
+  for (int i = 0; (pipeline = fv_bench_pipeline_at(i)); ++i) {
+    if (pipeline->covers && !pipeline->covers(&problem)) continue;
+    if (!strcmp(pipeline->name, "fovea") || !strcmp(pipeline->name, "naive"))
+      found.push_back(pipeline);
+  }
+  return found;
+}
+
 void expect_agreement(const fv_bench_problem &problem) {
   fv_bench_machine machine;
   fv_bench_tensors tensors;
@@ -19,8 +31,10 @@ void expect_agreement(const fv_bench_problem &problem) {
   ASSERT_TRUE(fv_bench_tensors_make(&tensors, &problem, machine.pool));
   size_t bytes = static_cast<size_t>(tensors.q_count * fv_bench_dtype_bytes(problem.dtype));
   std::vector<char> results[2];
-  for (int i = 0; i < 2; ++i) {
-    const fv_bench_pipeline *pipeline = fv_bench_pipeline_at(i);
+  const auto pipelines = pipelines_of(problem);
+  ASSERT_EQ(pipelines.size(), 2u);
+  for (size_t i = 0; i < 2; ++i) {
+    const fv_bench_pipeline *pipeline = pipelines[i];
     memset(tensors.out, 0xff, bytes);
     void *state = pipeline->open(&machine, &tensors);
     ASSERT_TRUE(state && pipeline->run(state));
@@ -30,6 +44,9 @@ void expect_agreement(const fv_bench_problem &problem) {
   }
   EXPECT_LE(fv_bench_distance(results[0].data(), results[1].data(), tensors.q_count, problem.dtype),
             fv_bench_allowance(&problem));
+  EXPECT_LE(fv_bench_typical_distance(results[0].data(), results[1].data(), tensors.q_count,
+                                      problem.dtype),
+            fv_bench_typical_allowance(&problem));
   fv_bench_tensors_free(&tensors);
   fv_bench_machine_close(&machine);
 }
@@ -78,6 +95,39 @@ TEST(BenchNaive, AgreesWithFoveaOnAdditiveScores) {
       }
     }
   }
+}
+
+TEST(BenchNaive, AgreesWithFoveaOnLayers) {
+  for (fovea_dtype dtype : {FOVEA_F32, FOVEA_F16, FOVEA_BF16}) {
+    for (int causal = 0; causal < 2; ++causal) {
+      for (int64_t len : {1, 9, 70}) {
+        expect_agreement({3, 4, 4, len, len, 0, 32, dtype, FV_BENCH_LAYER, causal == 1, false});
+        expect_agreement({1, 8, 8, len, len, 0, 40, dtype, FV_BENCH_LAYER, causal == 1, false});
+      }
+    }
+  }
+}
+
+// Projections have biases, and the variance that keeps a token's size.
+TEST(BenchTensors, ProjectionsOfALayerKeepTheSizeOfTokens) {
+  fv_bench_machine machine;
+  fv_bench_tensors tensors;
+  fv_bench_problem problem = {1, 4, 4, 8, 8, 0, 32, FOVEA_F32, FV_BENCH_LAYER, false, false};
+  ASSERT_TRUE(fv_bench_machine_open(&machine, 1));
+  ASSERT_TRUE(fv_bench_tensors_make(&tensors, &problem, machine.pool));
+  const int64_t count = 4 * 128 * 129;
+  ASSERT_EQ(fv_bench_projection_count(&problem), count);
+  const auto *elements = static_cast<const float *>(tensors.projections);
+  double squares = 0, biases = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    squares += elements[i] * elements[i] / static_cast<double>(count);
+    biases += i < 4 * 128 * 128 ? 0 : std::fabs(elements[i]);
+  }
+  EXPECT_NEAR(squares * 128, 1, 0.02);
+  EXPECT_GT(biases, 1);
+  fv_bench_tensors_free(&tensors);
+  EXPECT_EQ(tensors.projections, nullptr);
+  fv_bench_machine_close(&machine);
 }
 
 TEST(BenchVector, TanhIsThatOfDoublePrecision) {

@@ -156,6 +156,26 @@ TEST(BenchProblem, AdditiveScoresAddQueriesToKeysBesides) {
   EXPECT_TRUE(fv_bench_is_dense(&p));
 }
 
+// A product of two additions and multiplications per weight of the four projections and token.
+TEST(BenchProblem, LayersProjectBesides) {
+  fv_bench_problem p = problem(10, 10, false);
+  p.kind = FV_BENCH_LAYER;
+  p.heads_kv = p.heads_q;
+  const double model = static_cast<double>(p.heads_q * p.dim);
+  const double tokens = 10 * static_cast<double>(p.batch);
+  EXPECT_EQ(fv_bench_flops(&p), 4 * model * 10 * tokens + 4 * 2 * model * model * tokens);
+  EXPECT_EQ(fv_bench_model(&p), p.heads_q * p.dim);
+  EXPECT_TRUE(fv_bench_is_layer(&p) && !fv_bench_is_attention(&p) && fv_bench_is_dense(&p));
+}
+
+TEST(BenchProblem, LayersAreSquare) {
+  fv_bench_row_key key;
+  const std::string begin = "cpu/fovea/layer/batch:2/heads:8:", end = "/dim:64/f32/full/warm";
+  EXPECT_TRUE(fv_bench_row_parse((begin + "8/len:9:9" + end).c_str(), &key));
+  EXPECT_FALSE(fv_bench_row_parse((begin + "2/len:9:9" + end).c_str(), &key));
+  EXPECT_FALSE(fv_bench_row_parse((begin + "8/len:9:10" + end).c_str(), &key));
+}
+
 TEST(BenchProblem, BytesAreThoseOfKeysAndValues) {
   fv_bench_problem p = problem(1, 10, false);
   EXPECT_EQ(fv_bench_kv_bytes(&p), 2.0 * 2 * 10 * 2 * 16 * 4);
@@ -254,11 +274,15 @@ TEST(BenchGrid, HasEveryProblemOnceAndLeavesOutWarmCachesThatCannotHoldIt) {
 
 TEST(BenchGrid, FullReachesWhatItPromises) {
   fv_bench_problems list = fv_bench_grid_problems(FV_BENCH_FULL, 0);
-  std::set<int64_t> dims, lengths, keys, units;
+  std::set<int64_t> dims, lengths, keys, units, layers;
   std::set<int> dtypes;
   for (size_t i = 0; i < list.count; ++i) {
     if (list.at[i].kind == FV_BENCH_ADDITIVE) {
       units.insert(list.at[i].dim);
+      continue;
+    }
+    if (fv_bench_is_layer(&list.at[i])) {
+      layers.insert(list.at[i].len_q);
       continue;
     }
     dims.insert(list.at[i].dim);
@@ -269,6 +293,8 @@ TEST(BenchGrid, FullReachesWhatItPromises) {
   free(list.at);
   EXPECT_EQ(dims, (std::set<int64_t>{32, 64, 128, 256}));
   EXPECT_EQ(units, (std::set<int64_t>{128, 512}));
+  EXPECT_EQ(*layers.begin(), 32);
+  EXPECT_EQ(*layers.rbegin(), 4096);
   EXPECT_EQ(dtypes, (std::set<int>{FOVEA_F32, FOVEA_F16, FOVEA_BF16}));
   EXPECT_EQ(*lengths.begin(), 128);
   EXPECT_EQ(*lengths.rbegin(), 16384);
@@ -287,7 +313,8 @@ TEST(BenchGrid, EachHasEveryKindInEachDtype) {
         both.insert({list.at[i].kind, list.at[i].dtype});
       }
       free(list.at);
-      const size_t kinds = FV_BENCH_KINDS - (&list == &lists[1]); /* a GPU adds no scores yet */
+      const size_t absent = &list == &lists[1] ? 2 : 0;  // additive scores and layers on a GPU
+      const size_t kinds = FV_BENCH_KINDS - absent;
       EXPECT_EQ(both.size(), kinds * dtypes.size());
     }
   }

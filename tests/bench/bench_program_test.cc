@@ -127,6 +127,25 @@ TEST(BenchProgram, TimesAdditiveScoresBesideTheirNaiveForm) {
   EXPECT_EQ(access(folder.file("additive-f32-speedup.svg").c_str(), F_OK), 0);
 }
 
+TEST(BenchProgram, TimesLayersBesideTheirSteps) {
+  Folder folder;
+  Ran ran = bench("--quick --filter layer --output " + folder.file("report.json"));
+  ASSERT_EQ(ran.code, 0) << ran.out;
+  EXPECT_NE(ran.out.find("multi-head layer f32, full, dim 64"), std::string::npos) << ran.out;
+  EXPECT_NE(ran.out.find("x naive"), std::string::npos) << ran.out;
+  const std::string report = text_of(folder.file("report.json"));
+  for (const char *pipeline : {"fovea", "naive", "peak"}) {
+    EXPECT_NE(report.find(std::string("cpu/") + pipeline + "/layer/"), std::string::npos);
+  }
+  ran = bench("page " + folder.file("report.json") + " here");
+  EXPECT_NE(ran.out.find("Multi-head layers are self-attention"), std::string::npos) << ran.out;
+  EXPECT_EQ(bench("plot " + folder.file("report.json") + " " + folder.path()).code, 0);
+  EXPECT_EQ(access(folder.file("layer-f32-speedup.svg").c_str(), F_OK), 0);
+  ran = bench("--break-naive --quick --filter layer --output " + folder.file("broken.json"));
+  EXPECT_EQ(ran.code, 1) << ran.out;
+  EXPECT_NE(ran.out.find("differs from fovea's by"), std::string::npos) << ran.out;
+}
+
 TEST(BenchProgram, ShowsAReportAsTableAndPageAndPictures) {
   Folder folder;
   std::string path = folder.file("report.json");

@@ -57,12 +57,14 @@ class Peers(unittest.TestCase):
   def test_take_no_part_in_unequal_sequences_or_additive_scores_and_a_line_says_so(self):
     shapes = {"prefill": "4/heads:8:2/len:64:64", "decode": "4/heads:8:2/len:1:64",
               "packed": "4/heads:8:2/len:64:64", "paged": "4/heads:8:2/len:1:64/page:16",
-              "mixed": "4/heads:8:2/len:8:64/page:16", "additive": "4/heads:8:8/len:64:64"}
+              "mixed": "4/heads:8:2/len:8:64/page:16", "additive": "4/heads:8:8/len:64:64",
+              "layer": "4/heads:8:8/len:64:64"}
     listed = "".join(f"cpu/fovea/{kind}/batch:{shape}/dim:128/f32/causal/cold\t1\t2\t3\n"
                      for kind, shape in shapes.items())
     problems, left_out = self.script.problems_of(listed)
-    self.assertEqual([problem.kind for problem in problems], ["prefill", "decode"])
-    self.assertEqual([problem.decode for problem in problems], [False, True])
+    self.assertEqual([problem.kind for problem in problems], ["prefill", "decode", "layer"])
+    self.assertEqual([problem.decode for problem in problems], [False, True, False])
+    self.assertEqual([problem.settle for problem in problems], [0.005, 0.005, 0.05])
     self.assertIn(" 4 problems that are packed, paged, mixed or additive", left_out)
     self.assertIsNone(self.script.problems_of(listed.splitlines()[0])[1])
 

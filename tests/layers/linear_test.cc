@@ -95,12 +95,13 @@ uint32_t any_type(Choices *choices) {
 Linear drawn(uint64_t seed) {
   Choices choices(seed);
   Linear made;
-  const bool large = choices.one_in(8);
+  const bool many = choices.one_in(8), wide = !many && choices.one_in(8);
   const int64_t batch = 1 + choices.below(3),
-                len = large ? 150 + choices.below(150) : choices.below(9);
+                len = many ? 300 + choices.below(700) : choices.below(9);
   const int64_t heads_x = 1 + choices.below(3), heads = 1 + choices.below(3);
-  const int64_t dim_x = 1 + choices.below(large ? 9 : 70),
-                dim = 1 + choices.below(large ? 100 : 40);
+  const int64_t dim_x = 1 + choices.below(many ? 9 : 70), dim = 1 + choices.below(wide   ? 500
+                                                                                  : many ? 20
+                                                                                         : 40);
   const auto layout = [&] { return static_cast<Layout>(choices.below(kTokenLayouts)); };
   const int64_t in = heads_x * dim_x, out = heads * dim;
   made.x = Tokens(any_type(&choices), {batch, len, heads_x, dim_x}, layout());
@@ -152,14 +153,14 @@ TEST(Linear, WithoutAWeightConvertsAndAddsTheResidual) {
   for (const uint32_t type : {FOVEA_F32, FOVEA_F16, FOVEA_BF16}) {
     for (const uint32_t to : {FOVEA_F32, FOVEA_F16, FOVEA_BF16}) {
       Linear linear;
-      linear.x = Tokens(type, {2, 300, 2, 5}, kHeadsFirst);
-      linear.out = Tokens(to, {2, 300, 1, 10}, kGaps);
-      linear.residual = Tokens(FOVEA_BF16, {2, 300, 1, 10});
+      linear.x = Tokens(type, {2, 600, 2, 5}, kHeadsFirst);
+      linear.out = Tokens(to, {2, 600, 1, 10}, kGaps);
+      linear.residual = Tokens(FOVEA_BF16, {2, 600, 1, 10});
       linear.x.fill_random(1);
       linear.residual.fill_random(2);
       linear.expect_right();
-      linear.x = Tokens(type, {2, 300, 1, 10}, kGaps);  // f32: rows that are used where they lie
-      linear.out = Tokens(to, {2, 300, 1, 10});
+      linear.x = Tokens(type, {2, 600, 1, 10}, kGaps);  // f32: rows that are used where they lie
+      linear.out = Tokens(to, {2, 600, 1, 10});
       linear.x.fill_random(3);
       linear.expect_right();
     }
@@ -169,9 +170,9 @@ TEST(Linear, WithoutAWeightConvertsAndAddsTheResidual) {
 // Tokens are gathered some at a time, also where results go straight to their places.
 TEST(Linear, OfMoreTokensThanAreGatheredAtATime) {
   Linear linear;
-  linear.x = Tokens(FOVEA_F16, {1, 700, 1, 8});
+  linear.x = Tokens(FOVEA_F16, {1, 2500, 1, 8});
   linear.weight = Tokens(FOVEA_F32, {1, 1, 1, 8});
-  linear.out = Tokens(FOVEA_F32, {1, 700, 1, 1});
+  linear.out = Tokens(FOVEA_F32, {1, 2500, 1, 1});
   linear.x.fill_random(1);
   linear.weight.fill_random(2);
   linear.expect_right();
