@@ -10,12 +10,12 @@
 extern "C" {
 #endif
 
-/* The state of calls on contiguous [batch, len, heads, dim] tensors. `row` is the name of a prefill,
- * decode or layer row, as in problem/problem.h; of a layer row q is x [batch, len, model], k are the
- * projections as in problem/tensors.h, and v is NULL. The calls run on the row's device, where the
- * tensors lie, on the default stream. A process stays with the device of its first call. `allocate`
- * gives memory of the device for the workspace, which stays the caller's; NULL: host memory will do.
- * Returns NULL if `row` is no such name, or something could not be had. */
+/* The state of calls on contiguous [batch, len, heads, dim] tensors. `row` is the name of a
+ * prefill, decode or layer row, as in problem/problem.h; of a layer row q is x [batch, len, model],
+ * k are the projections as in problem/tensors.h, and v is NULL. The calls run on the row's device,
+ * where the tensors lie, on the default stream. A process stays with the device of its first call.
+ * `allocate` gives memory of the device for the workspace, which stays the caller's; NULL: host
+ * memory will do. Returns NULL if `row` is no such name, or something could not be had. */
 typedef void *(*fv_bench_peer_allocate)(size_t bytes);
 FOVEA_API void *fv_bench_peer_open(int threads, const char *row, void *q, void *k, void *v,
                                    void *out, fv_bench_peer_allocate allocate);
