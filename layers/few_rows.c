@@ -27,7 +27,8 @@ FV_ALWAYS_INLINE void widen(const void *weights, uint32_t dtype, float to[LANES]
     return;
   }
   for (int lane = 0; lane < LANES; ++lane) {
-    to[lane] = dtype == FOVEA_F16 ? fv_widen_f16(codes[lane]) : fv_widen_bf16(codes[lane]);
+    to[lane] =
+        dtype == FOVEA_F16 ? fv_layers_widen_f16(codes[lane]) : fv_layers_widen_bf16(codes[lane]);
   }
 }
 

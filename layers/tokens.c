@@ -16,12 +16,14 @@ void fv_elements_load(const fovea_tensor *t, int64_t at, int64_t stride, int64_t
       for (int64_t i = 0; stride != 1 && i < count; ++i) to[i] = floats[i * stride];
       return;
     case FOVEA_F16:
-      if (stride == 1) fv_widen(FOVEA_F16, codes, count, to);
-      for (int64_t i = 0; stride != 1 && i < count; ++i) to[i] = fv_widen_f16(codes[i * stride]);
+      if (stride == 1) fv_layers_widen(FOVEA_F16, codes, count, to);
+      for (int64_t i = 0; stride != 1 && i < count; ++i)
+        to[i] = fv_layers_widen_f16(codes[i * stride]);
       return;
     default:
-      if (stride == 1) fv_widen(FOVEA_BF16, codes, count, to);
-      for (int64_t i = 0; stride != 1 && i < count; ++i) to[i] = fv_widen_bf16(codes[i * stride]);
+      if (stride == 1) fv_layers_widen(FOVEA_BF16, codes, count, to);
+      for (int64_t i = 0; stride != 1 && i < count; ++i)
+        to[i] = fv_layers_widen_bf16(codes[i * stride]);
   }
 }
 
@@ -29,7 +31,7 @@ static void elements_store(const fovea_tensor *t, int64_t at, int64_t count, con
   if (t->dtype == FOVEA_F32) {
     memmove((float *)t->data + at, from, (size_t)count * sizeof *from);
   } else {
-    fv_narrow(t->dtype, from, count, (uint16_t *)t->data + at);
+    fv_layers_narrow(t->dtype, from, count, (uint16_t *)t->data + at);
   }
 }
 

@@ -31,9 +31,9 @@
  * on either side: at most 4.4 r. The f32 errors above, on both sides, are added.
  *
  * Layers. Projections make of uniform tokens sums of model products of variance 1 / (3 model): of
- * the tokens' size. The n additions of such a sum are off by at most u times a partial sum each, and
- * independently: typically by sqrt(n) u of the result. Four projections, on both sides. A step may
- * round its result to the tensors' dtype, of unit roundoff r: q and k, which puts logits, of a
+ * the tokens' size. The n additions of such a sum are off by at most u times a partial sum each,
+ * and independently: typically by sqrt(n) u of the result. Four projections, on both sides. A step
+ * may round its result to the tensors' dtype, of unit roundoff r: q and k, which puts logits, of a
  * typical 1 / 3, off by sqrt(2) r / 3 each and weights by twice that; the weights; v; the joined
  * heads; the result. That makes 4.94 r on either side. A result is a sum of model independent
  * terms, so is its error, and it exceeds 8 times the typical error, of a size below 1, with a

@@ -42,7 +42,7 @@ MAY_INCLUDE = {
   "layers": ["include"],
   "examples": ["include", "layers"],
   "simgpu": ["simgpu*"],
-  "bench": ["include", "csrc*", "kernels/shared", "tests/support", "bench*"],
+  "bench": ["include", "layers", "csrc*", "kernels/shared", "tests/support", "bench*"],
   "tests": ["include", "csrc*", "cli*", "kernels/shared", "tests*"],
   "tests/bench": ["include", "csrc*", "kernels/shared", "bench*", "tests*"],
   "tests/layers": ["include", "layers", "tests*"],
