@@ -64,7 +64,6 @@ static void add_tensor(fv_span_list *list, const char *name, const fovea_tensor 
     if (!t->shape[i]) return;
     reach += t->shape[i] == 1 ? 0 : (t->shape[i] - 1) * t->stride[i];
   }
-  if (elements > 1) reach += t->shape[3] == 1 ? 0 : 31; /* a whole block stands at the end */
   span.first = (uintptr_t)t->data;
   span.last = span.first + (uintptr_t)((reach + elements - 1) / elements * bytes);
   add(list, &span, t->data, bytes == 4 ? 4 : bytes == 1 ? 1 : 2);

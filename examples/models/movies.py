@@ -244,13 +244,14 @@ def describe(w, histories):
            "weights": np.concatenate([attention[:, -1] for attention in seen])}
 
 
-def check_program(program, blocks, rate):
-  """The program in C: its numbers, and its figure."""
-  numbers = "".join(subprocess.run([program, "--numbers", str(n)], capture_output=True, text=True, check=True).stdout
-                    for n in range(3))
-  pathlib.Path(fetch.DATA, "movies.program.txt").write_text(numbers)
-  worst = reference.difference(reference.read_golden(fetch.DATA / "movies.program.txt"), blocks)
-  said = subprocess.run([program], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+def check_program(program, folder, blocks, rate):
+  """The program in C: its numbers, and its figure. It reads build-models, wherever that is."""
+  def run(*arguments):
+    return subprocess.run([program, *arguments], cwd=folder.parent, capture_output=True, text=True, check=True).stdout
+
+  (folder / "movies.program.txt").write_text("".join(run("--numbers", str(n)) for n in range(3)))
+  worst = reference.difference(reference.read_golden(folder / "movies.program.txt"), blocks)
+  said = run().splitlines()[0]
   print(f"{program}: differs by {worst:.1e} at most; {said}")
   if worst > 1e-3 or f"HR@10 {rate:.3f}" not in said:
     raise SystemExit("the program computes something else")
@@ -263,7 +264,7 @@ def check(folder, program):
   rates = judge([rank(forward(w, history)[0], history, target) for history, target in zip(histories, targets)])
   print(f"movies.weights: {show(rates)} of {len(targets)} people")
   if program:
-    check_program(program, list(describe(w, histories)), rates[0])
+    check_program(program.resolve(), folder.resolve(), list(describe(w, histories)), rates[0])
   if rates[0] < 0.19:
     raise SystemExit("the files are not as they should be")
 
@@ -271,7 +272,8 @@ def check(folder, program):
 def main():
   parser = argparse.ArgumentParser(description="Train the recommender of movies, about 5 minutes, or check it.")
   parser.add_argument("--check", action="store_true", help="train nothing, judge the files that are there")
-  parser.add_argument("--program", metavar="PATH", help="compare build/examples/example_movies, too")
+  parser.add_argument("--program", type=pathlib.Path, metavar="PATH",
+                      help="compare build/examples/example_movies, too, which reads build-models")
   parser.add_argument("--validation", action="store_true", help="hold the last movie but one out, write nothing")
   parser.add_argument("--data", type=pathlib.Path, default=fetch.DATA, metavar="DIR",
                       help="downloads, and where the files are (default: build-models)")

@@ -287,6 +287,82 @@ TEST(Multihead, GivesARowTheSameBitsAloneIfAsked) {
   expect_near(alone, plain.out, 0);
 }
 
+// ---- Caches of blocks ----
+
+// Keys and values of 2 sequences in one buffer, the values right behind the keys' last block; 3 and 0
+// tokens are in it, and 2 more come.
+struct BlockCache {
+  static constexpr int64_t kLen = 8, kHeads = 2, kDim = 64;
+  uint32_t dtype;
+  std::vector<uint8_t> bytes;
+  std::vector<int32_t> lengths = {3, 0};
+
+  explicit BlockCache(uint32_t type) : dtype(type), bytes(2 * part(), 0) {
+    Tokens k(FOVEA_F32, {2, 3, kHeads, kDim}), v(FOVEA_F32, {2, 3, kHeads, kDim});
+    k.fill_random(1), v.fill_random(2);
+    const std::vector<int32_t> none = {0, 0};
+    append(k, v, none.data());
+  }
+  size_t part() const {
+    return static_cast<size_t>(2 * kLen * kHeads * kDim / 32 * (dtype == FOVEA_Q8_0 ? 34 : 18));
+  }
+  fovea_tensor keys() { return view(0); }
+  fovea_tensor values() { return view(part()); }
+  fovea_tensor view(size_t at) {
+    return fovea_contiguous(bytes.data() + at, static_cast<fovea_dtype>(dtype), 2, kLen, kHeads,
+                            kDim);
+  }
+  void append(const Tokens &k, const Tokens &v, const int32_t *before) {
+    fovea_kv_append_args args = {};
+    args.struct_size = sizeof args;
+    args.k_new = k.view(), args.v_new = v.view();
+    args.k_cache = keys(), args.v_cache = values();
+    args.sequences.kv_lengths = before;
+    ASSERT_EQ(fovea_kv_append(shared_cpu(), &args, nullptr), FOVEA_OK) << fovea_error_detail();
+  }
+};
+
+Tokens attended(const Tokens &q, BlockCache *cache, const std::vector<int32_t> &lengths) {
+  Tokens out(FOVEA_F32, {2, 2, BlockCache::kHeads, BlockCache::kDim});
+  fovea_attention_args args = {};
+  args.struct_size = sizeof args;
+  args.q = q.view(), args.k = cache->keys(), args.v = cache->values(), args.out = out.view();
+  args.sequences.kv_lengths = lengths.data();
+  args.visibility.causal = 1;
+  EXPECT_EQ(fovea_attention_workspace_for(shared_cpu(), &args, &args.workspace_bytes), FOVEA_OK);
+  Workspace workspace(args.workspace_bytes);
+  args.workspace = workspace.data();
+  EXPECT_EQ(fovea_attention(shared_cpu(), &args, nullptr), FOVEA_OK) << fovea_error_detail();
+  return out;
+}
+
+// A layer's cache gets the bytes of fovea_kv_append, and its heads are those of fovea_attention.
+TEST(Multihead, OfACacheOfBlocksIsTheEnginesBitByBit) {
+  for (const uint32_t dtype : {FOVEA_Q8_0, FOVEA_Q4_0}) {
+    BlockCache layers(dtype), engines(dtype);
+    Tokens x(FOVEA_F32, {2, 2, 2, 64}), values(FOVEA_F32, {2, 2, 2, 64}),
+        out(FOVEA_F32, {2, 2, 2, 64});
+    x.fill_random(3), values.fill_random(4);
+    fovea_source cache = {};
+    cache.x_k = x.view(), cache.x_v = values.view();
+    cache.k = layers.keys(), cache.v = layers.values();
+    cache.sequences.kv_lengths = layers.lengths.data();
+    cache.visibility.causal = 1;
+    fovea_multihead_args args = {};
+    args.struct_size = sizeof args;
+    args.heads_q = args.heads_kv = 2, args.dim = args.dim_v = 64;
+    args.sources = &cache, args.source_count = 1;
+    args.x = x.view(), args.out = out.view();
+    ASSERT_EQ(call(args), FOVEA_OK) << fovea_layers_error_detail();
+    engines.append(x, values, engines.lengths.data());
+    EXPECT_EQ(layers.bytes, engines.bytes);
+    expect_near(out, attended(x, &engines, {5, 2}), 0);
+    cache.v.data = layers.bytes.data() + layers.part() - 2;
+    EXPECT_EQ(call(args), FOVEA_BAD_ARGUMENT);
+    EXPECT_THAT(fovea_layers_error_detail(), testing::HasSubstr("overlaps"));
+  }
+}
+
 TEST(Multihead, TakesSlopesOfEachSequence) {
   Plain both(2, 6), second(2, 6);
   const std::vector<float> slopes = {0.1f, 0.2f, 0.3f, 9, 9, 1, 2, 3};
