@@ -125,11 +125,12 @@ def layer_contestants(p, fovea):
                               (layer.out_proj.weight, weights[3 * model:]), (layer.out_proj.bias, biases[3 * model:])):
       parameter.copy_(values)
   return [("fovea@torch", lambda: fovea.run(state), lambda _: out.clone()),
-          ("torch", lambda: layer(x, x, x, need_weights=False)[0], lambda result: result)], (x,), state
+          ("torch", lambda: layer(x, x, x, need_weights=False)[0], lambda result: result)], (x, projections), state
 
 
 def contestants(problem, fovea):
-  """[(pipeline, call, result of the call)], the tensors to flush, and the state to close at the end."""
+  """[(pipeline, call, result of the call)], the tensors to flush and to keep, and the state to close at the
+  end."""
   p, dtype = problem, DTYPES[problem.dtype]
   if p.kind == "layer":
     return layer_contestants(p, fovea)

@@ -289,8 +289,8 @@ TEST(Multihead, GivesARowTheSameBitsAloneIfAsked) {
 
 // ---- Caches of blocks ----
 
-// Keys and values of 2 sequences in one buffer, the values right behind the keys' last block; 3 and 0
-// tokens are in it, and 2 more come.
+// Keys and values of 2 sequences in one buffer, the values right behind the keys' last block. 3 and
+// 0 tokens are in it, and 2 more come.
 struct BlockCache {
   static constexpr int64_t kLen = 8, kHeads = 2, kDim = 64;
   uint32_t dtype;
