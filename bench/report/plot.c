@@ -67,7 +67,8 @@ void fv_bench_plot_name(const fv_bench_picture *picture, char name[FV_BENCH_PICT
 
 void fv_bench_plot_title(const fv_bench_picture *picture, char *title, size_t bytes) {
   static const char *const kinds[FV_BENCH_KINDS] = {
-      "Prefill", "Decode", "Packed prefill", "Paged decode", "Mixed batch", "Additive scores"};
+      "Prefill",     "Decode",          "Packed prefill",  "Paged decode",
+      "Mixed batch", "Additive scores", "Multi-head layer"};
   char heads[64] = "as many key as query heads";
   if (picture->group > 1) {
     snprintf(heads, sizeof heads, "%" PRId64 " query heads per kv head", picture->group);
@@ -197,10 +198,16 @@ double fv_bench_plot_ceiling(double value) {
   return 10 * power;
 }
 
+/* The first line is full, or from memory, or the only variant that a kind has. */
+static bool begins_with_full(fv_bench_kind kind) {
+  return kind == FV_BENCH_PREFILL || kind == FV_BENCH_ADDITIVE || kind == FV_BENCH_LAYER;
+}
+
 static void fill_chart(const fv_bench_result *result, const fv_bench_picture *picture,
                        fv_bench_chart *chart) {
   static const char *const x_labels[FV_BENCH_KINDS] = {
-      "length", "keys per sequence", "length of the longest", "keys of the longest", "", "length"};
+      "length", "keys per sequence", "length of the longest", "keys of the longest", "", "length",
+      "length"};
   int64_t dims[FV_BENCH_ACROSS_MAX];
   memset(chart, 0, sizeof *chart);
   chart->across = find_dims(result, picture, dims);
@@ -211,8 +218,7 @@ static void fill_chart(const fv_bench_result *result, const fv_bench_picture *pi
            fv_bench_result_context(result, "machine"), fv_bench_result_context(result, "threads"),
            fv_bench_result_context(result, "isa"));
   for (int line = 0; line < 2; ++line) {
-    /* first: full, or from memory; and the only variant that a kind has */
-    int variant = picture->kind == FV_BENCH_PREFILL ? line : 1 - line;
+    int variant = begins_with_full(picture->kind) ? line : 1 - line;
     for (int i = 0; i < chart->across; ++i) {
       fill_panel(result, picture, dims[i], variant, &chart->panels[line * chart->across + i]);
     }

@@ -1,6 +1,8 @@
 // The plots of reports that the tests make.
 #include "bench/report/plot.h"
 
+#include "bench/report/group.h"
+
 #include <cairo.h>
 #include <gtest/gtest.h>
 
@@ -71,6 +73,27 @@ TEST(BenchPlot, APageShowsAtMostSixOfTheLastDtypeAndTheLargestGroup) {
                                        "packed-f32-group4-speedup", "paged-f32-group4-speedup",
                                        "prefill-bf16-group2-time",  "prefill-bf16-group2-speedup"};
   EXPECT_EQ(names, expected);
+}
+
+TEST(BenchPlot, EveryKindHasATitleInPicturesAndTables) {
+  std::set<std::string> pictures, tables;
+  for (int kind = 0; kind < FV_BENCH_KINDS; ++kind) {
+    fv_bench_picture picture = {};
+    picture.kind = static_cast<fv_bench_kind>(kind);
+    picture.dtype = FOVEA_F32;
+    picture.group = 1;
+    fv_bench_problem problem = {1, 8, 8, 64, 64, 0, 64, FOVEA_F32, picture.kind, false, false};
+    char title[200];
+    fv_bench_plot_title(&picture, title, sizeof title);
+    pictures.insert(title);
+    EXPECT_EQ(std::string(title).find("null"), std::string::npos);
+    fv_bench_group_title(&problem, title, sizeof title);
+    tables.insert(title);
+    EXPECT_EQ(std::string(title).find("null"), std::string::npos);
+    ASSERT_NE(fv_bench_group_shape_title(picture.kind), nullptr);
+  }
+  EXPECT_EQ(pictures.size(), static_cast<size_t>(FV_BENCH_KINDS));
+  EXPECT_EQ(tables.size(), static_cast<size_t>(FV_BENCH_KINDS));
 }
 
 TEST(BenchPlot, RowsOfTheMachineAloneMakeNoPicture) {
