@@ -118,7 +118,8 @@ static int run_benchmarks(const fv_bench_options *chosen, int argc, char **argv)
 
 /* ---- What needs no timing ---- */
 
-/* For programs that time the same problems: name, FLOPs and bytes, separated by tabs. */
+/* For programs that time the same problems: name, FLOPs, bytes, and the largest and the typical
+ * difference that are allowed, separated by tabs. */
 static int list_problems(const fv_bench_options *chosen) {
   fv_bench_machine machine;
   if (!fv_bench_machine_open(&machine, chosen->threads)) return EXIT_OUTPUT;
@@ -126,8 +127,9 @@ static int list_problems(const fv_bench_options *chosen) {
   for (size_t i = 0; i < list.count; ++i) {
     char name[FV_BENCH_NAME];
     if (!is_wanted(&list.at[i], chosen, name)) continue;
-    printf("%s\t%.0f\t%.0f\t%.9g\n", name, fv_bench_flops(&list.at[i]),
-           fv_bench_kv_bytes(&list.at[i]), fv_bench_allowance(&list.at[i]));
+    printf("%s\t%.0f\t%.0f\t%.9g\t%.9g\n", name, fv_bench_flops(&list.at[i]),
+           fv_bench_kv_bytes(&list.at[i]), fv_bench_allowance(&list.at[i]),
+           fv_bench_typical_allowance(&list.at[i]));
   }
   free(list.at);
   fv_bench_machine_close(&machine);

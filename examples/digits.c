@@ -114,31 +114,35 @@ static int parse_image(const model_lines *images, int n, int pixels[PIXELS]) {
   return (int)label;
 }
 
-/* How much of the attention of some heads falls on each pixel; the largest is 1. */
+/* For each pixel the mean over some heads of the weights of the regions that it is part of. */
 static void shade_pixels(const reading *result, int first_head, int heads, float shades[PIXELS]) {
-  float most = 0;
   memset(shades, 0, PIXELS * sizeof *shades);
   for (int i = 0; i < REGIONS * PATCH; ++i) {
     int region = i / PATCH, place = i % PATCH;
     int y = region / 4 * 2 + place / 4 - 1, x = region % 4 * 2 + place % 4 - 1;
     if (y < 0 || y >= SIDE || x < 0 || x >= SIDE) continue;
     for (int h = 0; h < heads; ++h) {
-      shades[y * SIDE + x] += result->weights[first_head + h][region];
+      shades[y * SIDE + x] += result->weights[first_head + h][region] / (float)heads;
     }
   }
-  for (int i = 0; i < PIXELS; ++i) most = shades[i] > most ? shades[i] : most;
-  for (int i = 0; i < PIXELS; ++i) shades[i] /= most;
+}
+
+static float largest(const float shades[PIXELS]) {
+  float most = shades[0];
+  for (int i = 1; i < PIXELS; ++i) most = shades[i] > most ? shades[i] : most;
+  return most;
 }
 
 static void draw(const int pixels[PIXELS], const reading *result, int label) {
   static const char ink[5] = {' ', '.', 'o', 'O', '@'};
   float shades[PIXELS];
   shade_pixels(result, 0, HEADS, shades);
+  float most = largest(shades);
   printf("read as %d, labelled %d; shaded where the model looked\n\n", result->digit, label);
   for (int y = 0; y < SIDE; ++y) {
     printf("  ");
     for (int x = 0; x < SIDE; ++x) {
-      model_print_cell(ink[(pixels[y * SIDE + x] + 3) / 4], shades[y * SIDE + x],
+      model_print_cell(ink[(pixels[y * SIDE + x] + 3) / 4], shades[y * SIDE + x] / most,
                        isatty(STDOUT_FILENO));
     }
     printf("\n");
@@ -159,6 +163,7 @@ static void write_map(const char *path, const int pixels[PIXELS], const reading 
   model_picture picture = {.title = title,
                            .row_axis = "pixel row",
                            .key_axis = "column",
+                           .quantity = "ink, and the weights of the regions around a pixel",
                            .heads = 2 + HEADS,
                            .rows = SIDE,
                            .keys = SIDE,

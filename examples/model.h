@@ -28,10 +28,28 @@ static inline void *model_allocate(size_t bytes) {
 
 /* ---- Files ---- */
 
+/* The files that a program has read: it writes over none of them. */
+enum { MODEL_FILES_MAX = 8 };
+typedef struct model_files {
+  struct stat at[MODEL_FILES_MAX];
+  int count;
+} model_files;
+
+static inline model_files *model_files_read(void) {
+  static model_files files;
+  return &files;
+}
+
+static inline void model_note_file(FILE *file) {
+  model_files *files = model_files_read();
+  if (files->count < MODEL_FILES_MAX) fstat(fileno(file), &files->at[files->count++]);
+}
+
 /* A whole file, with a NUL behind it. */
 static inline char *model_read(const char *path, size_t *bytes) {
   FILE *file = fopen(path, "rb");
   if (!file) model_fail(path, "cannot be opened");
+  model_note_file(file);
   long size = fseek(file, 0, SEEK_END) ? -1 : ftell(file);
   /* A pipe has no end to seek; that of a directory may be anywhere. */
   if (size < 0 || size > MODEL_FILE_MAX) model_fail(path, "is no file, or too large a one");
@@ -328,7 +346,7 @@ static inline void model_print_cell(char mark, float share, int colours) {
 
 /* What `fovea map` draws: weights [heads, rows, keys], one panel per head. Names may be NULL. */
 typedef struct model_picture {
-  const char *title, *row_axis, *key_axis;
+  const char *title, *row_axis, *key_axis, *quantity; /* NULL: it is attention weights */
   int heads, rows, keys;
   const float *weights;
   const char *const *head_names, *const *row_names, *const *key_names;
@@ -358,31 +376,54 @@ static inline void model_write_names(FILE *to, const char *key, const char *cons
   fputs(per_batch_row ? "]]\"" : "]\"", to);
 }
 
-/* A .safetensors file: the length of a header in JSON, the header, the elements. */
-static inline void model_write_picture(const char *path, const model_picture *p) {
+static inline char *model_make_header(const model_picture *p, size_t elements, size_t *bytes) {
   char *header;
-  size_t bytes, elements = (size_t)p->heads * (size_t)p->rows * (size_t)p->keys;
-  FILE *text = open_memstream(&header, &bytes);
+  FILE *text = open_memstream(&header, bytes);
   if (!text) model_fail("memory", "out of memory");
   fputs("{\"__metadata__\":{\"title\":\"", text);
   model_write_text(text, p->title, 0);
   fprintf(text, "\",\"query_axis\":\"%s\",\"key_axis\":\"%s\"", p->row_axis, p->key_axis);
+  if (p->quantity) fprintf(text, ",\"quantity\":\"%s\"", p->quantity);
   model_write_names(text, "head_names", p->head_names, p->heads, 0);
   model_write_names(text, "query_tokens", p->row_names, p->rows, 1);
   model_write_names(text, "tokens", p->key_names, p->keys, 1);
   fprintf(text, "},\"weights\":{\"dtype\":\"F32\",\"shape\":[%d,%d,%d],\"data_offsets\":[0,%zu]}}",
           p->heads, p->rows, p->keys, elements * sizeof(float));
   if (fclose(text)) model_fail("memory", "out of memory");
+  return header;
+}
+
+/* Not over an input, and not in place of a device or a folder. */
+static inline void model_check_output(const char *path) {
+  const model_files *files = model_files_read();
+  struct stat there;
+  if (stat(path, &there)) return;
+  if (!S_ISREG(there.st_mode)) model_fail(path, "is no file: name another");
+  for (int i = 0; i < files->count; ++i) {
+    const struct stat *read = &files->at[i];
+    if (read->st_dev != there.st_dev || read->st_ino != there.st_ino) continue;
+    model_fail(path, "is a file that the program reads: name another");
+  }
+}
+
+/* A .safetensors file: the length of a header in JSON, the header, the elements. It is written
+ * beside `path` and then takes its name: all of it, or nothing. */
+static inline void model_write_picture(const char *path, const model_picture *p) {
+  char part[4096];
+  size_t bytes, elements = (size_t)p->heads * (size_t)p->rows * (size_t)p->keys;
+  char *header = model_make_header(p, elements, &bytes);
   unsigned char length[8]; /* little-endian, as the elements are on all machines that fovea knows */
   for (int i = 0; i < 8; ++i) length[i] = (unsigned char)((uint64_t)bytes >> 8 * i);
-  FILE *file = fopen(path, "wb");
+  model_check_output(path);
+  if (snprintf(part, sizeof part, "%s.part", path) >= (int)sizeof part) {
+    model_fail("the path", "is too long");
+  }
+  FILE *file = fopen(part, "wb");
   if (!file) model_fail(path, "cannot be written");
   int whole = fwrite(length, sizeof length, 1, file) == 1 && fwrite(header, bytes, 1, file) == 1 &&
               fwrite(p->weights, sizeof(float), elements, file) == elements;
-  struct stat there;
-  int regular = !fstat(fileno(file), &there) && S_ISREG(there.st_mode); /* not a device: it stays */
-  if (fclose(file) || !whole) {
-    if (regular) remove(path);
+  if (fclose(file) || !whole || rename(part, path)) {
+    remove(part);
     model_fail(path, "cannot be written");
   }
   free(header);
@@ -406,11 +447,13 @@ static inline model_arguments model_read_arguments(int argc, char **argv, const 
   if (argc > 1 && !strcmp(argv[1], "--numbers")) {
     read.numbers = 1;
     at = 2;
-  } else if (argc > 2 && !strcmp(argv[1], "--map")) {
+  } else if (argc > 2 && !strcmp(argv[1], "--map") && argv[2][0] != '-') {
     read.map = argv[2];
     at = 3;
   }
-  if (at < argc && argv[at][0] != '-') read.what = argv[at++];
+  int any = at < argc && !strcmp(argv[at], "--"); /* what follows may begin with a dash */
+  at += any;
+  if (at < argc && (any || argv[at][0] != '-')) read.what = argv[at++];
   if (at == argc && (read.what || !read.numbers)) return read;
   fputs(help, stderr);
   exit(2);

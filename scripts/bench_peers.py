@@ -39,11 +39,12 @@ SETTLE_BLAS = 0.05  # OpenBLAS's threads yield for 2^26 cycles before they sleep
 
 
 class Problem:
-  """One line of the list: the fields of its name, its FLOPs, its bytes, and the allowed difference."""
+  """One line of the list: the fields of its name, its FLOPs, its bytes, and the differences that are allowed: the
+  largest, and the typical one by the size of results."""
 
   def __init__(self, line):
-    self.name, flops, nbytes, allowed = line.split("\t")
-    self.flops, self.bytes, self.allowed = float(flops), float(nbytes), float(allowed)
+    self.name, *numbers = line.split("\t")
+    self.flops, self.bytes, self.allowed, self.typical = map(float, numbers)
     fields = NAME.match(self.name).groupdict()
     for key in ("batch", "heads_q", "heads_kv", "len_q", "len_kv", "dim"):
       setattr(self, key, int(fields[key]))
@@ -161,8 +162,12 @@ def check(problem, found):
   """Runs each pipeline once, which also warms it up, and compares the results."""
   results = [result(call()) for _, call, result in found]
   for (pipeline, _, _), other in zip(found[1:], results[1:]):
-    apart = (results[0].double() - other.double()).abs().max().item()
-    if not apart <= problem.allowed:  # a NaN fails, too
+    difference = (results[0].double() - other.double()).abs()
+    apart, typical = difference.max().item(), (difference.norm() / results[0].double().norm()).item()
+    if not typical <= problem.typical:  # a NaN fails, too
+      sys.exit(f"scripts/bench: {problem.row_name(pipeline)}: its result differs from fovea's by {typical:.3g} of its "
+               f"size, and {problem.typical:.3g} is allowed; nothing is timed")
+    if not apart <= problem.allowed:
       sys.exit(f"scripts/bench: {problem.row_name(pipeline)}: its result differs from fovea's by "
                f"{apart:.3g}, and {problem.allowed:.3g} is allowed; nothing is timed")
 

@@ -51,7 +51,7 @@ static bool complain(void) {
   return false;
 }
 
-/* 0 if the call is refused, which running it will say. */
+/* 0 if the call is refused, which opening it will say. */
 static double layer_scratch(const fv_bench_machine *machine, const fv_bench_problem *problem) {
   char nowhere = 0; /* stands for addresses, at which nothing looks */
   fv_bench_tensors tensors = {.problem = *problem, .projections = &nowhere};
@@ -75,8 +75,10 @@ static void *open_layer(const fv_bench_machine *machine, const fv_bench_tensors 
   state->handle = machine->handle;
   state->threads = machine->threads;
   describe(state, tensors);
-  state->args.workspace_bytes = (size_t)layer_scratch(machine, &tensors->problem);
-  state->args.workspace = fv_bench_map(state->args.workspace_bytes);
+  fovea_status status =
+      fovea_multihead_workspace(machine->handle, &state->args, &state->args.workspace_bytes);
+  if (status != FOVEA_OK) complain();
+  if (status == FOVEA_OK) state->args.workspace = fv_bench_map(state->args.workspace_bytes);
   if (state->args.workspace) return state;
   close_layer(state);
   return NULL;

@@ -141,6 +141,7 @@ static int draw_made(const fv_map_options *options, const fv_map_data *map, cons
                         .subtitle = map->title.subtitle,
                         .row_axis = map->row_axis,
                         .col_axis = map->key_axis,
+                        .quantity = map->quantity,
                         .scale = options->scale};
   if (options->mass) {
     heatmap.row_labels = made->names;
@@ -252,7 +253,8 @@ static const char help[] =
     "with "
     "[heads] and [batch] before them if there are such: those of a layer, or of any program; an "
     ".npy "
-    "file is that tensor alone. Metadata title, head_names, query_axis and key_axis name them.\n"
+    "file is that tensor alone. Metadata title, head_names, query_axis, key_axis and quantity name "
+    "them.\n"
     "\n"
     "Labels are the tokens in the file's metadata, if it has any: tokens for the keys, and for the "
     "queries too where there are as many; query_tokens for the queries. Keys that its "
@@ -264,7 +266,7 @@ static const char help[] =
     "output not writable or out of memory, 130 interrupted.";
 
 const fv_flags fv_map_flags = {.command = "fovea map",
-                               .operand = "FILE.safetensors",
+                               .operand = "FILE.safetensors|npy",
                                .help = help,
                                .input = fv_input_flags,
                                .own = own_flags,
@@ -277,6 +279,7 @@ static void free_map(fv_map_data *map) {
   fv_tokens_free(map->head_names);
   free(map->row_axis);
   free(map->key_axis);
+  free(map->quantity);
   free(map->grid.cells);
 }
 
@@ -288,8 +291,8 @@ int fv_command_map(int argc, char **argv) {
    * signal. */
   signal(SIGXFSZ, SIG_IGN);
   fv_flags_parse(&fv_map_flags, argc, argv, &options);
-  bool holds_weights = fv_map_holds_weights(options.input.file);
-  int code = holds_weights ? fv_map_weights(&options, &map) : fv_map_attention(&options, &map);
+  bool weights = fv_map_lacks_queries(options.input.file);
+  int code = weights ? fv_map_weights(&options, &map) : fv_map_attention(&options, &map);
   if (!code) code = draw_map(&options, &map);
   free_map(&map);
   return code;

@@ -25,17 +25,18 @@ typedef struct fv_map_data {
   char **row_labels, **key_labels; /* as fv_tokens_read makes them; may be the same */
   char **head_names;               /* of the heads from 0 on; NULL: they have numbers */
   char *row_axis, *key_axis;       /* NULL: "query", "key" */
+  char *quantity;                  /* NULL: "attention weight" */
   fv_map_title title;
 } fv_map_data;
 
 /* Both return an exit code; on failure the reason was printed. The data is to be freed in any case.
- * The second takes a file for which fv_map_holds_weights is true. */
+ * The second takes a file for which fv_map_lacks_queries is true. */
 int fv_map_attention(const fv_map_options *options, fv_map_data *map);
 int fv_map_weights(const fv_map_options *options, fv_map_data *map);
 
-/* Whether the file has a tensor `weights` and no q, or is an .npy file, which has one tensor. Files
- * that cannot be read hold none. */
-bool fv_map_holds_weights(const char *path);
+/* Whether the file is one for fv_map_weights: without q, or .npy, which has one tensor. Of a file
+ * that cannot be read its name decides. */
+bool fv_map_lacks_queries(const char *path);
 
 /* For both: which heads are drawn of how many in the file, and whether there is anything at all. */
 int fv_map_choose_heads(const fv_map_options *options, const char *label, int64_t batches,

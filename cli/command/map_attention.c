@@ -97,12 +97,17 @@ static int choose_part(const fv_map_options *options, const fv_input *input, fv_
 static int draw(const fv_map_options *options, fovea_handle *handle, const fv_input *input,
                 fv_map_data *map) {
   const fovea_attention_args *args = &input->args;
-  int code = fv_tokens_of_map(input->files[0], input->label, options->batch, args->q.shape[1],
-                              args->k.shape[1], &map->row_labels, &map->key_labels);
-  if (!code) code = fv_map_refuse_empty(options, input->label, map);
+  int code = fv_map_refuse_empty(options, input->label, map);
+  if (!code) {
+    code = fv_tokens_of_map(input->files[0], input->label, options->batch, args->q.shape[1],
+                            args->k.shape[1], &map->row_labels, &map->key_labels);
+  }
   if (code) return code;
-  fv_map_subject subject = {options->batch, args->q.shape[0], map->first_head, map->heads,
-                            options->mass};
+  fv_map_subject subject = {.batch = options->batch,
+                            .batches = args->q.shape[0],
+                            .first_head = map->first_head,
+                            .heads = map->heads,
+                            .mass = options->mass};
   fv_map_title_write(&map->title, input, &subject);
   return options->mass ? compute_mass(handle, input, options->batch, map)
                        : compute_weights(handle, input, options->batch, map);

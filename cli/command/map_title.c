@@ -25,9 +25,28 @@ static void append(text *to, const char *format, ...) {
   if (to->used >= to->room) to->used = to->room - 1;
 }
 
+/* At most so many bytes of a file's text, and no part of a character. */
+static void append_cut(text *to, const char *from, size_t most) {
+  size_t length = strnlen(from, most + 1);
+  if (length > most) {
+    length = most;
+    while (length > 0 && (from[length] & 0xC0) == 0x80) --length;
+  }
+  append(to, "%.*s", (int)length, from);
+}
+
+static bool has_name(const fv_map_subject *subject) {
+  return subject->head_name && *subject->head_name;
+}
+
 static void append_heads(text *to, const fv_map_subject *subject) {
   long long first = subject->first_head, last = first + subject->heads - 1;
-  if (first == last) append(to, ", head %lld", first);
+  if (first == last && has_name(subject)) {
+    append(to, ", ");
+    append_cut(to, subject->head_name, NAME_BYTES_MAX);
+  } else if (first == last) {
+    append(to, ", head %lld", first);
+  }
   if (first < last) append(to, ", heads %lld to %lld", first, last);
   if (subject->mass) append(to, ", mass of keys");
 }
@@ -35,8 +54,10 @@ static void append_heads(text *to, const fv_map_subject *subject) {
 static void append_file(text *to, const fv_tensor_file *file, const char *path) {
   const char *slash = strrchr(path, '/');
   const char *layer = fv_tensor_file_metadata(file, "layer");
-  append(to, "%.*s", NAME_BYTES_MAX, slash ? slash + 1 : path);
-  if (layer) append(to, ", layer %.*s", LAYER_MAX, layer);
+  append_cut(to, slash ? slash + 1 : path, NAME_BYTES_MAX);
+  if (!layer) return;
+  append(to, ", layer ");
+  append_cut(to, layer, LAYER_MAX);
 }
 
 static void append_mask(text *to, const fv_input *input, int64_t batch) {
@@ -56,7 +77,8 @@ static void write_subtitle(text *to, const fv_input *input, int64_t batch) {
   const fovea_attention_args *args = &input->args;
   const char *model = fv_tensor_file_metadata(input->files[0], "model");
   bool window = args->visibility.window_left.kind || args->visibility.window_right.kind;
-  if (model) append(to, "%.*s, ", NAME_BYTES_MAX, model);
+  if (model) append_cut(to, model, NAME_BYTES_MAX);
+  if (model) append(to, ", ");
   append(to, "batch row %lld", (long long)batch);
   if (input->causal_name) append(to, ", causal %s", input->causal_name);
   if (window)
@@ -75,7 +97,7 @@ void fv_map_title_write(fv_map_title *title, const fv_input *input, const fv_map
   write_subtitle(&second, input, subject->batch);
 }
 
-/* One batch row needs no number, and weights with a title no number of a head. */
+/* One batch row needs no number, and neither does the only head, or all of them, under a title. */
 void fv_map_title_of_weights(fv_map_title *title, const fv_tensor_file *file, const char *path,
                              const fv_map_subject *subject) {
   text first = {title->title, sizeof title->title, 0};
@@ -83,9 +105,9 @@ void fv_map_title_of_weights(fv_map_title *title, const fv_tensor_file *file, co
   const char *name = fv_tensor_file_metadata(file, "title");
   const char *model = fv_tensor_file_metadata(file, "model");
   bool one = subject->batches == 1;
-  if (name) append(&first, "%.*s", TITLE_BYTES_MAX, name);
+  if (name) append_cut(&first, name, TITLE_BYTES_MAX);
   if (!name) append_file(&first, file, path);
-  if (!name || subject->mass) append_heads(&first, subject);
-  if (model) append(&second, "%.*s%s", NAME_BYTES_MAX, model, one ? "" : ", ");
-  if (!one) append(&second, "batch row %lld", (long long)subject->batch);
+  if (!name || subject->mass || subject->one_of_several) append_heads(&first, subject);
+  if (model) append_cut(&second, model, NAME_BYTES_MAX);
+  if (!one) append(&second, "%sbatch row %lld", model ? ", " : "", (long long)subject->batch);
 }

@@ -13,6 +13,8 @@ typedef struct fv_map_subject {
   int64_t batch, batches; /* the batch row, of how many */
   int64_t first_head, heads;
   bool mass;
+  bool one_of_several;   /* one head is drawn, and the file has more */
+  const char *head_name; /* of the first head; NULL or "": it has a number */
 } fv_map_subject;
 
 /* Of attention that is computed, and of weights that `file` holds, whose metadata `title` replaces

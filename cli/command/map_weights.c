@@ -20,18 +20,30 @@ typedef struct weights_file {
 
 enum { BATCH, HEADS, ROWS, KEYS };
 
-bool fv_map_holds_weights(const char *path) {
+static bool is_npy(const char *path) {
+  const char *end = strrchr(path, '.');
+  return end && !strcmp(end, ".npy");
+}
+
+bool fv_map_lacks_queries(const char *path) {
   fv_tensor_file *file;
-  if (!path || fv_tensor_file_open_header(path, "weights", &file, NULL) != FV_FILE_OK) return false;
-  bool holds = fv_tensor_file_find(file, "weights") && !fv_tensor_file_find(file, "q");
+  if (!path) return false;
+  if (fv_tensor_file_open_header(path, "weights", &file, NULL) != FV_FILE_OK) return is_npy(path);
+  bool lacks = !fv_tensor_file_find(file, "q");
   fv_tensor_file_close(file);
-  return holds;
+  return lacks;
 }
 
 /* ---- The file ---- */
 
 static int refuse(const weights_file *from, const char *why) {
   return fv_cli_fail(FV_EXIT_INPUT, "%s: tensor weights %s", from->path, why);
+}
+
+static int refuse_absent(const weights_file *from) {
+  return fv_cli_fail(FV_EXIT_INPUT,
+                     "%s: tensor q is missing, and so is weights; give q, k and v, or weights",
+                     from->path);
 }
 
 static int open_weights(const char *path, weights_file *from) {
@@ -41,7 +53,7 @@ static int open_weights(const char *path, weights_file *from) {
     return fv_cli_fail_file(&error);
   }
   const fv_file_tensor *tensor = fv_tensor_file_find(from->file, "weights");
-  if (!tensor) return refuse(from, "is missing"); /* the file changed since it was looked at */
+  if (!tensor) return refuse_absent(from);
   from->data = tensor->data;
   from->dtype = fv_input_dtype(tensor->dtype);
   if (!from->dtype) return refuse(from, "must be F32, F16 or BF16; convert it");
@@ -65,6 +77,8 @@ static int refuse_flags(const fv_input_options *given, const char *path) {
   if (given->has_window) flag = "window";
   if (given->has_scale) flag = "scale";
   if (given->has_softcap) flag = "softcap";
+  if (given->device) flag = "device";
+  if (given->threads) flag = "threads";
   if (!flag) return FV_EXIT_OK;
   return fv_cli_fail(FV_EXIT_USAGE, "--%s: %s holds weights, which are drawn as they are", flag,
                      path);
@@ -99,6 +113,7 @@ static void add_mass(const weights_file *from, int64_t batch, fv_map_data *map, 
       for (int64_t j = 0; j < map->keys; ++j) mass[j] += row[j] == FV_HEATMAP_HIDDEN ? 0 : row[j];
     }
     fv_heatmap_grid_add(&map->grid, 0, (size_t)h, mass);
+    fv_map_show_progress(map, (h + 1) * map->rows);
   }
 }
 
@@ -117,8 +132,9 @@ static int reduce(const fv_map_options *options, const weights_file *from, fv_ma
 
 static int copy_text(const weights_file *from, const char *key, char **text) {
   const char *stored = fv_tensor_file_metadata(from->file, key);
-  *text = stored ? strdup(stored) : NULL;
-  return stored && !*text ? fv_cli_out_of_memory() : FV_EXIT_OK;
+  if (!stored || !*stored) return FV_EXIT_OK;
+  *text = strdup(stored);
+  return *text ? FV_EXIT_OK : fv_cli_out_of_memory();
 }
 
 static int read_labels(const fv_map_options *options, const weights_file *from, fv_map_data *map) {
@@ -130,6 +146,7 @@ static int read_labels(const fv_map_options *options, const weights_file *from, 
   }
   if (!code) code = copy_text(from, "query_axis", &map->row_axis);
   if (!code) code = copy_text(from, "key_axis", &map->key_axis);
+  if (!code) code = copy_text(from, "quantity", &map->quantity);
   return code;
 }
 
@@ -143,11 +160,16 @@ static int draw(const fv_map_options *options, const weights_file *from, fv_map_
   map->rows = from->shape[ROWS];
   map->keys = from->shape[KEYS];
   if (!code && options->output) code = fv_output_path_check(options->output, &from->path, 1);
-  if (!code) code = read_labels(options, from, map);
   if (!code) code = fv_map_refuse_empty(options, from->path, map);
+  if (!code) code = read_labels(options, from, map);
   if (code) return code;
-  fv_map_subject subject = {options->batch, from->shape[BATCH], map->first_head, map->heads,
-                            options->mass};
+  fv_map_subject subject = {.batch = options->batch,
+                            .batches = from->shape[BATCH],
+                            .first_head = map->first_head,
+                            .heads = map->heads,
+                            .mass = options->mass,
+                            .one_of_several = map->heads < from->shape[HEADS],
+                            .head_name = map->head_names ? map->head_names[map->first_head] : NULL};
   fv_map_title_of_weights(&map->title, from->file, from->path, &subject);
   return reduce(options, from, map);
 }

@@ -272,7 +272,7 @@ def check(folder, renew):
 
 
 def main():
-  parser = argparse.ArgumentParser(description="Train the speaker of words, 10 to 20 minutes, or check it.")
+  parser = argparse.ArgumentParser(description="Train the speaker of words, 8 to 10 minutes, or check it.")
   parser.add_argument("--check", action="store_true", help="train nothing, judge the files that are there")
   parser.add_argument("--without-attention", action="store_true",
                       help="train the baseline, whose weights are all equal, and write nothing")

@@ -59,7 +59,7 @@ class Peers(unittest.TestCase):
               "packed": "4/heads:8:2/len:64:64", "paged": "4/heads:8:2/len:1:64/page:16",
               "mixed": "4/heads:8:2/len:8:64/page:16", "additive": "4/heads:8:8/len:64:64",
               "layer": "4/heads:8:8/len:64:64"}
-    listed = "".join(f"cpu/fovea/{kind}/batch:{shape}/dim:128/f32/causal/cold\t1\t2\t3\n"
+    listed = "".join(f"cpu/fovea/{kind}/batch:{shape}/dim:128/f32/causal/cold\t1\t2\t3\t4\n"
                      for kind, shape in shapes.items())
     problems, left_out = self.script.problems_of(listed)
     self.assertEqual([problem.kind for problem in problems], ["prefill", "decode", "layer"])

@@ -140,13 +140,14 @@ MadeFile named_file() {
   file.metadata("head_names", "[\"near\", \"far\"]");
   file.metadata("tokens", "[[\"a\", \"b\", \"c\"]]").metadata("query_tokens", "[[\"AH\", \"B\"]]");
   file.metadata("query_axis", "sound").metadata("key_axis", "letter").metadata("model", "a model");
+  file.metadata("quantity", "how sure it is");
   return file;
 }
 
 TEST(MapWeights, HaveTheNamesOfTheMetadata) {
-  std::string svg = svg_of(named_file(), {"--all-heads"});
-  for (const char *text : {">from letters to sounds<", ">near (1)<", ">far (1)<", ">a<", ">c<",
-                           ">AH<", ">B<", "sound", "letter", ">a model<"}) {
+  std::string svg = svg_of(named_file(), {"--all-heads", "--colors", "shared"});
+  for (const char *text : {">from letters to sounds<", ">near<", ">far<", ">a<", ">c<", ">AH<",
+                           ">B<", "sound", "letter", ">a model<", ">how sure it is<"}) {
     EXPECT_TRUE(has(svg, text)) << text;
   }
 }
@@ -158,6 +159,51 @@ TEST(MapWeights, NameTheirHeadsWhereTheyAreRows) {
     EXPECT_TRUE(has(svg, text)) << text;
   }
   EXPECT_TRUE(has(svg_of(named_file(), {"--mass", "--head", "1"}), ">far<"));
+}
+
+TEST(MapWeights, OneOfSeveralHeadsIsNamedInTheTitle) {
+  EXPECT_TRUE(has(svg_of(named_file(), {"--head", "1"}), ">from letters to sounds, far<"));
+  MadeFile file = weights_file({2, 1, 3}).metadata("title", "a title");
+  EXPECT_TRUE(has(svg_of(file, {"--head", "1"}), ">a title, head 1<"));
+  EXPECT_TRUE(has(svg_of(weights_file({1, 3}).metadata("title", "a title")), ">a title<"));
+  file = weights_file({2, 1, 3}).metadata("head_names", "[\"near\", \"far\"]");
+  EXPECT_TRUE(has(svg_of(file, {"--head", "1"}), ">in.safetensors, far<"));
+}
+
+TEST(MapWeights, OfEachBatchRowHaveItsTokens) {
+  MadeFile file = weights_file({2, 1, 1, 2});
+  file.metadata("tokens", "[[\"a0\", \"b0\"], [\"a1\", \"b1\"]]");
+  file.metadata("query_tokens", "[[\"q0\"], [\"q1\"]]").metadata("title", "a title");
+  std::string svg = svg_of(file, {"--batch", "1"});
+  for (const char *text : {">a1<", ">b1<", ">q1<", ">batch row 1<"}) EXPECT_TRUE(has(svg, text));
+  EXPECT_FALSE(has(svg, ">a0<") || has(svg, ">q0<"));
+  EXPECT_TRUE(has(svg_of(file), ">batch row 0<"));
+}
+
+TEST(MapWeights, MayHaveMoreRowsThanKeys) {
+  MadeFile file;
+  file.tensor("weights", FV_FILE_DTYPE_F32, {5, 2}, one_key_each(2));
+  file.metadata("query_tokens", "[[\"r0\", \"r1\", \"r2\", \"r3\", \"r4\"]]");
+  std::string svg = svg_of(file);
+  for (const char *text : {">r0<", ">r4<"}) EXPECT_TRUE(has(svg, text)) << text;
+  Directory directory;
+  std::string path = file.metadata("tokens", "[[\"a\", \"b\", \"c\"]]").write(directory);
+  EXPECT_TRUE(fails(fovea({"map", path}), 3, {path, "metadata tokens", "at most 2 strings"}));
+}
+
+TEST(MapWeights, ALongTitleLeavesRoomForTheRestAndEndsWithACharacter) {
+  std::string title;
+  for (int i = 0; i < 100; ++i) title += "\xE2\x82\xAC";
+  MadeFile file = weights_file({2, 1, 3}).metadata("title", title);
+  std::string svg = svg_of(file, {"--mass"});
+  EXPECT_TRUE(has(svg, "\xE2\x82\xAC, heads 0 to 1, mass of keys<")) << svg;
+  EXPECT_FALSE(has(svg, "\xEF\xBF\xBD"));
+}
+
+TEST(MapWeights, EmptyNamesOfAxesAreNone) {
+  MadeFile file = weights_file({2, 3}).metadata("query_axis", "").metadata("key_axis", "");
+  std::string svg = svg_of(file);
+  for (const char *text : {"query", "key"}) EXPECT_TRUE(has(svg, text)) << text;
 }
 
 TEST(MapWeights, HeadsWithoutANameHaveTheirNumber) {
@@ -197,15 +243,22 @@ TEST(MapWeights, OfOtherRanksAndTypesAreRefused) {
 
 TEST(MapWeights, OfWhichThereAreNoneAreRefused) {
   Directory directory;
-  for (const Shape &shape : {Shape{0, 4}, Shape{4, 0}, Shape{0, 2, 2}}) {
+  // The last would need labels for 2^31 rows of nothing.
+  for (const Shape &shape :
+       {Shape{0, 4}, Shape{4, 0}, Shape{0, 2, 2}, Shape{INT32_MAX, 0}, Shape{INT32_MAX, 0, 0}}) {
     MadeFile file;
     file.tensor("weights", FV_FILE_DTYPE_F32, shape, Values{});
+    file.metadata("query_tokens", "[[]]").metadata("tokens", "[[]]").metadata("head_names", "[]");
     std::string path = file.write(directory);
     for (const char *flag : {"--all-heads", "--mass"}) {
       EXPECT_TRUE(fails(fovea({"map", path, flag}), 3, {path, "has nothing to draw"}));
     }
   }
-  std::string path = weights_file({2, 1, 2}).write(directory);
+  MadeFile large;
+  large.tensor("weights", FV_FILE_DTYPE_F32, {INT64_C(1) << 31, 0}, Values{});
+  std::string path = large.write(directory);
+  EXPECT_TRUE(fails(fovea({"map", path}), 3, {path, "has an extent of 2^31 or more"}));
+  path = weights_file({2, 1, 2}).write(directory);
   EXPECT_TRUE(fails(fovea({"map", path, "--head", "2"}), 2, {"--head 2", "has 2 heads"}));
   EXPECT_TRUE(fails(fovea({"map", path, "--batch", "1"}), 2, {"--batch 1", "has 1 batch rows"}));
 }
@@ -214,12 +267,22 @@ TEST(MapWeights, FlagsThatSayHowToComputeThemAreRefused) {
   Directory directory;
   std::string path = weights_file({2, 2}).write(directory);
   const std::vector<std::vector<std::string>> flags = {
-      {"--causal", "top-left"}, {"--window", "1,1"},  {"--scale", "1"},
-      {"--softcap", "1"},       {"--layout", "bhsd"}, {"--dtype", "f32"}};
+      {"--causal", "top-left"}, {"--window", "1,1"}, {"--scale", "1"},     {"--device", "cpu"},
+      {"--threads", "1"},       {"--softcap", "1"},  {"--layout", "bhsd"}, {"--dtype", "f32"}};
   for (const auto &flag : flags) {
     EXPECT_TRUE(fails(fovea({"map", path, flag[0], flag[1]}), 2,
                       {flag[0] + ": ", path, "holds weights, which are drawn as they are"}));
   }
+}
+
+TEST(MapWeights, WithoutTensorsOrInDamagedFilesAreRefusedByName) {
+  Directory directory;
+  MadeFile other;
+  std::string path = other.tensor("other", FV_FILE_DTYPE_F32, {1}, Values{0}).write(directory);
+  EXPECT_TRUE(fails(fovea({"map", path}), 3, {path, "q is missing, and so is weights"}));
+  path = directory.file("cut.npy");
+  write_file(path, npy_bytes("<f4", "(2, 3)", "1234"));
+  EXPECT_TRUE(fails(fovea({"map", path}), 3, {path, "'weights'"}));
 }
 
 TEST(MapWeights, NamesThatAreNoListsAreRefused) {

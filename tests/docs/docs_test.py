@@ -3,6 +3,7 @@
 of the examples, or compiles. Their commands and options exist, and cheap commands print what is
 shown. Their links lead somewhere, and their names are in the header. The other examples lie beside
 the README's."""
+import base64
 import importlib.machinery
 import importlib.util
 import pathlib
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import zlib
 
 ROOT, FOVEA, EXAMPLE = (pathlib.Path(name).resolve() for name in sys.argv[1:4])
 del sys.argv[1:4]
@@ -129,9 +131,19 @@ class Readme(unittest.TestCase):
         self.assertTrue(re.search(rf"\b{word}\b", HEADER), f"'{word}' in '{row.strip()}'")
 
 
+def pixels(png):
+  """A PNG's size and its filtered rows, whatever they were packed with."""
+  at, rows = 8, b""
+  while at < len(png):
+    length, kind = int.from_bytes(png[at:at + 4], "big"), png[at + 4:at + 8]
+    rows += png[at + 8:at + 8 + length] if kind == b"IDAT" else b""
+    at += 12 + length
+  return png[16:24], zlib.decompress(rows)
+
+
 class Figures(unittest.TestCase):
-  """docs/images are what scripts/draw-figures draws: the same names, and in the SVG files the same words and
-  numbers. Sizes depend on the fonts of a machine."""
+  """docs/images are what scripts/draw-figures draws: the same names, and in the SVG files the same words,
+  numbers and colours of cells. Sizes depend on the fonts of a machine."""
 
   def test_are_drawn_by_the_script(self):
     with tempfile.TemporaryDirectory() as folder:
@@ -143,6 +155,10 @@ class Figures(unittest.TestCase):
         texts = [re.findall(r">([^<>\n]+)</text>", (where / path.name).read_text("utf-8"))
                  for where in (path.parent, pathlib.Path(folder)) if path.suffix == ".svg"]
         self.assertTrue(not texts or texts[0] == texts[1] and len(texts[0]) > 20, path.name)
+        cells = [[pixels(base64.b64decode(data)) for data in
+                  re.findall(r'base64,([^"]+)', (where / path.name).read_text("utf-8"))]
+                 for where in (path.parent, pathlib.Path(folder)) if path.suffix == ".svg"]
+        self.assertTrue(not cells or cells[0] == cells[1] and cells[0], path.name)
 
   def test_are_all_shown(self):
     shown = "".join(path.read_text() for path in documents())

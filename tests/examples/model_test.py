@@ -88,7 +88,7 @@ def check_arguments(program):
   assert run(program, "--help").returncode == 0
   assert "usage:" in run(program, "--help").stdout
   for arguments, code in ((["--nothing"], 2), (["--numbers", "x"], 1), (["--numbers", "99999"], 1),
-                          (["1", "2", "3"], 2)):
+                          (["--numbers"], 2), (["1", "2", "3"], 2), (["--map", "--numbers", "0"], 2), (["-1"], 2)):
     done = run(program, *arguments)
     assert done.returncode == code, (arguments, done)
     assert done.stderr, arguments
@@ -108,10 +108,9 @@ def read_map(path):
 
 def shade(regions):
   """What falls on each of the 64 pixels from the 16 windows of 4 x 4 that begin 2 apart, one row and column
-  outside the image; by the largest."""
-  pixels = [sum(regions[region] for region in range(16) if 0 <= y + 1 - region // 4 * 2 < 4
-                and 0 <= x + 1 - region % 4 * 2 < 4) for y in range(8) for x in range(8)]
-  return [pixel / max(pixels) for pixel in pixels]
+  outside the image."""
+  return [sum(regions[region] for region in range(16) if 0 <= y + 1 - region // 4 * 2 < 4
+              and 0 <= x + 1 - region % 4 * 2 < 4) for y in range(8) for x in range(8)]
 
 
 def expected_map(root, model, numbers):
@@ -121,7 +120,7 @@ def expected_map(root, model, numbers):
   weights = found["weights"]
   if model == "digits":
     heads = [weights[16 * head:16 * head + 16] for head in range(4)]
-    panels = [[int(pixel) / 16 for pixel in line.split()[1:]], shade([sum(column) for column in zip(*heads)])]
+    panels = [[int(pixel) / 16 for pixel in line.split()[1:]], shade([sum(column) / 4 for column in zip(*heads)])]
     panels += [shade(head) for head in heads]
     names = {"head_names": ["the image", "all heads", *(f"head {head}" for head in range(4))]}
     return sum(panels, []), [6, 8, 8], names
@@ -161,10 +160,16 @@ def check_map(root, program, model):
                                   (["--map", f"{folder}/none/map.safetensors"], 1, "none/map.safetensors")):
       done = run(program, *arguments)
       assert done.returncode == code and word in done.stderr, (arguments, done)
-    path.unlink()
+    path.write_text("important")
     done = subprocess.run([program, "--map", str(path)], preexec_fn=forbid_files, capture_output=True, text=True,
                           check=False)
-    assert done.returncode == 1 and str(path) in done.stderr and not path.exists(), done
+    assert done.returncode == 1 and str(path) in done.stderr, done
+    assert path.read_text() == "important" and list(path.parent.iterdir()) == [path]
+  weights = root / f"examples/models/{model}.weights"
+  before = weights.read_bytes()
+  done = run(program, "--map", str(weights))
+  assert done.returncode == 1 and "is a file that the program reads" in done.stderr, done
+  assert weights.read_bytes() == before
 
 
 class Rubbish:

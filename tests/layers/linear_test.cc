@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 
 #include "tests/layers/layer_oracle.h"
 #include "tests/layers/tokens_case.h"
@@ -176,6 +177,20 @@ TEST(Linear, OfMoreTokensThanAreGatheredAtATime) {
   linear.x.fill_random(1);
   linear.weight.fill_random(2);
   linear.expect_right();
+}
+
+// Also those whose bits would round to those of a zero.
+TEST(Linear, KeepsEveryNan) {
+  for (const uint32_t type : {FOVEA_F16, FOVEA_BF16}) {
+    for (const uint32_t bits : {0x7fffffffu, 0xffffffffu, 0x7f800001u, 0xff800001u, 0x7fc00000u}) {
+      Linear linear;
+      linear.x = Tokens(FOVEA_F32, {1, 1, 1, 1});
+      linear.out = Tokens(type, {1, 1, 1, 1});
+      std::memcpy(linear.x.view().data, &bits, sizeof bits);
+      linear.run();
+      EXPECT_EQ(*static_cast<const uint16_t *>(linear.out.view().data), 0x7fff) << bits;
+    }
+  }
 }
 
 // Every number of 16 bits: as it is stored, and numbers between any two of them.
