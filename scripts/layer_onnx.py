@@ -87,7 +87,8 @@ class Node:
     self.batch, self.heads_kv, self.group, self.rows = draw.size(3), draw.size(3), draw.size(3), draw.length(7)
     self.heads, self.dim = self.heads_kv * self.group, draw.length(12)
     self.dim_v = self.dim if draw.maybe(0.3) else draw.length(12)
-    self.before, self.flat, self.wanted = draw.one_of("nothing", "past", "lengths"), draw.maybe(), draw.maybe()
+    self.before, self.flat = draw.one_of("nothing", "past", "past", "lengths"), draw.maybe()
+    self.wanted = draw.maybe()
     new = self.rows if draw.maybe() else draw.length(9)
     self.past = draw.size(80 if draw.maybe(0.15) else 8, 0) if self.before == "past" else 0
     self.keys, self.lengths = self.past + new, None
@@ -109,7 +110,7 @@ class Node:
     self.ways = draw.maybe(), draw.maybe()  # of several that fovea has, for by_fovea
     self.layout = "joined"
     if self.before == "past":
-      self.layout = draw.one_of("joined", "mixed", "cache") if new == self.rows else draw.one_of("joined", "mixed")
+      self.layout = draw.one_of("joined", "mixed", *(["cache"] * 2 if new == self.rows else []))
     draw.say(layout=self.layout, ways=self.ways)
 
   def attributes(self):
