@@ -114,6 +114,11 @@ def dot_scores(q, k, scale=None):
   return Near(scores.value * scale, scores.error * abs(scale))
 
 
+def softcap(scores, cap):
+  """The header's formula, rounded at every step."""
+  return (scores * Near(1 / cap).rounded()).tanh() * cap
+
+
 def additive_scores(q, k, vector):
   units = (q[:, :, :, None] + k[:, :, None]).through(np.tanh, ADDITIVE_TANH)
   return units.products("bhlsd,d->bhls", Near(vector), len(vector) + LOGIT)

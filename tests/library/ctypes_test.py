@@ -135,7 +135,8 @@ class Layers(unittest.TestCase):
 
 
 class Comparisons(unittest.TestCase):
-  SCRIPTS = {"compare-attn-lstm": "numpy onnx onnxruntime", "compare-layers": "numpy torch keras transformers"}
+  SCRIPTS = {"compare-attn-lstm": "numpy onnx onnxruntime",
+             "compare-layers": "numpy torch keras transformers onnx onnxruntime"}
 
   @staticmethod
   def run_it(script, *arguments):
