@@ -89,7 +89,7 @@ function(fovea_compile_rows table source)
       list(GET fields 5 tile_kv)
       list(GET fields 7 stages)
       # FV_ATTENTION_SHARED_BYTES: the kernel asserts it
-      math(EXPR shared "2 * ${dim} * ${tile_q} + 2 * ${stages} * ${tile_kv} * (${dim} + ${dim_v}) + 832")
+      math(EXPR shared "2 * ${dim} * ${tile_q} + 2 * ${stages} * ${tile_kv} * (${dim} + ${dim_v}) + 896")
     endif()
     set(image ${PROJECT_BINARY_DIR}/images/${row}.fatbin)
     add_custom_command(OUTPUT ${image}

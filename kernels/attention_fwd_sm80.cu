@@ -9,9 +9,10 @@
 using type_F16 = fv_f16;
 using type_BF16 = fv_bf16;
 
-#define FV_ATTENTION_FWD_ROW(name, dtype, dim, dim_v, tile_q, tile_kv, warps, stages, ctas) \
+#define FV_ATTENTION_FWD_ROW(name, dtype, dim, dim_v, tile_q, tile_kv, warps, stages, ctas, \
+                             general)                                                       \
   using config_##name =                                                                     \
-      fv_tile_config<type_##dtype, dim, dim_v, tile_q, tile_kv, warps, stages, ctas>;
+      fv_tile_config<type_##dtype, dim, dim_v, tile_q, tile_kv, warps, stages, ctas, general>;
 #include "kernels/shared/attention_fwd.def"
 #undef FV_ATTENTION_FWD_ROW
 

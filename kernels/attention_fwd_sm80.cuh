@@ -23,6 +23,7 @@
 #include "kernels/arch/sm90.cuh"
 #include "kernels/parts/load.cuh"
 #include "kernels/parts/online_softmax.cuh"
+#include "kernels/parts/rules.cuh"
 #include "kernels/parts/score.cuh"
 #include "kernels/parts/store.cuh"
 #include "kernels/parts/tile.cuh"
@@ -30,11 +31,15 @@
 // Applies the softcap, if there is one, and then hides scores unless the key tile is `whole`.
 template <class Config>
 __device__ __forceinline__ void fv_cap_and_hide(const fv_attention_params &p,
-                                                const fv_work_item &item, int32_t key, bool whole,
-                                                const fv_visible_keys<Config::tile_kv> &visible,
+                                                const fv_work_item &item,
+                                                const fv_next_keys<Config> &keys, uint32_t key,
                                                 float (&s)[fv_fragments<Config>::key_tiles][4]) {
   if (p.softcap_scale != 0.0f) fv_cap<Config>(s, p.softcap_scale);
-  if (!whole) fv_hide<Config>(s, item.ranges, visible, key);
+  if constexpr (Config::general) {
+    fv_rule_scores<Config>(p, item.tile, keys.seen, key, s);
+  } else {
+    if (!keys.whole) fv_hide<Config>(s, item.ranges, keys.visible, (int32_t)key);
+  }
 }
 
 // Looks up the key tile at `begin` and starts its copies into stage `stage`.
@@ -44,6 +49,9 @@ __device__ __forceinline__ fv_next_keys<Config> fv_load_stage(const fv_attention
                                                               uint32_t begin, int stage,
                                                               fv_tile_memory<Config> &memory) {
   auto keys = fv_find_keys<Config>(p, tile, begin);
+  if constexpr (Config::general) {
+    fv_apply_rules<Config>(p, tile, memory.item.seen, stage, keys);
+  }
   fv_load_rows<Config, fv_key_side<Config>>(p, tile, keys, memory.k[stage]);
   fv_load_rows<Config, fv_value_side<Config>>(p, tile, keys, memory.v[stage]);
   fv_copy_async_commit();
@@ -61,7 +69,7 @@ __device__ __forceinline__ void fv_attend_rows(const fv_attention_params &p,
   float o[f::dim_tiles][4] = {};  // [16][dim_v] f32, per warp
   fv_softmax_state state;
   fv_empty_rows(state);
-  fv_start_rows<Config>(p, tile, memory.item.ranges);
+  if (!Config::general) fv_start_rows<Config>(p, tile, memory.item.ranges);
 
   uint32_t key = fv_first_key<Config>(tile);
   fv_load_queries<Config, Config::tile_q>(p, tile, memory.q);
@@ -74,14 +82,13 @@ __device__ __forceinline__ void fv_attend_rows(const fv_attention_params &p,
 
   int stage = 0;
   for (; more; key += Config::tile_kv, stage ^= 1) {
-    auto visible = next.visible;
-    bool whole = next.whole;
+    auto keys = next;
     uint32_t ahead = key + Config::tile_kv;
     more = ahead < (uint32_t)tile.key_end;
     if (more) next = fv_load_stage<Config>(p, tile, ahead, stage ^ 1, memory);
     float s[f::key_tiles][4];  // [16][tile_kv] f32, per warp
     fv_score<Config>(s, q, memory.q, memory.k[stage]);
-    fv_cap_and_hide<Config>(p, memory.item, key, whole, visible, s);
+    fv_cap_and_hide<Config>(p, memory.item, keys, key, s);
     fv_softmax<Config>(s, o, state, p.scale_log2e);
     fv_accumulate<Config>(o, state.weight, s, memory.v[stage]);
     fv_copy_async_wait_all();  // this thread's copies of the next tile have arrived
@@ -104,8 +111,13 @@ __device__ __forceinline__ void fv_attend_rows(const fv_attention_params &p,
 template <class Warp>
 __device__ __forceinline__ fv_next_keys<Warp> fv_find_next(const fv_attention_params &p,
                                                            const fv_query_tile &tile,
+                                                           fv_seen_by_warps &shared,
                                                            uint32_t begin) {
-  if (begin < (uint32_t)tile.key_end) return fv_find_keys<Warp>(p, tile, begin);
+  if (begin < (uint32_t)tile.key_end) {
+    auto keys = fv_find_keys<Warp>(p, tile, begin);
+    if constexpr (Warp::general) fv_apply_rules<Warp>(p, tile, shared, 0, keys);
+    return keys;
+  }
   fv_next_keys<Warp> none = {};
   none.begin = begin;
   return none;
@@ -153,14 +165,14 @@ __device__ __forceinline__ void fv_attend_narrow(const fv_attention_params &p,
   float o[f::dim_tiles][4] = {};  // [16][dim_v] f32, per warp, over its own keys
   fv_softmax_state state;
   fv_empty_rows(state);
-  fv_start_rows<Warp>(p, tile, memory.item.ranges);
+  if (!Warp::general) fv_start_rows<Warp>(p, tile, memory.item.ranges);
   int warp = threadIdx.x / 32;
   unsigned char *k = memory.k[0] + warp * Warp::tile_kv * Config::dim * 2;
   unsigned char *v = memory.v[0] + warp * Warp::tile_kv * Config::dim_v * 2;
 
   fv_load_queries<Config, FV_NARROW_ROWS>(p, tile, memory.q);
   fv_copy_async_commit();
-  fv_next_keys<Warp> next = fv_find_next<Warp>(p, tile, fv_first_key<Warp>(tile));
+  fv_next_keys<Warp> next = fv_find_next<Warp>(p, tile, memory.item.seen, fv_first_key<Warp>(tile));
   fv_copy_rows<Warp, Keys>(p, tile, next, k);
   fv_copy_rows<Warp, Values>(p, tile, next, v);
   fv_copy_async_wait<2>();  // this thread's copies of Q have arrived: K and V may be on their way
@@ -174,8 +186,8 @@ __device__ __forceinline__ void fv_attend_narrow(const fv_attention_params &p,
     __syncwarp();              // the keys, copied by all lanes, become visible to the warp
     fv_score<Warp>(s, q, memory.q, k);
     __syncwarp();  // all lanes have read the keys: the next may overwrite them
-    fv_cap_and_hide<Warp>(p, memory.item, next.begin, next.whole, next.visible, s);
-    next = fv_find_next<Warp>(p, tile, next.begin + step);
+    fv_cap_and_hide<Warp>(p, memory.item, next, next.begin, s);
+    next = fv_find_next<Warp>(p, tile, memory.item.seen, next.begin + step);
     fv_copy_rows<Warp, Keys>(p, tile, next, k);
     fv_softmax<Warp>(s, o, state, p.scale_log2e);
     fv_copy_async_wait<1>();  // this lane's copies of the values have arrived

@@ -53,7 +53,7 @@ __device__ __forceinline__ void fv_place_sequence(const fv_attention_params &p, 
     keys = fv_capacity_of_pages(ids.count, p.pages.page_len);
   }
   if (!asks) return;
-  fv_position_mask mask = fv_find_positions(p, i, placed.len_q, (int32_t)keys, &errors);
+  fv_position_mask mask = fv_find_positions<true>(p, i, placed.len_q, (int32_t)keys, &errors);
   placed.row_origin = mask.row_origin;
   placed.key_origin = mask.key_origin;
   placed.len_kv = (int32_t)mask.len;
@@ -86,7 +86,8 @@ __device__ __forceinline__ fv_placed_tile fv_place_tile(const fv_attention_param
   fv_placed_tile placed = {};
   placed.sequence = (int32_t)sequence;
   placed.row_tile = (int32_t)row_tile;
-  fv_query_tile tile = fv_make_tile(p, fv_take_sequence(p, sequence), 0, row_tile, p.tile_q);
+  fv_query_tile tile =
+      fv_make_tile<true>(p, fv_take_sequence<true>(p, sequence), 0, row_tile, p.tile_q);
   placed.key_tile = tile.key_begin / p.tile_kv;
   int64_t end = fv_ceil_div(tile.key_end, p.tile_kv);
   placed.key_tiles = (int32_t)fv_max(end - placed.key_tile, 1);

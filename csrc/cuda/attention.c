@@ -10,6 +10,8 @@
 #include "kernels/shared/params.h"
 #include "kernels/shared/shape.h"
 
+static const float log2_e = 1.44269504f;
+
 /* ---- Parameters ---- */
 
 static uint32_t aligned_bit(const fovea_tensor *t, uint32_t bit) {
@@ -21,6 +23,49 @@ static void set_mask(const fovea_tensor *mask, fv_attention_params *params) {
   if (mask->dtype == FOVEA_NONE) return;
   params->mask = (fv_device_view){mask->data, mask->stride[0], mask->stride[3], 0};
   params->mask_keys = mask->shape[3] == 1 ? INT32_MAX : (int32_t)mask->shape[3];
+}
+
+static fv_device_plane plane_of(const fovea_tensor *t) {
+  if (t->dtype == FOVEA_NONE) return (fv_device_plane){0};
+  return (fv_device_plane){.data = t->data,
+                           .sequence = t->stride[0],
+                           .row = t->stride[1],
+                           .head = t->stride[2],
+                           .key = t->stride[3],
+                           .rows = t->shape[1] == 1 ? INT32_MAX : (int32_t)t->shape[1],
+                           .keys = t->shape[3] == 1 ? INT32_MAX : (int32_t)t->shape[3]};
+}
+
+static void set_tree(const fovea_tree *tree, fv_device_rules *rules) {
+  rules->tree = tree->bits;
+  rules->tree_words = tree->words;
+  rules->tree_lengths = tree->lengths;
+  rules->tree_starts = tree->starts;
+}
+
+/* Of the general class. Its scores become natural logits, so that biases can be added. */
+static void set_rules(const fv_problem *problem, fv_attention_params *params) {
+  const fovea_attention_args *a = &problem->args;
+  const fovea_tensor *bias = &a->logits.bias;
+  fv_device_rules *rules = &params->rules;
+  rules->mask = plane_of(&a->visibility.mask);
+  rules->bias = plane_of(bias);
+  rules->bias_bytes = bias->dtype == FOVEA_F32 ? 4 : 2;
+  rules->bias_bf16 = bias->dtype == FOVEA_BF16;
+  rules->bias_scale = a->logits.bias_scale;
+  rules->slopes = a->logits.alibi_slopes;
+  rules->slope_stride = a->logits.alibi_stride;
+  rules->distances = a->logits.distances.table;
+  rules->distance_stride = a->logits.distances.head_stride;
+  rules->distance_first = a->logits.distances.first;
+  rules->distance_count = a->logits.distances.count;
+  rules->prefix_lengths = a->visibility.prefix_lengths;
+  rules->spans = a->visibility.spans;
+  rules->span_left = problem->span_left;
+  rules->span_right = problem->span_right;
+  set_tree(&a->visibility.tree, rules);
+  rules->scale = a->logits.softcap > 0 ? a->logits.softcap : problem->scale;
+  params->scale_log2e = log2_e;
 }
 
 static void set_pages(const fv_problem *problem, fv_attention_params *params) {
@@ -38,7 +83,6 @@ static void set_pages(const fv_problem *problem, fv_attention_params *params) {
 /* Factors for base 2. With a softcap the scores first become tanh(x), x = scale * q.k / softcap.
  * The kernel computes tanh(x) from exp(2 x), so its factor is 2 log2(e) * scale / softcap. */
 static void set_logits(const fv_problem *problem, fv_attention_params *params) {
-  static const float log2_e = 1.44269504f;
   float softcap = problem->args.logits.softcap;
   params->scale_log2e = (softcap > 0 ? softcap : problem->scale) * log2_e;
   params->softcap_scale = softcap > 0 ? 2 * log2_e * (problem->scale / softcap) : 0;
@@ -109,6 +153,7 @@ static fv_attention_params make_params(const fv_plan *plan, const fv_problem *pr
   set_pages(problem, &params);
   set_positions(problem, &params);
   set_logits(problem, &params);
+  if (fv_cuda_row_at(fv_cuda_row_index(plan->kernel))->general) set_rules(problem, &params);
   set_schedule(plan, problem, &params);
   return params;
 }

@@ -12,13 +12,15 @@
 #include "csrc/status.h"
 #include "kernels/shared/params.h"
 
-#define FV_ATTENTION_FWD_ROW(name, dtype, dim, dim_v, tile_q, tile_kv, warps, stages, ctas) \
+#define FV_ATTENTION_FWD_ROW(name, dtype, dim, dim_v, tile_q, tile_kv, warps, stages, ctas, \
+                             general)                                                       \
   extern const char fv_image_##name[];
 #include "kernels/shared/attention_fwd.def"
 #undef FV_ATTENTION_FWD_ROW
 
 static const fv_cuda_row rows[] = {
-#define FV_ATTENTION_FWD_ROW(name, dtype, dim, dim_v, tile_q, tile_kv, warps, stages, ctas) \
+#define FV_ATTENTION_FWD_ROW(name, dtype, dim, dim_v, tile_q, tile_kv, warps, stages, ctas, \
+                             general)                                                       \
   {{#name, tile_q, tile_kv},                                                                \
    FOVEA_##dtype,                                                                           \
    dim,                                                                                     \
@@ -27,6 +29,7 @@ static const fv_cuda_row rows[] = {
    FV_ATTENTION_SHARED_BYTES(dim, dim_v, tile_q, tile_kv, stages),                          \
    stages,                                                                                  \
    ctas,                                                                                    \
+   general,                                                                                 \
    fv_image_##name},
 #include "kernels/shared/attention_fwd.def"
 #undef FV_ATTENTION_FWD_ROW
@@ -59,6 +62,13 @@ static bool has_mask_of_rows(const fovea_attention_args *a) {
          (a->visibility.mask.shape[1] != 1 || a->visibility.mask.shape[2] != 1);
 }
 
+/* Whether the call needs a kernel of the general class. */
+static bool is_general(const fovea_attention_args *a) {
+  return has_mask_of_rows(a) || a->visibility.prefix_lengths || a->visibility.spans ||
+         a->visibility.tree.bits || a->logits.bias.dtype || a->logits.alibi_slopes ||
+         a->logits.distances.table;
+}
+
 /* The first feature of the call that no kernel has; NULL: none. */
 static const char *find_missing(const fv_problem *p) {
   const fovea_attention_args *a = &p->args;
@@ -74,13 +84,6 @@ static const char *find_missing(const fv_problem *p) {
       {a->sequences.q_lengths != NULL, "q_lengths"},
       {a->sequences.pages.head_stride != 0, "page tables per kv head (pages.head_stride)"},
       {a->sequences.pages.head_lengths != NULL, "pages.head_lengths"},
-      {a->visibility.prefix_lengths != NULL, "prefix_lengths"},
-      {a->visibility.spans != NULL, "spans"},
-      {has_mask_of_rows(a), "masks that differ between rows or heads"},
-      {a->visibility.tree.bits != NULL, "tree masks"},
-      {a->logits.bias.dtype != FOVEA_NONE, "a bias"},
-      {a->logits.alibi_slopes != NULL, "ALiBi"},
-      {a->logits.distances.table != NULL, "biases by distance"},
       {a->logits.additive.vector != NULL, "additive scores"},
   };
   for (size_t i = 0; i < sizeof features / sizeof features[0]; ++i) {
@@ -92,12 +95,13 @@ static const char *find_missing(const fv_problem *p) {
 /* ---- The choice ---- */
 
 /* The first row of the dtype that is wide enough and fits the device. */
-static const fv_cuda_row *choose_row(const fv_cuda_facts *facts, uint32_t dtype, int32_t dim,
-                                     int32_t dim_v) {
+static const fv_cuda_row *choose_row(const fv_cuda_facts *facts, bool general, uint32_t dtype,
+                                     int32_t dim, int32_t dim_v) {
   for (int i = 0; i < ROW_COUNT; ++i) {
     bool fits = rows[i].shared_bytes <= facts->shared_bytes;
     bool wide = rows[i].dim >= dim && rows[i].dim_v >= dim_v;
-    if (rows[i].dtype == dtype && wide && fits) return &rows[i];
+    bool same = rows[i].general == general && rows[i].dtype == dtype;
+    if (same && wide && fits) return &rows[i];
   }
   return NULL;
 }
@@ -110,7 +114,7 @@ bool fv_plan_cuda_can_choose(const fv_cuda_facts *facts, const fovea_limits *lim
   int32_t dim_v = limits->dim_v ? limits->dim_v : rows[row].dim_v;
   for (int32_t d = 8; d <= dim && d <= rows[row].dim; d += 8) {
     for (int32_t d_v = 8; d_v <= dim_v && d_v <= rows[row].dim_v; d_v += 8) {
-      if (choose_row(facts, rows[row].dtype, d, d_v) == &rows[row]) return true;
+      if (choose_row(facts, rows[row].general, rows[row].dtype, d, d_v) == &rows[row]) return true;
     }
   }
   return false;
@@ -119,7 +123,9 @@ bool fv_plan_cuda_can_choose(const fv_cuda_facts *facts, const fovea_limits *lim
 fovea_status fv_plan_cuda(const fv_cuda_facts *facts, const fv_problem *problem, fv_plan *plan) {
   const char *missing = find_missing(problem);
   if (missing) return fv_fail(FOVEA_UNSUPPORTED, "no CUDA kernel covers %s; the CPU does", missing);
-  const fv_cuda_row *row = choose_row(facts, problem->args.q.dtype, problem->dim, problem->dim_v);
+  bool general = is_general(&problem->args);
+  const fv_cuda_row *row =
+      choose_row(facts, general, problem->args.q.dtype, problem->dim, problem->dim_v);
   if (!row) {
     return fv_fail(FOVEA_UNSUPPORTED,
                    "no CUDA kernel covers dim %d and dim_v %d in %d bytes of shared memory",
@@ -129,7 +135,8 @@ fovea_status fv_plan_cuda(const fv_cuda_facts *facts, const fv_problem *problem,
       .kernel = &row->kernel, .tile_q = row->kernel.tile_q, .tile_kv = row->kernel.tile_kv};
   fv_schedule_cuda(facts, problem, row, plan);
   snprintf(plan->reason, sizeof plan->reason,
-           "mma.sync on sm_%d; tiles %d and %d wide hold dim %d and dim_v %d", facts->sm, row->dim,
-           row->dim_v, problem->dim, problem->dim_v);
+           "mma.sync on sm_%d%s; tiles %d and %d wide hold dim %d and dim_v %d", facts->sm,
+           general ? ", masks and biases of rows" : "", row->dim, row->dim_v, problem->dim,
+           problem->dim_v);
   return FOVEA_OK;
 }

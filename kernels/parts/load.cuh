@@ -36,6 +36,14 @@ struct fv_key_places {
   int64_t k[words], v[words];
 };
 
+// What the general class knows besides of a tile of keys.
+template <int KEYS, bool GENERAL>
+struct fv_seen_by_row {};
+template <int KEYS>
+struct fv_seen_by_row<KEYS, true> : fv_visible_keys<KEYS> {  // lane r < 16 holds the words of row r
+  fv_visible_keys<KEYS> lost;  // keys on bad pages, an error if a row sees them by position
+};
+
 // A tile of keys that is to be loaded.
 template <class Config>
 struct fv_next_keys {
@@ -44,6 +52,7 @@ struct fv_next_keys {
   bool plain;      // and nothing has been looked up, since nothing need be
   fv_visible_keys<Config::tile_kv> visible;
   fv_key_places<Config::tile_kv> places;
+  fv_seen_by_row<Config::tile_kv, Config::general> seen;
 };
 
 // Whether the mask shows the key. Past its end keys are hidden, and that is an error of the data.
@@ -59,8 +68,9 @@ __device__ __forceinline__ bool fv_mask_shows(const fv_attention_params &p, int6
   return row[key * p.mask.seq] != 0;
 }
 
-// Finds out where the key lies. False: its page's id is outside the cache, an error of the data.
-template <int KEYS>
+// Finds out where the key lies. False: its page's id is outside the cache, an error of the data where
+// `REPORTS` is set.
+template <bool REPORTS, int KEYS>
 __device__ __forceinline__ bool fv_find_place(const fv_attention_params &p,
                                               const fv_sequence_view &s, int32_t key, int word,
                                               fv_key_places<KEYS> &places) {
@@ -75,7 +85,7 @@ __device__ __forceinline__ bool fv_find_place(const fv_attention_params &p,
   fv_place k = fv_paged_place(p.pages.k_ids, ids, index);
   fv_place v = fv_paged_place(p.pages.v_ids, ids, index);
   bool good = fv_has_page(k, p.pages.pages) && fv_has_page(v, p.pages.pages);
-  if (!good) fv_add_error(p, s.index, FV_ERROR_PAGE);
+  if (REPORTS && !good) fv_add_error(p, s.index, FV_ERROR_PAGE);
   places.k[word] = 2 * (k.outer * p.k.batch + k.inner * p.k.seq);
   places.v[word] = 2 * (v.outer * p.v.batch + v.inner * p.v.seq);
   return good;
@@ -92,9 +102,12 @@ __device__ __forceinline__ void fv_look_up_keys(const fv_attention_params &p,
     bool shown = place < Config::tile_kv && key >= tile.key_begin && key < tile.key_end;
     keys.places.k[w] = keys.places.v[w] = 0;
     // A bad page id is an error even where the mask hides its keys.
-    shown = shown && fv_find_place(p, tile.sequence, key, w, keys.places) &&
-            fv_mask_shows(p, tile.sequence.index, key);
-    keys.visible.word[w] = __ballot_sync(0xffffffffu, shown);
+    bool found = shown && fv_find_place<!Config::general>(p, tile.sequence, key, w, keys.places) &&
+                 (Config::general || fv_mask_shows(p, tile.sequence.index, key));
+    keys.visible.word[w] = __ballot_sync(0xffffffffu, found);
+    if constexpr (Config::general) {
+      keys.seen.lost.word[w] = __ballot_sync(0xffffffffu, shown && !found);
+    }
   }
 }
 
@@ -105,7 +118,7 @@ __device__ __forceinline__ fv_next_keys<Config> fv_find_keys(const fv_attention_
                                                              uint32_t begin) {
   fv_next_keys<Config> keys = {};
   keys.begin = begin;
-  keys.plain = begin - tile.plain_begin < tile.plain_size;
+  keys.plain = !Config::general && begin - tile.plain_begin < tile.plain_size;
   keys.whole = keys.plain;
   if (keys.plain) return keys;
   fv_look_up_keys(p, tile, keys);

@@ -21,11 +21,17 @@ __device__ __forceinline__ void fv_add_error(const fv_attention_params &p, int64
   if (p.errors) atomicOr(p.errors + sequence, bits);
 }
 
-// What masks by position need, for a sequence of len_q rows with room for `room` keys.
+// What masks by position need, for a sequence of len_q rows with room for `room` keys. Prefixes are
+// a matter of the general class.
+template <bool GENERAL>
 __device__ __forceinline__ fv_position_mask fv_find_positions(const fv_attention_params &p,
                                                               int64_t sequence, int32_t len_q,
                                                               int32_t room, uint32_t *errors) {
-  fv_position_arrays arrays = {};  // no kernel has prefixes
+  fv_position_arrays arrays = {};
+  if (GENERAL) {
+    arrays.prefix_lengths = p.rules.prefix_lengths;
+    fv_place_tree(&p.rules, sequence, len_q, errors);  // reports a bad length, also without rows
+  }
   arrays.kv_lengths = p.kv_lengths;
   arrays.kv_first = p.kv_first;
   arrays.q_position = p.q_position;
@@ -39,6 +45,7 @@ __device__ __forceinline__ fv_position_mask fv_find_positions(const fv_attention
 
 // The sequence of a batch whose rows and keys are not packed. The thread with `reports` set reports
 // what was wrong with its lengths.
+template <bool GENERAL>
 __device__ __forceinline__ fv_sequence_view fv_find_sequence(const fv_attention_params &p,
                                                              int64_t index, bool reports) {
   fv_sequence_view s = {};
@@ -48,12 +55,13 @@ __device__ __forceinline__ fv_sequence_view fv_find_sequence(const fv_attention_
   s.index = s.q_batch = s.kv_batch = index;
   s.kv_begin = p.pages.k_ids ? ids.begin : 0;
   s.len_q = p.len_q;
-  s.mask = fv_find_positions(p, index, p.len_q, room, &errors);
+  s.mask = fv_find_positions<GENERAL>(p, index, p.len_q, room, &errors);
   if (errors && reports) fv_add_error(p, index, errors);
   return s;
 }
 
 // A sequence that attention_prepare has placed.
+template <bool GENERAL>
 __device__ __forceinline__ fv_sequence_view fv_take_sequence(const fv_attention_params &p,
                                                              int64_t index) {
   const fv_placed_sequence &placed = p.schedule.sequences[index];
@@ -70,6 +78,10 @@ __device__ __forceinline__ fv_sequence_view fv_take_sequence(const fv_attention_
   s.mask.key_origin = placed.key_origin;
   s.mask.key_stride = p.key_stride;
   s.mask.prefix_end = 0;
+  if (GENERAL && p.rules.prefix_lengths) {
+    s.mask.prefix_end = fv_keys_below(p.rules.prefix_lengths[index], s.mask.key_origin,
+                                      s.mask.key_stride, s.mask.len);
+  }
   s.mask.window_left = p.window_left;
   s.mask.window_right = p.window_right;
   return s;

@@ -9,15 +9,18 @@
 #include "kernels/parts/sequence_place.cuh"
 
 // What distinguishes the rows of shared/attention_fwd.def. Knobs change speed, never results.
-template <class Type, int DIM, int DIM_V, int TILE_Q, int TILE_KV, int WARPS, int STAGES, int CTAS>
+template <class Type, int DIM, int DIM_V, int TILE_Q, int TILE_KV, int WARPS, int STAGES, int CTAS,
+          bool GENERAL>
 struct fv_tile_config {
   using type = Type;  // fv_f16 or fv_bf16
   static constexpr int dim = DIM, dim_v = DIM_V, tile_q = TILE_Q, tile_kv = TILE_KV;
   static constexpr int warps = WARPS, threads = WARPS * 32, stages = STAGES;
   static constexpr int ctas = CTAS;
+  static constexpr bool general = GENERAL;  // it has the rules of parts/rules.cuh
   static constexpr int chunks = DIM / 8, chunks_v = DIM_V / 8;  // of 8 elements, 16 bytes
-  // Wider queries are read from shared memory again for each key tile: O takes their registers.
-  static constexpr bool q_in_registers = DIM + DIM_V <= 320;
+  // Wider queries are read from shared memory again for each key tile: O takes their registers, or
+  // the rules of rows do.
+  static constexpr bool q_in_registers = DIM + DIM_V <= (GENERAL ? 160 : 320);
   static_assert(TILE_Q == WARPS * 16 && TILE_Q == FV_CTA_ROWS, "a warp owns 16 rows");
   static_assert(TILE_KV == 32 || TILE_KV == 64, "visible keys are one word, or two");
   static_assert(STAGES == 2, "the loop loads one tile ahead");
@@ -59,6 +62,11 @@ struct fv_key_range {
   int32_t begin, end;
 };
 
+// What a CTA's warps tell each other: the keys of the tile in each stage that their rows see.
+struct fv_seen_by_warps {
+  uint32_t word[2][4][2];  // [stage][warp][word]
+};
+
 // The CTA's current work tile. One thread writes it, between two barriers. The others read it, and
 // keep no more of it in registers than they need.
 struct fv_work_item {
@@ -69,6 +77,7 @@ struct fv_work_item {
   int32_t line;                      // the line that the work tile is from
   bool more;                         // there is something to do
   fv_key_range ranges[FV_CTA_ROWS];  // of the tile's rows; each warp has its own, for itself
+  fv_seen_by_warps seen;             // of the general class
 };
 
 // Shared memory of a CTA: 16-bit elements, and the work tile. The host asks for sizeof.
@@ -112,12 +121,14 @@ __device__ __forceinline__ const unsigned char *fv_query_begin(const fv_attentio
                       tile.sequence.q_begin + tile.position + at.position, at.head);
 }
 
-// Sets which keys the tile's rows see by position.
+// Sets which keys the tile's rows see by position. Spans may lie anywhere.
+template <bool GENERAL>
 __device__ __forceinline__ void fv_set_keys(const fv_attention_params &p, fv_query_tile &tile) {
   int64_t first = tile.position;
   int64_t end = first + (tile.member + tile.rows - 1) / p.group + 1;
   fv_range some = fv_rows_keys(&tile.sequence.mask, first, end);
   fv_range all = fv_common_keys(&tile.sequence.mask, first, end);
+  if (GENERAL && p.rules.spans) some = {tile.sequence.mask.first, tile.sequence.mask.len};
   tile.key_begin = some.begin < some.end ? (int32_t)some.begin : 0;
   tile.key_end = some.begin < some.end ? (int32_t)some.end : 0;
   tile.common_begin = (int32_t)all.begin;
@@ -139,6 +150,7 @@ __device__ __forceinline__ bool fv_is_chunked(const fv_attention_params &p) {
 }
 
 // Tile `row_tile` of the sequence's rows.
+template <bool GENERAL>
 __device__ __forceinline__ fv_query_tile fv_make_tile(const fv_attention_params &p,
                                                       const fv_sequence_view &sequence,
                                                       int64_t kv_head, int64_t row_tile,
@@ -150,7 +162,7 @@ __device__ __forceinline__ fv_query_tile fv_make_tile(const fv_attention_params 
   tile.position = (int32_t)(first / p.group);
   tile.member = (int32_t)(first % p.group);
   tile.rows = (int32_t)fv_min(tile_q, all - first);
-  fv_set_keys(p, tile);
+  fv_set_keys<GENERAL>(p, tile);
   return tile;
 }
 
@@ -163,8 +175,8 @@ __device__ __forceinline__ fv_query_tile fv_find_tile(const fv_attention_params 
   int64_t row_tile = p.row_tiles - 1 - number % p.row_tiles;
   int64_t kv_head = heads % p.heads_kv;
   bool reports = kv_head == 0 && row_tile == 0;
-  fv_sequence_view sequence = fv_find_sequence(p, heads / p.heads_kv, reports);
-  return fv_make_tile(p, sequence, kv_head, row_tile, Config::tile_q);
+  fv_sequence_view sequence = fv_find_sequence<Config::general>(p, heads / p.heads_kv, reports);
+  return fv_make_tile<Config::general>(p, sequence, kv_head, row_tile, Config::tile_q);
 }
 
 // The query tile of a work tile, with the keys of that work tile only.
@@ -172,8 +184,9 @@ template <class Config>
 __device__ __forceinline__ fv_query_tile fv_take_tile(const fv_attention_params &p, int line,
                                                       const fv_segment &segment) {
   const fv_placed_tile &placed = p.schedule.lines[line].tiles[segment.tile];
-  fv_query_tile tile = fv_make_tile(p, fv_take_sequence(p, placed.sequence), segment.head,
-                                    placed.row_tile, Config::tile_q);
+  fv_query_tile tile =
+      fv_make_tile<Config::general>(p, fv_take_sequence<Config::general>(p, placed.sequence),
+                                    segment.head, placed.row_tile, Config::tile_q);
   int64_t begin = ((int64_t)placed.key_tile + segment.first) * Config::tile_kv;
   int64_t end = ((int64_t)placed.key_tile + segment.end) * Config::tile_kv;
   tile.key_begin = (int32_t)fv_max(tile.key_begin, begin);

@@ -7,6 +7,7 @@
 
 #include <stdint.h>
 
+#include "kernels/shared/row_rules.h"
 #include "kernels/shared/schedule.h"
 
 #if defined(__cplusplus)
@@ -73,7 +74,7 @@ enum { FV_PREPARE_THREADS = 256 };
 enum { FV_CTA_ROWS = 64 };
 
 /* Shared memory for the CTA's current work tile; parts/tile.cuh puts fv_work_item there. */
-enum { FV_WORK_ITEM_BYTES = 832 };
+enum { FV_WORK_ITEM_BYTES = 896 };
 
 /* Shared memory of a kernel row: q and the stages of k and v, 2 bytes an element, and the work
  * tile. Host, kernel and build each need it; the kernel asserts that they agree. */
@@ -123,12 +124,13 @@ typedef struct fv_attention_params {
   uint32_t flags, aligned; /* FV_FLAG_..., FV_ALIGNED_... */
   float scale_log2e;       /* base-2 logits per unit of q.k, or of its tanh with a softcap */
   float softcap_scale;     /* 0: no softcap; else 2 log2(e) * scale / softcap */
+  fv_device_rules rules;   /* of the general class, whose scores become natural logits */
 } fv_attention_params;
 
 FV_PARAMS_ASSERT(sizeof(fv_device_view) == 32, "fv_device_view has another size on this side");
 FV_PARAMS_ASSERT(sizeof(fv_placed_sequence) == 56, "fv_placed_sequence has another size here");
 FV_PARAMS_ASSERT(sizeof(fv_placed_tile) == 40, "fv_placed_tile has another size on this side");
 FV_PARAMS_ASSERT(sizeof(fv_placed_line) == 24, "fv_placed_line has another size on this side");
-FV_PARAMS_ASSERT(sizeof(fv_attention_params) == 520, "fv_attention_params has another size here");
+FV_PARAMS_ASSERT(sizeof(fv_attention_params) == 752, "fv_attention_params has another size here");
 
 #endif /* FOVEA_KERNELS_SHARED_PARAMS_H */

@@ -107,14 +107,14 @@ TEST(Prepare, LoadsWhatCallsWithinTheLimitsCanChooseAndNothingElse) {
     limits.dim = limits.dim_v = 32;
     ASSERT_EQ(fovea_prepare(handle, &limits), FOVEA_OK) << fovea_error_detail();
     const int others = 5;  // preparing, appending and merging, which no limit rules out
-    EXPECT_EQ(fake->count("cuLibraryLoadData"), 1 + others);
+    EXPECT_EQ(fake->count("cuLibraryLoadData"), 2 + others) << "and the general class";
     limits.dim = 40;
     ASSERT_EQ(fovea_prepare(handle, &limits), FOVEA_OK);
-    EXPECT_EQ(fake->count("cuLibraryLoadData"), 2 + others);
+    EXPECT_EQ(fake->count("cuLibraryLoadData"), 3 + others);
     limits.q_dtype = 0;
     limits.dim = limits.dim_v = 0;
     ASSERT_EQ(fovea_prepare(handle, &limits), FOVEA_OK);
-    EXPECT_EQ(fake->count("cuLibraryLoadData"), 14 + others);
+    EXPECT_EQ(fake->count("cuLibraryLoadData"), 20 + others);
     EXPECT_EQ(fake->count("cuCtxPushCurrent"), fake->count("cuCtxPopCurrent"));
   });
 }

@@ -223,9 +223,13 @@ TEST(CudaPlan, CanChooseExactlyTheRowsThatSomeCallWithinTheLimitsPlans) {
             const auto type = static_cast<fovea_dtype>(dtype);
             fovea_attention_args args = Request(type, 1, 5, 5, 1, 1, dim);
             args.v = args.out = Request(type, 1, 5, 5, 1, 1, dim_v).v;
-            ASSERT_EQ(fv_check_attention_shape(&args, &problem), FOVEA_OK);
-            planned |= fv_plan_cuda(&kLarge, &problem, &plan) == FOVEA_OK &&
-                       fv_cuda_row_index(plan.kernel) == row;
+            static const float slopes[1] = {1};
+            for (const float *given : {static_cast<const float *>(nullptr), slopes}) {
+              args.logits.alibi_slopes = given;  // of the general class
+              ASSERT_EQ(fv_check_attention_shape(&args, &problem), FOVEA_OK);
+              planned |= fv_plan_cuda(&kLarge, &problem, &plan) == FOVEA_OK &&
+                         fv_cuda_row_index(plan.kernel) == row;
+            }
           }
         }
         EXPECT_EQ(fv_plan_cuda_can_choose(&kLarge, &limits, row), planned)

@@ -119,7 +119,6 @@ TEST(CudaSupport, NamesEveryFeatureThatTheKernelsLeaveOut) {
   in_fresh_process([] {
     static int32_t ints[3];
     static float floats[6];
-    static uint32_t words[1];
     struct {
       const char *words;
       std::function<void(fovea_attention_args &)> change;
@@ -133,7 +132,6 @@ TEST(CudaSupport, NamesEveryFeatureThatTheKernelsLeaveOut) {
         {"another dtype", [](fovea_attention_args &a) { a.k.dtype = FOVEA_I8; }},
         {"k or v in blocks", [](fovea_attention_args &a) { a.k.dtype = FOVEA_Q8_0; }},
         {"k or v in blocks", [](fovea_attention_args &a) { a.v.dtype = FOVEA_Q4_0; }},
-        {"spans", [](fovea_attention_args &a) { a.visibility.spans = ints; }},
         {"pages.head_stride",
          [](fovea_attention_args &a) {
            a.sequences.kv_lengths = ints;
@@ -143,27 +141,6 @@ TEST(CudaSupport, NamesEveryFeatureThatTheKernelsLeaveOut) {
          [](fovea_attention_args &a) {
            a.sequences.pages = {ints, nullptr, nullptr, 1, 1, 0, ints, {}};
          }},
-        {"prefix_lengths", [](fovea_attention_args &a) { a.visibility.prefix_lengths = ints; }},
-        {"between rows or heads",
-         [](fovea_attention_args &a) {
-           a.visibility.mask = fovea_contiguous(words, FOVEA_U8, 1, 100, 1, 200);
-         }},
-        {"between rows or heads",
-         [](fovea_attention_args &a) {
-           a.visibility.mask = fovea_contiguous(words, FOVEA_U8, 1, 1, 6, 200);
-         }},
-        {"tree",
-         [](fovea_attention_args &a) {
-           a.visibility.tree = {words, 1, nullptr, nullptr, {}};
-         }},
-        {"bias",
-         [](fovea_attention_args &a) {
-           a.logits.bias = fovea_contiguous(words, FOVEA_F32, 1, 1, 1, 200);
-         }},
-        {"biases by distance",
-         [](fovea_attention_args &a) {
-           a.logits.distances = {floats, 0, 0, 1, {}};
-         }},
         {"additive",
          [](fovea_attention_args &a) {
            a.logits.additive = {floats, 0, {}};
@@ -171,7 +148,6 @@ TEST(CudaSupport, NamesEveryFeatureThatTheKernelsLeaveOut) {
         {"q_lengths", [](fovea_attention_args &a) { a.sequences.q_lengths = ints; }},
         {"no multiple of 8", [](fovea_attention_args &a) { a.q.shape[3] = a.k.shape[3] = 63; }},
         {"no multiple of 8", [](fovea_attention_args &a) { a.v.shape[3] = a.out.shape[3] = 9; }},
-        {"ALiBi", [](fovea_attention_args &a) { a.logits.alibi_slopes = floats; }},
         {"dim 264", [](fovea_attention_args &a) { a.q.shape[3] = a.k.shape[3] = 264; }},
     };
     for (const auto &one : changes) {
@@ -220,6 +196,42 @@ TEST(CudaSupport, SaysYesToWhatTheKernelsCover) {
       a.positions.selected = 1;
     };
     EXPECT_EQ(support_after(selected).supported, 1u) << "keys that no mask hides by position";
+  });
+}
+
+TEST(CudaSupport, ChoosesTheGeneralClassForRulesOfRowsAlone) {
+  in_fresh_process([] {
+    static int32_t ints[400];
+    static float floats[6];
+    static uint32_t words[2 * 100 * 6 * 200];
+    const std::function<void(fovea_attention_args &)> changes[] = {
+        [](fovea_attention_args &a) { a.visibility.spans = ints; },
+        [](fovea_attention_args &a) { a.visibility.prefix_lengths = ints; },
+        [](fovea_attention_args &a) {
+          a.visibility.mask = fovea_contiguous(words, FOVEA_U8, 1, 1, 6, 200);
+        },
+        [](fovea_attention_args &a) {
+          a.visibility.mask = fovea_contiguous(words, FOVEA_U8, 1, 100, 1, 200);
+        },
+        [](fovea_attention_args &a) {
+          a.visibility.tree = {words, 1, nullptr, nullptr, {}};
+        },
+        [](fovea_attention_args &a) {
+          a.logits.bias = fovea_contiguous(words, FOVEA_F32, 1, 1, 1, 200);
+        },
+        [](fovea_attention_args &a) {
+          a.logits.distances = {floats, 0, 0, 1, {}};
+        },
+        [](fovea_attention_args &a) { a.logits.alibi_slopes = floats; },
+    };
+    for (const auto &change : changes) {
+      EXPECT_STREQ(support_after(change).kernel, "fovea_attention_fwd_sm80_bf16_d64_general");
+    }
+    auto wide = [](fovea_attention_args &a) {
+      a.logits.alibi_slopes = floats;
+      a.q.shape[3] = a.k.shape[3] = 72;
+    };
+    EXPECT_STREQ(support_after(wide).kernel, "fovea_attention_fwd_sm80_bf16_d128_general");
   });
 }
 

@@ -15,6 +15,7 @@ class RowKernel : public OnCuda<testing::TestWithParam<int>> {
   Attention problem(uint32_t level) {
     Attention a;
     a.on(kCuda).type(row().dtype).dim(row().dim).dim_v(row().dim_v);
+    if (row().general) a.bias(FOVEA_BF16, 0.1, "hk");
     return a.reproducible(level).sm_count(3);
   }
   void expect_matches(const Attention &a) {
