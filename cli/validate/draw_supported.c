@@ -27,6 +27,8 @@ static fv_feature_set company_of(int feature) {
   bool needs_pages = feature == FV_FEATURE_V_TABLE || feature == FV_FEATURE_HEAD_PAGES ||
                      feature == FV_FEATURE_HEAD_LENGTHS;
   if (needs_pages) return fv_feature_bit(FV_FEATURE_PAGED_DENSE);
+  if (feature == FV_FEATURE_MASK_ROWS) return fv_feature_bit(FV_FEATURE_MASK);
+  if (feature == FV_FEATURE_BIAS_SCALE) return fv_feature_bit(FV_FEATURE_BIAS_F32);
   return feature == FV_FEATURE_LOGITS_SINK ? fv_feature_bit(FV_FEATURE_SINKS) : 0;
 }
 

@@ -68,8 +68,8 @@ __device__ __forceinline__ bool fv_mask_shows(const fv_attention_params &p, int6
   return row[key * p.mask.seq] != 0;
 }
 
-// Finds out where the key lies. False: its page's id is outside the cache, an error of the data where
-// `REPORTS` is set.
+// Finds out where the key lies. False: its page's id is outside the cache, an error of the data
+// where `REPORTS` is set.
 template <bool REPORTS, int KEYS>
 __device__ __forceinline__ bool fv_find_place(const fv_attention_params &p,
                                               const fv_sequence_view &s, int32_t key, int word,

@@ -1,10 +1,10 @@
-// rules.cuh - the general class of kernels: masks and biases that differ from row to row and head to
-// head, prefixes, spans and trees. What the rules are, shared/row_rules.h says.
+// rules.cuh - the general class of kernels: masks and biases that differ from row to row and head
+// to head, prefixes, spans and trees. What the rules are, shared/row_rules.h says.
 //
-// A warp asks for each of its 16 rows which keys of a tile it sees, 32 keys at a time: lanes are keys,
-// and a vote makes a word of them. Lane r keeps the words of row r. Keys that no row of the tile sees
-// are not read, and their places hold zeros. So a tile takes one barrier more, after which all warps
-// know the keys that any row sees.
+// A warp asks for each of its 16 rows which keys of a tile it sees, 32 keys at a time: lanes are
+// keys, and a vote makes a word of them. Lane r keeps the words of row r. Keys that no row of the
+// tile sees are not read, and their places hold zeros. So a tile takes one barrier more, after
+// which all warps know the keys that any row sees.
 #ifndef FOVEA_KERNELS_PARTS_RULES_CUH
 #define FOVEA_KERNELS_PARTS_RULES_CUH
 
@@ -68,8 +68,7 @@ __device__ __forceinline__ T *fv_shuffle_pointer(T *pointer, int lane) {
   return reinterpret_cast<T *>(__shfl_sync(0xffffffffu, reinterpret_cast<uint64_t>(pointer), lane));
 }
 
-// The rules of row r of the warp, from the lane that knows them. All lanes call it; each may ask for
-// another row.
+// The rules of row r of the warp, from the lane that knows them. All lanes call it.
 __device__ __forceinline__ fv_row_rules fv_rules_of(const fv_row_rules &own, int r) {
   constexpr uint32_t all = 0xffffffffu;
   fv_row_rules of;
@@ -177,8 +176,9 @@ __device__ __forceinline__ void fv_apply_rules(const fv_attention_params &p,
 }
 
 // What biases add to the logit of a key that the row sees.
-__device__ __forceinline__ float fv_added(const fv_attention_params &p, const fv_query_tile &tile,
-                                          const fv_row_rules &row, int32_t key) {
+__device__ __forceinline__ float fv_added_to_logit(const fv_attention_params &p,
+                                                   const fv_query_tile &tile,
+                                                   const fv_row_rules &row, int32_t key) {
   const fv_position_mask &mask = tile.sequence.mask;
   float added = 0.0f;
   if (row.slope != 0.0f) {
@@ -215,7 +215,7 @@ __device__ __forceinline__ void fv_rule_scores(const fv_attention_params &p,
         int32_t place = n * 8 + threadIdx.x % 4 * 2 + c;
         bool sees = seen.has(place, n * 8);
         float added = 0.0f;
-        if (adds && sees) added = fv_added(p, tile, row, (int32_t)begin + place);
+        if (adds && sees) added = fv_added_to_logit(p, tile, row, (int32_t)begin + place);
         score = sees ? fmaf(score, p.rules.scale, added) : -INFINITY;
       }
     }

@@ -1,6 +1,6 @@
-/* row_rules.h - what one query row of one head sees besides masks by position, and what is added to
- * its logits: the device's form of the rules that csrc/host/row_mask.h has for the CPU. Plain C, for
- * the host and the kernels alike.
+/* row_rules.h - what one query row of one head sees besides masks by position, and what is added
+ * to its logits: the device's form of the rules that csrc/host/row_mask.h has for the CPU. Plain C,
+ * for the host and the kernels alike.
  *
  * Masks and biases are data of the running program and may be too small for it. A rule never reads
  * past them: the key is hidden, and *errors gets FV_ERROR_MASK. */

@@ -26,7 +26,7 @@ ROW = re.compile(r"^FV_ATTENTION_FWD_ROW\((\w+),\s*(\w+),\s*(\d+),\s*(\d+),\s*\d
                  re.MULTILINE)
 OTHER_ROW = re.compile(r"^FV_[A-Z_]+_ROW\((\w+)", re.MULTILINE)
 WIDE = ("LDG.E.128", "STG.E.128", "EXIT")
-OTHERS = {"shared/kv_append.def": (WIDE + ("FMUL", "FADD"), ("FFMA",)), "shared/merge.def": (WIDE, ())}
+OTHERS = {"kv_append.def": (WIDE + ("FMUL", "FADD"), ("FFMA",)), "merge.def": (WIDE, ())}
 LOCAL = ("STL", "LDL")
 ARCHITECTURES = ("sm_80", "sm_90")
 PRODUCTS = {"F16": "HMMA.16816.F32", "BF16": "HMMA.16816.F32.BF16"}
@@ -72,7 +72,7 @@ def attention_faults(found, dtype, dim, dim_v, keys):
 
 def main():
   definition, images = map(pathlib.Path, sys.argv[1:3])
-  environment = find_tools(definition.parent.parent)
+  environment = find_tools(definition.resolve().parents[2])
   if not environment:
     print("skipped: this needs cuobjdump and nvdisasm (scripts/setup fetches them from PyPI)")
     return 77

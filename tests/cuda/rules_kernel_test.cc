@@ -1,6 +1,6 @@
 // rules_kernel_test.cc - the general class of kernels: masks and biases that differ from row to row
-// and head to head, prefixes, spans, trees. Every rule alone and among others, in wide and in narrow
-// tiles, against the oracle. What no row sees is poison.
+// and head to head, prefixes, spans, trees. Every rule alone and among others, in wide and in
+// narrow tiles, against the oracle. What no row sees is poison.
 #include <gtest/gtest.h>
 
 #include <cmath>
