@@ -13,6 +13,8 @@
 // Sequences of up to 16 rows, as in decoding, are narrow: all four warps take the same rows and
 // divide the keys. Each warp has memory and copies of its own, and they meet only at the end.
 //
+// Kernels of the general class ask for each row and key whether it is seen (parts/rules.cuh).
+//
 // A CTA finds its tiles by its number, or in a schedule that attention_prepare has made. A schedule
 // may split a tile's keys into work tiles of several CTAs (shared/schedule.h).
 //

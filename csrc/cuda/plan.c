@@ -1,8 +1,8 @@
 /* plan.c - see plan.h.
  *
- * There is one family of kernels so far. It covers part of the header; each feature that it lacks
- * is refused by name. Dims between those of the rows run in the next wider row, whose further
- * columns are zeros in shared memory. */
+ * There is one family of kernels so far, in two classes: what the call has decides which. It covers
+ * part of the header; each feature that it lacks is refused by name. Dims between those of the rows
+ * run in the next wider row, whose further columns are zeros in shared memory. */
 #include "csrc/cuda/plan.h"
 
 #include <stdio.h>

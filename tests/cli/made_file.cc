@@ -180,4 +180,18 @@ std::string drawn_cells(const std::string &drawing) {
   return found;
 }
 
+std::string svg_of(const MadeFile &file, std::vector<std::string> flags) {
+  Directory directory;
+  std::string output = directory.file("o.svg");
+  flags.insert(flags.begin(), {"map", file.write(directory), "--output", output});
+  Ran ran = fovea(flags);
+  EXPECT_EQ(ran.code, 0) << ran.err;
+  EXPECT_EQ(ran.err, "");  // no progress without a terminal
+  return read_file(output);
+}
+
+bool has(const std::string &text, const std::string &part) {
+  return text.find(part) != std::string::npos;
+}
+
 }  // namespace fovea_test

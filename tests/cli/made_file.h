@@ -64,6 +64,11 @@ std::string read_metadata(const std::string &path, const std::string &key);  // 
 // An .npy file of this type ("<f4") and shape ("(1, 2)"), with these bytes as its data.
 std::string npy_bytes(const std::string &type, const std::string &shape, const std::string &data);
 
+// The SVG that `fovea map` draws of the file, with these flags besides.
+std::string svg_of(const MadeFile &file, std::vector<std::string> flags = {});
+
+bool has(const std::string &text, const std::string &part);
+
 // The cells of a map drawn in ASCII: the text between its bars.
 std::string drawn_cells(const std::string &drawing);
 

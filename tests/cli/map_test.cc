@@ -149,20 +149,6 @@ TEST(Map, MassSaysInItsPictureWhatItIs) {
 
 // ---- Titles and labels ----
 
-std::string svg_of(const MadeFile &file, std::vector<std::string> flags = {}) {
-  Directory directory;
-  std::string output = directory.file("o.svg");
-  flags.insert(flags.begin(), {"map", file.write(directory), "--output", output});
-  Ran ran = fovea(flags);
-  EXPECT_EQ(ran.code, 0) << ran.err;
-  EXPECT_EQ(ran.err, "");  // no progress without a terminal
-  return read_file(output);
-}
-
-bool has(const std::string &text, const std::string &part) {
-  return text.find(part) != std::string::npos;
-}
-
 TEST(MapTitle, NamesLayerHeadMaskCausalityWindowAndSoftcap) {
   MadeFile file = diagonal_file(2);
   file.tensor("attention_mask", FV_FILE_DTYPE_I32, {2, 4}, {1, 1, 1, 1, 1, 1, 1, 0});

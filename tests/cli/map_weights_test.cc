@@ -7,10 +7,6 @@
 namespace fovea_test {
 namespace {
 
-bool has(const std::string &text, const std::string &part) {
-  return text.find(part) != std::string::npos;
-}
-
 // Every row of length `keys` gives all its weight to one key, and no two rows of a file of up to
 // `keys` rows to the same: what is drawn says which row it is.
 std::function<double(int64_t)> one_key_each(int64_t keys) {
@@ -124,15 +120,6 @@ TEST(MapWeights, TooManyForAPageAreReducedByMaximum) {
 }
 
 // ---- Names ----
-
-std::string svg_of(const MadeFile &file, std::vector<std::string> flags = {}) {
-  Directory directory;
-  std::string output = directory.file("o.svg");
-  flags.insert(flags.begin(), {"map", file.write(directory), "--output", output});
-  Ran ran = fovea(flags);
-  EXPECT_EQ(ran.code, 0) << ran.err;
-  return read_file(output);
-}
 
 MadeFile named_file() {
   MadeFile file = weights_file({2, 2, 3});

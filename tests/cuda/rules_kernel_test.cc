@@ -161,11 +161,16 @@ TEST_F(RulesEdge, BadPages) {
   }
 }
 
-// A distance of -infinity hides what no row then sees, whatever lies there.
+// A distance of -infinity hides what no row then sees, whatever lies there. Rows stand at positions
+// 30 to 99 and 87 to 89, and see what lies 19 or 18 before them: keys 11 to 81, and 68 to 71.
 TEST_F(RulesEdge, DistancesOfMinusInfinityHide) {
   static const float table[4] = {-INFINITY, 0.5f, 1.5f, -INFINITY};
+  const Fill values = [](const At &at) {
+    const bool seen = at.tag == 0 ? at.i >= 11 && at.i <= 81 : at.i >= 68 && at.i <= 71;
+    return seen ? 0.25 * static_cast<double>(at.i % 5) : NAN;
+  };
   expect_right(
-      problem().distances(-20, 4, true),
+      problem().distances(-20, 4, true).fill("v", values),
       [](fovea_attention_args *a) { a->logits.distances.table = table; }, "distances");
   static const float nearest[2] = {-INFINITY, -INFINITY};
   expect_right(
