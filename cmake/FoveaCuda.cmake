@@ -67,8 +67,24 @@ message(STATUS "fovea: CUDA kernels by ${FOVEA_NVCC}")
 enable_language(ASM)
 
 # The mma.sync family. 8.x and 9.0 run without compilation at load; later devices use the PTX.
+set(FOVEA_SM80_FAMILY 80 90)
 set(FOVEA_SM80_TARGETS -gencode arch=compute_80,code=[sm_80,compute_80]
                        -gencode arch=compute_90,code=[sm_90,compute_90])
+
+# FV_ATTENTION_SHARED_BYTES: the kernel asserts it.
+function(fovea_shared_bytes bytes dim dim_v tile_q tile_kv stages)
+  set(narrow_keys 128)
+  if(dim GREATER 128)
+    set(narrow_keys 64)
+  endif()
+  math(EXPR wide "2 * (${dim} * ${tile_q} + ${stages} * ${tile_kv} * (${dim} + ${dim_v}))")
+  math(EXPR narrow "2 * (${dim} * 16 + ${narrow_keys} * (${dim} + ${dim_v}))")
+  if(narrow GREATER wide)
+    set(wide ${narrow})
+  endif()
+  math(EXPR sum "${wide} + 1408")
+  set(${bytes} ${sum} PARENT_SCOPE)
+endfunction()
 
 # Compiles the rows of kernels/shared/<table>.def, each from kernels/<source>.cu, and appends to the
 # variables images and assembly.
@@ -88,12 +104,11 @@ function(fovea_compile_rows table source)
       list(GET fields 4 tile_q)
       list(GET fields 5 tile_kv)
       list(GET fields 7 stages)
-      # FV_ATTENTION_SHARED_BYTES: the kernel asserts it
-      math(EXPR shared "2 * ${dim} * ${tile_q} + 2 * ${stages} * ${tile_kv} * (${dim} + ${dim_v}) + 896")
+      fovea_shared_bytes(shared ${dim} ${dim_v} ${tile_q} ${tile_kv} ${stages})
     endif()
     set(image ${PROJECT_BINARY_DIR}/images/${row}.fatbin)
     add_custom_command(OUTPUT ${image}
-      COMMAND ${CMAKE_COMMAND} -DNVCC=${FOVEA_NVCC} "-DTARGETS=${FOVEA_SM80_TARGETS}" -DROW=${row}
+      COMMAND ${CMAKE_COMMAND} -DNVCC=${FOVEA_NVCC} "-DTARGETS=${FOVEA_SM80_FAMILY}" -DROW=${row}
               -DSHARED=${shared} -DREADY=${FOVEA_IMAGES}/${row}.fatbin
               -DSOURCE=${PROJECT_SOURCE_DIR}/kernels/${source}.cu -DIMAGE=${image}
               -DROOT=${PROJECT_SOURCE_DIR}

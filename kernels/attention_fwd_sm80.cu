@@ -28,8 +28,7 @@ static_assert(sizeof(fv_tile_memory<config>) ==
 static_assert(sizeof(fv_tile_memory<config>) == FV_ROW_SHARED_BYTES,
               "cmake/FoveaCuda.cmake prints it");
 #endif
-static_assert(fv_part<config>::values * config::threads ==
-                  FV_PARTIAL_FLOATS(config::dim_v, FV_WIDE_THREADS),
+static_assert(fv_part<config>::floats == FV_PARTIAL_FLOATS(config::dim_v, config::tile_q),
               "csrc/cuda/schedule.c makes room for it");
 
 extern "C" __global__ void __launch_bounds__(config::threads, config::ctas)

@@ -1,14 +1,15 @@
 // attention_fwd_sm80.cuh - attention forward with mma.sync, for every GPU from sm_80 on.
 //
-// A CTA takes tiles of 64 query rows of one sequence and kv head. A warp owns 16 rows. It keeps S,
-// P and O in registers, and Q if it fits (Dao 2023, FlashAttention-2). Per key tile:
+// A CTA takes tiles of 64 or 128 query rows of one sequence and kv head. A warp owns 16 rows or 32.
+// It keeps S, P and O in registers, and Q if it fits (Dao 2023, FlashAttention-2). Per key tile:
 //
-//   load the next K and V;  S = Q K^T;  hide;  P = exp(S - max), rescale O;  O += P V
+//   S = Q K^T;  hide;  P = exp(S - max), rescale O;  O += P V;  load the next K and V
 //
-// K and V have two stages in shared memory: one is computed on while cp.async fills the other. A
-// key tile takes one barrier. Key tiles start at multiples of tile_kv. A tile of which a row sees
-// nothing leaves that row as it was. One loop serves tiles with hidden keys and without: two
-// branches per tile, alike for all threads, skip what hiding needs.
+// Kernels with two stages in shared memory compute on one while cp.async fills the other, and take
+// one barrier per key tile. Those with one stage load V while they multiply by K, and the next K
+// while they multiply by V, and take two. Key tiles start at multiples of tile_kv. A tile of which a
+// row sees nothing leaves that row as it was. Tiles of which all rows see all keys have a loop of
+// their own, without what hiding, looking up and parking need.
 //
 // Sequences of up to 16 rows, as in decoding, are narrow: all four warps take the same rows and
 // divide the keys. Each warp has memory and copies of its own, and they meet only at the end.
@@ -30,81 +31,179 @@
 #include "kernels/parts/store.cuh"
 #include "kernels/parts/tile.cuh"
 
-// Applies the softcap, if there is one, and then hides scores unless the key tile is `whole`.
+// Applies the softcap, if there is one, and then hides scores unless all rows see all keys.
 template <class Config>
 __device__ __forceinline__ void fv_cap_and_hide(const fv_attention_params &p,
                                                 const fv_work_item &item,
-                                                const fv_next_keys<Config> &keys, uint32_t key,
-                                                float (&s)[fv_fragments<Config>::key_tiles][4]) {
+                                                const fv_next_keys<Config> &keys,
+                                                fv_scores<Config> &s) {
   if (p.softcap_scale != 0.0f) fv_cap<Config>(s, p.softcap_scale);
   if constexpr (Config::general) {
-    fv_rule_scores<Config>(p, item.tile, keys.seen, key, s);
+    fv_rule_scores<Config>(p, item.tile, keys.seen, keys.begin, s);
   } else {
-    if (!keys.whole) fv_hide<Config>(s, item.ranges, keys.visible, (int32_t)key);
+    if (!fv_is_whole(item.tile, keys))
+      fv_hide<Config>(s, item.ranges, keys.visible, (int32_t)keys.begin);
   }
 }
 
-// Looks up the key tile at `begin` and starts its copies into stage `stage`.
+// ---- Wide tiles ----
+
+// Looks up the key tile at `begin`, which must not be past the last one.
 template <class Config>
-__device__ __forceinline__ fv_next_keys<Config> fv_load_stage(const fv_attention_params &p,
-                                                              const fv_query_tile &tile,
-                                                              uint32_t begin, int stage,
-                                                              fv_tile_memory<Config> &memory) {
+__device__ __forceinline__ fv_next_keys<Config> fv_find_tile_keys(const fv_attention_params &p,
+                                                                  const fv_query_tile &tile,
+                                                                  uint32_t begin, int stage,
+                                                                  fv_seen_by_warps &shared) {
   auto keys = fv_find_keys<Config>(p, tile, begin);
-  if constexpr (Config::general) {
-    fv_apply_rules<Config>(p, tile, memory.item.seen, stage, keys);
-  }
-  fv_load_rows<Config, fv_key_side<Config>>(p, tile, keys, memory.k[stage]);
-  fv_load_rows<Config, fv_value_side<Config>>(p, tile, keys, memory.v[stage]);
-  fv_copy_async_commit();
+  if constexpr (Config::general) fv_apply_rules<Config>(p, tile, shared, stage, keys);
   return keys;
 }
 
-// ---- 64 rows ----
+// Starts the copies of the tile's keys into stage `stage`. Where there are two stages, those of its
+// values too: else the values before them are still in use.
+template <class Config>
+__device__ __forceinline__ void fv_load_ahead(const fv_attention_params &p,
+                                              const fv_query_tile &tile,
+                                              const fv_next_keys<Config> &keys, int stage,
+                                              fv_tile_memory<Config> &memory) {
+  fv_load_rows(p, tile, keys, fv_copies<Config, fv_key_side<Config>>(p, memory.wide.k[stage]));
+  if constexpr (Config::stages == 2) {
+    fv_load_rows(p, tile, keys, fv_copies<Config, fv_value_side<Config>>(p, memory.wide.v[stage]));
+  }
+}
+
+// This thread's copies have arrived, and those of all become visible to all. Nobody reads any more
+// what was read before.
+__device__ __forceinline__ void fv_meet_at_copies() {
+  fv_copy_async_wait_all();
+  __syncthreads();
+}
+
+// Any turn of the loop: the key tile at `key`, which has been loaded, except its values if there is
+// one stage. Keys are looked up again where that is needed: registers are scarcer. But what rules
+// say is kept from when the tile was loaded, in `keys`, which becomes the next tile's.
+template <class Config>
+__device__ __forceinline__ void fv_take_turn(const fv_attention_params &p,
+                                             const fv_query_tile &tile, uint32_t key, int stage,
+                                             const fv_fragment_places &at, fv_queries<Config> &q,
+                                             fv_rows<Config> &rows, fv_next_keys<Config> &keys,
+                                             fv_tile_memory<Config> &memory) {
+  constexpr bool two = Config::stages == 2, keeps = Config::general;
+  fv_seen_by_warps &shared = memory.item.seen;
+  const uint32_t ahead = key + Config::tile_kv;
+  const bool more = ahead < (uint32_t)tile.key_end;
+  fv_next_keys<Config> here = keys;
+  if constexpr (two) {
+    if (more) {
+      keys = fv_find_tile_keys<Config>(p, tile, ahead, stage ^ 1, shared);
+      fv_load_ahead<Config>(p, tile, keys, stage ^ 1, memory);
+    }
+  } else {
+    if (!keeps) here = fv_find_keys<Config>(p, tile, key);
+    fv_load_rows(p, tile, here, fv_copies<Config, fv_value_side<Config>>(p, memory.wide.v[0]));
+  }
+  fv_scores<Config> s;
+  fv_score<Config>(s, q, at, stage * (uint32_t)sizeof memory.wide.k[0]);
+  if (two && !keeps) here = fv_find_keys<Config>(p, tile, key);
+  fv_cap_and_hide<Config>(p, memory.item, here, s);
+  if constexpr (!two) {
+    fv_meet_at_copies();  // the values are there, and the keys have been read
+    if (more) {
+      keys = fv_find_tile_keys<Config>(p, tile, ahead, 0, shared);
+      fv_load_ahead<Config>(p, tile, keys, 0, memory);
+    }
+  }
+  fv_softmax<Config>(s, rows, p.scale_log2e);
+  fv_accumulate<Config>(rows, s, at, stage * (uint32_t)sizeof memory.wide.v[0]);
+  fv_meet_at_copies();  // the next keys are there, and these values have been read
+}
+
+// How many turns from the key tile at `key` on are plain: nothing is hidden, looked up, capped or
+// parked, and the next tile's keys lie at even steps too.
+template <class Config>
+__device__ __forceinline__ uint32_t fv_plain_turns(const fv_attention_params &p,
+                                                   const fv_query_tile &tile, uint32_t key) {
+  uint32_t past = key - tile.plain_begin;
+  if (Config::general || p.softcap_scale != 0.0f || past >= tile.plain_size) return 0;
+  uint32_t plain = (tile.plain_size - 1 - past) / Config::tile_kv;  // key tiles after this one
+  uint32_t here = ((uint32_t)tile.key_end - 1 - key) / Config::tile_kv;
+  uint32_t before_parking = (p.park_mask - (key & p.park_mask)) / Config::tile_kv;
+  return min(min(plain, here), before_parking);
+}
+
+// The plain turns from `key` on, in a loop of their own.
+template <class Config>
+__device__ __forceinline__ void fv_take_plain_turns(const fv_attention_params &p,
+                                                    const fv_query_tile &tile, uint32_t turns,
+                                                    uint32_t &key, int &stage,
+                                                    const fv_fragment_places &at,
+                                                    fv_queries<Config> &q, fv_rows<Config> &rows,
+                                                    fv_tile_memory<Config> &memory) {
+  constexpr int flip = Config::stages - 1;
+  uint32_t ahead = key + Config::tile_kv;
+  const fv_copies<Config, fv_key_side<Config>> k(p, memory.wide.k[0]);
+  const fv_copies<Config, fv_value_side<Config>> v(p, memory.wide.v[0]);
+  const unsigned char *k_from = k.plain_from(p, tile, ahead);
+  const unsigned char *v_from = v.plain_from(p, tile, flip ? ahead : key);
+  const uint32_t end = key + turns * Config::tile_kv;
+#pragma unroll 1
+  for (; key != end; key += Config::tile_kv, stage ^= flip) {
+    const int here = flip ? stage : 0, next = here ^ flip;
+    if constexpr (flip) {
+      k_from = fv_copy_plain_rows(p, k, next * (uint32_t)sizeof memory.wide.k[0], k_from);
+    }
+    v_from = fv_copy_plain_rows(p, v, next * (uint32_t)sizeof memory.wide.v[0], v_from);
+    fv_scores<Config> s;
+    fv_score<Config>(s, q, at, here * (uint32_t)sizeof memory.wide.k[0]);
+    if constexpr (!flip) {
+      fv_meet_at_copies();  // the values are there, and the keys have been read
+      k_from = fv_copy_plain_rows(p, k, 0, k_from);
+    }
+    fv_softmax<Config>(s, rows, p.scale_log2e);
+    fv_accumulate<Config>(rows, s, at, here * (uint32_t)sizeof memory.wide.v[0]);
+    fv_meet_at_copies();  // the next keys are there, and these values have been read
+  }
+}
 
 template <class Config>
 __device__ __forceinline__ void fv_attend_rows(const fv_attention_params &p,
                                                const fv_query_tile &tile, const fv_segment &segment,
                                                fv_tile_memory<Config> &memory) {
-  using f = fv_fragments<Config>;
-  uint32_t q[f::q_steps][4];      // [16][16 * q_steps] 16-bit A fragments, per warp
-  float o[f::dim_tiles][4] = {};  // [16][dim_v] f32, per warp
-  fv_softmax_state state;
-  fv_empty_rows(state);
+  fv_queries<Config> q;
+  fv_rows<Config> rows;
+  fv_empty_bases(rows);
+  fv_empty_sums(rows);
   if (!Config::general) fv_start_rows<Config>(p, tile, memory.item.ranges);
 
   uint32_t key = fv_first_key<Config>(tile);
-  fv_load_queries<Config, Config::tile_q>(p, tile, memory.q);
-  fv_next_keys<Config> next = {};
-  bool more = key < (uint32_t)tile.key_end;
-  if (more) next = fv_load_stage<Config>(p, tile, key, 0, memory);
-  fv_copy_async_wait_all();  // this thread's copies of Q and of the first key tile have arrived
-  __syncthreads();           // Q and the first key tile, copied by all, become visible to all
-  fv_take_queries<Config>(q, memory.q);
+  fv_load_queries<Config, Config::tile_q>(p, tile, memory.wide.q);
+  fv_next_keys<Config> keys = {};
+  if (key < (uint32_t)tile.key_end) {
+    keys = fv_find_tile_keys<Config>(p, tile, key, 0, memory.item.seen);
+    fv_load_ahead<Config>(p, tile, keys, 0, memory);
+  }
+  fv_meet_at_copies();  // Q and the first keys are there
+  const fv_fragment_places at =
+      fv_find_fragments<Config>(memory.wide.q, memory.wide.k[0], memory.wide.v[0]);
+  fv_take_queries<Config>(q, at);
 
-  int stage = 0;
-  for (; more; key += Config::tile_kv, stage ^= 1) {
-    auto keys = next;
-    uint32_t ahead = key + Config::tile_kv;
-    more = ahead < (uint32_t)tile.key_end;
-    if (more) next = fv_load_stage<Config>(p, tile, ahead, stage ^ 1, memory);
-    float s[f::key_tiles][4];  // [16][tile_kv] f32, per warp
-    fv_score<Config>(s, q, memory.q, memory.k[stage]);
-    fv_cap_and_hide<Config>(p, memory.item, keys, key, s);
-    fv_softmax<Config>(s, o, state, p.scale_log2e);
-    fv_accumulate<Config>(o, state.weight, s, memory.v[stage]);
-    fv_copy_async_wait_all();  // this thread's copies of the next tile have arrived
-    __syncthreads();  // the next tile becomes visible to all, and nobody reads this one any more
-    if ((ahead & p.park_mask) == 0) {
-      fv_park<Config>(p, memory.item, o, state, fv_first_key<Config>(tile), ahead);
+  for (int stage = 0; key < (uint32_t)tile.key_end; stage ^= Config::stages - 1) {
+    if (uint32_t turns = fv_plain_turns<Config>(p, tile, key)) {
+      fv_take_plain_turns<Config>(p, tile, turns, key, stage, at, q, rows, memory);
+    }
+    const int here = Config::stages == 1 ? 0 : stage;
+    fv_take_turn<Config>(p, tile, key, here, at, q, rows, keys, memory);
+    key += Config::tile_kv;
+    if ((key & p.park_mask) == 0) {
+      fv_park<Config>(p, memory.item, rows, fv_first_key<Config>(tile), key);
     }
   }
   if (fv_is_parked(p, fv_first_key<Config>(tile), key)) {
-    fv_join_part<Config, false>(p, fv_parked_part<Config>(memory.item), o, state);
+    fv_join_part<Config, false>(p, fv_parked_part<Config>(memory.item), rows);
   }
-  fv_sum_rows(state);
-  if (segment.parts > 1 && !fv_join_tile<Config>(p, segment, o, state)) return;
-  fv_store<Config>(p, tile, o, state, memory.q);
+  fv_sum_rows(rows);
+  if (segment.parts > 1 && !fv_join_tile<Config>(p, segment, rows)) return;
+  fv_store<Config>(p, tile, rows, memory.wide.q);
 }
 
 // ---- 16 rows, and each warp its own keys ----
@@ -129,29 +228,38 @@ __device__ __forceinline__ fv_next_keys<Warp> fv_find_next(const fv_attention_pa
 template <class Warp, class Side>
 __device__ __forceinline__ void fv_copy_rows(const fv_attention_params &p,
                                              const fv_query_tile &tile,
-                                             const fv_next_keys<Warp> &next, unsigned char *to) {
-  if (next.begin < (uint32_t)tile.key_end) fv_load_rows<Warp, Side>(p, tile, next, to);
+                                             const fv_next_keys<Warp> &next,
+                                             const fv_copies<Warp, Side> &copies) {
+  if (next.begin < (uint32_t)tile.key_end) fv_load_rows(p, tile, next, copies);
   fv_copy_async_commit();
 }
 
 // The other warps put their partials where the keys were, and the first warp merges them.
 template <class Config, class Warp>
 __device__ __forceinline__ void fv_join_warps(const fv_attention_params &p,
-                                              fv_tile_memory<Config> &memory,
-                                              float (&o)[fv_fragments<Warp>::dim_tiles][4],
-                                              fv_softmax_state &state) {
-  constexpr int floats = fv_part<Warp>::values * 32;
-  static_assert((Config::warps - 1) * floats * 4 <= sizeof memory.k + sizeof memory.v,
-                "the parts of the other warps fit where keys and values were");
-  float *parts = reinterpret_cast<float *>(memory.k);
-  int warp = threadIdx.x / 32;
+                                              fv_tile_memory<Config> &memory, fv_rows<Warp> &rows) {
+  constexpr int floats = fv_part<Warp>::floats;
+  static_assert(
+      (FV_NARROW_WARPS - 1) * floats * 4 <= sizeof memory.narrow.k + sizeof memory.narrow.v,
+      "the parts of the other warps fit where keys and values were");
+  float *parts = reinterpret_cast<float *>(memory.narrow.k);
+  const int warp = fv_thread_here() / 32;
   __syncthreads();  // nobody reads keys or values any more: partials may overwrite them
-  if (warp) fv_put_part<Warp>(parts + (warp - 1) * floats, o, state);
+  if (warp && warp < FV_NARROW_WARPS) fv_put_part<Warp>(parts + (warp - 1) * floats, rows);
   __syncthreads();  // the partials of all warps become visible to the first
   if (warp) return;
-  for (int other = 1; other < Config::warps; ++other) {
-    fv_join_part<Warp, false>(p, parts + (other - 1) * floats, o, state);
+  for (int other = 1; other < FV_NARROW_WARPS; ++other) {
+    fv_join_part<Warp, false>(p, parts + (other - 1) * floats, rows);
   }
+}
+
+// The first key of the warp's. Where a CTA has more warps than a narrow tile, they have none.
+template <class Config, class Warp>
+__device__ __forceinline__ uint32_t fv_first_narrow_key(const fv_query_tile &tile) {
+  if (Config::warps > FV_NARROW_WARPS && fv_thread_here() / 32 >= FV_NARROW_WARPS) {
+    return (uint32_t)tile.key_end;
+  }
+  return fv_first_key<Warp>(tile);
 }
 
 template <class Config>
@@ -160,56 +268,57 @@ __device__ __forceinline__ void fv_attend_narrow(const fv_attention_params &p,
                                                  const fv_segment &segment,
                                                  fv_tile_memory<Config> &memory) {
   using Warp = fv_warp_config<Config>;
-  using Keys = fv_key_side<Warp>;
-  using Values = fv_value_side<Warp>;
-  using f = fv_fragments<Warp>;
-  uint32_t q[f::q_steps][4];      // [16][16 * q_steps] 16-bit A fragments, the same in each warp
-  float o[f::dim_tiles][4] = {};  // [16][dim_v] f32, per warp, over its own keys
-  fv_softmax_state state;
-  fv_empty_rows(state);
+  fv_queries<Warp> q;
+  fv_rows<Warp> rows;  // over the warp's own keys
+  fv_empty_bases(rows);
+  fv_empty_sums(rows);
   if (!Warp::general) fv_start_rows<Warp>(p, tile, memory.item.ranges);
-  int warp = threadIdx.x / 32;
-  unsigned char *k = memory.k[0] + warp * Warp::tile_kv * Config::dim * 2;
-  unsigned char *v = memory.v[0] + warp * Warp::tile_kv * Config::dim_v * 2;
+  const int warp = fv_thread_here() / 32;
+  unsigned char *k = memory.narrow.k[warp % FV_NARROW_WARPS];
+  unsigned char *v = memory.narrow.v[warp % FV_NARROW_WARPS];
 
-  fv_load_queries<Config, FV_NARROW_ROWS>(p, tile, memory.q);
+  const fv_copies<Warp, fv_key_side<Warp>> to_k(p, k);
+  const fv_copies<Warp, fv_value_side<Warp>> to_v(p, v);
+  fv_load_queries<Config, FV_NARROW_ROWS>(p, tile, memory.narrow.q);
   fv_copy_async_commit();
-  fv_next_keys<Warp> next = fv_find_next<Warp>(p, tile, memory.item.seen, fv_first_key<Warp>(tile));
-  fv_copy_rows<Warp, Keys>(p, tile, next, k);
-  fv_copy_rows<Warp, Values>(p, tile, next, v);
+  const uint32_t first = fv_first_narrow_key<Config, Warp>(tile);
+  fv_next_keys<Warp> next = fv_find_next<Warp>(p, tile, memory.item.seen, first);
+  fv_copy_rows(p, tile, next, to_k);
+  fv_copy_rows(p, tile, next, to_v);
   fv_copy_async_wait<2>();  // this thread's copies of Q have arrived: K and V may be on their way
   __syncthreads();          // Q, copied by all, becomes visible to all
-  fv_take_queries<Warp>(q, memory.q);
+  const fv_fragment_places at = fv_find_fragments<Warp>(memory.narrow.q, k, v);
+  fv_take_queries<Warp>(q, at);
 
-  constexpr uint32_t step = Warp::tile_kv * Config::warps;
+  constexpr uint32_t step = Warp::tile_kv * FV_NARROW_WARPS;
   while (next.begin < (uint32_t)tile.key_end) {
-    float s[f::key_tiles][4];  // [16][Warp::tile_kv] f32, per warp
-    fv_copy_async_wait<1>();   // this lane's copies of the keys have arrived: V may be on its way
-    __syncwarp();              // the keys, copied by all lanes, become visible to the warp
-    fv_score<Warp>(s, q, memory.q, k);
+    fv_scores<Warp> s;
+    fv_copy_async_wait<1>();  // this lane's copies of the keys have arrived: V may be on its way
+    __syncwarp();             // the keys, copied by all lanes, become visible to the warp
+    fv_score<Warp>(s, q, at, 0);
     __syncwarp();  // all lanes have read the keys: the next may overwrite them
-    fv_cap_and_hide<Warp>(p, memory.item, next, next.begin, s);
+    fv_cap_and_hide<Warp>(p, memory.item, next, s);
     next = fv_find_next<Warp>(p, tile, memory.item.seen, next.begin + step);
-    fv_copy_rows<Warp, Keys>(p, tile, next, k);
-    fv_softmax<Warp>(s, o, state, p.scale_log2e);
+    fv_copy_rows(p, tile, next, to_k);
+    fv_softmax<Warp>(s, rows, p.scale_log2e);
     fv_copy_async_wait<1>();  // this lane's copies of the values have arrived
     __syncwarp();             // the values, copied by all lanes, become visible to the warp
-    fv_accumulate<Warp>(o, state.weight, s, v);
+    fv_accumulate<Warp>(rows, s, at, 0);
     __syncwarp();  // all lanes have read the values: the next may overwrite them
-    fv_copy_rows<Warp, Values>(p, tile, next, v);
+    fv_copy_rows(p, tile, next, to_v);
     if ((next.begin & p.park_mask) < step) {
-      fv_park<Warp>(p, memory.item, o, state, fv_first_key<Warp>(tile), next.begin - step + 1);
+      fv_park<Warp>(p, memory.item, rows, fv_first_key<Warp>(tile), next.begin - step + 1);
     }
   }
-  if (fv_is_parked(p, fv_first_key<Warp>(tile), next.begin)) {
-    fv_join_part<Warp, false>(p, fv_parked_part<Warp>(memory.item), o, state);
+  if (fv_is_parked(p, fv_first_narrow_key<Config, Warp>(tile), next.begin)) {
+    fv_join_part<Warp, false>(p, fv_parked_part<Warp>(memory.item), rows);
   }
   fv_copy_async_wait_all();  // no copy is on its way when the tile ends
-  fv_sum_rows(state);
-  fv_join_warps<Config, Warp>(p, memory, o, state);
+  fv_sum_rows(rows);
+  fv_join_warps<Config, Warp>(p, memory, rows);
   if (warp) return;
-  if (segment.parts > 1 && !fv_join_tile<Warp>(p, segment, o, state)) return;
-  fv_store<Warp>(p, tile, o, state, memory.q);
+  if (segment.parts > 1 && !fv_join_tile<Warp>(p, segment, rows)) return;
+  fv_store<Warp>(p, tile, rows, memory.narrow.q);
 }
 
 // ---- A CTA's work ----
@@ -245,7 +354,7 @@ __device__ __forceinline__ int64_t fv_tile_of_work_by_warp(const fv_schedule &s,
 template <class Config>
 __device__ __forceinline__ void fv_begin_work(const fv_attention_params &p, fv_work_item &item) {
   if (threadIdx.x == 0) {
-    item.parked = p.parked + (int64_t)blockIdx.x * (fv_part<Config>::values * Config::threads);
+    item.parked = p.parked + (int64_t)blockIdx.x * fv_part<Config>::floats;
   }
   if (!p.schedule.totals) {
     if (threadIdx.x == 0) item.cursors[FV_WIDE].w = blockIdx.x;

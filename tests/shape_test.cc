@@ -135,6 +135,28 @@ TEST(Shape, SwizzledTilesHoldEveryChunkOnceAndEightRowsMeetNoBankTwice) {
   }
 }
 
+// Kernels find a lane's first chunk once, and go on from there.
+TEST(Shape, StepsThroughASwizzledTileLeadWhereTheChunksLie) {
+  const uint32_t tile = 3 * 128;
+  for (int32_t chunks : {4, 8, 12, 16, 24, 32}) {
+    for (int32_t row = 0; row < 16; ++row) {
+      for (int32_t rows = 0; rows < 64; ++rows) {
+        if (row % 8 & rows % 8 || row + rows >= 64) continue;
+        for (int32_t chunk = 0; chunk < chunks; ++chunk) {
+          for (int32_t further = 0; chunk + further < chunks; ++further) {
+            if (chunk & further) continue;
+            const uint32_t start = tile + 16 * fv_swizzled_chunk(row, chunk, chunks);
+            ASSERT_EQ(fv_swizzled_step(start, rows, further, chunks),
+                      tile + 16 * fv_swizzled_chunk(row + rows, chunk + further, chunks))
+                << chunks << " chunks, row " << row << " + " << rows << ", chunk " << chunk << " + "
+                << further;
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST(Shape, CommonKeysAreThoseThatEveryRowSees) {
   ForEveryMask([](fv_position_mask m) {
     m.prefix_end = 0;

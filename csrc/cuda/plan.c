@@ -35,7 +35,10 @@ static const fv_cuda_row rows[] = {
 #undef FV_ATTENTION_FWD_ROW
 };
 
-enum { ROW_COUNT = sizeof rows / sizeof rows[0] };
+enum {
+  FV_FEW_ROWS = 64, /* of the smaller tiles */
+  ROW_COUNT = sizeof rows / sizeof rows[0]
+};
 
 const fv_cuda_row *fv_cuda_row_at(int32_t index) {
   return index >= 0 && index < ROW_COUNT ? &rows[index] : NULL;
@@ -94,14 +97,35 @@ static const char *find_missing(const fv_problem *p) {
 
 /* ---- The choice ---- */
 
-/* The first row of the dtype that is wide enough and fits the device. */
+/* How many query rows a call has. */
+typedef struct fv_cuda_amount {
+  __int128 rows; /* of all heads and sequences together */
+  int64_t each;  /* of a sequence and kv head, on average */
+} fv_cuda_amount;
+
+static fv_cuda_amount amount_of(const fv_problem *p) {
+  __int128 positions = (__int128)p->rows * (p->q_packed ? 1 : p->sequences);
+  int64_t average = (int64_t)(positions / fv_max(p->sequences, 1));
+  return (fv_cuda_amount){.rows = positions * p->group * p->heads_kv, .each = average * p->group};
+}
+
+/* Whether the call has enough rows for the kernel's tiles. Tiles of 128 take fewer instructions for
+ * each product, if there are enough to fill the device, and rows to fill them. The kernels of a
+ * dtype and dim give the same bits, so no result depends on this. */
+static bool suits(const fv_cuda_facts *facts, fv_cuda_amount amount, const fv_cuda_row *row) {
+  int64_t tile_q = row->kernel.tile_q;
+  if (tile_q <= FV_FEW_ROWS) return true;
+  return amount.each > FV_FEW_ROWS && amount.rows >= tile_q * facts->sm_count * row->ctas;
+}
+
+/* The first row of the dtype that is wide enough, suits the amount and fits the device. */
 static const fv_cuda_row *choose_row(const fv_cuda_facts *facts, bool general, uint32_t dtype,
-                                     int32_t dim, int32_t dim_v) {
+                                     int32_t dim, int32_t dim_v, fv_cuda_amount amount) {
   for (int i = 0; i < ROW_COUNT; ++i) {
     bool fits = rows[i].shared_bytes <= facts->shared_bytes;
     bool wide = rows[i].dim >= dim && rows[i].dim_v >= dim_v;
     bool same = rows[i].general == general && rows[i].dtype == dtype;
-    if (same && wide && fits) return &rows[i];
+    if (same && wide && fits && suits(facts, amount, &rows[i])) return &rows[i];
   }
   return NULL;
 }
@@ -110,11 +134,16 @@ bool fv_plan_cuda_can_choose(const fv_cuda_facts *facts, const fovea_limits *lim
   uint32_t wanted = limits->q_dtype;
   if (wanted && wanted != rows[row].dtype) return false;
   /* a limit of 0 leaves a dim open: any that the row holds */
+  const fv_cuda_amount most = {(__int128)limits->total_q * limits->heads_q, INT64_MAX}, least = {0};
+  if (!suits(facts, most, &rows[row])) return false;
+  fv_cuda_amount amount = rows[row].kernel.tile_q > FV_FEW_ROWS ? most : least;
   int32_t dim = limits->dim ? limits->dim : rows[row].dim;
   int32_t dim_v = limits->dim_v ? limits->dim_v : rows[row].dim_v;
   for (int32_t d = 8; d <= dim && d <= rows[row].dim; d += 8) {
     for (int32_t d_v = 8; d_v <= dim_v && d_v <= rows[row].dim_v; d_v += 8) {
-      if (choose_row(facts, rows[row].general, rows[row].dtype, d, d_v) == &rows[row]) return true;
+      const fv_cuda_row *chosen =
+          choose_row(facts, rows[row].general, rows[row].dtype, d, d_v, amount);
+      if (chosen == &rows[row]) return true;
     }
   }
   return false;
@@ -124,8 +153,8 @@ fovea_status fv_plan_cuda(const fv_cuda_facts *facts, const fv_problem *problem,
   const char *missing = find_missing(problem);
   if (missing) return fv_fail(FOVEA_UNSUPPORTED, "no CUDA kernel covers %s; the CPU does", missing);
   bool general = is_general(&problem->args);
-  const fv_cuda_row *row =
-      choose_row(facts, general, problem->args.q.dtype, problem->dim, problem->dim_v);
+  const fv_cuda_row *row = choose_row(facts, general, problem->args.q.dtype, problem->dim,
+                                      problem->dim_v, amount_of(problem));
   if (!row) {
     return fv_fail(FOVEA_UNSUPPORTED,
                    "no CUDA kernel covers dim %d and dim_v %d in %d bytes of shared memory",

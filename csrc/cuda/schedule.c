@@ -17,10 +17,9 @@ static int32_t ctas_of(const fv_cuda_facts *facts, const fv_cuda_row *row) {
 }
 
 /* While a warp of a narrow tile waits for keys or computes with them, its values are in flight, and
- * the other way round. So at least the smaller of the stages' two halves, k's and v's, is in
- * flight. */
+ * the other way round. So at least the smaller of the two halves, k's and v's, is in flight. */
 int64_t fv_cuda_bytes_in_flight(const fv_cuda_facts *facts, const fv_cuda_row *row) {
-  int64_t keys = (int64_t)row->stages * row->kernel.tile_kv;
+  int64_t keys = (int64_t)FV_NARROW_WARPS * FV_NARROW_KEYS(row->dim);
   return 2 * keys * fv_min(row->dim, row->dim_v) * ctas_of(facts, row);
 }
 
@@ -72,13 +71,14 @@ static bool has_line(const fv_problem *p, int line) {
 
 /* ---- Places for partials ---- */
 
-static int64_t floats_of_partial(int32_t dim_v, int line) {
-  return FV_PARTIAL_FLOATS((int64_t)dim_v, line == FV_NARROW ? FV_NARROW_THREADS : FV_WIDE_THREADS);
+static int64_t floats_of_partial(const fv_cuda_row *row, int line) {
+  int64_t rows = line == FV_NARROW ? FV_NARROW_ROWS : row->kernel.tile_q;
+  return FV_PARTIAL_FLOATS(row->dim_v, rows);
 }
 
 /* A CTA parks one wide partial, or each of its warps parks a narrow one. */
 static int64_t floats_parked(const fv_cuda_row *row, int32_t workers) {
-  return workers * floats_of_partial(row->dim_v, FV_WIDE);
+  return workers * floats_of_partial(row, FV_WIDE);
 }
 
 static int64_t chunks_at_most(int64_t len_kv) {
@@ -106,7 +106,7 @@ static fv_cuda_plan plan_lines(const fv_problem *p, const fv_cuda_row *row, int3
     cuda.lines[line] =
         (fv_cuda_line){.tiles = line == FV_WIDE ? wide_tiles(p, row->kernel.tile_q) : p->sequences,
                        .partials = partials_of_line(p, cuda.cut, line, workers),
-                       .partial_floats = floats_of_partial(row->dim_v, line)};
+                       .partial_floats = floats_of_partial(row, line)};
   }
   return cuda;
 }
@@ -170,16 +170,17 @@ void fv_schedule_cuda(const fv_cuda_facts *facts, const fv_problem *problem, con
 static fv_cuda_plan lines_within(const fovea_limits *limits, const fv_cuda_row *row,
                                  int32_t workers, uint32_t cut) {
   __int128 rows = (__int128)limits->total_q * limits->heads_q;
-  int64_t tiles = bounded((rows + FV_CTA_ROWS - 1) / FV_CTA_ROWS + limits->sequences);
+  int32_t tile_q = row->kernel.tile_q;
+  int64_t tiles = bounded((rows + tile_q - 1) / tile_q + limits->sequences);
   int64_t chunks = partials_of_chunks(limits->sequences, limits->heads_kv, limits->len_kv);
   int64_t shares = 2 * (int64_t)workers;
   return (fv_cuda_plan){
       .scheduled = true,
       .cut = cut,
       .parked_floats = floats_parked(row, workers),
-      .lines = {[FV_WIDE] = {tiles, cut ? 0 : shares, floats_of_partial(row->dim_v, FV_WIDE)},
+      .lines = {[FV_WIDE] = {tiles, cut ? 0 : shares, floats_of_partial(row, FV_WIDE)},
                 [FV_NARROW] = {limits->sequences, cut ? chunks : shares,
-                               floats_of_partial(row->dim_v, FV_NARROW)}}};
+                               floats_of_partial(row, FV_NARROW)}}};
 }
 
 size_t fv_cuda_workspace(const fv_cuda_facts *facts, const fovea_limits *limits) {

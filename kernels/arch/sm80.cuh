@@ -21,6 +21,13 @@ __device__ __forceinline__ void fv_copy_async_16(uint32_t to, const void *from, 
                : "memory");
 }
 
+// st.shared.v4.u32 [to], {x, y, z, w}; any sm; per thread; 16-byte aligned.
+__device__ __forceinline__ void fv_store_shared_16(uint32_t to, uint4 value) {
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(value.x), "r"(value.y),
+               "r"(value.z), "r"(value.w)
+               : "memory");
+}
+
 // cp.async.commit_group; sm_80; per thread: its copies since the last one become one group.
 __device__ __forceinline__ void fv_copy_async_commit() {
   asm volatile("cp.async.commit_group;" ::: "memory");

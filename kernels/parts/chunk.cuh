@@ -24,12 +24,12 @@ __device__ __forceinline__ uint4 fv_read_elements(const unsigned char *from, boo
 
 // Puts a chunk, or zeros if it is not wanted, into shared memory. The other threads see it after
 // the next fv_copy_async_wait_all and barrier, whichever way it was written.
-__device__ __forceinline__ void fv_load_chunk(unsigned char *to, const unsigned char *from,
-                                              bool wanted, bool aligned) {
+__device__ __forceinline__ void fv_load_chunk(uint32_t to, const unsigned char *from, bool wanted,
+                                              bool aligned) {
   if (aligned) {
-    fv_copy_async_16(fv_shared_address(to), from, wanted ? 16 : 0);
+    fv_copy_async_16(to, from, wanted ? 16 : 0);
   } else {
-    *reinterpret_cast<uint4 *>(to) = fv_read_elements(from, wanted);
+    fv_store_shared_16(to, fv_read_elements(from, wanted));
   }
 }
 

@@ -23,9 +23,8 @@ struct fv_visible_keys {
   __device__ __forceinline__ bool has(int32_t key, int32_t near) const {
     return (near < 32 ? word[0] : word[words - 1]) >> (key & 31) & 1;
   }
-  __device__ __forceinline__ bool all() const {
-    return (word[0] & word[words - 1]) == 0xffffffffu >> (KEYS < 32 ? 32 - KEYS : 0);
-  }
+  static constexpr uint32_t full = 0xffffffffu >> (KEYS < 32 ? 32 - KEYS : 0);
+  __device__ __forceinline__ bool all() const { return (word[0] & word[words - 1]) == full; }
 };
 
 // How far, in bytes, a tile's keys and values lie from the first row of their kv head. A lane knows
@@ -48,8 +47,6 @@ struct fv_seen_by_row<KEYS, true> : fv_visible_keys<KEYS> {  // lane r < 16 hold
 template <class Config>
 struct fv_next_keys {
   uint32_t begin;  // unsigned: one step past the last key may be past 2^31
-  bool whole;      // all rows see all keys
-  bool plain;      // and nothing has been looked up, since nothing need be
   fv_visible_keys<Config::tile_kv> visible;
   fv_key_places<Config::tile_kv> places;
   fv_seen_by_row<Config::tile_kv, Config::general> seen;
@@ -111,19 +108,37 @@ __device__ __forceinline__ void fv_look_up_keys(const fv_attention_params &p,
   }
 }
 
+// Whether the key tile at `begin` needs no look-up.
+template <class Config>
+__device__ __forceinline__ bool fv_is_plain(const fv_query_tile &tile, uint32_t begin) {
+  return !Config::general && begin - tile.plain_begin < tile.plain_size;
+}
+
+template <class Config>
+__device__ __forceinline__ fv_next_keys<Config> fv_plain_keys(uint32_t begin) {
+  fv_next_keys<Config> keys = {};
+  keys.begin = begin;
+  for (uint32_t &word : keys.visible.word) word = keys.visible.full;
+  return keys;
+}
+
+// Whether all rows of the tile see all keys.
+template <class Config>
+__device__ __forceinline__ bool fv_is_whole(const fv_query_tile &tile,
+                                            const fv_next_keys<Config> &keys) {
+  return (int32_t)keys.begin >= tile.common_begin &&
+         (int64_t)keys.begin + Config::tile_kv <= tile.common_end && keys.visible.all();
+}
+
 // Looks up the key tile at `begin`, which must not be past the last one.
 template <class Config>
 __device__ __forceinline__ fv_next_keys<Config> fv_find_keys(const fv_attention_params &p,
                                                              const fv_query_tile &tile,
                                                              uint32_t begin) {
+  if (fv_is_plain<Config>(tile, begin)) return fv_plain_keys<Config>(begin);
   fv_next_keys<Config> keys = {};
   keys.begin = begin;
-  keys.plain = !Config::general && begin - tile.plain_begin < tile.plain_size;
-  keys.whole = keys.plain;
-  if (keys.plain) return keys;
   fv_look_up_keys(p, tile, keys);
-  keys.whole = (int32_t)begin >= tile.common_begin &&
-               (int64_t)begin + Config::tile_kv <= tile.common_end && keys.visible.all();
   return keys;
 }
 
@@ -137,7 +152,8 @@ __device__ __forceinline__ void fv_load_queries(const fv_attention_params &p,
     bool wanted = row < tile.rows && chunk * 8 < p.dim;
     const unsigned char *from = static_cast<const unsigned char *>(p.q.data);
     if (wanted) from = fv_query_begin(p, p.q, tile, row) + chunk * 16;
-    fv_load_chunk(to + 16 * fv_swizzled_chunk(row, chunk, Config::chunks), from, wanted, aligned);
+    uint32_t place = fv_shared_address(to) + 16 * fv_swizzled_chunk(row, chunk, Config::chunks);
+    fv_load_chunk(place, from, wanted, aligned);
   }
 }
 
@@ -183,33 +199,59 @@ struct fv_row_lanes {
   static constexpr int rows = Config::threads / across;
   static constexpr int steps = Config::tile_kv / rows;
   static_assert(CHUNKS % across == 0 && Config::tile_kv % rows == 0, "every thread copies alike");
-  static __device__ __forceinline__ int row() { return Config::thread() / across; }
-  static __device__ __forceinline__ int column() { return Config::thread() % across; }
 };
 
+// What a thread copies of a tile of keys, or of values: which rows, and where they go. The places
+// do not change from tile to tile. A loop finds them once; nothing before it need keep them.
 template <class Config, class Side>
-__device__ __forceinline__ void fv_load_plain_rows(const fv_attention_params &p,
-                                                   const fv_query_tile &tile, uint32_t begin,
-                                                   unsigned char *to) {
+struct fv_copies {
   using lanes = fv_row_lanes<Config, Side::chunks>;
-  const fv_device_view &view = Side::view(p);
-  int row = lanes::row(), column = lanes::column();
-  const unsigned char *from =
-      fv_row_begin(view, tile.sequence.kv_batch, tile.sequence.kv_begin + (begin + (uint32_t)row),
-                   tile.kv_head) +
-      16 * column;
+  int32_t row, column;  // its first chunk
+  int32_t wanted;       // chunks of a row from that one on
+  uint32_t to;          // where that one goes, in the stage
+
+  __device__ __forceinline__ fv_copies(const fv_attention_params &p, unsigned char *stage) {
+    const int thread = Config::thread();
+    row = thread / lanes::across;
+    column = thread % lanes::across;
+    wanted = Side::dim(p) / 8 - column;
+    to = fv_shared_address(stage) + 16 * fv_swizzled_chunk(row, column, Side::chunks);
+  }
+  // Where chunk c of step n goes.
+  __device__ __forceinline__ uint32_t place(int n, int c) const {
+    return fv_swizzled_step(to, n * lanes::rows, c * lanes::across, Side::chunks);
+  }
+  // Where it would be from if it were in row 0 of the tensor.
+  __device__ __forceinline__ const unsigned char *base(const fv_attention_params &p,
+                                                       const fv_query_tile &tile) const {
+    return fv_row_begin(Side::view(p), 0, 0, tile.kv_head) + 16 * column;
+  }
+  // Where its first chunk is from, if the tile at `begin` is plain.
+  __device__ __forceinline__ const unsigned char *plain_from(const fv_attention_params &p,
+                                                             const fv_query_tile &tile,
+                                                             uint32_t begin) const {
+    int64_t at = tile.sequence.kv_begin + (begin + (uint32_t)row);
+    return fv_row_begin(Side::view(p), tile.sequence.kv_batch, at, tile.kv_head) + 16 * column;
+  }
+};
+
+// Starts the copies of a plain tile, into the stage that lies `offset` bytes past that of `copies`.
+// Returns where the next tile is from.
+template <class Config, class Side>
+__device__ __forceinline__ const unsigned char *fv_copy_plain_rows(
+    const fv_attention_params &p, const fv_copies<Config, Side> &copies, uint32_t offset,
+    const unsigned char *from) {
+  using lanes = fv_row_lanes<Config, Side::chunks>;
+  const int64_t step = 2 * lanes::rows * Side::view(p).seq;
 #pragma unroll
-  for (int n = 0; n < lanes::steps; ++n) {
+  for (int n = 0; n < lanes::steps; ++n, from += step) {
 #pragma unroll
     for (int c = 0; c < lanes::chunks; ++c) {
-      int32_t chunk = column + c * lanes::across;
-      bool wanted = chunk * 8 < Side::dim(p);
-      int32_t place = fv_swizzled_chunk(row + n * lanes::rows, chunk, Side::chunks);
-      fv_copy_async_16(fv_shared_address(to + 16 * place), from + 16 * c * lanes::across,
-                       wanted ? 16 : 0);
+      bool wanted = c * lanes::across < copies.wanted;
+      fv_copy_async_16(copies.place(n, c) + offset, from + 16 * c * lanes::across, wanted ? 16 : 0);
     }
-    from += 2 * lanes::rows * view.seq;
   }
+  return from;
 }
 
 // Copies by element are rare, and their loop is long already: it is not unrolled. All steps at once
@@ -218,21 +260,18 @@ template <class Config, class Side, bool ALIGNED>
 __device__ __forceinline__ void fv_load_placed_rows(const fv_attention_params &p,
                                                     const fv_query_tile &tile,
                                                     const fv_next_keys<Config> &keys,
-                                                    unsigned char *to) {
+                                                    const fv_copies<Config, Side> &copies) {
   using lanes = fv_row_lanes<Config, Side::chunks>;
-  int column = lanes::column();
-  const unsigned char *base = fv_row_begin(Side::view(p), 0, 0, tile.kv_head) + 16 * column;
+  const unsigned char *base = copies.base(p, tile);
 #pragma unroll(ALIGNED ? 2 : 1)
   for (int n = 0; n < lanes::steps; ++n) {
-    int row = lanes::row() + n * lanes::rows;
+    int row = copies.row + n * lanes::rows;
     int64_t place = Side::place(keys.places, n * lanes::rows);
     place = __shfl_sync(0xffffffffu, place, row);  // from lane row % 32
 #pragma unroll
     for (int c = 0; c < lanes::chunks; ++c) {
-      int32_t chunk = column + c * lanes::across;
-      bool wanted = keys.visible.has(row, n * lanes::rows) && chunk * 8 < Side::dim(p);
-      fv_load_chunk(to + 16 * fv_swizzled_chunk(row, chunk, Side::chunks),
-                    base + place + 16 * c * lanes::across, wanted, ALIGNED);
+      bool wanted = keys.visible.has(row, n * lanes::rows) && c * lanes::across < copies.wanted;
+      fv_load_chunk(copies.place(n, c), base + place + 16 * c * lanes::across, wanted, ALIGNED);
     }
   }
 }
@@ -241,13 +280,14 @@ __device__ __forceinline__ void fv_load_placed_rows(const fv_attention_params &p
 template <class Config, class Side>
 __device__ __forceinline__ void fv_load_rows(const fv_attention_params &p,
                                              const fv_query_tile &tile,
-                                             const fv_next_keys<Config> &keys, unsigned char *to) {
-  if (keys.plain) {
-    fv_load_plain_rows<Config, Side>(p, tile, keys.begin, to);
+                                             const fv_next_keys<Config> &keys,
+                                             const fv_copies<Config, Side> &copies) {
+  if (fv_is_plain<Config>(tile, keys.begin)) {
+    fv_copy_plain_rows(p, copies, 0, copies.plain_from(p, tile, keys.begin));
   } else if (p.aligned & Side::aligned) {
-    fv_load_placed_rows<Config, Side, true>(p, tile, keys, to);
+    fv_load_placed_rows<Config, Side, true>(p, tile, keys, copies);
   } else {
-    fv_load_placed_rows<Config, Side, false>(p, tile, keys, to);
+    fv_load_placed_rows<Config, Side, false>(p, tile, keys, copies);
   }
 }
 

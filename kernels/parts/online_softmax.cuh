@@ -25,46 +25,17 @@ constexpr float FV_LARGE_LOGIT = 4194304.0f;  // 2^22
 template <class Config>
 constexpr int fv_headroom = Config::type::weight_exponent - FV_LAZY_RISE;
 
-// State of the two rows that a lane holds. The four lanes of a row agree on all fields except sum:
-// each sums its own columns.
-struct fv_softmax_state {
-  float base[2], shift[2];  // what weights are relative to; shift is -inf until a logit is seen
-  float sum[2];             // this lane's part of the sum of weights, for the LSE
-  float weight[2];          // the sum of the row's weights as rounded: O is divided by it
-};
-
-// Neither a finite logit nor a NaN was seen.
-__device__ __forceinline__ bool fv_is_unseen(float shift, float weight) {
-  return shift == -INFINITY && weight == 0.0f;
-}
-
-// Leaves the rows as if no key had been seen.
-__device__ __forceinline__ void fv_empty_rows(fv_softmax_state &state) {
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    state.base[r] = 0.0f;
-    state.shift[r] = -INFINITY;
-    state.sum[r] = state.weight[r] = 0.0f;
-  }
-}
-
 // How far one row's shift and base together lie above another's, as an exponent of 2.
 __device__ __forceinline__ float fv_base_above(float shift, float base, float other_shift,
                                                float other_base, float scale_log2e) {
   return fmaf(shift - other_shift, scale_log2e, base - other_base);
 }
 
-// The tile's row that this lane holds as its row r, 0 or 1.
+// Where the key range of row r of a thread's block b stands among the CTA's ranges. A narrow tile's
+// ranges stand there once for each warp.
 template <class Config>
-__device__ __forceinline__ int32_t fv_own_row(int r) {
-  int thread = fv_thread_here();
-  return (Config::threads == 32 ? 0 : thread / 32 * 16) + thread % 32 / 4 + r * 8;
-}
-
-// Where the key range of a thread's row r stands among the CTA's ranges. A narrow tile's ranges
-// stand there four times, once for each warp.
-__device__ __forceinline__ int32_t fv_range_place(int thread, int r) {
-  return thread / 4 + thread / 32 * 8 + r * 8;
+__device__ __forceinline__ int32_t fv_range_place(int thread, int b, int r) {
+  return (thread / 32 * Config::row_blocks + b) * 16 + thread % 32 / 4 + r * 8;
 }
 
 // Stores which keys each row sees by position. The warp reads them after a barrier.
@@ -74,10 +45,10 @@ __device__ __forceinline__ void fv_start_rows(const fv_attention_params &p,
   int thread = fv_thread_here();
   if (thread % 4) return;
 #pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    int64_t row = tile.position + fv_row_of(p, tile, fv_own_row<Config>(r)).position;
+  for (int i = 0; i < 2 * Config::row_blocks; ++i) {
+    int64_t row = tile.position + fv_row_of(p, tile, fv_own_row<Config>(i / 2, i % 2)).position;
     fv_range keys = fv_window_keys(&tile.sequence.mask, row);
-    ranges[fv_range_place(thread, r)] = {(int32_t)keys.begin, (int32_t)keys.end};
+    ranges[fv_range_place<Config>(thread, i / 2, i % 2)] = {(int32_t)keys.begin, (int32_t)keys.end};
   }
 }
 
@@ -97,25 +68,27 @@ __device__ __forceinline__ float fv_tanh(float x_2log2e) {
 
 // Scores become tanh(score * scale / softcap).
 template <class Config>
-__device__ __forceinline__ void fv_cap(float (&s)[fv_fragments<Config>::key_tiles][4],
-                                       float softcap_scale) {
+__device__ __forceinline__ void fv_cap(fv_scores<Config> &s, float softcap_scale) {
 #pragma unroll
-  for (int n = 0; n < fv_fragments<Config>::key_tiles; ++n) {
+  for (int b = 0; b < Config::row_blocks; ++b) {
 #pragma unroll
-    for (int c = 0; c < 4; ++c) s[n][c] = fv_tanh(s[n][c] * softcap_scale);
+    for (int n = 0; n < fv_fragments<Config>::key_tiles; ++n) {
+#pragma unroll
+      for (int c = 0; c < 4; ++c) s.of[b][n][c] = fv_tanh(s.of[b][n][c] * softcap_scale);
+    }
   }
 }
 
 // Scores of keys that the row does not see become -inf. They are replaced, not added to: a key that
 // only other rows see may be NaN.
 template <class Config>
-__device__ __forceinline__ void fv_hide(float (&s)[fv_fragments<Config>::key_tiles][4],
-                                        const fv_key_range *ranges,
-                                        const fv_visible_keys<Config::tile_kv> &visible,
-                                        int32_t key_begin) {
+__device__ __forceinline__ void fv_hide_in_block(float (&s)[fv_fragments<Config>::key_tiles][4],
+                                                 int b, const fv_key_range *ranges,
+                                                 const fv_visible_keys<Config::tile_kv> &visible,
+                                                 int32_t key_begin) {
   int thread = fv_thread_here();
-  const fv_key_range range[2] = {ranges[fv_range_place(thread, 0)],
-                                 ranges[fv_range_place(thread, 1)]};
+  const fv_key_range range[2] = {ranges[fv_range_place<Config>(thread, b, 0)],
+                                 ranges[fv_range_place<Config>(thread, b, 1)]};
 #pragma unroll
   for (int n = 0; n < fv_fragments<Config>::key_tiles; ++n) {
 #pragma unroll
@@ -124,6 +97,16 @@ __device__ __forceinline__ void fv_hide(float (&s)[fv_fragments<Config>::key_til
       bool seen = visible.has(place, n * 8) && key >= range[c / 2].begin && key < range[c / 2].end;
       if (!seen) s[n][c] = -INFINITY;
     }
+  }
+}
+
+template <class Config>
+__device__ __forceinline__ void fv_hide(fv_scores<Config> &s, const fv_key_range *ranges,
+                                        const fv_visible_keys<Config::tile_kv> &visible,
+                                        int32_t key_begin) {
+#pragma unroll
+  for (int b = 0; b < Config::row_blocks; ++b) {
+    fv_hide_in_block<Config>(s.of[b], b, ranges, visible, key_begin);
   }
 }
 
@@ -194,11 +177,10 @@ __device__ __forceinline__ void fv_move_rows(float (&s)[fv_fragments<Config>::ke
   }
 }
 
-// Scores become probabilities. sum, weight and O are rescaled to what these are relative to.
 template <class Config>
-__device__ __forceinline__ void fv_softmax(float (&s)[fv_fragments<Config>::key_tiles][4],
-                                           float (&o)[fv_fragments<Config>::dim_tiles][4],
-                                           fv_softmax_state &state, float scale_log2e) {
+__device__ __forceinline__ void fv_softmax_of_block(float (&s)[fv_fragments<Config>::key_tiles][4],
+                                                    float (&o)[fv_fragments<Config>::dim_tiles][4],
+                                                    fv_softmax_state &state, float scale_log2e) {
   using f = fv_fragments<Config>;
   float maximum[2];  // max of this lane's columns
 #pragma unroll
@@ -223,6 +205,16 @@ __device__ __forceinline__ void fv_softmax(float (&s)[fv_fragments<Config>::key_
       }
     }
     state.sum[r] += sum;
+  }
+}
+
+// Scores become probabilities. sum, weight and O are rescaled to what these are relative to.
+template <class Config>
+__device__ __forceinline__ void fv_softmax(fv_scores<Config> &s, fv_rows<Config> &rows,
+                                           float scale_log2e) {
+#pragma unroll
+  for (int b = 0; b < Config::row_blocks; ++b) {
+    fv_softmax_of_block<Config>(s.of[b], rows.o[b], rows.state[b], scale_log2e);
   }
 }
 

@@ -9,36 +9,45 @@
 
 #include "kernels/parts/online_softmax.cuh"
 
-// Values that a thread keeps of a partial: O, and the four below for each of its two rows.
+// Values that a thread keeps of a partial: of each block O, and the four below for each of its two
+// rows.
 template <class Config>
 struct fv_part {
-  static constexpr int rows = fv_fragments<Config>::dim_tiles * 4, values = rows + 8;
+  static constexpr int rows = fv_fragments<Config>::dim_tiles * 4, block = rows + 8;
   static constexpr int base = rows, shift = rows + 2, sum = rows + 4, weight = rows + 6;
+  static constexpr int values = block * Config::row_blocks;
+  static constexpr int floats = values * Config::threads;
 };
 
 // Each lane has summed its own columns: now all four lanes of a row get the row's sum.
-__device__ __forceinline__ void fv_sum_rows(fv_softmax_state &state) {
-  state.sum[0] = fv_row_sum(state.sum[0]);
-  state.sum[1] = fv_row_sum(state.sum[1]);
+template <class Config>
+__device__ __forceinline__ void fv_sum_rows(fv_rows<Config> &rows) {
+#pragma unroll
+  for (int b = 0; b < Config::row_blocks; ++b) {
+    rows.state[b].sum[0] = fv_row_sum(rows.state[b].sum[0]);
+    rows.state[b].sum[1] = fv_row_sum(rows.state[b].sum[1]);
+  }
 }
 
 template <class Config>
-__device__ __forceinline__ void fv_put_part(float *to,
-                                            const float (&o)[fv_fragments<Config>::dim_tiles][4],
-                                            const fv_softmax_state &state) {
+__device__ __forceinline__ void fv_put_part(float *to, const fv_rows<Config> &rows) {
   using part = fv_part<Config>;
   to += fv_thread_here() % Config::threads;
 #pragma unroll
-  for (int n = 0; n < fv_fragments<Config>::dim_tiles; ++n) {
+  for (int b = 0; b < Config::row_blocks; ++b, to += part::block * Config::threads) {
+    const fv_softmax_state &state = rows.state[b];
 #pragma unroll
-    for (int c = 0; c < 4; ++c) to[(n * 4 + c) * Config::threads] = o[n][c];
-  }
+    for (int n = 0; n < fv_fragments<Config>::dim_tiles; ++n) {
 #pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    to[(part::base + r) * Config::threads] = state.base[r];
-    to[(part::shift + r) * Config::threads] = state.shift[r];
-    to[(part::sum + r) * Config::threads] = state.sum[r];
-    to[(part::weight + r) * Config::threads] = state.weight[r];
+      for (int c = 0; c < 4; ++c) to[(n * 4 + c) * Config::threads] = rows.o[b][n][c];
+    }
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      to[(part::base + r) * Config::threads] = state.base[r];
+      to[(part::shift + r) * Config::threads] = state.shift[r];
+      to[(part::sum + r) * Config::threads] = state.sum[r];
+      to[(part::weight + r) * Config::threads] = state.weight[r];
+    }
   }
 }
 
@@ -49,14 +58,13 @@ __device__ __forceinline__ float fv_read_part(const float *from) {
   return GLOBAL ? __ldcg(from) : *from;
 }
 
-// Merges the partial at `from` into `o` and `state`. Where it has seen nothing of a row, the row
-// stays as it was, whatever the partial's O holds. Both take the higher of the two bases.
+// Merges one block's part into `o` and `state`. Where it has seen nothing of a row, the row stays
+// as it was, whatever the part's O holds. Both take the higher of the two bases.
 template <class Config, bool GLOBAL>
-__device__ __forceinline__ void fv_join_part(const fv_attention_params &p, const float *from,
-                                             float (&o)[fv_fragments<Config>::dim_tiles][4],
-                                             fv_softmax_state &state) {
+__device__ __forceinline__ void fv_join_block(const fv_attention_params &p, const float *from,
+                                              float (&o)[fv_fragments<Config>::dim_tiles][4],
+                                              fv_softmax_state &state) {
   using part = fv_part<Config>;
-  from += fv_thread_here() % Config::threads;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     float base = fv_read_part<GLOBAL>(from + (part::base + r) * Config::threads);
@@ -87,13 +95,25 @@ __device__ __forceinline__ void fv_join_part(const fv_attention_params &p, const
   }
 }
 
+// Merges the partial at `from` into the rows.
+template <class Config, bool GLOBAL>
+__device__ __forceinline__ void fv_join_part(const fv_attention_params &p, const float *from,
+                                             fv_rows<Config> &rows) {
+  from += fv_thread_here() % Config::threads;
+#pragma unroll
+  for (int b = 0; b < Config::row_blocks; ++b) {
+    fv_join_block<Config, GLOBAL>(p, from, rows.o[b], rows.state[b]);
+    from += fv_part<Config>::block * Config::threads;
+  }
+}
+
 // ---- Long rows ----
 
 // Where this warp, or this CTA, parks rows. A thread touches only what it has put there itself.
 template <class Config>
 __device__ __forceinline__ float *fv_parked_part(const fv_work_item &item) {
   int warp = Config::threads == 32 ? fv_thread_here() / 32 : 0;
-  return item.parked + warp * (fv_part<Config>::values * Config::threads);
+  return item.parked + warp * fv_part<Config>::floats;
 }
 
 // Whether anything is parked on the way from key `first` to `key`. The two keys tell, so no
@@ -109,18 +129,11 @@ __device__ __forceinline__ bool fv_is_parked(const fv_attention_params &p, uint3
 // so that a row's bits do not depend on which tile it stands in.
 template <class Config>
 __device__ __forceinline__ void fv_park(const fv_attention_params &p, const fv_work_item &item,
-                                        float (&o)[fv_fragments<Config>::dim_tiles][4],
-                                        fv_softmax_state &state, uint32_t first, uint32_t key) {
+                                        fv_rows<Config> &rows, uint32_t first, uint32_t key) {
   float *place = fv_parked_part<Config>(item);
-  if (fv_is_parked(p, first, key - 1)) fv_join_part<Config, false>(p, place, o, state);
-  fv_put_part<Config>(place, o, state);
-#pragma unroll
-  for (int n = 0; n < fv_fragments<Config>::dim_tiles; ++n) {
-#pragma unroll
-    for (int c = 0; c < 4; ++c) o[n][c] = 0.0f;
-  }
-#pragma unroll
-  for (int r = 0; r < 2; ++r) state.sum[r] = state.weight[r] = 0.0f;
+  if (fv_is_parked(p, first, key - 1)) fv_join_part<Config, false>(p, place, rows);
+  fv_put_part<Config>(place, rows);
+  fv_empty_sums(rows);
 }
 
 // ---- Partials of several CTAs ----
@@ -151,19 +164,18 @@ __device__ __forceinline__ bool fv_arrive(uint32_t *arrived, int32_t parts) {
 }
 
 // Puts this partial beside the others of its tile. True for the last to arrive, which has then
-// merged them all into `o` and `state`.
+// merged them all into `rows`.
 template <class Config>
 __device__ __forceinline__ bool fv_join_tile(const fv_attention_params &p,
-                                             const fv_segment &segment,
-                                             float (&o)[fv_fragments<Config>::dim_tiles][4],
-                                             fv_softmax_state &state) {
+                                             const fv_segment &segment, fv_rows<Config> &rows) {
   const fv_device_line &line = p.schedule.lines[Config::line];
-  fv_put_part<Config>(line.partials + segment.place * line.partial_floats, o, state);
+  fv_put_part<Config>(line.partials + segment.place * line.partial_floats, rows);
   if (!fv_arrive<Config>(line.arrived + segment.first_place, segment.parts)) return false;
-  fv_empty_rows(state);
+  fv_empty_bases(rows);
+  fv_empty_sums(rows);
   for (int32_t part = 0; part < segment.parts; ++part) {
     int64_t place = fv_place_of_partial(fv_is_chunked(p), segment.first_place, part);
-    fv_join_part<Config, true>(p, line.partials + place * line.partial_floats, o, state);
+    fv_join_part<Config, true>(p, line.partials + place * line.partial_floats, rows);
   }
   return true;
 }

@@ -155,7 +155,7 @@ __device__ __forceinline__ void fv_apply_rules(const fv_attention_params &p,
   int lane = threadIdx.x % 32;
   uint32_t errors = 0;
   fv_tree_place tree = fv_place_tree(&p.rules, tile.sequence.index, tile.sequence.len_q, &errors);
-  const fv_row_rules own = fv_find_rules(p, tile, Config::row_block() * 16 + lane % 16);
+  const fv_row_rules own = fv_find_rules(p, tile, Config::row_block(0) * 16 + lane % 16);
   fv_visible_keys<Config::tile_kv> any = {};
   for (int r = 0; r < 16; ++r) {
     fv_row_rules row = fv_rules_of(own, r);
@@ -172,7 +172,6 @@ __device__ __forceinline__ void fv_apply_rules(const fv_attention_params &p,
   if (errors) fv_add_error(p, tile.sequence.index, errors);
   fv_join_seen<Config>(shared, stage, any);
   keys.visible = any;
-  keys.whole = false;
 }
 
 // What biases add to the logit of a key that the row sees.
@@ -195,14 +194,13 @@ template <class Config>
 __device__ __forceinline__ void fv_rule_scores(const fv_attention_params &p,
                                                const fv_query_tile &tile,
                                                const fv_visible_keys<Config::tile_kv> &of_rows,
-                                               uint32_t begin,
-                                               float (&s)[fv_fragments<Config>::key_tiles][4]) {
+                                               uint32_t begin, fv_scores<Config> &s) {
   constexpr int words = fv_visible_keys<Config::tile_kv>::words;
   bool adds = p.rules.bias.data || p.rules.slopes || p.rules.distances;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     int number = threadIdx.x % 32 / 4 + r * 8;
-    fv_row_rules row = fv_find_rules(p, tile, Config::row_block() * 16 + number);
+    fv_row_rules row = fv_find_rules(p, tile, Config::row_block(0) * 16 + number);
     fv_visible_keys<Config::tile_kv> seen;
 #pragma unroll
     for (int w = 0; w < words; ++w)
@@ -211,7 +209,7 @@ __device__ __forceinline__ void fv_rule_scores(const fv_attention_params &p,
     for (int n = 0; n < fv_fragments<Config>::key_tiles; ++n) {
 #pragma unroll
       for (int c = 0; c < 2; ++c) {
-        float &score = s[n][2 * r + c];
+        float &score = s.of[0][n][2 * r + c];
         int32_t place = n * 8 + threadIdx.x % 4 * 2 + c;
         bool sees = seen.has(place, n * 8);
         float added = 0.0f;

@@ -7,64 +7,87 @@
 #define FOVEA_KERNELS_PARTS_SCORE_CUH
 
 #include "kernels/arch/sm80.cuh"
-#include "kernels/parts/tile.cuh"
+#include "kernels/parts/rows.cuh"
 
+// The fragments of Q that a warp keeps: the A operands of the first q_steps steps.
 template <class Config>
-struct fv_fragments {
-  static constexpr int k_steps = Config::dim / 16;                      // steps along dim of Q K^T
-  static constexpr int key_tiles = Config::tile_kv / 8;                 // columns of S
-  static constexpr int key_steps = Config::tile_kv / 16;                // steps along keys of P V
-  static constexpr int dim_tiles = Config::dim_v / 8;                   // columns of O
-  static constexpr int q_steps = Config::q_in_registers ? k_steps : 1;  // those of Q in registers
+struct fv_queries {
+  uint32_t step[fv_fragments<Config>::q_steps][Config::row_blocks][4];  // [16][16] each, per warp
 };
 
-// The A operand of step `step`: the warp's 16 rows of Q, columns 16 * step to 16 * step + 15.
+// Scores, later weights, of a warp's rows and a tile of keys: of[b][n] is block b by keys 8 n to
+// 8 n + 7.
 template <class Config>
-__device__ __forceinline__ void fv_take_query_step(uint32_t (&q)[4], const unsigned char *tile,
-                                                   int step) {
-  int lane = threadIdx.x % 32, row = Config::row_block() * 16 + lane % 16;
-  int32_t chunk = fv_swizzled_chunk(row, step * 2 + lane / 16, Config::chunks);
-  fv_load_matrices(q, fv_shared_address(tile + 16 * chunk));
+struct fv_scores {
+  float of[Config::row_blocks][fv_fragments<Config>::key_tiles][4];  // [16][tile_kv] f32 each
+};
+
+// Where a lane reads its first fragments: in the tile of queries, and in the first stages of keys
+// and values. The places do not change from tile to tile.
+struct fv_fragment_places {
+  uint32_t q, k, v;
+};
+
+template <class Config>
+__device__ __forceinline__ fv_fragment_places fv_find_fragments(const unsigned char *q,
+                                                                const unsigned char *k,
+                                                                const unsigned char *v) {
+  const int lane = fv_thread_here() % 32, row = Config::row_block(0) * 16 + lane % 16;
+  const int key = lane % 8 + lane / 16 * 8, half = lane / 8 % 2;
+  return {fv_shared_address(q) + 16 * fv_swizzled_chunk(row, lane / 16, Config::chunks),
+          fv_shared_address(k) + 16 * fv_swizzled_chunk(key, half, Config::chunks),
+          fv_shared_address(v) + 16 * fv_swizzled_chunk(lane % 16, lane / 16, Config::chunks_v)};
+}
+
+// The A operands of step `step`: the warp's rows of Q, columns 16 * step to 16 * step + 15.
+template <class Config>
+__device__ __forceinline__ void fv_take_query_step(uint32_t (&q)[Config::row_blocks][4],
+                                                   uint32_t place, int step) {
+#pragma unroll
+  for (int b = 0; b < Config::row_blocks; ++b) {
+    fv_load_matrices(q[b], fv_swizzled_step(place, b * 16, step * 2, Config::chunks));
+  }
 }
 
 // The A operands of all steps, where registers hold them.
 template <class Config>
-__device__ __forceinline__ void fv_take_queries(
-    uint32_t (&q)[fv_fragments<Config>::q_steps][4],  // [16][16 * q_steps] A fragments, per warp
-    const unsigned char *tile) {
+__device__ __forceinline__ void fv_take_queries(fv_queries<Config> &q,
+                                                const fv_fragment_places &at) {
   if constexpr (Config::q_in_registers) {
 #pragma unroll
     for (int step = 0; step < fv_fragments<Config>::q_steps; ++step) {
-      fv_take_query_step<Config>(q[step], tile, step);
+      fv_take_query_step<Config>(q.step[step], at.q, step);
     }
   }
 }
 
-// S = Q K^T: s[n] is 16 rows by keys 8 n to 8 n + 7.
+// S = Q K^T, with the keys of the stage that lies `offset` bytes past the first.
 template <class Config>
-__device__ __forceinline__ void fv_score(
-    float (&s)[fv_fragments<Config>::key_tiles][4],  // [16][tile_kv] f32, per warp
-    uint32_t (&q)[fv_fragments<Config>::q_steps][4], const unsigned char *q_tile,
-    const unsigned char *k_tile) {
+__device__ __forceinline__ void fv_score(fv_scores<Config> &s, fv_queries<Config> &q,
+                                         const fv_fragment_places &at, uint32_t offset) {
   using f = fv_fragments<Config>;
-  int lane = threadIdx.x % 32;
-  int key = lane % 8 + lane / 16 * 8, half = lane / 8 % 2;
+  const uint32_t first = at.k + offset;
 #pragma unroll
-  for (int n = 0; n < f::key_tiles; ++n) {
+  for (int b = 0; b < f::blocks; ++b) {
 #pragma unroll
-    for (int c = 0; c < 4; ++c) s[n][c] = 0.0f;
+    for (int n = 0; n < f::key_tiles; ++n) {
+#pragma unroll
+      for (int c = 0; c < 4; ++c) s.of[b][n][c] = 0.0f;
+    }
   }
 #pragma unroll
   for (int step = 0; step < f::k_steps; ++step) {
-    uint32_t(&rows)[4] = q[Config::q_in_registers ? step : 0];
-    if (!Config::q_in_registers) fv_take_query_step<Config>(rows, q_tile, step);
+    uint32_t(&rows)[f::blocks][4] = q.step[Config::q_in_registers ? step : 0];
+    if (!Config::q_in_registers) fv_take_query_step<Config>(rows, at.q, step);
 #pragma unroll
     for (int n = 0; n < f::key_tiles; n += 2) {
       uint32_t k[4];  // [16][16] B fragments of keys 8 n to 8 n + 15, per warp
-      int32_t chunk = fv_swizzled_chunk(n * 8 + key, step * 2 + half, Config::chunks);
-      fv_load_matrices(k, fv_shared_address(k_tile + 16 * chunk));
-      Config::type::multiply_add(s[n], rows, k[0], k[1]);
-      Config::type::multiply_add(s[n + 1], rows, k[2], k[3]);
+      fv_load_matrices(k, fv_swizzled_step(first, n * 8, step * 2, Config::chunks));
+#pragma unroll
+      for (int b = 0; b < f::blocks; ++b) {
+        Config::type::multiply_add(s.of[b][n], rows[b], k[0], k[1]);
+        Config::type::multiply_add(s.of[b][n + 1], rows[b], k[2], k[3]);
+      }
     }
   }
 }
@@ -86,45 +109,59 @@ __device__ __forceinline__ void fv_pack_weights(
   }
 }
 
-// O += P V, where s holds the probabilities, and weight += P 1. The latter are the sums of the rows
-// of P as rounded.
+// weight += P 1: the sums of the rows of P as rounded.
+template <class Config>
+__device__ __forceinline__ void fv_add_weights(
+    float (&weight)[2], const uint32_t (&p)[fv_fragments<Config>::key_steps][4]) {
+  using type = typename Config::type;
+  float sums[4] = {};  // [16][8] f32, per warp: all columns are alike
+#pragma unroll
+  for (int step = 0; step < fv_fragments<Config>::key_steps; ++step) {
+    type::multiply_add(sums, p[step], type::ones, type::ones);
+  }
+  weight[0] += sums[0];
+  weight[1] += sums[2];
+}
+
+// O += P V, where s holds the probabilities, and weight += P 1. The values are those of the stage
+// that lies `offset` bytes past the first.
 //
 // A tile's product begins at zero and is added to O as a whole. Tensor cores cut off what is small
 // beside the sum that they add to (Fasi et al. 2021), and over many tiles that leans to one side. O
 // divided by the weights that it is made of lies between the least and the largest value, however
 // these weights were rounded.
 template <class Config>
-__device__ __forceinline__ void fv_accumulate(
-    float (&o)[fv_fragments<Config>::dim_tiles][4],  // [16][dim_v] f32, per warp
-    float (&weight)[2], const float (&s)[fv_fragments<Config>::key_tiles][4],
-    const unsigned char *v_tile) {
+__device__ __forceinline__ void fv_accumulate(fv_rows<Config> &rows, const fv_scores<Config> &s,
+                                              const fv_fragment_places &at, uint32_t offset) {
   using f = fv_fragments<Config>;
   using type = typename Config::type;
-  int lane = threadIdx.x % 32;
-  uint32_t p[f::key_steps][4];  // [16][tile_kv] 16-bit A fragments, per warp
-  fv_pack_weights<Config>(p, s);
-  float sums[4] = {};  // [16][8] f32, per warp: all columns are alike
+  uint32_t p[f::blocks][f::key_steps][4];  // [16][tile_kv] 16-bit A fragments each, per warp
 #pragma unroll
-  for (int step = 0; step < f::key_steps; ++step) {
-    type::multiply_add(sums, p[step], type::ones, type::ones);
+  for (int b = 0; b < f::blocks; ++b) {
+    fv_pack_weights<Config>(p[b], s.of[b]);
+    fv_add_weights<Config>(rows.state[b].weight, p[b]);
   }
-  weight[0] += sums[0];
-  weight[1] += sums[2];
+  const uint32_t first = at.v + offset;
 #pragma unroll
   for (int n = 0; n < f::dim_tiles; n += 2) {
-    float left[4] = {}, right[4] = {};  // [16][8] f32 each, per warp: columns from 8 n and 8 n + 8
+    float product[f::blocks][2][4] = {};  // [16][8] f32 each, per warp: columns from 8 n, 8 n + 8
 #pragma unroll
     for (int step = 0; step < f::key_steps; ++step) {
       uint32_t v[4];  // [16][16] B fragments of both, per warp
-      int32_t chunk = fv_swizzled_chunk(step * 16 + lane % 16, n + lane / 16, Config::chunks_v);
-      fv_load_matrices_transposed(v, fv_shared_address(v_tile + 16 * chunk));
-      type::multiply_add(left, p[step], v[0], v[1]);
-      type::multiply_add(right, p[step], v[2], v[3]);
+      fv_load_matrices_transposed(v, fv_swizzled_step(first, step * 16, n, Config::chunks_v));
+#pragma unroll
+      for (int b = 0; b < f::blocks; ++b) {
+        type::multiply_add(product[b][0], p[b][step], v[0], v[1]);
+        type::multiply_add(product[b][1], p[b][step], v[2], v[3]);
+      }
     }
 #pragma unroll
-    for (int c = 0; c < 4; ++c) {
-      o[n][c] += left[c];
-      o[n + 1][c] += right[c];
+    for (int b = 0; b < f::blocks; ++b) {
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        rows.o[b][n][c] += product[b][0][c];
+        rows.o[b][n + 1][c] += product[b][1][c];
+      }
     }
   }
 }

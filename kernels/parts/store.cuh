@@ -32,13 +32,13 @@ __device__ __forceinline__ float fv_natural_log(const fv_attention_params &p, fl
 template <class Config>
 __device__ __forceinline__ fv_row_end fv_end_rows(const fv_attention_params &p,
                                                   const fv_query_tile &tile,
-                                                  const fv_softmax_state &state) {
+                                                  const fv_softmax_state &state, int b) {
   const double log2_e = 1.4426950408889634;
   fv_row_end end;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     float sink = -INFINITY;
-    int32_t row = fv_own_row<Config>(r);
+    int32_t row = fv_own_row<Config>(b, r);
     if (p.sinks && row < tile.rows) sink = p.sinks[fv_row_of(p, tile, row).head];
     float sum = state.sum[r], weight = state.weight[r], shift = state.shift[r],
           base = state.base[r];
@@ -64,16 +64,16 @@ __device__ __forceinline__ fv_row_end fv_end_rows(const fv_attention_params &p,
   return end;
 }
 
-// Each warp writes its own 16 rows over the same rows of Q, which no other warp reads any more.
+// Each warp writes its own rows over the same rows of Q, which no other warp reads any more.
 template <class Config>
 __device__ __forceinline__ void fv_stage_output(
-    const float (&o)[fv_fragments<Config>::dim_tiles][4], const float (&factor)[2],
+    const float (&o)[fv_fragments<Config>::dim_tiles][4], const float (&factor)[2], int b,
     unsigned char *tile) {
   int lane = fv_thread_here() % 32;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     bool empty = factor[r] == 0.0f;
-    int32_t row = fv_own_row<Config>(r);
+    int32_t row = fv_own_row<Config>(b, r);
 #pragma unroll
     for (int n = 0; n < fv_fragments<Config>::dim_tiles; ++n) {
       // An empty row may have met 0 * inf in the product. Adding 0 turns -0 into 0.
@@ -91,10 +91,11 @@ __device__ __forceinline__ void fv_write_output(const fv_attention_params &p,
                                                 const fv_query_tile &tile,
                                                 const unsigned char *staged) {
   bool aligned = p.aligned & FV_ALIGNED_OUT;
-  int thread = fv_thread_here(), block = Config::threads == 32 ? 0 : thread / 32;
+  constexpr int rows = 16 * Config::row_blocks;  // of a warp
+  int thread = fv_thread_here(), first = Config::threads == 32 ? 0 : thread / 32 * rows;
 #pragma unroll 1
-  for (int i = thread % 32; i < 16 * Config::chunks_v; i += 32) {
-    int32_t row = block * 16 + i / Config::chunks_v, chunk = i % Config::chunks_v;
+  for (int i = thread % 32; i < rows * Config::chunks_v; i += 32) {
+    int32_t row = first + i / Config::chunks_v, chunk = i % Config::chunks_v;
     if (row >= tile.rows || chunk * 8 >= p.dim_v) continue;
     unsigned char *to = const_cast<unsigned char *>(fv_query_begin(p, p.out, tile, row));
     uint4 value = *reinterpret_cast<const uint4 *>(
@@ -105,11 +106,12 @@ __device__ __forceinline__ void fv_write_output(const fv_attention_params &p,
 
 template <class Config>
 __device__ __forceinline__ void fv_write_lse(const fv_attention_params &p,
-                                             const fv_query_tile &tile, const float (&lse)[2]) {
+                                             const fv_query_tile &tile, const float (&lse)[2],
+                                             int b) {
   if (!p.lse.data || fv_thread_here() % 4) return;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    int32_t row = fv_own_row<Config>(r);
+    int32_t row = fv_own_row<Config>(b, r);
     if (row >= tile.rows) continue;
     fv_query_row at = fv_row_of(p, tile, row);
     int64_t position = tile.sequence.q_begin + tile.position + at.position;
@@ -121,13 +123,15 @@ __device__ __forceinline__ void fv_write_lse(const fv_attention_params &p,
 
 template <class Config>
 __device__ __forceinline__ void fv_store(const fv_attention_params &p, const fv_query_tile &tile,
-                                         const float (&o)[fv_fragments<Config>::dim_tiles][4],
-                                         const fv_softmax_state &state, unsigned char *staging) {
-  fv_row_end end = fv_end_rows<Config>(p, tile, state);
-  fv_stage_output<Config>(o, end.factor, staging);
+                                         const fv_rows<Config> &rows, unsigned char *staging) {
+#pragma unroll
+  for (int b = 0; b < Config::row_blocks; ++b) {
+    fv_row_end end = fv_end_rows<Config>(p, tile, rows.state[b], b);
+    fv_stage_output<Config>(rows.o[b], end.factor, b, staging);
+    fv_write_lse<Config>(p, tile, end.lse, b);
+  }
   __syncwarp();  // the warp's rows become visible to all its lanes, which read each other's columns
   fv_write_output<Config>(p, tile, staging);
-  fv_write_lse<Config>(p, tile, end.lse);
 }
 
 #endif  // FOVEA_KERNELS_PARTS_STORE_CUH

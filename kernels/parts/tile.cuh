@@ -20,16 +20,23 @@ struct fv_tile_config {
   static constexpr int chunks = DIM / 8, chunks_v = DIM_V / 8;  // of 8 elements, 16 bytes
   // Wider queries are read from shared memory again for each key tile: O takes their registers, or
   // the rules of rows do.
-  static constexpr bool q_in_registers = DIM + DIM_V <= (GENERAL ? 160 : 320);
-  static_assert(TILE_Q == WARPS * 16 && TILE_Q == FV_CTA_ROWS, "a warp owns 16 rows");
+  static constexpr int q_registers_at_most = GENERAL ? 160 : 320;  // with O's, in pairs of values
+  // A warp owns 16 rows or 32: of the latter, each fragment of K and V serves two products.
+  static constexpr int row_blocks = TILE_Q / (WARPS * 16);
+  static constexpr bool q_in_registers = (DIM + DIM_V) * row_blocks <= q_registers_at_most;
+  static_assert(TILE_Q == WARPS * 16 * row_blocks && TILE_Q <= FV_MOST_ROWS, "blocks of 16 rows");
+  static_assert(row_blocks == 1 || (row_blocks == 2 && !GENERAL), "parts/rules.cuh has one block");
   static_assert(TILE_KV == 32 || TILE_KV == 64, "visible keys are one word, or two");
-  static_assert(STAGES == 2, "the loop loads one tile ahead");
+  static_assert(STAGES == 1 || STAGES == 2, "half a tile is loaded ahead, or a whole one");
   static_assert(DIM_V <= DIM, "the output is staged where the queries were");
   static constexpr int wide_kv = TILE_KV;
   static constexpr int line = FV_WIDE;  // the line of work that its tiles stand in
-  // A thread's number among those that share a tile, and which 16 rows of the tile its warp owns.
-  static __device__ __forceinline__ int thread() { return threadIdx.x; }
-  static __device__ __forceinline__ int row_block() { return threadIdx.x / 32; }
+  // A thread's number among those that share a tile, and which 16 rows of the tile are block
+  // `block` of its warp.
+  static __device__ __forceinline__ int thread() { return fv_thread_here(); }
+  static __device__ __forceinline__ int row_block(int block) {
+    return threadIdx.x / 32 * row_blocks + block;
+  }
 };
 
 // The same kernel's narrow tiles: one warp, 16 rows, and the warp's share of the CTA's memory for
@@ -37,10 +44,12 @@ struct fv_tile_config {
 template <class Config>
 struct fv_warp_config : Config {
   static constexpr int tile_q = FV_NARROW_ROWS, warps = 1, threads = FV_NARROW_THREADS, stages = 1;
-  static constexpr int tile_kv = Config::stages * Config::tile_kv / Config::warps;
+  static constexpr int tile_kv = FV_NARROW_KEYS(Config::dim), row_blocks = 1;
+  static constexpr bool q_in_registers = Config::dim + Config::dim_v <= Config::q_registers_at_most;
   static constexpr int line = FV_NARROW;
-  static __device__ __forceinline__ int thread() { return threadIdx.x % 32; }
-  static __device__ __forceinline__ int row_block() { return 0; }
+  static_assert(Config::warps >= FV_NARROW_WARPS, "so many warps divide the keys");
+  static __device__ __forceinline__ int thread() { return fv_thread_here() % 32; }
+  static __device__ __forceinline__ int row_block(int) { return 0; }
 };
 
 // One query tile, the same for all threads of the CTA.
@@ -73,19 +82,29 @@ struct fv_work_item {
   fv_cursor cursors[FV_LINES];  // without a schedule the first one's w is the next tile's number
   fv_segment segment;
   fv_query_tile tile;
-  float *parked;                     // where the CTA parks the sums of long rows
-  int32_t line;                      // the line that the work tile is from
-  bool more;                         // there is something to do
-  fv_key_range ranges[FV_CTA_ROWS];  // of the tile's rows; each warp has its own, for itself
-  fv_seen_by_warps seen;             // of the general class
+  float *parked;                      // where the CTA parks the sums of long rows
+  int32_t line;                       // the line that the work tile is from
+  bool more;                          // there is something to do
+  fv_key_range ranges[FV_MOST_ROWS];  // of the tile's rows; each warp has its own, for itself
+  fv_seen_by_warps seen;              // of the general class
 };
 
-// Shared memory of a CTA: 16-bit elements, and the work tile. The host asks for sizeof.
+// Queries and the stages of keys and values, 16-bit elements: [tile_q][dim], later the output, and
+// [tile_kv][dim] and [tile_kv][dim_v] each.
+template <class Config, int STAGES>
+struct fv_tiles {
+  unsigned char q[Config::tile_q * Config::dim * 2];
+  unsigned char k[STAGES][Config::tile_kv * Config::dim * 2];
+  unsigned char v[STAGES][Config::tile_kv * Config::dim_v * 2];
+};
+
+// Shared memory of a CTA. The host asks for sizeof. A narrow tile has a stage for each warp.
 template <class Config>
-struct alignas(16) fv_tile_memory {
-  unsigned char q[Config::tile_q * Config::dim * 2];  // [tile_q][dim], later the output
-  unsigned char k[Config::stages][Config::tile_kv * Config::dim * 2];    // [tile_kv][dim] each
-  unsigned char v[Config::stages][Config::tile_kv * Config::dim_v * 2];  // [tile_kv][dim_v] each
+struct alignas(128) fv_tile_memory {
+  union {
+    fv_tiles<Config, Config::stages> wide;
+    fv_tiles<fv_warp_config<Config>, FV_NARROW_WARPS> narrow;
+  };
   union {
     fv_work_item item;
     unsigned char item_room[FV_WORK_ITEM_BYTES];

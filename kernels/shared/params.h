@@ -70,25 +70,34 @@ typedef struct fv_device_schedule {
 /* Threads of attention_prepare's only CTA. */
 enum { FV_PREPARE_THREADS = 256 };
 
-/* Query rows of a wide tile, the same in every kernel row. */
-enum { FV_CTA_ROWS = 64 };
-
 /* Shared memory for the CTA's current work tile; parts/tile.cuh puts fv_work_item there. */
-enum { FV_WORK_ITEM_BYTES = 896 };
+enum { FV_WORK_ITEM_BYTES = 1408 };
 
-/* Shared memory of a kernel row: q and the stages of k and v, 2 bytes an element, and the work
- * tile. Host, kernel and build each need it; the kernel asserts that they agree. */
-#define FV_ATTENTION_SHARED_BYTES(dim, dim_v, tile_q, tile_kv, stages) \
-  (2 * ((dim) * (tile_q) + (stages) * (tile_kv) * ((dim) + (dim_v))) + FV_WORK_ITEM_BYTES)
+/* The most query rows of a wide tile in any kernel row. */
+enum { FV_MOST_ROWS = 128 };
 
-/* Floats of a partial: each thread keeps dim_v / 2 of O, and four numbers for each of its two rows.
- * A warp makes a narrow partial, a CTA a wide one. */
-enum { FV_NARROW_THREADS = 32, FV_WIDE_THREADS = 2 * FV_CTA_ROWS };
-#define FV_PARTIAL_FLOATS(dim_v, threads) ((threads) * ((dim_v) / 2 + 8))
+/* A sequence with at most this many rows (positions times group) is narrow: so many warps of a CTA
+ * compute products of the same 16 rows, and divide the keys. Each takes FV_NARROW_KEYS at a time,
+ * in every kernel row: so a narrow tile's bits do not depend on which one computes it. */
+enum { FV_NARROW_ROWS = 16, FV_NARROW_WARPS = 4, FV_NARROW_THREADS = 32 };
+#define FV_NARROW_KEYS(dim) ((dim) > 128 ? 16 : 32)
 
-/* A sequence with at most this many rows (positions times group) is narrow: all warps of a CTA
- * compute products of the same 16 rows, and divide the keys. */
-enum { FV_NARROW_ROWS = 16 };
+/* Shared memory of a kernel row: q and the stages of k and v, 2 bytes an element, for a wide tile
+ * or for a narrow one, and the work tile. Host, kernel and build each need it; the kernel asserts
+ * that they agree. */
+#define FV_WIDE_BYTES(dim, dim_v, tile_q, tile_kv, stages) \
+  (2 * ((dim) * (tile_q) + (stages) * (tile_kv) * ((dim) + (dim_v))))
+#define FV_NARROW_BYTES(dim, dim_v) \
+  FV_WIDE_BYTES(dim, dim_v, FV_NARROW_ROWS, FV_NARROW_KEYS(dim), FV_NARROW_WARPS)
+#define FV_ATTENTION_SHARED_BYTES(dim, dim_v, tile_q, tile_kv, stages)               \
+  (FV_WORK_ITEM_BYTES +                                                              \
+   (FV_WIDE_BYTES(dim, dim_v, tile_q, tile_kv, stages) > FV_NARROW_BYTES(dim, dim_v) \
+        ? FV_WIDE_BYTES(dim, dim_v, tile_q, tile_kv, stages)                         \
+        : FV_NARROW_BYTES(dim, dim_v)))
+
+/* Floats of the partial of a tile: of each row dim_v of O, and four numbers in each of the four
+ * lanes that share the row. A warp makes a narrow partial, a CTA a wide one. */
+#define FV_PARTIAL_FLOATS(dim_v, tile_q) ((tile_q) * ((dim_v) + 16))
 
 /* A row's sums are parked at each multiple of this many keys, so that none has more than a few
  * hundred terms: 128 tiles of 64 keys, and 122 groups at a million keys. */

@@ -137,12 +137,31 @@ FV_SHAPE fv_range fv_common_keys(const fv_position_mask *mask, int64_t row_begin
 
 /* ---- Tiles in shared memory ---- */
 
-/* Where the 16-byte chunk `chunk` of row `row` lies in a tile: its number among all chunks. A row
- * has `chunks` chunks, a multiple of 4. Eight consecutive rows at one logical chunk fall into eight
- * different groups of banks, so ldmatrix reads them without a conflict. */
+/* Chunks of 16 bytes trade places within groups of so many. A row has `chunks` chunks, a multiple
+ * of 4. */
+FV_SHAPE int32_t fv_swizzle_group(int32_t chunks) {
+  return chunks % 8 == 4 ? 4 : 8;
+}
+
+FV_SHAPE int32_t fv_swizzle_turn(int32_t row, int32_t chunks) {
+  return chunks % 8 == 4 ? row >> 1 & 3 : row & 7;
+}
+
+/* Where the chunk `chunk` of row `row` lies in a tile: its number among all chunks. Eight
+ * consecutive rows at one logical chunk fall into eight different groups of banks, so ldmatrix
+ * reads them without a conflict. */
 FV_SHAPE int32_t fv_swizzled_chunk(int32_t row, int32_t chunk, int32_t chunks) {
-  int32_t turn = chunks % 8 == 4 ? row >> 1 & 3 : row & 7;
-  return row * chunks + (chunk ^ turn);
+  return row * chunks + (chunk ^ fv_swizzle_turn(row, chunks));
+}
+
+/* The address of chunk (row + rows, chunk + further), given that of (row, chunk). A tile begins at
+ * a multiple of 128 bytes. No bit is set both in row % 8 and rows % 8, nor both in chunk and
+ * further. Where rows and further are constants, this is one XOR, and a constant that the
+ * instruction adds. */
+FV_SHAPE uint32_t fv_swizzled_step(uint32_t start, int32_t rows, int32_t further, int32_t chunks) {
+  int32_t group = fv_swizzle_group(chunks);
+  uint32_t turn = (uint32_t)(further % group ^ fv_swizzle_turn(rows & 7, chunks));
+  return (start ^ 16 * turn) + 16 * (uint32_t)(rows * chunks + further / group * group);
 }
 
 #endif /* FOVEA_KERNELS_SHARED_SHAPE_H */

@@ -39,6 +39,20 @@ static bool is_set(const char *name) {
   return value && !strcmp(value, "1");
 }
 
+static bool choose_processors(void) {
+  const char *text = getenv("FOVEA_SIMGPU_MULTIPROCESSORS");
+  sim_driver.processors = sim_driver.device->processors;
+  if (!text || !*text) return true;
+  char *end;
+  unsigned long count = strtoul(text, &end, 10);
+  if (*end || count < 1 || count > 1024) {
+    sim_report_line("FOVEA_SIMGPU_MULTIPROCESSORS=%s: must be 1 to 1024", text);
+    return false;
+  }
+  sim_driver.processors = (u32)count;
+  return true;
+}
+
 static CUresult initialise(void) {
   const char *device = getenv("FOVEA_SIMGPU_DEVICE");
   if (!is_set("FOVEA_SIMGPU")) {
@@ -53,6 +67,7 @@ static CUresult initialise(void) {
     sim_report_line("FOVEA_SIMGPU_DEVICE=%s: must be sm_80, sm_86, sm_90 or sm_120", device);
     return CUDA_ERROR_NO_DEVICE;
   }
+  if (!choose_processors()) return CUDA_ERROR_NO_DEVICE;
   const char *seed = getenv("FOVEA_SIMGPU_SEED");
   sim_driver.seed = seed ? strtoull(seed, NULL, 0) : 0;
   sim_driver.is_eager = is_set("FOVEA_SIMGPU_EAGER");
@@ -134,7 +149,7 @@ static int attribute_value(int attribute) {
     case 13:
       return 1410000; /* clock, kHz */
     case 16:
-      return (int)device->processors;
+      return (int)sim_driver.processors;
     case 31:
     case 41:
     case 78:

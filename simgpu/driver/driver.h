@@ -92,6 +92,7 @@ struct sim_driver {
   bool is_ready;
   CUresult failed; /* sticky, until the primary context is reset */
   const struct sim_profile_of_device *device;
+  u32 processors; /* the device's, unless the environment names another number */
   u64 seed;
   bool is_eager;
   bool goes_on; /* reports leave the context as it is */

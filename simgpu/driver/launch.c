@@ -299,7 +299,7 @@ CUresult sim_work_launch(struct sim_stream *stream, const struct sim_work *work)
                            .serial = next_serial(),
                            .seed = sim_driver.seed,
                            .is_eager = sim_driver.is_eager,
-                           .sm_count = sim_driver.device->processors,
+                           .sm_count = sim_driver.processors,
                            .overlapped = work->overlaps ? stream->last_launch : 0,
                            .global_sync = sim_sync_table_new()};
   memcpy(run.grid, work->grid, sizeof run.grid);

@@ -157,7 +157,7 @@ TEST(Launch, HandsTheKernelWhatTheCallSays) {
     ASSERT_EQ(fovea_attention(handle, &call.args, nullptr), FOVEA_OK) << fovea_error_detail();
     const FakeLaunch &launch = fake->launches.back();
     const fv_attention_params &p = launch.params;
-    EXPECT_EQ(launch.kernel, "fovea_attention_fwd_sm80_f16_d64");
+    EXPECT_EQ(launch.kernel, "fovea_attention_fwd_sm80_f16_d64_q64");
     // 100 rows of 3 heads are 5 tiles of 64; 2 sequences and 2 kv heads.
     EXPECT_EQ(launch.config.gridDimX, 20u);
     EXPECT_EQ(launch.config.blockDimX, 128u);
@@ -226,7 +226,7 @@ TEST(Launch, PreparesASchedule) {
     EXPECT_EQ(prepare.config.gridDimX, 1u);
     EXPECT_EQ(prepare.config.blockDimX, static_cast<unsigned>(FV_PREPARE_THREADS));
     EXPECT_EQ(prepare.config.numAttrs, 0u);
-    EXPECT_EQ(attend.kernel, "fovea_attention_fwd_sm80_bf16_d64");
+    EXPECT_EQ(attend.kernel, "fovea_attention_fwd_sm80_bf16_d64_q64");
     // 100 rows of 3 heads and 3 ragged ends are at most 8 tiles, times 2 heads and 2 key tiles.
     EXPECT_EQ(attend.config.gridDimX, 32u);
     EXPECT_EQ(attend.config.numAttrs, 1u);

@@ -211,9 +211,12 @@ TEST(CudaPlan, CountsACtaWhereItsMemoryFitsExactly) {
 TEST(CudaPlan, CanChooseExactlyTheRowsThatSomeCallWithinTheLimitsPlans) {
   for (uint32_t dtype : {FOVEA_F16, FOVEA_BF16}) {
     for (int32_t limit = 8; limit <= 288; limit += 8) {
+      const int64_t most_rows = limit % 16 ? 5 : 40000;
       fovea_limits limits = {};
       limits.q_dtype = dtype;
       limits.dim = limits.dim_v = limit;
+      limits.total_q = static_cast<int32_t>(most_rows);
+      limits.heads_q = 1;
       for (int32_t row = 0; fv_cuda_row_at(row); ++row) {
         bool planned = false;
         for (int32_t dim = 8; dim <= limit; dim += 8) {
@@ -221,14 +224,17 @@ TEST(CudaPlan, CanChooseExactlyTheRowsThatSomeCallWithinTheLimitsPlans) {
             fv_problem problem;
             fv_plan plan;
             const auto type = static_cast<fovea_dtype>(dtype);
-            fovea_attention_args args = Request(type, 1, 5, 5, 1, 1, dim);
-            args.v = args.out = Request(type, 1, 5, 5, 1, 1, dim_v).v;
             static const float slopes[1] = {1};
-            for (const float *given : {static_cast<const float *>(nullptr), slopes}) {
-              args.logits.alibi_slopes = given;  // of the general class
-              ASSERT_EQ(fv_check_attention_shape(&args, &problem), FOVEA_OK);
-              planned |= fv_plan_cuda(&kLarge, &problem, &plan) == FOVEA_OK &&
-                         fv_cuda_row_index(plan.kernel) == row;
+            for (int64_t rows : {INT64_C(5), most_rows}) {
+              fovea_attention_args args = Request(type, 1, rows, 5, 1, 1, dim);
+              args.v = Request(type, 1, 5, 5, 1, 1, dim_v).v;
+              args.out = Request(type, 1, rows, 5, 1, 1, dim_v).q;
+              for (const float *given : {static_cast<const float *>(nullptr), slopes}) {
+                args.logits.alibi_slopes = given;  // of the general class
+                ASSERT_EQ(fv_check_attention_shape(&args, &problem), FOVEA_OK);
+                planned |= fv_plan_cuda(&kLarge, &problem, &plan) == FOVEA_OK &&
+                           fv_cuda_row_index(plan.kernel) == row;
+              }
             }
           }
         }
@@ -389,11 +395,11 @@ int64_t WorkspaceOf(int64_t sequences, const LineOf &wide, const LineOf &narrow)
 }
 
 TEST(CudaPlan, CountsTilesPastTwoToThe32) {
-  // 2^24 sequences of 4096 rows, groups of 8 heads: 512 tiles for each of 16 kv heads.
+  // 2^24 sequences of 4096 rows, groups of 8 heads: 256 tiles for each of 16 kv heads.
   fovea_attention_args a = Request(FOVEA_F16, 1 << 24, 4096, 4096, 128, 16, 128);
   a.reproducible = FOVEA_REPRODUCIBLE_PHASE;
   const fv_plan plan = PlanOf(a);
-  EXPECT_EQ(plan.tiles_bound, INT64_C(1) << 37);
+  EXPECT_EQ(plan.tiles_bound, INT64_C(1) << 36);
   EXPECT_EQ(plan.workers, INT32_MAX);  // the limit of the grid's first dimension
   EXPECT_EQ(plan.workspace_bytes, 0u);
 }
@@ -405,10 +411,10 @@ TEST(CudaPlan, CountsTheWorkspaceOfManyPackedRows) {
   a.sequences.q_offsets = any_ints;
   a.sequences.count = sequences;
   const fv_plan plan = PlanOf(a);
-  const int64_t tiles = (rows * 8 + 63) / 64 + sequences, workers = kLarge.sm_count * 2;
+  const int64_t tiles = (rows * 8 + 127) / 128 + sequences, workers = kLarge.sm_count * 2;
   EXPECT_EQ(plan.tiles_bound, tiles * 16);
   EXPECT_EQ(plan.workers, workers);
-  const int64_t expected = WorkspaceOf(sequences, {tiles, 2 * workers, 128 * (128 / 2 + 8)},
+  const int64_t expected = WorkspaceOf(sequences, {tiles, 2 * workers, 256 * (128 / 2 + 8)},
                                        {sequences, 2 * workers, 32 * (128 / 2 + 8)});
   EXPECT_EQ(static_cast<int64_t>(plan.workspace_bytes), expected);
   EXPECT_GE(BoundOf(a, sequences, 4096), plan.workspace_bytes);
@@ -422,8 +428,34 @@ TEST(CudaPlan, ListsWideTilesAloneForPhase) {
   a.sequences.count = 100;
   a.reproducible = FOVEA_REPRODUCIBLE_PHASE;
   const fv_plan plan = PlanOf(a);
-  EXPECT_EQ(plan.cuda.lines[FV_WIDE].tiles, 3000 * 8 / 64 + 100);
+  EXPECT_EQ(plan.cuda.lines[FV_WIDE].tiles, (3000 * 8 + 127) / 128 + 100);
   EXPECT_EQ(plan.cuda.lines[FV_NARROW].tiles, 0);
+}
+
+// Tiles of 128 rows serve calls of so many rows that they fill the device and themselves.
+TEST(CudaPlan, TakesWideTilesWhereThereAreRowsForThem) {
+  const auto kernel_of = [](int64_t batch, int64_t len_q, int64_t heads, int64_t dim) {
+    return std::string(
+        PlanOf(Request(FOVEA_BF16, batch, len_q, 600, heads, heads, dim)).kernel->name);
+  };
+  const std::string prefix = "fovea_attention_fwd_sm80_bf16_";
+  // 132 multiprocessors hold two CTAs each: 264 tiles of 128 rows.
+  EXPECT_EQ(kernel_of(1, 264 * 128, 1, 128), prefix + "d128");
+  EXPECT_EQ(kernel_of(1, 264 * 128 - 1, 1, 128), prefix + "d128_q64");
+  EXPECT_EQ(kernel_of(8, 512, 16, 64), prefix + "d64");
+  EXPECT_EQ(kernel_of(8, 512, 16, 256), prefix + "d256");
+  EXPECT_EQ(kernel_of(1, 132 * 128, 1, 256), prefix + "d256");
+  EXPECT_EQ(kernel_of(1, 132 * 128 - 1, 1, 256), prefix + "d256_q64");
+  // A sequence of 64 rows would leave half of each tile empty.
+  EXPECT_EQ(kernel_of(64, 65, 64, 128), prefix + "d128");
+  EXPECT_EQ(kernel_of(64, 64, 64, 128), prefix + "d128_q64");
+  EXPECT_EQ(kernel_of(8, 512, 16, 96), prefix + "d96");
+  fovea_attention_args packed = Request(FOVEA_BF16, 1, 6500, 600, 64, 64, 128);
+  packed.k.shape[0] = packed.v.shape[0] = packed.sequences.count = 100;
+  packed.sequences.q_offsets = any_ints;
+  EXPECT_EQ(PlanOf(packed).kernel->name, prefix + "d128");
+  packed.q.shape[1] = packed.out.shape[1] = 6499;  // 64.99 rows on average
+  EXPECT_EQ(PlanOf(packed).kernel->name, prefix + "d128_q64");
 }
 
 TEST(CudaPlan, CountsThePlacesOfManyChunks) {
