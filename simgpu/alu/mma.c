@@ -7,12 +7,30 @@
  *   registers 0, 1 of C and D: row g, columns 2 t, 2 t + 1;  registers 2, 3: row g + 8
  *
  * A handler gathers A, B and C into matrices on its stack, multiplies, and spreads D. Products of
- * 16-bit floats are exact in f32. Sums go in the order of k; hardware has another order, so results
- * are compared with tolerances. */
+ * 16-bit floats are exact in f32. With f32 accumulators their sums are those of tensor cores
+ * (alu/truncate.h), unless sums are to be rounded. All other sums are: in f32, in the order of k. */
+#include "simgpu/alu/mma.h"
+
 #include "simgpu/alu/alu.h"
+#include "simgpu/alu/truncate.h"
 #include "simgpu/decode/decode.h"
 
-enum { M = 16, N = 8, K_MAX = 32 };
+static const struct sim_truncation truncations[] = {
+    {"sm_80", 8, 24, -132},
+    {"sm_90", 16, 25, -133},
+};
+/* NULL: sums are rounded. */
+static const struct sim_truncation *truncation;
+
+bool sim_mma_choose(const char *form) {
+  const struct sim_truncation *chosen = NULL;
+  for (size_t i = 0; i < sizeof truncations / sizeof *truncations; i++) {
+    if (!strcmp(form, truncations[i].name)) chosen = &truncations[i];
+  }
+  if (!chosen && strcmp(form, "round")) return false;
+  truncation = chosen;
+  return true;
+}
 
 static inline f32 of_tf32(u32 bits) {
   return sim_f32_of(bits & ~0x1fffu);
@@ -67,10 +85,6 @@ static inline f32 of_e5m2(u32 bits) {
     }                                                                          \
   }
 
-/* A row of the result as a vector: without this type the compiler adds its elements one by one. */
-typedef f32 f32x8 __attribute__((vector_size(sizeof(f32) * N)));
-typedef s32 s32x8 __attribute__((vector_size(sizeof(s32) * N)));
-
 #define MULTIPLY(T, K)                \
   for (u32 m = 0; m < M; m++) {       \
     T##x8 sum, row;                   \
@@ -82,7 +96,17 @@ typedef s32 s32x8 __attribute__((vector_size(sizeof(s32) * N)));
     memcpy(c[m], &sum, sizeof sum);   \
   }
 
-#define MMA(name, T, ITEM, E, K, of_a, of_b)                                                       \
+/* least: the least exponent of a normal number of A's and B's format. */
+#define MULTIPLY_16(K, least)                        \
+  if (truncation) {                                  \
+    multiply_truncating(truncation, c, a, b, K, least); \
+  } else {                                           \
+    MULTIPLY(f32, K)                                 \
+  }
+#define MULTIPLY_F16(T, K) MULTIPLY_16(K, -14)
+#define MULTIPLY_BF16(T, K) MULTIPLY_16(K, -126)
+
+#define MMA(name, T, ITEM, E, K, of_a, of_b, MULTIPLY)                                                       \
   SIM_HANDLER(name) {                                                                              \
     (void)mask;                                                                                    \
     enum { A_AT = 4, B_AT = A_AT + 2 * K / (4 * E), C_AT = B_AT + K / (4 * E) };                   \
@@ -124,20 +148,20 @@ typedef s32 s32x8 __attribute__((vector_size(sizeof(s32) * N)));
     }                                                                          \
   }
 
-MMA(mma_k16_bf16, f32, u16, 2, 16, of_bf16, of_bf16)
-MMA(mma_k16_f16, f32, u16, 2, 16, of_f16, of_f16)
-MMA(mma_k8_bf16, f32, u16, 2, 8, of_bf16, of_bf16)
-MMA(mma_k8_f16, f32, u16, 2, 8, of_f16, of_f16)
-MMA(mma_k8_tf32, f32, u32, 1, 8, of_tf32, of_tf32)
-MMA(mma_k4_tf32, f32, u32, 1, 4, of_tf32, of_tf32)
-MMA(mma_k32_e4m3, f32, u8, 4, 32, of_e4m3, of_e4m3)
-MMA(mma_k32_e5m2, f32, u8, 4, 32, of_e5m2, of_e5m2)
-MMA(mma_k32_e4m3_e5m2, f32, u8, 4, 32, of_e4m3, of_e5m2)
-MMA(mma_k32_e5m2_e4m3, f32, u8, 4, 32, of_e5m2, of_e4m3)
-MMA(mma_k32_s8, s32, u8, 4, 32, of_s8, of_s8)
-MMA(mma_k32_u8, s32, u8, 4, 32, of_u8, of_u8)
-MMA(mma_k32_u8_s8, s32, u8, 4, 32, of_u8, of_s8)
-MMA(mma_k16_s8, s32, u8, 4, 16, of_s8, of_s8)
+MMA(mma_k16_bf16, f32, u16, 2, 16, of_bf16, of_bf16, MULTIPLY_BF16)
+MMA(mma_k16_f16, f32, u16, 2, 16, of_f16, of_f16, MULTIPLY_F16)
+MMA(mma_k8_bf16, f32, u16, 2, 8, of_bf16, of_bf16, MULTIPLY_BF16)
+MMA(mma_k8_f16, f32, u16, 2, 8, of_f16, of_f16, MULTIPLY_F16)
+MMA(mma_k8_tf32, f32, u32, 1, 8, of_tf32, of_tf32, MULTIPLY)
+MMA(mma_k4_tf32, f32, u32, 1, 4, of_tf32, of_tf32, MULTIPLY)
+MMA(mma_k32_e4m3, f32, u8, 4, 32, of_e4m3, of_e4m3, MULTIPLY)
+MMA(mma_k32_e5m2, f32, u8, 4, 32, of_e5m2, of_e5m2, MULTIPLY)
+MMA(mma_k32_e4m3_e5m2, f32, u8, 4, 32, of_e4m3, of_e5m2, MULTIPLY)
+MMA(mma_k32_e5m2_e4m3, f32, u8, 4, 32, of_e5m2, of_e4m3, MULTIPLY)
+MMA(mma_k32_s8, s32, u8, 4, 32, of_s8, of_s8, MULTIPLY)
+MMA(mma_k32_u8, s32, u8, 4, 32, of_u8, of_u8, MULTIPLY)
+MMA(mma_k32_u8_s8, s32, u8, 4, 32, of_u8, of_s8, MULTIPLY)
+MMA(mma_k16_s8, s32, u8, 4, 16, of_s8, of_s8, MULTIPLY)
 MMA_HALF(mma_k16_f16_half, 16)
 MMA_HALF(mma_k8_f16_half, 8)
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "simgpu/alu/mma.h"
 #include "simgpu/check/report.h"
 #include "simgpu/driver/driver.h"
 #include "simgpu/memory/memory.h"
@@ -14,12 +15,12 @@ struct sim_driver sim_driver = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 _Thread_local struct sim_context *sim_current;
 
 /* One product per architecture, from NVIDIA's technical specifications: A100, A40, H100, RTX 5090.
- */
+ * The last column: how their tensor cores add (alu/truncate.h). */
 static const struct sim_profile_of_device profiles[] = {
-    {"sm_80", 80, 108, 166912, 167936, 2048, 40u << 20},
-    {"sm_86", 86, 84, 101376, 102400, 1536, 6u << 20},
-    {"sm_90", 90, 132, 232448, 233472, 2048, 50u << 20},
-    {"sm_120", 120, 170, 101376, 102400, 1536, 96u << 20},
+    {"sm_80", 80, 108, 166912, 167936, 2048, 40u << 20, "sm_80"},
+    {"sm_86", 86, 84, 101376, 102400, 1536, 6u << 20, "sm_80"},
+    {"sm_90", 90, 132, 232448, 233472, 2048, 50u << 20, "sm_90"},
+    {"sm_120", 120, 170, 101376, 102400, 1536, 96u << 20, "sm_90"},
 };
 
 CUresult sim_enter(bool needs_context) {
@@ -68,6 +69,11 @@ static CUresult initialise(void) {
     return CUDA_ERROR_NO_DEVICE;
   }
   if (!choose_processors()) return CUDA_ERROR_NO_DEVICE;
+  const char *sums = getenv("FOVEA_SIMGPU_MMA");
+  if (!sim_mma_choose(sums && *sums ? sums : sim_driver.device->mma)) {
+    sim_report_line("FOVEA_SIMGPU_MMA=%s: must be round, sm_80 or sm_90", sums);
+    return CUDA_ERROR_NO_DEVICE;
+  }
   const char *seed = getenv("FOVEA_SIMGPU_SEED");
   sim_driver.seed = seed ? strtoull(seed, NULL, 0) : 0;
   sim_driver.is_eager = is_set("FOVEA_SIMGPU_EAGER");
@@ -359,4 +365,12 @@ SIM_EXPORT void simgpu_set_seed(uint64_t seed) {
   pthread_mutex_lock(&sim_driver.mutex);
   sim_driver.seed = seed;
   pthread_mutex_unlock(&sim_driver.mutex);
+}
+
+/* False: no such form. */
+SIM_EXPORT int simgpu_set_mma(const char *form) {
+  pthread_mutex_lock(&sim_driver.mutex);
+  bool is_known = sim_mma_choose(form);
+  pthread_mutex_unlock(&sim_driver.mutex);
+  return is_known;
 }

@@ -21,6 +21,7 @@ struct sim_profile_of_device {
   const char *name;
   u32 sm, processors, shared_per_block_optin, shared_per_processor, threads_per_processor;
   u32 l2_bytes;
+  const char *mma; /* the form of its sums: alu/truncate.h */
 };
 
 struct sim_context {
