@@ -23,7 +23,11 @@
 
 enum { M = 16, N = 8, K_MAX = 32 };
 
-/* least: no largest exponent is below it (from the models of the second paper). */
+/* So that a handler's clone for AVX2 has all of it in AVX2. */
+#define SIM_INLINE __attribute__((always_inline)) static inline
+
+/* block: 8, or no less than every K. least: no largest exponent is below it (from the models of the
+ * second paper). */
 struct sim_truncation {
   const char *name;
   s32 block, bits, least;
@@ -78,26 +82,45 @@ typedef s64 s64x8 __attribute__((vector_size(sizeof(s64) * N)));
  * subnormal. */
 enum { LEAST_TOP = -100, MOST_TOP = 126 };
 
-/* The same for a row of the result. False: some element must be added by add_block. */
-static inline bool add_row_block(s32 bits, f32 *c, const f32 *a, const f32 (*b)[N], const s32 *of_a,
-                                 const s32 (*of_b)[N], s32 count) {
-  f32x8 addend, row;
-  s32x8 top, exponent, is_larger;
-  for (u32 n = 0; n < N; n++) top[n] = exponent_of(c[n], -126);
+/* exponent_of for eight values that follow each other. */
+SIM_INLINE void find_exponents(s32 *exponents, const f32 *values, s32 least) {
+  s32x8 magnitude, exponent, is_less, is_zero, is_infinite;
+  memcpy(&magnitude, values, sizeof magnitude);
+  magnitude &= 0x7fffffff;
+  exponent = (magnitude >> 23) - 127;
+  is_less = exponent < least;
+  is_zero = magnitude == 0;
+  is_infinite = magnitude >= 0x7f800000;
+  exponent = (exponent & ~is_less) | (least & is_less);
+  exponent = (exponent & ~(is_zero | is_infinite)) | (NO_EXPONENT & is_zero);
+  exponent |= NOT_FINITE & is_infinite;
+  memcpy(exponents, &exponent, sizeof exponent);
+}
+
+/* The largest exponents of a row's addends. False: some element must be added by add_block. */
+SIM_INLINE bool find_tops(s32x8 *top, const s32 *of_c, const s32 *of_a, const s32 (*of_b)[N],
+                          s32 count) {
+  s32x8 largest, exponent;
+  memcpy(&largest, of_c, sizeof largest);
   for (s32 k = 0; k < count; k++) {
     memcpy(&exponent, of_b[k], sizeof exponent);
     exponent += of_a[k];
-    is_larger = exponent > top;
-    top = (exponent & is_larger) | (top & ~is_larger);
+    s32x8 is_larger = exponent > largest;
+    largest = (exponent & is_larger) | (largest & ~is_larger);
   }
-  top &= top > NO_EXPONENT / 2; /* no addend but zeros: any exponent does */
-  s32x8 is_outside = (top < LEAST_TOP) | (top > MOST_TOP);
+  largest &= largest > NO_EXPONENT / 2; /* no addend but zeros: any exponent does */
+  *top = largest;
+  s32x8 is_outside = (largest < LEAST_TOP) | (largest > MOST_TOP);
   u64 outside[4];
   memcpy(outside, &is_outside, sizeof outside);
-  if (outside[0] | outside[1] | outside[2] | outside[3]) return false;
+  return !(outside[0] | outside[1] | outside[2] | outside[3]);
+}
 
-  f32x8 scale;
-  s32x8 scale_bits = (bits + 127 - top) << 23;
+/* Adds a block to a row of the result. */
+SIM_INLINE void add_to_row(s32 bits, const s32x8 *top, f32 *c, const f32 *a, const f32 (*b)[N],
+                           s32 count) {
+  f32x8 scale, addend, row;
+  s32x8 scale_bits = (bits + 127 - *top) << 23;
   memcpy(&scale, &scale_bits, sizeof scale);
   memcpy(&addend, c, sizeof addend);
   /* Eight products below 2^(bits + 2) and an accumulator fit into 32 bits; sixteen do not. */
@@ -111,9 +134,9 @@ static inline bool add_row_block(s32 bits, f32 *c, const f32 *a, const f32 (*b)[
       high += cut;
     }
   }
-  f64x8 sum = __builtin_convertvector(low, f64x8) + __builtin_convertvector(high, f64x8);
-  s64x8 unit_bits = __builtin_convertvector(top - bits + 1023, s64x8) << 52, sum_bits;
-  f64x8 unit;
+  f64x8 unit, sum = __builtin_convertvector(low, f64x8);
+  if (count > 8) sum += __builtin_convertvector(high, f64x8);
+  s64x8 unit_bits = __builtin_convertvector(*top - bits + 1023, s64x8) << 52, sum_bits;
   memcpy(&unit, &unit_bits, sizeof unit);
   sum *= unit;
   memcpy(&sum_bits, &sum, sizeof sum_bits);
@@ -121,28 +144,39 @@ static inline bool add_row_block(s32 bits, f32 *c, const f32 *a, const f32 (*b)[
   memcpy(&sum, &sum_bits, sizeof sum);
   addend = __builtin_convertvector(sum, f32x8);
   memcpy(c, &addend, sizeof addend);
-  return true;
 }
 
-/* C += A B, where K columns of A are used. least: the least exponent of the format of A and B. */
-static inline void multiply_truncating(const struct sim_truncation *form, f32 c[M][N],
-                                       const f32 a[M][K_MAX], const f32 b[K_MAX][N], s32 K,
-                                       s32 least) {
-  s32 of_a[M][K_MAX], of_b[K_MAX][N];
+SIM_INLINE void add_blocks(const struct sim_truncation *form, f32 c[M][N], const f32 a[M][K_MAX],
+                           const f32 b[K_MAX][N], s32 K, s32 count, s32 least) {
+  s32 of_a[M][K_MAX], of_b[K_MAX][N], of_c[M][N];
   for (s32 m = 0; m < M; m++) {
-    for (s32 k = 0; k < K; k++) of_a[m][k] = exponent_of(a[m][k], least);
+    for (s32 k = 0; k < K; k += N) find_exponents(of_a[m] + k, a[m] + k, least);
   }
-  for (s32 k = 0; k < K; k++) {
-    for (s32 n = 0; n < N; n++) of_b[k][n] = exponent_of(b[k][n], least);
-  }
-  s32 count = form->block < K ? form->block : K;
+  for (s32 k = 0; k < K; k++) find_exponents(of_b[k], b[k], least);
   for (s32 k = 0; k < K; k += count) {
+    for (s32 m = 0; m < M; m++) find_exponents(of_c[m], c[m], -126);
     for (s32 m = 0; m < M; m++) {
-      if (add_row_block(form->bits, c[m], a[m] + k, b + k, of_a[m] + k, of_b + k, count)) continue;
+      s32x8 top;
+      if (find_tops(&top, of_c[m], of_a[m] + k, of_b + k, count)) {
+        add_to_row(form->bits, &top, c[m], a[m] + k, b + k, count);
+        continue;
+      }
       for (s32 n = 0; n < N; n++) {
         c[m][n] = add_block(form, c[m][n], a[m] + k, (const f32(*)[N])(b[k] + n), count, least);
       }
     }
+  }
+}
+
+/* C += A B, where K columns of A are used. least: the least exponent of the format of A and B. The
+ * blocks' size is a constant of the compiler's, so that it unrolls the loops over k. */
+SIM_INLINE void multiply_truncating(const struct sim_truncation *form, f32 c[M][N],
+                                    const f32 a[M][K_MAX], const f32 b[K_MAX][N], s32 K,
+                                    s32 least) {
+  if (form->block < K) {
+    add_blocks(form, c, a, b, K, 8, least);
+  } else {
+    add_blocks(form, c, a, b, K, K, least);
   }
 }
 
