@@ -2,9 +2,12 @@
 // bounds grow with the logits and with the number of keys, so results here are known in closed
 // form. Where weights are equal, or 0 beside others, the result is one of the values or a ratio of
 // counts.
+//
+// FOVEA_LONG_KEYS=N gives LongRangeKernel's rows N keys.
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <tuple>
 
 #include "tests/cuda/kernel_device.h"
@@ -149,6 +152,26 @@ INSTANTIATE_TEST_SUITE_P(Paths, RangeKernel,
                          testing::Combine(testing::Values(FOVEA_F16, FOVEA_BF16),
                                           testing::Range(0, 4), testing::Values(64)),
                          name_of);
+
+// One sign throughout, so that all that additions cut off or round away adds up: tensor cores cut
+// (simgpu/alu/truncate.h), and f32 sums over tiles round alike where terms are. The row is parked 15
+// times. Without parking its LSE is off by 2.3 times the bound. If products of tiles do not begin at
+// zero either, the output is off by 1.5 times its bound, where sums are rounded and as sm_90 cuts.
+class LongRangeKernel : public OnCuda<testing::TestWithParam<uint32_t>> {};
+
+TEST_P(LongRangeKernel, SumsManyTermsOfOneSign) {
+  const char *wish = std::getenv("FOVEA_LONG_KEYS");
+  const int64_t keys = wish ? std::strtoll(wish, nullptr, 10) : 131072;
+  Attention a = Attention().on(kCuda).type(GetParam()).dim(32).heads(1, 1).len_q(1).len_kv(keys);
+  a.reproducible(FOVEA_REPRODUCIBLE_PHASE).sm_count(FEW_MULTIPROCESSORS).scale(1);
+  a.fill("q", [](const At &at) { return at.d == 0 ? 1.0 : 0.0; });
+  a.fill("k", [](const At &at) { return at.d ? 0.0 : at.i == 5 ? 2.0 : 0.75; });
+  a.fill("v", [](const At &at) { return 1 + static_cast<double>((at.i + at.d) % 13) / 16; });
+  a.expect_matches_oracle();
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, LongRangeKernel, testing::Values(FOVEA_F16, FOVEA_BF16),
+                         [](const auto &info) { return info.param == FOVEA_F16 ? "f16" : "bf16"; });
 
 // One tile has rows whose bases move at different tiles by different steps, and rows with large
 // logits. Each has the bits that it has alone.

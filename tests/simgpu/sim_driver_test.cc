@@ -2,11 +2,13 @@
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <string>
 
-#include "tests/simgpu/gpu.h"
+#include "tests/simgpu/sim_vector.h"
 
 using simgpu::Gpu;
 
@@ -182,4 +184,44 @@ TEST(SimgpuDriverAlone, IsNoGpuUnlessAskedToBeOne) {
         exit(initialise(0) == CUDA_ERROR_NO_DEVICE ? 0 : 1);
       },
       testing::ExitedWithCode(0), "set FOVEA_SIMGPU=1");
+}
+
+// 2^25 plus sixteen threes says how the device adds: see sim_truncate_test.cc.
+TEST(SimgpuDriverAlone, AddsAsTheTensorCoresOfItsArchitecture) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  const auto sum = [](const char *device, const char *form) {
+    setenv("FOVEA_SIMGPU_DEVICE", device, 1);
+    setenv("FOVEA_SIMGPU_MMA", form, 1);
+    std::vector<uint32_t> words(320, 0x3f803f80);                // bf16: A is ones
+    std::fill(words.begin() + 128, words.begin() + 192, 0x40404040);  // B is threes
+    std::fill(words.begin() + 192, words.end(), 0x4c000000);     // C is 2^25, in f32
+    const std::vector<uint32_t> d = simgpu::run_warp_body(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%o0, %o1, %o2, %o3}, "
+        "{%r0, %r1, %r2, %r3}, {%r4, %r5}, {%r6, %r7, %r8, %r9};",
+        10, 4, words);
+    float first;
+    memcpy(&first, &d[0], 4);
+    exit(static_cast<int>(first - 0x1p25f));
+  };
+  for (const char *device : {"sm_80", "sm_86"}) {
+    EXPECT_EXIT(sum(device, ""), testing::ExitedWithCode(32), "") << device;
+  }
+  for (const char *device : {"sm_90", "sm_120"}) {
+    EXPECT_EXIT(sum(device, ""), testing::ExitedWithCode(48), "") << device;
+  }
+  EXPECT_EXIT(sum("sm_80", "sm_90"), testing::ExitedWithCode(48), "");
+  EXPECT_EXIT(sum("sm_90", "round"), testing::ExitedWithCode(64), "");
+}
+
+TEST(SimgpuDriverAlone, RefusesAFormOfSumsThatItDoesNotKnow) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(
+      {
+        setenv("FOVEA_SIMGPU", "1", 1);
+        setenv("FOVEA_SIMGPU_MMA", "sm_70", 1);
+        void *library = dlopen(SIMGPU_LIBRARY, RTLD_NOW);
+        auto initialise = reinterpret_cast<CUresult (*)(unsigned)>(dlsym(library, "cuInit"));
+        exit(initialise(0) == CUDA_ERROR_NO_DEVICE ? 0 : 1);
+      },
+      testing::ExitedWithCode(0), "FOVEA_SIMGPU_MMA=sm_70: must be round, sm_80 or sm_90");
 }
