@@ -183,6 +183,12 @@ TEST_F(SimgpuTruncation, GivesZerosNoExponent) {
     choose(form);
     EXPECT_EQ(add(0x1.000002p-60, {0, -0.0}, 127), 0x1.000002p-60);
     EXPECT_FALSE(std::signbit(add(-0.0, {-0.0, -0.0}, 0)));
+    Matrices beside_huge;  // beside an element that exceeds f32, others are added one by one
+    beside_huge.a[0].fill(encode(-0.0, false));
+    beside_huge.a[0][0] = beside_huge.b[0][0] = encode(0x1p100, false);
+    beside_huge.b[0][1] = encode(-0.0, false);
+    beside_huge.c[0].fill(bits(-0.0f));
+    EXPECT_EQ(multiply(beside_huge, false)[0][1], 0u);
   }
 }
 
@@ -195,6 +201,7 @@ TEST_F(SimgpuTruncation, ReachesTheEndsOfF32) {
     EXPECT_EQ(add(0x1.fffffep127, {0x1p20}, 83), 0x1.fffffep127) << "half a unit more";
     EXPECT_EQ(add(0x1.fffffep127, {0x1p20}, 84), HUGE_VAL);
     EXPECT_EQ(add(-0x1p127, {0x1p100, -0x1p100}, 28), -0x1p127) << "products beyond f32";
+    EXPECT_EQ(add(0, {0x1p100, -0x1p99}, 28), 0x1p127) << "2^128 - 2^127";
     EXPECT_EQ(add(0, {-0x1p100}, 100), -HUGE_VAL);
   }
 }
