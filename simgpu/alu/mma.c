@@ -8,7 +8,7 @@
  *
  * A handler gathers A, B and C into matrices on its stack, multiplies, and spreads D. Products of
  * 16-bit floats are exact in f32. With f32 accumulators their sums are those of tensor cores
- * (alu/truncate.h), unless sums are to be rounded. All other sums are: in f32, in the order of k. */
+ * (alu/truncate.h), unless sums are to be rounded. All others are: in f32, in the order of k. */
 #include "simgpu/alu/mma.h"
 
 #include "simgpu/alu/alu.h"
@@ -97,16 +97,16 @@ static inline f32 of_e5m2(u32 bits) {
   }
 
 /* least: the least exponent of a normal number of A's and B's format. */
-#define MULTIPLY_16(K, least)                        \
-  if (truncation) {                                  \
+#define MULTIPLY_16(K, least)                           \
+  if (truncation) {                                     \
     multiply_truncating(truncation, c, a, b, K, least); \
-  } else {                                           \
-    MULTIPLY(f32, K)                                 \
+  } else {                                              \
+    MULTIPLY(f32, K)                                    \
   }
 #define MULTIPLY_F16(T, K) MULTIPLY_16(K, -14)
 #define MULTIPLY_BF16(T, K) MULTIPLY_16(K, -126)
 
-#define MMA(name, T, ITEM, E, K, of_a, of_b, MULTIPLY)                                                       \
+#define MMA(name, T, ITEM, E, K, of_a, of_b, MULTIPLY)                                             \
   SIM_HANDLER(name) {                                                                              \
     (void)mask;                                                                                    \
     enum { A_AT = 4, B_AT = A_AT + 2 * K / (4 * E), C_AT = B_AT + K / (4 * E) };                   \

@@ -154,9 +154,10 @@ INSTANTIATE_TEST_SUITE_P(Paths, RangeKernel,
                          name_of);
 
 // One sign throughout, so that all that additions cut off or round away adds up: tensor cores cut
-// (simgpu/alu/truncate.h), and f32 sums over tiles round alike where terms are. The row is parked 15
-// times. Without parking its LSE is off by 2.3 times the bound. If products of tiles do not begin at
-// zero either, the output is off by 1.5 times its bound, where sums are rounded and as sm_90 cuts.
+// (simgpu/alu/truncate.h), and f32 sums over tiles round alike where terms are. The row is parked
+// 15 times. Without parking its LSE is off by 2.3 times the bound. If products of tiles do not
+// begin at zero either, f16's output is off by 1.5 times its bound, with sums that are rounded or
+// cut as sm_90 does.
 class LongRangeKernel : public OnCuda<testing::TestWithParam<uint32_t>> {};
 
 TEST_P(LongRangeKernel, SumsManyTermsOfOneSign) {

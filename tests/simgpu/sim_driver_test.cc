@@ -192,9 +192,9 @@ TEST(SimgpuDriverAlone, AddsAsTheTensorCoresOfItsArchitecture) {
   const auto sum = [](const char *device, const char *form) {
     setenv("FOVEA_SIMGPU_DEVICE", device, 1);
     setenv("FOVEA_SIMGPU_MMA", form, 1);
-    std::vector<uint32_t> words(320, 0x3f803f80);                // bf16: A is ones
+    std::vector<uint32_t> words(320, 0x3f803f80);                     // bf16: A is ones
     std::fill(words.begin() + 128, words.begin() + 192, 0x40404040);  // B is threes
-    std::fill(words.begin() + 192, words.end(), 0x4c000000);     // C is 2^25, in f32
+    std::fill(words.begin() + 192, words.end(), 0x4c000000);          // C is 2^25, in f32
     const std::vector<uint32_t> d = simgpu::run_warp_body(
         "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%o0, %o1, %o2, %o3}, "
         "{%r0, %r1, %r2, %r3}, {%r4, %r5}, {%r6, %r7, %r8, %r9};",

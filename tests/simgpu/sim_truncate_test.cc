@@ -3,6 +3,7 @@
 // integers of 64 bits.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdlib>
@@ -74,10 +75,10 @@ class SimgpuTruncation : public testing::Test {
     const std::string type = is_half ? "f16" : "bf16";
     const std::string operands = k == 16 ? "{%r0, %r1, %r2, %r3}, {%r4, %r5}, {%r6, %r7, %r8, %r9}"
                                          : "{%r0, %r1}, {%r2}, {%r3, %r4, %r5, %r6}";
-    const std::vector<u32> out = run_warp_body(
-        "mma.sync.aligned.m16n8k" + std::to_string(k) + ".row.col.f32." + type + "." + type +
-            ".f32 {%o0, %o1, %o2, %o3}, " + operands + ";",
-        k == 16 ? 10 : 7, 4, words);
+    const std::vector<u32> out =
+        run_warp_body("mma.sync.aligned.m16n8k" + std::to_string(k) + ".row.col.f32." + type + "." +
+                          type + ".f32 {%o0, %o1, %o2, %o3}, " + operands + ";",
+                      k == 16 ? 10 : 7, 4, words);
     Result d;
     for (int r = 0; r < 4; r++) {
       for (int lane = 0; lane < 32; lane++) {
@@ -297,8 +298,10 @@ u32 dot_of(const Matrices &in, int m, int n, int k, bool is_half, const Form &fo
 u32 draw(std::mt19937 &random, int fraction, int fields, int spread) {
   if (random() % 16 == 0) return 0;
   int field = static_cast<int>(random() % fields);
-  if (spread) field = std::max(0, std::min(fields - 1, fields / 2 - spread / 2 +
-                                                           static_cast<int>(random()) % spread));
+  if (spread) {
+    field = fields / 2 - spread / 2 + static_cast<int>(random() % static_cast<unsigned>(spread));
+    field = std::max(0, std::min(fields - 1, field));
+  }
   const u32 sign = random() % 2, mask = (1u << fraction) - 1;
   const u32 units = random() % 4 ? random() & mask : random() % 2 ? mask : 0;
   return sign << (fraction == 23 ? 31 : 15) | static_cast<u32>(field) << fraction | units;
