@@ -15,9 +15,9 @@ import unittest
 PROGRAM, LIBRARY = sys.argv[1:3]
 
 
-def run(*arguments, seed=0, device="sm_90"):
+def run(*arguments, seed=0, device="sm_90", mma=""):
   environment = dict(os.environ, FOVEA_SIMGPU="1", FOVEA_CUDA_DRIVER=LIBRARY,
-                     FOVEA_SIMGPU_SEED=str(seed), FOVEA_SIMGPU_DEVICE=device)
+                     FOVEA_SIMGPU_SEED=str(seed), FOVEA_SIMGPU_DEVICE=device, FOVEA_SIMGPU_MMA=mma)
   return subprocess.run([PROGRAM, *map(str, arguments)], env=environment, text=True,
                         capture_output=True, check=False)
 
@@ -72,9 +72,17 @@ class Conformance(unittest.TestCase):
       self.assertEqual((0, ""), (result.returncode, result.stderr), result.stdout)
 
   def test_older_devices_leave_out_what_they_lack(self):
-    result = run("--compare", self.recording, "--exactly", device="sm_80")
+    result = run("--compare", self.recording, "--exactly", device="sm_80", mma="sm_90")
     self.assertEqual(0, result.returncode, result.stdout)
     self.assertRegex(result.stdout, r"[1-9]\d* run, [1-9]\d* left out, 0 differ")
+
+  def test_devices_differ_in_the_sums_of_16_bit_products_alone(self):
+    result = run("--compare", self.recording, "--exactly", device="sm_80")
+    self.assertEqual({"mma_k16_bf16_unit", "mma_k8_bf16_unit", "mma_k16_f16_unit", "mma_k8_f16_unit"},
+                     set(re.findall(r"^(\w+): \d+ of \d+ words differ", result.stdout, re.MULTILINE)))
+    for mma in ("sm_80", "round"):
+      result = run("--compare", self.recording, mma=mma)
+      self.assertEqual(0, result.returncode, "within the bounds of fractions: " + result.stdout)
 
   def test_a_changed_word_is_named_with_both_values(self):
     # Word 2 * 96 + 37 of a kernel of three outputs: CTA 2, output 1, lane 5.
