@@ -142,10 +142,26 @@ def bar_faults(kernel, bar, rows):
     yield f"{kernel.registers} registers let {warps} warps be resident, {bar.warps} at least"
 
 
-def set_bar(kernel, row, name="plain"):
-  """A bar a little above what the kernel has."""
-  loop = find_named(kernel)[name][0]
-  counted = count(loop)
-  up = lambda number: math.ceil(100 * HEADROOM * number / counted["products"]) / 100
-  return Bar(kernel.name, kernel.architecture, name, up(len(loop.path)), up(counted["ldmatrix"]),
+def set_bar(kernel, row, name):
+  """A bar a little above what the kernel's loops of a name have; None if it has none."""
+  loops = [(len(loop.path), count(loop)) for loop in find_named(kernel)[name]]
+  if not loops:
+    return None
+  up = lambda figures: math.ceil(100 * HEADROOM * max(figures)) / 100
+  return Bar(kernel.name, kernel.architecture, name,
+             up(instructions / counted["products"] for instructions, counted in loops),
+             up(counted["ldmatrix"] / counted["products"] for _, counted in loops),
              resident_warps(kernel.registers, row, kernel.architecture))
+
+
+def renew_bars(table, kernels, rows):
+  """The bars of a table, with those of the kernels as they are now: of plain loops, and of the loops that
+  had bars. In the order of the rows."""
+  bars = {bar[:3]: bar for bar in table.bars}
+  for kernel in kernels:
+    names = {"plain", *(bar.loop for bar in table.of(kernel))}
+    for name in names if kernel.name in rows else ():
+      bars[kernel.name, kernel.architecture, name] = set_bar(kernel, rows[kernel.name], name)
+  order = list(rows)
+  kept = (bar for bar in bars.values() if bar and bar.kernel in rows)
+  return sorted(kept, key=lambda bar: (order.index(bar.kernel), bar.architecture, -bar.instructions))

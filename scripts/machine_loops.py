@@ -259,10 +259,10 @@ class Rounds:
       leaving[node] += self.graph.successors[block]
     for node in filter(best.__contains__, self.order):
       for following in leaving[node]:
-        target = nodes.get(following, node)
+        target = nodes.get(following)
         if target == header:
           ends.append(node)
-        elif self.rank[target] > self.rank[node]:  # not so within node, nor where the loop is strange
+        elif target is not None and self.rank[target] > self.rank[node]:  # not so within an inner loop
           improve(best, via, node, target, add_values(best[node], value[target]))
     return self.trace(via, passed, max(ends, key=best.get, default=header))
 
