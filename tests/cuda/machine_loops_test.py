@@ -186,6 +186,19 @@ skip:   @P3 BRA in
                      [(3, 4, 2), (5, 6, 1), (7, 8, 0)])
     self.assertEqual(name_loops(found.loops), ["plain", "outer", "outer"])
 
+  def test_passes_no_loop_twice_where_the_innermost_leaves_all(self):
+    outer, = (loop for loop in analyse("""
+out:    IADD3 R1, R1, 0x1, RZ
+turn:   IADD3 R2, R2, 0x1, RZ
+in:     HMMA.16816.F32 R12, R4, R6, R12
+        @P2 BRA end
+        @P3 BRA in
+        @P1 BRA turn
+end:    @!P0 BRA out
+        EXIT
+""").loops if loop.depth == 0)
+    self.assert_counts(outer, 7, 0, products=1)
+
   def test_leaves_out_a_wait_that_repeats(self):
     loop = only_loop("""
 turn:   HGMMA.64x128x16.F32.BF16 R24, gdesc[UR4], R24
@@ -315,6 +328,16 @@ second: HMMA.16816.F32 R12, R4, R6, R12
     self.assertEqual(list(zip(name_loops(found.loops), (len(loop.path) for loop in found.loops))),
                      [("plain", 3), ("masked", 5), ("narrow", 2)])
 
+  def test_with_most_products_may_be_round_the_plain_one(self):
+    found = analyse("""
+out:    HMMA.16816.F32 R12, R4, R6, R12
+turn:   HMMA.16816.F32 R12, R4, R6, R12
+        @P1 BRA turn
+        @P0 BRA out
+        EXIT
+""")
+    self.assertEqual(name_loops(found.loops), ["outer", "plain"])
+
 
 class Bytes(unittest.TestCase):
   def bytes_of(self, *loads):
@@ -322,7 +345,7 @@ class Bytes(unittest.TestCase):
     return count_bytes(only_loop(f"turn: HMMA.16816.F32 R1, R2, R3, R4\n{lines}\n@P0 BRA turn\nEXIT"))
 
   def test_are_those_of_the_width_and_not_of_the_hint(self):
-    self.assertEqual(self.bytes_of("LDGSTS.E.BYPASS.128", "LDGSTS.E.LTC128B.64", "@P1 LDGSTS.E"), (16 + 8 + 4, 0))
+    self.assertEqual(self.bytes_of("LDGSTS.E.BYPASS.128", "LDGSTS.E.LTC128B.64", "@P1 LDGSTS.E.LTC128B"), (16 + 8 + 4, 0))
 
   def test_loaded_to_registers_are_counted_apart(self):
     self.assertEqual(self.bytes_of("LDG.E.128.CONSTANT", "LDG.E.U16", "LDG.E.S8", "LD.E.64", "LDG.E"),
@@ -405,6 +428,8 @@ class Bars(unittest.TestCase):
     """82,816 bytes and 1 KB for each CTA: 2 CTAs in 228 KB; 2 in 164 KB, which is 167,936 bytes."""
     self.assertEqual(machine_bars.shared_bytes(self.ROW), 82816)
     self.assertEqual(machine_bars.resident_warps(32, self.ROW, "sm_80"), 8)
+    nearly = {**self.ROW, "tile_q": "68"}  # 83,840 bytes: without the 1 KB each, two would fit
+    self.assertEqual(machine_bars.resident_warps(32, nearly, "sm_80"), 4)
     wide = {**self.ROW, "dim": "256", "dim_v": "256", "tile_kv": "32"}
     self.assertEqual([machine_bars.resident_warps(255, wide, one) for one in ("sm_80", "sm_90")], [4, 8])
 
