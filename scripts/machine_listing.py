@@ -18,6 +18,8 @@ FATBIN_MAGIC = (0xBA55ED50).to_bytes(4, "little")
 FATBIN_HEADER = 16  # magic, version (2 bytes), length of the header (2), length of what follows (8)
 ELF_MAGIC = b"\x7fELF"
 
+LONGEST_WORD = 100000  # of a command line, with room below Linux's 131072
+
 INSTRUCTION_BYTES = 16  # since sm_70
 ARCHITECTURE = re.compile(r"\s*(?:code for|arch =) (sm_\w+)\s*$")
 FUNCTION = re.compile(r"\s*Function : (\S+)\s*$")
@@ -122,20 +124,28 @@ def read_registers(text):
   return found
 
 
+def choose(wanted, names):
+  """Options of cuobjdump that leave out most of what is not wanted; the listing is searched anyway."""
+  options = ["-arch", *wanted.architectures] if len(wanted.architectures) == 1 else []
+  listed = ",".join(sorted(names))
+  return options + (["-fun", listed] if len(listed) < LONGEST_WORD else [])
+
+
 def dump(path, environment, wanted):
   """The wanted kernels that cuobjdump finds in a file."""
   tool = shutil.which("cuobjdump", path=environment["PATH"])
   used = subprocess.run([tool, "-res-usage", path], env=environment, capture_output=True, text=True, check=False)
   registers = read_registers(used.stdout)
-  if not any(wanted.holds(*key) for key in registers):
+  names = {name for name, architecture in registers if wanted.holds(name, architecture)}
+  if not names:
     return []
-  one = ["-arch", *wanted.architectures] if len(wanted.architectures) == 1 else []
-  with subprocess.Popen([tool, "-sass", *one, path], env=environment, stdout=subprocess.PIPE,
-                        stderr=subprocess.PIPE, text=True) as run:
-    kernels = list(read_listing(run.stdout, wanted))
-    said = run.stderr.read().strip()
-  if run.returncode:
-    raise Unreadable(f"cuobjdump fails: {said}")
+  with tempfile.TemporaryFile("w+") as said:  # a warning for each name in each part of the file
+    with subprocess.Popen([tool, "-sass", *choose(wanted, names), path], env=environment,
+                          stdout=subprocess.PIPE, stderr=said, text=True) as run:
+      kernels = list(read_listing(run.stdout, wanted))
+    said.seek(0)
+    if run.returncode:
+      raise Unreadable(f"cuobjdump fails: {said.read().strip()[:500]}")
   return [kernel._replace(registers=registers.get((kernel.name, kernel.architecture))) for kernel in kernels]
 
 
