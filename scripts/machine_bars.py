@@ -40,7 +40,7 @@ class Bars(typing.NamedTuple):
   bars: list
 
   def of(self, kernel):
-    return [bar for bar in self.bars if (bar.kernel, bar.architecture) == (kernel.name, kernel.architecture)]
+    return [bar for bar in self.bars if bar[:2] == (kernel.name, kernel.architecture)]
 
 
 # ---- The table ----
@@ -72,8 +72,8 @@ def write_bars(path, bars):
   """Puts the bars in place of those in the table, and keeps its comments and its compiler."""
   kept = [line for line in path.read_text().splitlines() if line.startswith(("#", "nvcc ")) or not line]
   width = max(len(bar.kernel) for bar in bars)
-  lines = [f"{bar.kernel:{width}} {bar.architecture} {bar.loop} {bar.instructions:6.2f} {bar.ldmatrix:5.2f} {bar.warps:3}"
-           for bar in bars]
+  lines = [f"{kernel:{width}} {architecture} {loop} {instructions:6.2f} {ldmatrix:5.2f} {warps:3}"
+           for kernel, architecture, loop, instructions, ldmatrix, warps in bars]
   path.write_text("\n".join(kept + lines) + "\n")
 
 
@@ -105,7 +105,7 @@ def warps_by_registers(registers):
 def resident_warps(registers, row, architecture):
   """Warps of a kernel row that a multiprocessor holds, in whole CTAs."""
   warps = int(row["warps"])
-  by_shared = SHARED_BYTES[architecture] // (shared_bytes(row) + RESERVED_BYTES)
+  by_shared = SHARED_BYTES[architecture.rstrip("a")] // (shared_bytes(row) + RESERVED_BYTES)
   return min(warps_by_registers(registers) // warps, by_shared) * warps
 
 

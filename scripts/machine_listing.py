@@ -134,7 +134,8 @@ def choose(wanted, names):
 def dump(path, environment, wanted):
   """The wanted kernels that cuobjdump finds in a file."""
   tool = shutil.which("cuobjdump", path=environment["PATH"])
-  used = subprocess.run([tool, "-res-usage", path], env=environment, capture_output=True, text=True, check=False)
+  used = subprocess.run([tool, "-res-usage", path], env=environment, capture_output=True, text=True,
+                        check=False)
   registers = read_registers(used.stdout)
   names = {name for name, architecture in registers if wanted.holds(name, architecture)}
   if not names:

@@ -30,8 +30,9 @@ CLASSES = {
   "copies": "LDGSTS UBLKCP UBLKRED UTMALDG UTMASTG UTMAREDG",
   "global": "LDG LD LDL STG ST STL ATOMG ATOM RED",
   "shuffles": "SHFL",
-  "sync": "BAR BSSY BSYNC BREAK WARPSYNC ENDCOLLECTIVE YIELD NANOSLEEP ELECT MEMBAR ERRBAR CGAERRBAR FENCE "
-          "DEPBAR LDGDEPBAR ARRIVES SYNCS WARPGROUP WARPGROUPSET UTMACMDFLUSH ACQBULK UCGABAR_ARV UCGABAR_WAIT",
+  "sync": "BAR BSSY BSYNC BREAK WARPSYNC ENDCOLLECTIVE YIELD NANOSLEEP ELECT MEMBAR ERRBAR CGAERRBAR "
+          "FENCE DEPBAR LDGDEPBAR ARRIVES SYNCS WARPGROUP WARPGROUPSET UTMACMDFLUSH ACQBULK UCGABAR_ARV "
+          "UCGABAR_WAIT",
   "branch": "BRA BRX BRXU JMP JMX JMXU CALL RET EXIT",
 }
 CLASS_OF = {name: kind for kind, names in CLASSES.items() for name in names.split()}
@@ -101,8 +102,8 @@ def cut_blocks(kernel):
   for place, instruction in enumerate(code):
     target, _ = where_next(instruction)
     if target is not None and instruction.name != "CALL" and target not in places:
-      raise Unreadable(f"{kernel.name}: {instruction.opcode} at {instruction.address:#x} leads to {target:#x}, "
-                       "which is not listed")
+      raise Unreadable(f"{kernel.name}: {instruction.opcode} at {instruction.address:#x} leads to "
+                       f"{target:#x}, which is not listed")
     if target in places:
       starts.add(places[target])
     if ends_block(instruction) and place + 1 < len(code):

@@ -126,7 +126,8 @@ def main():
     print(f"the bars are of nvcc {judge.bars.compiler}, this is {judge.release}: loops are not judged")
   right = True
   with concurrent.futures.ProcessPoolExecutor() as pool:
-    asked = [pool.submit(judge_image, judge, images / f"{name}.fatbin", environment) for name in judge.names()]
+    asked = [pool.submit(judge_image, judge, images / f"{name}.fatbin", environment)
+             for name in judge.names()]
     for answer in asked:
       lines, fine = answer.result()
       print("\n".join(lines))
