@@ -1,6 +1,6 @@
 """Checks the machine code that ptxas makes of the kernels.
 
-usage: machine_code_test.py DEFINITION IMAGES
+usage: machine_code_test.py DEFINITION IMAGES NVCC
 
 For each architecture in its image, the machine code of an attention row
 
@@ -13,39 +13,27 @@ For each architecture in its image, the machine code of an attention row
 The rows of appends and merges use no local memory, and access memory by 16 bytes. An append has no fused
 multiply-add (FFMA), because every operation of RoPE is rounded by itself.
 
+The loops of attention rows keep the bars of machine_code_bars.txt, if NVCC is of the release whose bars they
+are: instructions and ldmatrix per product, and warps that a multiprocessor holds. Each row has a bar.
+
 Skipped (77) where there is no cuobjdump or no nvdisasm.
 """
-import os
+import concurrent.futures
 import pathlib
 import re
-import shutil
 import subprocess
 import sys
 
-ROW = re.compile(r"^FV_ATTENTION_FWD_ROW\((\w+),\s*(\w+),\s*(\d+),\s*(\d+),\s*\d+,\s*(\d+)",
-                 re.MULTILINE)
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts"))
+from machine_bars import bar_faults, read_bars, read_rows  # noqa: E402
+from machine_listing import Unreadable, find_tools, read_kernels  # noqa: E402
+
 OTHER_ROW = re.compile(r"^FV_[A-Z_]+_ROW\((\w+)", re.MULTILINE)
 WIDE = ("LDG.E.128", "STG.E.128", "EXIT")
 OTHERS = {"kv_append.def": (WIDE + ("FMUL", "FADD"), ("FFMA",)), "merge.def": (WIDE, ())}
 LOCAL = ("STL", "LDL")
 ARCHITECTURES = ("sm_80", "sm_90")
 PRODUCTS = {"F16": "HMMA.16816.F32", "BF16": "HMMA.16816.F32.BF16"}
-OPCODE = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P[0-9T]+\s+)?([A-Z][A-Z0-9_.]*)", re.MULTILINE)
-
-
-def find_tools(root):
-  """The environment in which cuobjdump finds nvdisasm; None if one is missing."""
-  places = sorted((root / ".cuda").glob("lib/python3*/site-packages/nvidia/cu13/bin"))
-  path = os.pathsep.join([*map(str, places), os.environ.get("PATH", ""), "/usr/local/cuda/bin"])
-  found = all(shutil.which(tool, path=path) for tool in ("cuobjdump", "nvdisasm"))
-  return {**os.environ, "PATH": path} if found else None
-
-
-def opcodes(image, architecture, environment):
-  tool = shutil.which("cuobjdump", path=environment["PATH"])
-  code = subprocess.run([tool, "-sass", "-arch", architecture, image], env=environment,
-                        capture_output=True, text=True, check=True).stdout
-  return OPCODE.findall(code)
 
 
 def faults(found, needed, forbidden):
@@ -62,38 +50,90 @@ def faults(found, needed, forbidden):
       yield f"{count(start)} instructions {start}: something lies in local memory"
 
 
-def attention_faults(found, dtype, dim, dim_v, keys):
-  products = sum(opcode == PRODUCTS[dtype] for opcode in found)
-  needed = keys * (dim + dim_v) // 128
+def attention_faults(found, row):
+  product = PRODUCTS[row["dtype"]]
+  products = sum(opcode == product for opcode in found)
+  needed = int(row["tile_kv"]) * (int(row["dim"]) + int(row["dim_v"])) // 128
   if products < needed:
-    yield f"{products} instructions {PRODUCTS[dtype]}, and a tile needs {needed}"
+    yield f"{products} instructions {product}, and a tile needs {needed}"
   yield from faults(found, ("LDGSTS", "LDSM", "EXIT"), ())
 
 
+def loop_faults_of(kernel, bars, rows):
+  if not any(bar.loop == "plain" for bar in bars.of(kernel)):
+    yield "machine_code_bars.txt has no bar for its plain loop"
+  for bar in bars.of(kernel):
+    yield from bar_faults(kernel, bar, rows)
+
+
+class Judge:
+  """What each kernel is held to."""
+
+  def __init__(self, definition, nvcc):
+    self.rows, self.bars = read_rows(definition), read_bars()
+    self.release = release_of(nvcc)
+    self.others = {name: rule for table, rule in OTHERS.items()
+                   for name in OTHER_ROW.findall((definition.parent / table).read_text())}
+
+  def judges_loops(self):
+    return self.release == self.bars.compiler
+
+  def names(self):
+    return [*self.rows, *self.others]
+
+  def faults(self, kernel):
+    found = [instruction.opcode for instruction in kernel.code]
+    if kernel.name in self.others:
+      yield from faults(found, *self.others[kernel.name])
+      return
+    yield from attention_faults(found, self.rows[kernel.name])
+    if self.judges_loops():
+      yield from loop_faults_of(kernel, self.bars, self.rows)
+
+  def bars_of_nothing(self):
+    return sorted({bar.kernel for bar in self.bars.bars} - set(self.rows))
+
+
+def release_of(nvcc):
+  said = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
+  return re.search(r"release (\S+),", said).group(1)
+
+
+def judge_image(judge, image, environment):
+  """Lines about the kernels of an image by architecture, and whether all is right."""
+  try:
+    kernels = {kernel.architecture: kernel for kernel in read_kernels(image, environment)}
+    wrong = {name: list(judge.faults(kernels[name])) if name in kernels else ["it is not in the image"]
+             for name in ARCHITECTURES}
+  except (OSError, Unreadable) as error:
+    return [f"{image}: {error}"], False
+  lines = ["; ".join([f"{image.stem} {name}", *(wrong[name] or ["right"])]) for name in ARCHITECTURES]
+  return lines, not any(wrong.values())
+
+
 def main():
-  definition, images = map(pathlib.Path, sys.argv[1:3])
-  environment = find_tools(definition.resolve().parents[2])
+  definition, images, nvcc = map(pathlib.Path, sys.argv[1:4])
+  environment = find_tools()
   if not environment:
     print("skipped: this needs cuobjdump and nvdisasm (scripts/setup fetches them from PyPI)")
     return 77
-  rows = ROW.findall(definition.read_text())
-  if not rows:
-    print(f"{definition} has no rows")
+  judge = Judge(definition, nvcc)
+  if not judge.rows or judge.bars_of_nothing():
+    print(f"{definition} has no rows" if not judge.rows else
+          f"machine_code_bars.txt has bars for what is no row: {', '.join(judge.bars_of_nothing())}")
     return 1
-  judges = {name: lambda found, dtype=dtype, sizes=sizes: attention_faults(found, dtype,
-                                                                          *map(int, sizes))
-            for name, dtype, *sizes in rows}
-  for table, rule in OTHERS.items():
-    for name in OTHER_ROW.findall((definition.parent / table).read_text()):
-      judges[name] = lambda found, rule=rule: faults(found, *rule)
-  failed = False
-  for name, judge in judges.items():
-    for architecture in ARCHITECTURES:
-      found = opcodes(images / f"{name}.fatbin", architecture, environment)
-      wrong = list(judge(found))
-      failed = failed or bool(wrong)
-      print(f"{name} {architecture}: {len(found)} instructions", *(wrong or ["right"]), sep="; ")
-  return 1 if failed else 0
+  if not judge.judges_loops():
+    print(f"the bars are of nvcc {judge.bars.compiler}, this is {judge.release}: loops are not judged")
+  right = True
+  with concurrent.futures.ProcessPoolExecutor() as pool:
+    asked = [pool.submit(judge_image, judge, images / f"{name}.fatbin", environment)
+             for name in judge.names()]
+    for answer in asked:
+      lines, fine = answer.result()
+      print("\n".join(lines))
+      right = right and fine
+  return 0 if right else 1
 
 
-sys.exit(main())
+if __name__ == "__main__":
+  sys.exit(main())
