@@ -6,8 +6,8 @@
  *                     into their pages
  *   fovea_attention   reads the pages through the page table; lengths and offsets delimit sequences
  *
- * Nothing is allocated after the start: the workspace is sized once, for all steps, from limits. The
- * calls read lengths, offsets and page ids where the work is done. So the calls of a step are
+ * Nothing is allocated after the start: the workspace is sized once, for all steps, from limits.
+ * The calls read lengths, offsets and page ids where the work is done. So the calls of a step are
  * recorded once, for one number of rows or another, and replayed with other contents: on a GPU that
  * is a captured CUDA graph.
  *

@@ -62,9 +62,9 @@ static double logit(const float q[DIM], const float k[DIM], double *size) {
   return dot;
 }
 
-/* The bound on an element's error, where no value is larger than 1: C5 of cli/judge/criteria.h; with
- * a 16-bit out C1, for the roundings of probabilities and of out. S is the largest sum of magnitudes
- * behind a logit, M the largest logit. */
+/* The bound on an element's error, where no value is larger than 1: C5 of cli/judge/criteria.h;
+ * with a 16-bit out C1, for the roundings of probabilities and of out. S is the largest sum of
+ * magnitudes behind a logit, M the largest logit. */
 static double bound_of(const server *s, int32_t keys, double S, double M) {
   double logits = fmax(8 * S, (DIM + 13) / 4.0 * M);
   double weights = fmax(8, 2 + (fmin(keys + 1, 72) + 4) / 4);

@@ -1,5 +1,6 @@
 /* decode_cpu.c - the server on the CPU: arrays have one address, and calls are done when they
- * return. So there is nothing to copy, to wait for or to record: a replay is the calls themselves. */
+ * return. So there is nothing to copy, to wait for or to record: a replay is the calls
+ * themselves. */
 #include <stdlib.h>
 #include <string.h>
 
