@@ -27,8 +27,8 @@ static const struct request {
 
 /* A step is recorded with room for so many rows; the smallest that suffices is replayed. The first
  * is that of steps in which every sequence decodes. */
-static const int32_t rooms[] = {SEQUENCES, ROWS};
-enum { ROOMS = sizeof rooms / sizeof rooms[0] };
+static const int32_t recorded_rows[] = {SEQUENCES, ROWS};
+enum { RECORDINGS = sizeof recorded_rows / sizeof recorded_rows[0] };
 
 void stop_unless(bool fine, const char *what) {
   if (fine) return;
@@ -227,11 +227,12 @@ void queue_attention(const server *s, const fovea_attention_args *args) {
   must(fovea_attention(s->handle, args, s->device->stream()), "fovea_attention");
 }
 
-static void queue_step(void *context, int room) {
+static void queue_step(void *context, int recording) {
   const server *s = context;
-  fovea_kv_append_args append = append_args(s, rooms[room]);
-  fovea_attention_args attention = attention_args(s, rooms[room]);
-  queue_append(s, &append, rooms[room]);
+  int32_t rows = recorded_rows[recording];
+  fovea_kv_append_args append = append_args(s, rows);
+  fovea_attention_args attention = attention_args(s, rows);
+  queue_append(s, &append, rows);
   queue_attention(s, &attention);
 }
 
@@ -299,24 +300,25 @@ static void start(server *s) {
   fill_rope(s);
   for (int p = 0; p < PAGES; ++p) s->free_pages[s->free_count++] = p;
   for (int i = 0; i < SEQUENCES; ++i) forget_pages(s->input.here, i);
-  for (int room = 0; room < ROOMS; ++room) s->device->record(room, queue_step, s);
+  for (int i = 0; i < RECORDINGS; ++i) s->device->record(i, queue_step, s);
 }
 
 static void run_step(server *s) {
   const step_input *in = s->input.here;
-  int room = 0;
+  int recording = 0;
   admit(s);
   int32_t rows = fill_batch(s);
-  while (rooms[room] < rows) ++room;
+  while (recorded_rows[recording] < rows) ++recording;
   memset(s->errors.here, 0, s->errors.bytes);
   s->device->upload(&s->input);
   s->device->upload(&s->errors);
-  s->device->replay(room, queue_step, s);
+  s->device->replay(recording, queue_step, s);
   s->device->download(&s->out);
   s->device->download(&s->errors);
   s->device->wait();
   double worst = check_step(s);
-  printf("step %2d: %3d new tokens, %s %d rows;", s->step, rows, s->device->by, rooms[room]);
+  printf("step %2d: %3d new tokens, %s %d rows;", s->step, rows, s->device->by,
+         recorded_rows[recording]);
   for (int i = 0; i < s->count; ++i) {
     printf(" request %d holds %d,", s->running[i].request, in->lengths[i]);
   }
@@ -331,23 +333,18 @@ static void run_step(server *s) {
 static const char help[] =
     "usage: decode [--device cpu|cuda] [--reproducible run|batch|phase]\n"
     "\n"
-    "A server's loop: five requests of different lengths share a paged cache, three at a time. "
-    "Each\n"
-    "step appends the new tokens of prompts and of sequences that decode, and attends to all, in\n"
-    "one packed batch. On a GPU the calls of a step are a captured CUDA graph: one with room for "
-    "a\n"
-    "token of each sequence, one for prompts. Lengths, offsets and pages change in device memory.\n"
+    "A server's loop: five requests of different lengths share a paged cache, three at a time.\n"
+    "Each step appends the new tokens of prompts and of sequences that decode, and attends to\n"
+    "all, in one packed batch. On a GPU the calls of a step are a captured CUDA graph: one with\n"
+    "room for a token of each sequence, one for prompts. Lengths, offsets and pages change in\n"
+    "device memory. Every row of every step is compared with a plain loop in double precision.\n"
+    "When a request is done, its rows are computed once more by one call on dense memory.\n"
     "\n"
-    "Every row of every step is compared with a plain loop in double precision. When a request is\n"
-    "done, all its rows are computed once more by one call, without pages, graphs and company.\n"
-    "\n"
-    "  --device        cpu (the default), or cuda. Without a GPU cuda works on the software GPU:\n"
+    "  --device        cpu (the default) or cuda. Without a GPU, on the software GPU:\n"
     "                  FOVEA_SIMGPU=1 FOVEA_CUDA_DRIVER=build/libsimgpu.so decode --device cuda\n"
-    "  --reproducible  how far bits are promised (default: phase). phase: a token that is decoded "
-    "has\n"
-    "                  the bits of the one call, or the program fails. run and batch do not "
-    "promise\n"
-    "                  that, and may be faster; the program then says how many rows differ\n"
+    "  --reproducible  how far bits are promised (default: phase). phase: a decoded token has\n"
+    "                  the bits of the one call, or the program fails. run and batch promise\n"
+    "                  less, and may be faster: the program says how many rows are the same\n"
     "\n"
     "Exit status: 0 every row was right, 1 one was not, or the device is missing, 2 usage.\n";
 
