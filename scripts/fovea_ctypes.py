@@ -32,8 +32,8 @@ WORKSPACE_ALIGNMENT = 256
 PLAIN = {"size_t": ctypes.c_size_t, "int32_t": ctypes.c_int32, "uint32_t": ctypes.c_uint32,
          "int64_t": ctypes.c_int64, "uint64_t": ctypes.c_uint64, "float": ctypes.c_float,
          "char": ctypes.c_char, "void": None, "const char *": ctypes.c_char_p}
-# numpy has no bfloat16 and no 8-bit floats: `view` takes the names of those, for arrays of bits.
-DTYPES = {"float32": "F32", "float16": "F16", "int8": "I8", "uint8": "U8"}
+# numpy has no 8-bit floats, and bfloat16 only from ml_dtypes: `view` takes the names of those, for arrays of bits.
+DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int8": "I8", "uint8": "U8"}
 
 
 class FoveaError(Exception):
@@ -134,15 +134,16 @@ class Library:
     return self.new("fovea_tensor", data=array.ctypes.data, shape=tuple(array.shape), stride=stride,
                     dtype=kind)
 
-  def open(self, device="AUTO", threads=0):
-    return Handle(self, device, threads)
+  def open(self, device="AUTO", threads=0, allocate=None):
+    return Handle(self, device, threads, allocate)
 
 
 class Handle:
-  """A fovea_handle with a workspace that grows as calls need it. Closed at the end of a `with`."""
+  """A fovea_handle with a workspace that grows as calls need it. Closed at the end of a `with`. `allocate` returns
+  the address of as many bytes as it is given, in the device's memory; None: the host's."""
 
-  def __init__(self, library, device, threads):
-    self.library, self.workspace = library, ctypes.create_string_buffer(0)
+  def __init__(self, library, device, threads, allocate):
+    self.library, self.allocate, self.workspace, self.workspace_bytes = library, allocate or self.keep, 0, 0
     self.address = ctypes.c_void_p()
     number = library.constants["FOVEA_DEVICE_" + device]
     options = library.new("fovea_options", device=number, threads=threads)
@@ -155,18 +156,26 @@ class Handle:
     self.library.call("fovea_destroy", self.address)
     self.address = None
 
+  def keep(self, size):
+    self.kept = ctypes.create_string_buffer(size)
+    return ctypes.addressof(self.kept)
+
   def give_workspace(self, args, asking="fovea_attention_workspace_for"):
     bytes_needed = ctypes.c_size_t()
     self.library.call(asking, self.address, ctypes.addressof(args), ctypes.addressof(bytes_needed))
-    if bytes_needed.value + WORKSPACE_ALIGNMENT > len(self.workspace):
-      self.workspace = ctypes.create_string_buffer(bytes_needed.value + WORKSPACE_ALIGNMENT)
-    start = ctypes.addressof(self.workspace)
-    args.workspace = start + -start % WORKSPACE_ALIGNMENT
+    if bytes_needed.value + WORKSPACE_ALIGNMENT > self.workspace_bytes:
+      self.workspace_bytes = bytes_needed.value + WORKSPACE_ALIGNMENT
+      self.workspace = self.allocate(self.workspace_bytes)
+    args.workspace = self.workspace + -self.workspace % WORKSPACE_ALIGNMENT
     args.workspace_bytes = bytes_needed.value
 
   def attention(self, args, stream=None):
     self.give_workspace(args)
     self.library.call("fovea_attention", self.address, ctypes.addressof(args), stream)
+
+  def call(self, name, args, stream=None):
+    """A call that needs no workspace, such as "fovea_kv_append"."""
+    self.library.call(name, self.address, ctypes.addressof(args), stream)
 
   def layer(self, name, args, stream=None):
     """A call of the layers with a handle, such as "fovea_multihead"."""

@@ -3,17 +3,14 @@
   truth   onnx.reference's evaluator on doubles, where its Attention computes in double throughout
   peer    onnxruntime on the CPU, in f32
 
-What the operator's text says, and how it is translated:
+What the operator's text says is in onnx_attention.py. How it is translated:
 
-  inputs       3D [batch, len, heads * dim] or 4D [batch, heads, len, dim]: views of either. Query heads
-               next to each other share a key head
-  attn_mask    boolean: True is visible. float: added, so it is the bias. It broadcasts as numpy has it:
-               a mask of three dimensions is [heads, rows, keys]. A mask of too few keys hides the others
+  inputs       views of either layout
+  attn_mask    boolean: the mask. float: the bias. A mask of too few keys is padded by what hides
   softcap      before the mask, as here; a row that sees nothing is 0, as here
-  is_causal    row 0 stands behind `past_key`: at its length, which is 0 without it. So positions.q; or, of
-               two sources, the past needs nothing and the new keys TOP_LEFT. With nonpad_kv_seqlen the
-               last row stands at a sequence's last key, which is fovea's default
-  window_size  left and right, counted from there
+  is_causal    positions.q; or, of two sources, the past needs nothing and the new keys TOP_LEFT. With
+               nonpad_kv_seqlen the last row stands at a sequence's last key, which is fovea's default
+  window_size  left and right
   past_key     keys before K: one source of both; two sources; or a cache, which becomes present_key
 
 onnx 1.23.2's evaluator differs from the operator's own function body in one thing that is drawn here:
@@ -32,9 +29,8 @@ import onnx.reference
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 
-import layer_rounding as lr
+import onnx_attention
 from layer_peers import Result
-from layer_rounding import Near
 
 if tuple(map(int, onnx.__version__.split(".")[:2])) < (1, 23):
   raise ImportError(f"onnx {onnx.__version__} is older than 1.23, which corrected the operator's text")
@@ -49,68 +45,61 @@ OPTIONS.intra_op_num_threads = OPTIONS.inter_op_num_threads = 1
 OPTIONS.log_severity_level = 4  # what it refuses is counted instead
 
 
-class Mask:
-  """attn_mask as the node is given it; `visible` and `bias` [batch, heads, rows, keys], any extent but the
-  last may be 1; and `longest`, the keys that it was made for."""
-
-  def __init__(self, draw, full, least):
-    self.kind = draw.one_of("none", "boolean", "float")
-    rank, (*most, keys) = draw.size(4, 2), full
-    given = keys
-    if draw.maybe(0.2) and keys > max(least, 2):
-      given = draw.size(keys - 1, max(least, 2))
-    extents = [1 if draw.maybe(0.4) else extent for extent in most] + [given]
-    extents = [1] * (4 - rank) + extents[4 - rank:]
-    self.given, self.bias, self.visible = None, None, np.ones((1, 1, 1, keys), bool)
-    if self.kind == "none":
-      return
-    draw.say(attn_mask=self.kind, extents=tuple(extents[4 - rank:]))
-    visible = draw.visible(*extents) if self.kind == "boolean" or draw.maybe() else np.ones(extents, bool)
-    values = visible if self.kind == "boolean" else np.where(visible, draw.normal(*extents), np.float32(-np.inf))
-    self.given = values.reshape(extents[4 - rank:])
-    more = [(0, 0)] * 3 + [(0, keys - given)]
-    self.visible = np.pad(visible, more)
-    if self.kind == "float":
-      self.bias = np.pad(values, more, constant_values=-np.inf)
-
-  def spread(self, rows, keys):
-    """The mask of all rows, and of all keys unless these are None."""
-    more = [(0, 0)] * (self.given.ndim - 1) + [(0, 0 if keys is None else keys - self.given.shape[-1])]
-    padded = np.pad(self.given, more, constant_values=False if self.kind == "boolean" else -np.inf)
-    return np.ascontiguousarray(np.broadcast_to(padded, (*padded.shape[:-2], rows, padded.shape[-1])))
+def draw_mask(draw, full, least):
+  """attn_mask for [batch, heads, rows, keys], of `least` keys at least; None: none."""
+  kind = draw.one_of("none", "boolean", "float")
+  rank, (*most, keys) = draw.size(4, 2), full
+  given = keys
+  if draw.maybe(0.2) and keys > max(least, 2):
+    given = draw.size(keys - 1, max(least, 2))
+  extents = [1 if draw.maybe(0.4) else extent for extent in most] + [given]
+  extents = [1] * (4 - rank) + extents[4 - rank:]
+  if kind == "none":
+    return None
+  draw.say(attn_mask=kind, extents=tuple(extents[4 - rank:]))
+  visible = draw.visible(*extents) if kind == "boolean" or draw.maybe() else np.ones(extents, bool)
+  values = visible if kind == "boolean" else np.where(visible, draw.normal(*extents), np.float32(-np.inf))
+  return values.reshape(extents[4 - rank:])
 
 
-class Node:
-  """A node with its inputs. q, k and v are [batch, heads, len, dim], k and v with the past's."""
+def spread_mask(mask, rows, keys):
+  """A mask that is there, of all rows, and of all keys unless these are None."""
+  more = [(0, 0)] * (mask.given.ndim - 1) + [(0, 0 if keys is None else keys - mask.given.shape[-1])]
+  padded = np.pad(mask.given, more, constant_values=False if mask.kind == "boolean" else -np.inf)
+  return np.ascontiguousarray(np.broadcast_to(padded, (*padded.shape[:-2], rows, padded.shape[-1])))
+
+
+class Node(onnx_attention.Node):
+  """A node that is drawn, with its three computations."""
 
   def __init__(self, draw):
-    self.batch, self.heads_kv, self.group, self.rows = draw.size(3), draw.size(3), draw.size(3), draw.length(7)
-    self.heads, self.dim = self.heads_kv * self.group, draw.length(12)
-    self.dim_v = self.dim if draw.maybe(0.3) else draw.length(12)
-    self.before, self.flat = draw.one_of("nothing", "past", "past", "lengths"), draw.maybe()
+    batch, heads_kv, group, rows = draw.size(3), draw.size(3), draw.size(3), draw.length(7)
+    heads, dim = heads_kv * group, draw.length(12)
+    dim_v = dim if draw.maybe(0.3) else draw.length(12)
+    before, flat = draw.one_of("nothing", "past", "past", "lengths"), draw.maybe()
     self.wanted = draw.maybe()
-    new = self.rows if draw.maybe() else draw.length(9)
-    self.past = draw.size(80 if draw.maybe(0.15) else 8, 0) if self.before == "past" else 0
-    self.keys, self.lengths = self.past + new, None
-    if self.before == "lengths":
-      self.lengths = draw.rng.integers(0 if draw.maybe(0.3) else 1, self.keys + 1, self.batch)
-    self.q = draw.normal(self.batch, self.heads, self.rows, self.dim)
-    self.k = draw.normal(self.batch, self.heads_kv, self.keys, self.dim)
-    self.v = draw.normal(self.batch, self.heads_kv, self.keys, self.dim_v)
+    new = rows if draw.maybe() else draw.length(9)
+    past = draw.size(80 if draw.maybe(0.15) else 8, 0) if before == "past" else None
+    keys, lengths = (past or 0) + new, None
+    if before == "lengths":
+      lengths = draw.rng.integers(0 if draw.maybe(0.3) else 1, keys + 1, batch)
+    q = draw.normal(batch, heads, rows, dim)
+    k = draw.normal(batch, heads_kv, keys, dim)
+    v = draw.normal(batch, heads_kv, keys, dim_v)
     opsets = [23, 24, 25] if onnx.defs.onnx_opset_version() >= 25 else [23, 24]
-    self.opset = draw.one_of(*opsets[self.before == "lengths":])
-    self.scale, self.softcap = draw.one_of(None, None, 0.25, 1.0, 0.140625), draw.one_of(0, 0, 1.5, 30)
-    self.causal = draw.maybe()
-    self.windows = [draw.size(8, 0) if self.opset >= 25 and draw.maybe(0.4) else -1 for _ in "lr"]
-    draw.say(q=self.q.shape, k=self.k.shape, v=self.v.shape, flat=self.flat, past=self.past,
-             lengths=self.lengths, opset=self.opset, scale=self.scale, softcap=self.softcap,
-             causal=self.causal, windows=self.windows, weights=self.wanted)
-    self.mask = Mask(draw, (self.batch, self.heads, self.rows, self.keys),
-                     0 if self.lengths is None else int(self.lengths.max()))
+    opset = draw.one_of(*opsets[before == "lengths":])
+    scale, softcap = draw.one_of(None, None, 0.25, 1.0, 0.140625), draw.one_of(0, 0, 1.5, 30)
+    causal = draw.maybe()
+    windows = [draw.size(8, 0) if opset >= 25 and draw.maybe(0.4) else -1 for _ in "lr"]
+    draw.say(q=q.shape, k=k.shape, v=v.shape, flat=flat, past=past or 0, lengths=lengths, opset=opset,
+             scale=scale, softcap=softcap, causal=causal, windows=windows, weights=self.wanted)
+    mask = draw_mask(draw, (batch, heads, rows, keys), 0 if lengths is None else int(lengths.max()))
+    super().__init__(q, k, v, mask, opset=opset, flat=flat, past=past, lengths=lengths, scale=scale,
+                     softcap=softcap, causal=causal, windows=windows)
     self.ways = draw.maybe(), draw.maybe()  # of several that fovea has, for by_fovea
     self.layout = "joined"
-    if self.before == "past":
-      self.layout = draw.one_of("joined", "mixed", *(["cache"] * 2 if new == self.rows else []))
+    if self.has_past:
+      self.layout = draw.one_of("joined", "mixed", *(["cache"] * 2 if new == rows else []))
     draw.say(layout=self.layout, ways=self.ways)
 
   def attributes(self):
@@ -126,16 +115,10 @@ class Node:
     sides = zip(("left_window_size", "right_window_size"), self.windows)
     return {**given, **{name: count for name, count in sides if count >= 0}}
 
-  def laid_out(self, array):
-    """[batch, heads, len, dim] as the node has it."""
-    if not self.flat:
-      return np.ascontiguousarray(array)
-    return np.ascontiguousarray(array.transpose(0, 2, 1, 3)).reshape(len(array), array.shape[2], -1)
-
   def inputs(self, dtype, mask):
     given = {"Q": self.laid_out(self.q), "K": self.laid_out(self.k[:, :, self.past:]),
              "V": self.laid_out(self.v[:, :, self.past:])}
-    if self.before == "past":
+    if self.has_past:
       given.update(past_key=self.k[:, :, :self.past], past_value=self.v[:, :, :self.past])
     if mask is not None:
       given["attn_mask"] = mask
@@ -143,7 +126,7 @@ class Node:
     return given if self.lengths is None else {**given, "nonpad_kv_seqlen": self.lengths.astype(np.int64)}
 
   def model(self, inputs):
-    outputs = {"Y": True, "present_key": self.before == "past", "present_value": self.before == "past",
+    outputs = {"Y": True, "present_key": self.has_past, "present_value": self.has_past,
                "weights": self.wanted}
     name_all = lambda names, there: " ".join(name if there(name) else "-" for name in names).rstrip("- ").split()
     ends = [["" if name == "-" else name for name in name_all(*one)]
@@ -160,7 +143,7 @@ class Node:
   def by_evaluator(self):
     mask = self.mask.given
     if mask is not None and self.causal:
-      mask = self.mask.spread(self.rows, None)
+      mask = spread_mask(self.mask, self.rows, None)
     inputs = self.inputs(np.float64, mask)
     model = self.model(inputs)
     return self.named(model, onnx.reference.ReferenceEvaluator(model).run(None, inputs))
@@ -171,7 +154,7 @@ class Node:
       return instead
     mask = self.mask.given
     if mask is not None and mask.shape[-2:] != (self.rows, self.keys):
-      mask = self.mask.spread(self.rows, self.keys)
+      mask = spread_mask(self.mask, self.rows, self.keys)
       calls.counts["masks spread for onnxruntime"] += 1
     inputs = self.inputs(np.float32, mask)
     model = self.model(inputs)
@@ -189,27 +172,6 @@ class Node:
     if "present_key" in found:
       found["present"] = np.concatenate([found["present_key"], found["present_value"]], -1)
     return found
-
-  def by_rounding(self):
-    first = self.past if self.lengths is None else self.lengths[:, None, None, None] - self.rows
-    ahead = first + np.arange(self.rows)[:, None] - np.arange(self.keys)  # of the row, from the key
-    visible = np.broadcast_to(self.mask.visible, (self.batch, self.heads, self.rows, self.keys)).copy()
-    visible &= ahead >= 0 if self.causal else True
-    left, right = self.windows
-    visible &= (ahead <= left if left >= 0 else True) & (-ahead <= right if right >= 0 else True)
-    if self.lengths is not None:
-      visible &= np.arange(self.keys) < self.lengths[:, None, None, None]
-    scale = None if self.scale is None else float(np.float32(self.scale))
-    scores = lr.dot_scores(Near(self.q), Near(self.k).repeat(self.group, 1), scale)
-    if self.softcap:
-      scores = lr.softcap(scores, self.softcap)
-    if self.mask.bias is not None:
-      visible &= self.mask.bias > -np.inf
-      bias = np.where(self.mask.bias > -np.inf, self.mask.bias, 0)
-      scores = scores + Near(np.broadcast_to(bias, scores.value.shape))
-    out, weights = lr.attend(scores, visible, Near(self.v).repeat(self.group, 1))
-    present = Near(np.concatenate([self.k, self.v], -1))
-    return {"Y": lr.join_heads(out) if self.flat else out, "weights": weights, "present": present}, visible
 
   # ---- fovea ----
 
@@ -273,7 +235,7 @@ class Node:
       return [self.put_rooms(calls, self.source_of(calls, *arrays, memory), first, last)
               for arrays, memory, first, last in parts], None
     if self.layout == "joined":
-      both = [self.laid_out(one) if self.before != "past" else np.ascontiguousarray(one) for one in (k, v)]
+      both = [self.laid_out(one) if not self.has_past else np.ascontiguousarray(one) for one in (k, v)]
       return [self.put_rooms(calls, self.source_of(calls, *both, self.ways[0]), 0, self.keys)], None
     caches = [calls.out(*one.shape[:2], self.keys + 3, one.shape[3]) for one in (k, v)]
     for cache, one in zip(caches, (k, v)):

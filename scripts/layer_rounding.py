@@ -11,6 +11,7 @@ The C library's manual gives the worst errors of its functions in units in the l
 Each function of a layer below is its formula again, by numpy. compare-layers proves these values, in
 double precision, to be those of the framework, before it uses their bounds.
 """
+import contextlib
 import math
 
 import numpy as np
@@ -26,6 +27,17 @@ ADDITIVE_TANH = 7
 # are joined and weights made, 4 U of itself; weights and sums over keys another 8 U. Joining sources
 # multiplies, adds and divides: 4 U.
 LOGIT, LSE, WEIGHT, JOIN = 8, 4, 8, 4
+
+
+@contextlib.contextmanager
+def arithmetic(unit, underflow):
+  """Within it, bounds are for arithmetic whose roundings cost `unit` at most, as that of f16 does 2^-11."""
+  global U, UNDERFLOW
+  before, (U, UNDERFLOW) = (U, UNDERFLOW), (unit, underflow)
+  try:
+    yield
+  finally:
+    U, UNDERFLOW = before
 
 
 class Near:

@@ -51,6 +51,17 @@ class Binding(unittest.TestCase):
       handle.attention(self.arguments(out))
     self.assertAlmostEqual(out.data[0], 5, places=5)
 
+  def test_the_workspace_lies_where_the_caller_allocates_it(self):
+    room = ctypes.create_string_buffer(1 << 24)
+    sizes, args = [], self.arguments(Floats((1, 1, 1, 1)))
+    allocate = lambda size: sizes.append(size) or ctypes.addressof(room)
+    with self.library.open("CPU", threads=1, allocate=allocate) as handle:
+      handle.attention(args)
+      handle.attention(args)
+    begin = args.workspace - ctypes.addressof(room)
+    self.assertEqual(len(sizes), 1)
+    self.assertTrue(0 <= begin and begin + args.workspace_bytes <= sizes[0] and args.workspace % 256 == 0)
+
   def test_failures_name_the_status_and_the_field(self):
     args = self.arguments(Floats((1, 1, 1, 1)))
     args.logits.softcap = -1
