@@ -82,7 +82,7 @@ function(fovea_shared_bytes bytes dim dim_v tile_q tile_kv stages)
   if(narrow GREATER wide)
     set(wide ${narrow})
   endif()
-  math(EXPR sum "${wide} + 1408")
+  math(EXPR sum "${wide} + 384 + 8 * ${tile_q}")
   set(${bytes} ${sum} PARENT_SCOPE)
 endfunction()
 

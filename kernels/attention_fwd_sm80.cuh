@@ -34,15 +34,17 @@
 // Applies the softcap, if there is one, and then hides scores unless all rows see all keys.
 template <class Config>
 __device__ __forceinline__ void fv_cap_and_hide(const fv_attention_params &p,
-                                                const fv_work_item &item,
+                                                const fv_query_tile &tile,
+                                                const fv_key_range *ranges,
                                                 const fv_next_keys<Config> &keys,
                                                 fv_scores<Config> &s) {
   if (p.softcap_scale != 0.0f) fv_cap<Config>(s, p.softcap_scale);
   if constexpr (Config::general) {
-    fv_rule_scores<Config>(p, item.tile, keys.seen, keys.begin, s);
+    fv_rule_scores<Config>(p, tile, keys.seen, keys.begin, s);
   } else {
-    if (!fv_is_whole(item.tile, keys))
-      fv_hide<Config>(s, item.ranges, keys.visible, (int32_t)keys.begin);
+    if (!fv_is_whole(tile, keys)) {
+      fv_hide<Config>(s, ranges, keys.visible, (int32_t)keys.begin);
+    }
   }
 }
 
@@ -105,7 +107,7 @@ __device__ __forceinline__ void fv_take_turn(const fv_attention_params &p,
   fv_scores<Config> s;
   fv_score<Config>(s, q, at, stage * (uint32_t)sizeof memory.wide.k[0]);
   if (two && !keeps) here = fv_find_keys<Config>(p, tile, key);
-  fv_cap_and_hide<Config>(p, memory.item, here, s);
+  fv_cap_and_hide<Config>(p, tile, memory.ranges, here, s);
   if constexpr (!two) {
     fv_meet_at_copies();  // the values are there, and the keys have been read
     if (more) {
@@ -173,7 +175,7 @@ __device__ __forceinline__ void fv_attend_rows(const fv_attention_params &p,
   fv_rows<Config> rows;
   fv_empty_bases(rows);
   fv_empty_sums(rows);
-  if (!Config::general) fv_start_rows<Config>(p, tile, memory.item.ranges);
+  if (!Config::general) fv_start_rows<Config>(p, tile, memory.ranges);
 
   uint32_t key = fv_first_key<Config>(tile);
   fv_load_queries<Config, Config::tile_q>(p, tile, memory.wide.q);
@@ -272,7 +274,7 @@ __device__ __forceinline__ void fv_attend_narrow(const fv_attention_params &p,
   fv_rows<Warp> rows;  // over the warp's own keys
   fv_empty_bases(rows);
   fv_empty_sums(rows);
-  if (!Warp::general) fv_start_rows<Warp>(p, tile, memory.item.ranges);
+  if (!Warp::general) fv_start_rows<Warp>(p, tile, memory.ranges);
   const int warp = fv_thread_here() / 32;
   unsigned char *k = memory.narrow.k[warp % FV_NARROW_WARPS];
   unsigned char *v = memory.narrow.v[warp % FV_NARROW_WARPS];
@@ -297,7 +299,7 @@ __device__ __forceinline__ void fv_attend_narrow(const fv_attention_params &p,
     __syncwarp();             // the keys, copied by all lanes, become visible to the warp
     fv_score<Warp>(s, q, at, 0);
     __syncwarp();  // all lanes have read the keys: the next may overwrite them
-    fv_cap_and_hide<Warp>(p, memory.item, next, s);
+    fv_cap_and_hide<Warp>(p, tile, memory.ranges, next, s);
     next = fv_find_next<Warp>(p, tile, memory.item.seen, next.begin + step);
     fv_copy_rows(p, tile, next, to_k);
     fv_softmax<Warp>(s, rows, p.scale_log2e);

@@ -38,6 +38,9 @@ __device__ __forceinline__ void fv_place_sequence(const fv_attention_params &p, 
     placed.q_begin = rows.begin;
     placed.len_q = (int32_t)(rows.end - rows.begin);
   }
+  if (asks) {
+    placed.len_q = fv_clamped_length(p.q_lengths, i, placed.len_q, placed.len_q, &errors);
+  }
   if (p.kv_offsets) {
     fv_range range = fv_scan_range(p.kv_offsets, i, asks, p.len_kv, kv_reached, room, &errors);
     placed.kv_begin = range.begin;

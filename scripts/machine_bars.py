@@ -90,10 +90,15 @@ def read_rows(path=ROWS):
 def shared_bytes(row, params=PARAMS):
   """Shared memory of a row, by FV_ATTENTION_SHARED_BYTES as the header has it."""
   text = params.read_text().replace("\\\n", " ")
-  names, formula = re.search(r"#define FV_ATTENTION_SHARED_BYTES\(([^)]*)\)(.*)", text).groups()
-  values = {name: int(value) for name, value in re.findall(r"\b(FV_\w+) = (\d+)\b", text)}
-  values.update((name, int(row[name])) for name in names.split(", "))
-  return eval(formula, {"__builtins__": {}}, values)  # pylint: disable=eval-used  # our own header
+  names = {name: int(value) for name, value in re.findall(r"\b(FV_\w+) = (\d+)\b", text)}
+  names["__builtins__"] = {}
+  # A macro of arithmetic means the same in Python.
+  macros = {name: (arguments, body)
+            for name, arguments, body in re.findall(r"#define (FV_\w+)\(([^)]*)\)(.*)", text)}
+  for name, (arguments, body) in macros.items():
+    names[name] = eval(f"lambda {arguments}: ({body})", names)  # pylint: disable=eval-used  # our own header
+  wanted = macros["FV_ATTENTION_SHARED_BYTES"][0].split(", ")
+  return names["FV_ATTENTION_SHARED_BYTES"](*(int(row[name]) for name in wanted))
 
 
 def warps_by_registers(registers):

@@ -15,7 +15,7 @@ static const float log2_e = 1.44269504f;
 /* ---- Parameters ---- */
 
 static uint32_t aligned_bit(const fovea_tensor *t, uint32_t bit) {
-  return fv_cuda_rows_aligned(t) ? bit : 0;
+  return t->shape[3] % FV_DIM_STEP == 0 && fv_cuda_rows_aligned(t) ? bit : 0;
 }
 
 /* The mask as [sequence][key]: the view's stride of seq is the step from key to key. */
@@ -132,6 +132,7 @@ static fv_attention_params make_params(const fv_plan *plan, const fv_problem *pr
       .out = fv_cuda_view(&a->out),
       .lse = fv_cuda_view(&a->lse),
       .q_offsets = a->sequences.q_offsets,
+      .q_lengths = a->sequences.q_lengths,
       .kv_offsets = a->sequences.kv_offsets,
       .kv_lengths = a->sequences.kv_lengths,
       .errors = a->errors,

@@ -23,10 +23,11 @@ int64_t fv_cuda_bytes_in_flight(const fv_cuda_facts *facts, const fv_cuda_row *r
   return 2 * keys * fv_min(row->dim, row->dim_v) * ctas_of(facts, row);
 }
 
-/* With a limit sm_count, one CTA per allowed multiprocessor: a CTA never runs on more than one.
- * CTAs go to idle multiprocessors first, so they spread over all that are allowed. */
+/* With a limit sm_count below the device's, one CTA per allowed multiprocessor: a CTA never runs on
+ * more than one. CTAs go to idle multiprocessors first, so they spread over all that are allowed. */
 static int32_t workers_of(const fv_cuda_facts *facts, const fv_cuda_row *row, int32_t sm_count) {
-  return sm_count ? sm_count : facts->sm_count * ctas_of(facts, row);
+  bool limits = sm_count && sm_count < facts->sm_count;
+  return limits ? sm_count : facts->sm_count * ctas_of(facts, row);
 }
 
 static int64_t bounded(__int128 x) {
@@ -39,11 +40,17 @@ static bool is_narrow(const fv_problem *p) {
   return p->rows * p->group <= FV_NARROW_ROWS && p->args.reproducible != FOVEA_REPRODUCIBLE_PHASE;
 }
 
+/* Whether sequences differ in their rows. */
+static bool has_own_rows(const fv_problem *p) {
+  return p->q_packed || p->args.sequences.q_lengths;
+}
+
 /* Whether the device schedules the work: if only it knows the lengths, if tiles are narrow, or if
  * there are too few tiles to keep it busy. Under BATCH and PHASE this choice must not depend on
  * device or batch, or bits would. */
 static bool is_scheduled(const fv_problem *p, int64_t tiles, int32_t workers) {
-  if (p->q_packed || p->kv_packed || p->args.sequences.pages.offsets || is_narrow(p)) return true;
+  if (has_own_rows(p) || p->kv_packed || p->args.sequences.pages.offsets || is_narrow(p))
+    return true;
   return p->args.reproducible == FOVEA_REPRODUCIBLE_RUN &&
          tiles < (int64_t)TILES_PER_WORKER * workers;
 }
@@ -63,10 +70,10 @@ static int64_t wide_tiles(const fv_problem *p, int32_t tile_q) {
   return bounded(p->q_packed ? tiles + p->sequences : tiles * p->sequences);
 }
 
-/* If rows are not packed, all sequences have the same number: all are wide or all are narrow. */
+/* If all sequences have the same number of rows, all are wide or all are narrow. */
 static bool has_line(const fv_problem *p, int line) {
   if (p->args.reproducible == FOVEA_REPRODUCIBLE_PHASE) return line == FV_WIDE;
-  return p->q_packed || is_narrow(p) == (line == FV_NARROW);
+  return has_own_rows(p) || is_narrow(p) == (line == FV_NARROW);
 }
 
 /* ---- Places for partials ---- */

@@ -9,32 +9,39 @@
 
 #include "kernels/arch/sm80.cuh"
 
-// Eight elements, or zeros if `wanted` is false: then `from` is not read.
-__device__ __forceinline__ uint4 fv_read_elements(const unsigned char *from, bool wanted) {
+// How many bytes of the chunk at byte `at` of a row there are, in a row of `bytes`.
+__device__ __forceinline__ int32_t fv_bytes_of_chunk(int32_t bytes, int32_t at) {
+  return max(0, min(16, bytes - at));
+}
+
+// The first `bytes` of eight elements, and zeros. What lies past them is not read.
+__device__ __forceinline__ uint4 fv_read_elements(const unsigned char *from, int32_t bytes) {
   const uint16_t *element = reinterpret_cast<const uint16_t *>(from);
-  uint32_t pair[4] = {0, 0, 0, 0};
-  if (wanted) {
+  uint32_t pair[4];
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      pair[i] = element[2 * i] | static_cast<uint32_t>(element[2 * i + 1]) << 16;
-    }
+  for (int i = 0; i < 4; ++i) {
+    pair[i] = 4 * i < bytes ? element[2 * i] : 0;
+    if (4 * i + 2 < bytes) pair[i] |= static_cast<uint32_t>(element[2 * i + 1]) << 16;
   }
   return make_uint4(pair[0], pair[1], pair[2], pair[3]);
 }
 
-// Puts a chunk, or zeros if it is not wanted, into shared memory. The other threads see it after
+// Puts the first `bytes` of a chunk, and zeros, into shared memory. Aligned chunks are whole, or
+// not there at all. The other threads see it after
 // the next fv_copy_async_wait_all and barrier, whichever way it was written.
-__device__ __forceinline__ void fv_load_chunk(uint32_t to, const unsigned char *from, bool wanted,
+__device__ __forceinline__ void fv_load_chunk(uint32_t to, const unsigned char *from, int32_t bytes,
                                               bool aligned) {
   if (aligned) {
-    fv_copy_async_16(to, from, wanted ? 16 : 0);
+    fv_copy_async_16(to, from, bytes ? 16 : 0);
   } else {
-    fv_store_shared_16(to, fv_read_elements(from, wanted));
+    fv_store_shared_16(to, fv_read_elements(from, bytes));
   }
 }
 
-__device__ __forceinline__ void fv_store_chunk(unsigned char *to, uint4 chunk, bool aligned) {
-  if (aligned) {
+// Writes the first `bytes` of a chunk.
+__device__ __forceinline__ void fv_store_chunk(unsigned char *to, uint4 chunk, int32_t bytes,
+                                               bool aligned) {
+  if (aligned && bytes == 16) {
     *reinterpret_cast<uint4 *>(to) = chunk;
     return;
   }
@@ -42,8 +49,8 @@ __device__ __forceinline__ void fv_store_chunk(unsigned char *to, uint4 chunk, b
   uint16_t *element = reinterpret_cast<uint16_t *>(to);
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    element[2 * i] = static_cast<uint16_t>(pair[i]);
-    element[2 * i + 1] = static_cast<uint16_t>(pair[i] >> 16);
+    if (4 * i < bytes) element[2 * i] = static_cast<uint16_t>(pair[i]);
+    if (4 * i + 2 < bytes) element[2 * i + 1] = static_cast<uint16_t>(pair[i] >> 16);
   }
 }
 

@@ -149,11 +149,11 @@ __device__ __forceinline__ void fv_load_queries(const fv_attention_params &p,
   bool aligned = p.aligned & FV_ALIGNED_Q;
   for (int i = fv_thread_here(); i < ROWS * Config::chunks; i += Config::threads) {
     int32_t row = i / Config::chunks, chunk = i % Config::chunks;
-    bool wanted = row < tile.rows && chunk * 8 < p.dim;
+    int32_t bytes = row < tile.rows ? fv_bytes_of_chunk(2 * p.dim, 16 * chunk) : 0;
     const unsigned char *from = static_cast<const unsigned char *>(p.q.data);
-    if (wanted) from = fv_query_begin(p, p.q, tile, row) + chunk * 16;
+    if (bytes) from = fv_query_begin(p, p.q, tile, row) + chunk * 16;
     uint32_t place = fv_shared_address(to) + 16 * fv_swizzled_chunk(row, chunk, Config::chunks);
-    fv_load_chunk(place, from, wanted, aligned);
+    fv_load_chunk(place, from, bytes, aligned);
   }
 }
 
@@ -214,13 +214,14 @@ struct fv_copies {
     const int thread = Config::thread();
     row = thread / lanes::across;
     column = thread % lanes::across;
-    wanted = Side::dim(p) / 8 - column;
+    wanted = (Side::dim(p) + 7) / 8 - column;
     to = fv_shared_address(stage) + 16 * fv_swizzled_chunk(row, column, Side::chunks);
   }
   // Where chunk c of step n goes.
   __device__ __forceinline__ uint32_t place(int n, int c) const {
     return fv_swizzled_step(to, n * lanes::rows, c * lanes::across, Side::chunks);
   }
+  __device__ __forceinline__ bool wants(int c) const { return c * lanes::across < wanted; }
   // Where it would be from if it were in row 0 of the tensor.
   __device__ __forceinline__ const unsigned char *base(const fv_attention_params &p,
                                                        const fv_query_tile &tile) const {
@@ -247,8 +248,8 @@ __device__ __forceinline__ const unsigned char *fv_copy_plain_rows(
   for (int n = 0; n < lanes::steps; ++n, from += step) {
 #pragma unroll
     for (int c = 0; c < lanes::chunks; ++c) {
-      bool wanted = c * lanes::across < copies.wanted;
-      fv_copy_async_16(copies.place(n, c) + offset, from + 16 * c * lanes::across, wanted ? 16 : 0);
+      fv_copy_async_16(copies.place(n, c) + offset, from + 16 * c * lanes::across,
+                       copies.wants(c) ? 16 : 0);
     }
   }
   return from;
@@ -270,8 +271,12 @@ __device__ __forceinline__ void fv_load_placed_rows(const fv_attention_params &p
     place = __shfl_sync(0xffffffffu, place, row);  // from lane row % 32
 #pragma unroll
     for (int c = 0; c < lanes::chunks; ++c) {
-      bool wanted = keys.visible.has(row, n * lanes::rows) && c * lanes::across < copies.wanted;
-      fv_load_chunk(copies.place(n, c), base + place + 16 * c * lanes::across, wanted, ALIGNED);
+      int32_t bytes = 0;
+      if (keys.visible.has(row, n * lanes::rows) && copies.wants(c)) {
+        int32_t at = 16 * (copies.column + c * lanes::across);
+        bytes = ALIGNED ? 16 : fv_bytes_of_chunk(2 * Side::dim(p), at);
+      }
+      fv_load_chunk(copies.place(n, c), base + place + 16 * c * lanes::across, bytes, ALIGNED);
     }
   }
 }

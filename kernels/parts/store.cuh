@@ -96,11 +96,12 @@ __device__ __forceinline__ void fv_write_output(const fv_attention_params &p,
 #pragma unroll 1
   for (int i = thread % 32; i < rows * Config::chunks_v; i += 32) {
     int32_t row = first + i / Config::chunks_v, chunk = i % Config::chunks_v;
-    if (row >= tile.rows || chunk * 8 >= p.dim_v) continue;
+    int32_t bytes = fv_bytes_of_chunk(2 * p.dim_v, 16 * chunk);
+    if (row >= tile.rows || bytes == 0) continue;
     unsigned char *to = const_cast<unsigned char *>(fv_query_begin(p, p.out, tile, row));
     uint4 value = *reinterpret_cast<const uint4 *>(
         staged + 16 * fv_swizzled_chunk(row, chunk, Config::chunks));
-    fv_store_chunk(to + chunk * 16, value, aligned);
+    fv_store_chunk(to + chunk * 16, value, bytes, aligned);
   }
 }
 

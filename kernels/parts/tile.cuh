@@ -24,7 +24,7 @@ struct fv_tile_config {
   // A warp owns 16 rows or 32: of the latter, each fragment of K and V serves two products.
   static constexpr int row_blocks = TILE_Q / (WARPS * 16);
   static constexpr bool q_in_registers = (DIM + DIM_V) * row_blocks <= q_registers_at_most;
-  static_assert(TILE_Q == WARPS * 16 * row_blocks && TILE_Q <= FV_MOST_ROWS, "blocks of 16 rows");
+  static_assert(TILE_Q == WARPS * 16 * row_blocks, "blocks of 16 rows");
   static_assert(row_blocks == 1 || (row_blocks == 2 && !GENERAL), "parts/rules.cuh has one block");
   static_assert(TILE_KV == 32 || TILE_KV == 64, "visible keys are one word, or two");
   static_assert(STAGES == 1 || STAGES == 2, "half a tile is loaded ahead, or a whole one");
@@ -82,11 +82,10 @@ struct fv_work_item {
   fv_cursor cursors[FV_LINES];  // without a schedule the first one's w is the next tile's number
   fv_segment segment;
   fv_query_tile tile;
-  float *parked;                      // where the CTA parks the sums of long rows
-  int32_t line;                       // the line that the work tile is from
-  bool more;                          // there is something to do
-  fv_key_range ranges[FV_MOST_ROWS];  // of the tile's rows; each warp has its own, for itself
-  fv_seen_by_warps seen;              // of the general class
+  float *parked;          // where the CTA parks the sums of long rows
+  int32_t line;           // the line that the work tile is from
+  bool more;              // there is something to do
+  fv_seen_by_warps seen;  // of the general class
 };
 
 // Queries and the stages of keys and values, 16-bit elements: [tile_q][dim], later the output, and
@@ -109,6 +108,7 @@ struct alignas(128) fv_tile_memory {
     fv_work_item item;
     unsigned char item_room[FV_WORK_ITEM_BYTES];
   };
+  fv_key_range ranges[Config::tile_q];  // of the tile's rows; each warp has its own, for itself
 };
 
 // A row's position, counted from the tile's, and its query head.

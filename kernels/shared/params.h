@@ -24,8 +24,9 @@ typedef struct fv_device_view {
   int64_t head;
 } fv_device_view;
 
-/* Bits of fv_attention_params.aligned: every row of the tensor begins at a multiple of 16 bytes, so
- * that eight elements are one access. Others are read and written element by element. */
+/* Bits of fv_attention_params.aligned: every row of the tensor begins at a multiple of 16 bytes, and
+ * has a multiple of 8 elements, so that eight are one access. Others are read and written element
+ * by element. */
 enum { FV_ALIGNED_Q = 1, FV_ALIGNED_K = 2, FV_ALIGNED_V = 4, FV_ALIGNED_OUT = 8 };
 
 /* Bits of fv_attention_params.flags. */
@@ -71,29 +72,26 @@ typedef struct fv_device_schedule {
 enum { FV_PREPARE_THREADS = 256 };
 
 /* Shared memory for the CTA's current work tile; parts/tile.cuh puts fv_work_item there. */
-enum { FV_WORK_ITEM_BYTES = 1408 };
-
-/* The most query rows of a wide tile in any kernel row. */
-enum { FV_MOST_ROWS = 128 };
+enum { FV_WORK_ITEM_BYTES = 384 };
 
 /* A sequence with at most this many rows (positions times group) is narrow: so many warps of a CTA
  * compute products of the same 16 rows, and divide the keys. Each takes FV_NARROW_KEYS at a time,
  * in every kernel row: so a narrow tile's bits do not depend on which one computes it. */
 enum { FV_NARROW_ROWS = 16, FV_NARROW_WARPS = 4, FV_NARROW_THREADS = 32 };
-#define FV_NARROW_KEYS(dim) ((dim) > 128 ? 16 : 32)
+#define FV_NARROW_KEYS(dim) (16 + 16 * ((dim) <= 128))
 
 /* Shared memory of a kernel row: q and the stages of k and v, 2 bytes an element, for a wide tile
- * or for a narrow one, and the work tile. Host, kernel and build each need it; the kernel asserts
+ * or for a narrow one; the work tile; 8 bytes for the keys of each row. Host, kernel and build each need it; the kernel asserts
  * that they agree. */
-#define FV_WIDE_BYTES(dim, dim_v, tile_q, tile_kv, stages) \
-  (2 * ((dim) * (tile_q) + (stages) * (tile_kv) * ((dim) + (dim_v))))
+#define FV_TILE_BYTES(dim, dim_v, tile_q, keys) \
+  (2 * ((dim) * (tile_q) + (keys) * ((dim) + (dim_v))))
 #define FV_NARROW_BYTES(dim, dim_v) \
-  FV_WIDE_BYTES(dim, dim_v, FV_NARROW_ROWS, FV_NARROW_KEYS(dim), FV_NARROW_WARPS)
-#define FV_ATTENTION_SHARED_BYTES(dim, dim_v, tile_q, tile_kv, stages)               \
-  (FV_WORK_ITEM_BYTES +                                                              \
-   (FV_WIDE_BYTES(dim, dim_v, tile_q, tile_kv, stages) > FV_NARROW_BYTES(dim, dim_v) \
-        ? FV_WIDE_BYTES(dim, dim_v, tile_q, tile_kv, stages)                         \
-        : FV_NARROW_BYTES(dim, dim_v)))
+  FV_TILE_BYTES(dim, dim_v, FV_NARROW_ROWS, FV_NARROW_WARPS *FV_NARROW_KEYS(dim))
+#define FV_LARGER(a, b) (((a) > (b)) * (a) + ((a) <= (b)) * (b))
+#define FV_ATTENTION_SHARED_BYTES(dim, dim_v, tile_q, tile_kv, stages) \
+  (FV_LARGER(FV_TILE_BYTES(dim, dim_v, tile_q, (stages) * (tile_kv)),  \
+             FV_NARROW_BYTES(dim, dim_v)) +                            \
+   FV_WORK_ITEM_BYTES + 8 * (tile_q))
 
 /* Floats of the partial of a tile: of each row dim_v of O, and four numbers in each of the four
  * lanes that share the row. A warp makes a narrow partial, a CTA a wide one. */
@@ -109,11 +107,12 @@ typedef struct fv_attention_params {
   fv_device_view mask; /* u8 [sequence, key]; seq is the step from key to key, 0 or 1 */
   fv_device_pages pages;
   fv_device_schedule schedule;
-  const int32_t *q_offsets;   /* [sequences + 1]; NULL: q is not packed */
-  const int32_t *kv_offsets;  /* [sequences + 1]; NULL: k is not packed */
-  const int32_t *kv_lengths;  /* [sequences]; NULL: all there is room for */
-  const int32_t *q_position;  /* [sequences]; NULL: by alignment */
-  const int32_t *kv_first;    /* [sequences]; NULL: 0 */
+  const int32_t *q_offsets;  /* [sequences + 1]; NULL: q is not packed */
+  const int32_t *q_lengths;  /* [sequences]; NULL: all rows that a sequence has. Needs a schedule */
+  const int32_t *kv_offsets; /* [sequences + 1]; NULL: k is not packed */
+  const int32_t *kv_lengths; /* [sequences]; NULL: all there is room for */
+  const int32_t *q_position; /* [sequences]; NULL: by alignment */
+  const int32_t *kv_first;   /* [sequences]; NULL: 0 */
   const int32_t *kv_position; /* [sequences]; NULL: 0 */
   const float *sinks;         /* [heads_q]; NULL: none */
   uint32_t *errors;           /* [sequences]; NULL: not wanted */
@@ -125,7 +124,7 @@ typedef struct fv_attention_params {
   int64_t window_right;    /* positions; -1: unlimited. Causal is 0. */
   int32_t heads_kv, group; /* group: query heads per kv head */
   int32_t len_q, len_kv;   /* the most of a sequence; packed: of all together */
-  int32_t dim, dim_v;      /* multiples of 8, at most the kernel row's */
+  int32_t dim, dim_v;      /* at most the kernel row's */
   int32_t tile_q, tile_kv; /* the kernel row's */
   int32_t mask_keys;       /* keys that the mask reaches */
   int32_t key_stride;      /* positions from key to key, >= 1 */
@@ -140,6 +139,6 @@ FV_PARAMS_ASSERT(sizeof(fv_device_view) == 32, "fv_device_view has another size 
 FV_PARAMS_ASSERT(sizeof(fv_placed_sequence) == 56, "fv_placed_sequence has another size here");
 FV_PARAMS_ASSERT(sizeof(fv_placed_tile) == 40, "fv_placed_tile has another size on this side");
 FV_PARAMS_ASSERT(sizeof(fv_placed_line) == 24, "fv_placed_line has another size on this side");
-FV_PARAMS_ASSERT(sizeof(fv_attention_params) == 752, "fv_attention_params has another size here");
+FV_PARAMS_ASSERT(sizeof(fv_attention_params) == 760, "fv_attention_params has another size here");
 
 #endif /* FOVEA_KERNELS_SHARED_PARAMS_H */

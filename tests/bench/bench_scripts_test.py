@@ -150,7 +150,7 @@ class MeasuredBuild(unittest.TestCase):
     text = (ROOT / "cmake/CompileRow.cmake").read_text()
     line = text[text.rindex("message(STATUS"):].split('"')[1]
     for name, value in (("ROW", "fovea_x_d64"), ("bytes", "1234"), ("seconds", "5"), ("fraction", "06"),
-                        ("registers", "255/168"), ("SHARED", "81920")):
+                        ("registers", "255 (-O3) / 168 (-O1)"), ("SHARED", "81920")):
       line = line.replace("${%s}" % name, value)
     self.assertEqual(self.script.read_rows(f"[ 3%] Building\n-- {line}\n[ 4%] Linking\n"),
                      [{"name": "fovea_x_d64", "bytes": 1234, "seconds": 5.06, "registers": "255/168",

@@ -38,6 +38,40 @@ TEST_F(KernelEdge, ZeroQueriesHaveTheLogitZero) {
   }
 }
 
+// Where dim is no multiple of 8, a row's last chunk is cut, whether the row begins at a multiple of
+// 16 bytes or not. Layouts put NaN behind the row, and nothing may be written there.
+TEST_F(KernelEdge, ReadsAndWritesRowsOfAnyDimAndNothingBehindThem) {
+  for (const auto &[dim, dim_v] : {std::pair<int64_t, int64_t>{1, 1},
+                                   {7, 9},
+                                   {9, 7},
+                                   {31, 32},
+                                   {60, 60},
+                                   {65, 63},
+                                   {100, 127},
+                                   {161, 100},
+                                   {255, 251}}) {
+    for (int64_t rows : {3, 40}) {
+      for (uint64_t layout : {1, 2, 3}) {
+        Attention a = problem(rows, 70).dim(dim).dim_v(dim_v).heads(2, 1).layout_seed(layout);
+        a.causal().expect_matches_oracle();
+      }
+      problem(rows, 70).dim(dim).dim_v(dim_v).contiguous().paged(16).expect_matches_oracle();
+    }
+  }
+}
+
+// Rows past a sequence's length are padding: not read, not written, in no tile.
+TEST_F(KernelEdge, LeavesRowsPastEachSequencesLengthAlone) {
+  for (uint32_t level :
+       {FOVEA_REPRODUCIBLE_RUN, FOVEA_REPRODUCIBLE_BATCH, FOVEA_REPRODUCIBLE_PHASE}) {
+    Attention dense = problem(90, 150).batch(5).heads(4, 2).lengths({150, 9, 150, 0, 70}).causal();
+    dense.reproducible(level).q_lengths({90, 3, 0, 65, 1}).expect_matches_oracle();
+    Attention(dense).q_lengths({-1, 91, 90, 2, INT32_MAX}).expect_matches_oracle();
+    Attention packed = problem(0, 150).rows({70, 0, 5, 40}).heads(4, 2).causal();
+    packed.reproducible(level).q_lengths({66, 0, 6, 4}).expect_matches_oracle();
+  }
+}
+
 TEST_F(KernelEdge, LooksAtThePageIdsOfKeysAndOfValues) {
   for (bool of_values : {false, true}) {
     Attention a = problem(2, 100).batch(2).paged(16, false, true).lengths({100, 90});

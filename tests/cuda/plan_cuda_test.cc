@@ -458,6 +458,19 @@ TEST(CudaPlan, TakesWideTilesWhereThereAreRowsForThem) {
   EXPECT_EQ(PlanOf(packed).kernel->name, prefix + "d128_q64");
 }
 
+// A limit that the device does not reach limits nothing, and asks for no more workspace.
+TEST(CudaPlan, UsesAllMultiprocessorsWhereMoreAreAllowed) {
+  fovea_attention_args a = Request(FOVEA_BF16, 8, 1, 5000, 32, 8, 128);
+  const fv_plan all = PlanOf(a);
+  for (int32_t count : {kLarge.sm_count, kLarge.sm_count + 1, INT32_MAX}) {
+    a.sm_count = count;
+    EXPECT_EQ(PlanOf(a).workers, all.workers) << count;
+    EXPECT_EQ(PlanOf(a).workspace_bytes, all.workspace_bytes) << count;
+  }
+  a.sm_count = kLarge.sm_count - 1;
+  EXPECT_EQ(PlanOf(a).workers, a.sm_count);
+}
+
 TEST(CudaPlan, CountsThePlacesOfManyChunks) {
   const int64_t sequences = 1 << 24;
   fovea_attention_args a = Request(FOVEA_BF16, sequences, 1, 100000, 256, 256, 64);
