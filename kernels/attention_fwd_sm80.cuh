@@ -7,8 +7,8 @@
 //
 // Kernels with two stages in shared memory compute on one while cp.async fills the other, and take
 // one barrier per key tile. Those with one stage load V while they multiply by K, and the next K
-// while they multiply by V, and take two. Key tiles start at multiples of tile_kv. A tile of which a
-// row sees nothing leaves that row as it was. Tiles of which all rows see all keys have a loop of
+// while they multiply by V, and take two. Key tiles start at multiples of tile_kv. A tile of which
+// a row sees nothing leaves that row as it was. Tiles of which all rows see all keys have a loop of
 // their own, without what hiding, looking up and parking need.
 //
 // Sequences of up to 16 rows, as in decoding, are narrow: all four warps take the same rows and

@@ -1,5 +1,5 @@
-// rows.cuh - what a warp keeps of its rows of a query tile while it goes over the keys: O, the sums,
-// and what weights are relative to.
+// rows.cuh - what a warp keeps of its rows of a query tile while it goes over the keys: O, the
+// sums, and what weights are relative to.
 #ifndef FOVEA_KERNELS_PARTS_ROWS_CUH
 #define FOVEA_KERNELS_PARTS_ROWS_CUH
 

@@ -24,9 +24,9 @@ typedef struct fv_device_view {
   int64_t head;
 } fv_device_view;
 
-/* Bits of fv_attention_params.aligned: every row of the tensor begins at a multiple of 16 bytes, and
- * has a multiple of 8 elements, so that eight are one access. Others are read and written element
- * by element. */
+/* Bits of fv_attention_params.aligned: every row of the tensor begins at a multiple of 16 bytes,
+ * and has a multiple of 8 elements, so that eight are one access. Others are read and written
+ * element by element. */
 enum { FV_ALIGNED_Q = 1, FV_ALIGNED_K = 2, FV_ALIGNED_V = 4, FV_ALIGNED_OUT = 8 };
 
 /* Bits of fv_attention_params.flags. */
@@ -81,8 +81,8 @@ enum { FV_NARROW_ROWS = 16, FV_NARROW_WARPS = 4, FV_NARROW_THREADS = 32 };
 #define FV_NARROW_KEYS(dim) (16 + 16 * ((dim) <= 128))
 
 /* Shared memory of a kernel row: q and the stages of k and v, 2 bytes an element, for a wide tile
- * or for a narrow one; the work tile; 8 bytes for the keys of each row. Host, kernel and build each need it; the kernel asserts
- * that they agree. */
+ * or for a narrow one; the work tile; 8 bytes for the keys of each row. Host, kernel and build each
+ * need it; the kernel asserts that they agree. */
 #define FV_TILE_BYTES(dim, dim_v, tile_q, keys) \
   (2 * ((dim) * (tile_q) + (keys) * ((dim) + (dim_v))))
 #define FV_NARROW_BYTES(dim, dim_v) \
