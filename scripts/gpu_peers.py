@@ -3,8 +3,8 @@
 usage: gpu_peers.py LIBRARY LIST OUTPUT.json
 
 LIBRARY is libfovea_bench_peers.so, and LIST is the output of `fovea-bench list --device cuda`. Each problem
-is computed by fovea, by PyTorch with cuDNN forced, and by PyTorch with FlashAttention forced, on the same
-memory. Results are compared with fovea's before anything is timed. If a backend refuses a problem, the
+is computed by fovea, by PyTorch with cuDNN forced, by PyTorch with FlashAttention-2 forced, and by
+FlashAttention-3 where fa3-fwd of PyPI is installed, on the same memory. Results are compared with fovea's before anything is timed. If a backend refuses a problem, the
 line says why. Prints a line per problem, with the microseconds of each.
 """
 import json
@@ -19,6 +19,26 @@ import bench_peers
 
 ROUNDS = 9
 BACKENDS = {"torch-cudnn": SDPBackend.CUDNN_ATTENTION, "torch-flash": SDPBackend.FLASH_ATTENTION}
+
+
+def flash3_call(problem, q, k, v):
+  """A call of FlashAttention-3, which takes fovea's layout; None without its package."""
+  try:
+    from fa3_fwd_interface import flash_attn_func  # pylint: disable=import-outside-toplevel
+  except ImportError:
+    return None
+
+  def call():
+    result = flash_attn_func(q, k, v, causal=problem.causal)
+    return (result[0] if isinstance(result, tuple) else result).transpose(1, 2)
+  return call
+
+
+def peers_of(problem, q, k, v):
+  """{name: a call, whose result has heads before rows}"""
+  calls = {name: peer_call(problem, backend, q, k, v) for name, backend in BACKENDS.items()}
+  flash3 = flash3_call(problem, q, k, v)
+  return {**calls, "flash-3": flash3} if flash3 else calls
 
 
 def peer_call(problem, backend, q, k, v):
@@ -69,8 +89,7 @@ def measure(problem, fovea, flush):
   expected = out.double()
   # Each side rounds the probabilities and the result to that dtype: four roundings.
   allowed = 4 * torch.finfo(dtype).eps
-  for name, backend in BACKENDS.items():
-    call = peer_call(p, backend, q, k, v)
+  for name, call in peers_of(p, q, k, v).items():
     try:
       apart = apart_enough(expected, call())
     except RuntimeError as why:

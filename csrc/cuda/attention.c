@@ -75,6 +75,7 @@ static void set_pages(const fv_problem *problem, fv_attention_params *params) {
                                     .v_ids = pages->v_ids,
                                     .offsets = pages->offsets,
                                     .row_stride = pages->row_stride,
+                                    .head_stride = pages->head_stride,
                                     .count = pages->count,
                                     .pages = (int32_t)problem->args.k.shape[0],
                                     .page_len = (int32_t)problem->args.k.shape[1]};

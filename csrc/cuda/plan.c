@@ -83,7 +83,6 @@ static const char *find_missing(const fv_problem *p) {
       {fv_dtype_is_blocks(a->k.dtype) || fv_dtype_is_blocks(a->v.dtype), "k or v in blocks"},
       {has_other_types(a), "k, v or out of another dtype than q"},
       {has_scales(a), "scales"},
-      {a->sequences.pages.head_stride != 0, "page tables per kv head (pages.head_stride)"},
       {a->sequences.pages.head_lengths != NULL, "pages.head_lengths"},
       {a->logits.additive.vector != NULL, "additive scores"},
   };

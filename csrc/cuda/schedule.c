@@ -24,7 +24,8 @@ int64_t fv_cuda_bytes_in_flight(const fv_cuda_facts *facts, const fv_cuda_row *r
 }
 
 /* With a limit sm_count below the device's, one CTA per allowed multiprocessor: a CTA never runs
- * on more than one. CTAs go to idle multiprocessors first, so they spread over all that are allowed. */
+ * on more than one. CTAs go to idle multiprocessors first, so they spread over all that are
+ * allowed. */
 static int32_t workers_of(const fv_cuda_facts *facts, const fv_cuda_row *row, int32_t sm_count) {
   bool limits = sm_count && sm_count < facts->sm_count;
   return limits ? sm_count : facts->sm_count * ctas_of(facts, row);

@@ -177,6 +177,7 @@ __device__ __forceinline__ fv_query_tile fv_make_tile(const fv_attention_params 
   fv_query_tile tile;
   int64_t first = row_tile * tile_q, all = (int64_t)sequence.len_q * p.group;
   tile.sequence = sequence;
+  if (p.pages.k_ids) tile.sequence.kv_begin += kv_head * p.pages.head_stride;
   tile.kv_head = kv_head;
   tile.position = (int32_t)(first / p.group);
   tile.member = (int32_t)(first % p.group);

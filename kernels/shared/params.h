@@ -36,14 +36,14 @@ enum {
   FV_FLAG_WHOLE = 4   /* no tile's keys are split, and few rows are computed as many are */
 };
 
-/* Where a paged cache keeps its pages: fovea_pages, and what the shape of k adds. Key j of sequence
- * s is in slot j % page_len of page ids[begin + j / page_len]. begin is s * row_stride, or
- * offsets[s]. */
+/* Where a paged cache keeps its pages: fovea_pages, and what the shape of k adds. Key j of kv head
+ * g of sequence s is in slot j % page_len of page ids[begin + j / page_len]. begin is s *
+ * row_stride + g * head_stride, or offsets[s]. */
 typedef struct fv_device_pages {
   const int32_t *k_ids; /* NULL: the cache is not paged */
   const int32_t *v_ids; /* k's, unless v has its own */
   const int32_t *offsets;
-  int64_t row_stride;
+  int64_t row_stride, head_stride;
   int64_t count;
   int32_t pages; /* in the cache: ids are below it */
   int32_t page_len;
@@ -139,6 +139,6 @@ FV_PARAMS_ASSERT(sizeof(fv_device_view) == 32, "fv_device_view has another size 
 FV_PARAMS_ASSERT(sizeof(fv_placed_sequence) == 56, "fv_placed_sequence has another size here");
 FV_PARAMS_ASSERT(sizeof(fv_placed_tile) == 40, "fv_placed_tile has another size on this side");
 FV_PARAMS_ASSERT(sizeof(fv_placed_line) == 24, "fv_placed_line has another size on this side");
-FV_PARAMS_ASSERT(sizeof(fv_attention_params) == 760, "fv_attention_params has another size here");
+FV_PARAMS_ASSERT(sizeof(fv_attention_params) == 768, "fv_attention_params has another size here");
 
 #endif /* FOVEA_KERNELS_SHARED_PARAMS_H */

@@ -132,11 +132,6 @@ TEST(CudaSupport, NamesEveryFeatureThatTheKernelsLeaveOut) {
         {"another dtype", [](fovea_attention_args &a) { a.k.dtype = FOVEA_I8; }},
         {"k or v in blocks", [](fovea_attention_args &a) { a.k.dtype = FOVEA_Q8_0; }},
         {"k or v in blocks", [](fovea_attention_args &a) { a.v.dtype = FOVEA_Q4_0; }},
-        {"pages.head_stride",
-         [](fovea_attention_args &a) {
-           a.sequences.kv_lengths = ints;
-           a.sequences.pages = {ints, nullptr, nullptr, 1, 1, 1, nullptr, {}};
-         }},
         {"pages.head_lengths",
          [](fovea_attention_args &a) {
            a.sequences.pages = {ints, nullptr, nullptr, 1, 1, 0, ints, {}};

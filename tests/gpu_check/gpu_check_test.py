@@ -5,6 +5,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tarfile
 import tempfile
 import unittest
 
@@ -23,6 +24,7 @@ class GpuCheck(unittest.TestCase):
 
   def tearDown(self):
     self.folder.cleanup()
+    pathlib.Path(f"{self.out}.tar.gz").unlink(missing_ok=True)
 
   def verdicts(self, done):
     """{stage: verdict} of the summary, which is what was printed last."""
@@ -35,7 +37,7 @@ class GpuCheck(unittest.TestCase):
     self.assertEqual(done.returncode, 0, done.stdout + (self.out / "smoke.txt").read_text())
     verdicts = self.verdicts(done)
     self.assertEqual(list(verdicts),
-                     ["smoke", "tests", "sanitize", "conformance", "bench", "peers"])
+                     ["smoke", "conformance", "bench", "peers", "tests", "sanitize"])
     for stage in ("smoke", "tests", "bench"):
       self.assertEqual(verdicts[stage], "ok", (self.out / f"{stage}.txt").read_text())
     self.assertEqual(verdicts["sanitize"], "skipped")
@@ -43,13 +45,26 @@ class GpuCheck(unittest.TestCase):
     self.assertIn(verdicts["conformance"], ("ok", "skipped"))
     self.assertIn("simulated", done.stdout)
     smoke = (self.out / "smoke.txt").read_text()
-    for row in ("f16_d32", "f16_d64", "f16_d128", "bf16_d32", "bf16_d64", "bf16_d128",
-                "fovea_kv_append", "fovea_merge"):
+    rows = re.findall(r"^FV_ATTENTION_FWD_ROW\((\w+)",
+                      (ROOT / "kernels/shared/attention_fwd.def").read_text(), re.MULTILINE)
+    self.assertGreater(len(rows), 20)
+    for row in (*rows, "fovea_kv_append", "fovea_merge"):
       self.assertIn(f"== {row}\n", smoke)
+    with tarfile.open(f"{self.out}.tar.gz") as packed:
+      self.assertIn(f"{self.out.name}/summary.txt", packed.getnames())
     names = [row["name"] for row in json.loads((self.out / "bench.json").read_text())["benchmarks"]]
     for kind in ("prefill", "decode", "packed", "paged", "mixed"):
       for pipeline in ("fovea", "naive"):
         self.assertTrue(any(name.startswith(f"cuda/{pipeline}/{kind}/") for name in names), names)
+
+  def test_what_ended_well_is_not_run_again(self):
+    (self.out / "conformance.done").touch()
+    (self.out / "conformance.txt").write_text("seen before\n")
+    done = check("--out", self.out, "--simulated", "--stage", "conformance", "--stage", "sanitize")
+    self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+    self.assertEqual(self.verdicts(done), {"conformance": "ok", "sanitize": "skipped"})
+    self.assertEqual((self.out / "conformance.txt").read_text(), "seen before\n")
+    self.assertIn("before", done.stdout)
 
   def test_the_bench_stage_measures_every_row_of_the_grid_once(self):
     script = (ROOT / "scripts/gpu-check").read_text().replace("\\\n", " ")
