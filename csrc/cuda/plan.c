@@ -127,6 +127,11 @@ static const fv_cuda_row *choose_row(const fv_cuda_facts *facts, bool general, u
   return NULL;
 }
 
+/* Dims between two steps are served by the same row. */
+static int32_t up_to_step(int32_t dim) {
+  return (dim + FV_DIM_STEP - 1) / FV_DIM_STEP * FV_DIM_STEP;
+}
+
 bool fv_plan_cuda_can_choose(const fv_cuda_facts *facts, const fovea_limits *limits, int32_t row) {
   uint32_t wanted = limits->q_dtype;
   if (wanted && wanted != rows[row].dtype) return false;
@@ -134,8 +139,8 @@ bool fv_plan_cuda_can_choose(const fv_cuda_facts *facts, const fovea_limits *lim
   const fv_cuda_amount most = {(__int128)limits->total_q * limits->heads_q, INT64_MAX}, least = {0};
   if (!suits(facts, most, &rows[row])) return false;
   fv_cuda_amount amount = rows[row].kernel.tile_q > FV_FEW_ROWS ? most : least;
-  int32_t dim = limits->dim ? limits->dim : rows[row].dim;
-  int32_t dim_v = limits->dim_v ? limits->dim_v : rows[row].dim_v;
+  int32_t dim = limits->dim ? up_to_step(limits->dim) : rows[row].dim;
+  int32_t dim_v = limits->dim_v ? up_to_step(limits->dim_v) : rows[row].dim_v;
   for (int32_t d = 8; d <= dim && d <= rows[row].dim; d += 8) {
     for (int32_t d_v = 8; d_v <= dim_v && d_v <= rows[row].dim_v; d_v += 8) {
       const fv_cuda_row *chosen =

@@ -210,7 +210,8 @@ TEST(CudaPlan, CountsACtaWhereItsMemoryFitsExactly) {
 // Prepare loads exactly the rows that some call within the limits plans. The test plans all calls.
 TEST(CudaPlan, CanChooseExactlyTheRowsThatSomeCallWithinTheLimitsPlans) {
   for (uint32_t dtype : {FOVEA_F16, FOVEA_BF16}) {
-    for (int32_t limit = 8; limit <= 288; limit += 8) {
+    for (int32_t limit : {1,   7,   8,   16,  31,  32,  33,  63,  64,  65,  96, 97,
+                          120, 128, 129, 160, 192, 193, 200, 249, 256, 257, 288}) {
       const int64_t most_rows = limit % 16 ? 5 : 40000;
       fovea_limits limits = {};
       limits.q_dtype = dtype;
@@ -219,8 +220,9 @@ TEST(CudaPlan, CanChooseExactlyTheRowsThatSomeCallWithinTheLimitsPlans) {
       limits.heads_q = 1;
       for (int32_t row = 0; fv_cuda_row_at(row); ++row) {
         bool planned = false;
-        for (int32_t dim = 8; dim <= limit; dim += 8) {
-          for (int32_t dim_v = 8; dim_v <= limit; dim_v += 8) {
+        const int32_t step = limit > 70 ? 8 : 1;
+        for (int32_t dim = limit % step ? limit % step : step; dim <= limit; dim += step) {
+          for (int32_t dim_v = limit % step ? limit % step : step; dim_v <= limit; dim_v += step) {
             fv_problem problem;
             fv_plan plan;
             const auto type = static_cast<fovea_dtype>(dtype);
