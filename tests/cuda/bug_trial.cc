@@ -1,8 +1,11 @@
 // bug_trial.cc - the problems that try the bugs planted in the attention kernels. They are few and
 // small because planted_bugs.py runs all of them twice for each bug. Together they reach every
-// branch of the kernels. All use the row bf16_d32 of kernels/shared/attention_fwd.def.
+// branch of the kernels. Those of Trial use the row bf16_d32 of kernels/shared/attention_fwd.def:
+// tiles of 64 rows, 16 to a warp, and two stages. Those of ManyRows use the rows with tiles of 128.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <string>
 #include <vector>
 
 #include "tests/cuda/kernel_device.h"
@@ -35,7 +38,7 @@ TEST_F(Trial, RowsAndKeysPastTwoTiles) {
 }
 
 TEST_F(Trial, WholeTiles) {
-  dense(64, 128).heads(1, 1).expect_matches_oracle();
+  dense(64, 256).heads(1, 1).expect_matches_oracle();
 }
 
 TEST_F(Trial, RowsOfOneWarp) {
@@ -75,6 +78,11 @@ TEST_F(Trial, NarrowHeadsWithoutGaps) {
   dense(40, 70).dim(24).dim_v(8).heads(4, 2).expect_matches_oracle();
 }
 
+// Columns past the last key's dim are past the tensor's end.
+TEST_F(Trial, WholeTilesOfNarrowHeads) {
+  dense(40, 128).dim(24).dim_v(8).heads(1, 1).expect_matches_oracle();
+}
+
 TEST_F(Trial, SharesThatCutThroughTiles) {
   shared(40, 300).heads(4, 2).causal().expect_matches_oracle();
 }
@@ -89,7 +97,7 @@ TEST_F(Trial, PositionsAndWindows) {
 }
 
 TEST_F(Trial, SoftcapAndSinks) {
-  dense(9, 80).heads(4, 2).softcap(5).sinks().expect_matches_oracle();
+  dense(9, 150).heads(4, 2).softcap(5).sinks().expect_matches_oracle();
 }
 
 // ---- Schedules: what attention_prepare makes, and results merged from partials ----
@@ -150,6 +158,15 @@ TEST_F(Trial, LseLeftOut) {
   dense(20, 70).no_lse().expect_matches_oracle();
 }
 
+// Sums are parked twice on the way.
+TEST_F(Trial, RowsParkedOnTheWay) {
+  dense(2, 2 * 8192 + 70).heads(1, 1).expect_matches_oracle();
+}
+
+TEST_F(Trial, NarrowRowsParkedOnTheWay) {
+  shared(1, 8192 + 500).heads(1, 1).expect_matches_oracle();
+}
+
 // Fewer CTAs than tiles: each computes several.
 TEST_F(Trial, OneMultiprocessor) {
   Attention a = dense(40, 140).heads(4, 1).batch(2);
@@ -157,6 +174,49 @@ TEST_F(Trial, OneMultiprocessor) {
   problem.args.sm_count = 1;
   expect_matches(problem, kCuda, a.text());
 }
+
+// ---- Tiles of 128 rows ----
+
+// bf16_d64 and bf16_d128 have 32 rows in each of four warps; bf16_d256 has 16 in each of eight.
+// bf16_d64 has two stages, the others one. These calls have enough rows for them on a device of one
+// multiprocessor alone.
+class ManyRows : public Trial, public testing::WithParamInterface<int> {
+ protected:
+  void SetUp() override {
+    const char *count = std::getenv("FOVEA_SIMGPU_MULTIPROCESSORS");
+    if (!count || std::string(count) != "1") GTEST_SKIP() << "needs FOVEA_SIMGPU_MULTIPROCESSORS=1";
+  }
+  void expect_matches(const Attention &problem) {
+    Attention a = problem;
+    const Case laid(a.s);
+    fovea_support support = {};
+    support.struct_size = sizeof support;
+    ASSERT_EQ(fovea_attention_support(handle_of(kCuda), &laid.args, &support), FOVEA_OK);
+    ASSERT_EQ(support.kernel, "fovea_attention_fwd_sm80_bf16_d" + std::to_string(GetParam()));
+    a.expect_matches_oracle();
+  }
+};
+
+TEST_P(ManyRows, RowsAndKeysPastTwoTiles) {
+  expect_matches(dense(135, 200).dim(GetParam()).heads(2, 1));
+}
+
+TEST_P(ManyRows, CausalSharesThatCutThroughTiles) {
+  expect_matches(shared(131, 330).dim(GetParam()).heads(2, 2).causal());
+}
+
+TEST_P(ManyRows, ManyAndFewRowsTogether) {
+  Attention a = shared(0, 200).dim(GetParam()).heads(4, 1).rows({2, 65, 4, 3}).causal();
+  expect_matches(a.lengths({200, 150, 0, 33}));
+}
+
+TEST_P(ManyRows, NarrowerHeads) {
+  const int dim = GetParam() - 24;
+  expect_matches(dense(130, 128).dim(dim).dim_v(dim - 32).heads(2, 1).mask(0.2, "sk"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Many, ManyRows, testing::Values(64, 128, 256),
+                         [](const auto &dim) { return "bf16_d" + std::to_string(dim.param); });
 
 }  // namespace
 }  // namespace fovea_test
