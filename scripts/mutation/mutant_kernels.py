@@ -58,8 +58,9 @@ SECONDS_MIN, FACTOR = 20, 5
 class Variant:
     """Kernels that are compiled for a mutant, and the tests that run them: (program, filter) each."""
 
-    def __init__(self, name, kernels, tests, architecture=80):
+    def __init__(self, name, kernels, tests, architecture=80, settings=None):
         self.name, self.kernels, self.tests, self.architecture = name, kernels, tests, architecture
+        self.settings = settings or {}
 
 
 def attention(row):
@@ -70,6 +71,9 @@ def attention(row):
 APPEND = [("fovea_kv_append_sm80", "kv_append_sm80.cu")]
 MERGE = [("fovea_merge_sm80_p8", "merge_sm80.cu")]
 CALLS = CUDA + "kernel_test"
+PROMISES = CUDA + "kernel_promise_test"
+# A few hundred rows fill a device of one multiprocessor, and tiles of 128 rows serve them.
+ONE = {"FOVEA_SIMGPU_MULTIPROCESSORS": 1}
 CACHE_CALLS = CUDA + "cache_kernel_test"
 # They are tried in this order. Code that only newer devices run, or that only other rows instantiate, has
 # variants of its own at the end.
@@ -84,9 +88,13 @@ VARIANTS = [
     Variant("f16", attention("f16_d32"),
             [(CALLS, "*VisibleKeys/f16_d32:*AllKeysVisible/f16_d32:*ZeroQueries*"),
              (CACHE_CALLS, "*AttentionGraph*")]),
-    Variant("wide", attention("bf16_d256"),
+    Variant("wide", attention("bf16_d256_q64"),
             [(CALLS, "*MixedBatches*/bf16_d256:*ManyParts/bf16_d256:*Causality/bf16_d256:"
                      "*PaddingMasks/bf16_d256:*ThatDifferFrom*/bf16_d256")]),
+    Variant("many rows", attention("bf16_d64"),
+            [(CUDA + "bug_trial", "*ManyRows*bf16_d64*"), (PROMISES, "*RowKernel*sm80_bf16_d64")], 80, ONE),
+    Variant("many rows, one stage", attention("bf16_d128"),
+            [(CUDA + "bug_trial", "*ManyRows*bf16_d128*"), (PROMISES, "*RowKernel*sm80_bf16_d128")], 80, ONE),
 ]
 
 
@@ -219,7 +227,7 @@ class KernelBench(Bench):
             settings = {"FOVEA_SIMGPU": 1, "FOVEA_SIMGPU_THREADS": 1, "FOVEA_SIMGPU_SEED": 1,
                         "FOVEA_SIMGPU_DEVICE": f"sm_{test.variant.architecture}",
                         "FOVEA_CUDA_DRIVER": os.path.join(programs, LIBRARY),
-                        "FOVEA_SIMGPU_PTX": ":".join(ptx)}
+                        "FOVEA_SIMGPU_PTX": ":".join(ptx), **test.variant.settings}
         words = ["env", *(f"{name}={value}" for name, value in settings.items()),
                  os.path.join(programs, test.program), "--gtest_brief=1", "--gtest_fail_fast"]
         if test.name:
