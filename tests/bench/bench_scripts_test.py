@@ -93,7 +93,7 @@ class PerformancePage(unittest.TestCase):
     self.assertLessEqual(sum(path.stat().st_size for path in files), 1 << 20)
     for path in files:
       self.assertIn(path.name if path.suffix != ".svg" else ".svg",
-                    ("README.md", "summary.json", "build.json", ".svg"))
+                    ("README.md", "machine-code.md", "summary.json", "build.json", ".svg"))
 
   def test_pictures_are_those_that_the_page_shows(self):
     with tempfile.TemporaryDirectory() as folder:

@@ -161,7 +161,7 @@ TEST(Launch, HandsTheKernelWhatTheCallSays) {
     // 100 rows of 3 heads are 5 tiles of 64; 2 sequences and 2 kv heads.
     EXPECT_EQ(launch.config.gridDimX, 20u);
     EXPECT_EQ(launch.config.blockDimX, 128u);
-    EXPECT_EQ(launch.config.sharedMemBytes, 2u * 64 * (64 + 4 * 64) + FV_WORK_ITEM_BYTES);
+    EXPECT_EQ(launch.config.sharedMemBytes, 2u * 64 * (64 + 4 * 64) + FV_WORK_ITEM_BYTES + 8 * 64);
     EXPECT_EQ(p.tiles, 20);
     EXPECT_EQ(p.row_tiles, 5);
     EXPECT_EQ(p.heads_kv, 2);

@@ -110,6 +110,10 @@ fovea_limits Case::limits() const {
   for (const Sequence &s : geometry.sequences()) {
     limits.len_kv = std::max(limits.len_kv, s.room);
   }
+  const fovea_pages &pages = args.sequences.pages;
+  if (pages.offsets != nullptr) {  // any sequence may own all of such a table
+    limits.len_kv = std::max(limits.len_kv, pages.count * args.k.shape[1]);
+  }
   return limits;
 }
 
