@@ -27,8 +27,8 @@ __device__ __forceinline__ uint4 fv_read_elements(const unsigned char *from, int
 }
 
 // Puts the first `bytes` of a chunk, and zeros, into shared memory. Aligned chunks are whole, or
-// not there at all. The other threads see it after
-// the next fv_copy_async_wait_all and barrier, whichever way it was written.
+// not there at all. The other threads see it after the next fv_copy_async_wait_all and barrier,
+// whichever way it was written.
 __device__ __forceinline__ void fv_load_chunk(uint32_t to, const unsigned char *from, int32_t bytes,
                                               bool aligned) {
   if (aligned) {

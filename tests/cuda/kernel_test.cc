@@ -1,6 +1,6 @@
 // kernel_test.cc - the CUDA kernels against the tests' own oracle, on a GPU or on the software GPU
-// (FOVEA_CUDA_DRIVER). Sizes are chosen by their relation to the tiles: 64 or 128 rows (position, head of
-// the group) by 64 keys.
+// (FOVEA_CUDA_DRIVER). Sizes are chosen by their relation to the tiles: 64 or 128 rows (position,
+// head of the group) by 64 keys.
 #include <gtest/gtest.h>
 
 #include <cmath>
