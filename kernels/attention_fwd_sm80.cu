@@ -9,10 +9,10 @@
 using type_F16 = fv_f16;
 using type_BF16 = fv_bf16;
 
-#define FV_ATTENTION_FWD_ROW(name, dtype, dim, dim_v, tile_q, tile_kv, warps, stages, ctas, \
-                             general)                                                       \
-  using config_##name =                                                                     \
-      fv_tile_config<type_##dtype, dim, dim_v, tile_q, tile_kv, warps, stages, ctas, general>;
+#define FV_ATTENTION_FWD_ROW(name, dtype, dim, dim_v, tile_q, tile_kv, warps, stages, ctas,      \
+                             general, kv_bytes)                                                  \
+  using config_##name = fv_tile_config<type_##dtype, dim, dim_v, tile_q, tile_kv, warps, stages, \
+                                       ctas, general, kv_bytes>;
 #include "kernels/shared/attention_fwd.def"
 #undef FV_ATTENTION_FWD_ROW
 
@@ -22,7 +22,7 @@ using config = CONFIG_OF(FV_ROW);
 
 static_assert(sizeof(fv_tile_memory<config>) ==
                   FV_ATTENTION_SHARED_BYTES(config::dim, config::dim_v, config::tile_q,
-                                            config::tile_kv, config::stages),
+                                            config::tile_kv, config::stages, config::kv_bytes),
               "csrc/cuda/plan.c asks for so much");
 #if defined(FV_ROW_SHARED_BYTES)
 static_assert(sizeof(fv_tile_memory<config>) == FV_ROW_SHARED_BYTES,

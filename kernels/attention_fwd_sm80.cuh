@@ -14,7 +14,9 @@
 // Sequences of up to 16 rows, as in decoding, are narrow: all four warps take the same rows and
 // divide the keys. Each warp has memory and copies of its own, and they meet only at the end.
 //
-// Kernels of the general class ask for each row and key whether it is seen (parts/rules.cuh).
+// Kernels of the general class ask for each row and key whether it is seen (parts/rules.cuh). Those
+// of 8-bit caches widen keys and values in shared memory, and have loops of their own
+// (parts/attend_cached.cuh).
 //
 // A CTA finds its tiles by its number, or in a schedule that attention_prepare has made. A schedule
 // may split a tile's keys into work tiles of several CTAs (shared/schedule.h).
@@ -24,42 +26,15 @@
 #define FOVEA_KERNELS_ATTENTION_FWD_SM80_CUH
 
 #include "kernels/arch/sm90.cuh"
+#include "kernels/parts/attend_cached.cuh"
 #include "kernels/parts/load.cuh"
 #include "kernels/parts/online_softmax.cuh"
-#include "kernels/parts/rules.cuh"
 #include "kernels/parts/score.cuh"
 #include "kernels/parts/store.cuh"
 #include "kernels/parts/tile.cuh"
-
-// Applies the softcap, if there is one, and then hides scores unless all rows see all keys.
-template <class Config>
-__device__ __forceinline__ void fv_cap_and_hide(const fv_attention_params &p,
-                                                const fv_query_tile &tile,
-                                                const fv_key_range *ranges,
-                                                const fv_next_keys<Config> &keys,
-                                                fv_scores<Config> &s) {
-  if (p.softcap_scale != 0.0f) fv_cap<Config>(s, p.softcap_scale);
-  if constexpr (Config::general) {
-    fv_rule_scores<Config>(p, tile, keys.seen, keys.begin, s);
-  } else {
-    if (!fv_is_whole(tile, keys)) {
-      fv_hide<Config>(s, ranges, keys.visible, (int32_t)keys.begin);
-    }
-  }
-}
+#include "kernels/parts/turn.cuh"
 
 // ---- Wide tiles ----
-
-// Looks up the key tile at `begin`, which must not be past the last one.
-template <class Config>
-__device__ __forceinline__ fv_next_keys<Config> fv_find_tile_keys(const fv_attention_params &p,
-                                                                  const fv_query_tile &tile,
-                                                                  uint32_t begin, int stage,
-                                                                  fv_seen_by_warps &shared) {
-  auto keys = fv_find_keys<Config>(p, tile, begin);
-  if constexpr (Config::general) fv_apply_rules<Config>(p, tile, shared, stage, keys);
-  return keys;
-}
 
 // Starts the copies of the tile's keys into stage `stage`. Where there are two stages, those of its
 // values too: else the values before them are still in use.
@@ -74,22 +49,17 @@ __device__ __forceinline__ void fv_load_ahead(const fv_attention_params &p,
   }
 }
 
-// This thread's copies have arrived, and those of all become visible to all. Nobody reads any more
-// what was read before.
-__device__ __forceinline__ void fv_meet_at_copies() {
-  fv_copy_async_wait_all();
-  __syncthreads();
-}
-
 // Any turn of the loop: the key tile at `key`, which has been loaded, except its values if there is
 // one stage. Keys are looked up again where that is needed: registers are scarcer. But what rules
-// say is kept from when the tile was loaded, in `keys`, which becomes the next tile's.
+// say is kept from when the tile was loaded, in `keys`, which becomes the next tile's. The general
+// class leaves out tiles that no row sees. Returns where the next turn is, or past the last key.
 template <class Config>
-__device__ __forceinline__ void fv_take_turn(const fv_attention_params &p,
-                                             const fv_query_tile &tile, uint32_t key, int stage,
-                                             const fv_fragment_places &at, fv_queries<Config> &q,
-                                             fv_rows<Config> &rows, fv_next_keys<Config> &keys,
-                                             fv_tile_memory<Config> &memory) {
+__device__ __forceinline__ uint32_t fv_take_turn(const fv_attention_params &p,
+                                                 const fv_query_tile &tile, uint32_t key, int stage,
+                                                 const fv_fragment_places &at,
+                                                 fv_queries<Config> &q, fv_rows<Config> &rows,
+                                                 fv_next_keys<Config> &keys,
+                                                 fv_tile_memory<Config> &memory) {
   constexpr bool two = Config::stages == 2, keeps = Config::general;
   fv_seen_by_warps &shared = memory.item.seen;
   const uint32_t ahead = key + Config::tile_kv;
@@ -97,7 +67,7 @@ __device__ __forceinline__ void fv_take_turn(const fv_attention_params &p,
   fv_next_keys<Config> here = keys;
   if constexpr (two) {
     if (more) {
-      keys = fv_find_tile_keys<Config>(p, tile, ahead, stage ^ 1, shared);
+      keys = fv_find_seen_keys<Config>(p, tile, ahead, stage ^ 1, shared);
       fv_load_ahead<Config>(p, tile, keys, stage ^ 1, memory);
     }
   } else {
@@ -111,13 +81,14 @@ __device__ __forceinline__ void fv_take_turn(const fv_attention_params &p,
   if constexpr (!two) {
     fv_meet_at_copies();  // the values are there, and the keys have been read
     if (more) {
-      keys = fv_find_tile_keys<Config>(p, tile, ahead, 0, shared);
+      keys = fv_find_seen_keys<Config>(p, tile, ahead, 0, shared);
       fv_load_ahead<Config>(p, tile, keys, 0, memory);
     }
   }
   fv_softmax<Config>(s, rows, p.scale_log2e);
   fv_accumulate<Config>(rows, s, at, stage * (uint32_t)sizeof memory.wide.v[0]);
   fv_meet_at_copies();  // the next keys are there, and these values have been read
+  return Config::general && more ? keys.begin : ahead;
 }
 
 // How many turns from the key tile at `key` on are plain: nothing is hidden, looked up, capped or
@@ -194,11 +165,11 @@ __device__ __forceinline__ void fv_attend_rows(const fv_attention_params &p,
       fv_take_plain_turns<Config>(p, tile, turns, key, stage, at, q, rows, memory);
     }
     const int here = Config::stages == 1 ? 0 : stage;
-    fv_take_turn<Config>(p, tile, key, here, at, q, rows, keys, memory);
-    key += Config::tile_kv;
-    if ((key & p.park_mask) == 0) {
+    uint32_t next = fv_take_turn<Config>(p, tile, key, here, at, q, rows, keys, memory);
+    if (fv_parks_between(p, key, next)) {
       fv_park<Config>(p, memory.item, rows, fv_first_key<Config>(tile), key);
     }
+    key = next;
   }
   if (fv_is_parked(p, fv_first_key<Config>(tile), key)) {
     fv_join_part<Config, false>(p, fv_parked_part<Config>(memory.item), rows);
@@ -210,22 +181,6 @@ __device__ __forceinline__ void fv_attend_rows(const fv_attention_params &p,
 
 // ---- 16 rows, and each warp its own keys ----
 
-// The warp's next tile of keys, if there is one.
-template <class Warp>
-__device__ __forceinline__ fv_next_keys<Warp> fv_find_next(const fv_attention_params &p,
-                                                           const fv_query_tile &tile,
-                                                           fv_seen_by_warps &shared,
-                                                           uint32_t begin) {
-  if (begin < (uint32_t)tile.key_end) {
-    auto keys = fv_find_keys<Warp>(p, tile, begin);
-    if constexpr (Warp::general) fv_apply_rules<Warp>(p, tile, shared, 0, keys);
-    return keys;
-  }
-  fv_next_keys<Warp> none = {};
-  none.begin = begin;
-  return none;
-}
-
 // Copies the tile's keys or values, if any. It commits a group either way: waits count groups.
 template <class Warp, class Side>
 __device__ __forceinline__ void fv_copy_rows(const fv_attention_params &p,
@@ -234,34 +189,6 @@ __device__ __forceinline__ void fv_copy_rows(const fv_attention_params &p,
                                              const fv_copies<Warp, Side> &copies) {
   if (next.begin < (uint32_t)tile.key_end) fv_load_rows(p, tile, next, copies);
   fv_copy_async_commit();
-}
-
-// The other warps put their partials where the keys were, and the first warp merges them.
-template <class Config, class Warp>
-__device__ __forceinline__ void fv_join_warps(const fv_attention_params &p,
-                                              fv_tile_memory<Config> &memory, fv_rows<Warp> &rows) {
-  constexpr int floats = fv_part<Warp>::floats;
-  static_assert(
-      (FV_NARROW_WARPS - 1) * floats * 4 <= sizeof memory.narrow.k + sizeof memory.narrow.v,
-      "the parts of the other warps fit where keys and values were");
-  float *parts = reinterpret_cast<float *>(memory.narrow.k);
-  const int warp = fv_thread_here() / 32;
-  __syncthreads();  // nobody reads keys or values any more: partials may overwrite them
-  if (warp && warp < FV_NARROW_WARPS) fv_put_part<Warp>(parts + (warp - 1) * floats, rows);
-  __syncthreads();  // the partials of all warps become visible to the first
-  if (warp) return;
-  for (int other = 1; other < FV_NARROW_WARPS; ++other) {
-    fv_join_part<Warp, false>(p, parts + (other - 1) * floats, rows);
-  }
-}
-
-// The first key of the warp's. Where a CTA has more warps than a narrow tile, they have none.
-template <class Config, class Warp>
-__device__ __forceinline__ uint32_t fv_first_narrow_key(const fv_query_tile &tile) {
-  if (Config::warps > FV_NARROW_WARPS && fv_thread_here() / 32 >= FV_NARROW_WARPS) {
-    return (uint32_t)tile.key_end;
-  }
-  return fv_first_key<Warp>(tile);
 }
 
 template <class Config>
@@ -284,7 +211,7 @@ __device__ __forceinline__ void fv_attend_narrow(const fv_attention_params &p,
   fv_load_queries<Config, FV_NARROW_ROWS>(p, tile, memory.narrow.q);
   fv_copy_async_commit();
   const uint32_t first = fv_first_narrow_key<Config, Warp>(tile);
-  fv_next_keys<Warp> next = fv_find_next<Warp>(p, tile, memory.item.seen, first);
+  fv_next_keys<Warp> next = fv_find_warp_keys<Warp>(p, tile, memory.item.seen, first);
   fv_copy_rows(p, tile, next, to_k);
   fv_copy_rows(p, tile, next, to_v);
   fv_copy_async_wait<2>();  // this thread's copies of Q have arrived: K and V may be on their way
@@ -292,7 +219,6 @@ __device__ __forceinline__ void fv_attend_narrow(const fv_attention_params &p,
   const fv_fragment_places at = fv_find_fragments<Warp>(memory.narrow.q, k, v);
   fv_take_queries<Warp>(q, at);
 
-  constexpr uint32_t step = Warp::tile_kv * FV_NARROW_WARPS;
   while (next.begin < (uint32_t)tile.key_end) {
     fv_scores<Warp> s;
     fv_copy_async_wait<1>();  // this lane's copies of the keys have arrived: V may be on its way
@@ -300,7 +226,8 @@ __device__ __forceinline__ void fv_attend_narrow(const fv_attention_params &p,
     fv_score<Warp>(s, q, at, 0);
     __syncwarp();  // all lanes have read the keys: the next may overwrite them
     fv_cap_and_hide<Warp>(p, tile, memory.ranges, next, s);
-    next = fv_find_next<Warp>(p, tile, memory.item.seen, next.begin + step);
+    const uint32_t here = next.begin;
+    next = fv_find_next<Warp>(p, tile, memory.item.seen, next);
     fv_copy_rows(p, tile, next, to_k);
     fv_softmax<Warp>(s, rows, p.scale_log2e);
     fv_copy_async_wait<1>();  // this lane's copies of the values have arrived
@@ -308,8 +235,8 @@ __device__ __forceinline__ void fv_attend_narrow(const fv_attention_params &p,
     fv_accumulate<Warp>(rows, s, at, 0);
     __syncwarp();  // all lanes have read the values: the next may overwrite them
     fv_copy_rows(p, tile, next, to_v);
-    if ((next.begin & p.park_mask) < step) {
-      fv_park<Warp>(p, memory.item, rows, fv_first_key<Warp>(tile), next.begin - step + 1);
+    if (fv_parks_between(p, here, next.begin)) {
+      fv_park<Warp>(p, memory.item, rows, fv_first_key<Warp>(tile), here);
     }
   }
   if (fv_is_parked(p, fv_first_narrow_key<Config, Warp>(tile), next.begin)) {
@@ -406,7 +333,13 @@ __device__ __forceinline__ void fv_attend(const fv_attention_params &p) {
     if (threadIdx.x == 0) fv_next_work<Config>(p, item);
     __syncthreads();  // the work tile, written by thread 0, becomes visible to all
     if (!item.more) return;
-    if (item.line == FV_NARROW) {
+    if constexpr (Config::kv_bytes == 1) {
+      if (item.line == FV_NARROW) {
+        fv_attend_cached_narrow<Config>(p, item.tile, item.segment, memory);
+      } else {
+        fv_attend_cached_rows<Config>(p, item.tile, item.segment, memory);
+      }
+    } else if (item.line == FV_NARROW) {
       fv_attend_narrow<Config>(p, item.tile, item.segment, memory);
     } else {
       fv_attend_rows<Config>(p, item.tile, item.segment, memory);

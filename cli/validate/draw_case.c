@@ -100,16 +100,32 @@ static const uint32_t dtypes[] = {FOVEA_F32,  FOVEA_F16, FOVEA_BF16, FOVEA_E4M3,
                                   FOVEA_E5M2, FOVEA_I8,  FOVEA_Q8_0, FOVEA_Q4_0};
 enum { PLAIN_DTYPES = 6, ALL_DTYPES = 8 };
 
+/* One of the 8-bit types that k or v may have; -1: there is none. */
+static int draw_8bit(fv_sketch *s, fv_feature first) {
+  int types[PLAIN_DTYPES], count = 0;
+  for (int t = 0; t < PLAIN_DTYPES; ++t) {
+    if (fv_dtype_is_8bit(dtypes[t]) && fv_sketch_may(s, (fv_feature)(first + t)))
+      types[count++] = t;
+  }
+  return count ? types[fv_random_between(s->random, 0, count - 1)] : -1;
+}
+
+/* Limited devices have one dtype for all tensors, or 8 bits in both caches. */
+static int draw_limited_dtype(fv_sketch *s, fv_feature first) {
+  if (s->dtype < 0) s->dtype = draw_shared_dtype(s);
+  if (first != FV_FEATURE_K_F32 && first != FV_FEATURE_V_F32) return s->dtype;
+  if (first == FV_FEATURE_K_F32) s->cached_in_8bit = fv_random_percent(s->random, 40);
+  int which = s->cached_in_8bit ? draw_8bit(s, first) : -1;
+  return which < 0 ? s->dtype : which;
+}
+
 /* Blocks are drawn more often than other types, since not every dim is whole blocks. */
 static uint32_t draw_dtype(fv_sketch *s, fv_feature first, int count, bool whole_blocks) {
   int which = (int)fv_random_between(s->random, 0, count - 1);
   if (whole_blocks && fv_random_percent(s->random, 40)) {
     which = (int)fv_random_between(s->random, PLAIN_DTYPES, ALL_DTYPES - 1);
   }
-  if (s->limited) {
-    if (s->dtype < 0) s->dtype = draw_shared_dtype(s);
-    which = s->dtype;
-  }
+  if (s->limited) which = draw_limited_dtype(s, first);
   fv_sketch_add(s, (fv_feature)(first + which));
   return dtypes[which];
 }

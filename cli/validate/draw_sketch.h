@@ -29,9 +29,10 @@ typedef struct fv_sketch {
   int logits;             /* how q and k are distributed: a feature; -1: as usual */
   int values;             /* how v is: likewise */
   uint64_t pattern;       /* seeds what repeats in the data */
-  bool limited;           /* only the features below may be drawn, and one dtype */
+  bool limited;           /* only the features below may be drawn, and one dtype but for caches */
   fv_feature_set allowed; /* features that may be drawn */
   int dtype;              /* of q, k, v and out if limited; -1: not drawn yet */
+  bool cached_in_8bit;    /* if limited: k and v have 8-bit types instead */
 } fv_sketch;
 
 static inline void fv_sketch_add(fv_sketch *s, fv_feature feature) {

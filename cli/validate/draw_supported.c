@@ -27,9 +27,23 @@ static fv_feature_set company_of(int feature) {
   bool needs_pages = feature == FV_FEATURE_V_TABLE || feature == FV_FEATURE_HEAD_PAGES ||
                      feature == FV_FEATURE_HEAD_LENGTHS;
   if (needs_pages) return fv_feature_bit(FV_FEATURE_PAGED_DENSE);
+  if (feature == FV_FEATURE_K_SCALE || feature == FV_FEATURE_V_SCALE) {
+    return fv_feature_bit(FV_FEATURE_K_E4M3) | fv_feature_bit(FV_FEATURE_V_E4M3);
+  }
   if (feature == FV_FEATURE_MASK_ROWS) return fv_feature_bit(FV_FEATURE_MASK);
   if (feature == FV_FEATURE_BIAS_SCALE) return fv_feature_bit(FV_FEATURE_BIAS_F32);
   return feature == FV_FEATURE_LOGITS_SINK ? fv_feature_bit(FV_FEATURE_SINKS) : 0;
+}
+
+/* 8-bit types of both caches under queries of the types found. */
+static fv_feature_set find_8bit(fovea_handle *handle, fv_feature_set dtypes) {
+  fv_feature_set found = 0;
+  for (int t = FV_FEATURE_K_E4M3; t <= FV_FEATURE_K_I8; ++t) {
+    fv_feature_set pair =
+        fv_feature_bit(t) | fv_feature_bit(t - FV_FEATURE_K_F32 + FV_FEATURE_V_F32);
+    if (meets(handle, dtypes | pair, pair)) found |= pair;
+  }
+  return found;
 }
 
 fv_feature_set fv_case_find_features(fovea_handle *handle) {
@@ -41,6 +55,7 @@ fv_feature_set fv_case_find_features(fovea_handle *handle) {
     if (meets(handle, type, type)) dtypes |= type;
   }
   if (!dtypes) return 0;
+  dtypes |= find_8bit(handle, dtypes);
   found = dtypes;
   for (int f = FV_FEATURE_Q_SCALE; f < FV_FEATURE_COUNT; ++f) {
     if (meets(handle, dtypes | fv_feature_bit(f) | company_of(f), fv_feature_bit(f)))

@@ -7,6 +7,7 @@
 #include "csrc/cuda/rows.h"
 #include "csrc/cuda/schedule.h"
 #include "csrc/cuda/view.h"
+#include "csrc/dtype.h"
 #include "kernels/shared/params.h"
 #include "kernels/shared/shape.h"
 
@@ -14,8 +15,36 @@ static const float log2_e = 1.44269504f;
 
 /* ---- Parameters ---- */
 
+/* Chunks of 16 codes may have an end of their own; those of eight 16-bit elements are whole. */
 static uint32_t aligned_bit(const fovea_tensor *t, uint32_t bit) {
-  return t->shape[3] % FV_DIM_STEP == 0 && fv_cuda_rows_aligned(t) ? bit : 0;
+  const bool whole = fv_dtype_is_8bit(t->dtype) || t->shape[3] % FV_DIM_STEP == 0;
+  return whole && fv_cuda_rows_aligned(t) ? bit : 0;
+}
+
+static fv_device_scale scale_of(const fovea_tensor *scale, int64_t dim) {
+  if (scale->dtype == FOVEA_NONE) return (fv_device_scale){0};
+  const int64_t blocks = scale->shape[3];
+  return (fv_device_scale){.data = scale->data,
+                           .batch = scale->shape[0] == 1 ? 0 : scale->stride[0],
+                           .seq = scale->shape[1] == 1 ? 0 : scale->stride[1],
+                           .head = scale->shape[2] == 1 ? 0 : scale->stride[2],
+                           .block = scale->stride[3],
+                           .blocks = (int32_t)blocks,
+                           .block_len = (int32_t)(dim / blocks),
+                           .type = scale->dtype};
+}
+
+/* The values of a sequence and kv head share a scale, unless it has blocks, or differs from token
+ * to token or page to page. */
+static void set_scales(const fv_problem *problem, fv_attention_params *params) {
+  const fovea_attention_args *a = &problem->args;
+  params->k_type = a->k.dtype;
+  params->v_type = a->v.dtype;
+  params->k_scale = scale_of(&a->k_scale, problem->dim);
+  params->v_scale = scale_of(&a->v_scale, problem->dim_v);
+  const fv_device_scale *of_v = &params->v_scale;
+  const bool of_pages = problem->paged && of_v->batch != 0;
+  if (of_v->blocks > 1 || of_v->seq != 0 || of_pages) params->flags |= FV_FLAG_VALUE_SCALES;
 }
 
 /* The mask as [sequence][key]: the view's stride of seq is the step from key to key. */
@@ -151,6 +180,7 @@ static fv_attention_params make_params(const fv_plan *plan, const fv_problem *pr
       .aligned = aligned_bit(&a->q, FV_ALIGNED_Q) | aligned_bit(&a->k, FV_ALIGNED_K) |
                  aligned_bit(&a->v, FV_ALIGNED_V) | aligned_bit(&a->out, FV_ALIGNED_OUT),
   };
+  set_scales(problem, &params);
   set_mask(&a->visibility.mask, &params);
   set_pages(problem, &params);
   set_positions(problem, &params);

@@ -27,6 +27,7 @@ typedef struct fv_cuda_row {
   int32_t stages;
   int32_t ctas;      /* CTAs that the registers of a multiprocessor hold */
   bool general;      /* it has masks and biases of rows and heads, prefixes, spans and trees */
+  int32_t kv_bytes;  /* of an element of k and v */
   const void *image; /* the fatbin with the kernel; its symbol is kernel.name */
 } fv_cuda_row;
 

@@ -20,7 +20,7 @@ static int32_t ctas_of(const fv_cuda_facts *facts, const fv_cuda_row *row) {
  * the other way round. So at least the smaller of the two halves, k's and v's, is in flight. */
 int64_t fv_cuda_bytes_in_flight(const fv_cuda_facts *facts, const fv_cuda_row *row) {
   int64_t keys = (int64_t)FV_NARROW_WARPS * FV_NARROW_KEYS(row->dim);
-  return 2 * keys * fv_min(row->dim, row->dim_v) * ctas_of(facts, row);
+  return row->kv_bytes * keys * fv_min(row->dim, row->dim_v) * ctas_of(facts, row);
 }
 
 /* With a limit sm_count below the device's, one CTA per allowed multiprocessor: a CTA never runs

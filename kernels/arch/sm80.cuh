@@ -15,7 +15,7 @@ __device__ __forceinline__ uint32_t fv_shared_address(const void *pointer) {
 }
 
 // cp.async.cg.shared.global [to], [from], 16, bytes; sm_80; per thread; both 16-byte aligned.
-// Copies the first `bytes` (0 or 16) and writes zeros over the rest. With 0 it reads nothing.
+// Copies the first `bytes`, up to 16, and writes zeros over the rest. With 0 it reads nothing.
 __device__ __forceinline__ void fv_copy_async_16(uint32_t to, const void *from, uint32_t bytes) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes)
                : "memory");
@@ -26,6 +26,16 @@ __device__ __forceinline__ void fv_store_shared_16(uint32_t to, uint4 value) {
   asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(value.x), "r"(value.y),
                "r"(value.z), "r"(value.w)
                : "memory");
+}
+
+// ld.shared.v2.u32 {x, y}, [from]; any sm; per thread; 8-byte aligned.
+__device__ __forceinline__ uint2 fv_load_shared_8(uint32_t from) {
+  uint2 value;
+  asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];"
+               : "=r"(value.x), "=r"(value.y)
+               : "r"(from)
+               : "memory");
+  return value;
 }
 
 // cp.async.commit_group; sm_80; per thread: its copies since the last one become one group.
@@ -107,6 +117,29 @@ struct fv_f16 {
     return pair;
   }
 
+  // cvt.f32.f16 of the low half of a pair, and of the high half; any sm; per thread: exact.
+  static __device__ __forceinline__ float low(uint32_t pair) {
+    float x;
+    asm("{.reg .b16 low, high; mov.b32 {low, high}, %1; cvt.f32.f16 %0, low;}"
+        : "=f"(x)
+        : "r"(pair));
+    return x;
+  }
+  static __device__ __forceinline__ float high(uint32_t pair) {
+    float x;
+    asm("{.reg .b16 low, high; mov.b32 {low, high}, %1; cvt.f32.f16 %0, high;}"
+        : "=f"(x)
+        : "r"(pair));
+    return x;
+  }
+
+  // fma.rn.f16x2 d, a, b, c; sm_53; per thread: a * b + c of both, rounded once.
+  static __device__ __forceinline__ uint32_t fused(uint32_t a, uint32_t b, uint32_t c) {
+    uint32_t d;
+    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+  }
+
   // mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 d, a, b, d; sm_80; per warp.
   static __device__ __forceinline__ void multiply_add(float (&d)[4], const uint32_t (&a)[4],
                                                       uint32_t b0, uint32_t b1) {
@@ -127,6 +160,19 @@ struct fv_bf16 {
     uint32_t pair;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
     return pair;
+  }
+
+  // fma.rn.bf16x2 d, a, b, c; sm_80; per thread: a * b + c of both, rounded once.
+  static __device__ __forceinline__ uint32_t fused(uint32_t a, uint32_t b, uint32_t c) {
+    uint32_t d;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+  }
+
+  // The low half of a pair in f32, and the high half: exact.
+  static __device__ __forceinline__ float low(uint32_t pair) { return __uint_as_float(pair << 16); }
+  static __device__ __forceinline__ float high(uint32_t pair) {
+    return __uint_as_float(pair & 0xffff0000);
   }
 
   // mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 d, a, b, d; sm_80; per warp.

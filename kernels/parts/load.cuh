@@ -24,13 +24,23 @@ struct fv_visible_keys {
     return (near < 32 ? word[0] : word[words - 1]) >> (key & 31) & 1;
   }
   static constexpr uint32_t full = 0xffffffffu >> (KEYS < 32 ? 32 - KEYS : 0);
+  __device__ __forceinline__ bool any() const { return word[0] | word[words - 1]; }
   __device__ __forceinline__ bool all() const { return (word[0] & word[words - 1]) == full; }
+};
+
+// Where a key's scales and a value's begin, in elements from the first of their kv head. Only
+// kernels of 8-bit caches have them.
+template <int WORDS, int KV_BYTES>
+struct fv_scale_places {};
+template <int WORDS>
+struct fv_scale_places<WORDS, 1> {
+  int64_t k_scale[WORDS], v_scale[WORDS];
 };
 
 // How far, in bytes, a tile's keys and values lie from the first row of their kv head. A lane knows
 // keys `lane` and 32 + `lane`.
-template <int KEYS>
-struct fv_key_places {
+template <int KEYS, int KV_BYTES>
+struct fv_key_places : fv_scale_places<(KEYS + 31) / 32, KV_BYTES> {
   static constexpr int words = (KEYS + 31) / 32;
   int64_t k[words], v[words];
 };
@@ -48,7 +58,7 @@ template <class Config>
 struct fv_next_keys {
   uint32_t begin;  // unsigned: one step past the last key may be past 2^31
   fv_visible_keys<Config::tile_kv> visible;
-  fv_key_places<Config::tile_kv> places;
+  fv_key_places<Config::tile_kv, Config::kv_bytes> places;
   fv_seen_by_row<Config::tile_kv, Config::general> seen;
 };
 
@@ -65,16 +75,27 @@ __device__ __forceinline__ bool fv_mask_shows(const fv_attention_params &p, int6
   return row[key * p.mask.seq] != 0;
 }
 
+// Notes where the key and its value lie.
+template <int KEYS, int KV_BYTES>
+__device__ __forceinline__ void fv_note_place(const fv_attention_params &p, fv_place k, fv_place v,
+                                              int word, fv_key_places<KEYS, KV_BYTES> &places) {
+  places.k[word] = KV_BYTES * (k.outer * p.k.batch + k.inner * p.k.seq);
+  places.v[word] = KV_BYTES * (v.outer * p.v.batch + v.inner * p.v.seq);
+  if constexpr (KV_BYTES == 1) {
+    places.k_scale[word] = k.outer * p.k_scale.batch + k.inner * p.k_scale.seq;
+    places.v_scale[word] = v.outer * p.v_scale.batch + v.inner * p.v_scale.seq;
+  }
+}
+
 // Finds out where the key lies. False: its page's id is outside the cache, an error of the data
 // where `REPORTS` is set.
-template <bool REPORTS, int KEYS>
+template <bool REPORTS, int KEYS, int KV_BYTES>
 __device__ __forceinline__ bool fv_find_place(const fv_attention_params &p,
                                               const fv_sequence_view &s, int32_t key, int word,
-                                              fv_key_places<KEYS> &places) {
+                                              fv_key_places<KEYS, KV_BYTES> &places) {
   if (!p.pages.k_ids) {
-    int64_t at = s.kv_begin + key;
-    places.k[word] = 2 * (s.kv_batch * p.k.batch + at * p.k.seq);
-    places.v[word] = 2 * (s.kv_batch * p.v.batch + at * p.v.seq);
+    const fv_place at = {s.kv_batch, s.kv_begin + key};
+    fv_note_place(p, at, at, word, places);
     return true;
   }
   int64_t ids = s.kv_begin;
@@ -83,8 +104,7 @@ __device__ __forceinline__ bool fv_find_place(const fv_attention_params &p,
   fv_place v = fv_paged_place(p.pages.v_ids, ids, index);
   bool good = fv_has_page(k, p.pages.pages) && fv_has_page(v, p.pages.pages);
   if (REPORTS && !good) fv_add_error(p, s.index, FV_ERROR_PAGE);
-  places.k[word] = 2 * (k.outer * p.k.batch + k.inner * p.k.seq);
-  places.v[word] = 2 * (v.outer * p.v.batch + v.inner * p.v.seq);
+  fv_note_place(p, k, v, word, places);
   return good;
 }
 
@@ -162,7 +182,7 @@ template <class Config>
 struct fv_key_side {
   static constexpr int chunks = Config::chunks;
   static constexpr uint32_t aligned = FV_ALIGNED_K;
-  using places = fv_key_places<Config::tile_kv>;
+  using places = fv_key_places<Config::tile_kv, Config::kv_bytes>;
   static __device__ __forceinline__ const fv_device_view &view(const fv_attention_params &p) {
     return p.k;
   }
@@ -176,7 +196,7 @@ template <class Config>
 struct fv_value_side {
   static constexpr int chunks = Config::chunks_v;
   static constexpr uint32_t aligned = FV_ALIGNED_V;
-  using places = fv_key_places<Config::tile_kv>;
+  using places = fv_key_places<Config::tile_kv, Config::kv_bytes>;
   static __device__ __forceinline__ const fv_device_view &view(const fv_attention_params &p) {
     return p.v;
   }

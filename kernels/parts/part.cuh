@@ -123,15 +123,23 @@ __device__ __forceinline__ bool fv_is_parked(const fv_attention_params &p, uint3
   return (key & ~p.park_mask) > (first & ~p.park_mask);
 }
 
+// Whether sums are parked between the tiles at `here` and at `next`: their keys belong to different
+// groups.
+__device__ __forceinline__ bool fv_parks_between(const fv_attention_params &p, uint32_t here,
+                                                 uint32_t next) {
+  return ((here ^ next) & ~p.park_mask) != 0;
+}
+
 // Parks the rows' sums, merged with what was parked before, and goes on from zero, relative to the
 // same bases. Each f32 addition loses a little, to one side where terms are alike. In groups, a sum
 // has a hundred or two terms however many keys there are. Groups end at multiples of FV_PARK_KEYS,
-// so that a row's bits do not depend on which tile it stands in.
+// so that a row's bits do not depend on which tile it stands in. `first` is the first key that was
+// looked at, `here` one of the last tile.
 template <class Config>
 __device__ __forceinline__ void fv_park(const fv_attention_params &p, const fv_work_item &item,
-                                        fv_rows<Config> &rows, uint32_t first, uint32_t key) {
+                                        fv_rows<Config> &rows, uint32_t first, uint32_t here) {
   float *place = fv_parked_part<Config>(item);
-  if (fv_is_parked(p, first, key - 1)) fv_join_part<Config, false>(p, place, rows);
+  if (fv_is_parked(p, first, here)) fv_join_part<Config, false>(p, place, rows);
   fv_put_part<Config>(place, rows);
   fv_empty_sums(rows);
 }

@@ -61,20 +61,24 @@ __device__ __forceinline__ void fv_take_queries(fv_queries<Config> &q,
   }
 }
 
-// S = Q K^T, with the keys of the stage that lies `offset` bytes past the first.
 template <class Config>
-__device__ __forceinline__ void fv_score(fv_scores<Config> &s, fv_queries<Config> &q,
-                                         const fv_fragment_places &at, uint32_t offset) {
-  using f = fv_fragments<Config>;
-  const uint32_t first = at.k + offset;
+__device__ __forceinline__ void fv_clear_scores(fv_scores<Config> &s) {
 #pragma unroll
-  for (int b = 0; b < f::blocks; ++b) {
+  for (int b = 0; b < Config::row_blocks; ++b) {
 #pragma unroll
-    for (int n = 0; n < f::key_tiles; ++n) {
+    for (int n = 0; n < fv_fragments<Config>::key_tiles; ++n) {
 #pragma unroll
       for (int c = 0; c < 4; ++c) s.of[b][n][c] = 0.0f;
     }
   }
+}
+
+// S += Q K^T, with the keys of the stage that lies `offset` bytes past the first.
+template <class Config>
+__device__ __forceinline__ void fv_add_scores(fv_scores<Config> &s, fv_queries<Config> &q,
+                                              const fv_fragment_places &at, uint32_t offset) {
+  using f = fv_fragments<Config>;
+  const uint32_t first = at.k + offset;
 #pragma unroll
   for (int step = 0; step < f::k_steps; ++step) {
     uint32_t(&rows)[f::blocks][4] = q.step[Config::q_in_registers ? step : 0];
@@ -90,6 +94,14 @@ __device__ __forceinline__ void fv_score(fv_scores<Config> &s, fv_queries<Config
       }
     }
   }
+}
+
+// S = Q K^T.
+template <class Config>
+__device__ __forceinline__ void fv_score(fv_scores<Config> &s, fv_queries<Config> &q,
+                                         const fv_fragment_places &at, uint32_t offset) {
+  fv_clear_scores<Config>(s);
+  fv_add_scores<Config>(s, q, at, offset);
 }
 
 // Rounds and pairs probabilities for the product. p[step] is the A operand of the keys from
@@ -123,25 +135,45 @@ __device__ __forceinline__ void fv_add_weights(
   weight[1] += sums[2];
 }
 
-// O += P V, where s holds the probabilities, and weight += P 1. The values are those of the stage
-// that lies `offset` bytes past the first.
+__device__ __forceinline__ void fv_add_to(float &o, float product) {
+  o += product;
+}
+__device__ __forceinline__ void fv_add_to(float &o, float product, float factor) {
+  o = fmaf(product, factor, o);
+}
+
+// Probabilities as rounded: the A operands of the product with V.
+template <class Config>
+struct fv_packed_weights {
+  uint32_t of[Config::row_blocks][fv_fragments<Config>::key_steps][4];  // [16][tile_kv] per warp
+};
+
+// Rounds the probabilities that s holds, and weight += P 1.
+template <class Config>
+__device__ __forceinline__ void fv_round_weights(fv_packed_weights<Config> &p,
+                                                 fv_rows<Config> &rows,
+                                                 const fv_scores<Config> &s) {
+#pragma unroll
+  for (int b = 0; b < Config::row_blocks; ++b) {
+    fv_pack_weights<Config>(p.of[b], s.of[b]);
+    fv_add_weights<Config>(rows.state[b].weight, p.of[b]);
+  }
+}
+
+// O += P V, with the values whose first fragments are at `first`.
 //
 // A tile's product begins at zero and is added to O as a whole. Tensor cores cut off what is small
 // beside the sum that they add to (Fasi et al. 2021), and over many tiles that leans to one side. O
 // divided by the weights that it is made of lies between the least and the largest value, however
 // these weights were rounded.
-template <class Config>
-__device__ __forceinline__ void fv_accumulate(fv_rows<Config> &rows, const fv_scores<Config> &s,
-                                              const fv_fragment_places &at, uint32_t offset) {
+//
+// A product that is multiplied before it is added has factors: of each block and row of the lane.
+template <class Config, class... Factors>
+__device__ __forceinline__ void fv_add_product(fv_rows<Config> &rows,
+                                               const fv_packed_weights<Config> &p, uint32_t first,
+                                               const Factors &...factors) {
   using f = fv_fragments<Config>;
   using type = typename Config::type;
-  uint32_t p[f::blocks][f::key_steps][4];  // [16][tile_kv] 16-bit A fragments each, per warp
-#pragma unroll
-  for (int b = 0; b < f::blocks; ++b) {
-    fv_pack_weights<Config>(p[b], s.of[b]);
-    fv_add_weights<Config>(rows.state[b].weight, p[b]);
-  }
-  const uint32_t first = at.v + offset;
 #pragma unroll
   for (int n = 0; n < f::dim_tiles; n += 2) {
     float product[f::blocks][2][4] = {};  // [16][8] f32 each, per warp: columns from 8 n, 8 n + 8
@@ -151,19 +183,29 @@ __device__ __forceinline__ void fv_accumulate(fv_rows<Config> &rows, const fv_sc
       fv_load_matrices_transposed(v, fv_swizzled_step(first, step * 16, n, Config::chunks_v));
 #pragma unroll
       for (int b = 0; b < f::blocks; ++b) {
-        type::multiply_add(product[b][0], p[b][step], v[0], v[1]);
-        type::multiply_add(product[b][1], p[b][step], v[2], v[3]);
+        type::multiply_add(product[b][0], p.of[b][step], v[0], v[1]);
+        type::multiply_add(product[b][1], p.of[b][step], v[2], v[3]);
       }
     }
 #pragma unroll
     for (int b = 0; b < f::blocks; ++b) {
 #pragma unroll
       for (int c = 0; c < 4; ++c) {
-        rows.o[b][n][c] += product[b][0][c];
-        rows.o[b][n + 1][c] += product[b][1][c];
+        fv_add_to(rows.o[b][n][c], product[b][0][c], factors.of[b][c / 2]...);
+        fv_add_to(rows.o[b][n + 1][c], product[b][1][c], factors.of[b][c / 2]...);
       }
     }
   }
+}
+
+// O += P V, where s holds the probabilities, and weight += P 1. The values are those of the stage
+// that lies `offset` bytes past the first.
+template <class Config>
+__device__ __forceinline__ void fv_accumulate(fv_rows<Config> &rows, const fv_scores<Config> &s,
+                                              const fv_fragment_places &at, uint32_t offset) {
+  fv_packed_weights<Config> p;
+  fv_round_weights<Config>(p, rows, s);
+  fv_add_product<Config>(rows, p, at.v + offset);
 }
 
 #endif  // FOVEA_KERNELS_PARTS_SCORE_CUH

@@ -3,6 +3,7 @@
 #ifndef FOVEA_KERNELS_PARTS_STORE_CUH
 #define FOVEA_KERNELS_PARTS_STORE_CUH
 
+#include "kernels/parts/cached.cuh"
 #include "kernels/parts/chunk.cuh"
 #include "kernels/parts/online_softmax.cuh"
 #include "kernels/parts/part.cuh"
@@ -40,8 +41,9 @@ __device__ __forceinline__ fv_row_end fv_end_rows(const fv_attention_params &p,
     float sink = -INFINITY;
     int32_t row = fv_own_row<Config>(b, r);
     if (p.sinks && row < tile.rows) sink = p.sinks[fv_row_of(p, tile, row).head];
-    float sum = state.sum[r], weight = state.weight[r], shift = state.shift[r],
-          base = state.base[r];
+    float sum = state.sum[r], shift = state.shift[r], base = state.base[r];
+    // Weights that were multiplied by scales before they were rounded do not add up to 1.
+    float weight = Config::kv_bytes == 1 && p.flags & FV_FLAG_VALUE_SCALES ? sum : state.weight[r];
     if (sum == 0.0f) {
       end.factor[r] = 0.0f;
       end.lse[r] = sink;
@@ -64,11 +66,17 @@ __device__ __forceinline__ fv_row_end fv_end_rows(const fv_attention_params &p,
   return end;
 }
 
+// Adding 0 turns -0 into 0. 16-bit values have no scale.
+template <class Config>
+__device__ __forceinline__ float fv_scaled_output(float x, float scale) {
+  return Config::kv_bytes == 1 ? x * scale + 0.0f : x + 0.0f;
+}
+
 // Each warp writes its own rows over the same rows of Q, which no other warp reads any more.
 template <class Config>
 __device__ __forceinline__ void fv_stage_output(
-    const float (&o)[fv_fragments<Config>::dim_tiles][4], const float (&factor)[2], int b,
-    unsigned char *tile) {
+    const float (&o)[fv_fragments<Config>::dim_tiles][4], const float (&factor)[2], float scale,
+    int b, unsigned char *tile) {
   int lane = fv_thread_here() % 32;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
@@ -76,9 +84,9 @@ __device__ __forceinline__ void fv_stage_output(
     int32_t row = fv_own_row<Config>(b, r);
 #pragma unroll
     for (int n = 0; n < fv_fragments<Config>::dim_tiles; ++n) {
-      // An empty row may have met 0 * inf in the product. Adding 0 turns -0 into 0.
-      float low = empty ? 0.0f : o[n][2 * r] * factor[r] + 0.0f;
-      float high = empty ? 0.0f : o[n][2 * r + 1] * factor[r] + 0.0f;
+      // An empty row may have met 0 * inf in the product.
+      float low = empty ? 0.0f : fv_scaled_output<Config>(o[n][2 * r] * factor[r], scale);
+      float high = empty ? 0.0f : fv_scaled_output<Config>(o[n][2 * r + 1] * factor[r], scale);
       int32_t chunk = fv_swizzled_chunk(row, n, Config::chunks);
       *reinterpret_cast<uint32_t *>(tile + 16 * chunk + lane % 4 * 4) =
           Config::type::pack(low, high);
@@ -125,10 +133,11 @@ __device__ __forceinline__ void fv_write_lse(const fv_attention_params &p,
 template <class Config>
 __device__ __forceinline__ void fv_store(const fv_attention_params &p, const fv_query_tile &tile,
                                          const fv_rows<Config> &rows, unsigned char *staging) {
+  const float scale = Config::kv_bytes == 1 ? fv_scale_of_values<Config>(p, tile) : 1.0f;
 #pragma unroll
   for (int b = 0; b < Config::row_blocks; ++b) {
     fv_row_end end = fv_end_rows<Config>(p, tile, rows.state[b], b);
-    fv_stage_output<Config>(rows.o[b], end.factor, b, staging);
+    fv_stage_output<Config>(rows.o[b], end.factor, scale, b, staging);
     fv_write_lse<Config>(p, tile, end.lse, b);
   }
   __syncwarp();  // the warp's rows become visible to all its lanes, which read each other's columns

@@ -10,13 +10,14 @@
 
 // What distinguishes the rows of shared/attention_fwd.def. Knobs change speed, never results.
 template <class Type, int DIM, int DIM_V, int TILE_Q, int TILE_KV, int WARPS, int STAGES, int CTAS,
-          bool GENERAL>
+          bool GENERAL, int KV_BYTES>
 struct fv_tile_config {
   using type = Type;  // fv_f16 or fv_bf16
   static constexpr int dim = DIM, dim_v = DIM_V, tile_q = TILE_Q, tile_kv = TILE_KV;
   static constexpr int warps = WARPS, threads = WARPS * 32, stages = STAGES;
   static constexpr int ctas = CTAS;
-  static constexpr bool general = GENERAL;  // it has the rules of parts/rules.cuh
+  static constexpr bool general = GENERAL;   // it has the rules of parts/rules.cuh
+  static constexpr int kv_bytes = KV_BYTES;  // of an element of k and v; 1: see parts/cached.cuh
   static constexpr int chunks = DIM / 8, chunks_v = DIM_V / 8;  // of 8 elements, 16 bytes
   // Wider queries are read from shared memory again for each key tile: O takes their registers, or
   // the rules of rows do.
@@ -28,6 +29,8 @@ struct fv_tile_config {
   static_assert(row_blocks == 1 || (row_blocks == 2 && !GENERAL), "parts/rules.cuh has one block");
   static_assert(TILE_KV == 32 || TILE_KV == 64, "visible keys are one word, or two");
   static_assert(STAGES == 1 || STAGES == 2, "half a tile is loaded ahead, or a whole one");
+  static_assert(KV_BYTES == 2 || (KV_BYTES == 1 && STAGES == 1 && DIM_V == DIM),
+                "8-bit caches are widened into one stage, of keys or of values");
   static_assert(DIM_V <= DIM, "the output is staged where the queries were");
   static constexpr int wide_kv = TILE_KV;
   static constexpr int line = FV_WIDE;  // the line of work that its tiles stand in
@@ -97,13 +100,56 @@ struct fv_tiles {
   unsigned char v[STAGES][Config::tile_kv * Config::dim_v * 2];
 };
 
-// Shared memory of a CTA. The host asks for sizeof. A narrow tile has a stage for each warp.
+// As above, and the bytes of 8-bit keys and values, as they lie in the cache.
+template <class Config, int STAGES>
+struct fv_8bit_tiles {
+  unsigned char q[Config::tile_q * Config::dim * 2];
+  unsigned char k[STAGES][Config::tile_kv * Config::dim * 2];
+  unsigned char v[STAGES][Config::tile_kv * Config::dim_v * 2];
+  unsigned char k_codes[STAGES][Config::tile_kv * Config::dim];
+  unsigned char v_codes[STAGES][Config::tile_kv * Config::dim_v];
+};
+
+// The same for a narrow tile. A warp's values take the place of its keys.
+template <class Warp>
+struct fv_8bit_narrow_tiles {
+  unsigned char q[Warp::tile_q * Warp::dim * 2];
+  union {
+    unsigned char k[FV_NARROW_WARPS][Warp::tile_kv * Warp::dim * 2];
+    unsigned char v[FV_NARROW_WARPS][Warp::tile_kv * Warp::dim_v * 2];
+  };
+  unsigned char k_codes[FV_NARROW_WARPS][Warp::tile_kv * Warp::dim];
+  unsigned char v_codes[FV_NARROW_WARPS][Warp::tile_kv * Warp::dim_v];
+};
+
+// The scales of a tile's 8-bit keys [0] and values [1], and where each key's scales begin, if it
+// has several. A narrow tile's warps have their keys one behind the other.
 template <class Config>
-struct alignas(128) fv_tile_memory {
+struct fv_scale_memory {
+  static constexpr int keys = FV_SCALED_KEYS(Config::dim, Config::tile_kv);
+  float scale[2][keys];
+  int64_t begin[2][keys];
+};
+
+template <class Config, int KV_BYTES = Config::kv_bytes>
+struct fv_kv_memory {
   union {
     fv_tiles<Config, Config::stages> wide;
     fv_tiles<fv_warp_config<Config>, FV_NARROW_WARPS> narrow;
   };
+};
+template <class Config>
+struct fv_kv_memory<Config, 1> {
+  union {
+    fv_8bit_tiles<Config, 1> wide;
+    fv_8bit_narrow_tiles<fv_warp_config<Config>> narrow;
+  };
+  fv_scale_memory<Config> scales;
+};
+
+// Shared memory of a CTA. The host asks for sizeof. A narrow tile has a stage for each warp.
+template <class Config>
+struct alignas(128) fv_tile_memory : fv_kv_memory<Config> {
   union {
     fv_work_item item;
     unsigned char item_room[FV_WORK_ITEM_BYTES];

@@ -7,6 +7,7 @@
 
 #include <stdint.h>
 
+#include "kernels/shared/params_type.h"
 #include "kernels/shared/row_rules.h"
 #include "kernels/shared/schedule.h"
 
@@ -24,16 +25,31 @@ typedef struct fv_device_view {
   int64_t head;
 } fv_device_view;
 
+/* The scales of 8-bit keys or values: that of element d of a row is at
+ * [outer, inner, head, d / block_len]. Strides in elements; 0 where it is the same for all. */
+typedef struct fv_device_scale {
+  const void *data; /* NULL: there are none */
+  int64_t batch;
+  int64_t seq;
+  int64_t head;
+  int64_t block;
+  int32_t blocks;
+  int32_t block_len;
+  uint32_t type; /* FV_TYPE_F32 or FV_TYPE_F16 */
+  uint32_t reserved;
+} fv_device_scale;
+
 /* Bits of fv_attention_params.aligned: every row of the tensor begins at a multiple of 16 bytes,
- * and has a multiple of 8 elements, so that eight are one access. Others are read and written
- * element by element. */
+ * so that 16 are one access; one of 16-bit elements also has a multiple of 8 of them. Others are
+ * read and written element by element. */
 enum { FV_ALIGNED_Q = 1, FV_ALIGNED_K = 2, FV_ALIGNED_V = 4, FV_ALIGNED_OUT = 8 };
 
 /* Bits of fv_attention_params.flags. */
 enum {
   FV_FLAG_TOP_LEFT = 1,
-  FV_FLAG_CHUNKS = 2, /* few rows: keys are split at chunks, not where shares of work end */
-  FV_FLAG_WHOLE = 4   /* no tile's keys are split, and few rows are computed as many are */
+  FV_FLAG_CHUNKS = 2,      /* few rows: keys are split at chunks, not where shares of work end */
+  FV_FLAG_WHOLE = 4,       /* no tile's keys are split, and few rows are computed as many are */
+  FV_FLAG_VALUE_SCALES = 8 /* scales of 8-bit values differ from key to key */
 };
 
 /* Where a paged cache keeps its pages: fovea_pages, and what the shape of k adds. Key j of kv head
@@ -81,16 +97,28 @@ enum { FV_NARROW_ROWS = 16, FV_NARROW_WARPS = 4, FV_NARROW_THREADS = 32 };
 #define FV_NARROW_KEYS(dim) (16 + 16 * ((dim) <= 128))
 
 /* Shared memory of a kernel row: q and the stages of k and v, 2 bytes an element, for a wide tile
- * or for a narrow one; the work tile; 8 bytes for the keys of each row. Host, kernel and build each
- * need it; the kernel asserts that they agree. */
+ * or for a narrow one; the work tile; 8 bytes for the keys of each row. Caches of 8 bits have their
+ * bytes there too, and a scale and a place for each key and value; narrow tiles have one place for
+ * 16-bit keys and values. Host, kernel and build each need it; the kernel asserts that they
+ * agree. */
+#define FV_LARGER(a, b) (((a) > (b)) * (a) + ((a) <= (b)) * (b))
 #define FV_TILE_BYTES(dim, dim_v, tile_q, keys) \
   (2 * ((dim) * (tile_q) + (keys) * ((dim) + (dim_v))))
 #define FV_NARROW_BYTES(dim, dim_v) \
   FV_TILE_BYTES(dim, dim_v, FV_NARROW_ROWS, FV_NARROW_WARPS *FV_NARROW_KEYS(dim))
-#define FV_LARGER(a, b) (((a) > (b)) * (a) + ((a) <= (b)) * (b))
-#define FV_ATTENTION_SHARED_BYTES(dim, dim_v, tile_q, tile_kv, stages) \
-  (FV_LARGER(FV_TILE_BYTES(dim, dim_v, tile_q, (stages) * (tile_kv)),  \
-             FV_NARROW_BYTES(dim, dim_v)) +                            \
+#define FV_SCALED_KEYS(dim, tile_kv) FV_LARGER(tile_kv, FV_NARROW_WARPS *FV_NARROW_KEYS(dim))
+#define FV_8BIT_TILE_BYTES(dim, dim_v, tile_q, keys) \
+  (2 * (dim) * (tile_q) + 3 * (keys) * ((dim) + (dim_v)))
+#define FV_8BIT_NARROW_BYTES(dim, dim_v) \
+  (2 * (dim)*FV_NARROW_ROWS + FV_NARROW_WARPS * FV_NARROW_KEYS(dim) * (2 * (dim) + (dim) + (dim_v)))
+#define FV_ATTENTION_TILE_BYTES(dim, dim_v, tile_q, tile_kv, stages) \
+  FV_LARGER(FV_TILE_BYTES(dim, dim_v, tile_q, (stages) * (tile_kv)), FV_NARROW_BYTES(dim, dim_v))
+#define FV_8BIT_ATTENTION_TILE_BYTES(dim, dim_v, tile_q, tile_kv)                                 \
+  (FV_LARGER(FV_8BIT_TILE_BYTES(dim, dim_v, tile_q, tile_kv), FV_8BIT_NARROW_BYTES(dim, dim_v)) + \
+   24 * FV_SCALED_KEYS(dim, tile_kv))
+#define FV_ATTENTION_SHARED_BYTES(dim, dim_v, tile_q, tile_kv, stages, kv_bytes)      \
+  (((kv_bytes) == 2) * FV_ATTENTION_TILE_BYTES(dim, dim_v, tile_q, tile_kv, stages) + \
+   ((kv_bytes) == 1) * FV_8BIT_ATTENTION_TILE_BYTES(dim, dim_v, tile_q, tile_kv) +    \
    FV_WORK_ITEM_BYTES + 8 * (tile_q))
 
 /* Floats of the partial of a tile: of each row dim_v of O, and four numbers in each of the four
@@ -105,6 +133,7 @@ typedef struct fv_attention_params {
   fv_device_view q, k, v, out;
   fv_device_view lse;  /* f32 */
   fv_device_view mask; /* u8 [sequence, key]; seq is the step from key to key, 0 or 1 */
+  fv_device_scale k_scale, v_scale; /* of a kernel row of 8-bit caches */
   fv_device_pages pages;
   fv_device_schedule schedule;
   const int32_t *q_offsets;  /* [sequences + 1]; NULL: q is not packed */
@@ -130,6 +159,7 @@ typedef struct fv_attention_params {
   int32_t key_stride;      /* positions from key to key, >= 1 */
   uint32_t park_mask;      /* FV_PARK_KEYS - 1; all ones where nothing is parked */
   uint32_t flags, aligned; /* FV_FLAG_..., FV_ALIGNED_... */
+  uint32_t k_type, v_type; /* FV_TYPE_...: of 8-bit caches; else the kernel row's */
   float scale_log2e;       /* base-2 logits per unit of q.k, or of its tanh with a softcap */
   float softcap_scale;     /* 0: no softcap; else 2 log2(e) * scale / softcap */
   fv_device_rules rules;   /* of the general class, whose scores become natural logits */
@@ -139,6 +169,7 @@ FV_PARAMS_ASSERT(sizeof(fv_device_view) == 32, "fv_device_view has another size 
 FV_PARAMS_ASSERT(sizeof(fv_placed_sequence) == 56, "fv_placed_sequence has another size here");
 FV_PARAMS_ASSERT(sizeof(fv_placed_tile) == 40, "fv_placed_tile has another size on this side");
 FV_PARAMS_ASSERT(sizeof(fv_placed_line) == 24, "fv_placed_line has another size on this side");
-FV_PARAMS_ASSERT(sizeof(fv_attention_params) == 768, "fv_attention_params has another size here");
+FV_PARAMS_ASSERT(sizeof(fv_device_scale) == 56, "fv_device_scale has another size on this side");
+FV_PARAMS_ASSERT(sizeof(fv_attention_params) == 888, "fv_attention_params has another size here");
 
 #endif /* FOVEA_KERNELS_SHARED_PARAMS_H */

@@ -1,9 +1,11 @@
 // bug_trial.cc - the problems that try the bugs planted in the attention kernels. They are few and
 // small because planted_bugs.py runs all of them twice for each bug. Together they reach every
 // branch of the kernels. Those of Trial use the row bf16_d32 of kernels/shared/attention_fwd.def:
-// tiles of 64 rows, 16 to a warp, and two stages. Those of ManyRows use the rows with tiles of 128.
+// tiles of 64 rows, 16 to a warp, and two stages. Those of ManyRows use the rows with tiles of 128,
+// and those of Cached rows of 8-bit caches.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <string>
 #include <vector>
@@ -227,6 +229,52 @@ TEST_P(ManyRows, NarrowerHeads) {
 
 INSTANTIATE_TEST_SUITE_P(Many, ManyRows, testing::Values(64, 128, 256),
                          [](const auto &dim) { return "bf16_d" + std::to_string(dim.param); });
+
+// ---- 8-bit caches ----
+
+class Cached : public Trial, public testing::WithParamInterface<uint32_t> {
+ protected:
+  Attention cached(int64_t len_q, int64_t len_kv, uint32_t k = FOVEA_E4M3, uint32_t v = FOVEA_I8) {
+    Attention a = shared(len_q, len_kv).dim(48).dim_v(24).heads(2, 1).sm_count(3);
+    return a.types(GetParam(), k, v, GetParam());
+  }
+};
+
+TEST_P(Cached, WideTiles) {
+  Attention a = cached(40, 200).scales("kv", "h").causal();
+  a.expect_matches_oracle();
+}
+
+TEST_P(Cached, ScalesOfTokens) {
+  Attention a = cached(40, 140, FOVEA_E5M2, FOVEA_E4M3).scales("kv", "bsh", 1, 1e-6);
+  a.wide_scales(3).mask(0.3, "sk").expect_matches_oracle();
+}
+
+TEST_P(Cached, ScalesOfBlocks) {
+  cached(40, 140).scales("kv", "bsh", 4).wide_scales(3).expect_matches_oracle();
+}
+
+TEST_P(Cached, NarrowTiles) {
+  Attention a = cached(2, 300).batch(2).lengths({300, 77}).scales("kv", "bsh");
+  a.expect_matches_oracle();
+}
+
+TEST_P(Cached, NarrowScalesOfBlocksOnPages) {
+  Attention a = cached(2, 200, FOVEA_I8, FOVEA_E5M2).batch(2).lengths({200, 70}).paged(16);
+  a.scales("kv", "bsh", 2).expect_matches_oracle();
+}
+
+TEST_P(Cached, NaNAndInfinity) {
+  Attention a = cached(3, 40, FOVEA_E5M2, FOVEA_E4M3).batch(2);
+  a.fill("v", [](const At &at) { return at.tag + at.d == 5 ? NAN : 0.5; });
+  a.fill("k", [](const At &at) { return at.tag == 1 && at.i + at.d == 3 ? HUGE_VAL : 0.25; });
+  a.expect_matches_oracle();
+}
+
+INSTANTIATE_TEST_SUITE_P(EightBits, Cached, testing::Values(FOVEA_F16, FOVEA_BF16),
+                         [](const auto &q) {
+                           return q.param == FOVEA_F16 ? "f16_d64_kv8" : "bf16_d64_kv8";
+                         });
 
 }  // namespace
 }  // namespace fovea_test

@@ -103,7 +103,7 @@ TEST(Prepare, LoadsWhatCallsWithinTheLimitsCanChooseAndNothingElse) {
     limits.struct_size = sizeof limits;
     limits.heads_q = limits.heads_kv = 1;
     limits.sequences = limits.total_q = limits.len_kv = 1;
-    limits.q_dtype = FOVEA_BF16;
+    limits.q_dtype = limits.k_dtype = limits.v_dtype = FOVEA_BF16;
     limits.dim = limits.dim_v = 32;
     ASSERT_EQ(fovea_prepare(handle, &limits), FOVEA_OK) << fovea_error_detail();
     const int others = 5;  // preparing, appending and merging, which no limit rules out
@@ -111,10 +111,13 @@ TEST(Prepare, LoadsWhatCallsWithinTheLimitsCanChooseAndNothingElse) {
     limits.dim = 40;
     ASSERT_EQ(fovea_prepare(handle, &limits), FOVEA_OK);
     EXPECT_EQ(fake->count("cuLibraryLoadData"), 3 + others);
-    limits.q_dtype = 0;
+    limits.k_dtype = limits.v_dtype = FOVEA_I8;
+    ASSERT_EQ(fovea_prepare(handle, &limits), FOVEA_OK);
+    EXPECT_EQ(fake->count("cuLibraryLoadData"), 5 + others) << "8-bit caches, both classes";
+    limits.q_dtype = limits.k_dtype = limits.v_dtype = 0;
     limits.dim = limits.dim_v = 0;
     ASSERT_EQ(fovea_prepare(handle, &limits), FOVEA_OK);
-    EXPECT_EQ(fake->count("cuLibraryLoadData"), 20 + others);
+    EXPECT_EQ(fake->count("cuLibraryLoadData"), 32 + others);
     EXPECT_EQ(fake->count("cuCtxPushCurrent"), fake->count("cuCtxPopCurrent"));
   });
 }

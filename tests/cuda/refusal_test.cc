@@ -227,6 +227,29 @@ TEST(CudaSupport, ChoosesTheGeneralClassForRulesOfRowsAlone) {
   });
 }
 
+TEST(CudaSupport, ChoosesKernelsOf8BitCaches) {
+  in_fresh_process([] {
+    static float floats[6];
+    for (const uint32_t k : {FOVEA_E4M3, FOVEA_E5M2, FOVEA_I8}) {
+      for (const uint32_t v : {FOVEA_E4M3, FOVEA_E5M2, FOVEA_I8}) {
+        const auto plain = [=](fovea_attention_args &a) {
+          a.k.dtype = k;
+          a.v.dtype = v;
+          a.k_scale = fovea_contiguous(floats, FOVEA_F32, 1, 1, 2, 1);
+        };
+        EXPECT_STREQ(support_after(plain).kernel, "fovea_attention_fwd_sm80_bf16_d64_kv8");
+        const auto general = [=](fovea_attention_args &a) {
+          plain(a);
+          a.logits.alibi_slopes = floats;
+          a.q.shape[3] = a.k.shape[3] = 72;
+        };
+        EXPECT_STREQ(support_after(general).kernel,
+                     "fovea_attention_fwd_sm80_bf16_d128_general_kv8");
+      }
+    }
+  });
+}
+
 TEST(CudaSupport, RefusesTheOtherFunctions) {
   in_fresh_process([] {
     use_fake_driver();

@@ -18,6 +18,9 @@ class RowKernel : public OnCuda<testing::TestWithParam<int>> {
   Attention problem(uint32_t level) {
     Attention a;
     a.on(kCuda).type(row().dtype).dim(row().dim).dim_v(row().dim_v);
+    if (row().kv_bytes == 1) {
+      a.types(row().dtype, FOVEA_E4M3, FOVEA_I8, row().dtype).scales("kv", "h");
+    }
     if (row().general) a.bias(FOVEA_BF16, 0.1, "hk");
     return a.reproducible(level).sm_count(3);
   }

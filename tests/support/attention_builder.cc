@@ -256,6 +256,13 @@ Attention &Attention::fixed_scales() {
   for (ScaleForm *form : {&s.q_scale, &s.k_scale, &s.v_scale, &s.out_scale}) form->fixed = true;
   return note(".fixed_scales()");
 }
+Attention &Attention::wide_scales(double octaves) {
+  for (ScaleForm *form : {&s.q_scale, &s.k_scale, &s.v_scale, &s.out_scale}) {
+    form->octaves = octaves;
+    form->signs = true;
+  }
+  return note(join(".wide_scales(", octaves, ")"));
+}
 Attention &Attention::no_lse() {
   s.lse = false;
   return note(".no_lse()");

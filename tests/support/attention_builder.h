@@ -46,8 +46,10 @@ struct ScaleForm {
   bool batch = false, seq = false, head = false;
   int64_t blocks = 1;
   uint32_t dtype = FOVEA_F32;
-  double factor = 1.0;  // values are random in factor * [1/2, 2); exactly factor if `fixed`
-  bool fixed = false;
+  double factor = 1.0;   // values are random in factor * 2^[-octaves, octaves)
+  double octaves = 1.0;  // ... evenly by exponent, with either sign if `signs`
+  bool signs = false;
+  bool fixed = false;  // exactly factor
 };
 
 // Which dimensions of a mask or bias have their full extent.
@@ -206,7 +208,8 @@ class Attention {
   Attention &softcap(double x);
   Attention &scales(const char *which, const char *full, int64_t blocks = 1, double factor = 1.0,
                     uint32_t dtype = FOVEA_F32);
-  Attention &fixed_scales();  // exactly `factor`, everywhere
+  Attention &fixed_scales();               // exactly `factor`, everywhere
+  Attention &wide_scales(double octaves);  // up to 2^octaves times factor, of either sign
   Attention &no_lse();
   Attention &reproducible(uint32_t level);
   Attention &sm_count(int32_t n);

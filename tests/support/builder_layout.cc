@@ -341,7 +341,9 @@ fovea_tensor Case::scale_tensor(const ScaleForm &form, const fovea_tensor &of, b
           const uint64_t bits = mix(salt, static_cast<uint64_t>(by_tag ? tag(n.index) : -1),
                                     static_cast<uint64_t>(place), static_cast<uint64_t>(h),
                                     static_cast<uint64_t>(block));
-          const double value = form.fixed ? 1.0 : std::exp2(2.0 * uniform(bits) - 1.0);
+          const double sign = form.signs && bits % 2 == 0 ? -1.0 : 1.0;
+          const double spread = sign * std::exp2(form.octaves * (2.0 * uniform(bits) - 1.0));
+          const double value = form.fixed ? 1.0 : spread;
           put(t, batch, slot, h, block, form.factor * value);
         }
       }

@@ -1,0 +1,532 @@
+// cached.cuh - 8-bit keys and values, and their scales.
+//
+// A thread copies codes as they lie in the cache, 16 at a time, into a part of shared memory that
+// only its warp reads. When they have arrived, the warp widens them to the type of q, which loses
+// nothing, and puts them where 16-bit keys and values would be. From there on all is as with these.
+//
+// A scale that all elements of a key share multiplies the key's scores, in f32. One that all of a
+// value share multiplies its weights, or all of O at the end if it is the same for all values. So
+// no element is rounded.
+//
+// Where a key has several scales, by channel or block, its elements are products of f32, and what
+// is put in shared memory is their leading part, then the next: two parts of f16 or three of bf16
+// have all bits of f32. The scores of all parts are added. Of values two parts suffice, since
+// weights are rounded too. This takes more barriers, and more instructions for each element.
+#ifndef FOVEA_KERNELS_PARTS_CACHED_CUH
+#define FOVEA_KERNELS_PARTS_CACHED_CUH
+
+#include "kernels/arch/convert.cuh"
+#include "kernels/arch/widen.cuh"
+#include "kernels/parts/load.cuh"
+#include "kernels/parts/online_softmax.cuh"
+#include "kernels/parts/score.cuh"
+
+// ---- Codes, from the cache into shared memory ----
+
+// What a thread copies of a tile's codes: 16 of a row per step. They go behind one another, by step
+// and thread.
+template <class Config, class Side>
+struct fv_code_copies {
+  using lanes = fv_row_lanes<Config, Side::chunks / 2>;
+  static_assert(lanes::chunks == 1, "a thread has one chunk in a row");
+  static constexpr int warp_rows = 32 / lanes::across;     // that a warp copies in a step
+  static constexpr int step_bytes = 16 * Config::threads;  // of all threads
+  int32_t row, column;                                     // the first row, and the chunk in each
+  uint32_t to;                                             // where the first chunk goes
+
+  __device__ __forceinline__ fv_code_copies(unsigned char *codes) {
+    const int thread = Config::thread();
+    row = thread / lanes::across;
+    column = thread % lanes::across;
+    to = fv_shared_address(codes) + 16 * thread;
+  }
+  // Bytes of the chunk that there are.
+  __device__ __forceinline__ int32_t wanted(const fv_attention_params &p) const {
+    return fv_bytes_of_chunk(Side::dim(p), 16 * column);
+  }
+  // Where it would be from if it were in row 0 of the tensor.
+  __device__ __forceinline__ const unsigned char *base(const fv_attention_params &p,
+                                                       const fv_query_tile &tile) const {
+    const fv_device_view &view = Side::view(p);
+    return static_cast<const unsigned char *>(view.data) + tile.kv_head * view.head + 16 * column;
+  }
+};
+
+// The first `bytes` of 16 codes, and zeros.
+__device__ __forceinline__ uint4 fv_read_codes(const unsigned char *from, int32_t bytes) {
+  uint32_t word[4] = {};
+#pragma unroll
+  for (int i = 0; i < 16; ++i) {
+    if (i < bytes) word[i / 4] |= static_cast<uint32_t>(from[i]) << i % 4 * 8;
+  }
+  return make_uint4(word[0], word[1], word[2], word[3]);
+}
+
+template <class Config, class Side, bool ALIGNED>
+__device__ __forceinline__ void fv_copy_placed_codes(const fv_attention_params &p,
+                                                     const fv_query_tile &tile,
+                                                     const fv_next_keys<Config> &keys,
+                                                     const fv_code_copies<Config, Side> &copies) {
+  using lanes = typename fv_code_copies<Config, Side>::lanes;
+  const unsigned char *base = copies.base(p, tile);
+  const int32_t wanted = copies.wanted(p);
+#pragma unroll(ALIGNED ? 2 : 1)
+  for (int n = 0; n < lanes::steps; ++n) {
+    int row = copies.row + n * lanes::rows;
+    int64_t place = Side::place(keys.places, n * lanes::rows);
+    place = __shfl_sync(0xffffffffu, place, row);  // from lane row % 32
+    int32_t bytes = keys.visible.has(row, n * lanes::rows) ? wanted : 0;
+    uint32_t to = copies.to + n * copies.step_bytes;
+    if (ALIGNED) {
+      fv_copy_async_16(to, base + place, bytes);
+    } else {
+      fv_store_shared_16(to, fv_read_codes(base + place, bytes));
+    }
+  }
+}
+
+// Starts the copies of a tile's keys, or of its values. All threads that share the tile call it.
+template <class Config, class Side>
+__device__ __forceinline__ void fv_copy_codes(const fv_attention_params &p,
+                                              const fv_query_tile &tile,
+                                              const fv_next_keys<Config> &keys,
+                                              const fv_code_copies<Config, Side> &copies) {
+  using lanes = typename fv_code_copies<Config, Side>::lanes;
+  if (fv_is_plain<Config>(tile, keys.begin)) {
+    const fv_device_view &view = Side::view(p);
+    int64_t first = tile.sequence.kv_begin + (keys.begin + (uint32_t)copies.row);
+    const unsigned char *from =
+        copies.base(p, tile) + tile.sequence.kv_batch * view.batch + first * view.seq;
+    const int32_t wanted = copies.wanted(p);
+#pragma unroll
+    for (int n = 0; n < lanes::steps; ++n, from += lanes::rows * view.seq) {
+      fv_copy_async_16(copies.to + n * copies.step_bytes, from, wanted);
+    }
+  } else if (p.aligned & Side::aligned) {
+    fv_copy_placed_codes<Config, Side, true>(p, tile, keys, copies);
+  } else {
+    fv_copy_placed_codes<Config, Side, false>(p, tile, keys, copies);
+  }
+}
+
+// ---- Scales ----
+
+__device__ __forceinline__ float fv_scale_at(const fv_device_scale &scale, int64_t index) {
+  if (scale.type == FV_TYPE_F32) return static_cast<const float *>(scale.data)[index];
+  return fv_f32_from_f16(static_cast<const uint16_t *>(scale.data)[index]);
+}
+
+// What a widened code of the call's type is to be multiplied by.
+template <class Type>
+__device__ __forceinline__ float fv_unit(uint32_t type) {
+  return type == FV_TYPE_E4M3   ? fv_widening<Type, FV_TYPE_E4M3>::unit
+         : type == FV_TYPE_E5M2 ? fv_widening<Type, FV_TYPE_E5M2>::unit
+                                : fv_widening<Type, FV_TYPE_I8>::unit;
+}
+
+// In f16, elements that have scales of their own are brought near to its largest number: less than
+// 2^15 where the largest code meets the largest scale, which is below 2 times the power taken out.
+__device__ __forceinline__ float fv_room_above(uint32_t type) {
+  return type == FV_TYPE_E4M3 ? 0x1p-5f : type == FV_TYPE_E5M2 ? 0x1p2f : 0x1p-7f;
+}
+
+// The power of two that x is at least, in a range whose ends have reciprocals.
+__device__ __forceinline__ float fv_power_below(float x) {
+  uint32_t bits = __float_as_uint(x) & 0x7f800000;
+  return __uint_as_float(min(max(bits, 0x0d800000u), 0x71800000u));  // 2^-100 to 2^100
+}
+
+// 1 / x of a power of two.
+__device__ __forceinline__ float fv_inverse_power(float x) {
+  return __uint_as_float(0x7f000000 - __float_as_uint(x));
+}
+
+// What the scores of a key, or the weights of a value, are multiplied by. Where it has several
+// scales: the power of two that is taken out of its elements.
+template <class Config>
+__device__ __forceinline__ float fv_scale_of_key(const fv_device_scale &scale, int64_t begin,
+                                                 uint32_t type) {
+  using Type = typename Config::type;
+  if (!scale.data) return fv_unit<Type>(type);
+  if (scale.blocks == 1) return fv_scale_at(scale, begin) * fv_unit<Type>(type);
+  if (Type::weight_exponent == 0) return 1.0f;  // bf16 reaches as far as f32
+  float largest = 0.0f;
+#pragma unroll 1
+  for (int32_t b = 0; b < scale.blocks; ++b) {
+    largest = fmaxf(largest, fabsf(fv_scale_at(scale, begin + b * scale.block)));
+  }
+  return fv_power_below(largest) * fv_room_above(type);
+}
+
+// The scales that a thread looks up for the next tile: of one key or value of a wide tile, of one
+// key and its value of a narrow one.
+template <class Config>
+struct fv_own_scales {
+  static constexpr int sides = Config::threads == 32 ? 2 : 1;
+  float scale[sides];
+  int64_t begin[sides];  // of its scales; -1: no such key
+};
+
+// Which side, key and word a thread has as number i.
+template <class Config>
+struct fv_own_key {
+  static constexpr int words = fv_visible_keys<Config::tile_kv>::words;
+  int side, word, key;
+  bool exists;
+  __device__ __forceinline__ explicit fv_own_key(int i) {
+    const int warp = Config::threads == 32 ? 0 : threadIdx.x / 32;
+    side = Config::threads == 32 ? i : warp / words;
+    word = warp % words;
+    key = word * 32 + threadIdx.x % 32;
+    exists = side < 2 && key < Config::tile_kv;
+  }
+};
+
+// Where the scales of the thread's key begin, in elements from the start of the tensor.
+template <class Config>
+__device__ __forceinline__ int64_t fv_scale_begin(const fv_attention_params &p,
+                                                  const fv_query_tile &tile,
+                                                  const fv_next_keys<Config> &keys,
+                                                  const fv_own_key<Config> &own) {
+  constexpr int words = fv_own_key<Config>::words;
+  const fv_device_scale &scale = own.side ? p.v_scale : p.k_scale;
+  int64_t head = tile.kv_head * scale.head;
+  if (fv_is_plain<Config>(tile, keys.begin)) {
+    int64_t key = tile.sequence.kv_begin + (keys.begin + (uint32_t)own.key);
+    return head + tile.sequence.kv_batch * scale.batch + key * scale.seq;
+  }
+  if (words == 1 || own.word == 0) {
+    return head + (own.side ? keys.places.v_scale[0] : keys.places.k_scale[0]);
+  }
+  return head + (own.side ? keys.places.v_scale[words - 1] : keys.places.k_scale[words - 1]);
+}
+
+// Keys that no row sees have the scale 0: theirs is not read.
+template <class Config>
+__device__ __forceinline__ fv_own_scales<Config> fv_load_scales(const fv_attention_params &p,
+                                                                const fv_query_tile &tile,
+                                                                const fv_next_keys<Config> &keys) {
+  fv_own_scales<Config> scales;
+#pragma unroll
+  for (int i = 0; i < scales.sides; ++i) {
+    const fv_own_key<Config> own(i);
+    scales.scale[i] = 0.0f;
+    scales.begin[i] = -1;
+    if (!own.exists || !keys.visible.has(own.key, own.word * 32)) continue;
+    scales.begin[i] = fv_scale_begin<Config>(p, tile, keys, own);
+    scales.scale[i] = fv_scale_of_key<Config>(own.side ? p.v_scale : p.k_scale, scales.begin[i],
+                                              own.side ? p.v_type : p.k_type);
+  }
+  return scales;
+}
+
+// Where the tile's scales stand, in shared memory: those of a narrow tile by warp.
+template <class Config>
+__device__ __forceinline__ int fv_first_scale() {
+  return Config::threads == 32 ? threadIdx.x / 32 % FV_NARROW_WARPS * Config::tile_kv : 0;
+}
+
+// The tile's threads read them after a barrier.
+template <class Config, class Memory>
+__device__ __forceinline__ void fv_put_scales(Memory &memory, const fv_own_scales<Config> &scales) {
+#pragma unroll
+  for (int i = 0; i < scales.sides; ++i) {
+    const fv_own_key<Config> own(i);
+    if (!own.exists) continue;
+    memory.scale[own.side][fv_first_scale<Config>() + own.key] = scales.scale[i];
+    memory.begin[own.side][fv_first_scale<Config>() + own.key] = scales.begin[i];
+  }
+}
+
+// ---- Widening ----
+
+// How many parts the elements of keys, and of values, are put in shared memory as.
+template <class Config>
+__device__ __forceinline__ int fv_key_parts(const fv_attention_params &p) {
+  if (p.k_scale.blocks <= 1) return 1;
+  return Config::type::weight_exponent == 0 ? 3 : 2;
+}
+__device__ __forceinline__ int fv_value_parts(const fv_attention_params &p) {
+  return p.v_scale.blocks <= 1 ? 1 : 2;
+}
+
+// Eight codes, as four pairs.
+template <class Type, uint32_t TYPE>
+__device__ __forceinline__ uint4 fv_widen_eight(uint2 codes) {
+  using widening = fv_widening<Type, TYPE>;
+  return make_uint4(widening::template pair<0>(codes.x), widening::template pair<1>(codes.x),
+                    widening::template pair<0>(codes.y), widening::template pair<1>(codes.y));
+}
+
+// The 16 bits of a code that fv_widening gets wrong: a NaN, or an infinity of e5m2. Others: `bits`.
+template <uint32_t TYPE>
+__device__ __forceinline__ uint32_t fv_mend_one(uint32_t code, uint32_t first, uint32_t bits) {
+  uint32_t magnitude = code & 0x7f;
+  if (magnitude < first) return bits;
+  bool infinite = TYPE == FV_TYPE_E5M2 && magnitude == 0x7c;
+  return (code & 0x80) << 8 | (infinite ? 0x7f80 : 0x7fff);  // as bf16; f16 has no e5m2 to mend
+}
+
+template <class Type, uint32_t TYPE>
+__device__ __forceinline__ uint32_t fv_mend_pair(uint32_t codes, int half, uint32_t pair) {
+  constexpr uint32_t first = fv_widening<Type, TYPE>::first_odd;
+  uint32_t low = fv_mend_one<TYPE>(codes >> 16 * half & 0xff, first, pair & 0xffff);
+  uint32_t high = fv_mend_one<TYPE>(codes >> (16 * half + 8) & 0xff, first, pair >> 16);
+  return low | high << 16;
+}
+
+// Part `part` of x: what is left of it when those before are taken away, rounded. Infinities and
+// NaNs have one part.
+template <class Type>
+__device__ __forceinline__ float fv_rest_of(float x, float rounded) {
+  return fabsf(rounded) < INFINITY ? x - rounded : 0.0f;
+}
+template <class Type>
+__device__ __forceinline__ uint32_t fv_part_of_pair(float x, float y, int part) {
+  uint32_t pair = Type::pack(x, y);
+#pragma unroll 1
+  for (int i = 0; i < part; ++i) {
+    x = fv_rest_of<Type>(x, Type::low(pair));
+    y = fv_rest_of<Type>(y, Type::high(pair));
+    pair = Type::pack(x, y);
+  }
+  return pair;
+}
+
+// The scales of a row's elements, one after the other.
+struct fv_element_scales {
+  const fv_device_scale &scale;
+  int64_t index;
+  int32_t left;  // elements up to the next block
+  float inverse;
+  __device__ __forceinline__ fv_element_scales(const fv_device_scale &of, int64_t begin,
+                                               int32_t first, float taken_out)
+      : scale(of) {
+    int32_t block = first / of.block_len;
+    index = begin + block * of.block;
+    left = (block + 1) * of.block_len - first;
+    inverse = taken_out;
+  }
+  __device__ __forceinline__ float next() {
+    float own = fv_scale_at(scale, index) * inverse;
+    if (--left == 0) {
+      index += scale.block;
+      left = scale.block_len;
+    }
+    return own;
+  }
+};
+
+// Multiplies eight elements from `first` on by their scales, and takes the part. Elements past
+// `dim` have none, and are zeros.
+template <class Type>
+__device__ __forceinline__ uint4 fv_scaled_part(uint4 pairs, fv_element_scales scales,
+                                                int32_t elements, int part) {
+  uint32_t pair[4] = {pairs.x, pairs.y, pairs.z, pairs.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    float x = 2 * i < elements ? Type::low(pair[i]) * scales.next() : 0.0f;
+    float y = 2 * i + 1 < elements ? Type::high(pair[i]) * scales.next() : 0.0f;
+    pair[i] = fv_part_of_pair<Type>(x, y, part);
+  }
+  return make_uint4(pair[0], pair[1], pair[2], pair[3]);
+}
+
+// Which codes a lane widens: eight in each half of a step of its warp's.
+template <class Config, class Side>
+struct fv_widened {
+  using copies = fv_code_copies<Config, Side>;
+  using lanes = typename copies::lanes;
+  int32_t row, chunk;  // the first eight
+  uint32_t from, to;   // where their codes are, and where they go
+
+  __device__ __forceinline__ fv_widened(const unsigned char *codes, const unsigned char *stage) {
+    const int thread = Config::thread(), lane = thread % 32, warp = thread / 32;
+    row = warp * copies::warp_rows + lane / Side::chunks;
+    chunk = lane % Side::chunks;
+    from = fv_shared_address(codes) + 512 * warp + 8 * lane;
+    to = fv_shared_address(stage) + 16 * fv_swizzled_chunk(row, chunk, Side::chunks);
+  }
+  static constexpr int steps = 2 * lanes::steps;  // halves of all steps
+  static __device__ __forceinline__ int rows_past(int i) {
+    return i / 2 * lanes::rows + i % 2 * (copies::warp_rows / 2);
+  }
+  __device__ __forceinline__ uint2 codes(int i) const {
+    return fv_load_shared_8(from + i / 2 * copies::step_bytes + i % 2 * 256);
+  }
+  __device__ __forceinline__ void put(int i, uint4 pairs) const {
+    fv_store_shared_16(fv_swizzled_step(to, rows_past(i), 0, Side::chunks), pairs);
+  }
+};
+
+// What widening needs of a side besides the codes.
+struct fv_widening_work {
+  uint32_t type;
+  const fv_device_scale *scale;
+  const float *taken_out;  // of each key of the tile
+  const int64_t *begin;    // of its scales
+  int32_t dim;
+  int part;
+};
+
+// As fv_widen_eight, with what is wrong mended.
+template <class Type, uint32_t TYPE>
+__device__ __forceinline__ uint4 fv_widen_and_mend(uint2 codes) {
+  uint4 pairs = fv_widen_eight<Type, TYPE>(codes);
+  if (fv_widening<Type, TYPE>::first_odd) {
+    pairs.x = fv_mend_pair<Type, TYPE>(codes.x, 0, pairs.x);
+    pairs.y = fv_mend_pair<Type, TYPE>(codes.x, 1, pairs.y);
+    pairs.z = fv_mend_pair<Type, TYPE>(codes.y, 0, pairs.z);
+    pairs.w = fv_mend_pair<Type, TYPE>(codes.y, 1, pairs.w);
+  }
+  return pairs;
+}
+
+// Widens a tile's codes one after the other, with what is rare: codes to mend, scales of elements.
+template <class Config, class Side>
+__device__ __forceinline__ void fv_widen_with_care(const fv_widened<Config, Side> &own,
+                                                   const fv_widening_work &work) {
+  using Type = typename Config::type;
+#pragma unroll 1
+  for (int i = 0; i < own.steps; ++i) {
+    uint2 codes = own.codes(i);
+    uint4 pairs = work.type == FV_TYPE_E4M3   ? fv_widen_and_mend<Type, FV_TYPE_E4M3>(codes)
+                  : work.type == FV_TYPE_E5M2 ? fv_widen_and_mend<Type, FV_TYPE_E5M2>(codes)
+                                              : fv_widen_and_mend<Type, FV_TYPE_I8>(codes);
+    if (work.scale->blocks > 1) {
+      int32_t key = own.row + own.rows_past(i), first = 8 * own.chunk;
+      int64_t begin = work.begin[key];
+      int32_t elements = begin < 0 ? 0 : work.dim - first;
+      float inverse = fv_unit<Type>(work.type);
+      if (Type::weight_exponent) inverse *= fv_inverse_power(work.taken_out[key]);
+      pairs =
+          fv_scaled_part<Type>(pairs, {*work.scale, begin, first, inverse}, elements, work.part);
+    }
+    own.put(i, pairs);
+  }
+}
+
+// Widens a tile's codes. True: some are to be mended.
+template <class Config, class Side, uint32_t TYPE>
+__device__ __forceinline__ bool fv_widen_type(const fv_widened<Config, Side> &own) {
+  using Type = typename Config::type;
+  constexpr uint32_t first_odd = fv_widening<Type, TYPE>::first_odd;
+  uint32_t odd = 0;
+#pragma unroll
+  for (int i = 0; i < own.steps; ++i) {
+    uint2 codes = own.codes(i);
+    own.put(i, fv_widen_eight<Type, TYPE>(codes));
+    if (first_odd) odd |= fv_find_odd(codes.x, first_odd) | fv_find_odd(codes.y, first_odd);
+  }
+  return odd & 0x80808080;
+}
+
+// Widens the tile's codes, which this warp's threads have copied and which have arrived. The tile's
+// threads see them after a barrier.
+template <class Config, class Side>
+__device__ __forceinline__ void fv_widen(const fv_widened<Config, Side> &own,
+                                         const fv_widening_work &work) {
+  bool careful = work.scale->blocks > 1;
+  if (!careful) {
+    careful = work.type == FV_TYPE_E4M3   ? fv_widen_type<Config, Side, FV_TYPE_E4M3>(own)
+              : work.type == FV_TYPE_E5M2 ? fv_widen_type<Config, Side, FV_TYPE_E5M2>(own)
+                                          : fv_widen_type<Config, Side, FV_TYPE_I8>(own);
+  }
+  if (careful) fv_widen_with_care(own, work);
+}
+
+template <class Config, class Memory>
+__device__ __forceinline__ fv_widening_work fv_widening_of_keys(const fv_attention_params &p,
+                                                                const Memory &scales, int part) {
+  const int first = fv_first_scale<Config>();
+  return {p.k_type, &p.k_scale, scales.scale[0] + first, scales.begin[0] + first, p.dim, part};
+}
+
+template <class Config, class Memory>
+__device__ __forceinline__ fv_widening_work fv_widening_of_values(const fv_attention_params &p,
+                                                                  const Memory &scales, int part) {
+  const int first = fv_first_scale<Config>();
+  return {p.v_type, &p.v_scale, scales.scale[1] + first, scales.begin[1] + first, p.dim_v, part};
+}
+
+template <class Config>
+using fv_widened_keys = fv_widened<Config, fv_key_side<Config>>;
+template <class Config>
+using fv_widened_values = fv_widened<Config, fv_value_side<Config>>;
+
+// ---- Scores and weights ----
+
+// Multiplies by the scale of each key. `scales` are the tile's.
+template <class Config>
+__device__ __forceinline__ void fv_scale_keys(float (&s)[fv_fragments<Config>::key_tiles][4],
+                                              const float *scales) {
+  const float2 *own = reinterpret_cast<const float2 *>(scales) + threadIdx.x % 4;
+#pragma unroll
+  for (int n = 0; n < fv_fragments<Config>::key_tiles; ++n) {
+    const float2 scale = own[n * 4];
+#pragma unroll
+    for (int c = 0; c < 4; ++c) s[n][c] *= c % 2 ? scale.y : scale.x;
+  }
+}
+
+template <class Config>
+__device__ __forceinline__ void fv_scale_scores(fv_scores<Config> &s, const float *scales) {
+#pragma unroll
+  for (int b = 0; b < Config::row_blocks; ++b) fv_scale_keys<Config>(s.of[b], scales);
+}
+
+// What O is to be multiplied by when a tile's product is added to it: per block and row of a lane.
+template <class Config>
+struct fv_tile_factors {
+  float of[Config::row_blocks][2];
+};
+
+// Brings the weights of a row near to the largest f16, and returns what was taken out. Scales may
+// be of any size, and weights of f16 end at 2^-25.
+template <class Config>
+__device__ __forceinline__ float fv_bring_near(float (&s)[fv_fragments<Config>::key_tiles][4],
+                                               int r) {
+  float largest = 0.0f;
+#pragma unroll
+  for (int n = 0; n < fv_fragments<Config>::key_tiles; ++n) {
+    largest = fmaxf(largest, fmaxf(fabsf(s[n][2 * r]), fabsf(s[n][2 * r + 1])));
+  }
+  float power = fv_power_below(fv_row_maximum(largest)),
+        inverse = fv_inverse_power(power) * 0x1p14f;
+#pragma unroll
+  for (int n = 0; n < fv_fragments<Config>::key_tiles; ++n) {
+    s[n][2 * r] *= inverse;
+    s[n][2 * r + 1] *= inverse;
+  }
+  return power * 0x1p-14f;
+}
+
+// Multiplies weights by the scale of each value, if these differ.
+template <class Config>
+__device__ __forceinline__ fv_tile_factors<Config> fv_scale_weights(const fv_attention_params &p,
+                                                                    fv_scores<Config> &s,
+                                                                    const float *scales) {
+  fv_tile_factors<Config> factors;
+#pragma unroll
+  for (int b = 0; b < Config::row_blocks; ++b) factors.of[b][0] = factors.of[b][1] = 1.0f;
+  if (!(p.flags & FV_FLAG_VALUE_SCALES)) return factors;
+#pragma unroll
+  for (int b = 0; b < Config::row_blocks; ++b) {
+    fv_scale_keys<Config>(s.of[b], scales);
+    if (Config::type::weight_exponent == 0) continue;
+    factors.of[b][0] = fv_bring_near<Config>(s.of[b], 0);
+    factors.of[b][1] = fv_bring_near<Config>(s.of[b], 1);
+  }
+  return factors;
+}
+
+// What O is multiplied by at the end: the scale that all values share, and the unit.
+template <class Config>
+__device__ __forceinline__ float fv_scale_of_values(const fv_attention_params &p,
+                                                    const fv_query_tile &tile) {
+  if (p.flags & FV_FLAG_VALUE_SCALES) return 1.0f;
+  int64_t begin = tile.sequence.kv_batch * p.v_scale.batch + tile.kv_head * p.v_scale.head;
+  return fv_scale_of_key<Config>(p.v_scale, begin, p.v_type);
+}
+
+#endif  // FOVEA_KERNELS_PARTS_CACHED_CUH
