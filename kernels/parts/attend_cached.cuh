@@ -52,8 +52,8 @@ __device__ __forceinline__ void fv_widen_tile(const fv_attention_params &p,
   if (p.k_scale.blocks > 1 || p.v_scale.blocks > 1) __syncthreads();  // where widening needs them
   const fv_widened_keys<Config> keys(memory.wide.k_codes[0], memory.wide.k[0]);
   const fv_widened_values<Config> values(memory.wide.v_codes[0], memory.wide.v[0]);
-  fv_widen(keys, fv_widening_of_keys<Config>(p, memory.scales, 0));
-  fv_widen(values, fv_widening_of_values<Config>(p, memory.scales, 0));
+  fv_widen_codes(keys, fv_widening_of_keys<Config>(p, memory.scales, 0));
+  fv_widen_codes(values, fv_widening_of_values<Config>(p, memory.scales, 0));
   __syncthreads();  // keys, values and scales become visible to all
 }
 
@@ -178,8 +178,8 @@ __device__ __forceinline__ void fv_score_narrow(const fv_attention_params &p,
   fv_clear_scores<Warp>(s);
 #pragma unroll 1
   for (int part = 0; part < parts; ++part) {
-    fv_widen(fv_widened_keys<Warp>(memory.k_codes, memory.tile),
-             fv_widening_of_keys<Warp>(p, scales, part));
+    fv_widen_codes(fv_widened_keys<Warp>(memory.k_codes, memory.tile),
+                   fv_widening_of_keys<Warp>(p, scales, part));
     __syncwarp();  // the part becomes visible to the warp
     fv_add_scores<Warp>(s, q, at, 0);
     __syncwarp();  // all lanes have read it: the next, or values, may overwrite it
@@ -199,8 +199,8 @@ __device__ __forceinline__ void fv_accumulate_narrow(const fv_attention_params &
   const int parts = fv_value_parts(p);
 #pragma unroll 1
   for (int part = 0; part < parts; ++part) {
-    fv_widen(fv_widened_values<Warp>(memory.v_codes, memory.tile),
-             fv_widening_of_values<Warp>(p, scales, part));
+    fv_widen_codes(fv_widened_values<Warp>(memory.v_codes, memory.tile),
+                   fv_widening_of_values<Warp>(p, scales, part));
     __syncwarp();  // the part becomes visible to the warp
     fv_add_product<Warp>(rows, weights, at.v, factors);
     __syncwarp();  // all lanes have read it: the next, or keys, may overwrite it

@@ -16,10 +16,10 @@
 #define FOVEA_KERNELS_PARTS_CACHED_CUH
 
 #include "kernels/arch/convert.cuh"
-#include "kernels/arch/widen.cuh"
 #include "kernels/parts/load.cuh"
 #include "kernels/parts/online_softmax.cuh"
 #include "kernels/parts/score.cuh"
+#include "kernels/parts/widen.cuh"
 
 // ---- Codes, from the cache into shared memory ----
 
@@ -111,7 +111,7 @@ __device__ __forceinline__ void fv_copy_codes(const fv_attention_params &p,
 
 // ---- Scales ----
 
-__device__ __forceinline__ float fv_scale_at(const fv_device_scale &scale, int64_t index) {
+__device__ __forceinline__ float fv_read_scale(const fv_device_scale &scale, int64_t index) {
   if (scale.type == FV_TYPE_F32) return static_cast<const float *>(scale.data)[index];
   return fv_f32_from_f16(static_cast<const uint16_t *>(scale.data)[index]);
 }
@@ -148,12 +148,12 @@ __device__ __forceinline__ float fv_scale_of_key(const fv_device_scale &scale, i
                                                  uint32_t type) {
   using Type = typename Config::type;
   if (!scale.data) return fv_unit<Type>(type);
-  if (scale.blocks == 1) return fv_scale_at(scale, begin) * fv_unit<Type>(type);
+  if (scale.blocks == 1) return fv_read_scale(scale, begin) * fv_unit<Type>(type);
   if (Type::weight_exponent == 0) return 1.0f;  // bf16 reaches as far as f32
   float largest = 0.0f;
 #pragma unroll 1
   for (int32_t b = 0; b < scale.blocks; ++b) {
-    largest = fmaxf(largest, fabsf(fv_scale_at(scale, begin + b * scale.block)));
+    largest = fmaxf(largest, fabsf(fv_read_scale(scale, begin + b * scale.block)));
   }
   return fv_power_below(largest) * fv_room_above(type);
 }
@@ -308,7 +308,7 @@ struct fv_element_scales {
     inverse = taken_out;
   }
   __device__ __forceinline__ float next() {
-    float own = fv_scale_at(scale, index) * inverse;
+    float own = fv_read_scale(scale, index) * inverse;
     if (--left == 0) {
       index += scale.block;
       left = scale.block_len;
@@ -424,8 +424,8 @@ __device__ __forceinline__ bool fv_widen_type(const fv_widened<Config, Side> &ow
 // Widens the tile's codes, which this warp's threads have copied and which have arrived. The tile's
 // threads see them after a barrier.
 template <class Config, class Side>
-__device__ __forceinline__ void fv_widen(const fv_widened<Config, Side> &own,
-                                         const fv_widening_work &work) {
+__device__ __forceinline__ void fv_widen_codes(const fv_widened<Config, Side> &own,
+                                               const fv_widening_work &work) {
   bool careful = work.scale->blocks > 1;
   if (!careful) {
     careful = work.type == FV_TYPE_E4M3   ? fv_widen_type<Config, Side, FV_TYPE_E4M3>(own)

@@ -5,8 +5,8 @@
 // the wider type has them. Its exponent then means another power of two: that is the unit, or a
 // product makes up for it. Integers are put below the leading one of a number of the wider type,
 // which is then subtracted. PTX ISA 9.0, sections 9.7.9 (prmt, cvt) and 9.7.4 (half precision).
-#ifndef FOVEA_KERNELS_ARCH_WIDEN_CUH
-#define FOVEA_KERNELS_ARCH_WIDEN_CUH
+#ifndef FOVEA_KERNELS_PARTS_WIDEN_CUH
+#define FOVEA_KERNELS_PARTS_WIDEN_CUH
 
 #include "kernels/arch/sm80.cuh"
 #include "kernels/shared/params_type.h"
@@ -144,4 +144,4 @@ __device__ __forceinline__ uint32_t fv_find_odd(uint32_t codes, uint32_t first) 
   return (codes & 0x7f7f7f7f) + (0x80 - first) * 0x01010101;
 }
 
-#endif  // FOVEA_KERNELS_ARCH_WIDEN_CUH
+#endif  // FOVEA_KERNELS_PARTS_WIDEN_CUH
