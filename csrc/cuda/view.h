@@ -11,6 +11,9 @@
 _Static_assert((int)FV_TYPE_F32 == (int)FOVEA_F32, "kernels are told the header's numbers");
 _Static_assert((int)FV_TYPE_F16 == (int)FOVEA_F16, "kernels are told the header's numbers");
 _Static_assert((int)FV_TYPE_BF16 == (int)FOVEA_BF16, "kernels are told the header's numbers");
+_Static_assert((int)FV_TYPE_E4M3 == (int)FOVEA_E4M3, "kernels are told the header's numbers");
+_Static_assert((int)FV_TYPE_E5M2 == (int)FOVEA_E5M2, "kernels are told the header's numbers");
+_Static_assert((int)FV_TYPE_I8 == (int)FOVEA_I8, "kernels are told the header's numbers");
 
 static inline fv_device_view fv_cuda_view(const fovea_tensor *t) {
   if (t->dtype == FOVEA_NONE) return (fv_device_view){0};
