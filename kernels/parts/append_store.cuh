@@ -28,8 +28,8 @@ __device__ __forceinline__ const unsigned char *fv_scale_row(const fv_append_sca
   return static_cast<const unsigned char *>(scale.data) + offset * fv_type_bytes(scale.type);
 }
 
-// Divides x[i] by the scale of element first + i. Only scales of elements before first + count are
-// read: the others may lie outside the tensor.
+// Divides x[i] by the scale of element first + i, for at least one element. Only scales of elements
+// before first + count are read: the others may lie outside the tensor.
 __device__ __forceinline__ void fv_divide_run(const fv_append_scale &scale,
                                               const unsigned char *row, int32_t first,
                                               int32_t count, float (&x)[FV_RUN]) {

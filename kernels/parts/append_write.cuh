@@ -40,6 +40,7 @@ __device__ __forceinline__ void fv_write_plain(const fv_append_side &side,
   const int64_t chunk_begin = (int64_t)chunk * FV_RUN;
   const int32_t first = (int32_t)fv_max(chunk_begin, begin);
   const int32_t count = (int32_t)fv_min(chunk_begin + FV_RUN, side.dim) - first;
+  if (count == 0) return;  // the head ends in this chunk, and so do the rotated elements
   uint32_t bits[FV_RUN];
   fv_read_run(head.from, side.from_type, first, count, side.aligned & FV_APPEND_FROM_ALIGNED, bits);
   const bool aligned = side.aligned & FV_APPEND_TO_ALIGNED;
