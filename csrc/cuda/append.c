@@ -24,7 +24,7 @@ static double count_heads(const fv_append_problem *problem) {
   return tokens * problem->heads_kv * sides;
 }
 
-/* Whether eight elements of any row of the cache are one store: of 8 bytes where an element has one.
+/* Whether eight elements of any row of the cache are one store: of 8 bytes if they are bytes.
  * Unused strides must be 0. */
 static bool has_aligned_rows(const fovea_tensor *cache) {
   if (!fv_dtype_is_8bit(cache->dtype)) return fv_cuda_rows_aligned(cache);
