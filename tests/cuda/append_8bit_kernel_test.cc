@@ -255,7 +255,7 @@ TEST_F(Append8BitKernel, RotatesAndMovesRowsWithAndWithoutAlignment) {
     const std::string what = pair_name(from, to) + ", dim " + std::to_string(size[0]) + ", style " +
                              std::to_string(style) + ", case " + std::to_string(i);
     expect_on_cuda(c, what);
-    for (size_t bytes : {8, 1, 4}) {
+    for (size_t bytes : {8u, 1u, 4u}) {
       expect_on_cuda(with_caches_shifted(c, bytes), what + ", shifted by " + std::to_string(bytes));
     }
     expect_on_cuda(shifted(c, 4), what + ", all shifted");
