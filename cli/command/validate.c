@@ -37,7 +37,7 @@ typedef struct run {
   pthread_mutex_t lock;
   fv_totals totals;
   bool progress;
-  bool limited; /* the device lacks features, appends to 8-bit caches, and weights */
+  bool limited; /* the device lacks features, weights, and parts of append */
 } run;
 
 static volatile sig_atomic_t interrupted;

@@ -74,7 +74,8 @@ static int report_json(const fv_validation *v, const fv_verdict *verdict, const 
 static void print_left_out(const fv_totals *t, int drawn) {
   if (drawn == FV_FEATURE_COUNT) return;
   printf(
-      "           %d features, %d pairs of dtypes, weights and appends to 8-bit caches left out, "
+      "           %d features, %d pairs of dtypes, weights and appends of blocks, norms and "
+      "queries left out, "
       "and %lld cases drawn: not supported\n",
       FV_FEATURE_COUNT - drawn, fv_totals_pairs_left_out(t), (long long)t->left_out);
 }

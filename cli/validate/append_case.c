@@ -74,10 +74,10 @@ static void draw_query(fv_random *random, append_case *a) {
   if (a->in_place) memcpy(a->q_expected, a->q, sizeof a->q);
 }
 
-/* limited: only what CUDA has, no 8-bit cache, no norm and no query. */
+/* limited: only what CUDA has, no cache of blocks, no norm and no query. */
 static void draw_append(fv_random *random, bool limited, append_case *a) {
   a->from = (uint32_t)fv_random_between(random, FOVEA_F32, FOVEA_BF16);
-  a->to = (uint32_t)fv_random_between(random, FOVEA_F32, limited ? FOVEA_BF16 : FOVEA_I8);
+  a->to = (uint32_t)fv_random_between(random, FOVEA_F32, FOVEA_I8);
   if (!limited && fv_random_percent(random, 30)) {
     a->to = fv_random_percent(random, 50) ? FOVEA_Q8_0 : FOVEA_Q4_0;
   }

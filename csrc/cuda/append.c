@@ -24,16 +24,36 @@ static double count_heads(const fv_append_problem *problem) {
   return tokens * problem->heads_kv * sides;
 }
 
+/* Whether eight elements of any row of the cache are one store: of 8 bytes if they are bytes.
+ * Unused strides must be 0. */
+static bool has_aligned_rows(const fovea_tensor *cache) {
+  if (!fv_dtype_is_8bit(cache->dtype)) return fv_cuda_rows_aligned(cache);
+  const int64_t odd = cache->stride[0] | cache->stride[1] | cache->stride[2];
+  return (uintptr_t)cache->data % 8 == 0 && odd % 8 == 0;
+}
+
+static fv_append_scale make_scale(const fovea_tensor *scale, const fovea_tensor *cache) {
+  if (scale->dtype == FOVEA_NONE) return (fv_append_scale){0};
+  return (fv_append_scale){.data = scale->data,
+                           .batch = scale->stride[0],
+                           .seq = scale->stride[1],
+                           .head = scale->stride[2],
+                           .block = scale->stride[3],
+                           .block_len = (int32_t)(cache->shape[3] / scale->shape[3]),
+                           .type = scale->dtype};
+}
+
 static fv_append_side make_side(const fovea_tensor *from, const fovea_tensor *to,
-                                const int32_t *ids) {
+                                const fovea_tensor *scale, const int32_t *ids) {
   return (fv_append_side){.from = fv_cuda_view(from),
                           .to = fv_cuda_view(to),
+                          .scale = make_scale(scale, to),
                           .ids = ids,
                           .from_type = from->dtype,
                           .to_type = to->dtype,
                           .dim = (int32_t)to->shape[3],
                           .aligned = (fv_cuda_rows_aligned(from) ? FV_APPEND_FROM_ALIGNED : 0) |
-                                     (fv_cuda_rows_aligned(to) ? FV_APPEND_TO_ALIGNED : 0)};
+                                     (has_aligned_rows(to) ? FV_APPEND_TO_ALIGNED : 0)};
 }
 
 static bool is_table_aligned(const fovea_rope *rope) {
@@ -56,10 +76,12 @@ static void set_sides(const fovea_kv_append_args *a, fv_append_params *params) {
   const fovea_pages *pages = &a->sequences.pages;
   const fovea_tensor *cache = a->k_cache.dtype ? &a->k_cache : &a->v_cache;
   if (a->k_new.dtype) {
-    params->sides[params->side_count++] = make_side(&a->k_new, &a->k_cache, pages->ids);
+    params->sides[params->side_count++] =
+        make_side(&a->k_new, &a->k_cache, &a->k_scale, pages->ids);
   }
   if (a->v_new.dtype) {
-    params->sides[params->side_count++] = make_side(&a->v_new, &a->v_cache, pages->v_ids);
+    params->sides[params->side_count++] =
+        make_side(&a->v_new, &a->v_cache, &a->v_scale, pages->v_ids);
   }
   params->cache_rows = cache->shape[0];
   params->cache_slots = cache->shape[1];
@@ -95,10 +117,6 @@ fovea_status fv_choose_cuda_append(const fv_append_problem *problem, int32_t *ro
     return fv_fail(
         FOVEA_UNSUPPORTED, "no CUDA kernel appends to %s; the CPU does",
         fv_dtype_name(fv_dtype_is_blocks(a->k_cache.dtype) ? a->k_cache.dtype : a->v_cache.dtype));
-  }
-  if (fv_dtype_is_8bit(a->k_cache.dtype) || fv_dtype_is_8bit(a->v_cache.dtype)) {
-    return fv_fail(FOVEA_UNSUPPORTED, "no CUDA kernel appends to an 8-bit %s; the CPU does",
-                   fv_dtype_is_8bit(a->k_cache.dtype) ? "k_cache" : "v_cache");
   }
   if (a->sequences.q_lengths) {
     return fv_fail(FOVEA_UNSUPPORTED, "no CUDA kernel appends with q_lengths; the CPU does");

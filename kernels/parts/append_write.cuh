@@ -6,7 +6,7 @@
 #define FOVEA_KERNELS_PARTS_APPEND_WRITE_CUH
 
 #include "kernels/parts/append_find.cuh"
-#include "kernels/parts/typed_run.cuh"
+#include "kernels/parts/append_store.cuh"
 #include "kernels/shared/shape.h"
 
 // A warp's number among all warps of the grid.
@@ -33,13 +33,6 @@ __device__ __forceinline__ bool fv_owns(const fv_append_params &p, const fv_appe
          (p.side_count > 1 && fv_first_head(p, token, 1, unit) < heads);
 }
 
-// One head of a token: the row that is read and the row that is written.
-struct fv_append_head {
-  const unsigned char *from;
-  unsigned char *to;
-  const float *cos, *sin;  // of the token's position
-};
-
 // Writes the elements from `begin` on of eight-element chunk `chunk`. They are not rotated.
 __device__ __forceinline__ void fv_write_plain(const fv_append_side &side,
                                                const fv_append_head &head, int32_t chunk,
@@ -47,15 +40,18 @@ __device__ __forceinline__ void fv_write_plain(const fv_append_side &side,
   const int64_t chunk_begin = (int64_t)chunk * FV_RUN;
   const int32_t first = (int32_t)fv_max(chunk_begin, begin);
   const int32_t count = (int32_t)fv_min(chunk_begin + FV_RUN, side.dim) - first;
+  if (count == 0) return;  // the head ends in this chunk, and so do the rotated elements
   uint32_t bits[FV_RUN];
   fv_read_run(head.from, side.from_type, first, count, side.aligned & FV_APPEND_FROM_ALIGNED, bits);
-  if (side.from_type != side.to_type) {  // a value of the cache's own type keeps its bits
-#pragma unroll
-    for (int i = 0; i < FV_RUN; ++i) {
-      bits[i] = fv_narrow(fv_widen(bits[i], side.from_type), side.to_type);
-    }
+  const bool aligned = side.aligned & FV_APPEND_TO_ALIGNED;
+  if (side.from_type == side.to_type) {  // a value of the cache's own type keeps its bits
+    fv_write_run(head.to, side.to_type, first, count, aligned, bits);
+    return;
   }
-  fv_write_run(head.to, side.to_type, first, count, side.aligned & FV_APPEND_TO_ALIGNED, bits);
+  float x[FV_RUN];
+#pragma unroll
+  for (int i = 0; i < FV_RUN; ++i) x[i] = fv_widen(bits[i], side.from_type);
+  fv_store_append_run(side, head, first, count, aligned, x);
 }
 
 // (x, y) becomes (x c - y s, y c + x s).
@@ -81,8 +77,8 @@ __device__ __forceinline__ void fv_write_half_split(const fv_append_params &p,
   fv_load_typed_run(head.sin, FV_TYPE_F32, first, count, table, s);
 #pragma unroll
   for (int i = 0; i < FV_RUN; ++i) fv_rotate(x[i], y[i], c[i], s[i]);
-  fv_store_typed_run(head.to, side.to_type, first, count, to, x);
-  fv_store_typed_run(head.to, side.to_type, side.half + first, count, to && upper, y);
+  fv_store_append_run(side, head, first, count, to, x);
+  fv_store_append_run(side, head, side.half + first, count, to && upper, y);
 }
 
 // Rotates and writes the pairs (2i, 2i + 1) in eight-element chunk `chunk` of [0, 2 half).
@@ -97,7 +93,7 @@ __device__ __forceinline__ void fv_write_interleaved(const fv_append_side &side,
   fv_load_typed_run(head.sin, FV_TYPE_F32, first / 2, count / 2, false, s);
 #pragma unroll
   for (int i = 0; i < FV_RUN; i += 2) fv_rotate(x[i], x[i + 1], c[i / 2], s[i / 2]);
-  fv_store_typed_run(head.to, side.to_type, first, count, side.aligned & FV_APPEND_TO_ALIGNED, x);
+  fv_store_append_run(side, head, first, count, side.aligned & FV_APPEND_TO_ALIGNED, x);
 }
 
 // A warp writes one head: the chunks that are rotated, then the others. A lane's elements depend on
@@ -135,8 +131,9 @@ __device__ __forceinline__ void fv_write_token(const fv_append_params &p,
       fv_write_head(p, side,
                     {static_cast<const unsigned char *>(side.from.data) +
                          from * fv_type_bytes(side.from_type),
-                     static_cast<unsigned char *>(side.to.data) + to * fv_type_bytes(side.to_type),
-                     p.cos + table, p.sin + table},
+                     static_cast<unsigned char *>(side.to.data) + to * fv_cache_bytes(side.to_type),
+                     fv_scale_row(side.scale, token.outer[i], token.inner[i], head), p.cos + table,
+                     p.sin + table},
                     lane);
     }
   }

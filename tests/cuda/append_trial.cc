@@ -23,6 +23,30 @@ TEST_F(Trial, AnyLayoutsTypesAndTables) {
   }
 }
 
+TEST_F(Trial, EightBitTypesAndScalesOfAnyForm) {
+  for (uint64_t seed = 1000; seed < 1120; ++seed) {
+    expect_as_defined(random_case(seed, FOVEA_I8), 0, FOVEA_DEVICE_CUDA,
+                      "seed " + std::to_string(seed));
+  }
+}
+
+// f32 about the numbers of 8-bit types, halfway between them, and past them.
+TEST_F(Trial, EightBitValues) {
+  Bits bits = {0xff801234, 0x7fc00000, 0x7f800000, 0xff800000, 0x80000000, 0x7f7fffff, 0x00000001};
+  for (float value = 0x1p-18f; value < 1e5f; value *= 1.0625f)
+    bits.push_back(encode(FOVEA_F32, value));
+  for (int i = 0; i <= 264; ++i) bits.push_back(encode(FOVEA_F32, -i / 2.0));
+  for (int i = 0; i <= 64; ++i) bits.push_back(encode(FOVEA_F32, i * 0x1p-11));
+  while (bits.size() % 8 != 0) bits.push_back(0x43e80000);  // 464
+  for (uint32_t to : {FOVEA_E4M3, FOVEA_E5M2, FOVEA_I8}) {
+    Case c = one_token(FOVEA_F32, to, bits);
+    expect_as_defined(c, 0, FOVEA_DEVICE_CUDA, name_of(to));
+    c.fixed.k_scale = view(FOVEA_F16, 1, 1, 1, 1);
+    c.k_scale = {0x66, 0x2e};  // about 0.1
+    expect_as_defined(c, 0, FOVEA_DEVICE_CUDA, std::string(name_of(to)) + ", scaled");
+  }
+}
+
 // Five tokens of two heads at the end of a cache of seven, rotated in `pairs` pairs. An f32 cache
 // stores every bit that is computed.
 Case rotated_case(uint32_t to, int64_t dim, int64_t pairs, uint32_t style) {
@@ -53,6 +77,29 @@ TEST_F(Trial, RowsThatAWarpTakesInOneRoundAndInTwo) {
         expect_as_defined(rotated_case(to, dim, pairs, style), 0, FOVEA_DEVICE_CUDA,
                           std::to_string(pairs) + " pairs");
       }
+    }
+  }
+}
+
+// Halves times 41, over 41: 41 * (1 / 41) is below 1 in f32, so only a quotient finds the halves.
+TEST_F(Trial, EightBitQuotientsThatAreHalves) {
+  Bits bits;
+  for (int i = 0; i < 256; ++i) bits.push_back(encode(FOVEA_F32, 41 * i / 2.0));
+  Case c = one_token(FOVEA_F32, FOVEA_I8, bits);
+  c.fixed.k_scale = view(FOVEA_F16, 1, 1, 1, 1);
+  c.k_scale = {0x20, 0x51};
+  expect_as_defined(c, 0, FOVEA_DEVICE_CUDA, "halves");
+}
+
+// The rotated elements end inside a run, and the head with them. So do the scales, of channels.
+TEST_F(Trial, EightBitRowsThatEndInsideARun) {
+  for (int64_t dim : {10, 20}) {
+    for (int64_t pairs : {dim / 2, dim / 2 - 2}) {
+      Case c = rotated_case(FOVEA_E5M2, dim, pairs, FOVEA_ROPE_HALF_SPLIT);
+      Draw draw(8);
+      c.fixed.k_scale = view(FOVEA_F32, 1, 7, 2, dim);
+      c.k_scale = draw.fill(c.fixed.k_scale);
+      expect_as_defined(c, 0, FOVEA_DEVICE_CUDA, std::to_string(dim));
     }
   }
 }

@@ -315,18 +315,43 @@ TEST(AppendLaunch, IsNotSupportedWithQueriesOrNorms) {
   });
 }
 
-TEST(AppendLaunch, IsNotSupportedIntoAnEightBitCache) {
+// k has a scale per token and block, v one for each head; the arrays themselves are not read here.
+TEST(AppendLaunch, HandsTheKernelTheScalesOfEightBitCaches) {
   in_fresh_process([] {
     FakeDriver *fake = use_fake_driver();
     fovea_handle *handle = open_device(fake);
-    for (uint32_t dtype : {FOVEA_E4M3, FOVEA_E5M2, FOVEA_I8}) {
-      AppendCall k, v;
-      k.args.k_cache.dtype = dtype;
-      expect_support_says_no(handle, &k, "8-bit k_cache; the CPU does");
-      v.args.v_cache.dtype = dtype;
-      expect_support_says_no(handle, &v, "8-bit v_cache; the CPU does");
-    }
-    EXPECT_TRUE(fake->launches.empty());
+    AppendCall call;
+    std::vector<uint16_t> k_scale(8 * 16 * 4);
+    std::vector<float> v_scale(4);
+    auto *bytes = reinterpret_cast<uint8_t *>(call.k_cache.data());
+    call.args.k_cache = fovea_contiguous(bytes + 8, FOVEA_E4M3, 8, 15, 4, 64);
+    call.args.v_cache = fovea_contiguous(call.v_cache.data(), FOVEA_I8, 8, 15, 4, 32);
+    call.args.v_cache.stride[1] = 4 * 32 + 4;
+    call.args.v_cache.stride[0] = 15 * (4 * 32 + 4);
+    call.args.k_scale = fovea_contiguous(k_scale.data(), FOVEA_F16, 8, 15, 1, 4);
+    call.args.v_scale = fovea_contiguous(v_scale.data(), FOVEA_F32, 1, 1, 4, 1);
+    ASSERT_EQ(call.call(handle, nullptr), FOVEA_OK) << fovea_error_detail();
+    const fv_append_side &k = fake->launches.back().append.sides[0];
+    const fv_append_side &v = fake->launches.back().append.sides[1];
+    EXPECT_EQ(k.to_type, static_cast<uint32_t>(FOVEA_E4M3));
+    EXPECT_EQ(k.aligned, 3u) << "rows of bytes at multiples of 8";
+    EXPECT_EQ(k.scale.data, k_scale.data());
+    EXPECT_EQ(k.scale.batch, 15 * 4);
+    EXPECT_EQ(k.scale.seq, 4);
+    EXPECT_EQ(k.scale.head, 0);
+    EXPECT_EQ(k.scale.block, 1);
+    EXPECT_EQ(k.scale.block_len, 16);
+    EXPECT_EQ(k.scale.type, static_cast<uint32_t>(FOVEA_F16));
+    EXPECT_EQ(v.to_type, static_cast<uint32_t>(FOVEA_I8));
+    EXPECT_EQ(v.aligned, static_cast<uint32_t>(FV_APPEND_FROM_ALIGNED));
+    EXPECT_EQ(v.scale.data, v_scale.data());
+    EXPECT_EQ(v.scale.batch | v.scale.seq | v.scale.block, 0);
+    EXPECT_EQ(v.scale.head, 1);
+    EXPECT_EQ(v.scale.block_len, 32);
+    EXPECT_EQ(v.scale.type, static_cast<uint32_t>(FOVEA_F32));
+    call.args.k_scale = fovea_tensor{};
+    ASSERT_EQ(call.call(handle, nullptr), FOVEA_OK) << fovea_error_detail();
+    EXPECT_EQ(fake->launches.back().append.sides[0].scale.data, nullptr);
   });
 }
 

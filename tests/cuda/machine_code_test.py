@@ -10,8 +10,9 @@ For each architecture in its image, the machine code of an attention row
   copies keys and values asynchronously (LDGSTS) and reads them by ldmatrix (LDSM);
   keeps everything in registers: it never writes or reads local memory (STL, LDL).
 
-The rows of appends and merges use no local memory, and access memory by 16 bytes. An append has no fused
-multiply-add (FFMA), because every operation of RoPE is rounded by itself.
+The rows of appends and merges use no local memory, and access memory by 16 bytes. In the PTX of an append every
+sum and product of f32 names its rounding, and none is fused (fma): the header rounds every operation by itself,
+and ptxas fuses those that name none. Its machine code has FFMA all the same, because a quotient takes some.
 
 The loops of attention rows keep the bars of machine_code_bars.txt, if NVCC is of the release whose bars they
 are: instructions and ldmatrix per product, and warps that a multiprocessor holds. Each row has a bar.
@@ -21,6 +22,7 @@ Skipped (77) where there is no cuobjdump or no nvdisasm.
 import concurrent.futures
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -30,21 +32,21 @@ from machine_listing import Unreadable, find_tools, read_kernels  # noqa: E402
 
 OTHER_ROW = re.compile(r"^FV_[A-Z_]+_ROW\((\w+)", re.MULTILINE)
 WIDE = ("LDG.E.128", "STG.E.128", "EXIT")
-OTHERS = {"kv_append.def": (WIDE + ("FMUL", "FADD"), ("FFMA",)), "merge.def": (WIDE, ())}
+OTHERS = {"kv_append.def": WIDE + ("FMUL", "FADD"), "merge.def": WIDE}
+EXACT = "kv_append.def"
+# Sums and products that ptxas may fuse, or that are.
+FUSIBLE = re.compile(r"\b(?:(?:add|sub|mul)\.(?:ftz\.|sat\.)*f32|(?:fma|mad)\.[a-z.]*f32)\b")
 LOCAL = ("STL", "LDL")
 ARCHITECTURES = ("sm_80", "sm_90")
 PRODUCTS = {"F16": "HMMA.16816.F32", "BF16": "HMMA.16816.F32.BF16"}
 
 
-def faults(found, needed, forbidden):
+def faults(found, needed):
   """What is wrong with a kernel's opcodes."""
   count = lambda start: sum(opcode == start or opcode.startswith(start + ".") for opcode in found)
   for start in needed:
     if not count(start):
       yield f"no {start}"
-  for start in forbidden:
-    if count(start):
-      yield f"{count(start)} instructions {start}"
   for start in LOCAL:
     if count(start):
       yield f"{count(start)} instructions {start}: something lies in local memory"
@@ -56,7 +58,7 @@ def attention_faults(found, row):
   needed = int(row["tile_kv"]) * (int(row["dim"]) + int(row["dim_v"])) // 128
   if products < needed:
     yield f"{products} instructions {product}, and a tile needs {needed}"
-  yield from faults(found, ("LDGSTS", "LDSM", "EXIT"), ())
+  yield from faults(found, ("LDGSTS", "LDSM", "EXIT"))
 
 
 def loop_faults_of(kernel, bars, rows):
@@ -72,8 +74,9 @@ class Judge:
   def __init__(self, definition, nvcc):
     self.rows, self.bars = read_rows(definition), read_bars()
     self.release = release_of(nvcc)
-    self.others = {name: rule for table, rule in OTHERS.items()
-                   for name in OTHER_ROW.findall((definition.parent / table).read_text())}
+    tables = {table: OTHER_ROW.findall((definition.parent / table).read_text()) for table in OTHERS}
+    self.others = {name: OTHERS[table] for table, names in tables.items() for name in names}
+    self.exact = tables[EXACT]
 
   def judges_loops(self):
     return self.release == self.bars.compiler
@@ -84,7 +87,7 @@ class Judge:
   def faults(self, kernel):
     found = [instruction.opcode for instruction in kernel.code]
     if kernel.name in self.others:
-      yield from faults(found, *self.others[kernel.name])
+      yield from faults(found, self.others[kernel.name])
       return
     yield from attention_faults(found, self.rows[kernel.name])
     if self.judges_loops():
@@ -99,12 +102,24 @@ def release_of(nvcc):
   return re.search(r"release (\S+),", said).group(1)
 
 
+def fusible_faults(image, environment):
+  """What ptxas may fuse in the PTX of an image."""
+  tool = shutil.which("cuobjdump", path=environment["PATH"])
+  ptx = subprocess.run([tool, "-ptx", image], env=environment, capture_output=True, text=True, check=True).stdout
+  if "mul.rn.f32" not in ptx:
+    yield "its PTX has no mul.rn.f32"
+  for instruction in sorted(set(FUSIBLE.findall(ptx))):
+    yield f"its PTX has {instruction}, which may be fused"
+
+
 def judge_image(judge, image, environment):
   """Lines about the kernels of an image by architecture, and whether all is right."""
   try:
     kernels = {kernel.architecture: kernel for kernel in read_kernels(image, environment)}
     wrong = {name: list(judge.faults(kernels[name])) if name in kernels else ["it is not in the image"]
              for name in ARCHITECTURES}
+    if image.stem in judge.exact:
+      wrong[ARCHITECTURES[0]] += fusible_faults(image, environment)
   except (OSError, Unreadable) as error:
     return [f"{image}: {error}"], False
   lines = ["; ".join([f"{image.stem} {name}", *(wrong[name] or ["right"])]) for name in ARCHITECTURES]
