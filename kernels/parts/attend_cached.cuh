@@ -11,6 +11,29 @@
 #include "kernels/parts/store.cuh"
 #include "kernels/parts/turn.cuh"
 
+// Between two parts of the keys: the scores so far are of what the next part has left.
+template <class Config>
+__device__ __forceinline__ void fv_step_scores(fv_scores<Config> &s) {
+#pragma unroll
+  for (int b = 0; b < Config::row_blocks; ++b) {
+#pragma unroll
+    for (int n = 0; n < fv_fragments<Config>::key_tiles; ++n) {
+#pragma unroll
+      for (int c = 0; c < 4; ++c) s.of[b][n][c] *= 1.0f / fv_part_step<typename Config::type>;
+    }
+  }
+}
+
+// The same between two parts of the values: their products are multiplied by less.
+template <class Config>
+__device__ __forceinline__ void fv_step_factors(fv_tile_factors<Config> &factors) {
+#pragma unroll
+  for (int b = 0; b < Config::row_blocks; ++b) {
+    factors.of[b][0] *= 1.0f / fv_part_step<typename Config::type>;
+    factors.of[b][1] *= 1.0f / fv_part_step<typename Config::type>;
+  }
+}
+
 // O += P V of a tile whose weights s holds. The second part of values that have two is at `rest`.
 template <class Config>
 __device__ __forceinline__ void fv_accumulate_parts(const fv_attention_params &p,
@@ -18,12 +41,13 @@ __device__ __forceinline__ void fv_accumulate_parts(const fv_attention_params &p
                                                     const float *scales, uint32_t values,
                                                     uint32_t rest) {
   fv_packed_weights<Config> weights;
-  const fv_tile_factors<Config> factors = fv_scale_weights<Config>(p, s, scales);
+  fv_tile_factors<Config> factors = fv_scale_weights<Config>(p, s, scales);
   fv_round_weights<Config>(weights, rows, s);
   const int parts = fv_value_parts(p);
 #pragma unroll 1
   for (int part = 0; part < parts; ++part) {
     fv_add_product<Config>(rows, weights, part ? rest : values, factors);
+    fv_step_factors<Config>(factors);
   }
 }
 
@@ -52,23 +76,23 @@ __device__ __forceinline__ void fv_widen_tile(const fv_attention_params &p,
   if (p.k_scale.blocks > 1 || p.v_scale.blocks > 1) __syncthreads();  // where widening needs them
   const fv_widened_keys<Config> keys(memory.wide.k_codes[0], memory.wide.k[0]);
   const fv_widened_values<Config> values(memory.wide.v_codes[0], memory.wide.v[0]);
-  fv_widen_codes(keys, fv_widening_of_keys<Config>(p, memory.scales, 0));
+  fv_widen_codes(keys, fv_widening_of_keys<Config>(p, memory.scales, fv_key_parts<Config>(p) - 1));
   fv_widen_codes(values, fv_widening_of_values<Config>(p, memory.scales, 0));
   __syncthreads();  // keys, values and scales become visible to all
 }
 
-// S = Q K^T of the tile. Where keys have several parts, these take each other's place. Then the
-// second part of values, if there is one, takes the place of the keys.
+// S = Q K^T of the tile. Where keys have several parts, these take each other's place, from the
+// last to the first. Then the second part of values, if there is one, takes the place of the keys.
 template <class Config>
 __device__ __forceinline__ void fv_score_parts(const fv_attention_params &p, fv_queries<Config> &q,
                                                const fv_fragment_places &at, fv_scores<Config> &s,
                                                fv_tile_memory<Config> &memory) {
-  const int parts = fv_key_parts<Config>(p);
   fv_clear_scores<Config>(s);
 #pragma unroll 1
-  for (int part = 0;;) {
+  for (int part = fv_key_parts<Config>(p) - 1;;) {
     fv_add_scores<Config>(s, q, at, 0);
-    if (++part >= parts) break;
+    if (--part < 0) break;
+    fv_step_scores<Config>(s);
     __syncthreads();  // all have read the part before
     const fv_widened_keys<Config> keys(memory.wide.k_codes[0], memory.wide.k[0]);
     fv_widen_with_care(keys, fv_widening_of_keys<Config>(p, memory.scales, part));
@@ -174,15 +198,16 @@ __device__ __forceinline__ void fv_score_narrow(const fv_attention_params &p,
                                                 const fv_warp_codes &memory, Scales &scales,
                                                 fv_queries<Warp> &q, const fv_fragment_places &at,
                                                 fv_scores<Warp> &s) {
-  const int parts = fv_key_parts<Warp>(p);
   fv_clear_scores<Warp>(s);
 #pragma unroll 1
-  for (int part = 0; part < parts; ++part) {
+  for (int part = fv_key_parts<Warp>(p) - 1;;) {
     fv_widen_codes(fv_widened_keys<Warp>(memory.k_codes, memory.tile),
                    fv_widening_of_keys<Warp>(p, scales, part));
     __syncwarp();  // the part becomes visible to the warp
     fv_add_scores<Warp>(s, q, at, 0);
     __syncwarp();  // all lanes have read it: the next, or values, may overwrite it
+    if (--part < 0) break;
+    fv_step_scores<Warp>(s);
   }
 }
 
@@ -193,17 +218,22 @@ __device__ __forceinline__ void fv_accumulate_narrow(const fv_attention_params &
                                                      const fv_fragment_places &at,
                                                      fv_scores<Warp> &s, fv_rows<Warp> &rows) {
   fv_packed_weights<Warp> weights;
+  fv_tile_factors<Warp> factors;
+  const fv_widened_values<Warp> values(memory.v_codes, memory.tile);
   const float *own = scales.scale[1] + fv_first_scale<Warp>();
-  const fv_tile_factors<Warp> factors = fv_scale_weights<Warp>(p, s, own);
-  fv_round_weights<Warp>(weights, rows, s);
   const int parts = fv_value_parts(p);
+  fv_widen_codes(values, fv_widening_of_values<Warp>(p, scales, 0));
+  __syncwarp();  // the values and their scales become visible to the warp
+  factors = fv_scale_weights<Warp>(p, s, own);
+  fv_round_weights<Warp>(weights, rows, s);
 #pragma unroll 1
-  for (int part = 0; part < parts; ++part) {
-    fv_widen_codes(fv_widened_values<Warp>(memory.v_codes, memory.tile),
-                   fv_widening_of_values<Warp>(p, scales, part));
-    __syncwarp();  // the part becomes visible to the warp
+  for (int part = 0;;) {
     fv_add_product<Warp>(rows, weights, at.v, factors);
-    __syncwarp();  // all lanes have read it: the next, or keys, may overwrite it
+    __syncwarp();  // all lanes have read the part: the next, or keys, may overwrite it
+    if (++part >= parts) break;
+    fv_step_factors<Warp>(factors);
+    fv_widen_with_care(values, fv_widening_of_values<Warp>(p, scales, part));
+    __syncwarp();  // the part becomes visible to the warp
   }
 }
 

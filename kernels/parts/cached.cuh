@@ -9,9 +9,11 @@
 // no element is rounded.
 //
 // Where a key has several scales, by channel or block, its elements are products of f32, and what
-// is put in shared memory is their leading part, then the next: two parts of f16 or three of bf16
-// have all bits of f32. The scores of all parts are added. Of values two parts suffice, since
-// weights are rounded too. This takes more barriers, and more instructions for each element.
+// is put in shared memory is their leading part, and before that what it leaves: two parts of f16
+// or three of bf16 have all bits of f32. The scores of all parts are added. Of values two parts
+// suffice, since weights are rounded too. f16 has few exponents: the largest element of each key is
+// brought near to its largest number, and what is left by a part is multiplied before it is the
+// next. This takes more barriers, and more instructions for each element.
 #ifndef FOVEA_KERNELS_PARTS_CACHED_CUH
 #define FOVEA_KERNELS_PARTS_CACHED_CUH
 
@@ -124,12 +126,6 @@ __device__ __forceinline__ float fv_unit(uint32_t type) {
                                 : fv_widening<Type, FV_TYPE_I8>::unit;
 }
 
-// In f16, elements that have scales of their own are brought near to its largest number: less than
-// 2^15 where the largest code meets the largest scale, which is below 2 times the power taken out.
-__device__ __forceinline__ float fv_room_above(uint32_t type) {
-  return type == FV_TYPE_E4M3 ? 0x1p-5f : type == FV_TYPE_E5M2 ? 0x1p2f : 0x1p-7f;
-}
-
 // The power of two that x is at least, in a range whose ends have reciprocals.
 __device__ __forceinline__ float fv_power_below(float x) {
   uint32_t bits = __float_as_uint(x) & 0x7f800000;
@@ -142,20 +138,14 @@ __device__ __forceinline__ float fv_inverse_power(float x) {
 }
 
 // What the scores of a key, or the weights of a value, are multiplied by. Where it has several
-// scales: the power of two that is taken out of its elements.
+// scales, widening says.
 template <class Config>
 __device__ __forceinline__ float fv_scale_of_key(const fv_device_scale &scale, int64_t begin,
                                                  uint32_t type) {
   using Type = typename Config::type;
   if (!scale.data) return fv_unit<Type>(type);
-  if (scale.blocks == 1) return fv_read_scale(scale, begin) * fv_unit<Type>(type);
-  if (Type::weight_exponent == 0) return 1.0f;  // bf16 reaches as far as f32
-  float largest = 0.0f;
-#pragma unroll 1
-  for (int32_t b = 0; b < scale.blocks; ++b) {
-    largest = fmaxf(largest, fabsf(fv_read_scale(scale, begin + b * scale.block)));
-  }
-  return fv_power_below(largest) * fv_room_above(type);
+  if (scale.blocks > 1) return 1.0f;
+  return fv_read_scale(scale, begin) * fv_unit<Type>(type);
 }
 
 // The scales that a thread looks up for the next tile: of one key or value of a wide tile, of one
@@ -275,12 +265,17 @@ __device__ __forceinline__ uint32_t fv_mend_pair(uint32_t codes, int half, uint3
   return low | high << 16;
 }
 
-// Part `part` of x: what is left of it when those before are taken away, rounded. Infinities and
-// NaNs have one part.
+// What a part leaves is multiplied by it, so that in f16 the next reaches farther down.
+template <class Type>
+constexpr float fv_part_step = Type::weight_exponent == 0 ? 1.0f : 2048.0f;  // f16: 2^11
+
+// What is left of x when it has been rounded. Infinities and NaNs have one part.
 template <class Type>
 __device__ __forceinline__ float fv_rest_of(float x, float rounded) {
-  return fabsf(rounded) < INFINITY ? x - rounded : 0.0f;
+  return fabsf(rounded) < INFINITY ? (x - rounded) * fv_part_step<Type> : 0.0f;
 }
+
+// Part `part` of x and y.
 template <class Type>
 __device__ __forceinline__ uint32_t fv_part_of_pair(float x, float y, int part) {
   uint32_t pair = Type::pack(x, y);
@@ -293,43 +288,37 @@ __device__ __forceinline__ uint32_t fv_part_of_pair(float x, float y, int part) 
   return pair;
 }
 
-// The scales of a row's elements, one after the other.
-struct fv_element_scales {
-  const fv_device_scale &scale;
-  int64_t index;
-  int32_t left;  // elements up to the next block
-  float inverse;
-  __device__ __forceinline__ fv_element_scales(const fv_device_scale &of, int64_t begin,
-                                               int32_t first, float taken_out)
-      : scale(of) {
-    int32_t block = first / of.block_len;
-    index = begin + block * of.block;
-    left = (block + 1) * of.block_len - first;
-    inverse = taken_out;
-  }
-  __device__ __forceinline__ float next() {
-    float own = fv_read_scale(scale, index) * inverse;
+// Eight elements of a key, in f32: widened codes times their scales. There are `count`, from the
+// element `first` of the key on, whose scales begin at `begin`; the others are zeros.
+__device__ __forceinline__ void fv_scale_elements(const fv_device_scale &scale, int64_t begin,
+                                                  int32_t first, int32_t count, float unit,
+                                                  float (&x)[8]) {
+  int32_t block = first / scale.block_len;
+  int32_t left = (block + 1) * scale.block_len - first;  // elements up to the next block
+  int64_t index = begin + block * scale.block;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    x[i] = i < count ? x[i] * (fv_read_scale(scale, index) * unit) : 0.0f;
     if (--left == 0) {
       index += scale.block;
       left = scale.block_len;
     }
-    return own;
   }
-};
+}
 
-// Multiplies eight elements from `first` on by their scales, and takes the part. Elements past
-// `dim` have none, and are zeros.
-template <class Type>
-__device__ __forceinline__ uint4 fv_scaled_part(uint4 pairs, fv_element_scales scales,
-                                                int32_t elements, int part) {
-  uint32_t pair[4] = {pairs.x, pairs.y, pairs.z, pairs.w};
+// Brings the elements of a key near to the largest f16, up to 2^15. `lanes` lanes side by side have
+// eight each. Returns what was taken out.
+__device__ __forceinline__ float fv_bring_elements_near(float (&x)[8], int lanes) {
+  float largest = 0.0f;
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    float x = 2 * i < elements ? Type::low(pair[i]) * scales.next() : 0.0f;
-    float y = 2 * i + 1 < elements ? Type::high(pair[i]) * scales.next() : 0.0f;
-    pair[i] = fv_part_of_pair<Type>(x, y, part);
+  for (int i = 0; i < 8; ++i) largest = fmaxf(largest, fabsf(x[i]));
+  for (int step = 1; step < lanes; step *= 2) {
+    largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, step));
   }
-  return make_uint4(pair[0], pair[1], pair[2], pair[3]);
+  float power = fv_power_below(largest), inverse = fv_inverse_power(power) * 0x1p14f;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) x[i] *= inverse;
+  return power * 0x1p-14f;
 }
 
 // Which codes a lane widens: eight in each half of a step of its warp's.
@@ -363,8 +352,8 @@ struct fv_widened {
 struct fv_widening_work {
   uint32_t type;
   const fv_device_scale *scale;
-  const float *taken_out;  // of each key of the tile
-  const int64_t *begin;    // of its scales
+  float *taken_out;      // of each key of the tile, where keys have several scales
+  const int64_t *begin;  // of its scales
   int32_t dim;
   int part;
 };
@@ -382,6 +371,29 @@ __device__ __forceinline__ uint4 fv_widen_and_mend(uint2 codes) {
   return pairs;
 }
 
+// Multiplies eight widened codes of number i by the scales of their elements, and takes a part. All
+// lanes of the warp call it.
+template <class Config, class Side>
+__device__ __forceinline__ uint4 fv_scaled_part(const fv_widened<Config, Side> &own,
+                                                const fv_widening_work &work, int i, uint4 pairs) {
+  using Type = typename Config::type;
+  const uint32_t pair[4] = {pairs.x, pairs.y, pairs.z, pairs.w};
+  const int32_t key = own.row + own.rows_past(i), first = 8 * own.chunk;
+  const int64_t begin = work.begin[key];
+  float x[8];
+#pragma unroll
+  for (int n = 0; n < 4; ++n) x[2 * n] = Type::low(pair[n]), x[2 * n + 1] = Type::high(pair[n]);
+  fv_scale_elements(*work.scale, begin, first, begin < 0 ? 0 : work.dim - first,
+                    fv_unit<Type>(work.type), x);
+  if (Type::weight_exponent) {  // bf16 reaches as far as f32
+    float taken_out = fv_bring_elements_near(x, Side::chunks);
+    if (own.chunk == 0) work.taken_out[key] = taken_out;
+  }
+  return make_uint4(
+      fv_part_of_pair<Type>(x[0], x[1], work.part), fv_part_of_pair<Type>(x[2], x[3], work.part),
+      fv_part_of_pair<Type>(x[4], x[5], work.part), fv_part_of_pair<Type>(x[6], x[7], work.part));
+}
+
 // Widens a tile's codes one after the other, with what is rare: codes to mend, scales of elements.
 template <class Config, class Side>
 __device__ __forceinline__ void fv_widen_with_care(const fv_widened<Config, Side> &own,
@@ -393,15 +405,7 @@ __device__ __forceinline__ void fv_widen_with_care(const fv_widened<Config, Side
     uint4 pairs = work.type == FV_TYPE_E4M3   ? fv_widen_and_mend<Type, FV_TYPE_E4M3>(codes)
                   : work.type == FV_TYPE_E5M2 ? fv_widen_and_mend<Type, FV_TYPE_E5M2>(codes)
                                               : fv_widen_and_mend<Type, FV_TYPE_I8>(codes);
-    if (work.scale->blocks > 1) {
-      int32_t key = own.row + own.rows_past(i), first = 8 * own.chunk;
-      int64_t begin = work.begin[key];
-      int32_t elements = begin < 0 ? 0 : work.dim - first;
-      float inverse = fv_unit<Type>(work.type);
-      if (Type::weight_exponent) inverse *= fv_inverse_power(work.taken_out[key]);
-      pairs =
-          fv_scaled_part<Type>(pairs, {*work.scale, begin, first, inverse}, elements, work.part);
-    }
+    if (work.scale->blocks > 1) pairs = fv_scaled_part(own, work, i, pairs);
     own.put(i, pairs);
   }
 }
@@ -437,14 +441,14 @@ __device__ __forceinline__ void fv_widen_codes(const fv_widened<Config, Side> &o
 
 template <class Config, class Memory>
 __device__ __forceinline__ fv_widening_work fv_widening_of_keys(const fv_attention_params &p,
-                                                                const Memory &scales, int part) {
+                                                                Memory &scales, int part) {
   const int first = fv_first_scale<Config>();
   return {p.k_type, &p.k_scale, scales.scale[0] + first, scales.begin[0] + first, p.dim, part};
 }
 
 template <class Config, class Memory>
 __device__ __forceinline__ fv_widening_work fv_widening_of_values(const fv_attention_params &p,
-                                                                  const Memory &scales, int part) {
+                                                                  Memory &scales, int part) {
   const int first = fv_first_scale<Config>();
   return {p.v_type, &p.v_scale, scales.scale[1] + first, scales.begin[1] + first, p.dim_v, part};
 }
