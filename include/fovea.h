@@ -506,7 +506,8 @@ typedef struct fovea_attention_args {
  *             error does not grow with the number of keys, be they 10^6.
  * Range       Every finite logit is right, however large. Two sums must stay below 2^127, or out
  *             may be wrong, infinite or NaN: sum_d |q k|, before the scale, and
- *             sum_j exp(t[j] - max t) |v[j]|. With f16 both always do.
+ *             sum_j exp(t[j] - max t) |v[j]|. With f16 both always do. On a GPU sum_d |q data| must
+ *             as well, where k has scales.
  * Overlap     The bytes spanned by out, by lse and by the workspace meet each other's nowhere, nor
  *             any input's, nor any array's. out and lse must not meet themselves: in the order of
  *             strides, each reaches past all that the smaller ones span.

@@ -40,7 +40,7 @@ HOST_PROGRAMS = ["tests/plan_test", CUDA + "cuda_test"]
 LAST_PROGRAMS = ["tests/append_test", "tests/merge_test"] + [
     f"tests/attention/{name}_test" for name in ("weights", "mass", "allocation")]
 DEVICE_PROGRAMS = [CUDA + name for name in ("bug_trial", "append_trial", "kernel_test",
-                                            "cache_kernel_test")]
+                                            "cache_kernel_test", "kernel_promise_test")]
 PROGRAMS = list(HEADER_PROGRAMS.values()) + HOST_PROGRAMS + LAST_PROGRAMS + DEVICE_PROGRAMS
 LIBRARY = "libsimgpu.so"
 KERNEL_BUILD = "cmake --build {build} -j1 --target simgpu " + " ".join(map(os.path.basename, PROGRAMS))
@@ -95,6 +95,18 @@ VARIANTS = [
             [(CUDA + "bug_trial", "*ManyRows*bf16_d64*"), (PROMISES, "*RowKernel*sm80_bf16_d64")], 80, ONE),
     Variant("many rows, one stage", attention("bf16_d128"),
             [(CUDA + "bug_trial", "*ManyRows*bf16_d128*"), (PROMISES, "*RowKernel*sm80_bf16_d128")], 80, ONE),
+    Variant("rules", attention("bf16_d64_general"),
+            [(PROMISES, "*RulesKernel*_bf16_d64_*:*RowKernel*sm80_bf16_d64_general:RulesEdge*")]),
+    Variant("8 bits", attention("bf16_d64_kv8"),
+            [(CUDA + "bug_trial", "*Cached*bf16_d64_kv8"), (PROMISES, "*CachedScales*bf16*d64*"),
+             (PROMISES, "*CachedCodes*AtEveryPlace/bf16*")]),
+    Variant("8 bits, f16", attention("f16_d64_kv8"),
+            [(CUDA + "bug_trial", "*Cached*f16_d64_kv8"), (PROMISES, "*CachedScales*f16*d64*"),
+             (PROMISES, "*CachedCodes*AtEveryPlace/f16*")]),
+    Variant("8 bits, sm_90", attention("f16_d64_kv8"),
+            [(CUDA + "bug_trial", "*Cached*f16_d64_kv8"), (PROMISES, "*CachedCodes*AtEveryPlace/f16*")], 90),
+    Variant("8 bits with rules", attention("bf16_d64_general_kv8"),
+            [(PROMISES, "*AmongOtherFeatures/bf16")]),
 ]
 
 
