@@ -248,20 +248,16 @@ __device__ __forceinline__ uint4 fv_widen_eight(uint2 codes) {
                     widening::template pair<0>(codes.y), widening::template pair<1>(codes.y));
 }
 
-// The 16 bits of a code that fv_widening gets wrong: a NaN, or an infinity of e5m2. Others: `bits`.
-template <uint32_t TYPE>
+// The 16 bits of a code, NaN where its magnitude is from `first` on.
 __device__ __forceinline__ uint32_t fv_mend_one(uint32_t code, uint32_t first, uint32_t bits) {
-  uint32_t magnitude = code & 0x7f;
-  if (magnitude < first) return bits;
-  bool infinite = TYPE == FV_TYPE_E5M2 && magnitude == 0x7c;
-  return (code & 0x80) << 8 | (infinite ? 0x7f80 : 0x7fff);  // as bf16; f16 has no e5m2 to mend
+  return (code & 0x7f) < first ? bits : 0x7fff;
 }
 
 template <class Type, uint32_t TYPE>
 __device__ __forceinline__ uint32_t fv_mend_pair(uint32_t codes, int half, uint32_t pair) {
   constexpr uint32_t first = fv_widening<Type, TYPE>::first_odd;
-  uint32_t low = fv_mend_one<TYPE>(codes >> 16 * half & 0xff, first, pair & 0xffff);
-  uint32_t high = fv_mend_one<TYPE>(codes >> (16 * half + 8) & 0xff, first, pair >> 16);
+  uint32_t low = fv_mend_one(codes >> 16 * half, first, pair & 0xffff);
+  uint32_t high = fv_mend_one(codes >> (16 * half + 8), first, pair >> 16);
   return low | high << 16;
 }
 

@@ -54,7 +54,7 @@ __device__ __forceinline__ uint32_t fv_convert_e4m3(uint32_t codes) {
 }
 
 // How pairs of Type are made of codes of TYPE. unit: a code's value is what the pair says times it.
-// first_odd: magnitudes from this one on are no numbers, or infinite, and come out wrong; 0: none.
+// first_odd: magnitudes from this one on are NaN and come out as numbers; 0: none does.
 template <class Type, uint32_t TYPE>
 struct fv_widening;
 
@@ -100,11 +100,24 @@ struct fv_widening<fv_f16, FV_TYPE_I8> {
   }
 };
 
-// bf16 reaches down to 2^-133, and products with what is so small would lose bits: so the factor,
-// 2^(127 - 7), is made up for at once. Subnormal numbers are multiplied as others are.
+// A pair of f16 as one of bf16, which has all bits of what e4m3 and e5m2 can say.
+__device__ __forceinline__ uint32_t fv_bf16_from_f16(uint32_t pair) {
+  return fv_bf16::pack(fv_f16::low(pair), fv_f16::high(pair));
+}
+
+// Without an instruction for e4m3: bf16 reaches down to 2^-133, and products with what is so small
+// would lose bits. So the factor, 2^(127 - 7), is made up for at once. Subnormal numbers are
+// multiplied as others are.
 template <>
 struct fv_widening<fv_bf16, FV_TYPE_E4M3> {
   static constexpr float unit = 1.0f;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+  static constexpr uint32_t first_odd = 0;
+  template <int HALF>
+  static __device__ __forceinline__ uint32_t pair(uint32_t codes) {
+    return fv_bf16_from_f16(fv_convert_e4m3<HALF>(codes));
+  }
+#else
   static constexpr uint32_t first_odd = 0x7f;
   template <int HALF>
   static __device__ __forceinline__ uint32_t pair(uint32_t codes) {
@@ -112,17 +125,16 @@ struct fv_widening<fv_bf16, FV_TYPE_E4M3> {
     uint32_t small = fv_with_sign(above, above >> 4, 0x07f007f0);
     return fv_bf16::fused(small, 0x7b807b80, 0x80008000);  // * 2^120 + -0
   }
+#endif
 };
 
 template <>
 struct fv_widening<fv_bf16, FV_TYPE_E5M2> {
   static constexpr float unit = 1.0f;
-  static constexpr uint32_t first_odd = 0x7c;
+  static constexpr uint32_t first_odd = 0;
   template <int HALF>
   static __device__ __forceinline__ uint32_t pair(uint32_t codes) {
-    uint32_t above = fv_codes_above<HALF>(codes);
-    uint32_t small = fv_with_sign(above, above >> 3, 0x0fe00fe0);
-    return fv_bf16::fused(small, 0x77807780, 0x80008000);  // * 2^112 + -0
+    return fv_bf16_from_f16(fv_codes_above<HALF>(codes));
   }
 };
 
