@@ -119,7 +119,6 @@ __device__ __forceinline__ uint32_t fv_take_cached_turn(
   fv_scores<Config> s;
   fv_widen_tile<Config>(p, scales, memory);
   fv_score_parts<Config>(p, q, at, s, memory);
-  __syncwarp();  // the warp's lanes have read the codes: the next may overwrite them
   if (more) {
     keys = fv_find_seen_keys<Config>(p, tile, ahead, 0, memory.item.seen);
     fv_fetch<Config>(p, tile, keys, scales, memory);

@@ -70,6 +70,21 @@ TEST_P(CachedCodes, KeepTheirValueInEveryKernel) {
   }
 }
 
+// Rows that see a NaN or an infinity are not judged by the oracle. One key leaves no doubt: each
+// element of out is the value's, and the LSE the key's.
+TEST_P(CachedCodes, ThatAreNoNumbersStayNone) {
+  Attention a = problem(2, 256).batch(2).len_kv(1).scale(1);
+  a.fill("q", [](const At &at) { return at.d == 0 ? 1.0 : 0.0; });
+  a.fill("k", [this](const At &at) { return at.d == 0 ? code(at.tag == 0 ? 0x7f : 3) : 0.0; });
+  a.fill("v", [this](const At &at) { return code(at.d); });
+  const Outcome outcome = a.run();
+  EXPECT_EQ(std::isnan(outcome.lse_at(0, 1, 0)), std::isnan(code(0x7f)));
+  for (int64_t d = 0; d < 256; ++d) {
+    const double expected = round_to(cache(), code(d)), got = outcome.at(1, 1, 0, d);
+    EXPECT_TRUE(std::isnan(expected) ? std::isnan(got) : got == expected) << d << ": " << got;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Types, CachedCodes,
                          testing::Combine(testing::Values(FOVEA_F16, FOVEA_BF16),
                                           testing::ValuesIn(kCaches)),
