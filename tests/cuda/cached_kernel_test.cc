@@ -110,6 +110,7 @@ const Form kForms[] = {
     {"of_sequences_and_heads", [](Attention &a) { a.scales("kv", "bh"); }},
     {"of_tokens", [](Attention &a) { a.scales("kv", "bs").wide_scales(2); }},
     {"of_tokens_and_heads_f16", [](Attention &a) { a.scales("kv", "bsh", 1, 1, FOVEA_F16); }},
+    {"of_tokens_large", [](Attention &a) { a.scales("v", "bsh", 1, 1e3).wide_scales(3); }},
     {"of_tokens_small", [](Attention &a) { a.scales("v", "bsh", 1, 1e-6); }},
     {"of_tokens_far_apart", [](Attention &a) { a.scales("v", "bsh", 1, 1e-3).wide_scales(12); }},
     {"of_channels", [](Attention &a) { a.scales("kv", "", a.s.dim).wide_scales(2); }},
