@@ -409,7 +409,8 @@ class Listing(unittest.TestCase):
 
 
 class Bars(unittest.TestCase):
-  ROW = {"dim": "128", "dim_v": "128", "tile_q": "64", "tile_kv": "64", "warps": "4", "stages": "2"}
+  ROW = {"dim": "128", "dim_v": "128", "tile_q": "64", "tile_kv": "64", "warps": "4", "stages": "2",
+         "kv_bytes": "2"}
 
   def faults(self, instructions=7.5, ldmatrix=0.5, warps=8, loop="plain", registers=255):
     kernel, = read_listing(list_kernel(PLAIN).splitlines())
@@ -433,6 +434,7 @@ class Bars(unittest.TestCase):
   def test_shared_memory_bounds_the_warps_too(self):
     """82,816 bytes and 1 KB for each CTA: 2 CTAs in 228 KB; 2 in 164 KB, which is 167,936 bytes."""
     self.assertEqual(machine_bars.shared_bytes(self.ROW), 82816)
+    self.assertEqual(machine_bars.shared_bytes(dict(self.ROW, stages="1", kv_bytes="1")), 73600)
     self.assertEqual(machine_bars.resident_warps(32, self.ROW, "sm_80"), 8)
     nearly = {**self.ROW, "tile_q": "68"}  # 83,840 bytes: without the 1 KB each, two would fit
     self.assertEqual(machine_bars.resident_warps(32, nearly, "sm_80"), 4)
