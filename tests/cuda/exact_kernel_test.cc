@@ -128,8 +128,8 @@ TEST_P(ExactKernel, InEveryFeatureKeysAreCountedAndEqualValuesComeOutAsTheyAre) 
     if (a.s.bias.present || a.s.alibi || a.s.distances) continue;  // weights are then not alike
     if (a.s.v_scale.present) continue;                             // nor are values 0 and 1
     expect_counts(a);
-    // A sink takes weight, so equal values do not come out as they are. Nor do those that a cache of
-    // 8 bits does not hold.
+    // A sink takes weight, so equal values do not come out as they are. Nor do those that a cache
+    // of 8 bits does not hold.
     if (a.s.sinks || a.s.v_type != a.s.out_type) continue;
     for (double value : {1.0, -0.109375, 1.75}) expect_constant(a, value);
     ASSERT_FALSE(HasFatalFailure()) << feature.name;
