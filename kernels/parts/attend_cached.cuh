@@ -60,9 +60,8 @@ __device__ __forceinline__ void fv_fetch(const fv_attention_params &p, const fv_
                                          const fv_next_keys<Config> &keys,
                                          fv_own_scales<Config> &scales,
                                          fv_tile_memory<Config> &memory) {
-  fv_copy_codes(p, tile, keys, fv_code_copies<Config, fv_key_side<Config>>(memory.wide.k_codes[0]));
-  fv_copy_codes(p, tile, keys,
-                fv_code_copies<Config, fv_value_side<Config>>(memory.wide.v_codes[0]));
+  fv_copy_codes(p, tile, keys, fv_code_copies<Config, fv_key_side<Config>>(memory.wide.k_codes));
+  fv_copy_codes(p, tile, keys, fv_code_copies<Config, fv_value_side<Config>>(memory.wide.v_codes));
   scales = fv_load_scales<Config>(p, tile, keys);
 }
 
@@ -74,8 +73,8 @@ __device__ __forceinline__ void fv_widen_tile(const fv_attention_params &p,
                                               fv_tile_memory<Config> &memory) {
   fv_put_scales<Config>(memory.scales, scales);
   if (p.k_scale.blocks > 1 || p.v_scale.blocks > 1) __syncthreads();  // where widening needs them
-  const fv_widened_keys<Config> keys(memory.wide.k_codes[0], memory.wide.k[0]);
-  const fv_widened_values<Config> values(memory.wide.v_codes[0], memory.wide.v[0]);
+  const fv_widened_keys<Config> keys(memory.wide.k_codes, memory.wide.k[0]);
+  const fv_widened_values<Config> values(memory.wide.v_codes, memory.wide.v[0]);
   fv_widen_codes(keys, fv_widening_of_keys<Config>(p, memory.scales, fv_key_parts<Config>(p) - 1));
   fv_widen_codes(values, fv_widening_of_values<Config>(p, memory.scales, 0));
   __syncthreads();  // keys, values and scales become visible to all
@@ -94,13 +93,13 @@ __device__ __forceinline__ void fv_score_parts(const fv_attention_params &p, fv_
     if (--part < 0) break;
     fv_step_scores<Config>(s);
     __syncthreads();  // all have read the part before
-    const fv_widened_keys<Config> keys(memory.wide.k_codes[0], memory.wide.k[0]);
+    const fv_widened_keys<Config> keys(memory.wide.k_codes, memory.wide.k[0]);
     fv_widen_with_care(keys, fv_widening_of_keys<Config>(p, memory.scales, part));
     __syncthreads();  // the part becomes visible to all
   }
   if (fv_value_parts(p) > 1) {
     __syncthreads();  // all have read the keys
-    const fv_widened_values<Config> values(memory.wide.v_codes[0], memory.wide.k[0]);
+    const fv_widened_values<Config> values(memory.wide.v_codes, memory.wide.k[0]);
     fv_widen_with_care(values, fv_widening_of_values<Config>(p, memory.scales, 1));
     __syncthreads();  // the second part of the values becomes visible to all
   }

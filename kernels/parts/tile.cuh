@@ -101,13 +101,10 @@ struct fv_tiles {
 };
 
 // As above, and the bytes of 8-bit keys and values, as they lie in the cache.
-template <class Config, int STAGES>
-struct fv_8bit_tiles {
-  unsigned char q[Config::tile_q * Config::dim * 2];
-  unsigned char k[STAGES][Config::tile_kv * Config::dim * 2];
-  unsigned char v[STAGES][Config::tile_kv * Config::dim_v * 2];
-  unsigned char k_codes[STAGES][Config::tile_kv * Config::dim];
-  unsigned char v_codes[STAGES][Config::tile_kv * Config::dim_v];
+template <class Config>
+struct fv_8bit_tiles : fv_tiles<Config, 1> {
+  unsigned char k_codes[Config::tile_kv * Config::dim];
+  unsigned char v_codes[Config::tile_kv * Config::dim_v];
 };
 
 // The same for a narrow tile. A warp's values take the place of its keys.
@@ -141,7 +138,7 @@ struct fv_kv_memory {
 template <class Config>
 struct fv_kv_memory<Config, 1> {
   union {
-    fv_8bit_tiles<Config, 1> wide;
+    fv_8bit_tiles<Config> wide;
     fv_8bit_narrow_tiles<fv_warp_config<Config>> narrow;
   };
   fv_scale_memory<Config> scales;
