@@ -171,12 +171,7 @@ __device__ __forceinline__ void fv_attend_rows(const fv_attention_params &p,
     }
     key = next;
   }
-  if (fv_is_parked(p, fv_first_key<Config>(tile), key)) {
-    fv_join_part<Config, false>(p, fv_parked_part<Config>(memory.item), rows);
-  }
-  fv_sum_rows(rows);
-  if (segment.parts > 1 && !fv_join_tile<Config>(p, segment, rows)) return;
-  fv_store<Config>(p, tile, rows, memory.wide.q);
+  fv_end_tile<Config>(p, tile, segment, memory.item, key, rows, memory.wide.q);
 }
 
 // ---- 16 rows, and each warp its own keys ----

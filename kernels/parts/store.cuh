@@ -144,4 +144,19 @@ __device__ __forceinline__ void fv_store(const fv_attention_params &p, const fv_
   fv_write_output<Config>(p, tile, staging);
 }
 
+// The end of a wide tile whose keys up to `key` have been looked at: merges what was parked, and
+// the partials of other CTAs if this is the last, and stores the rows.
+template <class Config>
+__device__ __forceinline__ void fv_end_tile(const fv_attention_params &p, const fv_query_tile &tile,
+                                            const fv_segment &segment, const fv_work_item &item,
+                                            uint32_t key, fv_rows<Config> &rows,
+                                            unsigned char *staging) {
+  if (fv_is_parked(p, fv_first_key<Config>(tile), key)) {
+    fv_join_part<Config, false>(p, fv_parked_part<Config>(item), rows);
+  }
+  fv_sum_rows(rows);
+  if (segment.parts > 1 && !fv_join_tile<Config>(p, segment, rows)) return;
+  fv_store<Config>(p, tile, rows, staging);
+}
+
 #endif  // FOVEA_KERNELS_PARTS_STORE_CUH
