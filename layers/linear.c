@@ -58,12 +58,12 @@ fv_linear_scratch fv_linear_take(fv_arena *arena, const fovea_linear *linear, co
   fv_linear_scratch scratch = {.steady = steady};
   int64_t in = fv_tokens_width(x), width = fv_tokens_width(out), stride;
   int64_t rows = rows_at_a_time(x, false);
-  if (!fv_tokens_are_rows(x, &stride)) scratch.x = fv_arena_take(arena, rows * in, sizeof(float));
-  scratch.y = fv_arena_take(arena, rows * width, sizeof(float));
-  scratch.bias = fv_arena_take(arena, width, sizeof(float));
-  scratch.residual = fv_arena_take(arena, width, sizeof(float));
+  if (!fv_tokens_are_rows(x, &stride)) scratch.x = fv_arena_take(arena, rows, in, sizeof(float));
+  scratch.y = fv_arena_take(arena, rows, width, sizeof(float));
+  scratch.bias = fv_arena_take(arena, 1, width, sizeof(float));
+  scratch.residual = fv_arena_take(arena, 1, width, sizeof(float));
   if (linear->weight.dtype && fv_product_needs_scratch(&linear->weight, steady)) {
-    scratch.weight = fv_arena_take(arena, FV_PRODUCT_OUTPUTS * in, sizeof(float));
+    scratch.weight = fv_arena_take(arena, FV_PRODUCT_OUTPUTS, in, sizeof(float));
   }
   return scratch;
 }

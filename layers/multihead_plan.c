@@ -34,7 +34,7 @@ static void rotate_x(fv_multihead *layer, fv_stream *s, fv_arena *arena) {
     s->append.sequences.kv_lengths = layer->sources[n].sequences.kv_lengths;
     return;
   }
-  if (!layer->zeros) layer->zeros = fv_arena_take(arena, layer->sequences, sizeof(int32_t));
+  if (!layer->zeros) layer->zeros = fv_arena_take(arena, 1, layer->sequences, sizeof(int32_t));
   s->append.sequences.kv_lengths = layer->zeros;
 }
 
@@ -104,7 +104,7 @@ static fovea_status plan_append(fovea_handle *handle, fv_multihead *layer, fv_so
                           "sources[%d], append: %s", n,
                           status != FOVEA_OK ? fovea_error_detail() : support.reason);
   }
-  part->lengths = fv_arena_take(arena, layer->sequences, sizeof(int32_t));
+  part->lengths = fv_arena_take(arena, 1, layer->sequences, sizeof(int32_t));
   return FOVEA_OK;
 }
 
@@ -152,15 +152,15 @@ static fovea_attention_args attention_of(const fv_multihead *layer, const fv_sou
 static fovea_status plan_attention(fovea_handle *handle, fv_multihead *layer, fv_source_part *part,
                                    int n, fv_arena *arena) {
   const fovea_multihead_args *a = &layer->args;
-  int64_t rows = fv_tokens_count(&a->x) * a->heads_q;
+  int64_t tokens = fv_tokens_count(&a->x);
   bool alone = a->source_count == 1;
   fovea_attention_args *attention = &part->attention;
   *attention = attention_of(layer, part, n);
   attention->out = layer->o;
   attention->lse = layer->lse;
   if (!alone) {
-    void *out = fv_arena_take(arena, rows * a->dim_v, sizeof(float));
-    void *lse = fv_arena_take(arena, rows, sizeof(float));
+    void *out = fv_arena_take(arena, tokens, (int64_t)a->heads_q * a->dim_v, sizeof(float));
+    void *lse = fv_arena_take(arena, tokens, a->heads_q, sizeof(float));
     attention->out = fv_tokens_f32(out, &a->x, a->heads_q, a->dim_v);
     attention->lse = fv_tokens_f32(lse, &a->x, a->heads_q, 1);
   }
@@ -189,12 +189,13 @@ static fovea_status plan_part(fovea_handle *handle, fv_multihead *layer, int n, 
 
 static void plan_outputs(fv_multihead *layer, fv_arena *arena) {
   const fovea_multihead_args *a = &layer->args;
-  int64_t rows = fv_tokens_count(&a->x) * a->heads_q;
-  void *o = fv_arena_take(arena, rows * a->dim_v, sizeof(float));
+  int64_t tokens = fv_tokens_count(&a->x);
+  void *o = fv_arena_take(arena, tokens, (int64_t)a->heads_q * a->dim_v, sizeof(float));
   layer->o = fv_tokens_f32(o, &a->x, a->heads_q, a->dim_v);
   layer->lse = a->lse;
   if (a->lse.dtype || a->source_count == 1) return;
-  layer->lse = fv_tokens_f32(fv_arena_take(arena, rows, sizeof(float)), &a->x, a->heads_q, 1);
+  layer->lse =
+      fv_tokens_f32(fv_arena_take(arena, tokens, a->heads_q, sizeof(float)), &a->x, a->heads_q, 1);
 }
 
 static void plan_weights(fv_multihead *layer, fv_arena *arena) {
@@ -206,8 +207,8 @@ static void plan_weights(fv_multihead *layer, fv_arena *arena) {
     if (layer->parts[n].keys > most) most = layer->parts[n].keys;
   }
   if (most > w->shape[3]) most = w->shape[3];
-  layer->head_weights = fv_arena_take(arena, rows * most, sizeof(float));
-  layer->mean_weights = fv_arena_take(arena, rows * w->shape[3], sizeof(float));
+  layer->head_weights = fv_arena_take(arena, rows, most, sizeof(float));
+  layer->mean_weights = fv_arena_take(arena, rows, w->shape[3], sizeof(float));
 }
 
 /* Each step's own memory begins at the same place. */
@@ -229,7 +230,8 @@ static void plan_steps(fv_multihead *layer, fv_arena *arena) {
       share(arena, &step);
     }
     step = before;
-    part->attention.workspace = fv_arena_take(&step, (int64_t)part->attention.workspace_bytes, 1);
+    part->attention.workspace =
+        fv_arena_take(&step, (int64_t)part->attention.workspace_bytes, 1, 1);
     share(arena, &step);
   }
   step = before;

@@ -118,7 +118,7 @@ static fovea_tensor by_step(const fovea_tensor *x) {
 }
 
 static float *take_f32(fv_arena *arena, int64_t rows, int64_t width) {
-  return fv_arena_take(arena, rows * width, sizeof(float));
+  return fv_arena_take(arena, rows, width, sizeof(float));
 }
 
 static recurrence take(fv_arena *arena, const fovea_recurrent_args *args) {

@@ -75,10 +75,10 @@ typedef struct rollout {
 static rollout take(fv_arena *arena, const fovea_rollout_args *args) {
   rollout r = {.args = args, .len = args->out.shape[0] ? args->out.shape[1] : 0};
   int64_t rows = r.len < FV_PRODUCT_ROWS ? r.len : FV_PRODUCT_ROWS;
-  r.row = fv_arena_take(arena, r.len, sizeof(float));
-  r.block = fv_arena_take(arena, rows * r.len, sizeof(float));
-  r.below = fv_arena_take(arena, r.len * r.len, sizeof(float));
-  r.next = args->count > 1 ? fv_arena_take(arena, r.len * r.len, sizeof(float)) : NULL;
+  r.row = fv_arena_take(arena, 1, r.len, sizeof(float));
+  r.block = fv_arena_take(arena, rows, r.len, sizeof(float));
+  r.below = fv_arena_take(arena, r.len, r.len, sizeof(float));
+  r.next = args->count > 1 ? fv_arena_take(arena, r.len, r.len, sizeof(float)) : NULL;
   return r;
 }
 

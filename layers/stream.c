@@ -17,8 +17,7 @@ static fovea_status check_append(fovea_handle *handle, const fovea_kv_append_arg
 static bool plan_projection(fv_stream *s, int64_t heads, int64_t dim, fv_arena *arena) {
   if (!s->linear->weight.dtype && fv_tokens_split(&s->from, heads, dim, &s->projected))
     return false;
-  int64_t elements = fv_tokens_count(&s->from) * heads * dim;
-  void *data = fv_arena_take(arena, elements, sizeof(float));
+  void *data = fv_arena_take(arena, fv_tokens_count(&s->from), heads * dim, sizeof(float));
   s->projected = fv_tokens_f32(data, &s->from, heads, dim);
   return true;
 }
@@ -31,7 +30,7 @@ fovea_status fv_stream_plan(fovea_handle *handle, fv_stream *s, const char *doin
   if (!s->prepared) return FOVEA_OK;
   if (!s->moved) { /* the caller's tokens are not to be changed */
     s->copied = true;
-    void *data = fv_arena_take(arena, fv_tokens_count(&s->from) * heads * dim, sizeof(float));
+    void *data = fv_arena_take(arena, fv_tokens_count(&s->from), heads * dim, sizeof(float));
     s->ready = fv_tokens_f32(data, &s->from, heads, dim);
   }
   s->append.struct_size = sizeof s->append;

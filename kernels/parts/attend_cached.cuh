@@ -41,8 +41,7 @@ __device__ __forceinline__ void fv_accumulate_parts(const fv_attention_params &p
                                                     const float *scales, uint32_t values,
                                                     uint32_t rest) {
   fv_packed_weights<Config> weights;
-  fv_tile_factors<Config> factors = fv_scale_weights<Config>(p, s, scales);
-  fv_round_weights<Config>(weights, rows, s);
+  fv_tile_factors<Config> factors = fv_round_and_scale<Config>(p, weights, rows, s, scales);
   const int parts = fv_value_parts(p);
 #pragma unroll 1
   for (int part = 0; part < parts; ++part) {
@@ -217,8 +216,7 @@ __device__ __forceinline__ void fv_accumulate_narrow(const fv_attention_params &
   const int parts = fv_value_parts(p);
   fv_widen_codes(values, fv_widening_of_values<Warp>(p, scales, 0));
   __syncwarp();  // the values and their scales become visible to the warp
-  factors = fv_scale_weights<Warp>(p, s, own);
-  fv_round_weights<Warp>(weights, rows, s);
+  factors = fv_round_and_scale<Warp>(p, weights, rows, s, own);
 #pragma unroll 1
   for (int part = 0;;) {
     fv_add_product<Warp>(rows, weights, at.v, factors);

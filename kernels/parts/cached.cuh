@@ -413,21 +413,82 @@ __device__ __forceinline__ float fv_bring_near(float (&s)[fv_fragments<Config>::
   return power * 0x1p-14f;
 }
 
-// Multiplies weights by the scale of each value, if these differ.
+// What rounding changed a weight by. x is the weight times a factor, and `inverse` that factor's
+// inverse. Only roundings to as many bits as the type has are counted. What is too small for that,
+// too large or no number is lost in the product, but remains a weight.
+template <class Type>
+__device__ __forceinline__ float fv_rounding_of(float x, float rounded, float inverse) {
+  constexpr float half_ulp = Type::weight_exponent == 0 ? 0x1p-8f : 0x1p-11f;
+  float change = rounded - x;
+  return fabsf(change) <= fabsf(x) * half_ulp ? change * inverse : 0.0f;
+}
+
+// The inverse of a scale, or 0 where there is none.
+__device__ __forceinline__ float fv_inverse_scale(float scale) {
+  float inverse = fv_reciprocal(scale);
+  return fabsf(inverse) < INFINITY ? inverse : 0.0f;
+}
+
+// What rounding changed the sums of a lane's two rows by. s holds the weights times `scales`, of
+// which `factor` was taken out, and p these as rounded.
 template <class Config>
-__device__ __forceinline__ fv_tile_factors<Config> fv_scale_weights(const fv_attention_params &p,
-                                                                    fv_scores<Config> &s,
-                                                                    const float *scales) {
-  fv_tile_factors<Config> factors;
+__device__ __forceinline__ void fv_add_roundings(
+    float (&sum)[2], const uint32_t (&p)[fv_fragments<Config>::key_steps][4],
+    const float (&s)[fv_fragments<Config>::key_tiles][4], const float *scales,
+    const float (&factor)[2]) {
+  using type = typename Config::type;
+  const float2 *own = reinterpret_cast<const float2 *>(scales) + threadIdx.x % 4;
 #pragma unroll
-  for (int b = 0; b < Config::row_blocks; ++b) factors.of[b][0] = factors.of[b][1] = 1.0f;
-  if (!(p.flags & FV_FLAG_VALUE_SCALES)) return factors;
+  for (int n = 0; n < fv_fragments<Config>::key_tiles; ++n) {
+    const float2 scale = own[n * 4];
+    const float low = fv_inverse_scale(scale.x), high = fv_inverse_scale(scale.y);
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const uint32_t pair = p[n / 2][n % 2 * 2 + r];
+      sum[r] += fv_rounding_of<type>(s[n][2 * r], type::low(pair), low * factor[r]);
+      sum[r] += fv_rounding_of<type>(s[n][2 * r + 1], type::high(pair), high * factor[r]);
+    }
+  }
+}
+
+// Multiplies a block's weights by the scale of each value and rounds them. What they then amount to
+// without the scales is added to `weight`. Returns what the product is to be multiplied by.
+template <class Config>
+__device__ __forceinline__ void fv_round_scaled(uint32_t (&p)[fv_fragments<Config>::key_steps][4],
+                                                float (&weight)[2],
+                                                float (&s)[fv_fragments<Config>::key_tiles][4],
+                                                const float *scales, float (&factor)[2]) {
+  float sum[2] = {};  // of this lane's columns
+#pragma unroll
+  for (int n = 0; n < fv_fragments<Config>::key_tiles; ++n) {
+#pragma unroll
+    for (int c = 0; c < 4; ++c) sum[c / 2] += s[n][c];
+  }
+  fv_scale_keys<Config>(s, scales);
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    factor[r] = Config::type::weight_exponent == 0 ? 1.0f : fv_bring_near<Config>(s, r);
+  }
+  fv_pack_weights<Config>(p, s);
+  fv_add_roundings<Config>(sum, p, s, scales, factor);
+#pragma unroll
+  for (int r = 0; r < 2; ++r) weight[r] += fv_row_sum(sum[r]);
+}
+
+// Rounds the weights that s holds, times the scale of each value where these differ, and adds them
+// to those that O is divided by. So a rounding that all weights share cancels.
+template <class Config>
+__device__ __forceinline__ fv_tile_factors<Config> fv_round_and_scale(
+    const fv_attention_params &p, fv_packed_weights<Config> &weights, fv_rows<Config> &rows,
+    fv_scores<Config> &s, const float *scales) {
+  fv_tile_factors<Config> factors;
+  const bool differ = p.flags & FV_FLAG_VALUE_SCALES;
+  if (!differ) fv_round_weights<Config>(weights, rows, s);
 #pragma unroll
   for (int b = 0; b < Config::row_blocks; ++b) {
-    fv_scale_keys<Config>(s.of[b], scales);
-    if (Config::type::weight_exponent == 0) continue;
-    factors.of[b][0] = fv_bring_near<Config>(s.of[b], 0);
-    factors.of[b][1] = fv_bring_near<Config>(s.of[b], 1);
+    factors.of[b][0] = factors.of[b][1] = 1.0f;
+    if (!differ) continue;
+    fv_round_scaled<Config>(weights.of[b], rows.state[b].weight, s.of[b], scales, factors.of[b]);
   }
   return factors;
 }

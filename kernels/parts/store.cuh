@@ -42,8 +42,7 @@ __device__ __forceinline__ fv_row_end fv_end_rows(const fv_attention_params &p,
     int32_t row = fv_own_row<Config>(b, r);
     if (p.sinks && row < tile.rows) sink = p.sinks[fv_row_of(p, tile, row).head];
     float sum = state.sum[r], shift = state.shift[r], base = state.base[r];
-    // Weights that were multiplied by scales before they were rounded do not add up to 1.
-    float weight = Config::kv_bytes == 1 && p.flags & FV_FLAG_VALUE_SCALES ? sum : state.weight[r];
+    float weight = state.weight[r];
     if (sum == 0.0f) {
       end.factor[r] = 0.0f;
       end.lse[r] = sink;

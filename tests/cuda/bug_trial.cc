@@ -252,6 +252,21 @@ TEST_P(Cached, ScalesOfTokens) {
   a.fill("v", [](const At &at) { return 200.0 + 8 * at.d; }).expect_matches_oracle();
 }
 
+TEST_P(Cached, ScalesFarApart) {
+  Attention a = cached(40, 140).scales("v", "bsh", 1, 1e-3);
+  a.wide_scales(20).expect_matches_oracle();
+}
+
+// Whatever weights are rounded to, in each row otherwise, the average is the value.
+TEST_P(Cached, ValuesThatAreAlike) {
+  Attention a = cached(40, 140).scales("v", "bsh");
+  a.fill("q", [](const At &at) { return 0.25 + 0.015625 * static_cast<double>(at.i); });
+  a.fill("k", [](const At &at) { return at.i == 0 ? 1.0 : 0.5; });
+  a.fill("v", [](const At &) { return 2.0; }).fill("v_scale", [](const At &) { return 0.5; });
+  const Outcome outcome = a.run();
+  for (int64_t i = 0; i < 40; ++i) EXPECT_EQ(outcome.at(0, i, 1, 7), 1) << i;
+}
+
 TEST_P(Cached, ScalesOfBlocks) {
   cached(40, 140).scales("kv", "bsh", 4).wide_scales(3).expect_matches_oracle();
 }

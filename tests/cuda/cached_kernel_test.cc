@@ -242,6 +242,31 @@ TEST_P(Cached, ScalesTradePowersOfTwo) {
   }
 }
 
+// Values that are alike have themselves as their average, however weights are rounded, and whatever
+// scales make them alike. Logits of 0 but for the first key's leave weights that are not round, and
+// all alike: if O were divided by what they were before rounding, out would be off by that.
+TEST_P(Cached, AveragesValuesThatAreAlike) {
+  const auto expect_average = [](const Attention &a, double value) {
+    const Outcome outcome = a.run();
+    for (int64_t d = 0; d < 64; ++d) ASSERT_EQ(outcome.at(0, 1, 1, d), value) << a.text();
+  };
+  for (const int64_t len_q : {2, 30}) {
+    for (const double first : {-0.7, 0.27, 1.1}) {  // the logit of the first key
+      Attention a = problem(FOVEA_I8, FOVEA_I8).len_q(len_q).len_kv(150).scale(1);
+      a.fill("q", [=](const At &at) { return at.d == 0 ? first : 0.0; });
+      a.fill("k", [](const At &at) { return at.i == 0 && at.d == 0 ? 1.0 : 0.0; });
+      a.fill("v", [](const At &) { return 15.0; });
+      expect_average(a, 15);
+      for (const char *form : {"", "bsh"}) {
+        expect_average(Attention(a).scales("v", form, 4, 0.1).fixed_scales(), 1.5);
+      }
+      a.fill("v", [](const At &at) { return at.i % 2 == 0 ? 3.0 : 5.0; }).scales("v", "bsh");
+      a.fill("v_scale", [](const At &at) { return at.i % 2 == 0 ? 5.0 : 3.0; });
+      expect_average(a, 15);
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Types, Cached, testing::Values(FOVEA_F16, FOVEA_BF16),
                          [](const auto &info) { return name_of(info.param); });
 

@@ -313,6 +313,7 @@ Attention &Attention::fill(const char *which, Fill f) {
   if (name == "q") s.q_fill = f;
   if (name == "k") s.k_fill = f;
   if (name == "v") s.v_fill = f;
+  if (name == "v_scale") s.v_scale.fill = f;
   if (name == "sink") s.sink_fill = f;
   if (name == "bias") s.bias_fill = f;
   if (name == "mask") s.mask_fill = f;

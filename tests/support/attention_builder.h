@@ -50,6 +50,7 @@ struct ScaleForm {
   double octaves = 1.0;  // ... evenly by exponent, with either sign if `signs`
   bool signs = false;
   bool fixed = false;  // exactly factor
+  Fill fill;           // by key and block, instead
 };
 
 // Which dimensions of a mask or bias have their full extent.
@@ -217,7 +218,8 @@ class Attention {
   Attention &tags(const Ints &n);
   Attention &row_shift(int64_t n);
   Attention &pick(const Ints &sequences);  // keeps these sequences and their settings
-  // "q" "k" "v" "sink" "bias" "mask" "slope" "tree" "distance" "bias_scale" "vector"
+  // "q" "k" "v" "sink" "bias" "mask" "slope" "tree" "distance" "bias_scale" "vector", or "v_scale",
+  // after scales()
   Attention &fill(const char *which, Fill f);
 
   Outcome run() const;  // one call; fails the test unless it succeeds

@@ -343,8 +343,9 @@ fovea_tensor Case::scale_tensor(const ScaleForm &form, const fovea_tensor &of, b
                                     static_cast<uint64_t>(block));
           const double sign = form.signs && bits % 2 == 0 ? -1.0 : 1.0;
           const double spread = sign * std::exp2(form.octaves * (2.0 * uniform(bits) - 1.0));
-          const double value = form.fixed ? 1.0 : spread;
-          put(t, batch, slot, h, block, form.factor * value);
+          const double value = form.factor * (form.fixed ? 1.0 : spread);
+          put(t, batch, slot, h, block,
+              form.fill ? form.fill({tag(n.index), i + shift, h, block}) : value);
         }
       }
     }
