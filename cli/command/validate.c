@@ -308,7 +308,6 @@ int fv_command_validate(int argc, char **argv) {
   int code = look_at_device(&options, &r, &support);
   if (code) return code;
   r.options = &options;
-  r.totals.first_failure = -1;
   r.progress = isatty(STDERR_FILENO) && !options.json;
   pthread_mutex_init(&r.lock, NULL);
   struct sigaction action = {.sa_handler = on_interrupt};

@@ -17,7 +17,7 @@ static bool has_verdict(const fv_validation *v) {
 
 static void write_repeat(const fv_validation *v, char *text, size_t capacity) {
   snprintf(text, capacity, "fovea validate --device %s --seed %llu --case %lld", v->device,
-           (unsigned long long)v->seed, (long long)v->totals->first_failure);
+           (unsigned long long)v->seed, (long long)v->totals->failures[0]);
 }
 
 /* ---- JSON ---- */
@@ -46,6 +46,11 @@ static void add_failure(const fv_totals *t, const char *repeat, json_t *report) 
   json_object_set_new(report, "reason", json_string(t->first_reason));
   json_object_set_new(report, "case", json_string(t->first_text));
   json_object_set_new(report, "repeat", json_string(repeat));
+  json_t *failures = json_array();
+  for (int i = 0; i < fv_totals_failures(t); ++i) {
+    json_array_append_new(failures, json_integer(t->failures[i]));
+  }
+  json_object_set_new(report, "failures", failures);
 }
 
 static int report_json(const fv_validation *v, const fv_verdict *verdict, const char *repeat) {
@@ -104,6 +109,14 @@ static void print_coverage(const fv_validation *v) {
   print_cells(v);
 }
 
+static void print_failures(const fv_totals *t) {
+  const int kept = fv_totals_failures(t);
+  if (kept < 2) return;
+  printf("all        ");
+  for (int i = 0; i < kept; ++i) printf("%s%lld", i ? ", " : "", (long long)t->failures[i]);
+  printf(t->failed > kept ? ", ...\n" : "\n");
+}
+
 static int report_text(const fv_validation *v, const fv_verdict *verdict, const char *repeat) {
   const fv_totals *t = v->totals;
   printf("device     %s, %s\n", v->device, v->kernel);
@@ -114,6 +127,7 @@ static int report_text(const fv_validation *v, const fv_verdict *verdict, const 
   fv_report_print_verdict(verdict, repeat);
   if (t->failed) {
     printf("first      %s\n           %s\n", t->first_text, t->first_reason);
+    print_failures(t);
     if (!t->first_bad.any) printf("repeat     %s\n", repeat); /* else it stands below "first bad" */
   }
   if (!t->run) printf("nothing was run: no case matches the filter\n");

@@ -38,10 +38,12 @@ static format format_of(uint32_t dtype) {
 }
 
 /* Probabilities in f16 have 15 binades above 1. Kernels put a row's largest into the upper 4 of
- * them, at 2^11 or above, so underflow begins 11 binades further below it. */
+ * them, at 2^11 or above, so underflow begins 11 binades further below it. In bf16 the largest is
+ * at 2^-4 or above, and what is below 2^-126 is 0: ex2.approx.ftz has no subnormals. */
 static format weights_format(uint32_t dtype) {
   format f = format_of(dtype);
   if (dtype == FOVEA_F16) f.underflow *= 0x1p-11;
+  if (dtype == FOVEA_BF16) f.underflow = 0x1p-122;
   return f;
 }
 

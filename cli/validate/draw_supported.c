@@ -66,13 +66,15 @@ fv_feature_set fv_case_find_features(fovea_handle *handle) {
 
 fv_feature_set fv_case_find_company(fovea_handle *handle, fv_feature_set features,
                                     fv_feature feature) {
-  fv_feature_set dtypes = features & FV_DTYPES;
+  const fv_feature_set dtypes = features & FV_DTYPES;
+  const fv_feature_set tried =
+      dtypes | fv_feature_bit(FV_FEATURE_K_SCALE) | fv_feature_bit(FV_FEATURE_V_SCALE);
   if (!(fv_feature_bit(feature) & FV_DTYPES)) return features;
   for (int f = 0; f < FV_FEATURE_COUNT; ++f) {
     fv_feature_set pair = fv_feature_bit(f) | fv_feature_bit(feature);
     fv_feature_set others =
         dtypes & ~fv_features_of_kind((fv_feature)f) & ~fv_features_of_kind(feature);
-    if (f == (int)feature || !(dtypes & fv_feature_bit(f))) continue;
+    if (f == (int)feature || !(tried & features & fv_feature_bit(f))) continue;
     if (!meets(handle, others | pair, pair)) features &= ~fv_feature_bit(f);
   }
   return features;

@@ -23,10 +23,22 @@ static void count_kernel(fv_totals *t, const char *name, fv_feature_set features
     t->kernels[i].coverage[f] += fv_feature_in(features, f);
 }
 
-static void note_failure(fv_totals *t, int64_t index, const fv_case *c, const fv_case_result *r) {
+int fv_totals_failures(const fv_totals *t) {
+  return t->failed < FV_FAILURES_MAX ? (int)t->failed : FV_FAILURES_MAX;
+}
+
+/* Returns whether it is the lowest so far. */
+static bool keep_failure(fv_totals *t, int64_t index) {
+  int at = fv_totals_failures(t);
   ++t->failed;
-  if (t->first_failure >= 0 && t->first_failure < index) return;
-  t->first_failure = index;
+  if (at == FV_FAILURES_MAX && t->failures[--at] < index) return false;
+  for (; at > 0 && t->failures[at - 1] > index; --at) t->failures[at] = t->failures[at - 1];
+  t->failures[at] = index;
+  return at == 0;
+}
+
+static void note_failure(fv_totals *t, int64_t index, const fv_case *c, const fv_case_result *r) {
+  if (!keep_failure(t, index)) return;
   t->first_bad = r->verdict.first_bad;
   memcpy(t->first_reason, r->reason, sizeof t->first_reason);
   memcpy(t->first_text, c->text, sizeof t->first_text);

@@ -9,6 +9,7 @@
 /* A run of at least FV_COVERAGE_CASES cases must meet each feature and pair FV_COVERAGE_MIN times.
  */
 enum { FV_COVERAGE_CASES = 20000, FV_COVERAGE_MIN = 50 };
+enum { FV_FAILURES_MAX = 20 }; /* failing cases whose numbers are kept */
 enum { FV_KERNELS_MAX = 256 }; /* the most kernels that one device has */
 
 /* The calls that a case may make. */
@@ -38,7 +39,7 @@ typedef struct fv_totals {
   fv_kernel_record kernels[FV_KERNELS_MAX];
   int kernel_count;
   int64_t kinds[FV_CASE_ATTENTION + 1];
-  int64_t first_failure; /* the lowest failing index; -1: none */
+  int64_t failures[FV_FAILURES_MAX]; /* the lowest failing indices, in order */
   fv_bad_element first_bad;
   char first_reason[256];
   char first_text[sizeof((fv_case *)0)->text];
@@ -47,6 +48,9 @@ typedef struct fv_totals {
 
 void fv_totals_add(fv_totals *totals, int64_t index, fv_case_kind kind, const fv_case *c,
                    const fv_case_result *result);
+
+/* How many failing indices are kept. */
+int fv_totals_failures(const fv_totals *totals);
 
 /* Counts the features and pairs that were met too rarely; prints the first of them unless `to` is
  * NULL. */

@@ -313,9 +313,12 @@ void Case::lay_out_masks() {
 fovea_tensor Case::scale_tensor(const ScaleForm &form, const fovea_tensor &of, bool q_like) {
   fovea_tensor t{};
   if (!form.present) return t;
+  const int64_t step = settings.contiguous ? 1 : 1 + choices_.below(3);  // any stride[3] is allowed
   const int64_t shape[4] = {form.batch ? of.shape[0] : 1, form.seq ? of.shape[1] : 1,
-                            form.head ? of.shape[2] : 1, form.blocks};
+                            form.head ? of.shape[2] : 1, form.blocks * step};
   t = lay_out(form.dtype, shape);
+  t.shape[3] = form.blocks;
+  t.stride[3] = step;
   const Geometry geometry(args);
   const bool packed = q_like ? !settings.rows.empty() : !settings.keys.empty();
   const bool paged = !q_like && settings.page_len > 0;
