@@ -2,8 +2,8 @@
  * Conversion Instructions"); vote, match, redux, elect, activemask, bar.warp.sync ("Parallel
  * Synchronization and Communication Instructions").
  *
- * The scheduler runs a handler only when all lanes of the member mask have arrived, so `mask` is
- * the members that are live (sched/sched.c). */
+ * The scheduler runs a handler when all lanes of a member mask have arrived, and once for each
+ * member mask that lanes name, so `mask` is the members that are live (sched/sched.c). */
 #include "simgpu/alu/alu.h"
 #include "simgpu/check/report.h"
 #include "simgpu/decode/decode.h"

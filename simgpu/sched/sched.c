@@ -25,40 +25,67 @@
 
 enum { NO_FRAGMENT = SIM_LANES, NEVER = UINT32_MAX };
 
-/* The lanes without which a .aligned or .sync instruction must not run. */
-static u32 needed_lanes(const struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
-  if (inst->convergence == SIM_CONVERGE_ALIGNED) return warp->live;
-  u32 members = SIM_SLOT(u32, inst->members)[sim_lowest_lane(mask)];
-  return (members & warp->live) | mask;
-}
-
 static void report_divergence(struct sim_warp *warp, const struct sim_inst *inst, u32 lanes,
                               const char *text) {
   struct sim_report_place place = {warp->cta, warp, inst, lanes, 0};
   sim_report(SIM_REPORT_DIVERGENCE, &place, "%s", text);
 }
 
-static void check_members(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
-  if (inst->convergence != SIM_CONVERGE_MEMBERS) return;
+/* Those lanes of `mask` that name the same member mask as its lowest lane. */
+static u32 group_of(const struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
   const u32 *members = SIM_SLOT(u32, inst->members);
-  u32 outsiders = 0;
-  SIM_EACH_LANE(lane, mask) outsiders |= (u32) !(members[lane] >> lane & 1) << lane;
-  if (outsiders) report_divergence(warp, inst, outsiders, "a lane is not in its own member mask");
+  u32 wanted = members[sim_lowest_lane(mask)], group = 0;
+  SIM_EACH_LANE(lane, mask) group |= (u32)(members[lane] == wanted) << lane;
+  return group;
 }
 
-/* Whether the instruction may run now. `standing` are the fragment's lanes, `mask` those of them
- * whose guard is true. */
-static bool is_converged(struct sim_warp *warp, const struct sim_inst *inst, u32 standing,
-                         u32 mask) {
-  u32 needed = needed_lanes(warp, inst, mask);
-  if ((mask & needed) == needed) {
-    check_members(warp, inst, mask);
-    return true;
-  }
+/* Whether all lanes have come that `needed` has. `standing` are the fragment's lanes, `mask` those
+ * of them whose guard is true. */
+static bool have_come(struct sim_warp *warp, const struct sim_inst *inst, u32 needed, u32 standing,
+                      u32 mask) {
+  if ((mask & needed) == needed) return true;
   if ((standing & needed) != needed) return false;
   report_divergence(warp, inst, needed & ~mask,
                     "the guard of this instruction is false in some lanes");
   return true;
+}
+
+/* A group of lanes that name one member mask. */
+static bool has_come(struct sim_warp *warp, const struct sim_inst *inst, u32 group, u32 standing,
+                     u32 mask) {
+  u32 members = SIM_SLOT(u32, inst->members)[sim_lowest_lane(group)], needed = members & warp->live;
+  if (!have_come(warp, inst, needed, standing, mask)) return false;
+  if (group & ~members) {
+    report_divergence(warp, inst, group & ~members, "a lane is not in its own member mask");
+  } else if (needed & mask & ~group) {
+    report_divergence(warp, inst, needed & mask & ~group,
+                      "lanes of one member mask name different ones");
+  }
+  return true;
+}
+
+/* The lanes of `mask` that may execute the instruction now. Lanes that name different member masks
+ * are groups of their own, and some may have come while others have not. */
+static u32 converged_lanes(struct sim_warp *warp, const struct sim_inst *inst, u32 standing,
+                           u32 mask) {
+  if (inst->convergence == SIM_CONVERGE_ALIGNED) {
+    return have_come(warp, inst, warp->live, standing, mask) ? mask : 0;
+  }
+  u32 ready = 0;
+  for (u32 rest = mask; rest;) {
+    u32 group = group_of(warp, inst, rest);
+    if (has_come(warp, inst, group, standing, mask)) ready |= group;
+    rest &= ~group;
+  }
+  return ready;
+}
+
+static void run_groups(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
+  while (mask) {
+    u32 group = group_of(warp, inst, mask);
+    inst->run(warp, inst, group);
+    mask &= ~group;
+  }
 }
 
 static void remove_fragment(struct sim_warp *warp, u32 index) {
@@ -183,6 +210,14 @@ static void count(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) 
   counts->lanes += sim_lane_count(mask);
 }
 
+/* The fragment goes on without these lanes, which wait where they are for others. */
+static void leave_waiting(struct sim_warp *warp, u32 index, u32 lanes) {
+  struct sim_fragment *fragment = &warp->fragments[index];
+  fragment->mask &= ~lanes;
+  add_fragment(warp, fragment->pc, lanes);
+  warp->fragments[warp->fragment_count - 1].state = SIM_FRAGMENT_CONVERGING;
+}
+
 /* Runs one fragment until it waits, ends, jumps, meets another, or the slice is used up. */
 static void run_fragment(struct sim_warp *warp, u32 index, u32 *slice) {
   const struct sim_inst *code = warp->cta->launch->kernel->code;
@@ -197,10 +232,13 @@ static void run_fragment(struct sim_warp *warp, u32 index, u32 *slice) {
       mask &= inst->guard_negated ? ~guard : guard;
     }
     if (mask && inst->convergence) {
-      if (!is_converged(warp, inst, fragment->mask, mask)) {
+      u32 ready = converged_lanes(warp, inst, fragment->mask, mask);
+      if (!ready) {
         fragment->state = SIM_FRAGMENT_CONVERGING;
         return;
       }
+      if (ready != mask) leave_waiting(warp, index, mask & ~ready);
+      mask = ready;
       warp->epoch += inst->orders_lanes;
     }
     --*slice;
@@ -210,7 +248,10 @@ static void run_fragment(struct sim_warp *warp, u32 index, u32 *slice) {
       execute_flow(warp, inst, index, mask);
       return;
     }
-    if (mask) inst->run(warp, inst, mask);
+    if (mask) {
+      bool in_groups = inst->convergence == SIM_CONVERGE_MEMBERS;
+      (in_groups ? run_groups : inst->run)(warp, inst, mask);
+    }
     if (++fragment->pc >= meeting) return;
   }
 }

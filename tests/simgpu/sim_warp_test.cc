@@ -218,6 +218,59 @@ TEST(SimgpuWarp, VotesMatchesAndReductions) {
   }
 }
 
+// Each half names itself, as the tiles of cooperative groups do.
+static const char *HALVES =
+    ".reg .b32 %m, %u; .reg .pred %h; setp.lt.u32 %h, %lane, 16;\n"
+    "selp.b32 %m, 0xffff, 0xffff0000, %h;\n";
+
+TEST(SimgpuWarp, GroupsThatNameDifferentMembersAreApart) {
+  std::vector<u32> words;
+  for (u32 i = 0; i < 32; i++) words.push_back(i * i % 5);
+  std::vector<u32> got = run_warp_body(
+      std::string(HALVES) +
+          "setp.eq.u32 %p0, %r0, 4; vote.sync.ballot.b32 %o0, %p0, %m;\n"
+          "match.any.sync.b32 %o1, %r0, %m; redux.sync.add.u32 %o2, %r0, %m;\n"
+          "elect.sync %o3|%p1, %m; shfl.sync.bfly.b32 %o4, %r0, 3, 31, %m;\n"
+          "setp.lt.u32 %p0, %lane, 20; vote.sync.all.pred %p1, %p0, %m; selp.u32 %o5, 1, 0, %p1;",
+      1, 6, words);
+  for (u32 lane = 0; lane < 32; lane++) {
+    u32 first = lane / 16 * 16, ballot = 0, same = 0, sum = 0;
+    for (u32 i = first; i < first + 16; i++) {
+      ballot |= (words[i] == 4) << i, same |= (words[i] == words[lane]) << i, sum += words[i];
+    }
+    EXPECT_EQ(ballot, got[lane]);
+    EXPECT_EQ(same, got[32 + lane]);
+    EXPECT_EQ(sum, got[64 + lane]);
+    EXPECT_EQ(first, got[96 + lane]);
+    EXPECT_EQ(words[lane ^ 3], got[128 + lane]);
+    EXPECT_EQ(lane < 16, got[160 + lane] != 0);
+  }
+}
+
+// Lanes 24 to 31 come only when the lower half has gone on.
+TEST(SimgpuWarp, AGroupDoesNotWaitForAnother) {
+  std::vector<u32> got = run_warp_body(
+      std::string(HALVES) +
+          "mov.u32 %u, tile; st.volatile.shared.u32 [%u], 0; bar.warp.sync -1;\n"
+          "setp.lt.u32 %p0, %lane, 24; @%p0 bra meet;\n"
+          "spin: ld.volatile.shared.u32 %o1, [%u]; setp.eq.u32 %p1, %o1, 0; @%p1 bra spin;\n"
+          "meet: redux.sync.add.u32 %o0, %lane, %m;\n"
+          "setp.eq.u32 %p1, %lane, 3; @%p1 st.volatile.shared.u32 [%u], 1;",
+      0, 1, std::vector<u32>(32));
+  for (u32 lane = 0; lane < 32; lane++) EXPECT_EQ(lane < 16 ? 120u : 376u, got[lane]) << lane;
+}
+
+TEST(SimgpuWarp, MembersMustNameThemselvesAndAgree) {
+  for (const char *mask :
+       {"selp.b32 %m, 0xffff, 0xffff00ff, %h;", "selp.b32 %m, -1, 0xffff, %h;"}) {
+    CUresult result;
+    Gpu::instance().reset();
+    run_warp_body(std::string(HALVES) + mask + "redux.sync.add.u32 %o0, %lane, %m;", 0, 1,
+                  std::vector<u32>(32), &result);
+    EXPECT_NE(CUDA_SUCCESS, result) << mask;
+  }
+}
+
 TEST(SimgpuWarp, LanesMeetAgainAfterABranch) {
   std::vector<u32> words(32);
   std::vector<u32> got = run_warp_body(
