@@ -13,17 +13,20 @@
 #include <string.h>
 
 #include "simgpu/check/race.h"
+#include "simgpu/check/report.h"
 
 enum { BUCKETS = 256, CLOCK_LIMIT = UINT16_MAX - 1 };
 
 struct sync_object {
   u64 address;
+  u64 version; /* no other object of the table has, or has had, the same */
   struct sim_known *known;
   struct sync_object *next;
 };
 
 struct sim_sync_table {
   pthread_mutex_t mutex;
+  u64 versions;
   struct sync_object *buckets[BUCKETS];
 };
 
@@ -59,32 +62,46 @@ static struct sync_object *find_object(struct sim_sync_table *table, u64 address
   return *bucket = object;
 }
 
-/* A clock at its limit ends the judging of races in its CTA: a false report would be worse. */
+/* A clock at its limit ends the judging of races in its CTA, and says so once in a launch: a false
+ * report would be worse. */
 void sim_clock_tick(struct sim_warp *warp) {
-  if (warp->clock[warp->index] >= CLOCK_LIMIT) {
-    warp->cta->clocks_full = true;
+  struct sim_cta *cta = warp->cta;
+  if (warp->clock[warp->index] < CLOCK_LIMIT) {
+    warp->clock[warp->index]++;
+    warp->epoch = 0;
     return;
   }
-  warp->clock[warp->index]++;
-  warp->epoch = 0;
+  cta->clocks_full = true;
+  if (__atomic_exchange_n(&cta->launch->clocks_full, true, __ATOMIC_RELAXED)) return;
+  sim_report_line(
+      "%s: block (%u,%u,%u), warp %u has synchronised %u times: from here on races of "
+      "its block are not judged",
+      cta->launch->kernel->name, cta->index[0], cta->index[1], cta->index[2], warp->index,
+      CLOCK_LIMIT);
 }
 
-static struct sim_known_cta *find_known(struct sim_known *known, u32 cta) {
-  for (u32 i = 0; i < known->count; i++) {
-    if (known->items[i].cta == cta) return &known->items[i];
-  }
-  known->items = sim_grow(known->items, known->count, &known->capacity, sizeof *known->items);
-  struct sim_known_cta *added = &known->items[known->count++];
-  memset(added, 0, sizeof *added);
-  added->cta = cta;
-  return added;
-}
-
-static void join_cta(struct sim_known *into, u32 cta, const u16 clock[SIM_MAX_WARPS]) {
-  struct sim_known_cta *known = find_known(into, cta);
+static void join_clock(u16 into[SIM_MAX_WARPS], const u16 clock[SIM_MAX_WARPS]) {
   for (u32 i = 0; i < SIM_MAX_WARPS; i++) {
-    if (clock[i] > known->clock[i]) known->clock[i] = clock[i];
+    if (clock[i] > into[i]) into[i] = clock[i];
   }
+}
+
+/* Where the CTA stands, or would. */
+static u32 place_of(const struct sim_known *known, u32 cta) {
+  u32 first = 0, count = known->count;
+  while (count > 0) {
+    u32 half = count / 2;
+    bool after = known->items[first + half].cta < cta;
+    first += after ? half + 1 : 0;
+    count = after ? count - half - 1 : half;
+  }
+  return first;
+}
+
+const struct sim_known_cta *sim_known_find(const struct sim_known *known, u32 cta) {
+  if (!known) return NULL;
+  u32 place = place_of(known, cta);
+  return place < known->count && known->items[place].cta == cta ? &known->items[place] : NULL;
 }
 
 static struct sim_known *require(struct sim_known **known) {
@@ -93,10 +110,44 @@ static struct sim_known *require(struct sim_known **known) {
   return *known;
 }
 
+static u32 count_missing(const struct sim_known *known, const struct sim_known *from) {
+  u32 missing = from->count, k = 0;
+  for (u32 i = 0; i < from->count && k < known->count; i++) {
+    while (k < known->count && known->items[k].cta < from->items[i].cta) k++;
+    missing -= k < known->count && known->items[k].cta == from->items[i].cta;
+  }
+  return missing;
+}
+
+/* Both are in order, so they are merged, from the end, in place. */
 void sim_known_join(struct sim_known **into, const struct sim_known *from) {
   if (!from || from == *into) return;
-  struct sim_known *target = require(into);
-  for (u32 i = 0; i < from->count; i++) join_cta(target, from->items[i].cta, from->items[i].clock);
+  struct sim_known *known = require(into);
+  u32 missing = count_missing(known, from), mine = known->count, theirs = from->count;
+  while (known->capacity < mine + missing) {
+    known->items = sim_grow(known->items, known->capacity, &known->capacity, sizeof *known->items);
+  }
+  known->count = mine + missing;
+  for (u32 to = known->count; theirs > 0; to--) {
+    const struct sim_known_cta *other = &from->items[theirs - 1];
+    if (mine > 0 && known->items[mine - 1].cta >= other->cta) {
+      bool is_same = known->items[mine - 1].cta == other->cta;
+      if (to != mine) known->items[to - 1] = known->items[mine - 1];
+      mine--;
+      if (!is_same) continue;
+      join_clock(known->items[to - 1].clock, other->clock);
+    } else {
+      known->items[to - 1] = *other;
+    }
+    theirs--;
+  }
+}
+
+static void join_cta(struct sim_known **into, u32 cta, const u16 clock[SIM_MAX_WARPS]) {
+  struct sim_known_cta item = {.cta = cta};
+  memcpy(item.clock, clock, sizeof item.clock);
+  struct sim_known one = {.items = &item, .count = 1};
+  sim_known_join(into, &one);
 }
 
 void sim_known_free(struct sim_known **known) {
@@ -105,24 +156,19 @@ void sim_known_free(struct sim_known **known) {
   *known = NULL;
 }
 
-/* Joins a clock into the warp's: the part of its own CTA is warp->clock, the others are in
- * known. */
-static void learn(struct sim_warp *warp, const struct sim_known *from) {
-  for (u32 i = 0; from && i < from->count; i++) {
-    const struct sim_known_cta *item = &from->items[i];
-    if (item->cta != warp->cta->number) {
-      join_cta(require(&warp->known), item->cta, item->clock);
-      continue;
-    }
-    for (u32 w = 0; w < warp->cta->warp_count; w++) {
-      if (w != warp->index && item->clock[w] > warp->clock[w]) warp->clock[w] = item->clock[w];
-    }
+/* Moves a clock into the warp's. Of its own CTA, warp->clock counts. */
+static void learn(struct sim_warp *warp, struct sim_known **from) {
+  sim_known_join(&warp->known, *from);
+  const struct sim_known_cta *own = sim_known_find(*from, warp->cta->number);
+  for (u32 w = 0; own && w < warp->cta->warp_count; w++) {
+    if (w != warp->index && own->clock[w] > warp->clock[w]) warp->clock[w] = own->clock[w];
   }
+  sim_known_free(from);
 }
 
 static void release_into(struct sim_warp *warp, struct sim_known **released) {
   sim_known_join(released, warp->known);
-  join_cta(require(released), warp->cta->number, warp->clock);
+  join_cta(released, warp->cta->number, warp->clock);
 }
 
 static bool reaches_others(u8 scope) {
@@ -136,12 +182,8 @@ static void release_all(struct sim_warp *warp, u8 scope) {
 }
 
 void sim_fence(struct sim_warp *warp, u8 scope) {
-  learn(warp, warp->acquired_here);
-  sim_known_free(&warp->acquired_here);
-  if (reaches_others(scope)) {
-    learn(warp, warp->acquired);
-    sim_known_free(&warp->acquired);
-  }
+  learn(warp, &warp->acquired_here);
+  if (reaches_others(scope)) learn(warp, &warp->acquired);
   release_all(warp, scope);
 }
 
@@ -158,11 +200,16 @@ static struct sim_sync_table *table_of_all(struct sim_warp *warp, const struct s
   return is_shared || !reaches_others(inst->scope) ? NULL : warp->cta->launch->global_sync;
 }
 
-static void pick_up(struct sim_sync_table *table, u64 address, struct sim_known **into) {
+/* Who polls takes the same clock again and again, so the last version taken is remembered. */
+static void pick_up(struct sim_sync_table *table, u64 address, struct sim_known **into,
+                    u64 *version) {
   if (!table) return;
   pthread_mutex_lock(&table->mutex);
   struct sync_object *object = find_object(table, address, false);
-  if (object) sim_known_join(into, object->known);
+  if (object && object->version != *version) {
+    sim_known_join(into, object->known);
+    *version = object->version;
+  }
   pthread_mutex_unlock(&table->mutex);
 }
 
@@ -170,16 +217,19 @@ static void leave(struct sim_sync_table *table, u64 address, const struct sim_kn
   if (!table || !known) return;
   pthread_mutex_lock(&table->mutex);
   struct sync_object *object = find_object(table, address, true);
-  if (object) sim_known_join(&object->known, known);
+  if (object) {
+    sim_known_join(&object->known, known);
+    object->version = ++table->versions;
+  }
   pthread_mutex_unlock(&table->mutex);
 }
 
 void sim_sync_acquire(struct sim_warp *warp, const struct sim_inst *inst, u64 address) {
-  pick_up(table_here(warp), address, &warp->acquired_here);
-  pick_up(table_of_all(warp, inst, address), address, &warp->acquired);
+  pick_up(table_here(warp), address, &warp->acquired_here, &warp->picked_up_here);
+  pick_up(table_of_all(warp, inst, address), address, &warp->acquired, &warp->picked_up);
   if (!inst->is_acquire) return;
-  learn(warp, warp->acquired_here);
-  learn(warp, warp->acquired);
+  learn(warp, &warp->acquired_here);
+  learn(warp, &warp->acquired);
 }
 
 void sim_sync_release(struct sim_warp *warp, const struct sim_inst *inst, u64 address) {

@@ -215,11 +215,8 @@ static bool happened_before(const struct sim_warp *warp, u64 stamp) {
   if (stamp_cta(stamp) == warp->cta->number) {
     return other == warp->index || clock <= warp->clock[other];
   }
-  for (u32 i = 0; warp->known && i < warp->known->count; i++) {
-    const struct sim_known_cta *known = &warp->known->items[i];
-    if (known->cta == stamp_cta(stamp)) return clock <= known->clock[other];
-  }
-  return false;
+  const struct sim_known_cta *known = sim_known_find(warp->known, stamp_cta(stamp));
+  return known && clock <= known->clock[other];
 }
 
 /* False: it was reported. Stamps matter of this launch, and of one that it overlaps. */

@@ -11,7 +11,7 @@ struct sim_known_cta {
   u16 clock[SIM_MAX_WARPS];
 };
 
-/* A vector clock over the CTAs that it has heard of, in no order. Owned by a warp, a barrier or an
+/* A vector clock over the CTAs that it has heard of, by their number. Owned by a warp, a barrier or an
  * address of a table; NULL is the empty clock. */
 struct sim_known {
   struct sim_known_cta *items;
@@ -37,6 +37,7 @@ bool sim_global_write(struct sim_warp *warp, const struct sim_inst *inst, u32 la
 void sim_clock_tick(struct sim_warp *warp);
 void sim_known_join(struct sim_known **into, const struct sim_known *from);
 void sim_known_free(struct sim_known **known);
+const struct sim_known_cta *sim_known_find(const struct sim_known *known, u32 cta); /* or NULL */
 /* A fence acquires what relaxed atomics have read, and releases to the atomics that follow. */
 void sim_fence(struct sim_warp *warp, u8 scope);
 /* A strong access to an address: acquire comes before its read, release after its write. */

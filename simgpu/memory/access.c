@@ -4,7 +4,10 @@
  * For each lane: compute the address, check it (sim_locate), move the elements between memory and
  * registers. The opcode's state space, or the window of a generic address, says which memory it is:
  * the CTA's shared memory, the arena (memory/memory.h), the warp's local memory, or the launch's
- * parameters. A load that is refused gives NaN; a store that is refused writes nothing. */
+ * parameters. A load that is refused gives NaN; a store that is refused writes nothing.
+ *
+ * A strong store leaves its clock before its value, and a strong load reads the value before it
+ * takes the clock. So who polls on another host thread has the clock with the value. */
 #include "simgpu/memory/access.h"
 
 #include <stdlib.h>
@@ -14,6 +17,7 @@
 #include "simgpu/check/report.h"
 #include "simgpu/decode/decode.h"
 #include "simgpu/memory/memory.h"
+#include "simgpu/sched/poll.h"
 #include "simgpu/sched/profile.h"
 
 static u8 *refuse(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u64 address,
@@ -152,9 +156,10 @@ static void load(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
   if (warp->cta->counts) sim_profile_access(warp, inst, mask, inst->element_count, bytes);
   SIM_EACH_LANE(lane, mask) {
     u64 address = sim_lane_address(warp, inst, inst->element_count, lane);
-    if (inst->is_strong) sim_sync_acquire(warp, inst, address);
     load_lane(warp, inst, lane, sim_locate(warp, inst, lane, address, bytes, SIM_READ));
+    if (inst->is_strong) sim_sync_acquire(warp, inst, address);
   }
+  if (inst->is_strong) sim_poll(warp, inst);
 }
 
 /* A parameter whose address the decoder knows and has checked. All lanes load the same value. */
@@ -169,11 +174,11 @@ static void store(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) 
   SIM_EACH_LANE(lane, mask) {
     u64 address = sim_lane_address(warp, inst, inst->element_count, lane);
     u8 *to = sim_locate(warp, inst, lane, address, bytes, SIM_WRITE);
+    if (inst->is_strong && to) sim_sync_release(warp, inst, address);
     for (u32 i = 0; to && i < inst->element_count; i++) {
       const u8 *from = warp->registers + inst->slot[i] + lane * inst->stride[i];
       copy_element(to + i * inst->element_bytes, from, inst->element_bytes);
     }
-    if (inst->is_strong && to) sim_sync_release(warp, inst, address);
   }
 }
 

@@ -1,8 +1,8 @@
 /* atomic.c - atom and red. PTX ISA, "Parallel Synchronization and Communication Instructions: atom,
  * red".
  *
- * Lane after lane: acquire what earlier atomics released at the address (check/clock.c), read the
- * old value, combine it with the operands, write it back, release. One lock serves the whole
+ * Lane after lane: acquire what earlier atomics released at the address (check/clock.c), release,
+ * read the old value, combine it with the operands, write it back. One lock serves the whole
  * process, because CTAs on different host threads share global memory. */
 #include <pthread.h>
 
@@ -10,6 +10,7 @@
 #include "simgpu/check/race.h"
 #include "simgpu/decode/decode.h"
 #include "simgpu/memory/access.h"
+#include "simgpu/sched/poll.h"
 #include "simgpu/sched/profile.h"
 
 /* An instruction's variant holds the operation in its lower 4 bits and the type above. */
@@ -115,7 +116,8 @@ static u64 read_operand(const struct sim_warp *warp, const struct sim_inst *inst
 /* SLOT_MORE on: b of the further elements of a vector, which red alone has. */
 enum { SLOT_TARGET = 0, SLOT_ADDRESS = 1, SLOT_B = 2, SLOT_C = 3, SLOT_MORE = 4 };
 
-static void update(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u8 *at,
+/* Returns whether memory has changed. */
+static bool update(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u8 *at,
                    u32 element, bool is_shared) {
   u8 operation = inst->variant & 15, type = inst->variant >> 4;
   u32 bytes = type_bytes[type], slot_b = element ? SLOT_MORE + element - 1 : SLOT_B;
@@ -125,14 +127,18 @@ static void update(struct sim_warp *warp, const struct sim_inst *inst, u32 lane,
   u64 result = operation == ADD && type == TYPE_F32 && !is_shared
                    ? add_flushed(old, b)
                    : combine(operation, type, old, b, c);
+  bool changed = memcmp(at, &result, bytes) != 0;
   memcpy(at, &result, bytes);
-  if (inst->is_uniform) return; /* red: the old value is not wanted */
-  memcpy(warp->registers + inst->slot[SLOT_TARGET] + lane * bytes, &old, bytes);
+  if (!inst->is_uniform) { /* red does not want the old value */
+    memcpy(warp->registers + inst->slot[SLOT_TARGET] + lane * bytes, &old, bytes);
+  }
+  return changed;
 }
 
 static void atomic(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
   u32 bytes = type_bytes[inst->variant >> 4];
   if (warp->cta->counts) sim_profile_access(warp, inst, mask, SLOT_ADDRESS, bytes);
+  bool changed = false;
   pthread_mutex_lock(&mutex);
   SIM_EACH_LANE(lane, mask) {
     u64 address = sim_lane_address(warp, inst, SLOT_ADDRESS, lane);
@@ -141,11 +147,12 @@ static void atomic(struct sim_warp *warp, const struct sim_inst *inst, u32 mask)
       u8 *at = sim_locate(warp, inst, lane, address + i * bytes, bytes, SIM_UPDATE);
       if (!at) continue;
       sim_sync_acquire(warp, inst, key);
-      update(warp, inst, lane, at, i, key >> SIM_WINDOW_SHIFT == 1);
-      sim_sync_release(warp, inst, key);
+      sim_sync_release(warp, inst, key); /* before the value: who polls takes no lock */
+      changed |= update(warp, inst, lane, at, i, key >> SIM_WINDOW_SHIFT == 1);
     }
   }
   pthread_mutex_unlock(&mutex);
+  if (!changed && !inst->is_uniform) sim_poll(warp, inst);
 }
 
 static void decode_order(const struct sim_opcode *opcode, struct sim_inst *inst) {

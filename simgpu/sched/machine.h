@@ -27,6 +27,14 @@ struct sim_fragment {
   u8 barrier;
 };
 
+/* What a warp had read, and what it was like, when it last polled somewhere (sched/poll.c). */
+struct sim_polled {
+  const struct sim_inst *inst;
+  u64 values, state; /* hashes */
+};
+
+enum { SIM_POLLS = 4 };
+
 struct sim_warp {
   u8 *registers; /* the register file: decode/code.h */
   struct sim_cta *cta;
@@ -43,11 +51,14 @@ struct sim_warp {
   /* Clocks of other CTAs' warps; those that fences released, those that fences will acquire: both
    * for the device and, _here, for the CTA alone (check/clock.c). */
   struct sim_known *known, *released, *acquired, *released_here, *acquired_here;
+  u64 picked_up, picked_up_here; /* versions of what was acquired last */
   /* cp.async: copies that have not landed, and each lane's open group (memory/copy.c). */
   struct sim_copy *copies;
   u32 copy_count, copy_capacity;
   u32 open_group[SIM_LANES];
   bool grid_awaited; /* after griddepcontrol.wait */
+  struct sim_polled polled[SIM_POLLS];
+  bool polls_in_vain, got_on; /* got_on: in this go it has polled, and not in vain */
 };
 
 /* A named barrier (sched/barrier.c). */
@@ -110,11 +121,16 @@ struct sim_launch {
   u64 seed;
   bool is_eager; /* asynchronous copies land at once, as they often do on hardware */
   u32 sm_count;
-  u32 next_cta;                       /* how many are taken; changed atomically */
+  u32 next_cta; /* how many are taken; changed atomically */
+  /* Atomic, all three: passes in which a host thread got on; host threads that are not done; those
+   * that are stuck, with the progress at which they are, in the upper 32 bits. */
+  u32 progress, running;
+  u64 stuck;
   u32 order_start, order_step;        /* the k-th CTA is start + k step, modulo cta_count */
   struct sim_sync_table *global_sync; /* of atomics that order the device */
   struct sim_counts *counts;          /* [instruction]: the sum of the CTAs'; NULL: no profile */
   int failed;                         /* set atomically by reports */
+  bool clocks_full;                   /* it has been said; set atomically */
 };
 
 /* Runs all CTAs. False: a check reported something. */

@@ -252,12 +252,12 @@ static void run_fragment(struct sim_warp *warp, u32 index, u32 *slice) {
       bool in_groups = inst->convergence == SIM_CONVERGE_MEMBERS;
       (in_groups ? run_groups : inst->run)(warp, inst, mask);
     }
-    if (++fragment->pc >= meeting) return;
+    if (++fragment->pc >= meeting || warp->polls_in_vain) return;
   }
 }
 
-/* The lowest address first; now and then a random one, so that lanes that spin cannot starve the
- * rest. */
+/* The lowest address first; after a poll in vain, and now and then, a random one, so that lanes that
+ * spin cannot starve the rest. */
 static u32 choose_fragment(struct sim_warp *warp) {
   u32 best = NO_FRAGMENT, ready = 0;
   for (u32 i = 0; i < warp->fragment_count; i++) {
@@ -265,7 +265,9 @@ static u32 choose_fragment(struct sim_warp *warp) {
     ready++;
     if (best == NO_FRAGMENT || warp->fragments[i].pc < warp->fragments[best].pc) best = i;
   }
-  if (ready < 2 || warp->steps % 64 != 63) return best;
+  bool any = warp->polls_in_vain || warp->steps % 64 == 63;
+  warp->polls_in_vain = false;
+  if (ready < 2 || !any) return best;
   u32 pick = (u32)(sim_random(&warp->cta->random) % ready);
   for (u32 i = 0; i < warp->fragment_count; i++) {
     if (warp->fragments[i].state == SIM_FRAGMENT_READY && pick-- == 0) return i;
@@ -296,17 +298,31 @@ static void check_stuck(struct sim_warp *warp) {
   }
 }
 
-static bool run_warp(struct sim_warp *warp, u32 slice) {
-  u64 before = warp->steps;
+/* How far a warp or a CTA gets in a go: not at all, it polls in vain, or on. */
+enum gain { GAIN_NONE, GAIN_POLLS, GAIN_SOME };
+
+static enum gain more_of(enum gain a, enum gain b) {
+  return a > b ? a : b;
+}
+
+/* A poll in vain ends the go, unless other lanes of the warp can run. It shows that nothing has
+ * changed since the same poll before, whatever was executed in between. */
+static enum gain run_warp(struct sim_warp *warp, u32 slice) {
+  bool moves = false, polls = false;
+  warp->got_on = false;
   while (slice > 0 && warp->fragment_count && !warp->cta->stopped) {
     u32 index = choose_fragment(warp);
     if (index == NO_FRAGMENT) {
       check_stuck(warp);
       break;
     }
+    u64 before = warp->steps;
     run_fragment(warp, index, &slice);
+    moves = !warp->polls_in_vain && (moves || warp->steps != before);
+    polls |= warp->polls_in_vain;
+    if (warp->polls_in_vain && warp->fragment_count < 2) break;
   }
-  return warp->steps != before;
+  return moves || warp->got_on ? GAIN_SOME : polls ? GAIN_POLLS : GAIN_NONE;
 }
 
 static void describe_waiters(struct sim_cta *cta, char *text, size_t bytes) {
@@ -347,33 +363,41 @@ static void finish(struct sim_cta *cta) {
   cta->is_done = true;
 }
 
-/* Gives every warp a slice, beginning with a random one. False: the CTA has ended. */
-static bool run_round(struct sim_cta *cta) {
+/* Gives every warp a slice, beginning with a random one. The CTA may be done afterwards. */
+static enum gain run_round(struct sim_cta *cta) {
   enum { SLICE_MIN = 16, SLICE_BITS = 9 };
   u32 first = (u32)(sim_random(&cta->random) % cta->warp_count), ended = 0;
-  bool progress = false;
+  enum gain gain = GAIN_NONE;
   for (u32 i = 0; i < cta->warp_count && !cta->stopped; i++) {
     struct sim_warp *warp = &cta->warps[(first + i) % cta->warp_count];
     /* Small equal slices are nearest to what hardware does with warps that can all run. */
     bool is_even = cta->launch->is_eager;
     u32 slice = is_even ? 4 : SLICE_MIN << sim_random(&cta->random) % SLICE_BITS;
-    progress |= run_warp(warp, slice);
+    gain = more_of(gain, run_warp(warp, slice));
     ended += !warp->fragment_count;
   }
-  if (ended == cta->warp_count || cta->stopped) {
-    finish(cta);
-    return false;
-  }
-  if (!progress) {
-    report_deadlock(cta);
-    finish(cta);
-    return false;
-  }
-  return true;
+  bool has_ended = ended == cta->warp_count || cta->stopped;
+  if (gain == GAIN_NONE && !has_ended) report_deadlock(cta);
+  if (gain == GAIN_NONE || has_ended) finish(cta);
+  return gain;
 }
 
-/* A turn is long enough for nearly every CTA to end in it. */
-enum { ROUNDS_IN_A_TURN = 4096, RESIDENT_MAX = 64 };
+/* A turn is long enough for nearly every CTA to end in it. It is over when all warps that could run
+ * poll in vain. As many CTAs can be resident as multiprocessors hold together. */
+enum { ROUNDS_IN_A_TURN = 4096, RESIDENT_MAX = 4096 };
+
+/* Returns whether the CTA got on. */
+static bool run_turn(struct sim_cta *cta, u64 *rounds) {
+  enum gain gain = GAIN_SOME;
+  u32 round = 0;
+  while (round < ROUNDS_IN_A_TURN && !cta->is_done && gain == GAIN_SOME) {
+    gain = run_round(cta);
+    round++;
+  }
+  u32 useful = round - (gain != GAIN_SOME);
+  *rounds += useful;
+  return useful > 0 || cta->is_done;
+}
 
 /* The step and the number of CTAs have no common divisor, so every CTA is taken once. */
 static bool take_cta(struct sim_launch *launch, u32 *number) {
@@ -383,34 +407,97 @@ static bool take_cta(struct sim_launch *launch, u32 *number) {
   return true;
 }
 
-/* A thread that runs this many rounds while none of its CTAs ends is stuck: its CTAs wait for each
- * other in vain. */
-enum { ROUNDS_MAX = 1 << 19 };
+/* A thread that runs this many rounds while none of its CTAs ends computes in vain. It is stuck when
+ * all its CTAs have polled in vain in so many passes while nobody else got on: chance decides which
+ * lanes of a warp run, so it takes more than one. */
+enum { ROUNDS_MAX = 1 << 19, IDLE_PASSES = 1024 };
+
+/* The CTAs that a host thread runs in turn. */
+struct crew {
+  struct sim_launch *launch;
+  struct sim_cta **resident; /* [RESIDENT_MAX] */
+  u32 count;
+  bool has_more;  /* CTAs may be left to take */
+  u64 rounds;     /* since a CTA ended */
+  u32 idle, seen; /* passes without progress, and the launch's progress at the last of them */
+};
+
+/* Returns whether there was one. */
+static bool take_one(struct crew *crew) {
+  u32 number;
+  if (!crew->has_more || crew->count == RESIDENT_MAX) return false;
+  crew->has_more = take_cta(crew->launch, &number);
+  if (!crew->has_more) return false;
+  struct sim_cta *cta = sim_cta_start(crew->launch, number);
+  if (cta) {
+    crew->resident[crew->count++] = cta;
+    return true;
+  }
+  sim_report_line("no memory for another CTA");
+  __atomic_store_n(&crew->launch->failed, 1, __ATOMIC_RELAXED);
+  crew->has_more = false;
+  return false;
+}
+
+static void give_up(struct crew *crew) {
+  if (crew->count) report_deadlock(crew->resident[0]);
+  for (u32 i = 0; i < crew->count; i++) crew->resident[i]->is_done = true;
+}
+
+/* Gives every CTA a turn. Returns whether one of them got on. */
+static bool run_pass(struct crew *crew) {
+  bool progress = false;
+  for (u32 i = 0; i < crew->count; i++) {
+    progress |= run_turn(crew->resident[i], &crew->rounds);
+    if (crew->rounds > ROUNDS_MAX) give_up(crew);
+    if (!crew->resident[i]->is_done) continue;
+    sim_cta_end(crew->resident[i]);
+    crew->resident[i--] = crew->resident[--crew->count];
+    crew->rounds = 0;
+  }
+  return progress;
+}
+
+static u64 stuck_at(u32 progress, u32 threads) {
+  return (u64)progress << 32 | threads;
+}
+
+/* One more thread is stuck. What was said of another progress is out of date. */
+static void add_stuck(struct sim_launch *launch, u32 progress) {
+  u64 old = __atomic_load_n(&launch->stuck, __ATOMIC_SEQ_CST), wanted;
+  do {
+    bool is_current = old >> 32 == progress;
+    wanted = stuck_at(progress, is_current ? (u32)old + 1 : 1);
+  } while (!__atomic_compare_exchange_n(&launch->stuck, &old, wanted, false, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_SEQ_CST));
+}
+
+/* After a pass without progress. It is a deadlock when all threads are stuck at the same progress:
+ * then each has seen all that the others did. */
+static void wait_for_others(struct crew *crew) {
+  struct sim_launch *launch = crew->launch;
+  u32 now = __atomic_load_n(&launch->progress, __ATOMIC_SEQ_CST);
+  crew->idle = now == crew->seen ? crew->idle + 1 : 0;
+  crew->seen = now;
+  if (crew->idle == IDLE_PASSES) add_stuck(launch, now);
+  u32 running = __atomic_load_n(&launch->running, __ATOMIC_SEQ_CST);
+  u64 stuck = __atomic_load_n(&launch->stuck, __ATOMIC_SEQ_CST);
+  if (crew->idle >= IDLE_PASSES && stuck == stuck_at(now, running)) give_up(crew);
+  sched_yield();
+}
 
 static void *work(void *argument) {
-  struct sim_launch *launch = argument;
-  struct sim_cta *resident[RESIDENT_MAX] = {0};
-  u32 count = 0, number;
-  u64 rounds = 0;
-  bool more = true;
-  while (more || count) {
-    if (more && count < RESIDENT_MAX && (more = take_cta(launch, &number))) {
-      struct sim_cta *cta = sim_cta_start(launch, number);
-      if (!cta) break;
-      resident[count++] = cta;
-    }
-    for (u32 i = 0; i < count; i++) {
-      for (u32 round = 0; round < ROUNDS_IN_A_TURN && run_round(resident[i]); round++) rounds++;
-      if (rounds > ROUNDS_MAX && !resident[i]->is_done) {
-        report_deadlock(resident[i]);
-        resident[i]->is_done = true;
-      }
-      if (!resident[i]->is_done) continue;
-      sim_cta_end(resident[i]);
-      resident[i--] = resident[--count];
-      rounds = 0;
-    }
+  struct crew crew = {.launch = argument, .has_more = true};
+  crew.resident = calloc(RESIDENT_MAX, sizeof(struct sim_cta *));
+  if (!crew.resident) abort();
+  take_one(&crew);
+  while (crew.count) {
+    bool progress = run_pass(&crew);
+    if (progress) __atomic_fetch_add(&crew.launch->progress, 1, __ATOMIC_SEQ_CST);
+    if (!take_one(&crew) && !progress) wait_for_others(&crew);
   }
+  __atomic_fetch_sub(&crew.launch->running, 1, __ATOMIC_SEQ_CST);
+  free(crew.resident);
   return NULL;
 }
 
@@ -452,10 +539,12 @@ bool sim_launch_run(struct sim_launch *launch) {
   pthread_t threads[THREADS_MAX];
   u32 wanted = thread_count(launch), started = 0;
   choose_order(launch);
+  launch->running = wanted;
   while (started + 1 < wanted && started < THREADS_MAX &&
          pthread_create(&threads[started], NULL, work, launch) == 0) {
     started++;
   }
+  __atomic_fetch_sub(&launch->running, wanted - 1 - started, __ATOMIC_SEQ_CST);
   work(launch);
   for (u32 i = 0; i < started; i++) pthread_join(threads[i], NULL);
   if (launch->counts) sim_profile_add(launch);

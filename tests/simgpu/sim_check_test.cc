@@ -140,3 +140,127 @@ TEST(SimgpuRace, OnlyABarrierOrdersTheLanesOfAWarp) {
   EXPECT_TRUE(run_lanes(store, wait, rows).empty());
   EXPECT_TRUE(run_lanes(rows, "", store).empty()) << "all have read before any writes";
 }
+
+// ---- Waiting through memory ----
+
+static CUresult run_text(const std::string &body, unsigned ctas, CUdeviceptr data) {
+  std::string text =
+      ".version 9.0\n.target sm_90\n.address_size 64\n"
+      ".visible .entry k(.param .u64 data) {\n"
+      ".reg .b32 %c, %n, %i, %v, %w, %x; .reg .b64 %d, %e; .reg .pred %p, %q;\n"
+      "ld.param.u64 %d, [data]; mov.u32 %c, %ctaid.x; mov.u32 %n, %nctaid.x;\n" +
+      body + "\nret;\n}\n";
+  Gpu &gpu = Gpu::instance();
+  CUmodule module = gpu.load(text);
+  Gpu::Shape shape;
+  shape.grid[0] = ctas, shape.block[0] = 1;
+  CUresult result = gpu.run(gpu.find(module, "k"), shape, data);
+  gpu.unload(module);
+  return result;
+}
+
+// Two CTAs, on host threads of their own, hand a word to each other 3000 times. Whoever sees the
+// other's flag has its clock too, so no race is reported.
+TEST(SimgpuWait, APollThatSeesTheValueHasTheClock) {
+  const char *stores[] = {"fence.acq_rel.gpu; st.relaxed.gpu.global.u32 [%e], %x;",
+                          "st.release.gpu.global.u32 [%e], %x;",
+                          "fence.acq_rel.gpu; atom.global.exch.b32 %w, [%e], %x;"};
+  for (const char *store : stores) {
+    Gpu &gpu = Gpu::instance();
+    gpu.reset();
+    CUdeviceptr data = gpu.upload(std::vector<unsigned>(64, 0));
+    std::string body =
+        std::string(
+            "mov.u32 %i, 0;\n"
+            "next: add.u32 %i, %i, 1; shl.b32 %x, %i, 1; setp.eq.u32 %p, %c, 0;\n"
+            "add.s64 %e, %d, 128; @%p bra give;\n"
+            "take: ld.acquire.gpu.global.u32 %v, [%e]; setp.lt.u32 %q, %v, %x; @%q bra take;\n"
+            "ld.global.u32 %w, [%d]; add.u32 %w, %w, 1; st.global.u32 [%d], %w;\n"
+            "add.s64 %e, %d, 64;") +
+        store +
+        "bra last;\n"
+        "give: ld.global.u32 %w, [%d]; add.u32 %w, %w, 1; st.global.u32 [%d], %w;\n" +
+        store +
+        "add.s64 %e, %d, 64;\n"
+        "back: ld.acquire.gpu.global.u32 %v, [%e]; setp.lt.u32 %q, %v, %x; @%q bra back;\n"
+        "last: setp.lt.u32 %p, %i, 3000; @%p bra next;";
+    EXPECT_EQ(CUDA_SUCCESS, run_text(body, 2, data)) << store;
+    EXPECT_EQ(6000u, gpu.read<unsigned>(data, 1)[0]);
+    gpu.reset();
+    gpu.release(data);
+  }
+}
+
+// Every CTA arrives, and waits until all have, 10 times: so all must be resident.
+TEST(SimgpuWait, AGridMayMeetInMemory) {
+  for (unsigned ctas : {2u, 132u, 600u}) {
+    Gpu &gpu = Gpu::instance();
+    gpu.reset(ctas);
+    CUdeviceptr data = gpu.upload(std::vector<unsigned>(64, 0));
+    EXPECT_EQ(CUDA_SUCCESS,
+              run_text("mov.u32 %i, 0;\n"
+                       "next: add.u32 %i, %i, 1; mul.lo.u32 %x, %i, %n;\n"
+                       "fence.acq_rel.gpu; red.relaxed.gpu.global.add.u32 [%d], 1;\n"
+                       "wait: ld.acquire.gpu.global.u32 %v, [%d]; setp.lt.u32 %q, %v, %x;\n"
+                       "@%q bra wait; setp.lt.u32 %p, %i, 10; @%p bra next;",
+                       ctas, data));
+    EXPECT_EQ(10 * ctas, gpu.read<unsigned>(data, 1)[0]);
+    gpu.release(data);
+  }
+}
+
+// A loop that asks often, and gives up by itself, is none.
+TEST(SimgpuWait, WhatNobodyWritesIsADeadlock) {
+  Gpu &gpu = Gpu::instance();
+  gpu.reset();
+  CUdeviceptr data = gpu.upload(std::vector<unsigned>(64, 0));
+  const char *loops[] = {
+      "wait: ld.acquire.gpu.global.u32 %v, [%d]; setp.eq.u32 %q, %v, 0; @%q bra wait;",
+      "wait: atom.global.cas.b32 %v, [%d], 1, 2; setp.eq.u32 %q, %v, 0; @%q bra wait;"};
+  for (const char *loop : loops) {
+    EXPECT_NE(CUDA_SUCCESS, run_text(loop, 5, data));
+    ASSERT_EQ(1u, gpu.reports().size());
+    EXPECT_EQ("deadlock", gpu.reports()[0].kind);
+    EXPECT_NE(std::string::npos, gpu.reports()[0].detail.find("warp 0 lanes 0x00000001 at "));
+    gpu.reset();
+  }
+  EXPECT_EQ(CUDA_SUCCESS, run_text("mov.u32 %i, 0;\n"
+                                   "wait: ld.acquire.gpu.global.u32 %v, [%d]; add.u32 %i, %i, 1;\n"
+                                   "setp.lt.u32 %q, %i, 100000; @%q bra wait;",
+                                   5, data));
+  gpu.release(data);
+}
+
+// A CTA waits for the one before it, and learns of all before that: 1600 clocks, each 1600 times.
+TEST(SimgpuWait, AChainOfManyIsOrdered) {
+  Gpu &gpu = Gpu::instance();
+  gpu.reset();
+  CUdeviceptr data = gpu.upload(std::vector<unsigned>(64, 0));
+  EXPECT_EQ(CUDA_SUCCESS,
+            run_text("wait: ld.acquire.gpu.global.u32 %v, [%d]; setp.ne.u32 %q, %v, %c;\n"
+                     "@%q bra wait; add.s64 %e, %d, 64; ld.global.u32 %w, [%e];\n"
+                     "add.u32 %w, %w, %c; st.global.u32 [%e], %w; add.u32 %x, %c, 1;\n"
+                     "st.release.gpu.global.u32 [%d], %x;",
+                     1600, data));
+  EXPECT_EQ(1600u * 1599 / 2, gpu.read<unsigned>(data, 17)[16]);
+  gpu.release(data);
+}
+
+// After 65,534 synchronisations of a warp there is no time left to tell accesses apart.
+TEST(SimgpuWait, AClockThatIsFullSaysSo) {
+  Gpu &gpu = Gpu::instance();
+  gpu.reset();
+  CUdeviceptr data = gpu.upload(std::vector<unsigned>(64, 0));
+  for (bool is_full : {false, true}) {
+    testing::internal::CaptureStderr();
+    EXPECT_EQ(CUDA_SUCCESS,
+              run_text("mov.u32 %i, 0;\nnext: fence.acq_rel.gpu; add.u32 %i, %i, 1;\n"
+                       "setp.lt.u32 %p, %i, " +
+                           std::string(is_full ? "65600" : "65500") + "; @%p bra next;",
+                       2, data));
+    std::string said = testing::internal::GetCapturedStderr();
+    EXPECT_EQ(is_full, said.find("warp 0 has synchronised 65534 times") != said.npos) << said;
+    EXPECT_EQ(said.find("synchronised"), said.rfind("synchronised")) << "said once";
+  }
+  gpu.release(data);
+}
