@@ -125,6 +125,14 @@ struct sim_special_slot {
   u32 slot;
 };
 
+/* What is wrong with a kernel, once for each text. Owned by the module's pool. */
+struct sim_refusal {
+  const char *text;
+  u32 ptx_line, location; /* of the first */
+  u32 count;
+  struct sim_refusal *next;
+};
+
 /* What cuModuleGetFunction returns: a function with .entry, with all that it calls expanded. */
 struct sim_kernel {
   const char *name;
@@ -144,6 +152,7 @@ struct sim_kernel {
   u32 max_threads;              /* .maxntid, or 0 */
   u32 required_threads[3];      /* .reqntid, or 0 */
   u32 max_dynamic_shared_bytes; /* raised by cuKernelSetAttribute */
+  struct sim_refusal *refusals;
   struct sim_kernel *next;
 };
 

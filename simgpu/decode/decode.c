@@ -18,16 +18,28 @@
 
 #include "simgpu/decode/slots.h"
 
+static void refuse(struct sim_decode *decode, const char *text) {
+  for (struct sim_refusal *known = decode->kernel->refusals; known; known = known->next) {
+    if (strcmp(known->text, text) != 0) continue;
+    known->count++;
+    return;
+  }
+  struct sim_refusal *refusal = sim_pool_take(decode->pool, sizeof *refusal);
+  refusal->text = sim_pool_text(decode->pool, text, strlen(text));
+  refusal->ptx_line = decode->statement ? decode->statement->ptx_line : 0;
+  refusal->location = decode->statement ? decode->statement->location : SIM_NO_LOCATION;
+  refusal->count = 1;
+  *decode->refusals = refusal;
+  decode->refusals = &refusal->next;
+}
+
 void sim_decode_fail(struct sim_decode *decode, const char *format, ...) {
+  char text[512];
   va_list arguments;
   va_start(arguments, format);
-  int length =
-      snprintf(decode->error, decode->error_bytes, "%s, PTX line %u: ", decode->kernel->name,
-               decode->statement ? decode->statement->ptx_line : 0);
-  if (length > 0 && (size_t)length < decode->error_bytes) {
-    vsnprintf(decode->error + length, decode->error_bytes - (size_t)length, format, arguments);
-  }
+  vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
+  refuse(decode, text);
   longjmp(*decode->failed, 1);
 }
 
@@ -76,8 +88,7 @@ static void bind_operands(struct sim_decode *decode, const char *letters, struct
   }
 }
 
-static void decode_statement(struct sim_decode *decode, const struct sim_statement *statement) {
-  decode->statement = statement;
+static void decode_form(struct sim_decode *decode, const struct sim_statement *statement) {
   struct sim_opcode opcode;
   if (!sim_find_form(decode->pool, statement->opcode, &opcode)) {
     sim_decode_fail(decode, "unsupported instruction: %s", statement->opcode);
@@ -92,6 +103,19 @@ static void decode_statement(struct sim_decode *decode, const struct sim_stateme
   if (opcode.form->operands) bind_operands(decode, opcode.form->operands, &inst);
   if (opcode.form->decode) opcode.form->decode(decode, statement, &opcode, &inst);
   if (inst.run || inst.flow != SIM_FLOW_NEXT) sim_emit(decode, &inst);
+}
+
+/* A call is a statement that decodes others, so where to go on is kept. */
+static void decode_statement(struct sim_decode *decode, const struct sim_statement *statement) {
+  jmp_buf here, *outer = decode->failed;
+  struct sim_instance *instance = decode->instance;
+  u32 depth = decode->depth;
+  decode->statement = statement;
+  decode->failed = &here;
+  if (!setjmp(here)) decode_form(decode, statement);
+  decode->instance = instance;
+  decode->depth = depth;
+  decode->failed = outer;
 }
 
 static void add_placement(struct sim_instance *instance, const struct sim_symbol *symbol,
@@ -163,7 +187,10 @@ static void resolve_branches(struct sim_decode *decode) {
 static void expand(struct sim_decode *decode, const struct sim_function *function,
                    struct sim_instance *instance) {
   enum { DEPTH_MAX = 32 }; /* recursion would never end */
-  if (decode->depth > DEPTH_MAX) sim_decode_fail(decode, "calls nest too deeply: recursion?");
+  if (decode->depth > DEPTH_MAX) {
+    decode->is_too_deep = true;
+    sim_decode_fail(decode, "calls nest too deeply: recursion?");
+  }
   struct sim_instance *caller = decode->instance;
   decode->instance = instance;
   instance->slots = sim_pool_take(decode->pool, sizeof(u32) * (function->register_count + 1));
@@ -176,7 +203,7 @@ static void expand(struct sim_decode *decode, const struct sim_function *functio
     decode_statement(decode, &function->statements[i]);
   }
   instance->statement_starts[function->statement_count] = decode->kernel->code_count;
-  resolve_branches(decode);
+  if (!decode->kernel->refusals) resolve_branches(decode);
   decode->instance = caller;
 }
 
@@ -195,6 +222,7 @@ static void bind_arguments(struct sim_decode *decode, struct sim_instance *insta
 /* call (returns), function, (arguments): each list may be missing. */
 void sim_expand_call(struct sim_decode *decode, const struct sim_statement *statement) {
   u32 at = 0;
+  if (decode->is_too_deep) return; /* each level might have several calls */
   const struct sim_operand *returns = NULL, *arguments = NULL;
   if (statement->operands[at].kind == SIM_OPERAND_VECTOR) returns = &statement->operands[at++];
   const struct sim_operand *callee = sim_operand_at(decode, at++);
@@ -256,35 +284,33 @@ static void list_params(struct sim_decode *decode, const struct sim_function *fu
   kernel->param_bytes = function->param_bytes;
 }
 
-bool sim_decode_kernel(struct sim_syntax *syntax, struct sim_pool *pool,
-                       const struct sim_function *function, struct sim_kernel *kernel, char *error,
-                       size_t error_bytes) {
+static void decode_all(struct sim_decode *decode, const struct sim_function *function,
+                       struct sim_instance *instance) {
+  list_params(decode, function);
+  place_all_shared(decode, function);
+  expand(decode, function, instance);
+  decode->statement = NULL;
+  sim_emit(decode, &(struct sim_inst){.flow = SIM_FLOW_EXIT,
+                                      .opcode = "exit",
+                                      .instruction_class = SIM_CLASS_CONTROL,
+                                      .location = SIM_NO_LOCATION});
+  sim_fill_constants(decode);
+}
+
+void sim_decode_kernel(struct sim_syntax *syntax, struct sim_pool *pool,
+                       const struct sim_function *function, struct sim_kernel *kernel) {
   jmp_buf failed;
   struct sim_decode decode = {.syntax = syntax,
                               .pool = pool,
                               .kernel = kernel,
-                              .error = error,
-                              .error_bytes = error_bytes,
-                              .failed = &failed};
+                              .failed = &failed,
+                              .refusals = &kernel->refusals};
   sim_start_file(&decode);
   struct sim_instance instance = {.function = function};
   kernel->name = function->name;
   kernel->max_threads = function->max_threads;
   memcpy(kernel->required_threads, function->required_threads, sizeof kernel->required_threads);
-  bool done = false;
-  if (!setjmp(failed)) {
-    list_params(&decode, function);
-    place_all_shared(&decode, function);
-    expand(&decode, function, &instance);
-    decode.statement = NULL;
-    sim_emit(&decode, &(struct sim_inst){.flow = SIM_FLOW_EXIT,
-                                         .opcode = "exit",
-                                         .instruction_class = SIM_CLASS_CONTROL,
-                                         .location = SIM_NO_LOCATION});
-    sim_fill_constants(&decode);
-    done = true;
-  }
+  if (!setjmp(failed)) decode_all(&decode, function, &instance);
   free(decode.constants);
   free(instance.placements);
-  return done;
 }

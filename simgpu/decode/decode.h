@@ -2,8 +2,9 @@
  * become instructions, operands become slots, calls are expanded in place.
  *
  * struct sim_decode is the state of one sim_decode_kernel, on its stack. What outlives it is the
- * kernel's: its code, and what is taken from the pool. An error is written to `error` and leaves by
- * longjmp to sim_decode_kernel, so that decoders of forms need not check for it. */
+ * kernel's: its code, and what is taken from the pool. A mistake is added to the kernel's refusals
+ * and leaves by longjmp, so that decoders of forms need not check for it. Decoding goes on with the
+ * next statement, to find all that the kernel has. */
 #ifndef FOVEA_SIMGPU_DECODE_DECODE_H
 #define FOVEA_SIMGPU_DECODE_DECODE_H
 
@@ -36,23 +37,22 @@ struct sim_decode {
   struct sim_kernel *kernel;
   struct sim_instance *instance; /* the innermost, which is being expanded */
   u32 depth;                     /* of calls: 0 in the kernel itself */
+  bool is_too_deep;
   struct sim_constant *constants;
   u32 constant_count, constant_capacity;
   u32 file_bytes;                       /* of the register file up to now */
   u32 predicate_bytes, predicate_limit; /* offsets: the next predicate, the end of its run */
   const struct sim_statement *statement;
-  char *error;
-  size_t error_bytes;
-  jmp_buf *failed;
+  jmp_buf *failed;               /* where to go on after a mistake */
+  struct sim_refusal **refusals; /* where the next goes: the end of the kernel's list */
 };
 
 _Noreturn void sim_decode_fail(struct sim_decode *decode, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* Fills the kernel. False: error says why, with the PTX line and the full opcode. */
-bool sim_decode_kernel(struct sim_syntax *syntax, struct sim_pool *pool,
-                       const struct sim_function *function, struct sim_kernel *kernel, char *error,
-                       size_t error_bytes);
+/* Fills the kernel. If it then has refusals, it cannot run. */
+void sim_decode_kernel(struct sim_syntax *syntax, struct sim_pool *pool,
+                       const struct sim_function *function, struct sim_kernel *kernel);
 
 /* decode/bind.c. The slot of an operand that has `bytes` per lane (0: a predicate). The source may
  * be a literal, which becomes a constant; the target may be _, which becomes a scratch slot. */

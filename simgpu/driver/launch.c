@@ -70,7 +70,10 @@ SIM_EXPORT CUresult cuModuleUnload(CUmodule module) {
 static CUresult find(struct sim_kernel **kernel, struct sim_module *module, const char *name) {
   if (!module || !name) return CUDA_ERROR_INVALID_VALUE;
   *kernel = sim_module_find(module, name);
-  return *kernel ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+  if (!*kernel) return CUDA_ERROR_NOT_FOUND;
+  if (!(*kernel)->refusals) return CUDA_SUCCESS;
+  sim_report_line("%s cannot run: it has instructions that are not known, named above", name);
+  return CUDA_ERROR_INVALID_PTX;
 }
 
 SIM_EXPORT CUresult cuLibraryGetKernel(CUkernel *kernel, CUlibrary library, const char *name) {

@@ -5,13 +5,15 @@
  *   decode every kernel (decode/decode.c)
  *   write the addresses that variables hold of each other
  *
- * Every kernel is decoded, so an unknown instruction is refused before anything runs. */
+ * Every kernel is decoded, so an unknown instruction is named before anything runs. Only the kernels
+ * that have one are refused. */
 #include "simgpu/driver/module.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "simgpu/check/report.h"
 #include "simgpu/decode/decode.h"
 #include "simgpu/memory/memory.h"
 #include "simgpu/parse/fatbin.h"
@@ -62,7 +64,17 @@ static void relocate_variables(struct sim_module *module) {
   }
 }
 
-static bool decode_kernels(struct sim_module *module, char *error, size_t error_bytes) {
+static void print_refusals(const struct sim_kernel *kernel) {
+  for (const struct sim_refusal *refusal = kernel->refusals; refusal; refusal = refusal->next) {
+    char source[256], times[32] = "";
+    sim_module_describe(kernel->module, refusal->location, source, sizeof source);
+    if (refusal->count > 1) snprintf(times, sizeof times, ", %u times", refusal->count);
+    sim_report_line("%s: %s, PTX line %u%s: %s", kernel->name, *source ? source : "no -lineinfo",
+                    refusal->ptx_line, times, refusal->text);
+  }
+}
+
+static void decode_kernels(struct sim_module *module) {
   for (struct sim_function *function = module->syntax.functions; function;
        function = function->next) {
     if (!function->is_entry || !function->has_body) continue;
@@ -70,11 +82,9 @@ static bool decode_kernels(struct sim_module *module, char *error, size_t error_
     kernel->module = module;
     kernel->next = module->kernels;
     module->kernels = kernel;
-    if (!sim_decode_kernel(&module->syntax, &module->pool, function, kernel, error, error_bytes)) {
-      return false;
-    }
+    sim_decode_kernel(&module->syntax, &module->pool, function, kernel);
+    print_refusals(kernel);
   }
-  return true;
 }
 
 struct sim_module *sim_module_load(const void *image, u32 device_sm, char *error,
@@ -84,8 +94,8 @@ struct sim_module *sim_module_load(const void *image, u32 device_sm, char *error
   if (!text) return NULL;
   struct sim_module *module = calloc(1, sizeof *module);
   bool done = module && sim_parse(&module->syntax, text, error, error_bytes) &&
-              place_variables(module, error, error_bytes) &&
-              decode_kernels(module, error, error_bytes);
+              place_variables(module, error, error_bytes);
+  if (done) decode_kernels(module);
   free(text);
   if (!done) {
     if (module) sim_module_unload(module);

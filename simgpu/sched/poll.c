@@ -1,10 +1,10 @@
 /* poll.c - finds warps that poll in vain: see sched/poll.h. The scheduler lets others run then, and
  * knows what is a deadlock.
  *
- * A warp computes from its registers, its local memory and what it loads. If all of these are as they
- * were at the same instruction before, it will do the same again. They are compared by a hash, and
- * only where the instruction read the same values as the last time. A loop that counts its tries is
- * not found: it ends by itself. */
+ * A warp computes from its registers, its local memory and what it loads. If all of these are as
+ * they were at the same instruction before, it will do the same again. They are compared by a hash,
+ * and only where the instruction read the same values as the last time. A loop that counts its
+ * tries is not found: it ends by itself. */
 #include "simgpu/sched/poll.h"
 
 #include <string.h>

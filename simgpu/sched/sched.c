@@ -256,8 +256,8 @@ static void run_fragment(struct sim_warp *warp, u32 index, u32 *slice) {
   }
 }
 
-/* The lowest address first; after a poll in vain, and now and then, a random one, so that lanes that
- * spin cannot starve the rest. */
+/* The lowest address first; after a poll in vain, and now and then, a random one, so that lanes
+ * that spin cannot starve the rest. */
 static u32 choose_fragment(struct sim_warp *warp) {
   u32 best = NO_FRAGMENT, ready = 0;
   for (u32 i = 0; i < warp->fragment_count; i++) {
@@ -407,9 +407,9 @@ static bool take_cta(struct sim_launch *launch, u32 *number) {
   return true;
 }
 
-/* A thread that runs this many rounds while none of its CTAs ends computes in vain. It is stuck when
- * all its CTAs have polled in vain in so many passes while nobody else got on: chance decides which
- * lanes of a warp run, so it takes more than one. */
+/* A thread that runs this many rounds while none of its CTAs ends computes in vain. It is stuck
+ * when all its CTAs have polled in vain in so many passes while nobody else got on: chance decides
+ * which lanes of a warp run, so it takes more than one. */
 enum { ROUNDS_MAX = 1 << 19, IDLE_PASSES = 1024 };
 
 /* The CTAs that a host thread runs in turn. */

@@ -2,6 +2,7 @@
 // elements and by lanes, as the PTX manual draws them.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "tests/simgpu/sim_vector.h"
@@ -303,23 +304,56 @@ TEST(SimgpuWarp, EveryLaneMayTakeABranchOfItsOwn) {
   }
 }
 
-TEST(SimgpuLoad, RefusesWhatItDoesNotKnowWithOpcodeAndLine) {
-  Gpu &gpu = Gpu::instance();
-  auto try_body = [&](const std::string &body) {
-    CUmodule module = nullptr;
-    testing::internal::CaptureStderr();
-    CUresult result = gpu.try_load(
-        ".version 9.0\n.target sm_90\n.address_size 64\n.visible .entry k() {\n"
-        ".reg .b32 %r<4>;\n" +
-            body + "\nret;\n}\n",
-        &module);
-    return std::to_string(result) + " " + testing::internal::GetCapturedStderr();
-  };
-  for (const char *opcode : {"add.rz.f32", "add.s32.x", "frobnicate.u32", "mul.lo.ftz.s32"}) {
-    std::string text = try_body(std::string(opcode) + " %r0, %r1, %r2;");
-    EXPECT_EQ("218 ", text.substr(0, 4)) << "CUDA_ERROR_INVALID_PTX";
-    EXPECT_NE(std::string::npos, text.find(opcode)) << text;
-    EXPECT_NE(std::string::npos, text.find("PTX line 6")) << text;
+// A module of the kernels k0, k1, ... with these bodies.
+static CUmodule load_bodies(const std::vector<std::string> &bodies, std::string *said) {
+  std::string text = ".version 9.0\n.target sm_90\n.address_size 64\n";
+  for (size_t i = 0; i < bodies.size(); i++) {
+    text += ".visible .entry k" + std::to_string(i) + "() {\n.reg .b32 %r<4>;\n" + bodies[i] +
+            "\nret;\n}\n";
   }
-  EXPECT_EQ("0 ", try_body("add.s32 %r0, %r1, %r2;"));
+  CUmodule module = nullptr;
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(CUDA_SUCCESS, Gpu::instance().try_load(text, &module));
+  *said = testing::internal::GetCapturedStderr();
+  return module;
+}
+
+static CUresult look_up(CUmodule module, const char *name) {
+  using Look = CUresult (*)(CUfunction *, CUmodule, const char *);
+  CUfunction function = nullptr;
+  testing::internal::CaptureStderr();
+  CUresult result = Gpu::instance().function<Look>("cuModuleGetFunction")(&function, module, name);
+  testing::internal::GetCapturedStderr();
+  return result;
+}
+
+TEST(SimgpuLoad, NamesWhatItDoesNotKnowWithOpcodeAndLine) {
+  for (const char *opcode : {"add.rp.f32", "add.s32.x", "frobnicate.u32", "mul.lo.ftz.s32"}) {
+    std::string said;
+    CUmodule module = load_bodies({std::string(opcode) + " %r0, %r1, %r2;"}, &said);
+    EXPECT_EQ(CUDA_ERROR_INVALID_PTX, look_up(module, "k0"));
+    EXPECT_NE(std::string::npos, said.find(opcode)) << said;
+    EXPECT_NE(std::string::npos, said.find("PTX line 6")) << said;
+    Gpu::instance().unload(module);
+  }
+}
+
+TEST(SimgpuLoad, NamesEachOnceAndRefusesOnlyTheKernelsThatHaveThem) {
+  std::string said, twice = "frobnicate.u32 %r0, %r1;\n";
+  CUmodule module =
+      load_bodies({"add.s32 %r0, %r1, %r2;",
+                   twice + "add.u32 %r0, %r1;\nbra gone;\n" + twice + "nonsense.f32 %r0;",
+                   "add.s32 %r0, %r1, 1;"},
+                  &said);
+  EXPECT_EQ(CUDA_SUCCESS, look_up(module, "k0"));
+  EXPECT_EQ(CUDA_ERROR_INVALID_PTX, look_up(module, "k1"));
+  EXPECT_EQ(CUDA_SUCCESS, look_up(module, "k2"));
+  EXPECT_EQ(CUDA_ERROR_NOT_FOUND, look_up(module, "k3"));
+  EXPECT_EQ(3, std::count(said.begin(), said.end(), '\n')) << said;
+  for (const char *part : {"PTX line 11, 2 times: unsupported instruction: frobnicate.u32",
+                           "PTX line 12: add.u32 has too few operands",
+                           "PTX line 15: unsupported instruction: nonsense.f32"}) {
+    EXPECT_NE(std::string::npos, said.find(part)) << said;
+  }
+  Gpu::instance().unload(module);
 }
