@@ -19,7 +19,7 @@
   _1(sqrt_f64, "sqrt.rn.f64", f64, f64, sqrt(a))                  \
   _1(rcp_approx_f64, "rcp.approx.ftz.f64", f64, f64,              \
      sim_f64_of(sim_f64_bits(1 / a) & ~0xffffffffull))            \
-  _1(rsqrt_f64, "rsqrt.approx.f64", f64, f64, 1 / sqrt(a))
+  _1(rsqrt_f64, "rsqrt.approx.ftz?.f64", f64, f64, 1 / sqrt(a))
 
 #define ROW_1(name, pattern, D, A, ...) SIM_DEFINE_1(name, D, A, __VA_ARGS__)
 #define ROW_2(name, pattern, D, A, B, ...) SIM_DEFINE_2(name, D, A, B, __VA_ARGS__)

@@ -87,6 +87,24 @@ static inline u32 dot_bytes(u32 a, u32 b, u32 c, bool a_signed, bool b_signed) {
   return c;
 }
 
+/* Two numbers of 16 bits. */
+static inline u32 pair_of(u32 low, u32 high) {
+  return (low & 0xffff) | high << 16;
+}
+
+static inline u32 absolute_differences(u32 a, u32 b) {
+  u32 result = 0;
+  for (u32 i = 0; i < 4; i++) {
+    s32 difference = (s32)(u8)(a >> 8 * i) - (s32)(u8)(b >> 8 * i);
+    result |= (u32)(difference < 0 ? -difference : difference) << 8 * i;
+  }
+  return result;
+}
+
+static inline u32 sum_bytes(u32 a) {
+  return (a & 0xff) + (a >> 8 & 0xff) + (a >> 16 & 0xff) + (a >> 24);
+}
+
 #define SIM_1(name, pattern, D, A, ...) SIM_DEFINE_1(name, D, A, __VA_ARGS__)
 #define SIM_2(name, pattern, D, A, B, ...) SIM_DEFINE_2(name, D, A, B, __VA_ARGS__)
 #define SIM_3(name, pattern, D, A, B, C, ...) SIM_DEFINE_3(name, D, A, B, C, __VA_ARGS__)
@@ -124,6 +142,50 @@ SIM_CARRY(addc_64, u64, u128, 1, a + b + carry, 0)
 SIM_CARRY(sub_cc_64, u64, u128, 0, a - b - carry, 1)
 SIM_CARRY(subc_cc_64, u64, u128, 1, a - b - carry, 1)
 SIM_CARRY(subc_64, u64, u128, 1, a - b - carry, 0)
+
+/* mad.cc and madc: half of a product, plus c, plus CC.CF. variant says which, and of which type. */
+enum { MAD_HIGH = 1, MAD_CARRIES_IN = 2, MAD_CARRIES_OUT = 4, MAD_SIGNED = 8, MAD_WIDE = 16 };
+
+static u64 half_product(u8 variant, u64 a, u64 b) {
+  bool is_wide = variant & MAD_WIDE, is_signed = variant & MAD_SIGNED;
+  u128 x = a, y = b;
+  if (is_signed) x = (u128)(__int128)(is_wide ? (s64)a : (s32)a);
+  if (is_signed) y = (u128)(__int128)(is_wide ? (s64)b : (s32)b);
+  u128 product = x * y;
+  return (u64)(variant & MAD_HIGH ? product >> (is_wide ? 64 : 32) : product);
+}
+
+static void mad_carry(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
+  u32 bytes = inst->variant & MAD_WIDE ? 8 : 4;
+  SIM_EACH_LANE(l, mask) {
+    u64 in[3] = {0};
+    for (u32 i = 0; i < 3; i++) {
+      memcpy(&in[i], warp->registers + inst->slot[1 + i] + l * bytes, bytes);
+    }
+    u64 product = half_product(inst->variant, in[0], in[1]);
+    if (bytes == 4) product &= UINT32_MAX;
+    u128 sum = (u128)product + in[2];
+    if (inst->variant & MAD_CARRIES_IN) sum += warp->carry >> l & 1;
+    memcpy(warp->registers + inst->slot[0] + l * bytes, &sum, bytes);
+    u32 bit = (u32)(sum >> 8 * bytes) & 1;
+    if (inst->variant & MAD_CARRIES_OUT) warp->carry = (warp->carry & ~(1u << l)) | bit << l;
+  }
+}
+
+static void decode_mad_carry(struct sim_decode *decode, const struct sim_statement *statement,
+                             const struct sim_opcode *opcode, struct sim_inst *inst) {
+  (void)statement;
+  bool is_wide = sim_modifier_among(opcode, "s64|u64") >= 0;
+  inst->variant = (u8)((sim_has_modifier(opcode, "hi") ? MAD_HIGH : 0) |
+                       (strcmp(opcode->modifiers[0], "madc") ? 0 : MAD_CARRIES_IN) |
+                       (sim_has_modifier(opcode, "cc") ? MAD_CARRIES_OUT : 0) |
+                       (sim_modifier_among(opcode, "s32|s64") >= 0 ? MAD_SIGNED : 0) |
+                       (is_wide ? MAD_WIDE : 0));
+  inst->slot[0] = sim_bind_target(decode, sim_operand_at(decode, 0), is_wide ? 8 : 4);
+  for (u32 i = 1; i < 4; i++) {
+    inst->slot[i] = sim_bind_source(decode, sim_operand_at(decode, i), is_wide ? 8 : 4);
+  }
+}
 
 /* lop3: the immediate is the truth table; its bit 4a + 2b + c is the result. */
 SIM_HANDLER(lop3) {
@@ -165,6 +227,8 @@ static const struct sim_form forms[] = {
     {"sub.cc.s64|u64", NULL, sub_cc_64, "d=dd", SIM_CLASS_INTEGER},
     {"subc.cc.s64|u64", NULL, subc_cc_64, "d=dd", SIM_CLASS_INTEGER},
     {"subc.s64|u64", NULL, subc_64, "d=dd", SIM_CLASS_INTEGER},
+    {"mad.lo|hi.cc.s32|u32|s64|u64", decode_mad_carry, mad_carry, NULL, SIM_CLASS_INTEGER},
+    {"madc.lo|hi.cc?.s32|u32|s64|u64", decode_mad_carry, mad_carry, NULL, SIM_CLASS_INTEGER},
     {"lop3.b32", decode_lop3, lop3, NULL, SIM_CLASS_INTEGER},
 };
 SIM_LIST(sim_integer_forms, forms);

@@ -196,9 +196,15 @@ static void decode_atomic(struct sim_decode *decode, const struct sim_statement 
 
 #define ORDER ".relaxed|acquire|release|acq_rel?.cta|cluster|gpu|sys?.global|shared|shared::cta?."
 #define CLASS SIM_CLASS_ATOMIC
-#define BOTH(rest)                                           \
-  {"atom" ORDER rest, decode_atomic, atomic, NULL, CLASS}, { \
-    "red" ORDER rest, decode_atomic, atomic, NULL, CLASS     \
+/* The space may stand before the scope, as nvcc writes it for atomicAdd_block. */
+#define SPACE_FIRST ".global|shared|shared::cta.cta|cluster|gpu|sys."
+#define ATOM(rest)                                              \
+  {"atom" ORDER rest, decode_atomic, atomic, NULL, CLASS}, {    \
+    "atom" SPACE_FIRST rest, decode_atomic, atomic, NULL, CLASS \
+  }
+#define BOTH(rest)                                                      \
+  ATOM(rest), {"red" ORDER rest, decode_atomic, atomic, NULL, CLASS}, { \
+    "red" SPACE_FIRST rest, decode_atomic, atomic, NULL, CLASS          \
   }
 static const struct sim_form forms[] = {
     BOTH("add.u32|s32|f32|u64|s64|f64"),
@@ -206,8 +212,10 @@ static const struct sim_form forms[] = {
     BOTH("min|max.u32|s32|u64|s64"),
     BOTH("and|or|xor.b32|b64"),
     BOTH("inc|dec.u32"),
-    {"atom" ORDER "exch|cas.b32|b64", decode_atomic, atomic, NULL, CLASS},
-    {"atom" ORDER "cas.b16", decode_atomic, atomic, NULL, CLASS},
+    ATOM("exch|cas.b32|b64"),
+    ATOM("cas.b16"),
+    /* As cooperative groups write it. */
+    {"atom.add.release.gpu.u32", decode_atomic, atomic, NULL, CLASS},
     {"red" ORDER "add.v2|v4.f32", decode_atomic, atomic, NULL, CLASS},
 };
 SIM_LIST(sim_atomic_forms, forms);

@@ -130,8 +130,8 @@ static std::vector<u64> halves() {
 class SimgpuVectors : public testing::Test {
  protected:
   std::vector<u64> values_;
-  void check(const char *opcode, const char *letters, std::function<u64(u64, u64, u64)> define,
-             bool is_float = false) {
+  void check(const std::string &opcode, const char *letters,
+             std::function<u64(u64, u64, u64)> define, bool is_float = false) {
     check_vector({opcode, letters, define, is_float}, values_);
   }
 };
@@ -374,4 +374,168 @@ TEST_F(SimgpuVectors, ComparisonsKnowSignsAndNaNs) {
   check("setp.equ.f32", "p=ww", DEFINE(!(f(a) < f(b)) && !(f(a) > f(b))));
   check("setp.num.f32", "p=ww", DEFINE(f(a) == f(a) && f(b) == f(b)));
   check("setp.nan.f32", "p=ww", DEFINE(f(a) != f(a) || f(b) != f(b)));
+}
+
+// The processor rounds as it is told to.
+template <typename F>
+static auto rounded(int mode, F compute) {
+  fesetround(mode);
+  auto result = compute();
+  fesetround(FE_TONEAREST);
+  return result;
+}
+
+TEST_F(SimgpuVectors, RoundsInEachDirection) {
+  const struct {
+    const char *name;
+    int mode;
+  } directions[] = {{"rm", FE_DOWNWARD}, {"rp", FE_UPWARD}, {"rz", FE_TOWARDZERO}};
+  for (const auto &direction : directions) {
+    const int mode = direction.mode;
+    auto f32 = [&](const char *name, const char *letters, float (*compute)(float, float, float)) {
+      check(
+          std::string(name) + "." + direction.name + ".f32", letters,
+          [=](u64 a, u64 b, u64 c) {
+            return w(rounded(mode, [&] { return compute(f(a), f(b), f(c)); }));
+          },
+          true);
+    };
+    auto f64 = [&](const char *name, const char *letters,
+                   double (*compute)(double, double, double)) {
+      check(
+          std::string(name) + "." + direction.name + ".f64", letters,
+          [=](u64 a, u64 b, u64 c) {
+            return d(rounded(mode, [&] { return compute(g(a), g(b), g(c)); }));
+          },
+          true);
+    };
+    values_ = floats();
+    f32("add", "w=ww", [](float a, float b, float) {
+      volatile float x = a, y = x + b;
+      return +y;
+    });
+    f32("sub", "w=ww", [](float a, float b, float) {
+      volatile float x = a, y = x - b;
+      return +y;
+    });
+    f32("mul", "w=ww", [](float a, float b, float) {
+      volatile float x = a, y = x * b;
+      return +y;
+    });
+    f32("div", "w=ww", [](float a, float b, float) {
+      volatile float x = a, y = x / b;
+      return +y;
+    });
+    f32("fma", "w=www", [](float a, float b, float c) { return std::fma(a, b, c); });
+    f32("rcp", "w=w", [](float a, float, float) {
+      volatile float x = a, y = 1 / x;
+      return +y;
+    });
+    f32("sqrt", "w=w", [](float a, float, float) {
+      volatile float x = a, y = std::sqrt(x);
+      return +y;
+    });
+    check(
+        std::string("add.") + direction.name + ".ftz.f32", "w=ww",
+        [=](u64 a, u64 b, u64) {
+          auto flushed = [](float x) {
+            return std::fabs(x) < 0x1p-126f ? std::copysign(0.0f, x) : x;
+          };
+          float x = flushed(f(a)), y = flushed(f(b));
+          return w(flushed(rounded(mode, [&] {
+            volatile float z = x, sum = z + y;
+            return +sum;
+          })));
+        },
+        true);
+    values_ = doubles();
+    f64("add", "d=dd", [](double a, double b, double) {
+      volatile double x = a, y = x + b;
+      return +y;
+    });
+    f64("mul", "d=dd", [](double a, double b, double) {
+      volatile double x = a, y = x * b;
+      return +y;
+    });
+    f64("div", "d=dd", [](double a, double b, double) {
+      volatile double x = a, y = x / b;
+      return +y;
+    });
+    f64("fma", "d=ddd", [](double a, double b, double c) { return std::fma(a, b, c); });
+  }
+}
+
+TEST_F(SimgpuVectors, SetsOnesOrAllBits) {
+  values_ = integers();
+  check("set.lt.u32.s32", "w=ww", DEFINE((s32)a < (s32)b ? UINT32_MAX : 0));
+  check("set.hs.f32.u32", "w=ww", DEFINE(w(a >= b ? 1.0f : 0.0f)));
+  check("set.eq.xor.s32.u32", "w=wwp", DEFINE((a == b) != (c != 0) ? UINT32_MAX : 0));
+  values_ = floats();
+  check("set.le.f32.f32", "w=ww", DEFINE(w(f(a) <= f(b) ? 1.0f : 0.0f)));
+  check("set.ne.u32.f32", "w=ww", DEFINE(f(a) < f(b) || f(a) > f(b) ? UINT32_MAX : 0));
+  check("set.nan.u32.f32", "w=ww", DEFINE(f(a) != f(a) || f(b) != f(b) ? UINT32_MAX : 0));
+  check("set.gt.ftz.u32.f32", "w=ww",
+        DEFINE((std::fabs(f(a)) < 0x1p-126f ? 0 : f(a)) > (std::fabs(f(b)) < 0x1p-126f ? 0 : f(b))
+                   ? UINT32_MAX
+                   : 0));
+}
+
+TEST_F(SimgpuVectors, SetsEachHalfOfAPair) {
+  values_ = {0x3c00bc00, 0xbc003c00, 0x00007e00, 0x7c007c00, 0x80000000, 0x00013c00, 0x42004200};
+  const struct {
+    const char *type;
+    int exponent, mantissa;
+    u64 one;
+  } types[] = {{"f16x2", 5, 10, 0x3c00}, {"bf16x2", 8, 7, 0x3f80}};
+  for (const auto &type : types) {
+    auto both = [=](u64 a, u64 b, u64 one, bool (*holds)(double, double)) {
+      u64 result = 0;
+      for (int i = 0; i < 2; i++) {
+        double x = short_value(a >> 16 * i & 0xffff, type.exponent, type.mantissa);
+        double y = short_value(b >> 16 * i & 0xffff, type.exponent, type.mantissa);
+        if (holds(x, y)) result |= one << 16 * i;
+      }
+      return result;
+    };
+    const std::string name = type.type;
+    check("set.lt." + name + "." + name, "w=ww", [=](u64 a, u64 b, u64) {
+      return both(a, b, type.one, [](double x, double y) { return x < y; });
+    });
+    check("set.geu.u32." + name, "w=ww", [=](u64 a, u64 b, u64) {
+      return both(a, b, 0xffff, [](double x, double y) { return !(x < y); });
+    });
+    check("set.ne.and.u32." + name, "w=wwp", [=](u64 a, u64 b, u64 c) {
+      return both(a, b, c ? 0xffff : 0, [](double x, double y) { return x < y || x > y; });
+    });
+  }
+}
+
+TEST_F(SimgpuVectors, PairsOfShortIntegersAndVideo) {
+  values_ = integers();
+  auto pairs = [](u64 a, u64 b, u32 (*combine)(u32, u32)) {
+    return static_cast<u64>((combine(a & 0xffff, b & 0xffff) & 0xffff) |
+                            combine(a >> 16 & 0xffff, b >> 16 & 0xffff) << 16);
+  };
+  check("min.u16x2", "w=ww", [=](u64 a, u64 b, u64) {
+    return pairs(a, b, [](u32 x, u32 y) { return std::min(x, y); });
+  });
+  check("max.s16x2", "w=ww", [=](u64 a, u64 b, u64) {
+    return pairs(a, b, [](u32 x, u32 y) {
+      return static_cast<u32>(std::max(static_cast<int16_t>(x), static_cast<int16_t>(y)));
+    });
+  });
+  check("add.u16x2", "w=ww",
+        [=](u64 a, u64 b, u64) { return pairs(a, b, [](u32 x, u32 y) { return x + y; }); });
+  auto differences = [](u64 a, u64 b, u64 c, bool sums) {
+    u64 result = 0;
+    for (int i = 0; i < 32; i += 8) {
+      u64 x = a >> i & 0xff, y = b >> i & 0xff, difference = x > y ? x - y : y - x;
+      result += sums ? difference : difference << i;
+    }
+    return sums ? result + c : result;
+  };
+  check("vabsdiff4.u32.u32.u32", "w=www",
+        [=](u64 a, u64 b, u64 c) { return differences(a, b, c, false); });
+  check("vabsdiff4.u32.u32.u32.add", "w=www",
+        [=](u64 a, u64 b, u64 c) { return differences(a, b, c, true); });
 }

@@ -219,6 +219,55 @@ TEST(SimgpuWarp, VotesMatchesAndReductions) {
   }
 }
 
+TEST(SimgpuWarp, ProductsWithCarry) {
+  std::vector<u32> words;
+  for (u32 i = 0; i < 96; i++) words.push_back(i * 0x9e3779b9u ^ i << 29);
+  std::vector<u32> got = run_warp_body(
+      "mad.lo.cc.u32 %o0, %r0, %r1, %r2; madc.hi.cc.u32 %o1, %r0, %r1, %r1; addc.u32 %o2, 0, 0;\n"
+      "add.cc.u32 %o4, -1, 1; madc.lo.s32 %o3, %r0, %r1, %r2;\n"
+      "mad.hi.cc.s32 %o4, %r0, %r1, %r2; addc.u32 %o5, 0, 0;",
+      3, 6, words);
+  for (u32 lane = 0; lane < 32; lane++) {
+    uint64_t a = words[lane], b = words[32 + lane], c = words[64 + lane];
+    unsigned __int128 sum = static_cast<unsigned __int128>(a * b) + c + (b << 32);
+    EXPECT_EQ(static_cast<u32>(sum), got[lane]);
+    EXPECT_EQ(static_cast<u32>(sum >> 32), got[32 + lane]);
+    EXPECT_EQ(static_cast<u32>(sum >> 64), got[64 + lane]);
+    EXPECT_EQ(static_cast<u32>(a * b + c + 1), got[96 + lane]);
+    int64_t product = static_cast<int64_t>(static_cast<int32_t>(a)) * static_cast<int32_t>(b);
+    uint64_t high = (static_cast<uint64_t>(product) >> 32) + c;
+    EXPECT_EQ(static_cast<u32>(high), got[128 + lane]);
+    EXPECT_EQ(static_cast<u32>(high >> 32), got[160 + lane]);
+  }
+}
+
+// nvcc writes the space before the scope, and cooperative groups the operation before both.
+TEST(SimgpuWarp, AtomicsInEverySpelling) {
+  std::vector<u32> words;
+  for (u32 i = 0; i < 32; i++) words.push_back(3 * i);
+  std::vector<u32> got = run_warp_body(
+      "atom.global.cta.add.u32 %o0, [%d1], 1; atom.add.release.gpu.u32 %o1, [%d1], 2;\n"
+      "red.global.sys.max.s32 [%d1], 50; ld.global.u32 %o2, [%d1];",
+      0, 3, words);
+  for (u32 lane = 0; lane < 32; lane++) {
+    EXPECT_EQ(3 * lane, got[lane]);
+    EXPECT_EQ(3 * lane + 1, got[32 + lane]);
+    EXPECT_EQ(std::max(50u, 3 * lane + 3), got[64 + lane]);
+  }
+}
+
+TEST(SimgpuWarp, ComparesBothHalvesOfAPair) {
+  std::vector<u32> words = {0x3c004000, 0x40003c00, 0x7e003c00, 0x3c007e00};
+  words.resize(32);
+  std::vector<u32> got = run_warp_body(
+      "setp.gt.f16x2 %p0|%p1, %r0, 0x3e003e00; selp.u32 %o0, 1, 0, %p0; selp.u32 %o1, 1, 0, %p1;",
+      1, 2, words);
+  for (u32 lane = 0; lane < 4; lane++) {
+    EXPECT_EQ(lane == 0, got[lane] != 0) << lane;
+    EXPECT_EQ(lane == 1, got[32 + lane] != 0) << lane;
+  }
+}
+
 // Each half names itself, as the tiles of cooperative groups do.
 static const char *HALVES =
     ".reg .b32 %m, %u; .reg .pred %h; setp.lt.u32 %h, %lane, 16;\n"
@@ -328,7 +377,7 @@ static CUresult look_up(CUmodule module, const char *name) {
 }
 
 TEST(SimgpuLoad, NamesWhatItDoesNotKnowWithOpcodeAndLine) {
-  for (const char *opcode : {"add.rp.f32", "add.s32.x", "frobnicate.u32", "mul.lo.ftz.s32"}) {
+  for (const char *opcode : {"add.ru.f32", "add.s32.x", "frobnicate.u32", "mul.lo.ftz.s32"}) {
     std::string said;
     CUmodule module = load_bodies({std::string(opcode) + " %r0, %r1, %r2;"}, &said);
     EXPECT_EQ(CUDA_ERROR_INVALID_PTX, look_up(module, "k0"));
