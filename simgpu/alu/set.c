@@ -135,7 +135,8 @@ static void set(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
   }
 }
 
-/* setp p|q: p of the lower elements, q of the upper ones. Slots: 0 p, 1 a, 2 b, 3 predicate, 4 q. */
+/* setp p|q: p of the lower elements, q of the upper ones. Slots: 0 p, 1 a, 2 b, 3 predicate,
+ * 4 q. */
 static void set_pair(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
   u32 how = inst->immediate >> 8 & 3, others = how ? SIM_PREDICATE(3) : 0, low = 0, high = 0;
   SIM_EACH_LANE(lane, mask) {

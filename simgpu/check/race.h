@@ -11,8 +11,8 @@ struct sim_known_cta {
   u16 clock[SIM_MAX_WARPS];
 };
 
-/* A vector clock over the CTAs that it has heard of, by their number. Owned by a warp, a barrier or an
- * address of a table; NULL is the empty clock. */
+/* A vector clock over the CTAs that it has heard of, by their number. Owned by a warp, a barrier or
+ * an address of a table; NULL is the empty clock. */
 struct sim_known {
   struct sim_known_cta *items;
   u32 count, capacity;

@@ -5,8 +5,8 @@
  *   decode every kernel (decode/decode.c)
  *   write the addresses that variables hold of each other
  *
- * Every kernel is decoded, so an unknown instruction is named before anything runs. Only the kernels
- * that have one are refused. */
+ * Every kernel is decoded, so an unknown instruction is named before anything runs. Only the
+ * kernels that have one are refused. */
 #include "simgpu/driver/module.h"
 
 #include <stdio.h>
