@@ -166,6 +166,38 @@ static void learn(struct sim_warp *warp, struct sim_known **from) {
   sim_known_free(from);
 }
 
+void sim_gather(struct sim_gathered *gathered, const struct sim_warp *warp) {
+  join_clock(gathered->clock, warp->clock);
+  sim_known_join(&gathered->known, warp->known);
+  sim_known_join(&gathered->released, warp->released);
+  sim_known_join(&gathered->released_here, warp->released_here);
+  gathered->grid_awaited |= warp->grid_awaited;
+}
+
+void sim_gather_all(struct sim_gathered *gathered, const struct sim_gathered *from) {
+  join_clock(gathered->clock, from->clock);
+  sim_known_join(&gathered->known, from->known);
+  sim_known_join(&gathered->released, from->released);
+  sim_known_join(&gathered->released_here, from->released_here);
+  gathered->grid_awaited |= from->grid_awaited;
+}
+
+void sim_gathered_join(struct sim_warp *warp, const struct sim_gathered *gathered) {
+  join_clock(warp->clock, gathered->clock);
+  sim_known_join(&warp->known, gathered->known);
+  sim_known_join(&warp->released, gathered->released);
+  sim_known_join(&warp->released_here, gathered->released_here);
+  warp->grid_awaited |= gathered->grid_awaited;
+  sim_clock_tick(warp);
+}
+
+void sim_gathered_free(struct sim_gathered *gathered) {
+  sim_known_free(&gathered->known);
+  sim_known_free(&gathered->released);
+  sim_known_free(&gathered->released_here);
+  *gathered = (struct sim_gathered){0};
+}
+
 static void release_into(struct sim_warp *warp, struct sim_known **released) {
   sim_known_join(released, warp->known);
   join_cta(released, warp->cta->number, warp->clock);

@@ -34,13 +34,24 @@ static bool all_ready(const u8 *state, u32 bytes) {
 }
 _Static_assert(SIM_BYTE_READY == 2, "all_ready compares with this");
 
-static bool any_in_flight(const u8 *state, u32 bytes) {
-  return memchr(state, SIM_BYTE_IN_FLIGHT, bytes) != NULL;
+/* Whether an asynchronous copy will land in some of the bytes, or an mbarrier has them. */
+static bool any_taken(const u8 *state, u32 bytes) {
+  for (u32 i = 0; i < bytes; i++) {
+    if (state[i] >= SIM_BYTE_IN_FLIGHT) return true;
+  }
+  return false;
 }
+_Static_assert(SIM_BYTE_MBARRIER > SIM_BYTE_IN_FLIGHT && SIM_BYTE_IN_FLIGHT > SIM_BYTE_FREED,
+               "any_taken compares with these");
 
 static bool report_state(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u64 address,
                          const u8 *state, u32 bytes) {
-  if (any_in_flight(state, bytes)) {
+  if (memchr(state, SIM_BYTE_MBARRIER, bytes)) {
+    sim_report_access(warp, inst, lane, address, SIM_REPORT_BARRIER,
+                      "an mbarrier is here: only its own instructions may touch it");
+    return false;
+  }
+  if (any_taken(state, bytes)) {
     sim_report_access(warp, inst, lane, address, SIM_REPORT_IN_FLIGHT,
                       "an asynchronous copy has not landed here: wait for its group first");
     return false;
@@ -164,7 +175,7 @@ bool sim_shared_read(struct sim_warp *warp, const struct sim_inst *inst, u32 lan
 bool sim_shared_write(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u32 address,
                       u32 bytes) {
   struct sim_cta *cta = warp->cta;
-  if (any_in_flight(cta->state + address, bytes)) {
+  if (any_taken(cta->state + address, bytes)) {
     return report_state(warp, inst, lane, address, cta->state + address, bytes);
   }
   memset(cta->state + address, SIM_BYTE_READY, bytes);
@@ -179,11 +190,11 @@ bool sim_shared_write(struct sim_warp *warp, const struct sim_inst *inst, u32 la
   return ordered;
 }
 
-void sim_shared_land(struct sim_warp *warp, u32 lane, u32 address, u32 bytes) {
+void sim_shared_land(struct sim_warp *warp, u32 lane, u32 address, u32 bytes, u16 clock) {
   struct sim_cta *cta = warp->cta;
   memset(cta->state + address, SIM_BYTE_READY, bytes);
   fill(cta->write_agent + address / 2, (u16)warp->index, bytes);
-  fill(cta->write_clock + address / 2, warp->clock[warp->index], bytes);
+  fill(cta->write_clock + address / 2, clock, bytes);
   fill(cta->write_lane + address / 2, lane_mark(warp, lane), bytes);
 }
 

@@ -24,8 +24,9 @@ bool sim_shared_read(struct sim_warp *warp, const struct sim_inst *inst, u32 lan
                      u32 bytes);
 bool sim_shared_write(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u32 address,
                       u32 bytes);
-/* Records that the data of an asynchronous copy has landed: the copying warp wrote it just now. */
-void sim_shared_land(struct sim_warp *warp, u32 lane, u32 address, u32 bytes);
+/* Records that the data of an asynchronous copy has landed: the copying warp wrote it, at that time
+ * of its clock. */
+void sim_shared_land(struct sim_warp *warp, u32 lane, u32 address, u32 bytes, u16 clock);
 /* The same for global memory, by offset in the arena. */
 bool sim_global_read(struct sim_warp *warp, const struct sim_inst *inst, u32 lane, u64 offset,
                      u32 bytes);
@@ -38,6 +39,11 @@ void sim_clock_tick(struct sim_warp *warp);
 void sim_known_join(struct sim_known **into, const struct sim_known *from);
 void sim_known_free(struct sim_known **known);
 const struct sim_known_cta *sim_known_find(const struct sim_known *known, u32 cta); /* or NULL */
+/* Adds what a warp knows; gives it to a warp, and a new time with it; forgets it. */
+void sim_gather(struct sim_gathered *gathered, const struct sim_warp *warp);
+void sim_gather_all(struct sim_gathered *gathered, const struct sim_gathered *from);
+void sim_gathered_join(struct sim_warp *warp, const struct sim_gathered *gathered);
+void sim_gathered_free(struct sim_gathered *gathered);
 /* A fence acquires what relaxed atomics have read, and releases to the atomics that follow. */
 void sim_fence(struct sim_warp *warp, u8 scope);
 /* A strong access to an address: acquire comes before its read, release after its write. */

@@ -8,7 +8,8 @@ static const struct sim_form_list *const lists[] = {
     &sim_integer_forms,   &sim_float_forms,   &sim_double_forms,   &sim_half_forms,
     &sim_predicate_forms, &sim_convert_forms, &sim_move_forms,     &sim_access_forms,
     &sim_atomic_forms,    &sim_warp_forms,    &sim_matrix_forms,   &sim_mma_forms,
-    &sim_async_forms,     &sim_control_forms, &sim_directed_forms, &sim_set_forms};
+    &sim_async_forms,     &sim_control_forms, &sim_directed_forms, &sim_set_forms,
+    &sim_mbarrier_forms};
 
 static bool is_among(const char *word, const char *choices, size_t length) {
   size_t word_length = strlen(word);

@@ -47,7 +47,7 @@ struct sim_form_list {
 extern const struct sim_form_list sim_integer_forms, sim_float_forms, sim_double_forms,
     sim_half_forms, sim_directed_forms, sim_predicate_forms, sim_set_forms, sim_convert_forms,
     sim_move_forms, sim_access_forms, sim_atomic_forms, sim_warp_forms, sim_matrix_forms,
-    sim_mma_forms, sim_async_forms, sim_control_forms;
+    sim_mma_forms, sim_async_forms, sim_control_forms, sim_mbarrier_forms;
 
 /* Cuts the opcode into words and finds its form. False: there is none. */
 bool sim_find_form(struct sim_pool *pool, const char *text, struct sim_opcode *opcode);

@@ -35,12 +35,12 @@ static void poison(struct sim_warp *warp, u32 target, u32 bytes) {
   memset(warp->cta->state + target, SIM_BYTE_IN_FLIGHT, bytes);
 }
 
-static void land(struct sim_warp *warp, const struct sim_copy *copy, u32 lane) {
+static void land(struct sim_warp *warp, const struct sim_copy *copy, u32 lane, u16 clock) {
   u8 *to = warp->cta->shared + copy->target[lane];
   memcpy(to, sim_memory.bytes + (copy->source[lane] - SIM_GLOBAL_BASE) * (copy->taken[lane] != 0),
          copy->taken[lane]);
   memset(to + copy->taken[lane], 0, copy->bytes - copy->taken[lane]);
-  sim_shared_land(warp, lane, copy->target[lane], copy->bytes);
+  sim_shared_land(warp, lane, copy->target[lane], copy->bytes, clock);
 }
 
 static void start_lane(struct sim_warp *warp, const struct sim_inst *inst, u32 lane,
@@ -67,7 +67,7 @@ static void start_lane(struct sim_warp *warp, const struct sim_inst *inst, u32 l
   copy->taken[lane] = taken;
   copy->source[lane] = from;
   if (warp->cta->launch->is_eager) {
-    land(warp, copy, lane);
+    land(warp, copy, lane, warp->clock[warp->index]);
     return;
   }
   copy->lanes |= 1u << lane;
@@ -87,8 +87,16 @@ static void copy_async(struct sim_warp *warp, const struct sim_inst *inst, u32 m
   copy->lanes = 0;
   copy->bytes = inst->element_bytes;
   copy->inst = inst;
+  copy->serial = warp->copy_serial++;
   SIM_EACH_LANE(lane, mask) start_lane(warp, inst, lane, copy);
   if (copy->lanes) warp->copy_count++;
+}
+
+/* Keeps the copy, as number `kept`, if a lane of it is left. Returns how many are kept. */
+static u32 keep(struct sim_warp *warp, u32 kept, u32 index) {
+  if (!warp->copies[index].lanes) return kept;
+  if (kept != index) warp->copies[kept] = warp->copies[index];
+  return kept + 1;
 }
 
 /* Lands the copies of groups below the limit of their lane, and drops what is done. */
@@ -98,11 +106,22 @@ static void land_groups(struct sim_warp *warp, u32 mask, const u32 limits[SIM_LA
     struct sim_copy *copy = &warp->copies[i];
     SIM_EACH_LANE(lane, copy->lanes & mask) {
       if (copy->group[lane] >= limits[lane]) continue;
-      land(warp, copy, lane);
+      land(warp, copy, lane, warp->clock[warp->index]);
       copy->lanes &= ~(1u << lane);
     }
-    if (copy->lanes && kept != i) warp->copies[kept] = *copy;
-    kept += copy->lanes != 0;
+    kept = keep(warp, kept, i);
+  }
+  warp->copy_count = kept;
+}
+
+void sim_copy_land_before(struct sim_warp *warp, u32 lanes, u64 serial, u16 clock) {
+  u32 kept = 0;
+  for (u32 i = 0; i < warp->copy_count; i++) {
+    struct sim_copy *copy = &warp->copies[i];
+    u32 landing = copy->serial < serial ? copy->lanes & lanes : 0;
+    SIM_EACH_LANE(lane, landing) land(warp, copy, lane, clock);
+    copy->lanes &= ~landing;
+    kept = keep(warp, kept, i);
   }
   warp->copy_count = kept;
 }
@@ -164,7 +183,7 @@ static void decode_wait(struct sim_decode *decode, const struct sim_statement *s
   inst->immediate = sim_literal_value(decode, sim_operand_at(decode, 0));
 }
 
-/* Bulk copies (TMA) and mbarriers are not there: no kernel uses them yet. */
+/* Bulk copies (TMA) are not there: no kernel uses them yet. */
 #define CLASS SIM_CLASS_ASYNC
 static const struct sim_form forms[] = {
     {"cp.async.ca|cg.shared|shared::cta.global.L2::64B|L2::128B|L2::256B?", decode_copy, copy_async,

@@ -43,17 +43,6 @@ static void deliver(struct sim_warp *warp, const struct sim_fragment *fragment,
   }
 }
 
-static void join_clocks(struct sim_warp *warp, const struct sim_barrier *barrier) {
-  for (u32 i = 0; i < warp->cta->warp_count; i++) {
-    if (barrier->clock[i] > warp->clock[i]) warp->clock[i] = barrier->clock[i];
-  }
-  sim_known_join(&warp->known, barrier->known);
-  sim_known_join(&warp->released, barrier->released);
-  sim_known_join(&warp->released_here, barrier->released_here);
-  warp->grid_awaited |= barrier->grid_awaited;
-  sim_clock_tick(warp);
-}
-
 static void complete(struct sim_cta *cta, u8 number) {
   struct sim_barrier *barrier = &cta->barriers[number];
   for (u32 i = 0; i < cta->warp_count; i++) {
@@ -66,22 +55,10 @@ static void complete(struct sim_cta *cta, u8 number) {
       fragment->state = SIM_FRAGMENT_READY;
       waits = true;
     }
-    if (waits) join_clocks(warp, barrier);
+    if (waits) sim_gathered_join(warp, &barrier->arrivals);
   }
-  sim_known_free(&barrier->known);
-  sim_known_free(&barrier->released);
-  sim_known_free(&barrier->released_here);
+  sim_gathered_free(&barrier->arrivals);
   *barrier = (struct sim_barrier){0};
-}
-
-static void add_clocks(struct sim_barrier *barrier, const struct sim_warp *warp) {
-  for (u32 i = 0; i < warp->cta->warp_count; i++) {
-    if (warp->clock[i] > barrier->clock[i]) barrier->clock[i] = warp->clock[i];
-  }
-  sim_known_join(&barrier->known, warp->known);
-  sim_known_join(&barrier->released, warp->released);
-  sim_known_join(&barrier->released_here, warp->released_here);
-  barrier->grid_awaited |= warp->grid_awaited;
 }
 
 static void add_votes(struct sim_barrier *barrier, const struct sim_warp *warp,
@@ -137,7 +114,7 @@ bool sim_barrier_arrive(struct sim_warp *warp, const struct sim_inst *inst, u32 
   bool in_warps = inst->convergence == SIM_CONVERGE_ALIGNED && !inst->is_uniform;
   barrier->arrived += in_warps ? (u32)SIM_LANES : sim_lane_count(mask);
   barrier->arrived_warps |= 1u << warp->index;
-  add_clocks(barrier, warp);
+  sim_gather(&barrier->arrivals, warp);
   if ((inst->variant & 15) == REDUCE) add_votes(barrier, warp, inst, mask);
   if (barrier->arrived > expected)
     report(warp, inst, mask, "more threads arrive than the barrier expects");
@@ -168,9 +145,7 @@ void sim_barrier_check_end(struct sim_cta *cta, const struct sim_inst *last) {
                i, barrier->arrived, barrier->expected, barrier->ptx_line);
   }
   for (u32 i = 0; i < SIM_BARRIERS; i++) {
-    sim_known_free(&cta->barriers[i].known);
-    sim_known_free(&cta->barriers[i].released);
-    sim_known_free(&cta->barriers[i].released_here);
+    sim_gathered_free(&cta->barriers[i].arrivals);
     cta->barriers[i] = (struct sim_barrier){0};
   }
 }
@@ -291,6 +266,8 @@ static const struct sim_form forms[] = {
     {"call.uni?", call, NULL, NULL, SIM_CLASS_CONTROL},
     {"membar.cta|gl|sys", decode_fence, fence, NULL, SIM_CLASS_BARRIER},
     {"fence.sc|acq_rel?.cta|cluster|gpu|sys", decode_fence, fence, NULL, SIM_CLASS_BARRIER},
+    /* It makes an init known to other CTAs of the cluster; barriers order those of this one. */
+    {"fence.mbarrier_init.release.cluster", ignore, NULL, NULL, SIM_CLASS_BARRIER},
     {"griddepcontrol.wait", NULL, wait_for_grid, "=", SIM_CLASS_CONTROL},
     {"griddepcontrol.launch_dependents", ignore, NULL, NULL, SIM_CLASS_CONTROL},
     {"nanosleep.u32", ignore, NULL, NULL, SIM_CLASS_CONTROL},

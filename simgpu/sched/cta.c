@@ -12,6 +12,8 @@
 #include "simgpu/check/race.h"
 #include "simgpu/memory/copy.h"
 #include "simgpu/memory/room.h"
+#include "simgpu/sched/event.h"
+#include "simgpu/sched/mbarrier.h"
 #include "simgpu/sched/profile.h"
 
 enum { POISON = 0x7f }; /* NaN in every float format */
@@ -184,10 +186,10 @@ void sim_cta_end(struct sim_cta *cta) {
     sim_known_free(&warp->released_here);
     sim_known_free(&warp->acquired_here);
   }
+  sim_event_free(cta);
+  sim_mbarrier_free(cta);
   for (u32 i = 0; i < SIM_BARRIERS; i++) {
-    sim_known_free(&cta->barriers[i].known);
-    sim_known_free(&cta->barriers[i].released);
-    sim_known_free(&cta->barriers[i].released_here);
+    sim_gathered_free(&cta->barriers[i].arrivals);
   }
   sim_sync_table_free(cta->shared_sync);
   sim_room_give(cta->memory, cta->memory_bytes);

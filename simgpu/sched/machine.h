@@ -13,6 +13,14 @@ struct sim_copy;
 struct sim_known;
 struct sim_sync_table;
 struct sim_counts;
+struct sim_event;
+
+/* What several warps know, joined (check/clock.c). */
+struct sim_gathered {
+  u16 clock[SIM_MAX_WARPS]; /* [warp]: of this CTA */
+  struct sim_known *known, *released, *released_here;
+  bool grid_awaited;
+};
 
 enum sim_fragment_state {
   SIM_FRAGMENT_READY,
@@ -26,6 +34,14 @@ struct sim_fragment {
   u8 state;
   u8 barrier;
 };
+
+/* The mbarrier that a warp waits for in vain. */
+struct sim_mbarrier_wait {
+  bool waits, by_parity;
+  u32 address, phase; /* phase: or its parity */
+};
+
+enum { SIM_BARRIERS = 16 };
 
 /* What a warp had read, and what it was like, when it last polled somewhere (sched/poll.c). */
 struct sim_polled {
@@ -55,9 +71,11 @@ struct sim_warp {
   /* cp.async: copies that have not landed, and each lane's open group (memory/copy.c). */
   struct sim_copy *copies;
   u32 copy_count, copy_capacity;
+  u64 copy_serial; /* of the next */
   u32 open_group[SIM_LANES];
   bool grid_awaited; /* after griddepcontrol.wait */
   struct sim_polled polled[SIM_POLLS];
+  struct sim_mbarrier_wait waits_for;
   bool polls_in_vain, got_on; /* got_on: in this go it has polled, and not in vain */
 };
 
@@ -68,14 +86,21 @@ struct sim_barrier {
   u32 arrived;                  /* threads */
   u32 arrived_warps;            /* a bit per warp */
   u32 votes, vote_or, vote_and; /* of bar.red: popc, or, and */
-  /* The clocks of those that arrived, joined; the fields mean what they mean in a warp. */
-  u16 clock[SIM_MAX_WARPS];
-  struct sim_known *released, *released_here, *known;
-  bool grid_awaited;
+  struct sim_gathered arrivals;
   u32 ptx_line; /* of the latest arrival */
 };
 
-enum { SIM_BARRIERS = 16 };
+/* An mbarrier object in shared memory (sched/mbarrier.c). */
+struct sim_mbarrier {
+  u32 address;
+  u32 expected, pending; /* arrivals in a phase, and those that are missing in this one */
+  s64 transactions;      /* bytes that asynchronous copies still bring in this phase */
+  u32 phase;             /* number of completed phases */
+  u32 initialiser;       /* the warp that made it, and its clock then */
+  u16 initialised;
+  u32 ptx_line;                       /* of its init */
+  struct sim_gathered arrivals, done; /* in this phase; in all completed ones */
+};
 
 struct sim_cta {
   struct sim_launch *launch;
@@ -92,6 +117,10 @@ struct sim_cta {
   u8 *memory; /* one block that holds warps and everything of shared memory above */
   size_t memory_bytes;
   struct sim_barrier barriers[SIM_BARRIERS];
+  struct sim_mbarrier *mbarriers;
+  u32 mbarrier_count, mbarrier_capacity;
+  struct sim_event *events; /* asynchronous ones that are still to happen (sched/event.c) */
+  u32 event_count, event_capacity;
   struct sim_sync_table *shared_sync; /* of atomics that order this CTA alone */
   bool clocks_full;                   /* a clock is at its limit: races are no longer judged */
   u64 random;                         /* state of the schedule's random numbers */
@@ -107,6 +136,7 @@ enum sim_byte_state {
   SIM_BYTE_READY,
   SIM_BYTE_FREED,
   SIM_BYTE_IN_FLIGHT, /* an asynchronous copy will land here */
+  SIM_BYTE_MBARRIER,
 };
 
 struct sim_launch {

@@ -21,6 +21,8 @@
 #include "simgpu/memory/copy.h"
 #include "simgpu/sched/barrier.h"
 #include "simgpu/sched/cta.h"
+#include "simgpu/sched/event.h"
+#include "simgpu/sched/mbarrier.h"
 #include "simgpu/sched/profile.h"
 
 enum { NO_FRAGMENT = SIM_LANES, NEVER = UINT32_MAX };
@@ -107,7 +109,10 @@ static void wake_converging(struct sim_warp *warp) {
 static void end_lanes(struct sim_warp *warp, u32 mask) {
   warp->live &= ~mask;
   wake_converging(warp);
-  if (!warp->live) sim_copy_check_end(warp);
+  if (!warp->live) {
+    sim_event_flush(warp);
+    sim_copy_check_end(warp);
+  }
   sim_barrier_recheck(warp->cta);
 }
 
@@ -333,8 +338,11 @@ static void describe_waiters(struct sim_cta *cta, char *text, size_t bytes) {
       const struct sim_fragment *fragment = &warp->fragments[f];
       bool parked = fragment->state == SIM_FRAGMENT_AT_BARRIER;
       const struct sim_inst *inst = &cta->launch->kernel->code[fragment->pc - parked];
-      int length = snprintf(text + used, bytes - used, "%swarp %u lanes 0x%08x at %s, PTX line %u",
-                            used ? "; " : "", i, fragment->mask, inst->opcode, inst->ptx_line);
+      char wait[192];
+      sim_mbarrier_describe_wait(warp, wait, sizeof wait);
+      int length = snprintf(text + used, bytes - used,
+                            "%swarp %u lanes 0x%08x at %s, PTX line %u%s", used ? "; " : "", i,
+                            fragment->mask, inst->opcode, inst->ptx_line, parked ? "" : wait);
       if (length < 0) return;
       used += (size_t)length;
     }
@@ -359,7 +367,10 @@ static void report_deadlock(struct sim_cta *cta) {
 
 static void finish(struct sim_cta *cta) {
   const struct sim_kernel *kernel = cta->launch->kernel;
-  if (!cta->stopped) sim_barrier_check_end(cta, &kernel->code[kernel->code_count - 1]);
+  if (!cta->stopped) {
+    sim_barrier_check_end(cta, &kernel->code[kernel->code_count - 1]);
+    sim_mbarrier_check_end(cta, &kernel->code[kernel->code_count - 1]);
+  }
   cta->is_done = true;
 }
 
@@ -376,6 +387,9 @@ static enum gain run_round(struct sim_cta *cta) {
     gain = more_of(gain, run_warp(warp, slice));
     ended += !warp->fragment_count;
   }
+  /* Now and then, or when nothing else can, an asynchronous event happens. */
+  bool lets_happen = gain != GAIN_SOME || sim_random(&cta->random) % 4 == 0;
+  if (cta->event_count && lets_happen && sim_event_happen(cta)) gain = GAIN_SOME;
   bool has_ended = ended == cta->warp_count || cta->stopped;
   if (gain == GAIN_NONE && !has_ended) report_deadlock(cta);
   if (gain == GAIN_NONE || has_ended) finish(cta);
