@@ -198,6 +198,8 @@ static void decode_atomic(struct sim_decode *decode, const struct sim_statement 
 #define CLASS SIM_CLASS_ATOMIC
 /* The space may stand before the scope, as nvcc writes it for atomicAdd_block. */
 #define SPACE_FIRST ".global|shared|shared::cta.cta|cluster|gpu|sys."
+#define OPERATION_FIRST \
+  ".relaxed|acquire|release|acq_rel?.cta|cluster|gpu|sys.global|shared|shared::cta?."
 #define ATOM(rest)                                              \
   {"atom" ORDER rest, decode_atomic, atomic, NULL, CLASS}, {    \
     "atom" SPACE_FIRST rest, decode_atomic, atomic, NULL, CLASS \
@@ -214,8 +216,10 @@ static const struct sim_form forms[] = {
     BOTH("inc|dec.u32"),
     ATOM("exch|cas.b32|b64"),
     ATOM("cas.b16"),
-    /* As cooperative groups write it. */
-    {"atom.add.release.gpu.u32", decode_atomic, atomic, NULL, CLASS},
+    /* As CUDA's C++ library writes them. */
+    {"atom.add" OPERATION_FIRST "u32|s32|u64|f32|f64", decode_atomic, atomic, NULL, CLASS},
+    {"atom.min|max" OPERATION_FIRST "u32|s32|u64|s64", decode_atomic, atomic, NULL, CLASS},
+    {"atom.and|or|xor|exch|cas" OPERATION_FIRST "b32|b64", decode_atomic, atomic, NULL, CLASS},
     {"red" ORDER "add.v2|v4.f32", decode_atomic, atomic, NULL, CLASS},
 };
 SIM_LIST(sim_atomic_forms, forms);

@@ -85,6 +85,7 @@ static void copy_async(struct sim_warp *warp, const struct sim_inst *inst, u32 m
       sim_grow(warp->copies, warp->copy_count, &warp->copy_capacity, sizeof *warp->copies);
   struct sim_copy *copy = &warp->copies[warp->copy_count];
   copy->lanes = 0;
+  memset(copy->clock, 0, sizeof copy->clock);
   copy->bytes = inst->element_bytes;
   copy->inst = inst;
   copy->serial = warp->copy_serial++;
@@ -114,12 +115,21 @@ static void land_groups(struct sim_warp *warp, u32 mask, const u32 limits[SIM_LA
   warp->copy_count = kept;
 }
 
-void sim_copy_land_before(struct sim_warp *warp, u32 lanes, u64 serial, u16 clock) {
+void sim_copy_cover(struct sim_warp *warp, u32 lanes) {
+  for (u32 i = 0; i < warp->copy_count; i++) {
+    struct sim_copy *copy = &warp->copies[i];
+    SIM_EACH_LANE(lane, copy->lanes & lanes) {
+      if (!copy->clock[lane]) copy->clock[lane] = warp->clock[warp->index];
+    }
+  }
+}
+
+void sim_copy_land_before(struct sim_warp *warp, u32 lanes, u64 serial) {
   u32 kept = 0;
   for (u32 i = 0; i < warp->copy_count; i++) {
     struct sim_copy *copy = &warp->copies[i];
     u32 landing = copy->serial < serial ? copy->lanes & lanes : 0;
-    SIM_EACH_LANE(lane, landing) land(warp, copy, lane, clock);
+    SIM_EACH_LANE(lane, landing) land(warp, copy, lane, copy->clock[lane]);
     copy->lanes &= ~landing;
     kept = keep(warp, kept, i);
   }

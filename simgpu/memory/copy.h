@@ -6,17 +6,21 @@
 
 /* The copies of one executed instruction, one per lane. */
 struct sim_copy {
-  u64 serial;            /* of the warp's copies */
-  u32 lanes, bytes;      /* lanes: those whose data has not landed; bytes: written per lane */
-  u32 group[SIM_LANES];  /* number of the lane's group */
+  u64 serial;           /* of the warp's copies */
+  u32 lanes, bytes;     /* lanes: those whose data has not landed; bytes: written per lane */
+  u32 group[SIM_LANES]; /* number of the lane's group */
+  u16 clock[SIM_LANES]; /* of the warp, when it first asked for an arrival after this; 0: not yet */
   u32 target[SIM_LANES]; /* address of shared memory */
   u32 taken[SIM_LANES];  /* bytes that are read; zeros fill the rest */
   u64 source[SIM_LANES]; /* address of global memory */
   const struct sim_inst *inst;
 };
 
-/* Lands the lanes' copies before that one, as written at that time of the warp's clock. */
-void sim_copy_land_before(struct sim_warp *warp, u32 lanes, u64 serial, u16 clock);
+/* The lanes will arrive at an mbarrier when all their copies so far have landed: who knows the
+ * warp's clock of now, from there, may read what they bring. */
+void sim_copy_cover(struct sim_warp *warp, u32 lanes);
+/* Lands the copies before that one, of lanes that arrive for them. */
+void sim_copy_land_before(struct sim_warp *warp, u32 lanes, u64 serial);
 /* At the end of a warp: reports the copies that no wait has landed. */
 void sim_copy_check_end(struct sim_warp *warp);
 

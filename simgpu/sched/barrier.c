@@ -235,6 +235,12 @@ static void wait_for_grid(struct sim_warp *warp, const struct sim_inst *inst, u3
   warp->grid_awaited = true;
 }
 
+static void sleep(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
+  (void)inst;
+  (void)mask;
+  warp->gives_way = true;
+}
+
 /* Hints, which change nothing but time. */
 static void nothing(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
   (void)warp;
@@ -270,7 +276,7 @@ static const struct sim_form forms[] = {
     {"fence.mbarrier_init.release.cluster", ignore, NULL, NULL, SIM_CLASS_BARRIER},
     {"griddepcontrol.wait", NULL, wait_for_grid, "=", SIM_CLASS_CONTROL},
     {"griddepcontrol.launch_dependents", ignore, NULL, NULL, SIM_CLASS_CONTROL},
-    {"nanosleep.u32", ignore, NULL, NULL, SIM_CLASS_CONTROL},
+    {"nanosleep.u32", NULL, sleep, "=w", SIM_CLASS_CONTROL},
     {"prefetch.global?.L1|L2", ignore, NULL, NULL, SIM_CLASS_MEMORY},
     {"prefetchu.L1", ignore, NULL, NULL, SIM_CLASS_MEMORY},
 };

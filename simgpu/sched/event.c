@@ -12,7 +12,7 @@
 
 static void happen(struct sim_event *event) {
   struct sim_warp *warp = event->warp;
-  sim_copy_land_before(warp, event->lanes, event->serial, event->arrivals.clock[warp->index]);
+  sim_copy_land_before(warp, event->lanes, event->serial);
   sim_mbarrier_complete(warp, event->inst, event->address, event->lanes, &event->arrivals);
   sim_gathered_free(&event->arrivals);
 }

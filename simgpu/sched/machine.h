@@ -43,13 +43,14 @@ struct sim_mbarrier_wait {
 
 enum { SIM_BARRIERS = 16 };
 
+enum { SIM_POLLS = 4, SIM_POLL_STATES = 4 };
+
 /* What a warp had read, and what it was like, when it last polled somewhere (sched/poll.c). */
 struct sim_polled {
   const struct sim_inst *inst;
-  u64 values, state; /* hashes */
+  u64 values, states[SIM_POLL_STATES]; /* hashes; the latest states */
+  u32 next;
 };
-
-enum { SIM_POLLS = 4 };
 
 struct sim_warp {
   u8 *registers; /* the register file: decode/code.h */
@@ -77,6 +78,7 @@ struct sim_warp {
   struct sim_polled polled[SIM_POLLS];
   struct sim_mbarrier_wait waits_for;
   bool polls_in_vain, got_on; /* got_on: in this go it has polled, and not in vain */
+  bool gives_way;             /* it sleeps, or waits for an mbarrier: its go ends */
 };
 
 /* A named barrier (sched/barrier.c). */

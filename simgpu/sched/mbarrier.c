@@ -18,6 +18,7 @@
 #include "simgpu/check/report.h"
 #include "simgpu/decode/decode.h"
 #include "simgpu/memory/access.h"
+#include "simgpu/memory/copy.h"
 #include "simgpu/sched/event.h"
 #include "simgpu/sched/poll.h"
 
@@ -229,6 +230,7 @@ static void arrive_after_copies(struct sim_warp *warp, const struct sim_inst *in
                               .address = address,
                               .serial = warp->copy_serial};
     sim_gather(&event.arrivals, warp);
+    sim_copy_cover(warp, lanes);
     sim_event_add(warp->cta, &event);
   }
   sim_clock_tick(warp);
@@ -261,13 +263,14 @@ static void note_wait(struct sim_warp *warp, const struct sim_inst *inst, u32 la
   warp->waits_for = (struct sim_mbarrier_wait){true, by_parity, object->address, phase};
 }
 
-/* try_wait may give up at any time. */
+/* try_wait may give up at any time: here all lanes do together. */
 static bool gives_up(struct sim_warp *warp, const struct sim_inst *inst) {
   return inst->variant & MAY_FAIL && sim_random(&warp->cta->random) % 16 == 0;
 }
 
 static void wait(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
   u32 complete = 0;
+  bool stays = !gives_up(warp, inst);
   warp->waits_for.waits = false;
   SIM_EACH_LANE(lane, mask) {
     struct sim_mbarrier *object = require(warp, inst, lane);
@@ -275,13 +278,15 @@ static void wait(struct sim_warp *warp, const struct sim_inst *inst, u32 mask) {
       complete |= 1u << lane; /* it was reported: waiting longer would not help */
     } else if (!is_complete(warp, inst, lane, object)) {
       note_wait(warp, inst, lane, object);
-    } else if (!gives_up(warp, inst)) {
+    } else if (stays) {
       complete |= 1u << lane;
       if (!(inst->variant & RELAXED)) sim_gathered_join(warp, &object->done);
     }
   }
   SIM_PREDICATE(SLOT_TARGET) = (SIM_PREDICATE(SLOT_TARGET) & ~mask) | complete;
-  if (complete != mask) sim_poll(warp, inst);
+  if (complete == mask) return;
+  warp->gives_way = true;
+  sim_poll(warp, inst);
 }
 
 void sim_mbarrier_describe_wait(const struct sim_warp *warp, char *text, size_t bytes) {

@@ -4,7 +4,8 @@
  * A warp computes from its registers, its local memory and what it loads. If all of these are as
  * they were at the same instruction before, it will do the same again. They are compared by a hash,
  * and only where the instruction read the same values as the last time. A loop that counts its
- * tries is not found: it ends by itself. */
+ * tries is not found: it ends by itself. Lanes that poll in turn at several places go through some
+ * few states, so the latest few are kept. */
 #include "simgpu/sched/poll.h"
 
 #include <string.h>
@@ -48,12 +49,13 @@ void sim_poll(struct sim_warp *warp, const struct sim_inst *inst) {
   struct sim_polled *last = &warp->polled[number];
   u64 values = hash_values(warp, inst);
   if (last->inst != inst || last->values != values) {
-    *last = (struct sim_polled){inst, values, 0};
+    *last = (struct sim_polled){.inst = inst, .values = values};
     warp->got_on = true;
     return;
   }
   u64 state = hash_warp(warp);
-  warp->polls_in_vain = last->state == state;
-  warp->got_on |= last->state != state;
-  last->state = state;
+  for (u32 i = 0; i < SIM_POLL_STATES; i++) warp->polls_in_vain |= last->states[i] == state;
+  if (warp->polls_in_vain) return;
+  warp->got_on = true;
+  last->states[last->next++ % SIM_POLL_STATES] = state;
 }

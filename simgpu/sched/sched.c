@@ -257,12 +257,12 @@ static void run_fragment(struct sim_warp *warp, u32 index, u32 *slice) {
       bool in_groups = inst->convergence == SIM_CONVERGE_MEMBERS;
       (in_groups ? run_groups : inst->run)(warp, inst, mask);
     }
-    if (++fragment->pc >= meeting || warp->polls_in_vain) return;
+    if (++fragment->pc >= meeting || warp->polls_in_vain || warp->gives_way) return;
   }
 }
 
-/* The lowest address first; after a poll in vain, and now and then, a random one, so that lanes
- * that spin cannot starve the rest. */
+/* The lowest address first; after a poll in vain or a sleep, and now and then, a random one, so
+ * that lanes that spin cannot starve the rest. */
 static u32 choose_fragment(struct sim_warp *warp) {
   u32 best = NO_FRAGMENT, ready = 0;
   for (u32 i = 0; i < warp->fragment_count; i++) {
@@ -270,8 +270,8 @@ static u32 choose_fragment(struct sim_warp *warp) {
     ready++;
     if (best == NO_FRAGMENT || warp->fragments[i].pc < warp->fragments[best].pc) best = i;
   }
-  bool any = warp->polls_in_vain || warp->steps % 64 == 63;
-  warp->polls_in_vain = false;
+  bool any = warp->polls_in_vain || warp->gives_way || warp->steps % 64 == 63;
+  warp->polls_in_vain = warp->gives_way = false;
   if (ready < 2 || !any) return best;
   u32 pick = (u32)(sim_random(&warp->cta->random) % ready);
   for (u32 i = 0; i < warp->fragment_count; i++) {
@@ -310,8 +310,8 @@ static enum gain more_of(enum gain a, enum gain b) {
   return a > b ? a : b;
 }
 
-/* A poll in vain ends the go, unless other lanes of the warp can run. It shows that nothing has
- * changed since the same poll before, whatever was executed in between. */
+/* A poll in vain, or a sleep, ends the go, unless other lanes of the warp can run. The poll shows
+ * that nothing has changed since the same poll before, whatever was executed in between. */
 static enum gain run_warp(struct sim_warp *warp, u32 slice) {
   bool moves = false, polls = false;
   warp->got_on = false;
@@ -325,7 +325,7 @@ static enum gain run_warp(struct sim_warp *warp, u32 slice) {
     run_fragment(warp, index, &slice);
     moves = !warp->polls_in_vain && (moves || warp->steps != before);
     polls |= warp->polls_in_vain;
-    if (warp->polls_in_vain && warp->fragment_count < 2) break;
+    if ((warp->polls_in_vain || warp->gives_way) && warp->fragment_count < 2) break;
   }
   return moves || warp->got_on ? GAIN_SOME : polls ? GAIN_POLLS : GAIN_NONE;
 }
@@ -379,16 +379,19 @@ static enum gain run_round(struct sim_cta *cta) {
   enum { SLICE_MIN = 16, SLICE_BITS = 9 };
   u32 first = (u32)(sim_random(&cta->random) % cta->warp_count), ended = 0;
   enum gain gain = GAIN_NONE;
+  bool is_busy = false;
   for (u32 i = 0; i < cta->warp_count && !cta->stopped; i++) {
     struct sim_warp *warp = &cta->warps[(first + i) % cta->warp_count];
     /* Small equal slices are nearest to what hardware does with warps that can all run. */
     bool is_even = cta->launch->is_eager;
     u32 slice = is_even ? 4 : SLICE_MIN << sim_random(&cta->random) % SLICE_BITS;
-    gain = more_of(gain, run_warp(warp, slice));
+    enum gain mine = run_warp(warp, slice);
+    is_busy |= mine == GAIN_SOME && !warp->gives_way;
+    gain = more_of(gain, mine);
     ended += !warp->fragment_count;
   }
   /* Now and then, or when nothing else can, an asynchronous event happens. */
-  bool lets_happen = gain != GAIN_SOME || sim_random(&cta->random) % 4 == 0;
+  bool lets_happen = !is_busy || sim_random(&cta->random) % 4 == 0;
   if (cta->event_count && lets_happen && sim_event_happen(cta)) gain = GAIN_SOME;
   bool has_ended = ended == cta->warp_count || cta->stopped;
   if (gain == GAIN_NONE && !has_ended) report_deadlock(cta);

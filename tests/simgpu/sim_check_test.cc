@@ -193,7 +193,7 @@ TEST(SimgpuWait, APollThatSeesTheValueHasTheClock) {
 
 // Every CTA arrives, and waits until all have, 10 times: so all must be resident.
 TEST(SimgpuWait, AGridMayMeetInMemory) {
-  for (unsigned ctas : {2u, 132u, 600u}) {
+  for (unsigned ctas : {2u, 132u, 300u}) {
     Gpu &gpu = Gpu::instance();
     gpu.reset(ctas);
     CUdeviceptr data = gpu.upload(std::vector<unsigned>(64, 0));
@@ -231,7 +231,7 @@ TEST(SimgpuWait, WhatNobodyWritesIsADeadlock) {
   gpu.release(data);
 }
 
-// A CTA waits for the one before it, and learns of all before that: 1600 clocks, each 1600 times.
+// A CTA waits for the one before it, and learns of all before that: 500 clocks, each 500 times.
 TEST(SimgpuWait, AChainOfManyIsOrdered) {
   Gpu &gpu = Gpu::instance();
   gpu.reset();
@@ -241,8 +241,8 @@ TEST(SimgpuWait, AChainOfManyIsOrdered) {
                      "@%q bra wait; add.s64 %e, %d, 64; ld.global.u32 %w, [%e];\n"
                      "add.u32 %w, %w, %c; st.global.u32 [%e], %w; add.u32 %x, %c, 1;\n"
                      "st.release.gpu.global.u32 [%d], %x;",
-                     1600, data));
-  EXPECT_EQ(1600u * 1599 / 2, gpu.read<unsigned>(data, 17)[16]);
+                     500, data));
+  EXPECT_EQ(500u * 499 / 2, gpu.read<unsigned>(data, 17)[16]);
   gpu.release(data);
 }
 

@@ -159,6 +159,26 @@ TEST(SimgpuMbarrier, CompletesWhenCopiesHaveLanded) {
   }
 }
 
+// An arrival for later copies may come first. It brings the earlier ones too, and these are known
+// to who waits for their own arrival.
+TEST(SimgpuMbarrier, ArrivesForEachStageByItself) {
+  for (unsigned seed = 0; seed < 20; seed++) {
+    Outcome outcome = run(init("32") +
+                              "setp.eq.u32 %q, %warp, 0; @!%q bra take;\n"
+                              "cp.async.ca.shared.global [%mine], [%g], 4;\n"
+                              "cp.async.mbarrier.arrive.noinc.shared.b64 [full];\n"
+                              "cp.async.ca.shared.global [%mine+256], [%g+4], 4;\n"
+                              "cp.async.mbarrier.arrive.noinc.shared.b64 [empty]; bra end;\n"
+                              "take:" +
+                              wait("first", "full", "0") + "ld.shared.u32 %o, [%mine+-128];\n" +
+                              wait("second", "empty", "0") +
+                              "ld.shared.u32 %v, [%mine+128]; add.u32 %o, %o, %v;\nend:",
+                          2, seed);
+    ASSERT_EQ(CUDA_SUCCESS, outcome.result) << outcome.details();
+    for (unsigned lane = 0; lane < 32; lane++) EXPECT_EQ(2001 + 2 * lane, outcome.out[32 + lane]);
+  }
+}
+
 // ---- What is wrong ----
 
 struct Misuse {
