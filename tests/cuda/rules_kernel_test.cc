@@ -30,7 +30,15 @@ const Rule kRules[] = {
     {"bias_bf16_of_rows", [](Attention &a) { a.bias(FOVEA_BF16, 0.0, "rk"); }},
     {"bias_scaled", [](Attention &a) { a.bias(FOVEA_F32, 0.1, "hk").bias_scale(); }},
     {"alibi", [](Attention &a) { a.alibi(false).causal(); }},
+    {"alibi_of_every_third",
+     [](Attention &a) {
+       a.alibi(true).kv_position({7, 0}, 3).q_position({400, 300});
+     }},
     {"distances", [](Attention &a) { a.distances(-40, 60).window(90, 30); }},
+    {"distances_of_every_third",
+     [](Attention &a) {
+       a.distances(-200, 201).kv_position({7, 0}, 3).q_position({400, 300});
+     }},
     {"distances_shared", [](Attention &a) { a.distances(-5, 1, true).causal(); }},
     {"prefix",
      [](Attention &a) {
