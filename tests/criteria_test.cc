@@ -193,7 +193,9 @@ class Table {
                                              0x1p-150 * static_cast<double>(row.keys)) /
                                                 row.lhat);
     const double e = std::fabs(got - o);
-    const double c1 = 2 * u_ * a + f + lost, c1s = u_ * size + 4 * u_ * r + f + lost;
+    const double divided = weights_ == FOVEA_F32 ? 0 : 2 * size;
+    const double c1 = u_ * (a + std::max(a, divided)) + f + lost;
+    const double c1s = u_ * size + 4 * u_ * r + f + lost;
     add_hull(row, at, got, scale, lost);
     ratios.note(FV_C1, e, c1);
     ratios.note(FV_C1S, e, c1s);

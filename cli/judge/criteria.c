@@ -195,7 +195,8 @@ static void judge_element(judge *j, int64_t d, element *e, norms *row) {
   const fv_reference_row *r = &j->row;
   double a = r->magnitude[d], noise = r->noise[d];
   e->f32 = j->f32 * a;
-  double c1 = 2 * j->u * a + e->f32 + e->underflow;
+  double divided = j->strict ? 0 : 2 * fabs(e->expected); /* by weights as rounded */
+  double c1 = j->u * (a + fmax(a, divided)) + e->f32 + e->underflow;
   if (!compare_class(j, e, c1)) return;
   double size = fabs(e->expected);
   judge_hull(j, d, e);

@@ -12,7 +12,7 @@
  *   N = max(8, sum(n, 8))                errors of weights and of sums over keys, in u32
  *   F = u32 (L + N) A                    all effects of f32 arithmetic
  *
- *   C1   each element    |e| <= 2 u A + F
+ *   C1   each element    |e| <= u max(2 A, A + 2 |O|) + F
  *   C1s  each element    |e| <= u |O| + 4 u R + F
  *   C2   each row        ||e|| <= 1.5 (u sqrt(||O||^2 + ||R||^2) + ||F||)      dim_v >= 64
  *   C3   the tensor      the same with factor 0.8, or 1 if v is in blocks     >= 4096 elements
@@ -26,10 +26,16 @@
  *   C9   append          bit by bit
  *   C10  hull            each element lies between the least and the largest v of its column, + H
  *
+ * C1 is what rounding can do at most: weights are off by u w each, which is u A in the sum over v
+ * and u |O| in the sum that divides it, and the result is rounded once more. Where values have one
+ * sign, all three may be as large as u A; a row of some few keys comes near to that. Where
+ * probabilities stay in f32, |O| does not count.
+ *
  * Underflow adds to every bound on elements:
  *   - half the smallest step of the output's type;
  *   - half the smallest step of the probabilities' type for every key, times sum_j |v_j| / z. f16
- *     counts as if it had 11 more binades: a row's largest probability is stored as 2^11 or more;
+ *     counts as if it had 11 more binades: a row's largest probability is stored as 2^11 or more.
+ *     In bf16 it is 2^-122, as the largest is 2^-4 or more and what is below 2^-126 is 0;
  *   - half the smallest step of f32 for every key's product, n 2^-150 / z.
  *
  * Sums. f32 adds up blocks of at most 64 terms from zero, and at most 8 (of keys) or 9 (of dims)

@@ -181,9 +181,10 @@ double unit_roundoff(uint32_t dtype) {
   return std::ldexp(1.0, -format_of(dtype).mantissa_bits - 1);
 }
 
-// A row's largest probability is stored as 2^11 or more in f16, which ends at 2^16.
+// A row's largest probability is stored as 2^11 or more in f16, which ends at 2^16, and as 2^-4 or
+// more in bf16, where what is below 2^-126 is 0.
 double half_step_of_weights(uint32_t dtype) {
-  return dtype == FOVEA_F16 ? 0x1p-36 : half_step(dtype);
+  return dtype == FOVEA_F16 ? 0x1p-36 : dtype == FOVEA_BF16 ? 0x1p-122 : half_step(dtype);
 }
 
 double half_step(uint32_t dtype) {

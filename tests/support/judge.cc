@@ -169,7 +169,8 @@ Finding judge_class(const Truth &truth, const Observed &observed) {
 
 Finding judge_c1(const Truth &truth, const Observed &observed) {
   return judge_elements("C1", truth, observed, [](const Element &e) {
-    return 2.0 * e.coarse_u * e.a + e.f + e.eta_p * e.sum_abs_v / e.row->lhat + e.eta;
+    const double rounding = e.a + std::max(e.a, 2.0 * std::fabs(e.expected));
+    return e.coarse_u * rounding + e.f + e.eta_p * e.sum_abs_v / e.row->lhat + e.eta;
   });
 }
 

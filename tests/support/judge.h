@@ -12,7 +12,7 @@
 // of out's type, eta_p that of the probabilities' type.
 //
 //   class  NaN and infinities are where the truth has them
-//   C1     |e| <= 2u A + F + eta_p sum|v| / lhat + eta            16-bit
+//   C1     |e| <= u max(2A, A + 2|O|) + F + eta_p sum|v| / lhat + eta   16-bit
 //   C1s    |e| <= u |O| + 4u R + F + eta                          16-bit, statistical
 //   C2     norm(e) <= 1.5 (u sqrt(norm(O)^2 + norm(R)^2) + norm(F) + norm(eta))  rows, dim_v >= 64
 //   C3     C2 with 0.8 over the tensor, from 4096 elements on

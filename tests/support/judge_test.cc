@@ -245,6 +245,14 @@ TEST_P(Limit, OfC1IsTwoRoundingsOfTheConditionAndTheArithmetic) {
                judge_c1);
 }
 
+// The result is 1, and |v| is 1 in the mean: weights, their sum and the result are rounded.
+TEST_P(Limit, OfC1IsThreeRoundingsOfValuesOfOneSign) {
+  Known known(GetParam());
+  std::fill(known.truth.condition.begin(), known.truth.condition.end(), 1.0);
+  const double f = 8.0 * 0x1p-24 * (1.0 + 7.0) + 0x1p-126 * 100.0;
+  expect_limit(known, 3 * known.u() + f + known.eta_p() * 100 / 4 + known.eta(), judge_c1);
+}
+
 TEST_P(Limit, OfC1sIsARoundingOfOutAndFourOfTheNoise) {
   const Known known(GetParam());
   expect_limit(known, known.u() * 1 + 4 * known.u() * 3 + known.f() + known.eta(), judge_c1s);
